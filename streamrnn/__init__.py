@@ -1,0 +1,38 @@
+"""Score Parquet logs of many streams with recurrent models that carry their state.
+
+Names load on first use (PEP 562): `import streamrnn` costs nothing, and the layers need no Arrow.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Input": "streamrnn.layers",
+    "Model": "streamrnn.models",
+    "Pipeline": "streamrnn.pipeline",
+    "Sequential": "streamrnn.models",
+    "StateTable": "streamrnn.states",
+    "clear_session": "streamrnn.layers",
+    "get_threads": "streamrnn.kernels",
+    "load_model": "streamrnn.formats",
+    "set_threads": "streamrnn.kernels",
+}
+_ROOMS = ("activations", "errors", "initializers", "layers", "models")
+
+__all__ = sorted([*_HOME, *_ROOMS, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in ("activations", "initializers"):
+        return import_module(f"streamrnn.layers.{name}")
+    if name in _ROOMS:
+        return import_module(f"streamrnn.{name}")
+    raise AttributeError(f"module 'streamrnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Where shards run. One process runs the one loop today."""
