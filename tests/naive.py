@@ -355,7 +355,8 @@ def layer(
 ) -> tuple[list[list[Vector]], list[Vector], States]:
     """A batch of rows, each for itself: outputs (B, T, U), last outputs (B, U), states [(B, U), …].
 
-    The last output is what return_sequences=False gives. states are given and returned as Keras does, one (B, U) for each state (nested where stacked).
+    The last output is what return_sequences=False gives. states are given and returned as in Keras,
+    one (B, U) for each state (nested where stacked).
     """
     x_BTF = lists(x_BTF)
     rows = []
