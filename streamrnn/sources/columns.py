@@ -1,0 +1,155 @@
+"""Columns to arrays: numbers to float32 without silent loss, identifiers as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from streamrnn.sources.contract import Faults, Feature
+
+_EXACT = 1 << 24  # every integer up to here is a float32
+
+
+def to_float32(
+    array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]
+) -> npt.NDArray[np.float32]:
+    """A column of N numbers or booleans as float32 (N,); NaN where it is null.
+
+    Faults: NaN and infinity, numbers beyond float32, integers that float32 cannot hold, and null
+    where nulls = "error". Values outside `valid` (inclusive) become null, then `clip` limits, then
+    a number given by `nulls` fills.
+    """
+    values = _numbers(array, feature.name, faults)
+    if feature.valid is not None:
+        low, high = np.float32(feature.valid[0]), np.float32(feature.valid[1])
+        outside = (values < low) | (values > high)
+        counts["out_of_range"] += int(outside.sum())
+        values[outside] = np.nan
+    if feature.clip is not None:
+        limited = np.clip(values, np.float32(feature.clip[0]), np.float32(feature.clip[1]))
+        counts["clipped"] += int(((limited != values) & ~np.isnan(values)).sum())
+        values = limited
+    return _settle_nulls(values, feature, faults, counts)
+
+
+def _settle_nulls(
+    values: npt.NDArray[np.float32], feature: Feature, faults: Faults, counts: dict[str, int]
+) -> npt.NDArray[np.float32]:
+    if feature.nulls in ("previous", "skip"):
+        return values
+    nulls = np.isnan(values)
+    if not nulls.any():
+        return values
+    if feature.nulls == "error":
+        what = "is null or outside valid" if feature.valid is not None else "is null"
+        faults.add(nulls, f'column {feature.name!r}: {what} and nulls = "error"')
+    else:
+        values[nulls] = np.float32(feature.nulls)
+        counts["filled"] += int(nulls.sum())
+    return values
+
+
+def _numbers(array: pa.Array, name: str, faults: Faults) -> npt.NDArray[np.float32]:
+    kind = array.type
+    if pa.types.is_null(kind):
+        return np.full(len(array), np.nan, np.float32)
+    nulls = _null_mask(array)
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.uint8())
+    elif pa.types.is_decimal(kind):
+        array = array.cast(pa.float64())
+    if nulls is not None:
+        array = array.fill_null(pa.scalar(0, array.type))
+    raw = array.to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):
+        values = raw.astype(np.float32)
+    _note_loss(raw, values, name, faults)
+    if nulls is not None:
+        values[nulls] = np.nan
+    return values
+
+
+def _note_loss(
+    raw: npt.NDArray[Any], values: npt.NDArray[np.float32], name: str, faults: Faults
+) -> None:
+    if raw.dtype.kind == "f":
+        bad = ~np.isfinite(values)
+        if bad.any():
+            finite = np.isfinite(raw)
+            faults.add(
+                bad & ~finite, f"column {name!r}: expected a finite number, is NaN or infinite"
+            )
+            faults.add(bad & finite, f"column {name!r}: the number overflows float32")
+    elif raw.dtype.itemsize > 2:
+        wide = (raw > _EXACT) | (raw < -_EXACT) if raw.dtype.kind == "i" else raw > _EXACT
+        if wide.any():
+            changed = np.zeros(len(raw), bool)
+            changed[wide] = [int(f) != int(r) for f, r in zip(values[wide], raw[wide], strict=True)]
+            faults.add(changed, f"column {name!r}: the integer cannot be held by float32 exactly")
+
+
+def _null_mask(array: pa.Array) -> npt.NDArray[np.bool_] | None:
+    if not array.null_count:
+        return None
+    mask: npt.NDArray[np.bool_] = array.is_null().to_numpy(zero_copy_only=False)
+    return mask
+
+
+def to_identifiers(
+    array: pa.Array,
+    kind: str,
+    nulls: str | float,
+    faults: Faults,
+    counts: dict[str, int],
+    name: str,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """A column of integers (int64) or text (object), and which of its values are there (bool)."""
+    there = np.ones(len(array), bool)
+    missing = _null_mask(array)
+    empty: Any = "" if kind == "string" else 0
+    fill = empty
+    if missing is not None:
+        there = ~missing
+        if nulls == "error":
+            faults.add(missing, f'column {name!r}: is null and nulls = "error"')
+        elif nulls not in ("previous", "skip"):
+            fill = nulls if kind == "string" else int(nulls)
+            there = np.ones(len(array), bool)
+            counts["filled"] += int(missing.sum())
+        array = array.fill_null(pa.scalar(fill, array.type))
+    if kind == "string":
+        return np.asarray(array.to_pylist(), dtype=object), there
+    if array.type == pa.uint64():
+        large = pc.greater(array, pa.scalar((1 << 63) - 1, pa.uint64())).to_numpy(
+            zero_copy_only=False
+        )
+        faults.add(large, f"column {name!r}: the integer overflows int64")
+    return array.to_numpy(zero_copy_only=False).astype(np.int64), there
+
+
+def _part(read: Callable[[pa.Array], pa.Array]) -> Callable[[pa.Array], npt.NDArray[np.float64]]:
+    def numbers(times: pa.Array) -> npt.NDArray[np.float64]:
+        values: npt.NDArray[np.float64] = (
+            pc.fill_null(read(times), 0).to_numpy(zero_copy_only=False).astype(np.float64)
+        )
+        return values
+
+    return numbers
+
+
+def _hour(times: pa.Array) -> pa.Array:
+    return pc.hour(times) if pa.types.is_timestamp(times.type) else pa.repeat(0, len(times))
+
+
+# Name -> (period, reader). The reader gives float64; day_of_year counts from 1.
+TIME_FEATURES = {
+    "hour": (24.0, _part(_hour)),
+    "day_of_week": (7.0, _part(pc.day_of_week)),
+    "day_of_year": (366.0, _part(pc.day_of_year)),
+}

@@ -1,0 +1,234 @@
+"""What a pipeline asks of each row: key, time, features, reset; and rows that break it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.errors import DTypeError
+from streamrnn.sources.columns import TIME_FEATURES, to_float32, to_identifiers
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column that a model sees.
+
+    `kind` is "float32", or "int64" or "string" for a column that an Embedding or a lookup reads
+    as it is. `nulls` is "error", "previous", "skip" or the number (or text) that stands for null.
+    """
+
+    name: str
+    kind: str = "float32"
+    valid: tuple[float, float] | None = None
+    clip: tuple[float, float] | None = None
+    nulls: str | float = "error"
+
+
+@dataclass
+class Faults:
+    """Rows that break the contract: the first thing wrong with each."""
+
+    codes: npt.NDArray[np.int32]
+    reasons: list[str]
+
+    def add(self, rows: npt.NDArray[np.bool_], reason: str) -> None:
+        """Note a reason for those of the rows that have none yet."""
+        self.reasons.append(reason)
+        self.codes[rows & (self.codes == 0)] = len(self.reasons)
+
+    def reason(self, row: int) -> str:
+        return self.reasons[self.codes[row] - 1]
+
+
+@dataclass
+class Rows:
+    """A record batch brought to arrays; nothing here depends on what came before it.
+
+    `features` (N, F) float32 has NaN where a value is null; `identifiers` maps a feature of kind
+    int64 or string to its values and a bool array of those that are there. `time` is in ticks.
+    """
+
+    batch: pa.RecordBatch
+    file: str
+    first_row: int
+    keys: list[pa.Array]
+    time: npt.NDArray[np.int64] | None
+    features: npt.NDArray[np.float32]
+    identifiers: dict[str, tuple[npt.NDArray[np.generic], npt.NDArray[np.bool_]]]
+    reset: npt.NDArray[np.bool_] | None
+    faults: Faults
+    counts: dict[str, int]
+    key_fields: Sequence[pa.Field]
+    time_name: str | None
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    def place(self, row: int) -> str:
+        """Where a row is, for a message."""
+        named = zip(self.key_fields, self.keys, strict=True)
+        key = ", ".join(f"{field.name}={array[row].as_py()!r}" for field, array in named)
+        return f"{self.file}: row {self.first_row + row} (from 0): stream {key}"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The columns of a source and how their values are read (design of `[source]`)."""
+
+    key: tuple[str, ...]
+    time: str | None
+    features: tuple[Feature, ...]
+    time_features: tuple[str, ...] = ()
+    reset: str | None = None
+
+    def columns(self, carried: Sequence[str] = ()) -> list[str]:
+        """Every column in use, each once."""
+        names = [*self.key, self.time, *(f.name for f in self.features), self.reset, *carried]
+        return list(dict.fromkeys(n for n in names if n is not None))
+
+    @property
+    def floats(self) -> tuple[Feature, ...]:
+        return tuple(f for f in self.features if f.kind == "float32")
+
+    def feature_names(self) -> list[str]:
+        """Names of the float32 columns of `Rows.features`, in order."""
+        return [f.name for f in self.floats] + [
+            part for name in self.time_features for part in (f"{name}_sin", f"{name}_cos")
+        ]
+
+    def check(self, schema: pa.Schema, path: str) -> None:
+        """Raise DTypeError for a column whose type can never be used."""
+        for name in self.key:
+            _check_key(schema.field(name), path)
+        if self.time is not None:
+            _check_time(schema.field(self.time), bool(self.time_features), path)
+        if self.reset is not None and not pa.types.is_boolean(schema.field(self.reset).type):
+            raise DTypeError(
+                f"{path}: [source] reset: column {self.reset!r}: expected boolean, "
+                f"received {schema.field(self.reset).type}"
+            )
+        for feature in self.features:
+            _check_feature(schema.field(feature.name).type, feature, path)
+
+    def read(self, batch: pa.RecordBatch, file: str, first_row: int) -> Rows:
+        """The arrays of a record batch of N rows, its broken rows noted in `faults`."""
+        n = batch.num_rows
+        faults = Faults(np.zeros(n, np.int32), [])
+        counts = {"filled": 0, "clipped": 0, "out_of_range": 0}
+        keys = [batch.column(name) for name in self.key]
+        for name, array in zip(self.key, keys, strict=True):
+            if array.null_count:
+                faults.add(_nulls(array), f"column {name!r}: the key is null")
+        return Rows(
+            batch=batch,
+            file=file,
+            first_row=first_row,
+            keys=keys,
+            time=self._time(batch, faults),
+            features=self._floats(batch, faults, counts),
+            identifiers={
+                f.name: to_identifiers(
+                    batch.column(f.name), f.kind, f.nulls, faults, counts, f.name
+                )
+                for f in self.features
+                if f.kind != "float32"
+            },
+            reset=self._reset(batch, faults),
+            faults=faults,
+            counts=counts,
+            key_fields=[batch.schema.field(name) for name in self.key],
+            time_name=self.time,
+        )
+
+    def _time(self, batch: pa.RecordBatch, faults: Faults) -> npt.NDArray[np.int64] | None:
+        if self.time is None:
+            return None
+        array = batch.column(self.time)
+        if array.null_count:
+            faults.add(_nulls(array), f"column {self.time!r}: the time is null")
+        return ticks(array)
+
+    def _reset(self, batch: pa.RecordBatch, faults: Faults) -> npt.NDArray[np.bool_] | None:
+        if self.reset is None:
+            return None
+        array = batch.column(self.reset)
+        if array.null_count:
+            faults.add(_nulls(array), f"column {self.reset!r}: expected true or false, is null")
+        values: npt.NDArray[np.bool_] = array.fill_null(False).to_numpy(zero_copy_only=False)
+        return values
+
+    def _floats(
+        self, batch: pa.RecordBatch, faults: Faults, counts: dict[str, int]
+    ) -> npt.NDArray[np.float32]:
+        out = np.empty((batch.num_rows, len(self.feature_names())), np.float32)
+        for i, f in enumerate(self.floats):
+            out[:, i] = to_float32(batch.column(f.name), f, faults, counts)
+        i = len(self.floats)
+        for name in self.time_features:
+            period, read = TIME_FEATURES[name]
+            angle = (2 * np.pi / period) * read(batch.column(self.time))
+            out[:, i], out[:, i + 1] = np.sin(angle), np.cos(angle)
+            i += 2
+        return out
+
+
+def ticks(array: pa.Array) -> npt.NDArray[np.int64]:
+    """Times as int64 ticks of their own unit; null is 0."""
+    kind = array.type
+    if pa.types.is_date32(kind):
+        array = array.cast(pa.int32())
+    elif pa.types.is_temporal(kind):
+        array = array.cast(pa.int64())
+    if array.null_count:
+        array = pc.fill_null(array, 0)
+    values: npt.NDArray[np.int64] = array.to_numpy(zero_copy_only=False).astype(np.int64)
+    return values
+
+
+def _nulls(array: pa.Array) -> npt.NDArray[np.bool_]:
+    nulls: npt.NDArray[np.bool_] = array.is_null().to_numpy(zero_copy_only=False)
+    return nulls
+
+
+def _check_key(field: pa.Field, path: str) -> None:
+    kind = field.type
+    if pa.types.is_floating(kind) or pa.types.is_nested(kind) or pa.types.is_null(kind):
+        raise DTypeError(
+            f"{path}: [source] key: column {field.name!r}: expected a type with equality "
+            f"(string, integer, boolean, date, timestamp, decimal, binary), received {kind}"
+        )
+
+
+def _check_time(field: pa.Field, calendar: bool, path: str) -> None:
+    kind = field.type
+    dated = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    if dated or (pa.types.is_integer(kind) and kind != pa.uint64() and not calendar):
+        return
+    expected = "timestamp or date" if calendar else "timestamp, date or integer"
+    why = " (time_features need a calendar)" if calendar else ""
+    raise DTypeError(
+        f"{path}: [source] time: column {field.name!r}: expected {expected}{why}, received {kind}"
+    )
+
+
+def _check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
+    types = pa.types
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if feature.kind == "string":
+        good, expected = text, "string"
+    elif feature.kind == "int64":
+        good, expected = types.is_integer(kind), "integer"
+    else:
+        good = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+        good = good or types.is_decimal(kind) or types.is_null(kind)
+        expected = "number or boolean"
+    if not good:
+        raise DTypeError(
+            f"{path}: [source] features: column {feature.name!r}: expected {expected}, "
+            f"received {kind}"
+        )

@@ -1,0 +1,20 @@
+"""A place in the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """The first row that has not been read: a file, a row group of it, a row of the group.
+
+    `file_row` is the same row counted from the start of the file; `done` says that the file
+    has no more rows.
+    """
+
+    file: str
+    row_group: int
+    row: int
+    file_row: int
+    done: bool

@@ -1,0 +1,289 @@
+"""Rows in file order to steps in stream order: late rows, fresh starts, nulls, step numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.errors import DataError
+from streamrnn.sources import Rows
+from streamrnn.windows.memory import Memory
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What happens to rows that are late, broken, or follow a long silence (ticks)."""
+
+    late: str = "error"
+    bad: str = "error"
+    max_gap: int | None = None
+    previous: frozenset[str] = frozenset()
+    float_names: tuple[str, ...] = ()
+
+
+@dataclass
+class Arranged:
+    """The rows of one record batch, by stream.
+
+    Of N rows, `kept` are the indices of those that give an output row, `rejected` of those that go
+    to the rejects, both in file order. The M steps (kept rows that are not skipped) stand in
+    stream order: `row_M` is the row of each, `step_M` its number since the stream began fresh,
+    `features_MF` and `identifiers` what the model sees. Segments are runs of steps of one stream
+    without a fresh start inside: `start`, `length`, `slot`; `fresh` ones begin from the initial
+    state, and a stream's `last` one leaves the state that is carried. `length` may be 0.
+    """
+
+    kept: Ints
+    rejected: Ints
+    row_M: Ints
+    step_M: Ints
+    features_MF: npt.NDArray[np.float32]
+    identifiers: dict[str, npt.NDArray[Any]]
+    start: Ints
+    length: Ints
+    slot: Ints
+    fresh: Bools
+    last: Bools
+    last_time: Ints | None
+    previous: dict[str, tuple[npt.NDArray[Any], Bools]]
+    counts: dict[str, int]
+
+    def remember(self, memory: Memory) -> None:
+        """Write what the streams' next rows need into `memory`, in place."""
+        slots = self.slot[self.last]
+        carried = np.where(self.fresh, 0, memory.steps[self.slot])[self.last]
+        memory.steps[slots] = carried + self.length[self.last]
+        memory.seen[slots] = True
+        if self.last_time is not None:
+            memory.last_time[slots] = self.last_time[self.last]
+        for name, (values, there) in self.previous.items():
+            memory.previous[name][0][slots] = values[self.last]
+            memory.previous[name][1][slots] = there[self.last]
+
+
+def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
+    """Bring N rows to stream order; `slots` (N,) int64 names the stream of each row.
+
+    Rows of one stream keep their order. Nothing is changed in place. Raises DataError for the
+    first row (in file order) that breaks the contract or comes late, where the rules say "error".
+    """
+    counts = dict(rows.counts)
+    good = np.flatnonzero(rows.faults.codes == 0)
+    order = good[_stable_order(slots[good])]
+    stream = slots[order]
+    begin = _changes(stream)
+    time, behind = _clock(rows, order, stream, begin, memory)
+    _raise_first(rows, order, behind, time, rules)
+    late = np.zeros(0, np.int64)
+    if behind is not None and behind.any() and rules.late != "apply":
+        late = order[behind]
+        order, stream = order[~behind], stream[~behind]
+        begin = _changes(stream)
+        assert time is not None
+        time = time[~behind]
+    fresh = _fresh_starts(rows, order, stream, begin, time, memory, rules)
+    counts["fresh_starts"] = int((fresh & memory.seen[stream]).sum()) if len(fresh) else 0
+    group = np.flatnonzero(begin | fresh)
+    values, missing, previous = _fill(rows, order, stream, group, fresh, memory, rules, counts)
+    stepped = ~missing
+    rejected = rows.faults.codes != 0
+    if rules.late == "reject":
+        rejected[late] = True
+    counts["dropped_late"] = len(late) if rules.late == "drop" else 0
+    counts["rejected"] = int(rejected.sum())
+    counts["skipped"] = int(missing.sum())
+    gone = rejected.copy()
+    gone[late] = True
+    ends = np.append(group[1:], len(order)) if len(group) else group
+    done = np.concatenate([[0], np.cumsum(stepped)])
+    length = done[ends] - done[group]
+    slot = stream[group]
+    base = np.where(fresh[group], 0, memory.steps[slot])
+    within = np.arange(done[-1]) - np.repeat(done[group], length)
+    last = np.append(slot[1:] != slot[:-1], True)[: len(slot)]
+    return Arranged(
+        kept=np.flatnonzero(~gone),
+        rejected=np.flatnonzero(rejected),
+        row_M=order[stepped],
+        step_M=within + np.repeat(base, length) + 1,
+        features_MF=values.pop("")[stepped],
+        identifiers={name: array[stepped] for name, array in values.items()},
+        start=done[group],
+        length=length,
+        slot=slot,
+        fresh=fresh[group],
+        last=last,
+        last_time=time[ends - 1] if time is not None else None,
+        previous=previous,
+        counts=counts,
+    )
+
+
+def _stable_order(slots: Ints) -> Ints:
+    """The order that sorts slots and keeps rows of one stream in theirs.
+
+    Two passes over 16 bits each: numpy sorts those by radix, 6 times faster than int64 here.
+    """
+    if not len(slots):
+        return np.zeros(0, np.int64)
+    order = np.argsort((slots & 0xFFFF).astype(np.uint16), kind="stable")
+    shift = 16
+    while int(slots.max()) >> shift:
+        high = ((slots >> shift) & 0xFFFF).astype(np.uint16)
+        order = order[np.argsort(high[order], kind="stable")]
+        shift += 16
+    return order
+
+
+def _changes(stream: Ints) -> Bools:
+    begin = np.ones(len(stream), bool)
+    np.not_equal(stream[1:], stream[:-1], out=begin[1:])
+    return begin
+
+
+def _clock(
+    rows: Rows, order: Ints, stream: Ints, begin: Bools, memory: Memory
+) -> tuple[Ints | None, Bools | None]:
+    """The last time of each row's stream once the row has come, and which rows are late."""
+    if rows.time is None:
+        return None, None
+    time = rows.time[order]
+    first = np.flatnonzero(begin)
+    carried, seen = memory.last_time[stream[first]], memory.seen[stream[first]]
+    before = np.empty_like(time)
+    before[1:] = time[:-1]
+    before[first] = np.where(seen, carried, time[first])
+    behind = time < before
+    if not behind.any():
+        return time, None
+    ends = np.append(first[1:], len(time))
+    for i in np.unique(np.searchsorted(first, np.flatnonzero(behind), side="right") - 1):
+        a, b = first[i], ends[i]
+        peak = np.maximum.accumulate(np.append(before[a], time[a:b]))
+        behind[a:b] = time[a:b] < peak[:-1]
+        time[a:b] = peak[1:]
+    return time, behind
+
+
+def _raise_first(
+    rows: Rows, order: Ints, behind: Bools | None, clock: Ints | None, rules: Rules
+) -> None:
+    broken = np.flatnonzero(rows.faults.codes) if rules.bad == "error" else np.zeros(0, np.int64)
+    late = np.zeros(0, np.int64)
+    if behind is not None and rules.late == "error":
+        late = np.sort(order[behind])
+    if len(broken) and (not len(late) or broken[0] < late[0]):
+        row = int(broken[0])
+        raise DataError(
+            f"{rows.place(row)}: {rows.faults.reason(row)}. "
+            f"{len(broken)} such row(s) in this record batch. Mend the data, choose `nulls` for "
+            'the column, or set [source] bad = "reject".'
+        )
+    if len(late):
+        raise DataError(_late_message(rows, int(late[0]), len(late)))
+
+
+def _late_message(rows: Rows, row: int, count: int) -> str:
+    keys = ", ".join(field.name for field in rows.key_fields)
+    return (
+        f"{rows.place(row)}: time goes backwards: {rows.time_name} "
+        f"{rows.batch.column(rows.time_name)[row]} is before the last time of this stream. "
+        f"{count} such row(s) in this record batch. Sort the source, in DuckDB: "
+        f"COPY (SELECT * FROM '{rows.file}' ORDER BY {rows.time_name}, {keys}) TO "
+        '\'sorted.parquet\'; or set [source] late to "drop", "reject" or "apply".'
+    )
+
+
+def _fresh_starts(
+    rows: Rows,
+    order: Ints,
+    stream: Ints,
+    begin: Bools,
+    time: Ints | None,
+    memory: Memory,
+    rules: Rules,
+) -> Bools:
+    fresh = np.zeros(len(order), bool)
+    if rows.reset is not None:
+        fresh |= rows.reset[order]
+    if rules.max_gap is not None and time is not None and len(time):
+        before = np.empty_like(time)
+        before[1:] = time[:-1]
+        first = np.flatnonzero(begin)
+        known = memory.seen[stream[first]]
+        before[first] = np.where(known, memory.last_time[stream[first]], time[first])
+        fresh |= time - before > rules.max_gap
+    return fresh
+
+
+def _fill(
+    rows: Rows,
+    order: Ints,
+    stream: Ints,
+    group: Ints,
+    fresh: Bools,
+    memory: Memory,
+    rules: Rules,
+    counts: dict[str, int],
+) -> tuple[dict[str, npt.NDArray[Any]], Bools, dict[str, tuple[npt.NDArray[Any], Bools]]]:
+    """Values in stream order with nulls filled, the rows to skip, and each segment's last values.
+
+    The float32 features stand under the name "".
+    """
+    matrix = rows.features[order]
+    missing = np.zeros(len(order), bool)
+    previous: dict[str, tuple[npt.NDArray[Any], Bools]] = {}
+    carry = _Carry(stream[group], group, len(order), fresh[group], memory)
+    for i, name in enumerate(rules.float_names):
+        there = ~np.isnan(matrix[:, i])
+        if name in rules.previous:
+            matrix[:, i], there = carry.fill(name, matrix[:, i], there, previous, counts)
+        missing |= ~there
+    values: dict[str, npt.NDArray[Any]] = {"": matrix}
+    for name, (column, present) in rows.identifiers.items():
+        column, there = column[order], present[order]
+        if name in rules.previous:
+            column, there = carry.fill(name, column, there, previous, counts)
+        missing |= ~there
+        values[name] = column
+    return values, missing, previous
+
+
+@dataclass
+class _Carry:
+    """Fills a null with the last value of its segment, or of the stream before it."""
+
+    slot: Ints
+    group: Ints
+    rows: int
+    fresh: Bools
+    memory: Memory
+
+    def fill(
+        self,
+        name: str,
+        column: npt.NDArray[Any],
+        there: Bools,
+        previous: dict[str, tuple[npt.NDArray[Any], Bools]],
+        counts: dict[str, int],
+    ) -> tuple[npt.NDArray[Any], Bools]:
+        old, known = self.memory.previous[name]
+        start, known = old[self.slot], known[self.slot] & ~self.fresh
+        ends = np.append(self.group[1:], self.rows)[: len(self.group)]
+        if there.all():
+            previous[name] = (column[ends - 1], np.ones(len(ends), bool))
+            return column, there
+        at = np.maximum.accumulate(np.where(there, np.arange(self.rows), -1))
+        segment = np.repeat(np.arange(len(self.group)), ends - self.group)
+        inside = at >= self.group[segment]
+        filled = np.where(inside, column[at], start[segment])
+        present = inside | known[segment]
+        counts["filled"] += int((present & ~there).sum())
+        previous[name] = (filled[ends - 1], present[ends - 1])
+        return filled, present

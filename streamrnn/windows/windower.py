@@ -1,0 +1,85 @@
+"""Segments of streams packed into windows of B lanes x T steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Inputs = list[npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A block of B lanes and T steps at most.
+
+    `inputs` holds one array a model input, (B, T, F) float32 or (B, T); `length_B` int64 says how
+    many steps each lane has (what stands behind them is undefined). `row_BT` is the step's index
+    among the steps of the record batch.
+    """
+
+    inputs: Inputs
+    length_B: Ints
+    row_BT: Ints
+
+    def scatter(self, values_BTU: npt.NDArray[np.float32], out_MU: npt.NDArray[np.float32]) -> None:
+        """Write the outputs of the steps that are there to their rows, in place."""
+        lanes, steps = self.row_BT.shape
+        if int(self.length_B.min()) == steps:
+            out_MU[self.row_BT] = values_BTU
+            return
+        there = np.arange(steps) < self.length_B[:, None]
+        out_MU[self.row_BT[there]] = values_BTU[there]
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Segments that travel together, longest first: lane b reads `length[b]` steps from `start[b]`.
+
+    `segment` names the segment of each lane.
+    """
+
+    segment: Ints
+    start: Ints
+    length: Ints
+
+    def windows(self, inputs: Inputs, steps: int) -> Iterator[Window]:
+        """Windows of at most `steps` steps, in order of time; the live lanes are a prefix.
+
+        `inputs` are arrays over the M steps of the record batch, (M, F) or (M,).
+        """
+        longest = int(self.length[0])
+        for first in range(0, longest, steps):
+            live = int(np.searchsorted(-self.length, -first, side="left"))
+            length = np.minimum(self.length[:live] - first, steps)
+            width = int(length[0])
+            row = self.start[:live, None] + np.arange(first, first + width)
+            if int(length[-1]) < width:
+                # Absent steps repeat the lane's last row: any row will do, but it must exist.
+                row = np.minimum(row, (self.start + self.length)[:live, None] - 1)
+            yield Window([a[row] for a in inputs], length, row)
+
+
+def pack(start: Ints, length: Ints, lanes: int, steps: int, groups: int = 1) -> list[Lanes]:
+    """Pack segments into lanes, longest first; segments without steps are left out.
+
+    A window holds `lanes` x `steps` cells: where the segments are shorter than `steps` it takes
+    more lanes instead, so that many short streams cost no more calls than few long ones. There
+    are at least `groups` (work for as many threads) if there are that many segments.
+    """
+    order = np.argsort(-length, kind="stable")
+    order = order[: int(np.count_nonzero(length))]
+    packed = []
+    at = 0
+    fair = -(-len(order) // groups) if groups > 1 else len(order)
+    while at < len(order):
+        longest = int(length[order[at]])
+        width = min(lanes * max(1, steps // longest), max(fair, 1))
+        chosen = order[at : at + width]
+        packed.append(Lanes(chosen, start[chosen], length[chosen]))
+        at += width
+    return packed
