@@ -1,0 +1,55 @@
+"""Lengths of time as people write them: "6h", "90s", "1d", "1h30m"."""
+
+import re
+from datetime import timedelta
+
+_UNITS = {
+    "w": timedelta(weeks=1),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+    "us": timedelta(microseconds=1),
+}
+_PART = r"(\d{1,15})(ms|us|[wdhms])"
+PATTERN = rf"^({_PART})+$"
+
+
+def parse_duration(text: str) -> timedelta:
+    """The length of time that `text` says.
+
+    >>> parse_duration("1h30m")
+    datetime.timedelta(seconds=5400)
+
+    Raises ValueError for text of another form, for zero and for more than timedelta can hold.
+    """
+    compact = "".join(text.split())
+    if not re.fullmatch(PATTERN, compact):
+        raise ValueError(
+            f'expected a length of time such as "6h", "90s", "1d" or "1h30m" '
+            f'(units w, d, h, m, s, ms, us), got "{text}"'
+        )
+    try:
+        length = sum(
+            (int(count) * _UNITS[unit] for count, unit in re.findall(_PART, compact)), timedelta()
+        )
+    except OverflowError:
+        raise ValueError(f'"{text}" is longer than 999999999 days') from None
+    if not length:
+        raise ValueError(f'expected a length of time above zero, got "{text}"')
+    return length
+
+
+def format_duration(length: timedelta) -> str:
+    """The shortest text that `parse_duration` reads back as `length`.
+
+    >>> format_duration(timedelta(hours=30))
+    '1d6h'
+    """
+    parts = []
+    for unit in ("d", "h", "m", "s", "ms", "us"):
+        count, length = divmod(length, _UNITS[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
