@@ -171,10 +171,10 @@ class Feature(Table):
 
     name: Text = Field(description="the column")
     valid: Range | None = Field(
-        None, description="values outside [low, high] (both inclusive) count as null"
+        default=None, description="values outside [low, high] (both inclusive) count as null"
     )
-    clip: Range | None = Field(None, description="values are limited to [low, high]")
-    nulls: Nulls | None = Field(None, description="as source.nulls, for this feature alone")
+    clip: Range | None = Field(default=None, description="values are limited to [low, high]")
+    nulls: Nulls | None = Field(default=None, description="as source.nulls, for this feature alone")
 
 
 Features = Annotated[
@@ -190,7 +190,7 @@ class Source(Table):
     """Where rows come from, and what of them the model sees."""
 
     path: FilePath | None = Field(
-        None,
+        default=None,
         description='file, glob, directory (hive partitions too), URI, or "-" (Arrow IPC on stdin)',
         examples=["data/log.parquet"],
     )
@@ -199,7 +199,7 @@ class Source(Table):
         examples=[["device"]],
     )
     time: Text | None = Field(
-        None,
+        default=None,
         description="timestamp, date or integer ticks; without it the order of the rows counts",
         examples=["time"],
     )
@@ -209,31 +209,35 @@ class Source(Table):
         examples=[["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}]],
     )
     time_features: TimeFeatures = Field(
-        (),
+        default=(),
         description="hour, day_of_week, day_of_year: each adds its sine and cosine after features",
     )
     nulls: Nulls = Field(
-        "error",
+        default="error",
         description="a null in a feature: error | previous (value of the stream) | skip (the row) "
         "| a number",
     )
     reset: Text | None = Field(
-        None,
+        default=None,
         description="boolean column: true starts the stream fresh before that row",
         examples=["new_session"],
     )
     max_gap: Duration | None = Field(
-        None, description="a longer silence starts the stream fresh; needs time", examples=["6h"]
+        default=None,
+        description="a longer silence starts the stream fresh; needs time",
+        examples=["6h"],
     )
     late: Literal["error", "drop", "reject", "apply"] = Field(
-        "error",
+        default="error",
         description="a row before its stream's last time: error | drop | reject | apply",
     )
     bad: Literal["error", "reject"] = Field(
-        "error", description="a row with NaN, a null key or an overflow: error | reject"
+        default="error", description="a row with NaN, a null key or an overflow: error | reject"
     )
-    max_rejects: Natural = Field(1000, description="more rejected rows than this stop the run")
-    batch_rows: Count = Field(131072, description="rows of a record batch")
+    max_rejects: Natural = Field(
+        default=1000, description="more rejected rows than this stop the run"
+    )
+    batch_rows: Count = Field(default=131072, description="rows of a record batch")
 
     @property
     def time_feature_names(self) -> tuple[str, ...]:
@@ -254,13 +258,13 @@ class Window(Table):
     """How streams are cut into windows."""
 
     kind: Literal["carry", "fixed", "whole"] = Field(
-        "carry",
+        default="carry",
         description="carry (state goes on) | fixed (windows of steps rows) | whole (a stream is "
         "one sequence)",
     )
-    lanes: Count = Field(64, description="streams computed side by side; changes no result")
+    lanes: Count = Field(default=64, description="streams computed side by side; changes no result")
     steps: Count = Field(
-        128, description="rows of a stream in a window; changes a result in kind fixed only"
+        default=128, description="rows of a stream in a window; changes a result in kind fixed only"
     )
     stride: Count = Field(
         default_factory=lambda data: data.get("steps", 128),
@@ -275,7 +279,7 @@ class ModelSpec(Table):
     path: FilePath = Field(
         description=".safetensors, .keras, .h5, .hdf5 or .onnx", examples=["model.safetensors"]
     )
-    threads: Natural = Field(0, description="0: all cores; changes no result")
+    threads: Natural = Field(default=0, description="0: all cores; changes no result")
     inputs: Annotated[
         dict[str, tuple[str, ...]],
         BeforeValidator(_inputs),
@@ -304,7 +308,7 @@ class ModelSpec(Table):
             }
         ),
     ] = Field(
-        (),
+        default=(),
         description="tables [[model.layers]] for weights without an architecture: type, weights "
         "(prefix), Keras arguments",
         examples=[[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}]],
@@ -315,25 +319,26 @@ class Output(Table):
     """What comes out, and of which rows."""
 
     emit: Literal["every", "last", "final"] = Field(
-        "every",
+        default="every",
         description="every row | the last of each last_of steps of a stream | the final of each "
         "stream",
     )
     last_of: Count | None = Field(
-        None, description="emit last: one row out of so many steps", examples=[24]
+        default=None, description="emit last: one row out of so many steps", examples=[24]
     )
     columns: Columns | None = Field(
-        None,
+        default=None,
         description='columns carried through; default key and time; "*" is all',
         examples=[["device", "time"]],
     )
     names: Names | None = Field(
-        None,
+        default=None,
         description="output columns, one a unit; default the output layer's name",
         examples=[["forecast"]],
     )
     warmup: Natural = Field(
-        0, description="output is null until a stream has had so many steps since it began fresh"
+        default=0,
+        description="output is null until a stream has had so many steps since it began fresh",
     )
 
 
@@ -346,7 +351,7 @@ class Sink(Table):
     """Where output goes."""
 
     path: FilePath | None = Field(
-        None, description='a directory or its URI, or "-" (Arrow IPC on stdout)',
+        default=None, description='a directory or its URI, or "-" (Arrow IPC on stdout)',
         examples=["out/scores"],
     )  # fmt: skip
     rejects: FilePath | None = Field(
@@ -360,7 +365,9 @@ class StateIO(Table):
     """State that comes from and goes to other runs."""
 
     init: FilePath | None = Field(
-        None, description="start from this exported state table", examples=["before.parquet"]
+        default=None,
+        description="start from this exported state table",
+        examples=["before.parquet"],
     )
     map: dict[str, Text] = Field(
         default_factory=dict,
@@ -368,15 +375,19 @@ class StateIO(Table):
         examples=[{"decoder": "encoder"}],
     )
     save: FilePath | None = Field(
-        None, description="export the state table here at the end", examples=["after.parquet"]
+        default=None,
+        description="export the state table here at the end",
+        examples=["after.parquet"],
     )
 
 
 class Checkpoint(Table):
     """How often a run commits, and how far back it can go."""
 
-    every: Count = Field(16, description="record batches from one commit to the next")
-    keep: Natural = Field(1, description="older commits to which `streamrnn rewind` can go back")
+    every: Count = Field(default=16, description="record batches from one commit to the next")
+    keep: Natural = Field(
+        default=1, description="older commits to which `streamrnn rewind` can go back"
+    )
 
 
 class Tables(Table):
