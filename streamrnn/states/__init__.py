@@ -1,1 +1,24 @@
+"""State of streams: a table with one row each, in memory, in Arrow and as files."""
 
+from streamrnn.states.arrow import from_arrow, to_arrow
+from streamrnn.states.diff import StateDiff, diff, key_names, key_text
+from streamrnn.states.files import check_suffix, read_state_file, write_state_file
+from streamrnn.states.keys import KeyIndex
+from streamrnn.states.layout import MATRIX, Layout
+from streamrnn.states.table import StateTable
+
+__all__ = [
+    "MATRIX",
+    "KeyIndex",
+    "Layout",
+    "StateDiff",
+    "StateTable",
+    "check_suffix",
+    "diff",
+    "from_arrow",
+    "key_names",
+    "key_text",
+    "read_state_file",
+    "to_arrow",
+    "write_state_file",
+]

@@ -28,7 +28,7 @@ class Window:
 
     def scatter(self, values_BTU: npt.NDArray[np.float32], out_MU: npt.NDArray[np.float32]) -> None:
         """Write the outputs of the steps that are there to their rows, in place."""
-        lanes, steps = self.row_BT.shape
+        steps = self.row_BT.shape[1]
         if int(self.length_B.min()) == steps:
             out_MU[self.row_BT] = values_BTU
             return

@@ -1,0 +1,213 @@
+"""The state table as an Arrow table, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamrnn.errors import StateError
+from streamrnn.states.layout import FORMAT_VERSION, Layout
+from streamrnn.states.table import StateTable
+
+Ints = npt.NDArray[np.int64]
+
+
+def to_arrow(table: StateTable, slots: Ints | None = None) -> pa.Table:
+    """All streams in order of first appearance, or those of `slots`."""
+    rows = np.arange(len(table)) if slots is None else slots
+    layout = table.layout
+    take = pa.array(rows)
+    arrays = [array if slots is None else array.take(take) for array in table.keys()]
+    arrays.append(pa.array(table.steps[rows]))
+    if layout.time is not None:
+        arrays.append(_times(table.last_time[rows], table.seen[rows], layout.time))
+    for name, size in layout.states.items():
+        flat = pa.array(np.ascontiguousarray(table.states[name][rows]).reshape(-1))
+        arrays.append(_fixed(flat, size, len(rows)))
+    for name, kind in layout.previous.items():
+        values, there = table.previous[name]
+        arrays.append(pa.array(values[rows], kind, mask=~there[rows]))
+    for name, kind in layout.waiting.items():
+        arrays.append(_waiting(table.waiting[name][rows], table.waiting_count[rows], kind))
+    if layout.pending:
+        kind = pa.struct(layout.pending)
+        arrays.append(pa.array([table.pending.get(s) for s in rows.tolist()], kind))
+    return pa.Table.from_arrays(arrays, schema=layout.schema())
+
+
+def from_arrow(
+    source: pa.Table,
+    layout: Layout,
+    initial: Mapping[str, npt.NDArray[np.float32]],
+    where: str,
+    mapping: Mapping[str, str] | None = None,
+) -> StateTable:
+    """The streams of an Arrow table under this layout.
+
+    `mapping` (this model's layer -> that table's layer) takes another model's state as initial
+    state: the streams begin here, so steps, times and what waits are not taken over. Raises
+    StateError, with `where`, for another model's table without a mapping, and for a column that
+    is missing or has another type or size.
+    """
+    _check_version(source, where)
+    if not mapping:
+        _check_model(source, layout, where)
+    table = StateTable(layout, initial)
+    keys = [_column(source, f.name, f.type, where) for f in layout.keys]
+    _check_keys(keys, layout, where)
+    slots = table.find(keys)
+    if len(table) != source.num_rows:
+        raise StateError(
+            f"{where}: {source.num_rows} rows but {len(table)} streams: each key must be there once"
+        )
+    for name, size in layout.states.items():
+        origin = _origin(name, mapping)
+        if origin is not None:
+            table.states[name][slots] = _floats(source, origin, size, where)
+    if not mapping:
+        _load_memory(source, table, slots, where)
+    return table
+
+
+def _load_memory(source: pa.Table, table: StateTable, slots: Ints, where: str) -> None:
+    layout = table.layout
+    table.steps[slots] = _column(source, "steps", pa.int64(), where).to_numpy()
+    table.seen[slots] = True
+    if layout.time is not None:
+        time = _column(source, "last_time", layout.time, where)
+        table.seen[slots] = time.is_valid().to_numpy(zero_copy_only=False)
+        table.last_time[slots] = _ticks(time)
+    for name, kind in layout.previous.items():
+        if f"previous/{name}" not in source.column_names:
+            continue
+        column = _column(source, f"previous/{name}", kind, where)
+        values, there = table.previous[name]
+        there[slots] = column.is_valid().to_numpy(zero_copy_only=False)
+        empty = "" if pa.types.is_string(kind) else 0
+        values[slots] = column.fill_null(pa.scalar(empty, kind)).to_numpy(zero_copy_only=False)
+    for name, kind in layout.waiting.items():
+        column = _column(source, f"waiting/{name}", pa.list_(kind), where)
+        for slot, rows in zip(slots.tolist(), column.to_pylist(), strict=True):
+            table.waiting_count[slot] = len(rows)
+            if rows:
+                table.waiting[name][slot, : len(rows)] = rows
+    if layout.pending and "pending" in source.column_names:
+        pending = source.column("pending").to_pylist()
+        table.pending = {s: r for s, r in zip(slots.tolist(), pending, strict=True) if r}
+
+
+def _origin(name: str, mapping: Mapping[str, str] | None) -> str | None:
+    """The column of the other table that holds this state; None if it is not mapped."""
+    if not mapping:
+        return name
+    for ours, theirs in mapping.items():
+        if name == ours or name.startswith(f"{ours}/"):
+            return theirs + name[len(ours) :]
+    return None
+
+
+def _check_version(source: pa.Table, where: str) -> None:
+    found = _meta(source, "format_version")
+    if found != FORMAT_VERSION:
+        what = f"format version {found}" if found else "a table without streamrnn's metadata"
+        raise StateError(
+            f"{where}: not a state table that can be read: expected format version "
+            f"{FORMAT_VERSION}, received {what}. Write it with `streamrnn state export`."
+        )
+
+
+def _check_model(source: pa.Table, layout: Layout, where: str) -> None:
+    found = _meta(source, "fingerprint")
+    if found != layout.fingerprint:
+        raise StateError(
+            f"{where}: this is the state of another model.\n"
+            f"  table: model {found[:12]}, layers {_meta(source, 'layers')}\n"
+            f"  here:  model {layout.fingerprint[:12]}, layers "
+            f"{json.dumps(layout.layers, sort_keys=True)}\n"
+            "If it is meant, say which layer takes which state: [state] map = "
+            '{ here = "there" }.'
+        )
+
+
+def _check_keys(keys: list[pa.Array], layout: Layout, where: str) -> None:
+    for field, array in zip(layout.keys, keys, strict=True):
+        if array.null_count:
+            raise StateError(f"{where}: key column {field.name!r} has {array.null_count} null(s)")
+
+
+def _meta(source: pa.Table, name: str) -> str:
+    metadata = source.schema.metadata or {}
+    return str(metadata.get(f"streamrnn.{name}".encode(), b"").decode())
+
+
+def _column(source: pa.Table, name: str, kind: pa.DataType, where: str) -> pa.Array:
+    if name not in source.column_names:
+        raise StateError(
+            f"{where}: there is no column {name!r}. Columns there are: "
+            f"{', '.join(source.column_names)}"
+        )
+    column = source.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if column.type != kind and not _list_alike(column.type, kind):
+        raise StateError(f"{where}: column {name!r}: expected {kind}, received {column.type}")
+    return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+
+
+def _list_alike(found: pa.DataType, kind: pa.DataType) -> bool:
+    """Lists whose items differ only in their field's name (Parquet calls it element)."""
+    fixed = pa.types.is_fixed_size_list
+    if fixed(found) and fixed(kind):
+        return bool(found.list_size == kind.list_size and found.value_type == kind.value_type)
+    both = pa.types.is_list(found) and pa.types.is_list(kind)
+    return both and (
+        found.value_type == kind.value_type or _list_alike(found.value_type, kind.value_type)
+    )
+
+
+def _floats(source: pa.Table, name: str, size: int, where: str) -> npt.NDArray[np.float32]:
+    column = _column(source, name, pa.list_(pa.float32(), size), where)
+    flat = column.flatten()
+    if column.null_count or flat.null_count:
+        raise StateError(f"{where}: column {name!r} has nulls: a state has none")
+    values: npt.NDArray[np.float32] = flat.to_numpy().reshape(-1, size)
+    if not np.isfinite(values).all():
+        raise StateError(f"{where}: column {name!r} has NaN or infinite values: a state has none")
+    return values
+
+
+def _fixed(flat: pa.Array, size: int, rows: int) -> pa.Array:
+    kind = pa.list_(pa.float32(), size)
+    return pa.FixedSizeListArray.from_arrays(flat, type=kind) if rows else pa.array([], kind)
+
+
+def _times(ticks: Ints, seen: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    integers = pa.array(ticks, mask=~seen)
+    if pa.types.is_date32(kind):
+        integers = integers.cast(pa.int32())
+    return integers.cast(kind)
+
+
+def _ticks(array: pa.Array) -> Ints:
+    kind = pa.int32() if pa.types.is_date32(array.type) else pa.int64()
+    integers = array.cast(kind).fill_null(pa.scalar(0, kind))
+    ticks: Ints = integers.to_numpy(zero_copy_only=False).astype(np.int64)
+    return ticks
+
+
+def _waiting(values: npt.NDArray[Any], counts: Ints, kind: pa.DataType) -> pa.Array:
+    """(S, rows, …) with `counts` rows in use each, as a list a stream."""
+    there = np.arange(values.shape[1]) < counts[:, None]
+    used = values[there]
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.array(used.reshape(-1), kind.value_type)
+        items = pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    else:
+        items = pa.array(used, kind)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), items, type=pa.list_(kind))

@@ -1,0 +1,144 @@
+"""The state table: one row a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamrnn.states.keys import KeyIndex
+from streamrnn.states.layout import Layout
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class StateTable:
+    """State of every stream, as arrays that an operator gathers from and scatters to.
+
+    Row s of each array belongs to slot s. `steps` (S,) int64: steps since the stream began fresh;
+    `last_time` (S,) int64 ticks; `seen` (S,) bool: it has had a row; `states` name -> (S, size)
+    float32; `previous` feature -> values and which are there; `waiting` name -> (S, rows, …) with
+    `waiting_count` (S,); `pending` slot -> row. `touched` (S,) bool: changed since `settle`.
+
+    >>> import pyarrow as pa
+    >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
+    >>> table.find([pa.array(["b", "a", "b"])]).tolist()
+    [0, 1, 0]
+    >>> len(table)
+    2
+    """
+
+    def __init__(self, layout: Layout, initial: Mapping[str, Floats] | None = None) -> None:
+        self.layout = layout
+        self._index = KeyIndex(layout.keys)
+        self._initial = {
+            name: np.zeros(size, np.float32) if initial is None else initial[name]
+            for name, size in layout.states.items()
+        }
+        self.steps = np.zeros(0, np.int64)
+        self.last_time = np.zeros(0, np.int64)
+        self.seen = np.zeros(0, bool)
+        self.touched = np.zeros(0, bool)
+        self.states: dict[str, Floats] = {
+            name: np.zeros((0, size), np.float32) for name, size in layout.states.items()
+        }
+        self.previous: dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]] = {
+            name: (np.zeros(0, _dtype(kind)), np.zeros(0, bool))
+            for name, kind in layout.previous.items()
+        }
+        self.waiting: dict[str, npt.NDArray[Any]] = {
+            name: np.zeros((0, layout.waiting_rows, *_width(kind)), _dtype(_item(kind)))
+            for name, kind in layout.waiting.items()
+        }
+        self.waiting_count = np.zeros(0, np.int64)
+        self.pending: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        """Number of streams."""
+        return len(self._index)
+
+    def find(self, keys: Sequence[pa.Array], add: bool = True) -> Ints:
+        """The slot (N,) int64 of each of N keys; new streams start with the initial state.
+
+        With `add=False` unknown keys are -1.
+        """
+        before = len(self)
+        slots = self._index.find(keys, add)
+        if len(self) > len(self.steps):
+            self._grow(max(1024, 2 * len(self)))
+        self._clear(before, len(self))
+        return slots
+
+    def truncate(self, size: int) -> None:
+        """Forget the streams that were added last, down to `size`."""
+        self._index.truncate(size)
+        self.pending = {slot: row for slot, row in self.pending.items() if slot < size}
+
+    def keys(self) -> list[pa.Array]:
+        """The key columns, one value a stream."""
+        return self._index.arrays()
+
+    def initial(self, rows: int) -> dict[str, Floats]:
+        """The initial state of `rows` streams: name -> (rows, size)."""
+        return {name: np.tile(value, (rows, 1)) for name, value in self._initial.items()}
+
+    def gather(self, slots: Ints, fresh: npt.NDArray[np.bool_] | None = None) -> dict[str, Floats]:
+        """Copies of the states of B slots, name -> (B, size); the initial state where fresh."""
+        gathered = {name: array[slots] for name, array in self.states.items()}
+        if fresh is not None and fresh.any():
+            for name, value in self._initial.items():
+                gathered[name][fresh] = value
+        return gathered
+
+    def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
+        """Write the states of B slots back, in place."""
+        for name, array in self.states.items():
+            array[slots] = states[name]
+
+    def settle(self) -> None:
+        """Forget what was touched: it has been committed."""
+        self.touched[:] = False
+
+    def _clear(self, start: int, stop: int) -> None:
+        """Slots of new streams, as a fresh stream has them."""
+        if start == stop:
+            return
+        self.steps[start:stop] = 0
+        self.seen[start:stop] = False
+        self.touched[start:stop] = True
+        self.waiting_count[start:stop] = 0
+        for name, array in self.states.items():
+            array[start:stop] = self._initial[name]
+        for _, there in self.previous.values():
+            there[start:stop] = False
+
+    def _grow(self, size: int) -> None:
+        def grown(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            larger = np.zeros((size, *array.shape[1:]), array.dtype)
+            larger[: len(array)] = array
+            return larger
+
+        self.steps, self.last_time = grown(self.steps), grown(self.last_time)
+        self.seen, self.touched = grown(self.seen), grown(self.touched)
+        self.waiting_count = grown(self.waiting_count)
+        self.states = {name: grown(array) for name, array in self.states.items()}
+        self.previous = {n: (grown(v), grown(there)) for n, (v, there) in self.previous.items()}
+        self.waiting = {name: grown(array) for name, array in self.waiting.items()}
+
+
+def _item(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_fixed_size_list(kind) else kind
+
+
+def _width(kind: pa.DataType) -> tuple[int, ...]:
+    return (kind.list_size,) if pa.types.is_fixed_size_list(kind) else ()
+
+
+def _dtype(kind: pa.DataType) -> npt.DTypeLike:
+    if pa.types.is_string(kind):
+        return object
+    return np.float32 if pa.types.is_floating(kind) else np.int64
