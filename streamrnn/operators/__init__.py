@@ -1,1 +1,23 @@
+"""Where a model meets windows: state is gathered, the model runs, state is scattered back."""
 
+from streamrnn.operators.carry import CarryOperator
+from streamrnn.operators.computed import Computed
+from streamrnn.operators.emit import Emitter, check_finite
+from streamrnn.operators.fixed import FixedOperator
+from streamrnn.operators.inputs import InputPlan, choose_inputs, feature_kinds, plan_inputs
+from streamrnn.operators.whole import WholeOperator
+from streamrnn.operators.workers import Workers
+
+__all__ = [
+    "CarryOperator",
+    "Computed",
+    "Emitter",
+    "FixedOperator",
+    "InputPlan",
+    "WholeOperator",
+    "Workers",
+    "check_finite",
+    "choose_inputs",
+    "feature_kinds",
+    "plan_inputs",
+]

@@ -66,9 +66,9 @@ def _numbers(array: pa.Array, name: str, faults: Faults) -> npt.NDArray[np.float
         array = array.cast(pa.float64())
     if nulls is not None:
         array = array.fill_null(pa.scalar(0, array.type))
-    raw = array.to_numpy(zero_copy_only=False)
+    raw: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
-        values = raw.astype(np.float32)
+        values: npt.NDArray[np.float32] = raw.astype(np.float32)
     _note_loss(raw, values, name, faults)
     if nulls is not None:
         values[nulls] = np.nan

@@ -42,7 +42,7 @@ class Faults:
         self.codes[rows & (self.codes == 0)] = len(self.reasons)
 
     def reason(self, row: int) -> str:
-        return self.reasons[self.codes[row] - 1]
+        return self.reasons[int(self.codes[row]) - 1]
 
 
 @dataclass

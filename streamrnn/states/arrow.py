@@ -22,7 +22,7 @@ def to_arrow(table: StateTable, slots: Ints | None = None) -> pa.Table:
     rows = np.arange(len(table)) if slots is None else slots
     layout = table.layout
     take = pa.array(rows)
-    arrays = [array if slots is None else array.take(take) for array in table.keys()]
+    arrays = [array if slots is None else array.take(take) for array in table.key_arrays()]
     arrays.append(pa.array(table.steps[rows]))
     if layout.time is not None:
         arrays.append(_times(table.last_time[rows], table.seen[rows], layout.time))
@@ -35,8 +35,7 @@ def to_arrow(table: StateTable, slots: Ints | None = None) -> pa.Table:
     for name, kind in layout.waiting.items():
         arrays.append(_waiting(table.waiting[name][rows], table.waiting_count[rows], kind))
     if layout.pending:
-        kind = pa.struct(layout.pending)
-        arrays.append(pa.array([table.pending.get(s) for s in rows.tolist()], kind))
+        arrays.append(_pending(table, rows))
     return pa.Table.from_arrays(arrays, schema=layout.schema())
 
 
@@ -92,13 +91,15 @@ def _load_memory(source: pa.Table, table: StateTable, slots: Ints, where: str) -
         values[slots] = column.fill_null(pa.scalar(empty, kind)).to_numpy(zero_copy_only=False)
     for name, kind in layout.waiting.items():
         column = _column(source, f"waiting/{name}", pa.list_(kind), where)
-        for slot, rows in zip(slots.tolist(), column.to_pylist(), strict=True):
-            table.waiting_count[slot] = len(rows)
-            if rows:
-                table.waiting[name][slot, : len(rows)] = rows
+        for slot, queue in zip(slots.tolist(), column.to_pylist(), strict=True):
+            table.waiting_count[slot] = len(queue)
+            if queue:
+                table.waiting[name][slot, : len(queue)] = queue
     if layout.pending and "pending" in source.column_names:
-        pending = source.column("pending").to_pylist()
-        table.pending = {s: r for s, r in zip(slots.tolist(), pending, strict=True) if r}
+        pending = _column(source, "pending", pa.struct(layout.pending), where)
+        rows = np.flatnonzero(pending.is_valid().to_numpy(zero_copy_only=False))
+        table.pending_slots = slots[rows]
+        table.pending_rows = pa.RecordBatch.from_struct_array(pending.take(pa.array(rows)))
 
 
 def _origin(name: str, mapping: Mapping[str, str] | None) -> str | None:
@@ -198,6 +199,16 @@ def _ticks(array: pa.Array) -> Ints:
     integers = array.cast(kind).fill_null(pa.scalar(0, kind))
     ticks: Ints = integers.to_numpy(zero_copy_only=False).astype(np.int64)
     return ticks
+
+
+def _pending(table: StateTable, rows: Ints) -> pa.Array:
+    kind = pa.struct(table.layout.pending)
+    if table.pending_rows is None:
+        return pa.nulls(len(rows), kind)
+    at = np.full(len(table), -1)
+    at[table.pending_slots] = np.arange(len(table.pending_slots))
+    found = at[rows]
+    return table.pending_rows.to_struct_array().take(pa.array(found, mask=found < 0))
 
 
 def _waiting(values: npt.NDArray[Any], counts: Ints, kind: pa.DataType) -> pa.Array:

@@ -22,7 +22,8 @@ class StateTable:
     Row s of each array belongs to slot s. `steps` (S,) int64: steps since the stream began fresh;
     `last_time` (S,) int64 ticks; `seen` (S,) bool: it has had a row; `states` name -> (S, size)
     float32; `previous` feature -> values and which are there; `waiting` name -> (S, rows, …) with
-    `waiting_count` (S,); `pending` slot -> row. `touched` (S,) bool: changed since `settle`.
+    `waiting_count` (S,); `pending_rows` the rows of `pending_slots` that are written at the end of
+    the run. `touched` (S,) bool: changed since `settle`.
 
     >>> import pyarrow as pa
     >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
@@ -55,7 +56,8 @@ class StateTable:
             for name, kind in layout.waiting.items()
         }
         self.waiting_count = np.zeros(0, np.int64)
-        self.pending: dict[int, dict[str, Any]] = {}
+        self.pending_slots = np.zeros(0, np.int64)
+        self.pending_rows: pa.RecordBatch | None = None
 
     def __len__(self) -> int:
         """Number of streams."""
@@ -76,9 +78,8 @@ class StateTable:
     def truncate(self, size: int) -> None:
         """Forget the streams that were added last, down to `size`."""
         self._index.truncate(size)
-        self.pending = {slot: row for slot, row in self.pending.items() if slot < size}
 
-    def keys(self) -> list[pa.Array]:
+    def key_arrays(self) -> list[pa.Array]:
         """The key columns, one value a stream."""
         return self._index.arrays()
 

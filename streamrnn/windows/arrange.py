@@ -31,8 +31,8 @@ class Rules:
 class Arranged:
     """The rows of one record batch, by stream.
 
-    Of N rows, `kept` are the indices of those that give an output row, `rejected` of those that go
-    to the rejects, both in file order. The M steps (kept rows that are not skipped) stand in
+    Of N rows, `kept` are the indices of those that give an output row (`slot_of_kept` their streams),
+    `rejected` of those that go to the rejects, both in file order. The M steps (kept rows that are not skipped) stand in
     stream order: `row_M` is the row of each, `step_M` its number since the stream began fresh,
     `features_MF` and `identifiers` what the model sees. Segments are runs of steps of one stream
     without a fresh start inside: `start`, `length`, `slot`; `fresh` ones begin from the initial
@@ -40,6 +40,7 @@ class Arranged:
     """
 
     kept: Ints
+    slot_of_kept: Ints
     rejected: Ints
     row_M: Ints
     step_M: Ints
@@ -107,8 +108,10 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
     base = np.where(fresh[group], 0, memory.steps[slot])
     within = np.arange(done[-1]) - np.repeat(done[group], length)
     last = np.append(slot[1:] != slot[:-1], True)[: len(slot)]
+    kept = np.flatnonzero(~gone)
     return Arranged(
-        kept=np.flatnonzero(~gone),
+        kept=kept,
+        slot_of_kept=slots[kept],
         rejected=np.flatnonzero(rejected),
         row_M=order[stepped],
         step_M=within + np.repeat(base, length) + 1,

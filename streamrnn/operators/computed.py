@@ -1,0 +1,24 @@
+"""What an operator gives for a record batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass
+class Computed:
+    """Values of K rows of a record batch.
+
+    `row_K` int64 is the row of each, `step_K` its number since the stream began fresh, `slot_K`
+    its stream, `values_KU` float32 the model's outputs side by side; `there_KU` bool (None: all)
+    says which of them the model gives for that row.
+    """
+
+    row_K: npt.NDArray[np.int64]
+    step_K: npt.NDArray[np.int64]
+    slot_K: npt.NDArray[np.int64]
+    values_KU: npt.NDArray[np.float32]
+    there_KU: npt.NDArray[np.bool_] | None = None

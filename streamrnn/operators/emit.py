@@ -1,0 +1,156 @@
+"""Which rows come out: every one, the last of each n steps, or the final one of each stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamrnn.errors import DataError
+from streamrnn.operators.computed import Computed
+from streamrnn.sources import Rows
+from streamrnn.states import StateTable
+from streamrnn.windows import Arranged
+
+_ORDER = pa.field("_row", pa.int64())
+_COMPUTED = pa.field("_computed", pa.bool_())
+
+
+@dataclass(frozen=True)
+class Emitter:
+    """Builds output rows: the columns carried through, then one float32 column a unit.
+
+    `emit` is "every", "last" (of each `last_of` steps) or "final"; values of the first `warmup`
+    steps of a stream are null.
+    """
+
+    carried: tuple[pa.Field, ...]
+    names: tuple[str, ...]
+    emit: str = "every"
+    last_of: int = 1
+    warmup: int = 0
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the output."""
+        units = [pa.field(name, pa.float32()) for name in self.names]
+        return pa.schema([*[pa.field(f.name, f.type) for f in self.carried], *units])
+
+    def pending_fields(self) -> tuple[pa.Field, ...]:
+        """The fields of a row that is held until the end of the run."""
+        return (*self.schema, _ORDER, _COMPUTED) if self.emit == "final" else ()
+
+    def rows(self, batch: pa.RecordBatch, arranged: Arranged, computed: Computed) -> pa.RecordBatch:
+        """The output rows of a record batch, in file order (emit every and last)."""
+        values, there = self._by_row(batch.num_rows, computed)
+        if self.emit == "every":
+            chosen = arranged.kept
+        else:
+            chosen = np.sort(computed.row_K[computed.step_K % self.last_of == 0])
+        return self._build(batch, chosen, values, there)
+
+    def hold(
+        self,
+        batch: pa.RecordBatch,
+        arranged: Arranged,
+        computed: Computed,
+        table: StateTable,
+        first_row: int,
+    ) -> None:
+        """Keep each stream's last row of this record batch in `table` (emit final).
+
+        A row that has a value is not replaced by one that has none.
+        """
+        values, there = self._by_row(batch.num_rows, computed)
+        row, slot, has = self._last_rows(arranged, computed, table)
+        built = self._build(batch, row, values, there)
+        columns = [*built.columns, pa.array(row + first_row), pa.array(has)]
+        new = pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.pending_fields()))
+        if table.pending_rows is None:
+            table.pending_slots, table.pending_rows = slot, new
+            return
+        known = np.full(len(table), False)
+        known[table.pending_slots] = table.pending_rows.column("_computed").to_numpy(
+            zero_copy_only=False
+        )
+        better = has | ~known[slot]
+        slot, new = slot[better], new.take(pa.array(np.flatnonzero(better)))
+        replaced = np.zeros(len(table), bool)
+        replaced[slot] = True
+        stay = np.flatnonzero(~replaced[table.pending_slots])
+        kept = table.pending_rows.take(pa.array(stay))
+        both = pa.Table.from_batches([kept, new]).combine_chunks()
+        table.pending_slots = np.concatenate([table.pending_slots[stay], slot])
+        table.pending_rows = both.to_batches()[0] if both.num_rows else new
+
+    def final(self, table: StateTable) -> pa.RecordBatch:
+        """The held rows in the order in which they were read; `table` holds none afterwards."""
+        rows = table.pending_rows
+        if rows is None:
+            return pa.RecordBatch.from_pylist([], schema=self.schema)
+        order = np.argsort(rows.column("_row").to_numpy(), kind="stable")
+        table.touched[table.pending_slots] = True
+        table.pending_slots, table.pending_rows = np.zeros(0, np.int64), None
+        return rows.take(pa.array(order)).select(self.schema.names)
+
+    def _last_rows(
+        self, arranged: Arranged, computed: Computed, table: StateTable
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Each stream's last row with a value, or its last row: (row, slot, has a value)."""
+        best = np.full(len(table), -1)
+        np.maximum.at(best, arranged.slot_of_kept, arranged.kept)
+        valued = np.full(len(table), -1)
+        late = computed.step_K > self.warmup
+        np.maximum.at(valued, computed.slot_K[late], computed.row_K[late])
+        has = valued >= 0
+        best[has] = valued[has]
+        slot = np.flatnonzero(best >= 0)
+        return best[slot], slot, has[slot]
+
+    def _by_row(
+        self, rows: int, computed: Computed
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        units = computed.values_KU.shape[1]
+        values = np.zeros((rows, units), np.float32)
+        there = np.zeros((rows, units), bool)
+        values[computed.row_K] = computed.values_KU
+        there[computed.row_K] = True if computed.there_KU is None else computed.there_KU
+        if self.warmup:
+            there[computed.row_K[computed.step_K <= self.warmup]] = False
+        return values, there
+
+    def _build(
+        self,
+        batch: pa.RecordBatch,
+        chosen: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float32],
+        there: npt.NDArray[np.bool_],
+    ) -> pa.RecordBatch:
+        columns = [batch.column(f.name) for f in self.carried]
+        if len(chosen) != batch.num_rows or self.emit == "final":
+            take = pa.array(chosen)
+            columns = [column.take(take) for column in columns]
+            values, there = values[chosen], there[chosen]
+        everywhere = bool(there.all())
+        for unit in range(len(self.names)):
+            mask = None if everywhere else ~there[:, unit]
+            columns.append(pa.array(np.ascontiguousarray(values[:, unit]), mask=mask))
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def check_finite(computed: Computed, rows: Rows, names: Sequence[str]) -> None:
+    """Raise DataError for the first row whose output is NaN or infinite."""
+    values = computed.values_KU
+    if np.isfinite(values).all():
+        return
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    k = int(bad[np.argmin(computed.row_K[bad])])
+    unit = int(np.flatnonzero(~np.isfinite(values[k]))[0])
+    raise DataError(
+        f"{rows.place(int(computed.row_K[k]))}: output {names[unit]!r}: the model gives "
+        f"{values[k, unit]} for finite features, and would carry it on. Are its weights sound, "
+        "and are the features in the range it was trained on (`valid`, `clip`)?"
+    )

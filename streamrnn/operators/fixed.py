@@ -1,0 +1,128 @@
+"""Kind fixed: independent windows of T rows, every `stride` rows of a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.models import Whole
+from streamrnn.operators.computed import Computed
+from streamrnn.operators.inputs import InputPlan
+from streamrnn.operators.workers import Workers
+from streamrnn.states import MATRIX, StateTable
+from streamrnn.windows import Arranged
+
+Ints = npt.NDArray[np.int64]
+
+
+class FixedOperator:
+    """Runs a model over windows of `steps` rows; rows short of a window wait in the state table.
+
+    Window k of a stream holds its steps k * stride + 1 to k * stride + steps, counted since the
+    stream began fresh.
+    """
+
+    def __init__(
+        self, whole: Whole, plan: InputPlan, lanes: int, steps: int, stride: int, workers: Workers
+    ) -> None:
+        self.whole = whole
+        self.plan = plan
+        self.lanes = lanes
+        self.steps = steps
+        self.stride = stride
+        self.workers = workers
+        self.units = sum(units for _, units in whole.outputs)
+
+    def process(self, arranged: Arranged, table: StateTable) -> Computed:
+        """The value of each window that these rows complete, at the row that completes it."""
+        base = arranged.step_M[np.minimum(arranged.start, len(arranged.step_M) - 1)] - 1
+        base = np.where(arranged.length > 0, base, 0) if len(base) else base
+        held = np.where(arranged.fresh, 0, table.waiting_count[arranged.slot])
+        columns = {MATRIX: arranged.features_MF, **arranged.identifiers}
+        at, total = _places(held, arranged.length)
+        joined = {
+            name: _joined(values, table.waiting[name], arranged, held, at, total)
+            for name, values in columns.items()
+        }
+        segment, ends = self._windows(base, arranged.length)
+        # Window ends are steps; the first step that stands in `joined` is base - held + 1.
+        begin = at[segment] + ends - self.steps - (base - held)[segment]
+        values = self._run(begin, joined)
+        row = arranged.start[segment] + ends - base[segment] - 1
+        self._keep(arranged, table, base, held, at, joined)
+        return Computed(arranged.row_M[row], ends, arranged.slot[segment], values)
+
+    def _windows(self, base: Ints, length: Ints) -> tuple[Ints, Ints]:
+        """The segment and the last step of each window that is completed."""
+        first = np.maximum(-(-(base + 1 - self.steps) // self.stride), 0)
+        count = np.maximum((base + length - self.steps) // self.stride + 1 - first, 0)
+        segment = np.repeat(np.arange(len(base)), count)
+        within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
+        return segment, (first[segment] + within) * self.stride + self.steps
+
+    def _run(self, begin: Ints, joined: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        values = np.empty((len(begin), self.units), np.float32)
+        identifiers = {name: a for name, a in joined.items() if name != MATRIX}
+        inputs = self.plan.arrays(joined[MATRIX], identifiers)
+
+        def work(first: int) -> None:
+            index = begin[first : first + self.lanes, None] + np.arange(self.steps)
+            length = np.full(len(index), self.steps, np.int64)
+            outputs = self.whole.run([a[index] for a in inputs], length)
+            ends = [y[:, -1] if y.ndim == 3 else y for y in outputs]
+            values[first : first + self.lanes] = np.concatenate(ends, axis=1)
+
+        self.workers.map(work, range(0, len(begin), self.lanes))
+        return values
+
+    def _keep(
+        self,
+        arranged: Arranged,
+        table: StateTable,
+        base: Ints,
+        held: Ints,
+        at: Ints,
+        joined: dict[str, npt.NDArray[Any]],
+    ) -> None:
+        """The rows from the next window's first one on wait for it."""
+        last = np.flatnonzero(arranged.last)
+        after = (base + arranged.length)[last]
+        # A segment without steps that is not fresh keeps what waits.
+        idle = (arranged.length[last] == 0) & ~arranged.fresh[last]
+        done = np.maximum((after - self.steps) // self.stride + 1, 0)
+        wait = np.maximum(after - done * self.stride, 0)
+        last, wait = last[~idle], wait[~idle]
+        slot = arranged.slot[last]
+        end = at[last] + held[last] + arranged.length[last]
+        table.waiting_count[slot] = wait
+        segment = np.repeat(np.arange(len(last)), wait)
+        within = np.arange(len(segment)) - np.repeat(np.cumsum(wait) - wait, wait)
+        source = end[segment] - wait[segment] + within
+        for name, values in joined.items():
+            table.waiting[name][slot[segment], within] = values[source]
+
+
+def _places(held: Ints, length: Ints) -> tuple[Ints, int]:
+    """Where each segment begins once the waiting rows stand before the new ones."""
+    size = held + length
+    ends = np.cumsum(size)
+    return ends - size, int(ends[-1]) if len(ends) else 0
+
+
+def _joined(
+    values: npt.NDArray[Any],
+    waiting: npt.NDArray[Any],
+    arranged: Arranged,
+    held: Ints,
+    at: Ints,
+    total: int,
+) -> npt.NDArray[Any]:
+    out = np.empty((total, *values.shape[1:]), values.dtype)
+    new = np.repeat(at + held - arranged.start, arranged.length) + np.arange(len(values))
+    out[new] = values
+    segment = np.repeat(np.arange(len(held)), held)
+    within = np.arange(len(segment)) - np.repeat(np.cumsum(held) - held, held)
+    out[at[segment] + within] = waiting[arranged.slot[segment], within]
+    return out

@@ -1,0 +1,100 @@
+"""Kind whole: a stream is one sequence, and nothing is known before the input ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamrnn.models import Whole
+from streamrnn.operators.computed import Computed
+from streamrnn.operators.inputs import InputPlan
+from streamrnn.operators.workers import Workers
+from streamrnn.windows import Arranged, Inputs, Lanes, pack
+
+
+class WholeOperator:
+    """Keeps all rows, and runs a model over each stream's sequence at the end.
+
+    A fresh start ends one sequence and begins the next. Memory grows with the data.
+    """
+
+    def __init__(self, whole: Whole, plan: InputPlan, lanes: int, workers: Workers) -> None:
+        self.whole = whole
+        self.plan = plan
+        self.lanes = lanes
+        self.workers = workers
+        self._batches: list[tuple[pa.RecordBatch, Arranged]] = []
+
+    def add(self, batch: pa.RecordBatch, arranged: Arranged) -> None:
+        """Keep the rows of a record batch."""
+        self._batches.append((batch, arranged))
+
+    def finish(self) -> Iterator[tuple[pa.RecordBatch, Arranged, Computed]]:
+        """The outputs of every record batch, in the order in which they were added."""
+        kept = [arranged for _, arranged in self._batches]
+        inputs = [np.concatenate(parts) for parts in zip(*map(self.plan.of, kept), strict=True)]
+        order, start, length = _sequences(kept)
+        values, there = self._run([a[order] for a in inputs], start, length)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        at = 0
+        for batch, arranged in self._batches:
+            rows = back[at : at + len(arranged.row_M)]
+            at += len(arranged.row_M)
+            slot = np.repeat(arranged.slot, arranged.length)
+            computed = Computed(arranged.row_M, arranged.step_M, slot, values[rows], there[rows])
+            yield batch, arranged, computed
+        self._batches = []
+
+    def _run(
+        self, inputs: Inputs, start: npt.NDArray[np.int64], length: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        units = [u for _, u in self.whole.outputs]
+        rows = int(length.sum())
+        values = np.zeros((rows, sum(units)), np.float32)
+        there = np.zeros((rows, sum(units)), bool)
+
+        def work(lanes: Lanes) -> None:
+            self._run_lanes(lanes, inputs, values, there)
+
+        longest = int(length.max(initial=1))
+        self.workers.map(work, pack(start, length, self.lanes, longest, self.workers.threads))
+        return values, there
+
+    def _run_lanes(
+        self,
+        lanes: Lanes,
+        inputs: Inputs,
+        values: npt.NDArray[np.float32],
+        there: npt.NDArray[np.bool_],
+    ) -> None:
+        for window in lanes.windows(inputs, int(lanes.length[0])):
+            outputs = self.whole.run(window.inputs, window.length_B)
+            steps = np.arange(window.row_BT.shape[1]) < window.length_B[:, None]
+            final = window.row_BT[np.arange(len(window.length_B)), window.length_B - 1]
+            first = 0
+            for output in outputs:
+                last = first + output.shape[-1]
+                rows: Any = window.row_BT[steps] if output.ndim == 3 else final
+                values[rows, first:last] = output[steps] if output.ndim == 3 else output
+                there[rows, first:last] = True
+                first = last
+
+
+def _sequences(
+    kept: list[Arranged],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The order of all steps by sequence, and each sequence's start and length in it.
+
+    A step with number 1 begins a sequence.
+    """
+    slot = np.concatenate([np.repeat(a.slot, a.length) for a in kept])
+    step = np.concatenate([a.step_M for a in kept])
+    order = np.argsort(slot, kind="stable")
+    start = np.flatnonzero(step[order] == 1)
+    length = np.diff(np.append(start, len(order)))
+    return order, start, length
