@@ -1,1 +1,55 @@
+"""Checkpoints: rows, position and state of a run are committed together, or not at all.
 
+The loop of a run, whole::
+
+    with OutputFolder.open("out/weather", keep=1) as folder:
+        folder.begin(schema, model=model.fingerprint(), config=config.canonical())
+        plan = folder.check_sources(present)         # plan.position, plan.files, plan.vanished
+        table = folder.load_state()                  # pa.Table, or None at the first start
+        for batch in source.batches(plan):
+            folder.write(rows)                       # RecordBatch in the order of the input
+            folder.reject(bad_rows)                  # RecordBatch; kept beside, committed alike
+            if time_to_commit:
+                folder.commit(
+                    sources=files_touched_since,     # SourceFile of each file begun or finished
+                    position=Position(path, row_group, row),  # None: all of `sources` are done
+                    state=Snapshot(len(table), touched_rows, table.to_arrow),
+                    counters={"skipped": 3},         # any JSON; comes back in folder.manifest
+                )
+        folder.commit(..., complete=True)            # the last one: the input has ended
+
+A commit, in this order (each step is safe to be the last one ever done):
+
+1. the part is closed and synced in ``_streamrnn/staging``
+2. a version of the state is written and synced
+3. the manifest is written beside, synced and renamed into place: from here the commit counts
+4. the parts are renamed out of staging, where readers find them
+5. versions of the state that no kept commit names are removed
+
+`OutputFolder.open` finishes 4 and 5 for a run that died, and removes what the manifest does not
+name. On object stores a rename is a copy on the server and a delete, the manifest one put.
+"""
+
+from streamrnn.checkpoints.folder import OutputFolder
+from streamrnn.checkpoints.maintenance import compact, history, rewind, verify
+from streamrnn.checkpoints.manifest import Kept, Manifest, Position, SourceFile
+from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
+from streamrnn.checkpoints.resume import SourcePlan
+from streamrnn.checkpoints.versions import Snapshot
+
+__all__ = [
+    "Kept",
+    "Manifest",
+    "OutputFolder",
+    "Position",
+    "Snapshot",
+    "SourceFile",
+    "SourcePlan",
+    "compact",
+    "has_manifest",
+    "history",
+    "load_state",
+    "read_manifest",
+    "rewind",
+    "verify",
+]

@@ -1,0 +1,128 @@
+"""A folder of parts: those that readers find, and those in staging.
+
+The parts that the manifest names are brought in place so that a reader, at any moment, finds a
+prefix of the committed rows: what is in the way is removed from the last to the first, then what
+is missing appears from the first to the last.
+"""
+
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from streamrnn.errors import CheckpointError, SinkError
+from streamrnn.sinks.files import Files
+from streamrnn.sinks.parquet import Part, PartWriter
+
+INSIDE = "_streamrnn"
+STAGING = f"{INSIDE}/staging"
+LOCK = f"{INSIDE}/lock"
+_PART = re.compile(r"part-(\d{5})\.parquet")
+_LAST_NUMBER = 99_999
+
+
+class Area:
+    """Parts below one root, either the rows or the rejects of a run."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.path = files.show("")
+
+    def prepare(self) -> None:
+        """Make the folders. Raises SinkError if that cannot be."""
+        self.files.make("")
+        self.files.make(INSIDE)
+        self.files.make(STAGING)
+
+    def strangers(self) -> list[str]:
+        """What is in the folder and cannot be ours, given that no manifest names anything."""
+        return [name for name in self.files.entries("") if name != INSIDE]
+
+    def is_ours(self) -> bool:
+        """Whether there is nothing but our own folder and parts named as we name them."""
+        entries = self.files.entries("")
+        return INSIDE in entries and all(e == INSIDE or _PART.fullmatch(e) for e in entries)
+
+    def _visible(self) -> dict[str, int]:
+        found = self.files.sizes("")
+        return {name: size for name, size in found.items() if _PART.fullmatch(name)}
+
+    def writer(self, schema: pa.Schema, parts: Sequence[Part], commit: int) -> PartWriter:
+        """A writer of the part that comes after `parts`. Raises SinkError."""
+        number = 0 if not parts else int(parts[-1].name[5:10]) + 1
+        if number > _LAST_NUMBER:
+            raise SinkError(
+                f"{self.path} has {len(parts)} parts and no number for another. "
+                f"Merge them with `streamrnn compact {self.path}`."
+            )
+        return self.rewriter(schema, f"part-{number:05d}.parquet", commit)
+
+    def rewriter(self, schema: pa.Schema, name: str, commit: int) -> PartWriter:
+        """A writer of a part of the given name, which may take the place of another."""
+        staged = Part(name, 0, 0, "", commit).staged
+        return PartWriter(self.files, f"{STAGING}/{staged}", schema, name, commit)
+
+    def sync_staging(self) -> None:
+        """Make the names in staging last: before the manifest that names them."""
+        self.files.sync(STAGING)
+
+    def publish(self, parts: Sequence[Part]) -> None:
+        """Let readers find parts that come after all those they find already."""
+        if not parts:
+            return
+        for part in parts:
+            self.files.move(f"{STAGING}/{part.staged}", part.name)
+        self.files.sync("")
+        self.files.sync(STAGING)
+
+    def locate(self, part: Part) -> str | None:
+        """Where the bytes of a committed part are now; None if neither here nor in staging."""
+        staged = f"{STAGING}/{part.staged}"
+        if self.files.sizes(STAGING).get(part.staged) == part.bytes:
+            return staged
+        return part.name if self._visible().get(part.name) == part.bytes else None
+
+    def check(self, parts: Sequence[Part]) -> None:
+        """Raise CheckpointError when a part has another size than when it was committed."""
+        visible, staged = self._visible(), self.files.sizes(STAGING)
+        for part in parts:
+            if staged.get(part.staged) == part.bytes or visible.get(part.name) == part.bytes:
+                continue
+            size = visible.get(part.name, staged.get(part.staged))
+            raise CheckpointError(
+                f"{self.files.show(part.name)} "
+                + ("is missing" if size is None else f"has {size} bytes")
+                + f"; committed were {part.bytes} bytes with {part.rows} rows (commit "
+                f"{part.commit}). Restore it from a backup, go back to an earlier commit with "
+                "`streamrnn rewind`, or start over with --full-refresh."
+            )
+
+    def settle(self, parts: Sequence[Part]) -> tuple[int, int]:
+        """Make what readers find exactly `parts`, and staging empty.
+
+        Returns how many parts were brought in place and how many files were removed. What it does
+        depends on what is there alone, so that it can be cut anywhere and be done again.
+        """
+        visible, staged = self._visible(), self.files.sizes(STAGING)
+        by_name = {part.name: part for part in parts}
+        # What is in staging is newer than what has its place.
+        waiting = {part.name for part in parts if staged.get(part.staged) == part.bytes}
+        out_of_place = waiting | (visible.keys() - by_name.keys())
+        removed = 0
+        if out_of_place:
+            first = min(out_of_place)
+            for name in sorted((name for name in visible if name >= first), reverse=True):
+                if name in out_of_place:
+                    self.files.delete(name)
+                    removed += name not in by_name
+                elif waiting:
+                    self.files.move(name, f"{STAGING}/{by_name[name].staged}")
+                    waiting.add(name)
+            self.files.sync(STAGING)
+            self.publish([part for part in parts if part.name in waiting])
+            self.files.sync("")
+        keep = {part.staged for part in parts}
+        for name in staged.keys() - keep:
+            self.files.delete(f"{STAGING}/{name}")
+            removed += 1
+        return len(waiting), removed

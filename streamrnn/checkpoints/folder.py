@@ -1,0 +1,403 @@
+"""The output folder of a run: rows go in, commits come out."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from streamrnn.checkpoints.area import INSIDE, LOCK, Area
+from streamrnn.checkpoints.lock import Lock
+from streamrnn.checkpoints.manifest import Manifest, Position, SourceFile, encode_schema
+from streamrnn.checkpoints.reading import MANIFEST, find_manifest
+from streamrnn.checkpoints.resume import SourcePlan, check_same, check_schema, plain, plan_sources
+from streamrnn.checkpoints.versions import (
+    Snapshot,
+    check_version,
+    read_schema,
+    read_version,
+    write_version,
+)
+from streamrnn.errors import CheckpointError, SinkError
+from streamrnn.sinks.opening import open_files, rejects_beside
+from streamrnn.sinks.parquet import Part, PartWriter
+
+_NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
+
+
+class OutputFolder:
+    """An output folder, locked for this run. Make it with `open`; leave it with `close` or `with`.
+
+    `manifest` is the last commit (None before the first), `recovered` says what the start had to
+    put right (empty after a clean end). Not for use by two threads at once.
+    """
+
+    def __init__(self, path: str, rejects: str | None, keep: int) -> None:
+        self.path = path
+        self.rejects_path = rejects or ""
+        self.keep = keep
+        self.manifest: Manifest | None = None
+        self.recovered: list[str] = []
+        self.rows = Area(open_files(path))
+        self.rejects = Area(open_files(rejects or rejects_beside(path)))
+        self._files = self.rows.files
+        self._locks: list[tuple[Area, Lock]] = []
+        self._new_folders: list[Area] = []
+        self._schema: pa.Schema | None = None
+        self._model = ""
+        self._config: dict[str, Any] = {}
+        self._state_schema: pa.Schema | None = None
+        self._writer: PartWriter | None = None
+        self._rejects_writer: PartWriter | None = None
+        self._commit = 1
+        self._settled = True
+        self._broken = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        *,
+        rejects: str | None = None,
+        keep: int = 1,
+        full_refresh: bool = False,
+        check: Literal["all", "manifest"] = "all",
+    ) -> "OutputFolder":
+        """Lock the folder at `path` (made if it is not there) and put right what a dead run left.
+
+        `rejects` is where rejected rows go (default: `path` + ".rejects"), `keep` how many earlier
+        commits, and ends of earlier runs, can be gone back to. With `full_refresh` the folder
+        counts as empty; what it holds is removed by the first commit.
+
+        Sizes of all files and checksums of manifest and state are checked; with `check` "manifest"
+        that alone is, and the folder is left as it is until a commit (for `rewind`). Raises
+        CheckpointError when the folder is in use, damaged, or holds what is not ours; SinkError
+        when it cannot be written.
+        """
+        folder = cls(path, rejects, keep)
+        try:
+            folder._start(full_refresh, check == "all")
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    # -- the start ---------------------------------------------------------------------------
+
+    def _start(self, full_refresh: bool, check: bool) -> None:
+        if not self._has_manifest():
+            self._refuse_strangers(full_refresh)
+        self._take(self.rows)
+        if self._has_manifest() and not full_refresh:
+            self.manifest = find_manifest(self._files)
+        if full_refresh or self.manifest is None:
+            self._refuse_strangers(full_refresh)
+            self._commit = self._free_number()
+            self._clear_for_first(full_refresh)
+            return
+        self._commit = self.manifest.commit + 1
+        if self.manifest.rejects:
+            self._check_rejects_path(self.manifest)
+            self._take(self.rejects)
+        if check:
+            self._check(self.manifest)
+            self._settle(self.manifest)
+
+    def _check(self, manifest: Manifest) -> None:
+        self.rows.check(manifest.parts)
+        if manifest.rejects:
+            self.rejects.check(manifest.rejects)
+        check_version(self._files, INSIDE, manifest.state, whole=True)
+        for kept in manifest.kept:
+            check_version(self._files, INSIDE, kept.state, whole=False)
+        self._state_schema = read_schema(self._files, INSIDE, manifest.state)
+
+    def _clear_for_first(self, full_refresh: bool) -> None:
+        """Before a first commit: what there is goes now, or (full_refresh) when that counts."""
+        if INSIDE in self.rejects.files.entries(""):
+            self._take(self.rejects)
+        if full_refresh:
+            self._settled = False
+            return
+        for area, _ in self._locks:
+            area.settle(())
+        for name in self._files.sizes(INSIDE).keys() - {"lock"}:
+            self._files.delete(f"{INSIDE}/{name}")
+
+    def _has_manifest(self) -> bool:
+        return "manifest.json" in self._files.entries(INSIDE)
+
+    def _take(self, area: Area) -> None:
+        if any(held is area for held, _ in self._locks):
+            return
+        if not area.files.entries(""):
+            self._new_folders.append(area)
+        area.prepare()
+        self._locks.append((area, Lock(area.files, LOCK)))
+
+    def _refuse_strangers(self, full_refresh: bool) -> None:
+        for area in (self.rows, self.rejects):
+            found = area.strangers()
+            # A damaged manifest still says that the folder is ours.
+            if not found or (full_refresh and area.is_ours()):
+                continue
+            if area is self.rows and full_refresh and self._has_manifest():
+                continue
+            some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+            why = f"has no {MANIFEST}" if area is self.rows else "its output is not beside it"
+            raise CheckpointError(
+                f"{area.path} is not empty and {why}: it holds {some}. "
+                "Name an empty or new directory, or empty this one."
+            )
+
+    def _free_number(self) -> int:
+        with suppress(CheckpointError):
+            manifest = find_manifest(self._files)
+            if manifest is not None:
+                return manifest.commit + 1
+        names = [*self._files.entries(INSIDE), *self._files.entries(f"{INSIDE}/staging")]
+        numbers = [int(found[1]) for name in names if (found := _NUMBERED.match(name))]
+        return max(numbers, default=0) + 1
+
+    def _check_rejects_path(self, manifest: Manifest) -> None:
+        if manifest.rejects_path != self.rejects_path:
+            raise CheckpointError(
+                f"the rejects of {self.path} are in "
+                f"{manifest.rejects_path or rejects_beside(self.path)} "
+                f"({manifest.rejected} rows); sink.rejects now says {self.rejects.path}. "
+                "Change it back, or start over with --full-refresh."
+            )
+
+    def _settle(self, manifest: Manifest) -> None:
+        finished, removed = self.rows.settle(manifest.parts)
+        if any(held is self.rejects for held, _ in self._locks):
+            more_finished, more_removed = self.rejects.settle(manifest.rejects)
+            finished, removed = finished + more_finished, removed + more_removed
+        named = manifest.state_names() | {"manifest.json", "lock"}
+        for name in self._files.sizes(INSIDE).keys() - named:
+            self._files.delete(f"{INSIDE}/{name}")
+            removed += 1
+        self._settled = True
+        if finished:
+            self.recovered.append(f"finished commit {manifest.commit}: {finished} parts in place")
+        if removed:
+            self.recovered.append(f"removed {removed} files that no commit names")
+
+    # -- what a run asks -----------------------------------------------------------------------
+
+    def begin(self, schema: pa.Schema, *, model: str, config: Mapping[str, Any]) -> None:
+        """Say what is about to write here: the schema of the rows, the model's fingerprint, the
+        config (dotted key -> value). To be called once, before `write`.
+
+        Raises CheckpointError with both sides when the last commit was made by another pipeline.
+        """
+        if self.manifest is not None:
+            check_same(self.manifest, model, config, self.path)
+            check_schema(self.manifest, schema, self.path)
+        self._schema, self._model, self._config = schema, model, plain(config)
+
+    def check_sources(self, present: Sequence[SourceFile], *, force: bool = False) -> SourcePlan:
+        """What of the files `present` (in the order to read) is to be read, and from where.
+
+        Raises CheckpointError, naming them, when used files changed (not with `force`), or when
+        the one being read is gone.
+        """
+        return plan_sources(self.manifest, present, force=force)
+
+    def load_state(self) -> pa.Table | None:
+        """The state table of the last commit; None before the first, or where there is no state."""
+        if self.manifest is None or not self.manifest.state:
+            return None
+        return read_version(self._files, INSIDE, self.manifest.state, self.manifest.state_rows)
+
+    # -- rows ----------------------------------------------------------------------------------
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows, in the order of the output; readers find them after the next commit.
+
+        Raises SinkError; what was written since the last commit is then as if never written.
+        """
+        if self._schema is None:
+            raise ValueError("call begin() before write()")
+        if self._writer is None:
+            parts = self.manifest.parts if self.manifest else ()
+            self._writer = self.rows.writer(self._schema, parts, self._commit)
+        self._writer.write(batch)
+
+    def reject(self, batch: pa.RecordBatch) -> None:
+        """Add rows to the rejects; they are committed with the others. Raises SinkError."""
+        if self._rejects_writer is None:
+            self._take(self.rejects)
+            parts = self.manifest.rejects if self.manifest else ()
+            self._rejects_writer = self.rejects.writer(batch.schema, parts, self._commit)
+        self._rejects_writer.write(batch)
+
+    # -- the commit ----------------------------------------------------------------------------
+
+    def commit(
+        self,
+        *,
+        state: Snapshot | None = None,
+        sources: Sequence[SourceFile] = (),
+        position: Position | None = None,
+        counters: Mapping[str, Any] | None = None,
+        complete: bool = False,
+    ) -> Manifest:
+        """Commit the rows written, the position and the state, all together.
+
+        `sources` are the files begun or finished since the last commit (those of a path already
+        known take its place); without a `position` all files so far are done. `state` None leaves
+        it as it is, `counters` None too. `complete` says that the input has ended: if there is no
+        row at all, an empty part with the schema is written.
+
+        Raises SinkError or CheckpointError; the folder takes no more rows or commits then, and the
+        next start finds this commit either whole or not at all.
+        """
+        if self._schema is None:
+            raise ValueError("call begin() before commit()")
+        if self._broken:
+            raise SinkError(f"{self.path}: an earlier commit of this run failed; start again")
+        self._broken = True
+        last = self.manifest
+        parts, rejects = self._finish_parts(last, complete)
+        version, rows = last.state if last else (), last.state_rows if last else 0
+        if state is not None:
+            version, self._state_schema = write_version(
+                self._files, INSIDE, self._commit, state, version, self._state_schema
+            )
+            rows = state.rows
+        manifest = Manifest(
+            commit=self._commit,
+            time=_now(),
+            complete=complete,
+            model=self._model,
+            config=self._config,
+            schema=encode_schema(self._schema),
+            sources=last.sources_with(sources) if last else tuple(sources),
+            position=position,
+            parts=(*(last.parts if last else ()), *parts),
+            rejects_path=self.rejects_path,
+            rejects=(*(last.rejects if last else ()), *rejects),
+            state_rows=rows,
+            state=version,
+            counters=plain(counters if counters is not None else last.counters if last else {}),
+            kept=last.kept_after(self.keep) if last else (),
+        )
+        self._install(manifest, parts, rejects)
+        self._broken = False
+        return manifest
+
+    def replace(self, **changes: Any) -> Manifest:
+        """Commit the last commit with some fields of its manifest changed: for maintenance.
+
+        Parts that it names and that are new must be finished in staging. Everything else is as in
+        `commit`. Raises SinkError, CheckpointError.
+        """
+        assert self.manifest is not None
+        changes = {"kept": self.manifest.kept_after(self.keep), **changes}
+        manifest = replace(self.manifest, commit=self._commit, time=_now(), **changes)
+        self._settled = False
+        self._install(manifest, (), ())
+        return manifest
+
+    def replace_state(self, table: pa.Table) -> Manifest:
+        """Commit another state table in place of the last one; rows and position stay.
+
+        Raises CheckpointError when nothing was committed yet, SinkError.
+        """
+        if self.manifest is None:
+            raise CheckpointError(f"{self.path} has no commit yet, so no state to replace")
+        snapshot = Snapshot(len(table), None, lambda rows: table)
+        version, self._state_schema = write_version(
+            self._files, INSIDE, self._commit, snapshot, (), None
+        )
+        return self.replace(state=version, state_rows=len(table))
+
+    @property
+    def next_commit(self) -> int:
+        """The number that the next commit will have."""
+        return self._commit
+
+    def _finish_parts(
+        self, last: Manifest | None, complete: bool
+    ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+        if complete and self._writer is None and not (last and last.parts):
+            assert self._schema is not None
+            self._writer = self.rows.writer(self._schema, (), self._commit)
+        parts = (self._writer.finish(),) if self._writer else ()
+        rejects = (self._rejects_writer.finish(),) if self._rejects_writer else ()
+        self._writer = self._rejects_writer = None
+        return parts, rejects
+
+    def _install(self, manifest: Manifest, parts: Sequence[Part], rejects: Sequence[Part]) -> None:
+        """Steps 3 to 5 of a commit, after syncing the names that the manifest relies on."""
+        for area, lock in self._locks:
+            area.sync_staging()
+            lock.renew()
+        self._files.sync(INSIDE)
+        self._refuse_another_writer()
+        self._files.put(MANIFEST, manifest.to_bytes())
+        last, self.manifest = self.manifest, manifest
+        self._commit = manifest.commit + 1
+        if self._settled:
+            self.rows.publish(parts)
+            self.rejects.publish(rejects)
+            for name in (last.state_names() if last else set()) - manifest.state_names():
+                self._files.delete(f"{INSIDE}/{name}")
+        else:
+            recovered = list(self.recovered)
+            self._settle(manifest)
+            self.recovered = recovered
+
+    def _refuse_another_writer(self) -> None:
+        """On an object store, where the lock is a courtesy, look once more before it counts."""
+        if self._files.local:
+            return
+        with suppress(CheckpointError):
+            found = find_manifest(self._files)
+            if found is None or found.commit < self._commit:
+                return
+        raise CheckpointError(
+            f"{self.path}: another run has committed since this one started. Two runs must not "
+            "write to one output; this one stops, and nothing of it is committed any more."
+        )
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give up what is not committed, and let others in. May be called again."""
+        for writer in (self._writer, self._rejects_writer):
+            if writer is not None:
+                with suppress(SinkError):
+                    writer.abandon()
+        self._writer = self._rejects_writer = None
+        while self._locks:
+            area, lock = self._locks.pop()
+            unused = area in self._new_folders and not self._has_manifest()
+            if unused:
+                # A run that failed before its first commit leaves nothing behind.
+                with suppress(SinkError):
+                    area.settle(())
+            lock.release(remove=unused)
+            if unused:
+                for folder in (f"{INSIDE}/staging", INSIDE, ""):
+                    area.files.clear(folder)
+
+    def __enter__(self) -> "OutputFolder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,118 @@
+"""One run at a time on an output folder.
+
+On a disk it is an OS lock (flock), which a dead process cannot hold: its lock is simply taken
+over. An object store has none: there a file says who is at work, renewed at every commit. That
+keeps two starts apart that are seconds apart and no more; `OutputFolder.commit` looks again.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from streamrnn.errors import CheckpointError, SinkError
+from streamrnn.sinks.files import Files, telling
+from streamrnn.sinks.local import LocalFiles
+
+# A run on an object store that has not committed for so long counts as dead.
+STALE_SECONDS = 300
+
+
+class Lock:
+    """Held from construction to `release`. Raises CheckpointError naming the one that holds it."""
+
+    def __init__(self, files: Files, name: str) -> None:
+        self._files = files
+        self._name = name
+        self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._descriptor = -1
+        if isinstance(files, LocalFiles):
+            self._lock_file(files.show(name))
+        else:
+            self._lock_object()
+
+    def _owner(self) -> dict[str, Any]:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": self._since,
+            "seen": time.time(),
+        }
+
+    def _refusal(self, owner: dict[str, Any], advice: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self._files.show('')} is in use by another run (host {owner.get('host', '?')}, "
+            f"pid {owner.get('pid', '?')}, since {owner.get('since', '?')}). {advice}"
+        )
+
+    def _lock_file(self, path: str) -> None:
+        while True:
+            with telling("open", path):
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                owner = _parse(os.read(descriptor, 4096))
+                os.close(descriptor)
+                if isinstance(error, BlockingIOError):
+                    raise self._refusal(owner, "Wait for it, or stop it.") from None
+                raise SinkError(f"cannot lock {path}: {error.strerror}") from error
+            # A run that leaves nothing behind removes its lock file: then this is not the file.
+            with suppress(FileNotFoundError):
+                if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
+                    break
+            os.close(descriptor)
+        self._descriptor = descriptor
+        os.ftruncate(descriptor, 0)
+        with telling("write", path):
+            os.pwrite(descriptor, json.dumps(self._owner()).encode(), 0)
+
+    def _lock_object(self) -> None:
+        owner: dict[str, Any] = {}
+        with suppress(FileNotFoundError):
+            owner = _parse(self._files.read(self._name))
+        if owner.get("host") == socket.gethostname():
+            in_use = owner.get("pid") != os.getpid() and _lives(owner.get("pid"))
+        else:
+            in_use = time.time() - owner.get("seen", 0) < STALE_SECONDS
+        if in_use:
+            raise self._refusal(
+                owner,
+                f"If it is dead, delete {self._files.show(self._name)} "
+                f"or wait {STALE_SECONDS // 60} minutes.",
+            )
+        self.renew()
+
+    def renew(self) -> None:
+        """Say on an object store that this run still lives; nothing on a disk."""
+        if not self._files.local:
+            self._files.put(self._name, json.dumps(self._owner()).encode())
+
+    def release(self, *, remove: bool = False) -> None:
+        """Let others in. `remove`: leave no lock file either."""
+        if remove or not self._files.local:
+            self._files.delete(self._name)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _lives(pid: Any) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, TypeError, ValueError):
+        return True
+    return True

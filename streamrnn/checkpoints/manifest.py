@@ -1,0 +1,202 @@
+"""The manifest: one JSON file that says what is committed.
+
+The file begins with the sha256 of all bytes after it, so that a flipped or missing byte anywhere
+in it is noticed.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.errors import CheckpointError
+from streamrnn.sinks.parquet import Part
+
+VERSION = 1
+_HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the source that rows were read from. `identity`: any text that changes with it."""
+
+    path: str
+    size: int
+    identity: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """The next row to read, in a file that is begun and not finished."""
+
+    path: str
+    row_group: int
+    row: int
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """One file of a version of the state: the first is whole, those after it are changes."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An earlier commit to which `rewind` can go back."""
+
+    commit: int
+    time: str
+    complete: bool
+    sources: int
+    position: Position | None
+    rows: int
+    rejected: int
+    state_rows: int
+    state: tuple[StateFile, ...]
+    counters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is committed: rows (as parts), position in the source, and the state, at one moment.
+
+    `sources` are in the order in which they were read; where `position` is not None, it lies in
+    one of them and the others are done. `counters` is whatever the run gave to `commit`.
+    `config` is dotted key -> value, `schema` the Arrow schema of the rows as base64.
+    """
+
+    commit: int
+    time: str
+    complete: bool
+    model: str
+    config: Mapping[str, Any]
+    schema: str
+    sources: tuple[SourceFile, ...] = ()
+    position: Position | None = None
+    parts: tuple[Part, ...] = ()
+    rejects_path: str = ""
+    rejects: tuple[Part, ...] = ()
+    state_rows: int = 0
+    state: tuple[StateFile, ...] = ()
+    counters: Mapping[str, Any] = field(default_factory=dict)
+    kept: tuple[Kept, ...] = ()
+    version: int = VERSION
+
+    @property
+    def rows(self) -> int:
+        """Rows committed so far, over all runs."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def rejected(self) -> int:
+        """Rows in the rejects so far, over all runs."""
+        return sum(part.rows for part in self.rejects)
+
+    def as_kept(self) -> Kept:
+        """What has to be remembered of this commit to go back to it."""
+        return Kept(
+            self.commit,
+            self.time,
+            self.complete,
+            len(self.sources),
+            self.position,
+            self.rows,
+            self.rejected,
+            self.state_rows,
+            self.state,
+            self.counters,
+        )
+
+    def sources_with(self, new: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
+        """The source files with `new` ones added, or in place of those of the same path."""
+        by_path = {file.path: file for file in self.sources}
+        by_path.update((file.path, file) for file in new)
+        return tuple(by_path.values())
+
+    def kept_after(self, keep: int) -> tuple[Kept, ...]:
+        """What the next commit keeps: the last `keep` commits, and the last `keep` ends of runs.
+
+        Ends of runs as well, because a bad load of yesterday may be many commits.
+        """
+        if keep < 1:
+            return ()
+        known = (*self.kept, self.as_kept())
+        ends = [kept for kept in known if kept.complete][-keep:]
+        return tuple(kept for kept in known if kept in ends or kept in known[-keep:])
+
+    def state_names(self) -> set[str]:
+        """All files of state that this commit or a kept one needs."""
+        versions = [self.state, *(kept.state for kept in self.kept)]
+        return {file.name for version in versions for file in version}
+
+    def to_bytes(self) -> bytes:
+        """The manifest as JSON, led by the checksum of what follows the first two lines."""
+        body = json.dumps(asdict(self), indent=1, ensure_ascii=False, default=str)
+        rest = body.removeprefix("{\n").encode()
+        return b'{\n "sha256": "' + hashlib.sha256(rest).hexdigest().encode() + b'",\n' + rest
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: str) -> "Manifest":
+        """Read back `to_bytes`; raises CheckpointError naming `path` when a byte was changed."""
+        head = _HEAD.match(data)
+        if head is None or hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
+            raise CheckpointError(
+                f"{path} is damaged: its bytes are not those that its checksum was made of "
+                f"({len(data)} bytes found). Restore it from a backup, or start over with "
+                "--full-refresh, which removes the output written so far."
+            )
+        found = json.loads(data)
+        if found["version"] != VERSION:
+            raise CheckpointError(
+                f"{path} has format version {found['version']}, this streamrnn reads version "
+                f"{VERSION}. Use the streamrnn that wrote it, or start over with --full-refresh."
+            )
+        del found["sha256"]
+        return cls(
+            **{
+                **found,
+                "sources": tuple(SourceFile(**item) for item in found["sources"]),
+                "position": _position(found["position"]),
+                "parts": tuple(Part(**item) for item in found["parts"]),
+                "rejects": tuple(Part(**item) for item in found["rejects"]),
+                "state": _state(found["state"]),
+                "kept": tuple(
+                    Kept(
+                        **{
+                            **item,
+                            "position": _position(item["position"]),
+                            "state": _state(item["state"]),
+                        }
+                    )
+                    for item in found["kept"]
+                ),
+            }
+        )
+
+
+def encode_schema(schema: pa.Schema) -> str:
+    """A schema as base64 of its Arrow form, as it stands in a manifest."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def decode_schema(text: str) -> pa.Schema:
+    """The schema that `encode_schema` was given."""
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+
+
+def _position(found: dict[str, Any] | None) -> Position | None:
+    return None if found is None else Position(**found)
+
+
+def _state(found: list[dict[str, Any]]) -> tuple[StateFile, ...]:
+    return tuple(StateFile(**item) for item in found)

@@ -1,0 +1,171 @@
+"""Versions of the state: a whole snapshot now and then, between them the rows that changed.
+
+A version is a list of Arrow IPC files: first a whole table, then changes. A file of changes has
+the columns of the table and, first, `CHANGED`: the number of the row each of its rows replaces
+(or adds, past the end). So a commit costs what was touched since the last one:
+
+- a table below `SMALL` bytes is always written whole
+- changes are written until they add up to half of the rows of the snapshot; then a whole one is due
+- from `CHAIN` files of changes on, the last ones are merged with the new one, as long as they are
+  not more than twice its size, so that a start reads few files
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamrnn.checkpoints.manifest import StateFile
+from streamrnn.errors import CheckpointError, StateError
+from streamrnn.sinks.files import Files, telling
+
+CHANGED = "__row__"
+SMALL = 1 << 20
+CHAIN = 8
+# IPC batches of a snapshot: small enough that neither side holds a second copy of the table.
+_BATCH_ROWS = 65536
+
+
+class Snapshot(NamedTuple):
+    """The state as a commit needs it.
+
+    `rows`: rows of the table. `touched`: int64, in any order and without repeats, the rows changed
+    or added since the last commit; None when that is not known or rows have moved. `table(which)`:
+    those rows as a pa.Table in that order, all rows for None; called at most once a commit, before
+    it returns. The schema, its metadata included, is the same at every call.
+    """
+
+    rows: int
+    touched: npt.NDArray[np.int64] | None
+    table: Callable[[npt.NDArray[np.int64] | None], pa.Table]
+
+
+def write_version(
+    files: Files,
+    folder: str,
+    commit: int,
+    snapshot: Snapshot,
+    last: Sequence[StateFile],
+    last_schema: pa.Schema | None,
+) -> tuple[tuple[StateFile, ...], pa.Schema]:
+    """Write one file into `folder` that makes `last` the state of `snapshot`.
+
+    Returns the files of the new version and the schema of the state. `folder` is not synced.
+    """
+    if snapshot.touched is not None and not len(snapshot.touched) and last and last_schema:
+        return tuple(last), last_schema
+    if _whole_is_due(snapshot, last) or snapshot.touched is None:
+        table = snapshot.table(None)
+        return (_write(files, folder, f"state-{commit:05d}.arrow", table),), table.schema
+    rows = snapshot.touched
+    table = snapshot.table(rows)
+    if not table.schema.equals(last_schema, check_metadata=True):
+        raise StateError(
+            "the columns of the state changed between two commits of one run.\n"
+            f"  at the last commit: {last_schema}\n  now: {table.schema}"
+        )
+    changes = table.add_column(0, CHANGED, pa.array(rows, pa.int64()))
+    stay, merge = _split_chain(last, len(rows))
+    if merge:
+        older = [_read(files, folder, file) for file in merge]
+        changes = _latest_changes([*older, changes])
+    written = _write(files, folder, f"state-{commit:05d}.arrow", changes)
+    return (*stay, written), table.schema
+
+
+def _whole_is_due(snapshot: Snapshot, last: Sequence[StateFile]) -> bool:
+    if not last or last[0].bytes < SMALL or snapshot.touched is None:
+        return True
+    changed = sum(file.rows for file in last[1:]) + len(snapshot.touched)
+    return changed > last[0].rows // 2
+
+
+def _split_chain(
+    last: Sequence[StateFile], rows: int
+) -> tuple[Sequence[StateFile], Sequence[StateFile]]:
+    cut = len(last)
+    if cut > CHAIN:
+        while cut > 1 and last[cut - 1].rows <= 2 * rows:
+            rows += last[cut - 1].rows
+            cut -= 1
+    return last[:cut], last[cut:]
+
+
+def _latest_changes(changes: Sequence[pa.Table]) -> pa.Table:
+    """One table of changes that does what the given ones do, one after the other."""
+    table = pa.concat_tables(changes)
+    row_N = table[CHANGED].to_numpy()
+    # np.unique keeps the first of equal rows, so it is given the newest first.
+    _, newest = np.unique(row_N[::-1], return_index=True)
+    return table.take(len(row_N) - 1 - newest).combine_chunks()
+
+
+def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: int) -> pa.Table:
+    """The state table of a version, rows in order. Raises CheckpointError if a file is damaged."""
+    base = _read(files, folder, version[0])
+    if len(version) > 1:
+        changes = _latest_changes([_read(files, folder, file) for file in version[1:]])
+        row_N = changes[CHANGED].to_numpy()
+        source_N = np.arange(max(len(base), int(row_N[-1]) + 1))
+        source_N[row_N] = len(base) + np.arange(len(row_N))
+        # Gaps cannot be: a row past the end is there because a change added it.
+        base = pa.concat_tables([base, changes.drop_columns([CHANGED])]).take(source_N)
+    if len(base) != rows:
+        raise CheckpointError(
+            f"{files.show(folder)}: the state has {len(base)} rows, the manifest says {rows}. "
+            "Go back with `streamrnn rewind`, or start over with --full-refresh."
+        )
+    return base
+
+
+def check_version(files: Files, folder: str, version: Sequence[StateFile], *, whole: bool) -> None:
+    """Raise CheckpointError when a file has another size (`whole`: or another checksum)."""
+    sizes = files.sizes(folder)
+    for file in version:
+        size = sizes.get(file.name)
+        if size is None:
+            raise CheckpointError(damaged_state(files, folder, file, "no such file"))
+        if size != file.bytes:
+            raise CheckpointError(damaged_state(files, folder, file, f"{size} bytes"))
+        if whole and (found := files.sha256(f"{folder}/{file.name}")) != file.sha256:
+            raise CheckpointError(damaged_state(files, folder, file, f"sha256 {found[:16]}…"))
+
+
+def read_schema(files: Files, folder: str, version: Sequence[StateFile]) -> pa.Schema | None:
+    """The schema of the state of a version, from the first file alone; None if there is no file."""
+    if not version:
+        return None
+    with files.open(f"{folder}/{version[0].name}") as file:
+        return pa.ipc.open_file(file).schema
+
+
+def _write(files: Files, folder: str, name: str, table: pa.Table) -> StateFile:
+    output = files.create(f"{folder}/{name}")
+    try:
+        with telling("write", output.path):
+            writer = pa.ipc.new_file(output, table.schema)
+            writer.write_table(table, max_chunksize=_BATCH_ROWS)
+            writer.close()
+        output.finish()
+    finally:
+        output.close()
+    return StateFile(name, len(table), output.bytes, output.sha256)
+
+
+def _read(files: Files, folder: str, file: StateFile) -> pa.Table:
+    try:
+        with files.open(f"{folder}/{file.name}") as source:
+            return pa.ipc.open_file(source.read_buffer()).read_all()
+    except (OSError, pa.ArrowException) as error:
+        raise CheckpointError(damaged_state(files, folder, file, str(error))) from error
+
+
+def damaged_state(files: Files, folder: str, file: StateFile, found: str) -> str:
+    """The message for a file of state that is not what the manifest says."""
+    return (
+        f"{files.show(f'{folder}/{file.name}')} is damaged: expected {file.bytes} bytes with "
+        f"sha256 {file.sha256[:16]}…, found {found}. Restore it from a backup, go back to a commit "
+        "that does not need it with `streamrnn rewind`, or start over with --full-refresh."
+    )

@@ -1,0 +1,74 @@
+"""Rows as an Arrow IPC stream on stdout, or any binary stream."""
+
+import contextlib
+import os
+import sys
+from types import TracebackType
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from streamrnn.errors import StreamRNNError
+from streamrnn.sinks.files import telling
+
+
+class PipeClosed(StreamRNNError):  # noqa: N818 - not an error: the reader has seen enough
+    """The reader of the stream went away (`| head`); a run ends quietly with exit code 0."""
+
+    exit_code = 0
+
+
+class StreamSink:
+    """Writes record batches to `stream` (default: stdout) as they come.
+
+    A write waits while the reader is slow. Raises PipeClosed when the reader is gone, SinkError
+    when the stream cannot be written otherwise. Closing ends the Arrow stream, not `stream`.
+    """
+
+    def __init__(self, schema: pa.Schema, stream: BinaryIO | None = None) -> None:
+        self._stream = stream or sys.stdout.buffer
+        self._file = pa.PythonFile(self._stream, mode="w")
+        with self._guarded():
+            self._writer = pa.ipc.new_stream(self._file, schema)
+            self._stream.flush()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write the rows of one batch, which must have the schema of the stream."""
+        with self._guarded():
+            self._writer.write_batch(batch)
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Write the end of the stream, so that a reader can tell it from a cut one."""
+        with self._guarded():
+            self._writer.close()
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _guarded(self):  # type: ignore[no-untyped-def]
+        try:
+            with telling("write", "the stream"):
+                yield
+        except OSError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                self._silence()
+                raise PipeClosed("the reader of the output closed the pipe") from error
+            raise
+
+    def _silence(self) -> None:
+        # Python flushes stdout again at exit, and would print "Exception ignored … Broken pipe".
+        if self._stream is sys.stdout.buffer:
+            with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    def __enter__(self) -> "StreamSink":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
