@@ -96,17 +96,16 @@ def _stride_is_for_fixed(tables: Tables) -> Iterator[Problem]:
 @_needs("model.inputs", "source.features", "source.time_features")
 def _inputs_are_features(tables: Tables) -> Iterator[Problem]:
     inputs, known = tables.model.inputs, tables.source.feature_names
-    for name, features in inputs.items():
-        for feature in features:
-            if feature not in known:
-                yield Problem(
-                    ("model", "inputs", name),
-                    f'"{feature}" is not among the features'
-                    f"{did_you_mean(feature, known)} (they are {', '.join(known)})",
-                )
-    used = {feature for features in inputs.values() for feature in features}
+    used = {feature: name for name, features in inputs.items() for feature in features}
+    for feature, name in used.items():
+        if feature not in known:
+            yield Problem(
+                ("model", "inputs", name),
+                f'"{feature}" is not among the features'
+                f"{did_you_mean(feature, known)} (they are {', '.join(known)})",
+            )
     idle = [feature for feature in known if feature not in used]
-    if inputs and idle:
+    if inputs and idle and used.keys() <= set(known):
         yield Problem(
             ("model", "inputs"),
             f"no input takes {choices(idle)}; name each feature in an input, or remove it",

@@ -56,19 +56,6 @@ _STAND_INS: dict[str, dict[str, Any]] = {
     "model": {"path": "?"},
 }
 
-# Keys that change how work is cut or where files are, never a result.
-_FREE = (
-    "source.path",
-    "source.max_rejects",
-    "source.batch_rows",
-    "window.lanes",
-    "model.path",
-    "model.threads",
-    "sink.",
-    "state.",
-    "checkpoint.",
-)
-
 
 class ConfigFileMissingError(ConfigError, FileNotFoundError):
     """The pipeline file is not there."""
@@ -180,16 +167,8 @@ class Config(Tables):
             name = feature.pop("name")
             for key, value in feature.items():
                 flat[f"source.features.{name}.{key}"] = _portable(value)
+        flat["output.columns"] = "*" if self.columns is None else list(self.columns)
         return flat
-
-    def binding(self) -> dict[str, Any]:
-        """The part of `canonical()` that decides results: a run must not go on with another.
-
-        Left out is what the promises allow to change: where files are, threads, lanes, steps (in
-        kind carry), sizes of record batches, checkpoints. The model counts by its fingerprint.
-        """
-        free = _FREE if self.window.kind == "fixed" else (*_FREE, "window.steps", "window.stride")
-        return {key: value for key, value in self.canonical().items() if not key.startswith(free)}
 
 
 def json_schema() -> dict[str, Any]:
@@ -220,10 +199,12 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{file}: not valid TOML: nested too deep") from None
     except ValueError as error:
-        message, place = str(error), re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
-        if place:
+        message = str(error).removesuffix(" (at end of document)")
+        if place := re.search(r" \(at line (\d+), column (\d+)\)$", message):
             message = message.removesuffix(place[0])
             file = f"{file}:{place[1]}:{place[2]}"
+        elif message != str(error):
+            file = f"{file}:{len(text.splitlines()) or 1}"
         raise ConfigError(f"{file}: not valid TOML: {message}") from None
 
 
@@ -251,7 +232,7 @@ def _translate(detail: ErrorDetails, table: str, kind: type[Table]) -> Problem |
         case "int_type" | "greater_than_equal" | "less_than_equal" | "int_parsing_size":
             least = "0" if _at_least(kind, path[1:]) == 0 else "1"
             return Problem(path, f"expected an integer from {least} to 2147483647, got {value}")
-        case "string_type" | "string_too_short":
+        case "string_type" | "string_too_short" | "too_short":
             return Problem(path, f"expected a string that is not empty, got {value}")
         case "model_type" | "dict_type":
             return Problem(path, f"expected a table, got {value}")

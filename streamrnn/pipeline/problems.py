@@ -89,8 +89,9 @@ def config_error(
         line = None if origin else _nearest(problem.path, lines or {})
         place = origin or (f"{file}:{line}" if file and line else file)
         texts = (place, dotted(problem.path), problem.message)
-        # Whatever has no line of its own (a missing table, an override) comes after the rest.
-        located.append((line or 10**9, ": ".join(text for text in texts if text)))
+        # Whatever has no line of its own comes after the rest: missing tables, then overrides.
+        rank = (origin is not None, line is None, line or 0)
+        located.append((rank, ": ".join(text for text in texts if text)))
     located.sort(key=lambda item: item[0])
     messages = list(dict.fromkeys(text for _, text in located))
     if len(messages) == 1:

@@ -309,8 +309,8 @@ class ModelSpec(Table):
         ),
     ] = Field(
         default=(),
-        description="tables [[model.layers]] for weights without an architecture: type, weights "
-        "(prefix), Keras arguments",
+        description="layers of weights without an architecture: type, weights (their prefix), "
+        "Keras arguments",
         examples=[[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}]],
     )
 

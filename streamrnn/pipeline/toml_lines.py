@@ -51,7 +51,6 @@ class _Scanner:
         path = self.resolve(self.dotted_key())
         if array:
             index = self.array_tables[path] = self.array_tables.get(path, -1) + 1
-            self.mark(path, start)
             path = (*path, index)
         self.mark(path, start)
         self.at += 2 if array else 1
@@ -62,6 +61,7 @@ class _Scanner:
         path: Path = ()
         for depth, part in enumerate(parts, start=1):
             path = (*path, part)
+            self.mark(path, self.at)
             if depth < len(parts) and path in self.array_tables:
                 path = (*path, self.array_tables[path])
         return path
