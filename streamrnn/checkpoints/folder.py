@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.area import INSIDE, LOCK, Area
 from streamrnn.checkpoints.lock import Lock
-from streamrnn.checkpoints.manifest import Manifest, Position, SourceFile, encode_schema
+from streamrnn.checkpoints.manifest import Manifest, encode_schema, with_used
 from streamrnn.checkpoints.reading import MANIFEST, find_manifest
 from streamrnn.checkpoints.resume import SourcePlan, check_same, check_schema, plain, plan_sources
 from streamrnn.checkpoints.versions import (
@@ -25,6 +25,7 @@ from streamrnn.checkpoints.versions import (
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks.opening import open_files, rejects_beside
 from streamrnn.sinks.parquet import Part, PartWriter
+from streamrnn.sources import Position, SourceFile
 
 _NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
 
@@ -53,6 +54,7 @@ class OutputFolder:
         self._state_schema: pa.Schema | None = None
         self._writer: PartWriter | None = None
         self._rejects_writer: PartWriter | None = None
+        self._forced: list[SourceFile] = []
         self._commit = 1
         self._settled = True
         self._broken = False
@@ -206,7 +208,9 @@ class OutputFolder:
         Raises CheckpointError, naming them, when used files changed (not with `force`), or when
         the one being read is gone.
         """
-        return plan_sources(self.manifest, present, force=force)
+        plan = plan_sources(self.manifest, present, force=force)
+        self._forced = [file for file in present if file.path in plan.changed]
+        return plan
 
     def load_state(self) -> pa.Table | None:
         """The state table of the last commit; None before the first, or where there is no state."""
@@ -249,10 +253,10 @@ class OutputFolder:
     ) -> Manifest:
         """Commit the rows written, the position and the state, all together.
 
-        `sources` are the files begun or finished since the last commit (those of a path already
-        known take its place); without a `position` all files so far are done. `state` None leaves
-        it as it is, `counters` None too. `complete` says that the input has ended: if there is no
-        row at all, an empty part with the schema is written.
+        `sources` are the files begun or finished since the last commit (it does no harm to name
+        one again); without a `position`, or with one at the end of a file, all files so far are
+        done. `state` None leaves it as it is, `counters` None too. `complete` says that the input
+        has ended: if there is no row at all, an empty part with the schema is written.
 
         Raises SinkError or CheckpointError; the folder takes no more rows or commits then, and the
         next start finds this commit either whole or not at all.
@@ -277,8 +281,8 @@ class OutputFolder:
             model=self._model,
             config=self._config,
             schema=encode_schema(self._schema),
-            sources=last.sources_with(sources) if last else tuple(sources),
-            position=position,
+            sources=with_used(last.sources if last else (), (*self._forced, *sources)),
+            position=None if position is None or position.done else position,
             parts=(*(last.parts if last else ()), *parts),
             rejects_path=self.rejects_path,
             rejects=(*(last.rejects if last else ()), *rejects),
@@ -297,7 +301,8 @@ class OutputFolder:
         Parts that it names and that are new must be finished in staging. Everything else is as in
         `commit`. Raises SinkError, CheckpointError.
         """
-        assert self.manifest is not None
+        if self.manifest is None:
+            raise CheckpointError(f"{self.path} has no commit yet, so nothing of it to replace")
         changes = {"kept": self.manifest.kept_after(self.keep), **changes}
         manifest = replace(self.manifest, commit=self._commit, time=_now(), **changes)
         self._settled = False
@@ -309,8 +314,6 @@ class OutputFolder:
 
         Raises CheckpointError when nothing was committed yet, SinkError.
         """
-        if self.manifest is None:
-            raise CheckpointError(f"{self.path} has no commit yet, so no state to replace")
         snapshot = Snapshot(len(table), None, lambda rows: table)
         version, self._state_schema = write_version(
             self._files, INSIDE, self._commit, snapshot, (), None

@@ -20,6 +20,7 @@ import pyarrow as pa
 from streamrnn.checkpoints.manifest import StateFile
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.sinks.files import Files, telling
+from streamrnn.states import StateTable, to_arrow
 
 CHANGED = "__row__"
 SMALL = 1 << 20
@@ -40,6 +41,12 @@ class Snapshot(NamedTuple):
     rows: int
     touched: npt.NDArray[np.int64] | None
     table: Callable[[npt.NDArray[np.int64] | None], pa.Table]
+
+    @classmethod
+    def of(cls, table: StateTable) -> "Snapshot":
+        """What `table` holds now, with what it says was touched since `table.settle()`."""
+        touched = np.flatnonzero(table.touched[: len(table)])
+        return cls(len(table), touched, lambda slots: to_arrow(table, slots))
 
 
 def write_version(
