@@ -17,6 +17,7 @@ _HOME = {
     "clear_session": "streamrnn.layers",
     "get_threads": "streamrnn.kernels",
     "load_model": "streamrnn.formats",
+    "register_layer": "streamrnn.layers",
     "set_threads": "streamrnn.kernels",
 }
 _ROOMS = ("activations", "errors", "initializers", "layers", "models")

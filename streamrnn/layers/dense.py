@@ -1,0 +1,77 @@
+"""Dense: activation(x K + b) over the last axis."""
+
+from typing import Any
+
+import numpy as np
+
+from streamrnn.kernels import dense
+from streamrnn.layers import activations, initializers
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+
+
+@ours
+class Dense(Layer):
+    """(…, F) -> (…, units). Weights: kernel (F, units), bias (units,)."""
+
+    stepwise = True
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+            raise ArgumentError(f"{self}: units must be a positive integer, received {units!r}")
+        self.units = units
+        self.activation = activations.get(activation, str(self))
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self._packed: Any = None
+
+    def build(self, input_shape: Any) -> None:
+        features = self.known_features(input_shape)
+        self.add_weight("kernel", (features, self.units), self.kernel_initializer)
+        if self.use_bias:
+            self.add_weight("bias", (self.units,), self.bias_initializer)
+        self.built = True
+
+    def check_input(self, shape: Any) -> None:
+        self.expect_features(shape, self._weights["kernel"].shape[0])
+
+    def weights_changed(self) -> None:
+        self._packed = None
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], self.units)
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        packed = self._packed
+        if packed is None:
+            packed = dense.pack(self._weights["kernel"], self._weights.get("bias"))
+            self._packed = packed
+        y = np.empty((*inputs.shape[:-1], self.units), np.float32)
+        dense.run(
+            packed,
+            inputs.reshape(-1, inputs.shape[-1]),
+            y.reshape(-1, self.units),
+            activation=self.activation,
+        )
+        return y
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": self.activation,
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+        }

@@ -1,0 +1,89 @@
+"""Dropout and what is like it: without training they pass their input on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from streamrnn.layers.gated import checked_rate, dropout_mask
+from streamrnn.layers.layer import Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+
+
+@ours
+class Dropout(Layer):
+    """With training=True: each element is 0 with probability rate, else divided by 1 - rate.
+
+    noise_shape: 1 on the axes that share a mask. seed: two layers with one seed draw alike.
+    """
+
+    stepwise = True
+
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.rate = checked_rate(str(self), "rate", rate)
+        self.noise_shape = noise_shape
+        self.seed = seed
+        self._random: np.random.Generator | None = None
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the mask for inputs of this shape."""
+        if self.noise_shape is None:
+            return shape
+        return tuple(n if m is None else m for m, n in zip(self.noise_shape, shape, strict=True))
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        if not run.training or self.rate == 0:
+            return inputs
+        if self._random is None:
+            self._random = np.random.default_rng(self.seed)
+        return inputs * dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "rate": self.rate,
+            "noise_shape": None if self.noise_shape is None else list(self.noise_shape),
+            "seed": self.seed,
+        }
+
+
+@ours
+class SpatialDropout1D(Dropout):
+    """Dropout of whole features: one mask for all steps of a row."""
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed=seed, **kwargs)
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0], 1, shape[2])
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["noise_shape"]
+        return config
+
+
+@ours
+class ActivityRegularization(Layer):
+    """Passes its input on: it matters only to training."""
+
+    stepwise = True
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.l1 = l1
+        self.l2 = l2
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        return inputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "l1": self.l1, "l2": self.l2}

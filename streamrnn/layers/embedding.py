@@ -1,0 +1,99 @@
+"""Embedding: a row of a table for each token id."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from streamrnn.errors import DataError
+from streamrnn.kernels import embedding
+from streamrnn.layers import initializers
+from streamrnn.layers.layer import ArgumentError, Layer, cast_ids
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Array, Run
+
+
+@ours
+class Embedding(Layer):
+    """Integer ids (…) -> (…, output_dim). Weight: embeddings (input_dim, output_dim).
+
+    mask_zero: id 0 is padding; the steps that have it are masked for the layers behind.
+    Raises DataError for an id outside 0…input_dim - 1, DTypeError for ids that are not whole.
+    """
+
+    stepwise = True
+    input_dtype: ClassVar[str] = "int64"
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        mask_zero: bool = False,
+        input_length: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for argument, value in (("input_dim", input_dim), ("output_dim", output_dim)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ArgumentError(
+                    f"{self}: {argument} must be a positive integer, received {value!r}"
+                )
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.mask_zero = self.makes_mask = mask_zero
+        if self.batch_input_shape is None:
+            # As in Keras 2: an Embedding knows its input, so a Sequential that begins with one
+            # is built at once.
+            self.first_input_shape: tuple[int | None, ...] = (None, input_length)
+        else:
+            self.first_input_shape = self.batch_input_shape
+
+    def build(self, input_shape: Any) -> None:
+        self.add_weight(
+            "embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer
+        )
+        self.built = True
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape, self.output_dim)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        if not self.mask_zero:
+            return mask
+        present = np.asarray(inputs) != 0
+        return present if mask is None else present & mask
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        if inputs.dtype != np.int64:
+            inputs = self._cast(inputs)
+        ids = inputs.reshape(-1)
+        self._check_ids(inputs, run)
+        y = np.empty((ids.size, self.output_dim), np.float32)
+        embedding.run(self._weights["embeddings"], ids, y)
+        return y.reshape(*inputs.shape, self.output_dim)
+
+    def _check_ids(self, ids: Array, run: Run) -> None:
+        if not ids.size or (ids.min() >= 0 and ids.max() < self.input_dim):
+            return
+        outside = (ids < 0) | (ids >= self.input_dim)
+        if run.lengths is not None:  # what stands past a row's end is nobody's id
+            outside &= np.arange(ids.shape[1]) < run.lengths[:, None]
+            if not outside.any():
+                return
+        first = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise DataError(
+            f"{self}: token id {int(ids[first])} at {first} is outside 0…{self.input_dim - 1}"
+        )
+
+    def _cast(self, x: Any) -> Array:
+        return cast_ids(str(self), x)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
+            "mask_zero": self.mask_zero,
+        }

@@ -1,0 +1,257 @@
+"""What SimpleRNN, GRU and LSTM have in common: weights, packing, dropout, and the layer around."""
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from streamrnn.layers import activations, initializers, naming
+from streamrnn.layers.cell import Cell
+from streamrnn.layers.layer import ArgumentError
+from streamrnn.layers.rnn import RNN
+from streamrnn.layers.run import Array, Floats
+
+
+class GatedCell(Cell):
+    """A cell of `gates` blocks of units: kernel (F, gates*U), recurrent kernel (U, gates*U).
+
+    dropout, recurrent_dropout: only with training=True; one mask a call for each row, the same for
+    all its steps, scaled by 1 / (1 - rate); one mask a gate where recurrent_dropout > 0 (as Keras
+    from 3.8 on). seed: of these masks; two cells with one seed draw alike.
+    """
+
+    gates: int
+    kernel: ModuleType
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    fields: ClassVar[tuple[str, ...]] = ("units", "activation", "use_bias")
+    drops_at_one: ClassVar[bool] = False
+    """At a rate of 1 SimpleRNN drops everything, GRU and LSTM nothing (as Keras)."""
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        *,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        implementation: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+            raise ArgumentError(f"{self}: units must be a positive integer, received {units!r}")
+        self.units = self.state_size = self.output_size = units
+        self.activation = activations.get(activation, str(self))
+        self.recurrent_activation = activations.get(recurrent_activation, str(self))
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.recurrent_initializer = initializers.get(recurrent_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.dropout = checked_rate(str(self), "dropout", dropout)
+        self.recurrent_dropout = checked_rate(str(self), "recurrent_dropout", recurrent_dropout)
+        self.seed = seed
+        self.implementation = implementation
+        self._random: np.random.Generator | None = None
+        self._packed: Any = None
+
+    # ---- weights
+
+    def build(self, input_shape: Any) -> None:
+        features, columns = self.known_features(input_shape), self.gates * self.units
+        self.add_weight("kernel", (features, columns), self.kernel_initializer)
+        self.add_weight("recurrent_kernel", (self.units, columns), self.recurrent_initializer)
+        if self.use_bias:
+            self.add_bias()
+        self.built = True
+
+    def add_bias(self) -> None:
+        """Make the bias; GRU and LSTM have their own form."""
+        self.add_weight("bias", (self.gates * self.units,), self.bias_initializer)
+
+    def check_input(self, shape: Any) -> None:
+        self.expect_features(shape, self._weights["kernel"].shape[0])
+
+    def weights_changed(self) -> None:
+        self._packed = None
+
+    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Any:
+        """The weights as the kernel wants them."""
+        return self.kernel.pack(kernel, recurrent, bias)
+
+    def packed(self) -> Any:
+        """The packed weights, made on first use. Two threads may both make them: no harm."""
+        packed = self._packed
+        if packed is None:
+            w = self._weights
+            packed = self.pack(w["kernel"], w["recurrent_kernel"], w.get("bias"))
+            self._packed = packed
+        return packed
+
+    # ---- computing
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return dict.fromkeys(self.state_names, (self.units,))
+
+    def output_features(self) -> int:
+        return self.units
+
+    @property
+    def holds_output(self) -> bool:
+        return False
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of the kernel's run."""
+        return {"activation": self.activation, "recurrent_activation": self.recurrent_activation}
+
+    def run_window(
+        self,
+        x_BTF: Floats,
+        lengths_B: Array | None,
+        mask_BT: Array | None,
+        states: list[Floats],
+        held_BU: Floats | None,
+        y_BTU: Floats | None,
+        *,
+        zero_masked: bool = False,
+        training: bool = False,
+    ) -> None:
+        options = self.options()
+        if not (training and (self.dropout or self.recurrent_dropout)):
+            self.kernel.run(
+                self.packed(),
+                x_BTF,
+                lengths_B,
+                mask_BT,
+                states,
+                y_BTU,
+                zero_masked=zero_masked,
+                **options,
+            )
+            return
+        # (x * mask) @ K is x @ (mask * K): a row's masks are the same for all its steps, so each
+        # row gets weights of its own, and the kernel need not know of dropout.
+        x_masks, h_masks = self.draw_masks(*x_BTF.shape[::2])
+        w = self._weights
+        for b in range(len(x_BTF)):
+            row = slice(b, b + 1)
+            self.kernel.run(
+                self.pack(
+                    self._scaled(w["kernel"], x_masks[b]),
+                    self._scaled(w["recurrent_kernel"], h_masks[b]),
+                    w.get("bias"),
+                ),
+                x_BTF[row],
+                None if lengths_B is None else lengths_B[row],
+                None if mask_BT is None else mask_BT[row],
+                [state[row] for state in states],
+                None if y_BTU is None else y_BTU[row],
+                zero_masked=zero_masked,
+                **options,
+            )
+
+    def _scaled(self, kernel_FG: Floats, masks_GF: Floats) -> Floats:
+        blocks = kernel_FG.reshape(len(kernel_FG), self.gates, self.units)
+        return (blocks * masks_GF.T[:, :, None]).reshape(kernel_FG.shape)
+
+    def draw_masks(self, rows: int, features: int) -> tuple[Floats, Floats]:
+        """New dropout masks of one call: (rows, 1 or gates, F) for x, (rows, …, U) for h."""
+        if self._random is None:
+            self._random = np.random.default_rng(self.seed)
+        copies = self.gates if self.recurrent_dropout else 1
+        return (
+            self._draw((rows, copies, features), self.dropout),
+            self._draw((rows, copies, self.units), self.recurrent_dropout),
+        )
+
+    def _draw(self, shape: tuple[int, ...], rate: float) -> Floats:
+        if rate == 0 or (rate == 1 and not self.drops_at_one):
+            return np.ones(shape, np.float32)
+        assert self._random is not None
+        return dropout_mask(self._random, shape, rate)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            **{field: getattr(self, field) for field in self.fields},
+            **{
+                key: initializers.serialize(getattr(self, key))
+                for key in ("kernel_initializer", "recurrent_initializer", "bias_initializer")
+            },
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "seed": self.seed,
+        }
+
+
+class GatedRNN(RNN):
+    """RNN with one of these cells; takes the cell's arguments and RNN's."""
+
+    cell_class: ClassVar[type[GatedCell]]
+    cell: GatedCell
+
+    def __init__(self, units: int, *positional: Any, **options: Any) -> None:
+        name = options.get("name") or naming.snake_case(type(self).__name__)
+        rnn = {key: options.pop(key) for key in _RNN_OPTIONS if key in options}
+        base = {key: options.pop(key) for key in list(options) if key not in self._cell_options()}
+        cell = self.cell_class(units, *positional, **options, name=name)
+        super().__init__(cell, **rnn, **base)
+
+    @classmethod
+    def _cell_options(cls) -> tuple[str, ...]:
+        return (*cls.cell_class.fields, *_CELL_OPTIONS)
+
+    @property
+    def units(self) -> int:
+        """The size of h, and of what comes out."""
+        return self.cell.units
+
+    def children(self) -> dict[str, Any]:
+        return {"cell": self.cell}
+
+    def get_config(self) -> dict[str, Any]:
+        return {**self.cell.get_config(), **self._own_config()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        return cls(**config)
+
+
+_RNN_OPTIONS = (
+    "return_sequences",
+    "return_state",
+    "go_backwards",
+    "stateful",
+    "unroll",
+    "zero_output_for_mask",
+    "implementation",
+)
+_CELL_OPTIONS = (
+    "kernel_initializer",
+    "recurrent_initializer",
+    "bias_initializer",
+    "dropout",
+    "recurrent_dropout",
+    "seed",
+)
+
+
+def checked_rate(who: str, argument: str, rate: Any) -> float:
+    """A dropout rate, 0…1. Raises ArgumentError naming the layer."""
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        raise ArgumentError(f"{who}: {argument} must lie in 0…1, received {rate!r}")
+    return float(rate)
+
+
+def dropout_mask(random: np.random.Generator, shape: tuple[int, ...], rate: float) -> Floats:
+    """1 / (1 - rate) where an element is kept, 0 where it is dropped (inverted dropout)."""
+    if rate == 1:
+        return np.zeros(shape, np.float32)
+    keep = random.random(shape, dtype=np.float32) >= rate
+    return keep.astype(np.float32) / np.float32(1 - rate)

@@ -1,0 +1,286 @@
+"""Initializers: how weights begin. Names and arguments as in Keras.
+
+The distributions are Keras's; the numbers drawn from a seed are NumPy's, so they differ from
+Keras's. Called on the same shape twice, an initializer with a seed draws the same values twice.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.layers.naming import snake_case
+
+Floats = npt.NDArray[np.float32]
+
+
+class Initializer:
+    """Makes a float32 array of a given shape. Subclasses draw it."""
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, shape: Sequence[int]) -> Floats:
+        """A new array of this shape."""
+        return np.asarray(self.draw(tuple(shape)), dtype=np.float32)
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        """The values, in any float dtype."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {field: getattr(self, field) for field in self.fields}
+
+    def generator(self) -> np.random.Generator:
+        """A generator from the seed; a new one a call, so that a seed repeats itself."""
+        return np.random.default_rng(getattr(self, "seed", None))
+
+
+class Zeros(Initializer):
+    """All 0."""
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        return np.zeros(shape)
+
+
+class Ones(Initializer):
+    """All 1."""
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        return np.ones(shape)
+
+
+class Constant(Initializer):
+    """All `value`, or an array of the weight's own shape."""
+
+    fields = ("value",)
+
+    def __init__(self, value: Any = 0.0) -> None:
+        self.value = value
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        return np.broadcast_to(np.asarray(self.value, dtype=np.float32), shape).copy()
+
+
+class RandomUniform(Initializer):
+    """Uniform in [minval, maxval)."""
+
+    fields = ("minval", "maxval", "seed")
+
+    def __init__(
+        self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None
+    ) -> None:
+        self.minval = minval
+        self.maxval = maxval
+        self.seed = seed
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        return self.generator().uniform(self.minval, self.maxval, shape)
+
+
+class RandomNormal(Initializer):
+    """Normal with this mean and standard deviation."""
+
+    fields = ("mean", "stddev", "seed")
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        self.mean = mean
+        self.stddev = stddev
+        self.seed = seed
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        return self.generator().normal(self.mean, self.stddev, shape)
+
+
+class TruncatedNormal(RandomNormal):
+    """Normal, drawn again where it falls beyond two standard deviations."""
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        return self.mean + self.stddev * _truncated(self.generator(), shape)
+
+
+def _truncated(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    values = generator.standard_normal(shape)
+    while (outside := np.abs(values) > 2).any():
+        values = np.where(outside, generator.standard_normal(shape), values)
+    return values
+
+
+class VarianceScaling(Initializer):
+    """Scaled by the fan: variance scale / fan (Glorot & Bengio 2010, He et al. 2015)."""
+
+    fields: ClassVar[tuple[str, ...]] = ("scale", "mode", "distribution", "seed")
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: int | None = None,
+    ) -> None:
+        self.scale = scale
+        self.mode = mode
+        self.distribution = distribution
+        self.seed = seed
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        fan_in, fan_out = _fans(shape)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        variance = self.scale / max(1.0, fan)
+        if self.distribution == "uniform":
+            limit = math.sqrt(3 * variance)
+            return self.generator().uniform(-limit, limit, shape)
+        if self.distribution == "untruncated_normal":
+            return self.generator().normal(0, math.sqrt(variance), shape)
+        # 0.8796…: the standard deviation of a normal cut at two of its own.
+        stddev = math.sqrt(variance) / 0.87962566103423978
+        return stddev * _truncated(self.generator(), shape)
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[float, float]:
+    if not shape:
+        return 1.0, 1.0
+    if len(shape) == 1:
+        return float(shape[0]), float(shape[0])
+    receptive = math.prod(shape[:-2])
+    return float(shape[-2] * receptive), float(shape[-1] * receptive)
+
+
+class _Preset(VarianceScaling):
+    fields = ("seed",)
+    preset: ClassVar[tuple[float, str, str]]
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(*self.preset, seed=seed)
+
+
+class GlorotUniform(_Preset):
+    """Uniform in ±sqrt(6 / (fan_in + fan_out))."""
+
+    preset = (1.0, "fan_avg", "uniform")
+
+
+class GlorotNormal(_Preset):
+    """Truncated normal of variance 2 / (fan_in + fan_out)."""
+
+    preset = (1.0, "fan_avg", "truncated_normal")
+
+
+class HeUniform(_Preset):
+    """Uniform in ±sqrt(6 / fan_in)."""
+
+    preset = (2.0, "fan_in", "uniform")
+
+
+class HeNormal(_Preset):
+    """Truncated normal of variance 2 / fan_in."""
+
+    preset = (2.0, "fan_in", "truncated_normal")
+
+
+class LecunUniform(_Preset):
+    """Uniform in ±sqrt(3 / fan_in)."""
+
+    preset = (1.0, "fan_in", "uniform")
+
+
+class LecunNormal(_Preset):
+    """Truncated normal of variance 1 / fan_in."""
+
+    preset = (1.0, "fan_in", "truncated_normal")
+
+
+class Orthogonal(Initializer):
+    """Orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
+
+    fields = ("gain", "seed")
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+        self.gain = gain
+        self.seed = seed
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        tall = (max(rows, columns), min(rows, columns))
+        q, r = np.linalg.qr(self.generator().standard_normal(tall))
+        q = q * np.sign(np.diagonal(r))
+        return self.gain * (q if rows >= columns else q.T).reshape(shape)
+
+
+class Identity(Initializer):
+    """The identity matrix times `gain`."""
+
+    fields = ("gain",)
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def draw(self, shape: tuple[int, ...]) -> Any:
+        return self.gain * np.eye(shape[0], shape[1])
+
+
+_ALL: dict[str, type[Initializer]] = {
+    cls.__name__: cls
+    for cls in (
+        Zeros,
+        Ones,
+        Constant,
+        RandomUniform,
+        RandomNormal,
+        TruncatedNormal,
+        VarianceScaling,
+        GlorotUniform,
+        GlorotNormal,
+        HeUniform,
+        HeNormal,
+        LecunUniform,
+        LecunNormal,
+        Orthogonal,
+        Identity,
+    )
+}
+_NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
+    "uniform": RandomUniform,
+    "normal": RandomNormal,
+    "zero": Zeros,
+    "one": Ones,
+    "IdentityInitializer": Identity,
+    "OrthogonalInitializer": Orthogonal,
+}
+
+
+def get(identifier: Any) -> Initializer:
+    """An initializer from itself, its name, its class or the config that Keras writes.
+
+    None means zeros. Raises UnsupportedError for a name that is not known.
+    """
+    if identifier is None:
+        return Zeros()
+    if isinstance(identifier, Initializer):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, Initializer):
+        return identifier()
+    if isinstance(identifier, str):
+        found = _ALL.get(identifier) or _NAMES.get(identifier)
+        if found is not None:
+            return found()
+    if isinstance(identifier, Mapping):
+        named = get(identifier["class_name"])
+        known = {k: v for k, v in identifier.get("config", {}).items() if k in named.fields}
+        return type(named)(**known)
+    if isinstance(identifier, int | float | np.ndarray):
+        return Constant(identifier)
+    raise UnsupportedError(
+        f"initializer {identifier!r} is not known; known: {', '.join(sorted(_NAMES))}"
+    )
+
+
+def serialize(initializer: Initializer) -> dict[str, Any]:
+    """The config of an initializer, as Keras writes it."""
+    config = initializer.get_config()
+    if isinstance(config.get("value"), np.ndarray):
+        config["value"] = config["value"].tolist()
+    return {"class_name": type(initializer).__name__, "config": config}

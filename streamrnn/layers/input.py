@@ -1,0 +1,70 @@
+"""Input: where a graph begins."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from streamrnn.layers import naming
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+from streamrnn.layers.symbol import Node, Symbol
+
+_DTYPES = ("float32", "int32", "int64", "string")
+
+
+@ours
+class InputLayer(Layer):
+    """The layer behind `Input`: it holds a shape and a dtype, and passes its array on."""
+
+    stepwise = True
+
+    def __init__(
+        self,
+        shape: Sequence[int | None] | None = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        batch_shape: Sequence[int | None] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if (shape is None) == (batch_shape is None):
+            raise ArgumentError("Input: give either shape (without the batch) or batch_shape")
+        kwargs.pop("optional", None)
+        super().__init__(name=name or naming.unique("input", first=1), **kwargs)
+        self.dtype = str(dtype or "float32")
+        if self.dtype not in _DTYPES:
+            raise ArgumentError(
+                f"{self}: dtype must be one of {', '.join(_DTYPES)}, received {dtype!r}"
+            )
+        self.batch_shape = tuple(batch_shape or (batch_size, *(shape or ())))
+        self.built = True
+        node = Node(self, [], {})
+        self.symbol: Symbol = node.make_outputs(self.batch_shape, self.dtype)
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        return inputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {"batch_shape": list(self.batch_shape), "dtype": self.dtype, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        config = dict(config)
+        if "batch_input_shape" in config:
+            config["batch_shape"] = config.pop("batch_input_shape")
+        return cls(**config)
+
+
+def Input(  # noqa: N802 (Keras's name)
+    shape: Sequence[int | None] | None = None,
+    batch_size: int | None = None,
+    dtype: Any = None,
+    batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    **kwargs: Any,
+) -> Symbol:
+    """A symbol to call layers on: `shape` without the batch, None for a time axis of any length."""
+    layer = InputLayer(
+        shape, batch_size=batch_size, dtype=dtype, batch_shape=batch_shape, name=name, **kwargs
+    )
+    return layer.symbol

@@ -1,0 +1,116 @@
+"""What a stateful layer carries from one Python call to the next."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from streamrnn.errors import ShapeError, StateError
+from streamrnn.layers.cell import Cell, begun_states
+from streamrnn.layers.run import Floats
+from streamrnn.layers.symbol import leaves
+
+
+class _Owner(Protocol):
+    cell: Cell
+    stateful: bool
+
+
+class Memory:
+    """The carried states of one layer, the held output, and what a reset goes back to.
+
+    The first call fixes the number of rows. A reset to the default frees it.
+    """
+
+    def __init__(self, owner: _Owner) -> None:
+        self._owner = owner
+        self._states: list[Floats] | None = None
+        self._held: Floats | None = None
+        self._origin: list[Floats] | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Is anything carried?"""
+        return self._states is not None
+
+    def began(self, states: list[Floats] | None) -> None:
+        """A call starts from these states (None: the default). Only the first one is the origin."""
+        if self._states is None:
+            self._origin = None if states is None else [state.copy() for state in states]
+        elif states is not None:
+            self._check_rows(len(states[0]))
+
+    def recall(self, batch: int) -> tuple[list[Floats], Floats | None]:
+        """Copies of what is carried, for a call to overwrite."""
+        assert self._states is not None
+        self._check_rows(batch)
+        return [state.copy() for state in self._states], _copy(self._held)
+
+    def held(self, batch: int, default: Floats | None) -> Floats | None:
+        """The held output that a call with its own initial states goes on from."""
+        return default if self._held is None else _copy(self._held)
+
+    def keep(self, states: list[Floats], held: Floats | None) -> None:
+        """Carry the states that a call ended with."""
+        self._states = [state.copy() for state in states]
+        self._held = _copy(held)
+
+    def states(self, *, with_held: bool = False) -> list[Any] | None:
+        """Copies of what is carried, nested as the cell nests it, or None."""
+        if self._states is None:
+            return None
+        nested = self._owner.cell.nest([state.copy() for state in self._states])
+        return [*nested, self._held.copy()] if with_held and self._held is not None else nested
+
+    def assign(self, state: Any) -> None:
+        """Carry `state` from here on; None carries nothing. Raises ShapeError, StateError."""
+        self._require_stateful()
+        if state is None:
+            self._states = self._held = None
+            return
+        given = [state] if isinstance(state, np.ndarray) else list(leaves(state))
+        shapes, cell = self._owner.cell.state_shapes(), self._owner.cell
+        if cell.holds_output and len(given) == len(shapes) + 1:
+            shapes = shapes | {"y": (cell.output_features(),)}
+        flat = begun_states(str(self._owner), shapes, given, _rows(str(self._owner), given))
+        self._states = flat[: len(cell.state_shapes())]
+        self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
+
+    def reset(self, states: Any) -> None:
+        """Back to `states`, which become the origin, else to the origin, else to nothing."""
+        self._require_stateful()
+        if states is not None:
+            self.assign(states)
+            assert self._states is not None
+            self._origin = [state.copy() for state in self._states]
+            return
+        self._states = None if self._origin is None else [s.copy() for s in self._origin]
+        self._held = None if self._origin is None else self._blank_held()
+
+    def _blank_held(self) -> Floats | None:
+        cell = self._owner.cell
+        if self._states is None or not cell.holds_output:
+            return None
+        return np.zeros((len(self._states[0]), cell.output_features()), np.float32)
+
+    def _require_stateful(self) -> None:
+        if not self._owner.stateful:
+            raise StateError(f"{self._owner}: it carries no state; make it with stateful=True")
+
+    def _check_rows(self, batch: int) -> None:
+        assert self._states is not None
+        rows = len(self._states[0])
+        if rows != batch:
+            raise ShapeError(
+                f"{self._owner}: it carries the state of {rows} rows, received {batch}; row i goes "
+                "on from row i of the call before. Call reset_state() to begin anew"
+            )
+
+
+def _rows(who: str, given: list[Any]) -> int:
+    if not given or np.ndim(given[0]) == 0:
+        raise ShapeError(f"{who}: expected a list of arrays (batch, …), received {given!r:.80}")
+    return len(given[0])
+
+
+def _copy(array: Floats | None) -> Floats | None:
+    return None if array is None else array.copy()

@@ -1,0 +1,235 @@
+"""RNN: a cell over a sequence. LSTM, GRU and SimpleRNN are RNN with their own cell."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from streamrnn.errors import ShapeError
+from streamrnn.layers import registry
+from streamrnn.layers.cell import Cell, begun_states
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.memory import Memory
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.stacked import StackedRNNCells
+
+
+@ours
+class RNN(Layer):
+    """Run a cell, or a list of cells, over (batch, time, features).
+
+    return_sequences: the output of every step (B, T, U), else of the last (B, U).
+    return_state: the final states after the output, nested where cells are stacked.
+    go_backwards: from the last step to the first; outputs in that order, as in Keras.
+    stateful: row i of a call goes on from row i of the call before (`states`, `reset_state`).
+    zero_output_for_mask: masked steps give zeros, not the previous output.
+    unroll, implementation: accepted, change no bit.
+    """
+
+    stepwise = True
+    takes_state = True
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        implementation: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cell: Cell = StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell
+        if not isinstance(self.cell, Cell):
+            raise ArgumentError(
+                f"{self}: a cell must be a layers.Cell (or a list of them), received "
+                f"{type(self.cell).__name__}"
+            )
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.go_backwards = go_backwards
+        self.stateful = stateful
+        self.unroll = unroll
+        self.zero_output_for_mask = zero_output_for_mask
+        self.implementation = implementation
+        self.memory = Memory(self)
+
+    # ---- shapes
+
+    def build(self, input_shape: Any) -> None:
+        self.cell.ensure_built((input_shape[0], self.known_features(input_shape)))
+        self.features = self.known_features(input_shape)
+        self.built = True
+
+    def check_input(self, shape: Any) -> None:
+        if isinstance(shape, list):
+            raise ShapeError(
+                f"{self}: expected one array (batch, time, features), received {len(shape)}; "
+                "states are given as initial_state="
+            )
+        self.expect_features(shape, self.features, rank=3)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        batch, units = input_shape[0], self.cell.output_features()
+        y = (*input_shape[:2], units) if self.return_sequences else (batch, units)
+        if not self.return_state:
+            return y
+        states = [(batch, *shape) for shape in self.cell.state_shapes().values()]
+        return [y, *self.cell.nest(states)]
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """A mask passes on with the sequence (Keras up to 3.15), and ends with it."""
+        passed = mask if self.return_sequences else None
+        if not self.return_state:
+            return passed
+        return [passed] + [None] * len(self.cell.state_shapes())
+
+    def children(self) -> dict[str, Layer]:
+        return {"cell": self.cell}
+
+    # ---- computing
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        states, held = self._begin(inputs, run, initial_state)
+        sequences = self.return_sequences or run.kind == "stream"
+        x, lengths = inputs, run.lengths
+        if self.go_backwards:
+            x, mask = reverse(x, lengths), None if mask is None else reverse(mask, lengths)
+        batch, steps, units = x.shape[0], x.shape[1], self.cell.output_features()
+        y = np.empty((batch, steps, units), np.float32) if sequences else None
+        self.cell.run_window(
+            x,
+            lengths,
+            mask,
+            states,
+            held,
+            y,
+            zero_masked=self.zero_output_for_mask,
+            training=run.training,
+        )
+        if y is None:
+            y = (self.cell.output_of(states) if held is None else held).copy()
+            if self.zero_output_for_mask and mask is not None and lengths is None and steps:
+                y[~mask[:, -1]] = 0
+        if run.kind == "call" and self.stateful:
+            self.memory.keep(states, held)
+        if not self.return_state or run.kind == "stream":
+            return y
+        return [y, *self.cell.nest(states)]
+
+    def _begin(self, x: Floats, run: Run, initial_state: Any) -> tuple[list[Floats], Floats | None]:
+        """States to start from, ours to overwrite, and the held output if the cell needs one."""
+        cell, batch = self.cell, len(x)
+        shapes = cell.state_shapes()
+        held_shape = (cell.output_features(),) if cell.holds_output else None
+        if run.kind == "stream":
+            found = [run.state(name, shape) for name, shape in shapes.items()]
+            held = run.state("y", held_shape) if held_shape else None
+            if held_shape and held is None:
+                held = np.zeros((batch, *held_shape), np.float32)
+            return [state for state in found if state is not None], held
+        held = np.zeros((batch, *held_shape), np.float32) if held_shape else None
+        carried = run.kind == "call" and self.stateful
+        if initial_state is not None:
+            states = begun_states(str(self), shapes, initial_state, batch)
+            if carried:
+                self.memory.began(states)
+                held = self.memory.held(batch, held)
+            return states, held
+        if carried and self.memory.holds:
+            return self.memory.recall(batch)
+        if carried:
+            self.memory.began(None)
+        return begun_states(str(self), shapes, cell.get_initial_state(batch), batch), held
+
+    def step(self, x: Floats, states: list[Floats]) -> Floats:
+        """One step of each row, with nothing checked: x float32 (B, F) -> (B, U).
+
+        `states`, C-contiguous float32 in the order of the cell's states (a custom cell's last
+        output after them, if there are masks), is overwritten with the new states. The layer must
+        be built. Nothing of the layer changes, so threads may share it.
+        """
+        y = np.empty((x.shape[0], 1, self.cell.output_features()), np.float32)
+        held = np.zeros((len(x), y.shape[2]), np.float32) if self.cell.holds_output else None
+        self.cell.run_window(x[:, None], None, None, states, held, y)
+        return y[:, 0]
+
+    # ---- state from call to call
+
+    @property
+    def states(self) -> list[Any] | None:
+        """Copies of the carried states, nested as `initial_state` takes them; None before any."""
+        return self.memory.states()
+
+    def get_state(self) -> list[Any] | None:
+        """The carried states (copies), and a custom cell's last output after them; None if none."""
+        return self.memory.states(with_held=True)
+
+    def set_state(self, state: Any) -> None:
+        """Carry these states from here on: what get_state or `states` gave, or None."""
+        self.memory.assign(state)
+
+    def reset_state(self, states: Any = None) -> None:
+        """Back to the state the run of calls began from, or to `states`, which a later reset keeps.
+
+        That is the initial_state given to the call that began the state, else the cell's own
+        initial state (zeros by default), in which case the batch size is free again.
+        """
+        self.memory.reset(states)
+
+    reset_states = reset_state
+
+    # ---- as part of a stream
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        return "it reads its input backwards (go_backwards=True)" if self.go_backwards else None
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        shapes = self.cell.state_shapes()
+        if self.cell.holds_output:
+            shapes = shapes | {"y": (self.cell.output_features(),)}
+        return shapes
+
+    def stream_initial(self, n: int) -> dict[str, Floats]:
+        shapes = self.cell.state_shapes()
+        flat = begun_states(str(self), shapes, self.cell.get_initial_state(n), n)
+        initial = dict(zip(shapes, flat, strict=True))
+        if self.cell.holds_output:
+            initial["y"] = np.zeros((n, self.cell.output_features()), np.float32)
+        return initial
+
+    # ---- config
+
+    def get_config(self) -> dict[str, Any]:
+        return {**self._own_config(), "cell": registry.serialize(self.cell)}
+
+    def _own_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "unroll": self.unroll,
+            "zero_output_for_mask": self.zero_output_for_mask,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        config = dict(config)
+        if isinstance(config.get("cell"), Mapping):
+            config["cell"] = registry.deserialize(config["cell"])
+        return cls(**config)
+
+
+def reverse(x: Array, lengths: Array | None) -> Array:
+    """x with time reversed, each row within its own length; what is past it stays."""
+    if lengths is None:
+        return np.ascontiguousarray(x[:, ::-1])
+    steps = np.arange(x.shape[1])
+    order = np.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return np.ascontiguousarray(x[np.arange(len(x))[:, None], order])

@@ -1,0 +1,121 @@
+"""Normalization and Rescaling: fixed scaling of features, part of the model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import ShapeError
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Floats, Run
+
+_EPSILON = np.float32(1e-7)
+
+
+@ours
+class Normalization(Layer):
+    """(x - mean) / max(sqrt(variance), 1e-7) on each feature of the last axis; back with invert.
+
+    mean, variance: given, or learnt by `adapt(data)`, or set as weights (mean (F,), variance (F,),
+    count (), as Keras). Only axis=-1, or axis=None for one mean of all.
+    """
+
+    stepwise = True
+
+    def __init__(
+        self,
+        axis: Any = -1,
+        mean: Any = None,
+        variance: Any = None,
+        invert: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.axis = tuple(axis) if isinstance(axis, list | tuple) else axis
+        if (mean is None) != (variance is None):
+            raise ArgumentError(f"{self}: give both mean and variance, or neither")
+        self.mean = None if mean is None else np.array(mean, dtype=np.float32)
+        self.variance = None if variance is None else np.array(variance, dtype=np.float32)
+        self.invert = invert
+
+    def build(self, input_shape: Any) -> None:
+        rank = len(input_shape)
+        axes = () if self.axis is None else np.atleast_1d(self.axis)
+        if any(axis % rank != rank - 1 for axis in axes):
+            raise ArgumentError(f"{self}: axis must be -1 (features) or None, got {self.axis!r}")
+        shape = (self.known_features(input_shape),) if len(axes) else ()
+        if self.mean is None:
+            self.add_weight("mean", shape, "zeros", trainable=False)
+            self.add_weight("variance", shape, "ones", trainable=False)
+            self.add_weight("count", (), "zeros", trainable=False)
+        else:
+            for value in (self.mean, self.variance):
+                assert value is not None
+                if value.size not in (1, *shape):
+                    raise ShapeError(f"{self}: expected {shape} values, received {value.shape}")
+        self.features = shape[0] if shape else None
+        self.built = True
+
+    def check_input(self, shape: Any) -> None:
+        if self.features is not None:
+            self.expect_features(shape, self.features)
+
+    def adapt(self, data: Any) -> None:
+        """Take mean and variance from data (…, F), summed in float64."""
+        x = np.asarray(data, dtype=np.float64)
+        self.ensure_built((None, *x.shape[1:]))
+        if self.mean is not None:
+            raise ArgumentError(f"{self}: mean and variance were given, so there is none to learn")
+        axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
+        self.set_weights([x.mean(axis=axes), x.var(axis=axes), np.float32(len(x))])
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        mean = self._weights["mean"] if self.mean is None else self.mean.reshape(-1)
+        variance = self._weights["variance"] if self.variance is None else self.variance.reshape(-1)
+        scale: Floats = np.maximum(np.sqrt(variance), _EPSILON)
+        return mean + inputs * scale if self.invert else (inputs - mean) / scale
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis,
+            "mean": None if self.mean is None else self.mean.tolist(),
+            "variance": None if self.variance is None else self.variance.tolist(),
+            "invert": self.invert,
+        }
+
+
+@ours
+class Rescaling(Layer):
+    """x * scale + offset; each a number or one value a feature."""
+
+    stepwise = True
+
+    def __init__(
+        self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.scale = _numbers(self, "scale", scale)
+        self.offset = _numbers(self, "offset", offset)
+
+    def check_input(self, shape: Any) -> None:
+        for value in (self.scale, self.offset):
+            if value.ndim and value.shape[-1] not in (1, shape[-1]):
+                raise ShapeError(
+                    f"{self}: it scales {value.shape[-1]} features, received shape {shape}"
+                )
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        return inputs * self.scale + self.offset
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"scale": self.scale.tolist(), "offset": self.offset.tolist()}
+        return {**super().get_config(), **config}
+
+
+def _numbers(layer: Layer, argument: str, value: Any) -> Floats:
+    try:
+        return np.array(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{layer}: {argument} must be numbers, received {value!r}") from None

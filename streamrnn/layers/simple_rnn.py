@@ -1,0 +1,33 @@
+"""SimpleRNN: h' = activation(x K + b + h R)."""
+
+from typing import Any, ClassVar
+
+from streamrnn.kernels import simple_rnn
+from streamrnn.layers.gated import GatedCell, GatedRNN
+from streamrnn.layers.registry import ours
+
+
+@ours
+class SimpleRNNCell(GatedCell):
+    """One step of SimpleRNN. Weights: kernel (F, U), recurrent_kernel (U, U), bias (U,)."""
+
+    gates = 1
+    kernel = simple_rnn
+    drops_at_one: ClassVar[bool] = True
+
+    def __init__(self, units: int, activation: Any = "tanh", *args: Any, **kwargs: Any) -> None:
+        # No recurrent_activation here: what follows `activation` is use_bias.
+        super().__init__(units, activation, "sigmoid", *args, **kwargs)
+
+    def options(self) -> dict[str, Any]:
+        return {"activation": self.activation}
+
+
+@ours
+class SimpleRNN(GatedRNN):
+    """SimpleRNN(units, activation="tanh", use_bias=True, …): (B, T, F) -> (B, U) or (B, T, U).
+
+    Arguments: those of SimpleRNNCell and of RNN.
+    """
+
+    cell_class = SimpleRNNCell

@@ -1,0 +1,94 @@
+"""Symbols: what a layer returns when it is called on an Input instead of an array.
+
+A symbol knows its shape (None where it is not known before there is data) and the node, that is,
+the one call of one layer, that makes it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamrnn.layers.layer import Layer
+
+Shape = tuple[int | None, ...]
+
+
+class Symbol:
+    """One tensor of a graph: `shape` with the batch first, `dtype`, and who makes it."""
+
+    __slots__ = ("dtype", "index", "node", "shape")
+
+    def __init__(self, shape: Shape, dtype: str, node: "Node", index: int) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.node = node
+        self.index = index
+
+    @property
+    def layer(self) -> "Layer":
+        """The layer whose call makes this tensor."""
+        return self.node.layer
+
+    @property
+    def label(self) -> str:
+        """Keras's name of a connection: layer[node][tensor]."""
+        return f"{self.layer.name}[{self.node.index}][{self.index}]"
+
+    def __repr__(self) -> str:
+        return f"<Symbol {self.label} shape={self.shape} dtype={self.dtype}>"
+
+
+class Node:
+    """One call of a layer on symbols: its inputs, its other arguments, the symbols it makes."""
+
+    __slots__ = ("index", "inputs", "kwargs", "layer", "outputs", "symbols")
+
+    def __init__(self, layer: "Layer", inputs: Any, kwargs: dict[str, Any]) -> None:
+        self.layer = layer
+        self.inputs = inputs
+        self.kwargs = kwargs
+        self.symbols = [*symbols_in(inputs), *symbols_in(kwargs)]
+        self.index = len(layer.nodes)
+        self.outputs: list[Symbol] = []
+        layer.nodes.append(self)
+
+    def make_outputs(self, shapes: Any, dtypes: str) -> Any:
+        """Symbols in the structure of `shapes` (tuples are shapes, lists are structure)."""
+
+        def make(shape: Shape) -> Symbol:
+            symbol = Symbol(shape, dtypes, self, len(self.outputs))
+            self.outputs.append(symbol)
+            return symbol
+
+        return map_lists(make, shapes)
+
+
+def map_lists(f: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply f to the leaves of nested lists; anything but a list is a leaf."""
+    return [map_lists(f, item) for item in tree] if isinstance(tree, list) else f(tree)
+
+
+def map_structure(f: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply f to the leaves of nested lists, tuples and dictionaries."""
+    if isinstance(tree, list | tuple):
+        return [map_structure(f, item) for item in tree]
+    if isinstance(tree, dict):
+        return {key: map_structure(f, item) for key, item in tree.items()}
+    return f(tree)
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    """The leaves of nested lists, tuples and dictionaries, from left to right."""
+    if isinstance(tree, list | tuple):
+        for item in tree:
+            yield from leaves(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from leaves(item)
+    else:
+        yield tree
+
+
+def symbols_in(tree: Any) -> list[Symbol]:
+    """The symbols among the leaves."""
+    return [leaf for leaf in leaves(tree) if isinstance(leaf, Symbol)]

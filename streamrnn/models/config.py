@@ -1,0 +1,173 @@
+"""The config of a functional model, in the form that Keras 3 writes, and back."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamrnn.errors import ModelFileError
+from streamrnn.layers import registry
+from streamrnn.layers.input import InputLayer
+from streamrnn.layers.layer import Layer
+from streamrnn.layers.symbol import Node, Symbol, map_structure
+
+if TYPE_CHECKING:
+    from streamrnn.models.model import Model
+
+_TENSOR = "__keras_tensor__"
+_ARRAY = "__numpy__"
+
+
+def functional_config(model: "Model") -> dict[str, Any]:
+    """name, layers with their inbound nodes, input_layers, output_layers."""
+    nodes = {id(node) for node in model.graph.nodes}
+    numbers = _node_numbers(model.graph.nodes)
+    return {
+        "name": model.name,
+        "trainable": model.trainable,
+        "layers": [_layer_entry(layer, nodes, numbers) for layer in model.graph.layers],
+        "input_layers": map_structure(lambda s: _history(s, numbers), model._input_structure),
+        "output_layers": map_structure(lambda s: _history(s, numbers), model._output_structure),
+    }
+
+
+def _node_numbers(nodes: list[Node]) -> dict[int, int]:
+    """Node -> its number among the nodes of its layer that are in this model."""
+    mine = {id(node) for node in nodes}
+    return {
+        id(node): number
+        for layer in {id(node.layer): node.layer for node in nodes}.values()
+        for number, node in enumerate(n for n in layer.nodes if id(n) in mine)
+    }
+
+
+def _layer_entry(layer: Layer, nodes: set[int], numbers: dict[int, int]) -> dict[str, Any]:
+    calls = [] if isinstance(layer, InputLayer) else [n for n in layer.nodes if id(n) in nodes]
+    return {
+        **registry.serialize(layer),
+        "name": layer.name,
+        "inbound_nodes": [
+            {
+                "args": [_to_json(node.inputs, numbers)],
+                "kwargs": _to_json(node.kwargs, numbers),
+            }
+            for node in calls
+        ],
+    }
+
+
+def _history(symbol: Symbol, numbers: dict[int, int]) -> list[Any]:
+    return [symbol.layer.name, numbers[id(symbol.node)], symbol.index]
+
+
+def _to_json(tree: Any, numbers: dict[int, int]) -> Any:
+    def leaf(value: Any) -> Any:
+        if isinstance(value, Symbol):
+            return {
+                "class_name": _TENSOR,
+                "config": {
+                    "shape": list(value.shape),
+                    "dtype": value.dtype,
+                    "keras_history": _history(value, numbers),
+                },
+            }
+        if isinstance(value, np.ndarray):
+            return {
+                "class_name": _ARRAY,
+                "config": {"value": value.tolist(), "dtype": str(value.dtype)},
+            }
+        return value
+
+    return map_structure(leaf, tree)
+
+
+def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """inputs, outputs and name for Model(…), with all layers made and called.
+
+    Raises ModelFileError where a node needs a tensor that no call makes.
+    """
+    entries = list(config["layers"])
+    layers = {entry["name"]: registry.deserialize(entry) for entry in entries}
+    made: dict[tuple[str, int], list[Symbol]] = {}
+    waiting: list[tuple[str, int, Mapping[str, Any]]] = []
+    for entry in entries:
+        layer = layers[entry["name"]]
+        if isinstance(layer, InputLayer):
+            made[entry["name"], 0] = [layer.symbol]
+        waiting += [(entry["name"], i, node) for i, node in enumerate(entry["inbound_nodes"])]
+    while waiting:
+        ready = [job for job in waiting if all(key in made for key in _needs(job[2]))]
+        if not ready:
+            name, number, node = waiting[0]
+            missing = next(key for key in _needs(node) if key not in made)
+            raise ModelFileError(
+                f"call {number} of layer {name!r} needs {missing[0]!r} (call {missing[1]}), which "
+                "no layer makes, or only from this one"
+            )
+        for name, number, node in ready:
+            if number and (name, number - 1) not in made:
+                continue
+            made[name, number] = _call(layers[name], node, made)
+        waiting = [job for job in waiting if (job[0], job[1]) not in made]
+    return {
+        "name": config.get("name"),
+        "trainable": config.get("trainable", True),
+        "inputs": _resolve(config["input_layers"], made),
+        "outputs": _resolve(config["output_layers"], made),
+    }
+
+
+def _needs(node: Mapping[str, Any]) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+
+    def walk(value: Any) -> None:
+        if _is(value, _TENSOR):
+            name, number, _ = value["config"]["keras_history"]
+            found.append((name, number))
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                walk(item)
+
+    walk([node["args"], node.get("kwargs", {})])
+    return found
+
+
+def _is(value: Any, kind: str) -> bool:
+    return isinstance(value, Mapping) and value.get("class_name") == kind
+
+
+def _call(
+    layer: Layer, node: Mapping[str, Any], made: Mapping[tuple[str, int], list[Symbol]]
+) -> list[Symbol]:
+    def value_of(value: Any) -> Any:
+        if _is(value, _TENSOR):
+            name, number, index = value["config"]["keras_history"]
+            return made[name, number][index]
+        if _is(value, _ARRAY):
+            return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
+        if isinstance(value, list | tuple):
+            return [value_of(item) for item in value]
+        return value
+
+    args = value_of(node["args"])
+    kwargs = {k: value_of(v) for k, v in node.get("kwargs", {}).items() if v is not None}
+    if kwargs.get("training") is False:  # Keras writes the default; it does not mean a wish
+        del kwargs["training"]
+    before = len(layer.nodes)
+    layer(*args, **kwargs)
+    return layer.nodes[before].outputs
+
+
+def _resolve(places: Any, made: Mapping[tuple[str, int], list[Symbol]]) -> Any:
+    """A triple [layer, node, tensor], or a structure of them, as symbols."""
+    if isinstance(places, list | tuple):
+        if len(places) == 3 and isinstance(places[0], str):
+            name, number, index = places
+            if (name, number) not in made or index >= len(made[name, number]):
+                raise ModelFileError(f"the model's inputs or outputs name {places}: no such tensor")
+            return made[name, number][index]
+        return [_resolve(place, made) for place in places]
+    raise ModelFileError(f"expected [layer, node, tensor], received {places!r:.80}")

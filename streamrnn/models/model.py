@@ -1,0 +1,364 @@
+"""Model: a graph of layers between symbols, and what all models can do."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
+from streamrnn.layers.layer import Layer, cast_floats, cast_ids, joined_mask
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
+from streamrnn.models import config as model_config
+from streamrnn.models.graph import Graph
+from streamrnn.models.summary import print_summary
+
+
+@ours
+class Model(Layer):
+    """Model(inputs, outputs): symbols, or lists of symbols; outputs come in the same structure.
+
+    A model is a layer: it can be called on symbols, in another model.
+    """
+
+    def __init__(self, inputs: Any = None, outputs: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if inputs is None or outputs is None:
+            raise ConfigError(f"{self}: expected inputs and outputs, as in Model(inputs, outputs)")
+        found = symbols_in(inputs), symbols_in(outputs)
+        if not all(found):
+            raise ConfigError(f"{self}: inputs and outputs must be symbols (made by layers.Input)")
+        self._input_structure = map_structure(lambda symbol: symbol, inputs)
+        self._output_structure = map_structure(lambda symbol: symbol, outputs)
+        self._graph: Graph | None = Graph(*found)
+        _check_names(self)
+        self.built = True
+
+    # ---- what it is made of
+
+    @property
+    def graph(self) -> Graph:
+        """The sorted calls. Raises ConfigError where the model is not built yet."""
+        if self._graph is None:
+            raise ConfigError(
+                f"{self} is not built: its input size is not known. Call it on data, give the "
+                "first layer input_shape=, or call build(input_shape)"
+            )
+        return self._graph
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in Keras's order."""
+        return list(self.graph.layers)
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """The input symbols."""
+        return list(self.graph.inputs)
+
+    @property
+    def outputs(self) -> list[Symbol]:
+        """The output symbols."""
+        return list(self.graph.outputs)
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of the input, a list if there are several."""
+        shapes = [symbol.shape for symbol in self.graph.inputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Any:
+        """The shape of the output, a list if there are several."""
+        shapes = [symbol.shape for symbol in self.graph.outputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def input_specs(self) -> list[tuple[str, Shape, str]]:
+        """(name, shape without the batch, "float32" | "int64" | "string") of each input."""
+        graph = self.graph
+        return [
+            (symbol.layer.name, symbol.shape[1:], _input_dtype(graph, symbol))
+            for symbol in graph.inputs
+        ]
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of this name, or at this place. ConfigError lists the names there are."""
+        layers = self.layers
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ConfigError(f"{self} has {len(layers)} layers, received index {index}")
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        known = ", ".join(layer.name for layer in layers)
+        raise ConfigError(f"{self} has no layer {name!r}; it has: {known}")
+
+    def children(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers} if self._graph else {}
+
+    def build(self, input_shape: Any) -> None:
+        """A Model is built when it is made."""
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+        return self._structured(self.graph.infer(shapes))
+
+    def _structured(self, flat: Sequence[Any]) -> Any:
+        remaining = iter(flat)
+        return map_structure(lambda _: next(remaining), self._output_structure)
+
+    # ---- running it
+
+    def __call__(
+        self,
+        inputs: Any,
+        initial_state: Any = None,
+        *,
+        mask: Any = None,
+        training: bool | None = None,
+        lengths: Any = None,
+    ) -> Any:
+        """Arrays in, arrays out; on symbols it becomes a layer of another graph.
+
+        inputs: an array, a list of them, or a dictionary by the inputs' names. mask, lengths: of
+        every input that has a time axis.
+        """
+        if symbols_in(inputs):
+            return super().__call__(inputs, initial_state, mask=mask, training=training)
+        arrays = self.check_arrays(inputs)
+        masks = self._masks(arrays, mask, lengths)
+        outputs, _ = self.graph.run(arrays, masks, Run(training=bool(training)))
+        return self._structured(outputs)
+
+    def forward(
+        self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None
+    ) -> tuple[Any, Any]:
+        arrays = inputs if isinstance(inputs, list) else [inputs]
+        masks = mask if isinstance(mask, list) else [mask] * len(arrays)
+        outputs, made = self.graph.run(arrays, masks, run)
+        return self._structured(outputs), self._structured(made)
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        return self.forward(inputs, run, mask=mask, initial_state=initial_state)[0]
+
+    def check_arrays(self, inputs: Any) -> list[Array]:
+        """One array an input, cast and checked against its shape."""
+        specs = self.input_specs
+        names = [name for name, _, _ in specs]
+        if isinstance(inputs, Mapping):
+            if set(inputs) != set(names):
+                raise ShapeError(f"{self}: expected inputs {names}, received {sorted(inputs)}")
+            inputs = [inputs[name] for name in names]
+        elif len(names) == 1:
+            one = isinstance(inputs, list | tuple) and len(inputs) == 1
+            inputs = [inputs[0] if one and np.ndim(inputs[0]) else inputs]
+        if len(inputs) != len(names):
+            raise ShapeError(
+                f"{self}: expected {len(names)} inputs ({', '.join(names)}), received {len(inputs)}"
+            )
+        arrays = [_checked(self, spec, array) for spec, array in zip(specs, inputs, strict=True)]
+        if len({len(array) for array in arrays}) > 1:
+            rows = [len(array) for array in arrays]
+            raise ShapeError(f"{self}: its inputs must have the same number of rows, got {rows}")
+        return arrays
+
+    def _masks(self, arrays: list[Array], mask: Any, lengths: Any) -> list[Array | None]:
+        if mask is None and lengths is None:
+            return [None] * len(arrays)
+        several = mask if isinstance(mask, list) else [mask] * len(arrays)
+        return [
+            joined_mask(str(self), array.shape, one, lengths) if array.ndim > 1 else None
+            for array, one in zip(arrays, several, strict=True)
+        ]
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        *,
+        training: bool = False,
+        samples: int | None = None,
+        mask: Any = None,
+        lengths: Any = None,
+    ) -> Any:
+        """Outputs for many rows, `batch_size` at a time. No bit depends on batch_size.
+
+        training=True, samples=n: Monte Carlo dropout. The rows go through the model n times, each
+        time with new dropout masks; returns (mean, standard deviation) of the n outputs (Gal &
+        Ghahramani 2016), each in the model's output structure.
+        """
+        arrays = self.check_arrays(x)
+        masks = self._masks(arrays, mask, lengths)
+        if samples is None:
+            return self._structured(self._in_batches(arrays, masks, batch_size, training))
+        if not training or samples < 1:
+            raise ConfigError(
+                f"{self}: samples={samples} needs training=True and at least one sample: without "
+                "training there is no dropout, and all samples are the same"
+            )
+        drawn = [self._in_batches(arrays, masks, batch_size, True) for _ in range(samples)]
+        stacked = [np.stack(output) for output in zip(*drawn, strict=True)]
+        mean = [output.mean(axis=0, dtype=np.float64).astype(np.float32) for output in stacked]
+        deviation = [output.std(axis=0, dtype=np.float64).astype(np.float32) for output in stacked]
+        return self._structured(mean), self._structured(deviation)
+
+    def _in_batches(
+        self,
+        arrays: list[Array],
+        masks: list[Array | None],
+        batch_size: int | None,
+        training: bool,
+    ) -> list[Array]:
+        rows = len(arrays[0])
+        size = max(rows, 1) if batch_size is None else batch_size
+        if size < 1:
+            raise ConfigError(f"{self}: batch_size must be 1 or more, received {batch_size}")
+        parts = []
+        for at in range(0, max(rows, 1), size):
+            cut = slice(at, at + size)
+            some = [None if mask is None else mask[cut] for mask in masks]
+            run = Run(training=training)
+            parts.append(self.graph.run([array[cut] for array in arrays], some, run)[0])
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+    # ---- state
+
+    def _stateful_layers(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for layer in self.layers:
+            if isinstance(layer, Model):
+                if layer._stateful_layers():
+                    found[layer.name] = layer
+            elif getattr(layer, "stateful", False):
+                found[layer.name] = layer
+        return found
+
+    def get_state(self) -> dict[str, Any]:
+        """What the stateful layers carry (copies), by layer name; None where nothing is."""
+        return {name: layer.get_state() for name, layer in self._stateful_layers().items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Carry what get_state returned. Raises StateError where the layers differ."""
+        layers = self._stateful_layers()
+        if set(state) != set(layers):
+            raise StateError(
+                f"{self}: expected the states of {sorted(layers)}, received {sorted(state)}"
+            )
+        for name, layer in layers.items():
+            layer.set_state(state[name])
+
+    def reset_state(self) -> None:
+        """Reset every stateful layer: see RNN.reset_state."""
+        for layer in self._stateful_layers().values():
+            layer.reset_state()
+
+    reset_states = reset_state
+
+    # ---- as part of a stream
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        return {
+            f"{step.path}/{name}": shape
+            for step in self.graph.steps
+            for name, shape in step.node.layer.stream_states().items()
+        }
+
+    def stream_initial(self, n: int) -> dict[str, Floats]:
+        return {
+            f"{step.path}/{name}": state
+            for step in self.graph.steps
+            for name, state in step.node.layer.stream_initial(n).items()
+        }
+
+    # ---- summary, config, file
+
+    def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
+        """Print layers, shapes and parameters as Keras 2.8 does; print_fn gets each line."""
+        print_summary(self, line_length, print_fn or print)
+
+    def get_config(self) -> dict[str, Any]:
+        return model_config.functional_config(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        return cls(**model_config.functional_arguments(config))
+
+    def save(self, path: str | Path) -> None:
+        """Write the native format: one .safetensors file, the config in its metadata."""
+        from streamrnn.formats import native  # models know nothing of formats but this door
+
+        native.save(self, path)
+
+    def load_weights(self, path: str | Path) -> None:
+        """Set the weights from a file of this model's native format, or from Keras's."""
+        from streamrnn import formats
+
+        formats.load_weights(self, path)
+
+    def layer_shapes(self) -> dict[str, Any]:
+        """Layer name -> class and shapes of its weights; JSON-able."""
+        return {
+            layer.name: {
+                "class": type(layer).__name__,
+                "weights": {name: list(w.shape) for name, w in layer.named_weights().items()},
+            }
+            for layer in self.layers
+        }
+
+    def fingerprint(self) -> str:
+        """A sha256 (hex) of the config and the weights, names included."""
+        digest = hashlib.sha256()
+        digest.update(json.dumps(self.get_config(), sort_keys=True, default=str).encode())
+        for name, weight in self.named_weights().items():
+            digest.update(f"{name} {weight.shape}".encode())
+            digest.update(weight.astype("<f4", copy=False).tobytes())
+        return digest.hexdigest()
+
+
+def _check_names(model: Model) -> None:
+    names = [layer.name for layer in model.graph.layers]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{model}: layer names must differ, found twice: {', '.join(twice)}")
+
+
+def _input_dtype(graph: Graph, symbol: Symbol) -> str:
+    """What the layers that read an input want: an Embedding wants integers."""
+    wanted = set()
+    for node in graph.consumers(symbol):
+        if isinstance(node.layer, Model):
+            place = [s is symbol for s in symbols_in(node.inputs)].index(True)
+            wanted.add(node.layer.input_specs[place][2])
+        else:
+            wanted.add(node.layer.input_dtype)
+    for dtype in ("string", "int64"):
+        if dtype in wanted:
+            return dtype
+    declared = {"int32": "int64", "int64": "int64", "string": "string"}
+    return declared.get(symbol.dtype, "float32")
+
+
+def _checked(model: Model, spec: tuple[str, Shape, str], x: Any) -> Array:
+    name, shape, dtype = spec
+    who = f"{model}, input {name!r}"
+    if dtype == "string":
+        array = np.asarray(x)
+        if array.dtype.kind not in "USOT":
+            raise DTypeError(f"{who}: expected strings, received {array.dtype}")
+    else:
+        array = cast_ids(who, x) if dtype == "int64" else cast_floats(who, x)
+    given = array.shape[1:]
+    fits = len(given) == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, given, strict=True)
+    )
+    if not fits:
+        raise ShapeError(
+            f"{who}: expected shape {('batch', *shape)}, received {array.shape}".replace("'", "")
+        )
+    return array

@@ -1,0 +1,145 @@
+"""Sequential: layers one after the other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from streamrnn.errors import ConfigError, DTypeError
+from streamrnn.layers import registry
+from streamrnn.layers.embedding import Embedding
+from streamrnn.layers.input import InputLayer
+from streamrnn.layers.layer import Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.symbol import Shape, Symbol, symbols_in
+from streamrnn.models.graph import Graph
+from streamrnn.models.model import Model
+
+
+@ours
+class Sequential(Model):
+    """A stack of layers with one input and one output.
+
+    It is built at once where the first layer tells the input's shape (Input, input_shape=, an
+    Embedding, a model), else on the first call or by build(input_shape).
+    """
+
+    def __init__(self, layers: Sequence[Any] | None = None, **kwargs: Any) -> None:
+        Layer.__init__(self, **kwargs)
+        self._stack: list[Layer] = []
+        self._graph: Graph | None = None
+        self._begin: Symbol | None = None
+        self._end: Any = None
+        self._input_structure: Any = None
+        self._output_structure: Any = None
+        for layer in layers or ():
+            self.add(layer)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without the input."""
+        return list(self._stack)
+
+    def children(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self._stack}
+
+    def add(self, layer: Any) -> None:
+        """Put a layer, or an Input as the first, on top."""
+        if isinstance(layer, Symbol) and isinstance(layer.layer, InputLayer):
+            layer = layer.layer
+        if not isinstance(layer, Layer):
+            raise DTypeError(f"{self}: expected a layer, received {type(layer).__name__}")
+        if isinstance(layer, InputLayer):
+            if self._stack or self._begin is not None:
+                raise ConfigError(f"{self}: an Input must come first")
+            self._start(layer.symbol)
+            return
+        if layer.name in self.children():
+            raise ConfigError(
+                f"{self}: layer names must differ, {layer.name!r} is in it already; give name="
+            )
+        if self._begin is None and not self._stack and (shape := _first_shape(layer)) is not None:
+            self._start(InputLayer(batch_shape=shape, name=f"{layer.name}_input").symbol)
+        self._stack.append(layer)
+        if self._begin is not None:
+            self._extend(layer)
+
+    def pop(self) -> None:
+        """Take the last layer off."""
+        if not self._stack:
+            raise ConfigError(f"{self} has no layers")
+        self._stack.pop()
+        if self._begin is not None:
+            stack, self._stack = self._stack, []
+            self._start(self._begin)
+            for layer in stack:
+                self.add(layer)
+
+    def build(self, input_shape: Any) -> None:
+        """Build all layers for inputs of this shape (batch first, None where unknown)."""
+        if self._begin is None:
+            name = f"{self._stack[0].name}_input" if self._stack else None
+            self._start(InputLayer(batch_shape=(None, *input_shape[1:]), name=name).symbol)
+            for layer in self._stack:
+                self._extend(layer)
+        self.built = True
+
+    def _start(self, symbol: Symbol) -> None:
+        self._begin = self._input_structure = symbol
+        self._set_end(symbol)
+
+    def _extend(self, layer: Layer) -> None:
+        made = layer(self._end)
+        if len(symbols_in(made)) != 1:
+            raise ConfigError(
+                f"{self}: {layer} gives several outputs; Sequential takes layers with one, use "
+                "Model(inputs, outputs)"
+            )
+        self._set_end(made)
+
+    def _set_end(self, symbol: Symbol) -> None:
+        assert self._begin is not None
+        self._end = self._output_structure = symbol
+        self._graph = Graph([self._begin], [symbol])
+        self.built = True
+
+    def __call__(self, inputs: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+        if self._begin is None and not symbols_in(inputs):
+            self._build_on(inputs)
+        return super().__call__(inputs, initial_state, **kwargs)
+
+    def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> Any:
+        if self._begin is None:
+            self._build_on(x)
+        return super().predict(x, batch_size, **kwargs)
+
+    def _build_on(self, inputs: Any) -> None:
+        if not self._stack:
+            raise ConfigError(f"{self} has no layers")
+        shape = self._stack[0]._cast(inputs).shape
+        self.build((None, None, *shape[2:]) if len(shape) > 2 else (None, *shape[1:]))
+
+    def get_config(self) -> dict[str, Any]:
+        stack = [registry.serialize(layer) for layer in self._stack]
+        if self._begin is not None:
+            stack.insert(0, registry.serialize(self._begin.layer))
+        return {"name": self.name, "trainable": self.trainable, "layers": stack}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any] | Sequence[Any]) -> Self:
+        if not isinstance(config, Mapping):  # as Keras 1 and early Keras 2 wrote it
+            config = {"layers": config}
+        model = cls(name=config.get("name"), trainable=config.get("trainable", True))
+        for layer in config["layers"]:
+            model.add(registry.deserialize(layer))
+        if model._begin is None and (shape := config.get("build_input_shape")):
+            model.build(tuple(shape))
+        return model
+
+
+def _first_shape(layer: Layer) -> Shape | None:
+    if layer.batch_input_shape is not None:
+        return layer.batch_input_shape
+    if isinstance(layer, Embedding):
+        return layer.first_input_shape
+    if isinstance(layer, Model) and layer._graph is not None and len(layer.inputs) == 1:
+        return layer.inputs[0].shape
+    return None

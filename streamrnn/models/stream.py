@@ -1,0 +1,114 @@
+"""A model as a pipeline runs it in kind carry: one step a row, the state in the caller's hands."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.errors import ModelMismatchError
+from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.symbol import Symbol, leaves
+from streamrnn.models.graph import Graph, Step
+from streamrnn.models.model import Model
+
+_OTHER_KINDS = 'Use [window] kind = "fixed" or "whole", which give it complete sequences.'
+
+
+class Stream:
+    """Each row's output as if its stream ended there; nothing depends on how rows are cut.
+
+    A recurrent layer with return_sequences=False runs as sequences. Raises ModelMismatchError,
+    naming the layer, where some layer needs more of the time axis than what has passed.
+
+    state_spec: state name -> float32 values of one stream ("lstm/h": 64), in order.
+    outputs: (output layer's name, units), in order.
+    Threads may share it: running it changes nothing but the states given.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        _require_stepwise(model.graph, "")
+        masked = _masked_paths(model.graph, [False] * len(model.graph.inputs), "")
+        self._shapes = {
+            name: shape
+            for name, shape in model.stream_states().items()
+            if not name.endswith("/y") or name in masked
+        }
+        self.state_spec = {name: int(np.prod(shape)) for name, shape in self._shapes.items()}
+        self.outputs = [
+            (symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in model.graph.outputs
+        ]
+
+    def initial_state(self, n: int) -> dict[str, Floats]:
+        """The states of n streams that have not begun: name -> (n, size) float32."""
+        initial = self.model.stream_initial(n)
+        return {
+            name: np.ascontiguousarray(initial[name].reshape(n, size))
+            for name, size in self.state_spec.items()
+        }
+
+    def run(
+        self,
+        inputs: Sequence[Array],
+        lengths_B: npt.NDArray[np.int64] | None,
+        states: Mapping[str, Floats],
+    ) -> list[Floats]:
+        """Outputs (B, T, U), one a model output; undefined past a row's length.
+
+        inputs: float32 (B, T, F), int64 or strings (B, T). lengths_B: steps of each row, 0 allowed.
+        states: name -> C-contiguous float32 (B, size), overwritten with the states after each
+        row's last step; those of a row without steps keep their bytes.
+        """
+        run = Run(kind="stream", lengths=lengths_B, states=states)
+        outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), run)
+        return outputs
+
+
+def _refuse(path: str, step: Step, why: str) -> ModelMismatchError:
+    return ModelMismatchError(
+        f"layer {path + step.node.layer.name!r} ({type(step.node.layer).__name__}) cannot run in "
+        f"kind carry, one step a row: {why}. {_OTHER_KINDS}"
+    )
+
+
+def _require_stepwise(graph: Graph, path: str) -> None:
+    used = {id(s) for step in graph.steps for s in step.node.symbols}
+    used |= {id(symbol) for symbol in graph.outputs}
+    for step in graph.steps:
+        layer, node = step.node.layer, step.node
+        if node.kwargs.get("initial_state") is not None:
+            raise _refuse(path, step, "its initial state is given by the model")
+        if any(id(symbol) in used for symbol in node.outputs[1:]) and layer.takes_state:
+            raise _refuse(path, step, "its state at the end of the sequence is used")
+        if isinstance(layer, Model):
+            _require_stepwise(layer.graph, f"{path}{layer.name}/")
+            continue
+        inputs: list[Symbol] = list(leaves(node.inputs))
+        ranks = {len(symbol.shape) for symbol in inputs}
+        if len(ranks) > 1:
+            raise _refuse(path, step, "it joins sequences with single values")
+        shapes = [symbol.shape for symbol in inputs]
+        if why := layer.why_not_stepwise(shapes if isinstance(node.inputs, list) else shapes[0]):
+            raise _refuse(path, step, why)
+
+
+def _masked_paths(graph: Graph, masked_inputs: Sequence[bool], path: str) -> set[str]:
+    """Names of held outputs that a mask can reach."""
+    masked = {id(s) for s, m in zip(graph.inputs, masked_inputs, strict=True) if m}
+    found: set[str] = set()
+    for step in graph.steps:
+        layer = step.node.layer
+        into = [id(symbol) in masked for symbol in step.node.symbols]
+        if isinstance(layer, Model):
+            found |= _masked_paths(layer.graph, into, f"{path}{step.path}/")
+        elif any(into):
+            found.add(f"{path}{step.path}/y")
+        if any(into) or _makes_mask(layer):
+            masked |= {id(symbol) for symbol in step.node.outputs}
+    return found
+
+
+def _makes_mask(layer: object) -> bool:
+    if isinstance(layer, Model):
+        return any(_makes_mask(inner) for inner in layer.layers)
+    return bool(getattr(layer, "makes_mask", False))

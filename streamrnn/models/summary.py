@@ -1,0 +1,97 @@
+"""The table of `model.summary()`, as Keras 2.8 prints it (keras/utils/layer_utils.py there)."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from streamrnn.layers.input import InputLayer
+from streamrnn.layers.layer import Layer
+
+if TYPE_CHECKING:
+    from streamrnn.models.model import Model
+
+Print = Callable[[str], Any]
+
+
+def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> None:
+    """One row a layer, with a column of connections where the graph branches."""
+    graph = model.graph
+    straight = _is_straight(model)
+    line_length = line_length or (65 if straight else 98)
+    shares = (0.45, 0.85, 1.0) if straight else (0.33, 0.55, 0.67, 1.0)
+    ends = [int(line_length * share) for share in shares]
+    titles = ["Layer (type)", "Output Shape", "Param #", "Connected to"]
+
+    print_fn(f'Model: "{model.name}"')
+    print_fn("_" * line_length)
+    _print_row(titles[: len(ends)], ends, print_fn)
+    print_fn("=" * line_length)
+    nodes = {id(node) for node in graph.nodes}
+    for layer in model.layers:
+        fields = [
+            f"{layer.name} ({type(layer).__name__})",
+            _shape_text(layer, nodes),
+            str(layer.count_params()),
+        ]
+        if not straight:
+            fields.append(str(_connections(layer, nodes)))
+        _print_row(fields, ends, print_fn)
+        print_fn(" " * line_length)
+    print_fn("=" * line_length)
+    total, trainable = model.count_params(), model.trainable_params()
+    print_fn(f"Total params: {total:,}")
+    print_fn(f"Trainable params: {trainable:,}")
+    print_fn(f"Non-trainable params: {total - trainable:,}")
+    print_fn("_" * line_length)
+
+
+def _is_straight(model: "Model") -> bool:
+    """Is there one node at each depth, with one input, and no layer used twice?"""
+    from streamrnn.models.sequential import Sequential
+
+    if isinstance(model, Sequential):
+        return True
+    graph = model.graph
+    depths = list(graph.depths.values())
+    return (
+        len(set(depths)) == len(depths)
+        and all(len(node.symbols) <= 1 for node in graph.nodes)
+        and len({id(node.layer) for node in graph.nodes}) == len(graph.nodes)
+    )
+
+
+def _shape_text(layer: Layer, nodes: set[int]) -> str:
+    own = [node for node in layer.nodes if id(node) in nodes]
+    if not own:
+        return "?"
+    shapes = [symbol.shape for symbol in own[0].outputs]
+    if any([symbol.shape for symbol in node.outputs] != shapes for node in own):
+        return "multiple"
+    return str(shapes if len(shapes) > 1 or isinstance(layer, InputLayer) else shapes[0])
+
+
+def _connections(layer: Layer, nodes: set[int]) -> list[str]:
+    return [symbol.label for node in layer.nodes if id(node) in nodes for symbol in node.symbols]
+
+
+def _print_row(fields: Sequence[str], ends: Sequence[int], print_fn: Print) -> None:
+    """One row, cut to its columns: what does not fit goes on in the next line.
+
+    Two spaces are kept between columns. Lists and tuples break behind their commas.
+    """
+    left = list(fields)
+    while any(left):
+        line = ""
+        for column, end in enumerate(ends):
+            last = column == len(ends) - 1
+            width = end - (ends[column - 1] if column else 0) - (0 if last else 2)
+            text = left[column][:width]
+            breaks = [text.find(mark) + 2 for mark in ("),", "},", "],", "',") if mark in text]
+            if breaks:
+                width = min(breaks)
+                text = text[:width]
+            if column == 0:
+                line += " "
+            line += text + ("" if last else "  ")
+            left[column] = left[column][width:]
+            line = line.ljust(end)
+        print_fn(line)

@@ -1,0 +1,64 @@
+"""A model as a pipeline runs it in the kinds fixed and whole: each row is a complete sequence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.layers.layer import Layer
+from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.models.model import Model
+
+
+class Whole:
+    """Each row of a batch from a fresh state, up to its own length.
+
+    outputs: (output layer's name, units), in order. sequences: has that output a time axis?
+    Threads may share it: running it changes nothing.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        symbols = model.graph.outputs
+        self.outputs = [(symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in symbols]
+        self.sequences = [len(symbol.shape) > 2 for symbol in symbols]
+        self._ragged = _is_ragged(model)
+
+    def run(
+        self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64] | None = None
+    ) -> list[Floats]:
+        """Outputs (B, T, U), undefined past a row's length, or (B, U): that of the row's own end.
+
+        inputs: float32 (B, T, F), int64 or strings (B, T).
+        """
+        if lengths_B is None or self._ragged:
+            return self._run(inputs, lengths_B)
+        return self._by_length(inputs, lengths_B)
+
+    def _run(
+        self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64] | None
+    ) -> list[Floats]:
+        run = Run(kind="whole", lengths=lengths_B)
+        return self.model.graph.run(inputs, [None] * len(inputs), run)[0]
+
+    def _by_length(self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64]) -> list[Floats]:
+        """Some layer changes the time axis: rows of one length at a time."""
+        outputs: list[Floats] = []
+        for length in np.unique(lengths_B)[::-1]:
+            rows = np.flatnonzero(lengths_B == length)
+            cut = [np.ascontiguousarray(x[rows, :length]) for x in inputs]
+            made = self._run(cut, None)
+            if not outputs:  # the longest come first, so there is room for all
+                outputs = [np.zeros((len(lengths_B), *y.shape[1:]), np.float32) for y in made]
+            for output, y in zip(outputs, made, strict=True):
+                if output.ndim > 2:
+                    output[rows, : y.shape[1]] = y
+                else:
+                    output[rows] = y
+        return outputs if outputs else self._run(inputs, None)
+
+
+def _is_ragged(layer: Layer) -> bool:
+    if isinstance(layer, Model):
+        return all(_is_ragged(inner) for inner in layer.graph.layers)
+    return layer.ragged
