@@ -20,7 +20,7 @@ import pyarrow as pa
 from streamrnn.checkpoints.manifest import StateFile
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.sinks.files import Files, telling
-from streamrnn.states import StateTable, to_arrow
+from streamrnn.states import StateTable
 
 CHANGED = "__row__"
 SMALL = 1 << 20
@@ -46,7 +46,7 @@ class Snapshot(NamedTuple):
     def of(cls, table: StateTable) -> "Snapshot":
         """What `table` holds now, with what it says was touched since `table.settle()`."""
         touched = np.flatnonzero(table.touched[: len(table)])
-        return cls(len(table), touched, lambda slots: to_arrow(table, slots))
+        return cls(len(table), touched, table.to_arrow)
 
 
 def write_version(
