@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn.models import Stream
 from streamrnn.operators.computed import Computed
@@ -10,6 +11,8 @@ from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.workers import Workers
 from streamrnn.states import StateTable
 from streamrnn.windows import Arranged, Inputs, Lanes, pack
+
+Moved = tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float32]]]
 
 
 class CarryOperator:
@@ -26,21 +29,28 @@ class CarryOperator:
         self.units = sum(units for _, units in stream.outputs)
 
     def process(self, arranged: Arranged, table: StateTable) -> Computed:
-        """Outputs of all M steps; the streams' states in `table` are moved on in place."""
+        """Outputs of all M steps, from the states in `table`."""
         inputs = self.plan.of(arranged)
         values_MU = np.empty((len(arranged.row_M), self.units), np.float32)
         lanes = pack(arranged.start, arranged.length, self.lanes, self.steps, self.workers.threads)
+        moved: list[Moved] = []
 
         def work(piece: Lanes) -> None:
-            self._run(piece, arranged, inputs, table, values_MU)
+            moved.append(self._run(piece, arranged, inputs, table, values_MU))
 
         self.workers.map(work, lanes)
-        _reset_empty(arranged, table)
+
+        def settle() -> None:
+            for slot, states in moved:
+                table.scatter(slot, states)
+            _reset_empty(arranged, table)
+
         return Computed(
-            arranged.row_M,
-            arranged.step_M,
-            np.repeat(arranged.slot, arranged.length),
-            values_MU,
+            row_K=arranged.row_M,
+            step_K=arranged.step_M,
+            slot_K=np.repeat(arranged.slot, arranged.length),
+            values_KU=values_MU,
+            settle=settle,
         )
 
     def _run(
@@ -49,8 +59,9 @@ class CarryOperator:
         arranged: Arranged,
         inputs: Inputs,
         table: StateTable,
-        values_MU: np.ndarray[tuple[int, int], np.dtype[np.float32]],
-    ) -> None:
+        values_MU: npt.NDArray[np.float32],
+    ) -> Moved:
+        """Outputs of some lanes into their rows; the slots and states to carry on."""
         slot_B = arranged.slot[lanes.segment]
         states = table.gather(slot_B, arranged.fresh[lanes.segment])
         for window in lanes.windows(inputs, self.steps):
@@ -60,7 +71,7 @@ class CarryOperator:
             values = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
             window.scatter(values, values_MU)
         last = arranged.last[lanes.segment]
-        table.scatter(slot_B[last], {name: array[last] for name, array in states.items()})
+        return slot_B[last], {name: array[last] for name, array in states.items()}
 
 
 def _reset_empty(arranged: Arranged, table: StateTable) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,8 @@ class Computed:
 
     `row_K` int64 is the row of each, `step_K` its number since the stream began fresh, `slot_K`
     its stream, `values_KU` float32 the model's outputs side by side; `there_KU` bool (None: all)
-    says which of them the model gives for that row.
+    says which of them the model gives for that row. `settle` moves the streams' states on; until
+    it is called the state table is as it was.
     """
 
     row_K: npt.NDArray[np.int64]
@@ -22,3 +24,4 @@ class Computed:
     slot_K: npt.NDArray[np.int64]
     values_KU: npt.NDArray[np.float32]
     there_KU: npt.NDArray[np.bool_] | None = None
+    settle: Callable[[], None] = lambda: None

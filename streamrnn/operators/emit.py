@@ -103,8 +103,8 @@ class Emitter:
         best = np.full(len(table), -1)
         np.maximum.at(best, arranged.slot_of_kept, arranged.kept)
         valued = np.full(len(table), -1)
-        late = computed.step_K > self.warmup
-        np.maximum.at(valued, computed.slot_K[late], computed.row_K[late])
+        warm = computed.step_K > self.warmup
+        np.maximum.at(valued, computed.slot_K[warm], computed.row_K[warm])
         has = valued >= 0
         best[has] = valued[has]
         slot = np.flatnonzero(best >= 0)

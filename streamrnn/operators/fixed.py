@@ -51,8 +51,13 @@ class FixedOperator:
         begin = at[segment] + ends - self.steps - (base - held)[segment]
         values = self._run(begin, joined)
         row = arranged.start[segment] + ends - base[segment] - 1
-        self._keep(arranged, table, base, held, at, joined)
-        return Computed(arranged.row_M[row], ends, arranged.slot[segment], values)
+        return Computed(
+            row_K=arranged.row_M[row],
+            step_K=ends,
+            slot_K=arranged.slot[segment],
+            values_KU=values,
+            settle=lambda: self._keep(arranged, table, base, held, at, joined),
+        )
 
     def _windows(self, base: Ints, length: Ints) -> tuple[Ints, Ints]:
         """The segment and the last step of each window that is completed."""

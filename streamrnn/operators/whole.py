@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from streamrnn.models import Whole
 from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.workers import Workers
+from streamrnn.sources import Rows
 from streamrnn.windows import Arranged, Inputs, Lanes, pack
 
 
@@ -27,27 +28,30 @@ class WholeOperator:
         self.plan = plan
         self.lanes = lanes
         self.workers = workers
-        self._batches: list[tuple[pa.RecordBatch, Arranged]] = []
+        self._batches: list[tuple[Rows, Arranged]] = []
 
-    def add(self, batch: pa.RecordBatch, arranged: Arranged) -> None:
+    def add(self, rows: Rows, arranged: Arranged) -> None:
         """Keep the rows of a record batch."""
-        self._batches.append((batch, arranged))
+        lean = replace(rows, features=rows.features[:0], identifiers={})
+        self._batches.append((lean, arranged))
 
-    def finish(self) -> Iterator[tuple[pa.RecordBatch, Arranged, Computed]]:
+    def finish(self) -> Iterator[tuple[Rows, Arranged, Computed]]:
         """The outputs of every record batch, in the order in which they were added."""
         kept = [arranged for _, arranged in self._batches]
+        if not kept:
+            return
         inputs = [np.concatenate(parts) for parts in zip(*map(self.plan.of, kept), strict=True)]
         order, start, length = _sequences(kept)
         values, there = self._run([a[order] for a in inputs], start, length)
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         at = 0
-        for batch, arranged in self._batches:
-            rows = back[at : at + len(arranged.row_M)]
+        for rows, arranged in self._batches:
+            step = back[at : at + len(arranged.row_M)]
             at += len(arranged.row_M)
             slot = np.repeat(arranged.slot, arranged.length)
-            computed = Computed(arranged.row_M, arranged.step_M, slot, values[rows], there[rows])
-            yield batch, arranged, computed
+            computed = Computed(arranged.row_M, arranged.step_M, slot, values[step], there[step])
+            yield rows, arranged, computed
         self._batches = []
 
     def _run(

@@ -5,6 +5,7 @@ from streamrnn.sources.files import SourceFile, list_files, resolve
 from streamrnn.sources.parquet import ParquetSource, SourceBatch
 from streamrnn.sources.position import Position
 from streamrnn.sources.schema import check_same, missing_column, used_schema, value_type
+from streamrnn.sources.stream import StreamSource, select
 
 __all__ = [
     "Contract",
@@ -15,10 +16,12 @@ __all__ = [
     "Rows",
     "SourceBatch",
     "SourceFile",
+    "StreamSource",
     "check_same",
     "list_files",
     "missing_column",
     "resolve",
+    "select",
     "ticks",
     "used_schema",
     "value_type",

@@ -53,9 +53,26 @@ class ParquetSource:
             self._first = self.files[0].path
         return self._schema
 
-    def count_rows(self) -> int:
-        """Rows of all files, from their footers."""
-        return sum(self._open(file).metadata.num_rows for file in self.files)
+    def rows_of_files(self) -> list[int]:
+        """Rows of each file, from its footer."""
+        return [self._open(file).metadata.num_rows for file in self.files]
+
+    def largest_group(self) -> int:
+        """Rows of the largest row group."""
+        sizes = [n for file in self.files for n in _group_sizes(self._open(file))]
+        return max(sizes, default=0)
+
+    def check_schemas(self) -> None:
+        """Raise DataError if a file lacks a column in use or has it with another type."""
+        for file in self.files:
+            check_same(self.schema, self._used(file, self._open(file)), file.path, self._first)
+
+    def position(self, path: str, row_group: int, row: int) -> Position:
+        """The position of a row of a row group of one of the files."""
+        file = next(file for file in self.files if file.path == path)
+        place = _Place(path, _group_sizes(self._open(file)), 0, 0, 0)
+        before = sum(place.sizes[:row_group])
+        return place.after(before + row).position()
 
     def batches(self, start: Position | None = None) -> Iterator[SourceBatch]:
         """All record batches from `start` (a position in the first of the files), in order.
@@ -73,7 +90,7 @@ class ParquetSource:
         parquet = self._open(file)
         found = self._used(file, parquet)
         check_same(self.schema, found, file.path, self._first)
-        sizes = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
+        sizes = _group_sizes(parquet)
         group, skip, row = (start.row_group, start.row, start.file_row) if start else (0, 0, 0)
         place = _Place(file.path, sizes, group, skip, row).after(0)
         if row >= sum(sizes):
@@ -144,6 +161,10 @@ class _Place:
     def position(self) -> Position:
         done = self.row_group >= len(self.sizes)
         return Position(self.path, self.row_group, self.row, self.file_row, done)
+
+
+def _group_sizes(parquet: pq.ParquetFile) -> list[int]:
+    return [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
 
 
 def _complete(

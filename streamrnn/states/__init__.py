@@ -1,11 +1,12 @@
 """State of streams: a table with one row each, in memory, in Arrow and as files."""
 
-from streamrnn.states.arrow import from_arrow, to_arrow
 from streamrnn.states.diff import StateDiff, diff, key_names, key_text
 from streamrnn.states.files import check_suffix, read_state_file, write_state_file
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layout import MATRIX, Layout
+from streamrnn.states.reading import from_arrow
 from streamrnn.states.table import StateTable
+from streamrnn.states.writing import to_arrow
 
 __all__ = [
     "MATRIX",

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layout import Layout
+from streamrnn.states.writing import to_arrow
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -99,6 +100,14 @@ class StateTable:
         """Write the states of B slots back, in place."""
         for name, array in self.states.items():
             array[slots] = states[name]
+
+    def to_arrow(self, slots: Ints | None = None) -> pa.Table:
+        """All streams in order of first appearance, or those of `slots`."""
+        return to_arrow(self, slots)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The table for anything that reads Arrow: `pa.table(state)`, pandas, Polars, DuckDB."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def settle(self) -> None:
         """Forget what was touched: it has been committed."""

@@ -31,12 +31,13 @@ class Rules:
 class Arranged:
     """The rows of one record batch, by stream.
 
-    Of N rows, `kept` are the indices of those that give an output row (`slot_of_kept` their streams),
-    `rejected` of those that go to the rejects, both in file order. The M steps (kept rows that are not skipped) stand in
-    stream order: `row_M` is the row of each, `step_M` its number since the stream began fresh,
-    `features_MF` and `identifiers` what the model sees. Segments are runs of steps of one stream
-    without a fresh start inside: `start`, `length`, `slot`; `fresh` ones begin from the initial
-    state, and a stream's `last` one leaves the state that is carried. `length` may be 0.
+    Of N rows, `kept` are the indices of those that give an output row (`slot_of_kept` their
+    streams), `rejected` of those that go to the rejects, both in file order. The M steps (kept
+    rows that are not skipped) stand in stream order: `row_M` is the row of each, `step_M` its
+    number since the stream began fresh, `features_MF` and `identifiers` what the model sees.
+    Segments are runs of steps of one stream without a fresh start inside: `start`, `length`,
+    `slot`; `fresh` ones begin from the initial state, and a stream's `last` one leaves the state
+    that is carried. `length` may be 0. `last_time` and `previous` hold what each segment leaves.
     """
 
     kept: Ints

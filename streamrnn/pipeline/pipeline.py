@@ -1,0 +1,181 @@
+"""The pipeline, as Python and the command line see it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.errors import ConfigError, DTypeError
+from streamrnn.pipeline.build import Bound, Parts
+from streamrnn.pipeline.config import Config
+from streamrnn.pipeline.job import Job, source_files
+from streamrnn.pipeline.options import RunOptions
+from streamrnn.pipeline.plan import explain, validate
+from streamrnn.pipeline.scorer import Scorer
+from streamrnn.pipeline.state import starting_table
+from streamrnn.pipeline.summary import Progress, Summary
+from streamrnn.sources import ParquetSource, select, used_schema
+from streamrnn.states import StateTable
+
+_BATCH = "the batch"
+
+
+class Pipeline:
+    """A pipeline file with its model loaded and checked.
+
+    `run` reads the source and writes the sink; `process` scores Arrow data that the caller has,
+    with the state carried inside. One pipeline is for one thread at a time.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._scorer: Scorer | None = None
+        self._rows = 0
+        self.rejects: pa.RecordBatch | None = None
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Pipeline:
+        """Read a pipeline file; `overrides` are texts such as "window.lanes=32".
+
+        Raises ConfigError with all that is wrong.
+        """
+        return cls(Config.load(path, overrides))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Pipeline:
+        """A pipeline from the tables of a pipeline file as dicts. Raises ConfigError."""
+        return cls(Config.parse(data))
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Model, contract and outputs, checked against each other when first asked for."""
+        return Parts(self.config)
+
+    def run(
+        self,
+        *,
+        full_refresh: bool = False,
+        force: bool = False,
+        follow: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Summary:
+        """Score what is new in the source since the last run, and commit it to the sink.
+
+        `full_refresh` forgets output and state first; `force` goes on although a used file
+        changed; once `stop` is set the run commits and ends (`Summary.interrupted`). Raises
+        ConfigError, DataError, CheckpointError, SinkError and their kin; what is committed stays.
+        """
+        options = RunOptions(
+            full_refresh, force, follow, progress=progress, stop=stop or threading.Event()
+        )
+        return Job(self.parts, options).run()
+
+    def preview(self, limit: int) -> pa.Table:
+        """What the first `limit` rows of the source give, from the initial state, as a table.
+
+        Nothing is written, and what an earlier run committed is not looked at.
+        """
+        self.config.require_run()
+        if self.config.source.path == "-":
+            raise ConfigError("--limit needs a source that can be read again, not stdin")
+        files = source_files(self.parts, RunOptions())
+        rows = min(limit, self.config.source.batch_rows)
+        source = ParquetSource(files, self.parts.columns, rows)
+        bound = self.parts.bind(source.schema, source.files[0].path)
+        scorer = Scorer(bound, starting_table(bound, None, ""))
+        outputs, left = [], limit
+        for each in source.batches():
+            batch = each.batch.slice(0, left)
+            read = self.parts.contract.read(batch, each.file, each.first_row)
+            outputs.append(scorer.score(read).output)
+            left -= batch.num_rows
+            if not left:
+                break
+        outputs += scorer.finish()
+        return pa.Table.from_batches(outputs, bound.emitter.schema)
+
+    def process(self, data: Any) -> Any:
+        """Score a RecordBatch, a Table, or anything that gives Arrow data (pandas, Polars, …).
+
+        Returns a RecordBatch for a RecordBatch, else a Table, of the output rows in the order of
+        the input; the state of each stream is carried to the next call. Rows that are rejected
+        stand in `rejects` until then. Raises DataError for rows that break the contract, and then
+        nothing of `data` has counted. Not for kind whole.
+        """
+        if self.config.window.kind == "whole":
+            raise ConfigError('process: kind "whole" needs all rows at once: use run()')
+        batches = _batches(data)
+        schema = batches[0].schema if batches else _table(data).schema
+        scorer = self._bound_scorer(schema)
+        outputs, rejects = [], []
+        for batch in batches:
+            used = used_schema(batch.schema, scorer.bound.parts.columns, _BATCH)
+            rows = self.parts.contract.read(select(batch, used), _BATCH, self._rows)
+            scored = scorer.score(rows)
+            self._rows += batch.num_rows
+            outputs.append(scored.output)
+            rejects += [scored.rejects] if scored.rejects is not None else []
+        self.rejects = rejects[-1] if rejects else None
+        if isinstance(data, pa.RecordBatch):
+            return outputs[0]
+        return pa.Table.from_batches(outputs, scorer.bound.emitter.schema)
+
+    def finish(self) -> pa.RecordBatch | None:
+        """The rows that emit "final" holds back: each stream's last, since the last `finish`."""
+        if self._scorer is None:
+            return None
+        return next(iter(self._scorer.finish()), None)
+
+    @property
+    def state(self) -> StateTable:
+        """The state that `process` carries. Raises ConfigError before the first call."""
+        if self._scorer is None:
+            raise ConfigError("there is no state before the first call of process()")
+        return self._scorer.table
+
+    def validate(self) -> list[str]:
+        """Check model, config and the schemas of all source files; notes on what is noteworthy."""
+        return validate(self.parts)
+
+    def explain(self) -> dict[str, Any]:
+        """What a run would do: files, rows, outputs, memory, and where it would go on from."""
+        return explain(self.parts)
+
+    def _bound_scorer(self, schema: pa.Schema) -> Scorer:
+        if self._scorer is None:
+            bound: Bound = self.parts.bind(schema, _BATCH)
+            self._scorer = Scorer(bound, starting_table(bound, None, ""))
+        else:
+            self.parts.bind(schema, _BATCH)
+            used = used_schema(schema, self.parts.columns, _BATCH)
+            for field in self._scorer.bound.schema:
+                if used.field(field.name).type != field.type:
+                    raise DTypeError(
+                        f"{_BATCH}: column {field.name!r}: expected {field.type} as in the first "
+                        f"one, received {used.field(field.name).type}"
+                    )
+        return self._scorer
+
+
+def _table(data: Any) -> pa.Table:
+    if isinstance(data, pa.Table):
+        return data
+    if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
+        return pa.table(data)
+    raise DTypeError(
+        "process: expected a RecordBatch, a Table, or an object with the Arrow PyCapsule "
+        f"interface, received {type(data).__name__}"
+    )
+
+
+def _batches(data: Any) -> list[pa.RecordBatch]:
+    if isinstance(data, pa.RecordBatch):
+        return [data]
+    batches: list[pa.RecordBatch] = _table(data).combine_chunks().to_batches()
+    return batches

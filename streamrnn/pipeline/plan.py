@@ -1,0 +1,110 @@
+"""What a run would do, without doing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamrnn.checkpoints import Manifest, has_manifest, read_manifest
+from streamrnn.pipeline.build import Bound, Parts
+from streamrnn.pipeline.job import PIPE, Job, source_files
+from streamrnn.pipeline.options import RunOptions
+from streamrnn.pipeline.state import starting_table
+from streamrnn.sources import ParquetSource
+
+_LARGE_GROUP = 4_000_000
+
+
+def validate(parts: Parts) -> list[str]:
+    """Check everything that can be checked without computing; notes on what is noteworthy.
+
+    Raises what a run would raise: ConfigError, DataError, StateError, MissingFileError.
+    """
+    if parts.config.source.path in (None, PIPE):
+        return ["the source is not a file: its columns are checked when it is read"]
+    source, bound = _bind(parts)
+    source.check_schemas()
+    starting_table(bound, None, "")
+    Job(parts, RunOptions()).refuse_own_output(source.files)
+    return _notes(parts, source)
+
+
+def explain(parts: Parts) -> dict[str, Any]:
+    """The plan of a run as plain values; raises what `validate` raises."""
+    config = parts.config
+    plan: dict[str, Any] = {
+        "model": config.model.path,
+        "model fingerprint": parts.fingerprint[:16],
+        "features": ", ".join(parts.contract.feature_names()),
+        "kind": config.window.kind,
+        "lanes x steps": f"{config.window.lanes} x {config.window.steps}",
+        "output": config.sink.path,
+        "output columns": ", ".join(parts.names),
+        "emit": config.output.emit,
+    }
+    if config.source.path in (None, PIPE):
+        return plan
+    source, bound = _bind(parts)
+    rows = source.rows_of_files()
+    plan["output columns"] = ", ".join(bound.emitter.schema.names)
+    plan["files"] = len(source.files)
+    plan["rows"] = sum(rows)
+    plan["state per stream"] = f"{_stream_bytes(bound):,} bytes"
+    plan |= _memory(parts, bound, sum(rows))
+    plan |= _committed(parts, source)
+    return plan
+
+
+def _bind(parts: Parts) -> tuple[ParquetSource, Bound]:
+    files = source_files(parts, RunOptions())
+    source = ParquetSource(files, parts.columns, parts.config.source.batch_rows)
+    return source, parts.bind(source.schema, source.files[0].path)
+
+
+def _stream_bytes(bound: Bound) -> int:
+    layout = bound.layout
+    waiting = layout.waiting_rows * len(bound.parts.contract.feature_names())
+    return 4 * (sum(layout.states.values()) + waiting) + 24
+
+
+def _memory(parts: Parts, bound: Bound, rows: int) -> dict[str, Any]:
+    width = len(parts.contract.feature_names()) + len(parts.names)
+    batch = 4 * width * parts.config.source.batch_rows
+    if parts.config.window.kind == "whole":
+        return {"memory": f"about {_mib(4 * width * rows)}: kind whole holds all {rows:,} rows"}
+    return {
+        "memory": f"about {_mib(4 * batch)} for record batches, and {_stream_bytes(bound):,} bytes "
+        "a stream, whatever the length of the source"
+    }
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def _committed(parts: Parts, source: ParquetSource) -> dict[str, Any]:
+    path = parts.config.sink.path
+    if path in (None, PIPE) or not has_manifest(str(path)):
+        return {"would go on from": "nothing: this is the first run"}
+    last: Manifest = read_manifest(str(path))
+    used = {file.path for file in last.sources}
+    new = [file for file in source.files if file.path not in used]
+    at = last.position
+    place = f"row {at.row} of row group {at.row_group} of {at.path}, then " if at else ""
+    return {
+        "would go on from": f"commit {last.commit} ({last.time}), {last.rows:,} rows written",
+        "streams": last.state_rows,
+        "next": f"{place}{len(new)} new file(s)",
+    }
+
+
+def _notes(parts: Parts, source: ParquetSource) -> list[str]:
+    notes = []
+    largest = source.largest_group()
+    if largest > _LARGE_GROUP:
+        notes.append(
+            f"a row group has {largest:,} rows: it is the unit that is read, so memory grows with "
+            "it; write smaller ones (row_group_size)"
+        )
+    if parts.config.window.kind == "whole":
+        notes.append("kind whole holds all rows in memory until the input ends")
+    return notes

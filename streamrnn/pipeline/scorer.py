@@ -1,0 +1,133 @@
+"""Record batch in, record batch out, state carried in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamrnn.errors import DataError
+from streamrnn.operators import Computed, WholeOperator, check_finite
+from streamrnn.pipeline.build import Bound
+from streamrnn.sources import Rows
+from streamrnn.states import StateTable
+from streamrnn.windows import Arranged, Memory, arrange
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass
+class Scored:
+    """What one record batch gave: `output` rows, `rejects` (None: no row), and counts."""
+
+    output: pa.RecordBatch
+    rejects: pa.RecordBatch | None
+    counts: dict[str, int]
+
+
+class Scorer:
+    """Scores record batches one after another; `table` holds the state between them.
+
+    A batch that raises leaves the table as it was. Not for use by two threads at once.
+    """
+
+    def __init__(self, bound: Bound, table: StateTable) -> None:
+        self.bound = bound
+        self.table = table
+        self.rows_read = 0
+        self._operator = bound.operator()
+        self._streams_before = len(table)
+
+    def score(self, rows: Rows) -> Scored:
+        """The output rows of a record batch (of kind whole: none, they come with `finish`).
+
+        Raises DataError for rows that break the contract, unless the config says otherwise.
+        """
+        before = len(self.table)
+        try:
+            arranged, computed = self._compute(rows)
+        except BaseException:
+            self.table.truncate(before)
+            raise
+        if computed is not None:
+            computed.settle()
+        arranged.remember(self._memory())
+        self.table.touched[arranged.slot] = True
+        output = self._emit(rows.batch, arranged, computed)
+        self.rows_read += len(rows)
+        return Scored(output, self._rejects(rows, arranged), arranged.counts)
+
+    def finish(self) -> Iterator[pa.RecordBatch]:
+        """The rows that could not come out before the end of the input."""
+        if isinstance(self._operator, WholeOperator):
+            self.rows_read = 0
+            for rows, arranged, computed in self._operator.finish():
+                check_finite(computed, rows, self.bound.parts.names)
+                yield self._emit(rows.batch, arranged, computed)
+                self.rows_read += len(rows)
+        if self.bound.emitter.emit == "final":
+            yield self.bound.emitter.final(self.table)
+
+    def _compute(self, rows: Rows) -> tuple[Arranged, Computed | None]:
+        slots = self._slots(rows)
+        arranged = arrange(rows, slots, self._memory(), self.bound.rules)
+        if isinstance(self._operator, WholeOperator):
+            self._refuse_used(rows, arranged)
+            self._operator.add(rows, arranged)
+            return arranged, None
+        computed = self._operator.process(arranged, self.table)
+        check_finite(computed, rows, self.bound.parts.names)
+        return arranged, computed
+
+    def _slots(self, rows: Rows) -> Ints:
+        """The slot of each row; -1 where the row breaks the contract."""
+        bad = rows.faults.codes != 0
+        if not bad.any():
+            return self.table.find(rows.keys)
+        good = np.flatnonzero(~bad)
+        slots = np.full(len(rows), -1)
+        slots[good] = self.table.find([key.take(pa.array(good)) for key in rows.keys])
+        return slots
+
+    def _memory(self) -> Memory:
+        table = self.table
+        return Memory(table.steps, table.last_time, table.seen, table.previous)
+
+    def _emit(
+        self, batch: pa.RecordBatch, arranged: Arranged, computed: Computed | None
+    ) -> pa.RecordBatch:
+        emitter = self.bound.emitter
+        if computed is not None and emitter.emit != "final":
+            return emitter.rows(batch, arranged, computed)
+        if computed is not None:
+            emitter.hold(batch, arranged, computed, self.table, self.rows_read)
+        return pa.RecordBatch.from_pylist([], schema=emitter.schema)
+
+    def _refuse_used(self, rows: Rows, arranged: Arranged) -> None:
+        used = np.flatnonzero(arranged.slot_of_kept < self._streams_before)
+        if len(used):
+            raise DataError(
+                f"{rows.place(int(arranged.kept[used[0]]))}: this stream was scored by an earlier "
+                "run, and kind whole needs all of its rows at once. Start over with --full-refresh."
+            )
+
+    def _rejects(self, rows: Rows, arranged: Arranged) -> pa.RecordBatch | None:
+        if not len(arranged.rejected):
+            return None
+        index = arranged.rejected
+        taken = rows.batch.take(pa.array(index))
+        reasons = [
+            rows.faults.reason(r) if rows.faults.codes[r] else "late: time goes backwards"
+            for r in index.tolist()
+        ]
+        columns = {
+            "reason": pa.array(reasons, pa.string()),
+            "file": pa.array([rows.file] * len(index), pa.string()),
+            "row": pa.array(index + rows.first_row),
+        }
+        for name, column in zip(taken.schema.names, taken.columns, strict=True):
+            columns[name if name not in columns else f"{name}_"] = column
+        return pa.RecordBatch.from_pydict(columns)

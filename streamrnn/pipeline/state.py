@@ -1,0 +1,112 @@
+"""The state table that a run starts from, and the one it leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from streamrnn.checkpoints import OutputFolder, load_state
+from streamrnn.errors import MissingFileError, StateError
+from streamrnn.pipeline.build import Bound
+from streamrnn.states import (
+    StateTable,
+    check_suffix,
+    diff,
+    from_arrow,
+    key_names,
+    read_state_file,
+    write_state_file,
+)
+from streamrnn.states.diff import StateDiff
+
+
+def starting_table(bound: Bound, committed: pa.Table | None, where: str) -> StateTable:
+    """The state of the last commit, else the one of `[state] init`, else an empty one.
+
+    Raises StateError, naming both sides, for a table of another model or other keys.
+    """
+    config = bound.parts.config.state
+    if committed is not None:
+        return from_arrow(committed, bound.layout, bound.initial(), where)
+    if config.init is None:
+        return StateTable(bound.layout, bound.initial())
+    _check_map(config.map, bound)
+    found = read_state_file(config.init)
+    where = f"[state] init: {config.init}"
+    return from_arrow(found, bound.layout, bound.initial(), where, config.map)
+
+
+def _check_map(mapping: dict[str, str], bound: Bound) -> None:
+    layers = {name.rsplit("/", 1)[0] for name in bound.layout.states}
+    for layer in mapping:
+        if not any(name == layer or name.startswith(f"{layer}/") for name in layers):
+            raise StateError(
+                f"[state] map: {layer!r} is not a layer of this model that has a state: expected "
+                f"one of {', '.join(sorted(layers))}"
+            )
+
+
+def read_states(path: str) -> pa.Table:
+    """The state table of an output folder's last commit, or of a file.
+
+    Raises MissingFileError, DataError, CheckpointError.
+    """
+    if path.endswith((".parquet", ".arrow")) and not Path(path).is_dir():
+        return read_state_file(path)
+    if "://" not in path and not Path(path).exists():
+        raise MissingFileError(f"{path}: there is no such output folder or state table")
+    table = load_state(path)
+    if table is None:
+        raise StateError(f"{path}: this run keeps no state")
+    return table
+
+
+def export_state(output: str, file: str) -> int:
+    """Write the state of an output folder to a file; the number of streams."""
+    check_suffix(file)
+    table = read_states(output)
+    write_state_file(table, file)
+    return int(table.num_rows)
+
+
+def import_state(file: str, output: str) -> int:
+    """Put a state table in place of an output folder's, as a commit; the number of streams.
+
+    Raises StateError unless keys, states and model are the folder's.
+    """
+    new = read_state_file(file)
+    with OutputFolder.open(output) as folder:
+        old = folder.load_state()
+        if old is None:
+            raise StateError(
+                f"{output}: there is no state to replace. To start a run from a table, name it in "
+                "the pipeline: [state] init"
+            )
+        _check_alike(new, old, file, output)
+        folder.replace_state(new.select(old.schema.names).cast(old.schema))
+    return int(new.num_rows)
+
+
+def diff_states(a: str, b: str) -> StateDiff:
+    """What differs between the states of two output folders or files."""
+    return diff(read_states(a), read_states(b))
+
+
+def _check_alike(new: pa.Table, old: pa.Table, file: str, output: str) -> None:
+    if key_names(new) != key_names(old):
+        raise StateError(
+            f"{file}: its keys are {', '.join(key_names(new))}; those of {output} are "
+            f"{', '.join(key_names(old))}"
+        )
+    for name in ("fingerprint", "layers"):
+        key = f"streamrnn.{name}".encode()
+        here, there = (t.schema.metadata.get(key, b"").decode() for t in (new, old))
+        if here != there:
+            raise StateError(
+                f"{file}: this is the state of another model.\n  {file}: {here[:200]}\n"
+                f"  {output}: {there[:200]}"
+            )
+    for field in old.schema:
+        if field.name not in new.schema.names:
+            raise StateError(f"{file}: there is no column {field.name!r}, which {output} has")

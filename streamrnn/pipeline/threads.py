@@ -1,0 +1,123 @@
+"""Reading ahead and writing behind, each on a thread, so that computing waits for neither."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Ahead(Generic[T]):
+    """Runs an iterator on a thread, at most `depth` items ahead. Use it in a `with` block.
+
+    An error of the iterator is raised where its next item would come.
+    """
+
+    def __init__(self, items: Iterator[T], depth: int = 2) -> None:
+        self._queue: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(depth)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(items,), name="streamrnn-reader", daemon=True
+        )
+
+    def __enter__(self) -> Iterator[T]:
+        self._thread.start()
+        return self._items()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed.set()
+        while self._thread.is_alive():
+            self._drop()
+            self._thread.join(0.01)
+
+    def _items(self) -> Iterator[T]:
+        while True:
+            item, error, last = self._queue.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            assert item is not None
+            yield item
+
+    def _run(self, items: Iterator[T]) -> None:
+        try:
+            for item in items:
+                self._queue.put((item, None, False))
+                if self._closed.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised again where the items are used
+            self._queue.put((None, error, False))
+        else:
+            self._queue.put((None, None, True))
+
+    def _drop(self) -> None:
+        try:
+            self._queue.get_nowait()
+        except queue.Empty:
+            return
+
+
+class Behind:
+    """Does calls in order on a thread, at most `depth` waiting. Use it in a `with` block.
+
+    An error of a call is raised by the next `do` or by `wait`; calls after it are not done.
+    """
+
+    def __init__(self, depth: int = 2) -> None:
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(depth)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="streamrnn-writer", daemon=True)
+
+    def __enter__(self) -> Behind:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and self._error is None:
+            self._error = error
+        self._queue.put(None)
+        self._thread.join()
+        if error is None:
+            self._raise()
+
+    def do(self, call: Callable[[], None]) -> None:
+        """Queue a call; waits while `depth` are waiting."""
+        self._raise()
+        self._queue.put(call)
+
+    def wait(self) -> None:
+        """Return once all calls so far are done."""
+        self._queue.join()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while True:
+            call = self._queue.get()
+            try:
+                if call is None:
+                    return
+                if self._error is None:
+                    call()
+            except BaseException as error:  # noqa: BLE001 - raised again by `do` and `wait`
+                self._error = error
+            finally:
+                self._queue.task_done()

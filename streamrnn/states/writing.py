@@ -1,0 +1,71 @@
+"""The state table as an Arrow table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from streamrnn.states.table import StateTable
+
+Ints = npt.NDArray[np.int64]
+
+
+def to_arrow(table: StateTable, slots: Ints | None = None) -> pa.Table:
+    """All streams in order of first appearance, or those of `slots`."""
+    rows = np.arange(len(table)) if slots is None else slots
+    layout = table.layout
+    take = pa.array(rows)
+    arrays = [array if slots is None else array.take(take) for array in table.key_arrays()]
+    arrays.append(pa.array(table.steps[rows]))
+    if layout.time is not None:
+        arrays.append(_times(table.last_time[rows], table.seen[rows], layout.time))
+    for name, size in layout.states.items():
+        flat = pa.array(np.ascontiguousarray(table.states[name][rows]).reshape(-1))
+        arrays.append(_fixed(flat, size, len(rows)))
+    for name, kind in layout.previous.items():
+        values, there = table.previous[name]
+        arrays.append(pa.array(values[rows], kind, mask=~there[rows]))
+    for name, kind in layout.waiting.items():
+        arrays.append(_waiting(table.waiting[name][rows], table.waiting_count[rows], kind))
+    if layout.pending:
+        arrays.append(_pending(table, rows))
+    return pa.Table.from_arrays(arrays, schema=layout.schema())
+
+
+def _fixed(flat: pa.Array, size: int, rows: int) -> pa.Array:
+    kind = pa.list_(pa.float32(), size)
+    return pa.FixedSizeListArray.from_arrays(flat, type=kind) if rows else pa.array([], kind)
+
+
+def _times(ticks: Ints, seen: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    integers = pa.array(ticks, mask=~seen)
+    if pa.types.is_date32(kind):
+        integers = integers.cast(pa.int32())
+    return integers.cast(kind)
+
+
+def _waiting(values: npt.NDArray[Any], counts: Ints, kind: pa.DataType) -> pa.Array:
+    """(S, rows, …) with `counts` rows in use each, as a list a stream."""
+    there = np.arange(values.shape[1]) < counts[:, None]
+    used = values[there]
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.array(used.reshape(-1), kind.value_type)
+        items = pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    else:
+        items = pa.array(used, kind)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), items, type=pa.list_(kind))
+
+
+def _pending(table: StateTable, rows: Ints) -> pa.Array:
+    kind = pa.struct(table.layout.pending)
+    if table.pending_rows is None:
+        return pa.nulls(len(rows), kind)
+    at = np.full(len(table), -1)
+    at[table.pending_slots] = np.arange(len(table.pending_slots))
+    found = at[rows]
+    return table.pending_rows.to_struct_array().take(pa.array(found, mask=found < 0))
