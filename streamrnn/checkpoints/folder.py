@@ -12,7 +12,13 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.area import INSIDE, LOCK, Area
 from streamrnn.checkpoints.lock import Lock
-from streamrnn.checkpoints.manifest import Manifest, encode_schema, with_used
+from streamrnn.checkpoints.manifest import (
+    Manifest,
+    Position,
+    SourceFile,
+    encode_schema,
+    with_used,
+)
 from streamrnn.checkpoints.reading import MANIFEST, find_manifest
 from streamrnn.checkpoints.resume import SourcePlan, check_same, check_schema, plain, plan_sources
 from streamrnn.checkpoints.versions import (
@@ -25,7 +31,6 @@ from streamrnn.checkpoints.versions import (
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks.opening import open_files, rejects_beside
 from streamrnn.sinks.parquet import Part, PartWriter
-from streamrnn.sources import Position, SourceFile
 
 _NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
 
@@ -254,8 +259,7 @@ class OutputFolder:
         """Commit the rows written, the position and the state, all together.
 
         `sources` are the files begun or finished since the last commit (it does no harm to name
-        one again); without a `position`, or with one at the end of a file, all files so far are
-        done. `state` None leaves it as it is, `counters` None too. `complete` says that the input
+        one again); without a `position` all files so far are done. `state` None leaves it as it is, `counters` None too. `complete` says that the input
         has ended: if there is no row at all, an empty part with the schema is written.
 
         Raises SinkError or CheckpointError; the folder takes no more rows or commits then, and the
@@ -282,7 +286,7 @@ class OutputFolder:
             config=self._config,
             schema=encode_schema(self._schema),
             sources=with_used(last.sources if last else (), (*self._forced, *sources)),
-            position=None if position is None or position.done else position,
+            position=position,
             parts=(*(last.parts if last else ()), *parts),
             rejects_path=self.rejects_path,
             rejects=(*(last.rejects if last else ()), *rejects),
