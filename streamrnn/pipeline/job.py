@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest, OutputFolder
-from streamrnn.checkpoints import SourceFile as UsedFile
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.pipeline.build import Bound, Parts
 from streamrnn.pipeline.loop import Loop
@@ -19,7 +18,6 @@ from streamrnn.pipeline.summary import COUNTS, Summary
 from streamrnn.pipeline.targets import FolderTarget, StreamTarget
 from streamrnn.sources import (
     ParquetSource,
-    Position,
     SourceBatch,
     SourceFile,
     StreamSource,
@@ -66,23 +64,23 @@ class Job:
             self._begin(folder, bound)
             self._loop(folder, bound, stream.batches(), [], None, every=0)
             return
-        source = ParquetSource(files, self.parts.columns, self.config.source.batch_rows)
-        plan = folder.check_sources(used_files(source), force=self.options.force)
+        plan = folder.check_sources(files, force=self.options.force)
         self.summary.vanished_files = len(plan.vanished)
+        if files:
+            source = ParquetSource(files, self.parts.columns, self.config.source.batch_rows)
+            bound = self.parts.bind(source.schema, source.files[0].path)
+            self._begin(folder, bound)
         last = folder.manifest
-        if not plan.files and (last is None or last.complete):
+        if not files or (not plan.files and (last is None or last.complete)):
             self._nothing_new(folder)
             return
-        bound = self.parts.bind(source.schema, source.files[0].path)
-        self._begin(folder, bound)
-        wanted = {file.path for file in plan.files}
-        source.files = [file for file in files if file.path in wanted]
-        start = self._resume_from(last, source)
-        rows = sum(file.rows for file in plan.files) - (start.file_row if start else 0)
+        source.files = list(plan.files)
+        self._tell_resumed(last)
+        start = plan.position
+        rows = sum(source.rows_of_files()) - (start.file_row if start else 0)
         self.summary.files = len(plan.files)
         every = 0 if self.config.window.kind == "whole" else self.config.checkpoint.every
-        batches = source.batches(start)
-        self._loop(folder, bound, batches, list(plan.files), rows, every)
+        self._loop(folder, bound, source.batches(start), plan.files, rows, every)
 
     def _begin(self, folder: OutputFolder, bound: Bound) -> None:
         schema = {f.name: str(f.type) for f in bound.schema}
@@ -94,7 +92,7 @@ class Job:
         folder: OutputFolder,
         bound: Bound,
         batches: Iterator[SourceBatch],
-        files: list[UsedFile],
+        files: Sequence[SourceFile],
         rows: int | None,
         every: int,
     ) -> None:
@@ -116,19 +114,15 @@ class Job:
         self.summary.state = folder.path
         self._save(folder.load_state())
 
-    def _resume_from(self, last: Manifest | None, source: ParquetSource) -> Position | None:
+    def _tell_resumed(self, last: Manifest | None) -> None:
         if last is None or last.complete:
-            return None
-        place = last.position
+            return
         where = "at the end of the files used so far"
-        start = None
-        if place is not None:
-            start = source.position(place.path, place.row_group, place.row)
-            where = f"at row {start.file_row:,} of {place.path}"
+        if last.position is not None:
+            where = f"at row {last.position.file_row:,} of {last.position.file}"
         self.summary.resumed = (
             f"Resumed {where}, after commit {last.commit} ({last.rows:,} rows written)."
         )
-        return start
 
     # -- to a stream -------------------------------------------------------------------------
 
@@ -210,11 +204,3 @@ def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
             ".pq). To wait for files, run with --follow."
         )
     return files
-
-
-def used_files(source: ParquetSource) -> list[UsedFile]:
-    """The files as a manifest remembers them."""
-    return [
-        UsedFile(file.path, file.size, file.identity(), rows)
-        for file, rows in zip(source.files, source.rows_of_files(), strict=True)
-    ]

@@ -89,7 +89,7 @@ def _committed(parts: Parts, source: ParquetSource) -> dict[str, Any]:
     used = {file.path for file in last.sources}
     new = [file for file in source.files if file.path not in used]
     at = last.position
-    place = f"row {at.row} of row group {at.row_group} of {at.path}, then " if at else ""
+    place = f"row {at.file_row:,} of {at.file}, then " if at else ""
     return {
         "would go on from": f"commit {last.commit} ({last.time}), {last.rows:,} rows written",
         "streams": last.state_rows,

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from streamrnn.checkpoints import OutputFolder, Snapshot
-from streamrnn.checkpoints import Position as Committed
-from streamrnn.checkpoints import SourceFile as UsedFile
 from streamrnn.pipeline.scorer import Scorer
 from streamrnn.pipeline.summary import COUNTS, Summary
 from streamrnn.sinks import StreamSink
-from streamrnn.sources import Position
+from streamrnn.sources import Position, SourceFile
 
 
 class FolderTarget:
     """Parts of an output folder; `files` are all files that the run reads, in their order."""
 
-    def __init__(self, folder: OutputFolder, files: list[UsedFile], summary: Summary) -> None:
+    def __init__(self, folder: OutputFolder, files: Sequence[SourceFile], summary: Summary) -> None:
         self.folder = folder
-        self.files = files
         self.summary = summary
         self.write = folder.write
         self.reject = folder.reject
+        self._files = list(files)
 
     def commit(self, scorer: Scorer, position: Position | None, complete: bool) -> None:
         """Commit rows, state and position together."""
-        place, done = None, self.files
-        if position is not None:
-            at = [file.path for file in self.files].index(position.file)
-            done = self.files[: at + 1]
-            if not position.done:
-                place = Committed(position.file, position.row_group, position.row)
-        table = scorer.table
         self.folder.commit(
-            state=Snapshot(len(table), np.flatnonzero(table.touched[: len(table)]), table.to_arrow),
-            sources=done,
-            position=place,
+            state=Snapshot.of(scorer.table),
+            sources=self._begun(position),
+            position=position,
             counters={} if complete else self._counters(scorer),
             complete=complete,
         )
+
+    def _begun(self, position: Position | None) -> list[SourceFile]:
+        """The files begun or finished since the last commit."""
+        if position is None:
+            begun, self._files = self._files, []
+            return begun
+        at = [file.path for file in self._files].index(position.file)
+        begun, self._files = self._files[: at + 1], self._files[at:]
+        return begun
 
     def _counters(self, scorer: Scorer) -> dict[str, int]:
         """What a resumed run counts on from."""

@@ -67,13 +67,6 @@ class ParquetSource:
         for file in self.files:
             check_same(self.schema, self._used(file, self._open(file)), file.path, self._first)
 
-    def position(self, path: str, row_group: int, row: int) -> Position:
-        """The position of a row of a row group of one of the files."""
-        file = next(file for file in self.files if file.path == path)
-        place = _Place(path, _group_sizes(self._open(file)), 0, 0, 0)
-        before = sum(place.sizes[:row_group])
-        return place.after(before + row).position()
-
     def batches(self, start: Position | None = None) -> Iterator[SourceBatch]:
         """All record batches from `start` (a position in the first of the files), in order.
 
