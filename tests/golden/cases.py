@@ -5,7 +5,11 @@ its input, weights and results; tests build it with streamrnn, or compute it wit
 """
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 Spec = tuple[str, dict[str, Any]]
 UNITS, VOCABULARY = 4, 9
@@ -235,3 +239,42 @@ def _stacks() -> list[Case]:
 
 
 CASES = [*_recurrent(), *_bidirectional(), *_timewise(), *_stacks()]
+
+
+@cache
+def _golden() -> dict[str, np.ndarray]:
+    with np.load(Path(__file__).with_name("layers.npz")) as file:
+        return dict(file)
+
+
+def inputs_of(case: Case) -> tuple[np.ndarray, np.ndarray | None, list[np.ndarray] | None]:
+    """What a case is called with: x, mask or None, initial states or None."""
+    golden = _golden()
+    states = None
+    if case.initial_state:
+        states = [golden["input:s0"], golden["input:s1"]][: 2 if "LSTM" in case.layers[0] else 1]
+    return golden[f"input:{case.inputs}"], golden["input:mask"] if case.mask else None, states
+
+
+def weights_of(case: Case) -> list[np.ndarray]:
+    """The weights of a case, in the order of get_weights()."""
+    return _numbered(f"{case.name}:w")
+
+
+def results_of(case: Case) -> list[np.ndarray]:
+    """What Keras gave, flattened."""
+    return _numbered(f"{case.name}:y")
+
+
+def _numbered(prefix: str) -> list[np.ndarray]:
+    golden, arrays = _golden(), []
+    while f"{prefix}{len(arrays)}" in golden:
+        arrays.append(golden[f"{prefix}{len(arrays)}"])
+    return arrays
+
+
+def flat(result: Any) -> list[Any]:
+    """A result, nested as a layer returns it, as a list of arrays."""
+    if isinstance(result, list | tuple):
+        return [array for part in result for array in flat(part)]
+    return [result]

@@ -54,6 +54,9 @@ def randomize(layer: keras.Layer, rng: np.random.Generator) -> None:
         array = np.round(rng.normal(size=weight.shape) * 0.7 * 64) / 64
         arrays.append(np.abs(array) + 0.125 if "variance" in weight.path else array)
     layer.set_weights(arrays)
+    for part in [layer, *getattr(layer, "layers", [])]:
+        if isinstance(part, keras.layers.Normalization):
+            part.finalize_state()  # set_weights alone leaves the old mean and variance in use
 
 
 def record(case: Case, inputs: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
