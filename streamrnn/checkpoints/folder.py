@@ -259,8 +259,9 @@ class OutputFolder:
         """Commit the rows written, the position and the state, all together.
 
         `sources` are the files begun or finished since the last commit (it does no harm to name
-        one again); without a `position` all files so far are done. `state` None leaves it as it is, `counters` None too. `complete` says that the input
-        has ended: if there is no row at all, an empty part with the schema is written.
+        one again); without a `position` all files so far are done. `state` None leaves it as it
+        is, `counters` None too. `complete` says that the input has ended: if there is no row at
+        all, an empty part with the schema is written.
 
         Raises SinkError or CheckpointError; the folder takes no more rows or commits then, and the
         next start finds this commit either whole or not at all.

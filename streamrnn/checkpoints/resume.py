@@ -62,8 +62,8 @@ def plan_sources(
     if current is not None and current.path not in there:
         raise CheckpointError(
             f"{current.path} is gone: the last run stopped in it at row {current.row} of row group "
-            f"{current.row_group}, and the rows after that are still to be read. Put it back, or start over with "
-            "--full-refresh."
+            f"{current.row_group}, and the rows after that are still to be read. Put it back, or "
+            "start over with --full-refresh."
         )
     new = [file for file in present if file.path not in used]
     first = [there[current.path]] if current is not None else []
