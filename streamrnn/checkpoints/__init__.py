@@ -4,15 +4,15 @@ The loop of a run, whole::
 
     with OutputFolder.open("out/weather", keep=1) as folder:
         folder.begin(schema, model=model.fingerprint(), config=config.canonical())
-        plan = folder.check_sources(present)         # .files to read, .position, .vanished
-        table = folder.load_state()                  # pa.Table, or None at the first start
-        for batch in batches_of(plan):
+        plan = folder.check_sources(list_files(path))  # .files to read, .position, .vanished
+        table = folder.load_state()                    # pa.Table, or None at the first start
+        for batch in ParquetSource(plan.files, …).batches(plan.position):
             folder.write(rows)                       # RecordBatch in the order of the input
             folder.reject(bad_rows)                  # RecordBatch; kept beside, committed alike
             if time_to_commit:
                 folder.commit(
-                    sources=files_begun,             # SourceFile of each, since the last commit
-                    position=Position(path, row_group, row),  # None: all of them are done
+                    sources=files_begun,             # sources.SourceFile, since the last commit
+                    position=batch.position,
                     state=Snapshot.of(state_table),  # then state_table.settle()
                     counters={"skipped": 3},         # any JSON; comes back in folder.manifest
                 )
@@ -32,7 +32,7 @@ name. On object stores a rename is a copy on the server and a delete, the manife
 
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.maintenance import compact, history, rewind, verify
-from streamrnn.checkpoints.manifest import Kept, Manifest, Position, SourceFile
+from streamrnn.checkpoints.manifest import Kept, Manifest, UsedFile
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
 from streamrnn.checkpoints.resume import SourcePlan
 from streamrnn.checkpoints.versions import Snapshot
@@ -41,10 +41,9 @@ __all__ = [
     "Kept",
     "Manifest",
     "OutputFolder",
-    "Position",
     "Snapshot",
-    "SourceFile",
     "SourcePlan",
+    "UsedFile",
     "compact",
     "has_manifest",
     "history",

@@ -10,15 +10,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.area import INSIDE, LOCK, Area
+from streamrnn.checkpoints.area import INSIDE, LOCK, STAGING, Area
 from streamrnn.checkpoints.lock import Lock
-from streamrnn.checkpoints.manifest import (
-    Manifest,
-    Position,
-    SourceFile,
-    encode_schema,
-    with_used,
-)
+from streamrnn.checkpoints.manifest import Manifest, encode_schema, with_used
 from streamrnn.checkpoints.reading import MANIFEST, find_manifest
 from streamrnn.checkpoints.resume import SourcePlan, check_same, check_schema, plain, plan_sources
 from streamrnn.checkpoints.versions import (
@@ -31,6 +25,7 @@ from streamrnn.checkpoints.versions import (
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks.opening import open_files, rejects_beside
 from streamrnn.sinks.parquet import Part, PartWriter
+from streamrnn.sources import Position, SourceFile
 
 _NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
 
@@ -131,9 +126,12 @@ class OutputFolder:
             self._settled = False
             return
         for area, _ in self._locks:
-            area.settle(())
-        for name in self._files.sizes(INSIDE).keys() - {"lock"}:
-            self._files.delete(f"{INSIDE}/{name}")
+            self._empty(area)
+
+    def _empty(self, area: Area) -> None:
+        area.settle(())
+        for name in area.files.sizes(INSIDE).keys() - {"lock"}:
+            area.files.delete(f"{INSIDE}/{name}")
 
     def _has_manifest(self) -> bool:
         return "manifest.json" in self._files.entries(INSIDE)
@@ -166,7 +164,7 @@ class OutputFolder:
             manifest = find_manifest(self._files)
             if manifest is not None:
                 return manifest.commit + 1
-        names = [*self._files.entries(INSIDE), *self._files.entries(f"{INSIDE}/staging")]
+        names = [*self._files.entries(INSIDE), *self._files.entries(STAGING)]
         numbers = [int(found[1]) for name in names if (found := _NUMBERED.match(name))]
         return max(numbers, default=0) + 1
 
@@ -259,9 +257,9 @@ class OutputFolder:
         """Commit the rows written, the position and the state, all together.
 
         `sources` are the files begun or finished since the last commit (it does no harm to name
-        one again); without a `position` all files so far are done. `state` None leaves it as it
-        is, `counters` None too. `complete` says that the input has ended: if there is no row at
-        all, an empty part with the schema is written.
+        one again); without a `position`, or with one at the end of a file, all files so far are
+        done. `state` None leaves it as it is, `counters` None too. `complete` says that the input
+        has ended: if there is no row at all, an empty part with the schema is written.
 
         Raises SinkError or CheckpointError; the folder takes no more rows or commits then, and the
         next start finds this commit either whole or not at all.
@@ -287,7 +285,7 @@ class OutputFolder:
             config=self._config,
             schema=encode_schema(self._schema),
             sources=with_used(last.sources if last else (), (*self._forced, *sources)),
-            position=position,
+            position=None if position is None or position.done else position,
             parts=(*(last.parts if last else ()), *parts),
             rejects_path=self.rejects_path,
             rejects=(*(last.rejects if last else ()), *rejects),
@@ -385,14 +383,16 @@ class OutputFolder:
         self._writer = self._rejects_writer = None
         while self._locks:
             area, lock = self._locks.pop()
+            # A run that failed before its first commit leaves nothing behind.
             unused = area in self._new_folders and not self._has_manifest()
+            with suppress(SinkError):
+                try:
+                    if unused:
+                        self._empty(area)
+                finally:
+                    lock.release(remove=unused)
             if unused:
-                # A run that failed before its first commit leaves nothing behind.
-                with suppress(SinkError):
-                    area.settle(())
-            lock.release(remove=unused)
-            if unused:
-                for folder in (f"{INSIDE}/staging", INSIDE, ""):
+                for folder in (STAGING, INSIDE, ""):
                     area.files.clear(folder)
 
     def __enter__(self) -> "OutputFolder":

@@ -93,11 +93,13 @@ class Lock:
 
     def release(self, *, remove: bool = False) -> None:
         """Let others in. `remove`: leave no lock file either."""
-        if remove or not self._files.local:
-            self._files.delete(self._name)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        try:
+            if remove or not self._files.local:
+                self._files.delete(self._name)
+        finally:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
 
 
 def _parse(data: bytes) -> dict[str, Any]:

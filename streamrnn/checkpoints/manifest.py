@@ -16,28 +16,31 @@ import pyarrow as pa
 
 from streamrnn.errors import CheckpointError
 from streamrnn.sinks.parquet import Part
+from streamrnn.sources import Position, SourceFile
 
 VERSION = 1
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
 @dataclass(frozen=True)
-class SourceFile:
-    """A file of the source that rows were read from. `identity`: any text that changes with it."""
+class UsedFile:
+    """A file of the source whose rows, or the first of them, are in the output."""
 
     path: str
     size: int
+    mtime_ns: int
     identity: str
-    rows: int
 
+    @classmethod
+    def of(cls, file: SourceFile) -> "UsedFile":
+        """The file as it is now; reads its footer."""
+        return cls(file.path, file.size, file.mtime_ns, file.identity())
 
-@dataclass(frozen=True)
-class Position:
-    """The next row to read, in a file that is begun and not finished."""
-
-    path: str
-    row_group: int
-    row: int
+    def is_as_it_was(self, file: SourceFile) -> bool:
+        """Whether `file` has the content that was used; reads its footer if size or time differ."""
+        if self.size != file.size:
+            return False
+        return self.mtime_ns == file.mtime_ns or self.identity == file.identity()
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Manifest:
     """What is committed: rows (as parts), position in the source, and the state, at one moment.
 
     `sources` are in the order in which they were read; where `position` is not None, it lies in
-    one of them and the others are done. `counters` is whatever the run gave to `commit`,
+    one of them and the others are done; it is never at the end of a file. `counters` is whatever
+    the run gave to `commit`.
     `config` is dotted key -> value, `schema` the Arrow schema of the rows as base64.
     """
 
@@ -81,7 +85,7 @@ class Manifest:
     model: str
     config: Mapping[str, Any]
     schema: str
-    sources: tuple[SourceFile, ...] = ()
+    sources: tuple[UsedFile, ...] = ()
     position: Position | None = None
     parts: tuple[Part, ...] = ()
     rejects_path: str = ""
@@ -159,7 +163,7 @@ class Manifest:
         return cls(
             **{
                 **found,
-                "sources": tuple(SourceFile(**item) for item in found["sources"]),
+                "sources": tuple(UsedFile(**item) for item in found["sources"]),
                 "position": _position(found["position"]),
                 "parts": tuple(Part(**item) for item in found["parts"]),
                 "rejects": tuple(Part(**item) for item in found["rejects"]),
@@ -178,10 +182,12 @@ class Manifest:
         )
 
 
-def with_used(known: Sequence[SourceFile], now: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
+def with_used(known: Sequence[UsedFile], now: Sequence[SourceFile]) -> tuple[UsedFile, ...]:
     """The used files with those of `now` added, or in place of those of the same path."""
     by_path = {file.path: file for file in known}
-    by_path.update((file.path, file) for file in now)
+    for file in now:
+        if file.path not in by_path or not by_path[file.path].is_as_it_was(file):
+            by_path[file.path] = UsedFile.of(file)
     return tuple(by_path.values())
 
 

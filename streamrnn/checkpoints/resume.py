@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.manifest import Manifest, Position, SourceFile, decode_schema
+from streamrnn.checkpoints.manifest import Manifest, UsedFile, decode_schema
 from streamrnn.errors import CheckpointError
+from streamrnn.sources import Position, SourceFile
 
 # What the promises let change between two runs: none of it changes a bit of the output so far.
 # `source.path`: files are known by their own paths. `late`, `bad`: said of rows not yet read.
@@ -59,20 +60,20 @@ def plan_sources(
     if changed and not force:
         raise CheckpointError(_changed(changed, used, there))
     current = manifest.position
-    if current is not None and current.path not in there:
+    if current is not None and current.file not in there:
         raise CheckpointError(
-            f"{current.path} is gone: the last run stopped in it at row {current.row} of row group "
-            f"{current.row_group}, and the rows after that are still to be read. Put it back, or "
-            "start over with --full-refresh."
+            f"{current.file} is gone: the last run stopped in it at row {current.file_row} (from "
+            "0), and the rows after that are still to be read. Put it back, or start over with "
+            "--full-refresh."
         )
     new = [file for file in present if file.path not in used]
-    first = [there[current.path]] if current is not None else []
+    first = [there[current.file]] if current is not None else []
     vanished = tuple(path for path in used if path not in there)
     return SourcePlan((*first, *new), current, vanished, tuple(changed))
 
 
 def _changed(
-    changed: Sequence[str], used: Mapping[str, SourceFile], there: Mapping[str, SourceFile]
+    changed: Sequence[str], used: Mapping[str, UsedFile], there: Mapping[str, SourceFile]
 ) -> str:
     lines = [
         f"  {path}: {used[path].size} bytes when it was read, {there[path].size} bytes now"
