@@ -1,0 +1,169 @@
+"""A run stopped anywhere, in any way, and started again."""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, StoppingDisk, TracingDisk
+from checkpoints.small_run import expected, files_of, outcome, run, visible
+from streamrnn.checkpoints import compact, history, read_manifest, rewind, verify, versions
+from streamrnn.sinks.local import LocalFiles
+
+STEPS = 2
+
+
+@pytest.fixture(autouse=True)
+def quick_and_with_changes(monkeypatch):
+    """No time for syncs; and also the tiny state of these runs is written as changes."""
+    monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
+    monkeypatch.setattr(versions, "SMALL", 0)
+
+
+def fresh(path):
+    path.parent.mkdir()
+
+
+def half_done(path):
+    run(path, steps=1)
+
+
+def finished(path):
+    run(path, steps=STEPS, keep=3)
+
+
+def run_on(path):
+    run(path, steps=STEPS)
+
+
+def refresh(path):
+    run(path, steps=STEPS, full_refresh=True)
+
+
+def merge(path):
+    compact(str(path))
+
+
+SCENES = [(fresh, run_on), (half_done, run_on), (finished, refresh), (finished, merge)]
+IDS = [f"{before.__name__}-{act.__name__}" for before, act in SCENES]
+
+
+def points_of(tmp_path, monkeypatch, before, act):
+    path = tmp_path / "trace" / "out"
+    before(path)
+    points = []
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "disk", TracingDisk(str(path), points.append))
+        act(path)
+    return points
+
+
+def is_prefix(part, whole):
+    return part == whole[: len(part)]
+
+
+def assert_recovers(path, point):
+    """What is there is a prefix; the next run makes it whole, and leaves nothing else."""
+    rows, rejects, state = expected(STEPS)
+    assert is_prefix(visible(path), rows), point
+    assert is_prefix(visible(f"{path}.rejects"), rejects), point
+    run_on(path)
+    assert outcome(path) == (rows, rejects, state), point
+    verify(str(path))
+    manifest = read_manifest(str(path))
+    named = {part.name for part in manifest.parts} | {
+        f"_streamrnn/{name}" for name in {*manifest.state_names(), "manifest.json", "lock"}
+    }
+    assert files_of(path).keys() == named, point
+
+
+def copies(tmp_path, before, points, when):
+    """A folder as it was `before`, for every point of that time: (number, point, path)."""
+    before(tmp_path / "start" / "out")
+    for number, point in enumerate(points):
+        if point.startswith(when):
+            path = tmp_path / str(number) / "out"
+            shutil.copytree(tmp_path / "start", path.parent)
+            yield number, point, path
+            shutil.rmtree(path.parent)
+
+
+def stop(act, path, disk, patch):
+    with patch.context() as within, pytest.raises(Stopped):
+        within.setattr(LocalFiles, "disk", disk)
+        act(path)
+    return disk
+
+
+# What is true after a system call is true before the next one: each way to stop takes one of them.
+@pytest.mark.parametrize(("before", "act"), SCENES, ids=IDS)
+def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act):
+    points = points_of(tmp_path, monkeypatch, before, act)
+    assert "after rename to _streamrnn/manifest.json" in points
+    for number, point, path in copies(tmp_path, before, points, "after"):
+        disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
+        assert disk.point == point
+        assert_recovers(path, point)
+
+
+@pytest.mark.parametrize(("before", "act"), SCENES, ids=IDS)
+def test_stopped_by_the_power_at_every_point(tmp_path, monkeypatch, before, act):
+    points = points_of(tmp_path, monkeypatch, before, act)
+    for number, point, path in copies(tmp_path, before, points, "before"):
+        stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose()
+        assert_recovers(path, point)
+
+
+def test_a_commit_that_counted_is_not_lost_by_the_power(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    committed = []
+    disk = ForgetfulDisk(str(path), 10**9)
+    monkeypatch.setattr(LocalFiles, "disk", disk)
+
+    def say(commit):
+        committed.append(commit)
+        if commit == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(path, steps=STEPS, say=say)
+    disk.lose()
+    assert read_manifest(str(path)).commit == 2
+    assert_recovers(path, "after commit 2")
+
+
+def killed(act, path, number):
+    """Run `act` in a process of its own that kills itself at the n-th point."""
+    child = os.fork()
+    if child == 0:
+        try:
+            LocalFiles.disk = StoppingDisk(str(path), number, kill=True)
+            act(path)
+        finally:
+            os._exit(7)
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize(("before", "act"), SCENES, ids=IDS)
+def test_killed_at_every_point(tmp_path, monkeypatch, before, act):
+    points = points_of(tmp_path, monkeypatch, before, act)
+    for number, point, path in copies(tmp_path, before, points, "after"):
+        assert os.WTERMSIG(killed(act, path, number)) == signal.SIGKILL, point
+        assert_recovers(path, point)
+
+
+def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch):
+    def act(path):
+        rewind(str(path), 1)
+
+    points = points_of(tmp_path, monkeypatch, finished, act)
+    lengths = set()
+    for number, point, path in copies(tmp_path, finished, points, "before"):
+        stop(act, path, StoppingDisk(str(path), number), monkeypatch)
+        rows = history(str(path))[-1].rows
+        assert rows in (len(expected(1)[0]), len(expected(STEPS)[0]))
+        lengths.add(rows)
+        assert_recovers(path, point)
+    assert len(lengths) == 2
