@@ -2,7 +2,9 @@
 
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from streamrnn.layers.bidirectional import Bidirectional
 from streamrnn.layers.cell import Cell
+from streamrnn.layers.conv1d import Conv1D
 from streamrnn.layers.dense import Dense
 from streamrnn.layers.dropout import ActivityRegularization, Dropout, SpatialDropout1D
 from streamrnn.layers.embedding import Embedding
@@ -10,12 +12,25 @@ from streamrnn.layers.gru import GRU, GRUCell
 from streamrnn.layers.input import Input, InputLayer
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.lstm import LSTM, LSTMCell
+from streamrnn.layers.masking import Masking
+from streamrnn.layers.merge import (
+    Add,
+    Average,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+)
 from streamrnn.layers.naming import clear_session
+from streamrnn.layers.normalization import BatchNormalization, LayerNormalization
 from streamrnn.layers.registry import deserialize, get, register_layer, serialize
+from streamrnn.layers.reshape import Flatten, RepeatVector, Reshape
 from streamrnn.layers.rnn import RNN
 from streamrnn.layers.scaling import Normalization, Rescaling
 from streamrnn.layers.simple_rnn import SimpleRNN, SimpleRNNCell
 from streamrnn.layers.stacked import StackedRNNCells
+from streamrnn.layers.time_distributed import TimeDistributed
 
 __all__ = [
     "ELU",
@@ -24,26 +39,42 @@ __all__ = [
     "RNN",
     "Activation",
     "ActivityRegularization",
+    "Add",
     "ArgumentError",
+    "Average",
+    "BatchNormalization",
+    "Bidirectional",
     "Cell",
+    "Concatenate",
+    "Conv1D",
     "Dense",
     "Dropout",
     "Embedding",
+    "Flatten",
     "GRUCell",
     "Input",
     "InputLayer",
     "LSTMCell",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
+    "Masking",
+    "Maximum",
+    "Minimum",
+    "Multiply",
     "Normalization",
     "PReLU",
     "ReLU",
+    "RepeatVector",
     "Rescaling",
+    "Reshape",
     "SimpleRNN",
     "SimpleRNNCell",
     "Softmax",
     "SpatialDropout1D",
     "StackedRNNCells",
+    "Subtract",
+    "TimeDistributed",
     "activations",
     "clear_session",
     "deserialize",

@@ -1,6 +1,6 @@
 """Embedding: a row of a table for each token id."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Embedding(Layer):
     """
 
     stepwise = True
-    input_dtype: ClassVar[str] = "int64"
+    input_dtype = "int64"
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ no attribute, except that a stateful layer carries its state from call to call),
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -42,19 +42,19 @@ class Layer:
     Regularizers and constraints are accepted, as they matter only to training.
     """
 
-    input_dtype: ClassVar[str] = "float32"
+    input_dtype: str = "float32"
     """What it reads: "float32", "int64" or "string"."""
 
-    ragged: ClassVar[bool] = True
+    ragged: bool = True
     """Are rows of different lengths right in one batch? (Not if the time axis changes.)"""
 
-    stepwise: ClassVar[bool] = False
+    stepwise: bool = False
     """Does each step's output need that step only, or what has passed (`stream_states`)?"""
 
     makes_mask: bool = False
     """Does it mask steps that came unmasked?"""
 
-    takes_state: ClassVar[bool] = False
+    takes_state: bool = False
     """Does a call accept initial_state?"""
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Normalization and Rescaling: fixed scaling of features, part of the model."""
+"""Normalization and Rescaling: fixed scaling of features, part of the model.
+
+Masks end at both, as in Keras: put Masking behind them.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -76,6 +79,9 @@ class Normalization(Layer):
         scale: Floats = np.maximum(np.sqrt(variance), _EPSILON)
         return mean + inputs * scale if self.invert else (inputs - mean) / scale
 
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return None
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -108,6 +114,9 @@ class Rescaling(Layer):
 
     def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
         return inputs * self.scale + self.offset
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return None
 
     def get_config(self) -> dict[str, Any]:
         config = {"scale": self.scale.tolist(), "offset": self.offset.tolist()}

@@ -1,0 +1,222 @@
+"""Bidirectional: one recurrent layer forwards, one backwards, and their outputs merged."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from streamrnn.errors import ShapeError, StateError
+from streamrnn.layers import registry
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.rnn import RNN, reverse
+from streamrnn.layers.run import Floats, Run
+from streamrnn.layers.symbol import leaves
+
+_MERGES = ("concat", "sum", "mul", "ave", None)
+
+
+@ours
+class Bidirectional(Layer):
+    """Bidirectional(layer, merge_mode="concat", backward_layer=None).
+
+    merge_mode: concat, sum, mul, ave, or None for two outputs. backward_layer: a layer of its own
+    for the way back; else a copy of `layer` that goes backwards. With return_state the outputs are
+    followed by the forward states, then the backward states; initial_state is given in that order.
+    Masked steps of a returned sequence are zeros, as in Keras.
+
+    With stateful=True the backward layer carries its state from the first step of a call into the
+    last step of the next, as in Keras, which means little for one stream cut in pieces.
+    """
+
+    takes_state = True
+
+    def __init__(
+        self,
+        layer: Any,
+        merge_mode: str | None = "concat",
+        backward_layer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for given in (layer, layer if backward_layer is None else backward_layer):
+            if not isinstance(given, RNN):
+                raise ArgumentError(
+                    f"{self}: expected a recurrent layer, received {type(given).__name__}"
+                )
+        if merge_mode not in _MERGES:
+            raise ArgumentError(f"{self}: merge_mode must be one of {_MERGES}, got {merge_mode!r}")
+        self.merge_mode = merge_mode
+        self.forward_layer = _copy(layer, "forward_")
+        self.backward_layer: RNN = (
+            _copy(layer, "backward_", go_backwards=True)
+            if backward_layer is None
+            else backward_layer
+        )
+        self._check_pair()
+        self.return_sequences: bool = layer.return_sequences
+        self.return_state: bool = layer.return_state
+        self.stateful: bool = layer.stateful
+        for child in (self.forward_layer, self.backward_layer):
+            child.zero_output_for_mask = self.return_sequences
+
+    def _check_pair(self) -> None:
+        forward, backward = self.forward_layer, self.backward_layer
+        if forward.go_backwards == backward.go_backwards:
+            raise ArgumentError(
+                f"{self}: one layer must have go_backwards=True and the other False, received "
+                f"{forward.go_backwards} for both"
+            )
+        for attribute in ("return_sequences", "return_state", "stateful"):
+            values = getattr(forward, attribute), getattr(backward, attribute)
+            if values[0] != values[1]:
+                raise ArgumentError(
+                    f"{self}: {attribute} must be the same in both layers, received {values[0]} "
+                    f"forward and {values[1]} backward"
+                )
+        if self.merge_mode in ("sum", "mul", "ave"):
+            sizes = forward.cell.output_features(), backward.cell.output_features()
+            if sizes[0] != sizes[1]:
+                raise ArgumentError(
+                    f"{self}: merge_mode={self.merge_mode!r} needs layers of one size, received "
+                    f"{sizes[0]} and {sizes[1]} units"
+                )
+
+    # ---- shapes
+
+    def children(self) -> dict[str, Layer]:
+        return {"forward_layer": self.forward_layer, "backward_layer": self.backward_layer}
+
+    def build(self, input_shape: Any) -> None:
+        self.forward_layer.ensure_built(input_shape)
+        self.backward_layer.ensure_built(input_shape)
+        self.built = True
+
+    def check_input(self, shape: Any) -> None:
+        if isinstance(shape, list):
+            raise ShapeError(f"{self}: expected one array, received {len(shape)}")
+        self.expect_features(shape, self.forward_layer.features, rank=3)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        forward = self.forward_layer.compute_output_shape(input_shape)
+        backward = self.backward_layer.compute_output_shape(input_shape)
+        if not self.return_state:
+            forward, backward = [forward], [backward]
+        one, other = forward[0], backward[0]
+        if self.merge_mode == "concat":
+            outputs = [(*one[:-1], one[-1] + other[-1])]
+        else:
+            outputs = [one, other] if self.merge_mode is None else [one]
+        if self.return_state:
+            return [*outputs, *forward[1:], *backward[1:]]
+        return outputs if self.merge_mode is None else outputs[0]
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        passed = mask if self.return_sequences else None
+        outputs = [passed] * (2 if self.merge_mode is None else 1)
+        if self.return_state:
+            outputs += [None] * sum(
+                len(child.cell.state_shapes())
+                for child in (self.forward_layer, self.backward_layer)
+            )
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    # ---- computing
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        one, other = None, None
+        if initial_state is not None:
+            one, other = self._halves(initial_state)
+        y = self.forward_layer.apply(inputs, run, mask=mask, initial_state=one)
+        y_back = self.backward_layer.apply(inputs, run, mask=mask, initial_state=other)
+        states: list[Any] = []
+        if self.return_state:
+            states = [*y[1:], *y_back[1:]]
+            y, y_back = y[0], y_back[0]
+        if self.return_sequences:
+            y_back = reverse(y_back, run.lengths)
+        merged = self._merge(y, y_back)
+        if self.return_state:
+            return [*merged, *states]
+        return merged if self.merge_mode is None else merged[0]
+
+    def _merge(self, y: Floats, y_back: Floats) -> list[Floats]:
+        if self.merge_mode is None:
+            return [y, y_back]
+        if self.merge_mode == "concat":
+            return [np.concatenate([y, y_back], axis=-1)]
+        if self.merge_mode == "mul":
+            return [y * y_back]
+        total = y + y_back
+        return [total if self.merge_mode == "sum" else total / np.float32(2)]
+
+    def _halves(self, states: Any) -> tuple[list[Any], list[Any]]:
+        """The forward and the backward layer's part of a list of states."""
+        flat = [states] if isinstance(states, np.ndarray) else list(leaves(states))
+        forward = len(self.forward_layer.cell.state_shapes())
+        expected = forward + len(self.backward_layer.cell.state_shapes())
+        if len(flat) != expected:
+            raise ShapeError(
+                f"{self}: expected {expected} states, the forward layer's {forward} first, "
+                f"received {len(flat)}"
+            )
+        return flat[:forward], flat[forward:]
+
+    # ---- state from call to call
+
+    @property
+    def states(self) -> list[Any] | None:
+        """Copies of the carried states, forward then backward; None before any."""
+        forward, backward = self.forward_layer.states, self.backward_layer.states
+        return None if forward is None or backward is None else [*forward, *backward]
+
+    def get_state(self) -> list[Any] | None:
+        """[forward layer's state, backward layer's state] (copies), or None."""
+        forward, backward = self.forward_layer.get_state(), self.backward_layer.get_state()
+        return None if forward is None or backward is None else [forward, backward]
+
+    def set_state(self, state: Any) -> None:
+        """Carry what get_state gave, or None."""
+        if state is not None and len(state) != 2:
+            raise StateError(
+                f"{self}: expected the forward and the backward state, received {len(state)}"
+            )
+        forward, backward = (None, None) if state is None else state
+        self.forward_layer.set_state(forward)
+        self.backward_layer.set_state(backward)
+
+    def reset_state(self, states: Any = None) -> None:
+        """Reset both layers: see RNN.reset_state."""
+        forward, backward = (None, None) if states is None else self._halves(states)
+        self.forward_layer.reset_state(forward)
+        self.backward_layer.reset_state(backward)
+
+    reset_states = reset_state
+
+    # ---- as part of a stream, and config
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        return "it reads the sequence from its end as well"
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "merge_mode": self.merge_mode,
+            "layer": registry.serialize(self.forward_layer),
+            "backward_layer": registry.serialize(self.backward_layer),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        config = dict(config)
+        for key in ("layer", "backward_layer"):
+            if isinstance(config.get(key), Mapping):
+                config[key] = registry.deserialize(config[key])
+        config.pop("num_constants", None)
+        return cls(**config)
+
+
+def _copy(layer: RNN, prefix: str, **changes: Any) -> RNN:
+    """A new layer of the same config, under Keras's name for it."""
+    name = prefix + layer.name.removeprefix(prefix)
+    return type(layer).from_config({**layer.get_config(), "name": name, **changes})

@@ -1,0 +1,132 @@
+"""Conv1D with causal padding: each step sees itself and what has passed, so it can stream."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.kernels import conv1d
+from streamrnn.layers import activations, initializers
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+
+
+@ours
+class Conv1D(Layer):
+    """(B, T, F) -> (B, T, filters). Weights: kernel (kernel_size, F, filters), bias (filters,).
+
+    padding must be "causal": y[t] = activation(b + sum over k of x[t - (K-1-k) * dilation] W[k]),
+    zeros before the start. In a stream its last (kernel_size - 1) * dilation_rate inputs are its
+    state. Masks end here, as in Keras.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        groups: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = _one(self, "kernel_size", kernel_size)
+        self.strides = _one(self, "strides", strides)
+        self.dilation_rate = _one(self, "dilation_rate", dilation_rate)
+        self.padding = padding
+        if padding != "causal":
+            raise UnsupportedError(
+                f"{self}: padding={padding!r} is not supported, only 'causal': the others change "
+                "the number of steps or look ahead"
+            )
+        for argument, value, only in (
+            ("strides", self.strides, 1),
+            ("groups", groups, 1),
+            ("data_format", data_format or "channels_last", "channels_last"),
+        ):
+            if value != only:
+                raise UnsupportedError(
+                    f"{self}: {argument}={value!r} is not supported, only {only}"
+                )
+        self.activation = activations.get(activation, str(self))
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self._packed: Any = None
+
+    def build(self, input_shape: Any) -> None:
+        self.features = self.known_features(input_shape)
+        shape = (self.kernel_size, self.features, self.filters)
+        self.add_weight("kernel", shape, self.kernel_initializer)
+        if self.use_bias:
+            self.add_weight("bias", (self.filters,), self.bias_initializer)
+        self.built = True
+
+    def check_input(self, shape: Any) -> None:
+        self.expect_features(shape, self.features, rank=3)
+
+    def weights_changed(self) -> None:
+        self._packed = None
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], self.filters)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return None
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        return None
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        rows = self._past()
+        return {"x": (rows, self.features)} if rows else {}
+
+    def _past(self) -> int:
+        return (self.kernel_size - 1) * self.dilation_rate
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        packed = self._packed
+        if packed is None:
+            packed = conv1d.pack(
+                self._weights["kernel"], self._weights.get("bias"), dilation=self.dilation_rate
+            )
+            self._packed = packed
+        past = (self._past(), self.features)
+        state = run.state("x", past) if run.kind == "stream" and past[0] else None
+        if state is None:
+            state = np.zeros((len(inputs), *past), np.float32)
+        y = np.empty((*inputs.shape[:2], self.filters), np.float32)
+        conv1d.run(packed, inputs, run.lengths, None, state, y, activation=self.activation)
+        return y
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "dilation_rate": self.dilation_rate,
+            "activation": self.activation,
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+        }
+
+
+def _one(layer: Layer, argument: str, value: Any) -> int:
+    """An int that Keras also writes as a list of one."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{layer}: {argument} must be a positive integer, received {value!r}")
+    return value

@@ -1,0 +1,32 @@
+"""Masking: steps whose features all equal one value are left out."""
+
+from typing import Any
+
+import numpy as np
+
+from streamrnn.layers.layer import Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+
+
+@ours
+class Masking(Layer):
+    """Masks the steps where all features equal mask_value, and sets them to 0 (as Keras)."""
+
+    stepwise = True
+    makes_mask = True
+
+    def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        present = (np.asarray(inputs) != np.float32(self.mask_value)).any(axis=-1)
+        return present if mask is None else present & mask
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        present = (inputs != np.float32(self.mask_value)).any(axis=-1, keepdims=True)
+        return np.where(present, inputs, np.float32(0))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mask_value": self.mask_value}

@@ -1,0 +1,186 @@
+"""Layers that merge several inputs into one.
+
+Masks follow Keras: Add and its kind mask a step only if all inputs mask it (and none where some
+input has no mask); Concatenate does so on the last axis.
+"""
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import ShapeError
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.symbol import Shape
+
+
+class Merge(Layer):
+    """Merges inputs of one shape (or that NumPy can broadcast) element by element."""
+
+    stepwise = True
+
+    def build(self, input_shape: Any) -> None:
+        if not isinstance(input_shape, list) or not input_shape:
+            raise ShapeError(f"{self}: expected a list of inputs, received shape {input_shape}")
+        self.built = True
+
+    def check_input(self, shape: Any) -> None:
+        if not isinstance(shape, list):
+            raise ShapeError(f"{self}: expected a list of inputs, received one of shape {shape}")
+        self.compute_output_shape(shape)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return reduce(self._broadcast, input_shape)
+
+    def _broadcast(self, one: Shape, other: Shape) -> Shape:
+        if len(one) != len(other):
+            raise ShapeError(f"{self}: its inputs must have as many axes, got {one} and {other}")
+        for a, b in zip(one, other, strict=True):
+            if None not in (a, b) and a != b and 1 not in (a, b):
+                raise ShapeError(f"{self}: its inputs do not fit: {one} and {other}")
+        return tuple(
+            b if a == 1 else a if b == 1 or b is None else b
+            for a, b in zip(one, other, strict=True)
+        )
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None or any(m is None for m in mask):
+            return None
+        return reduce(np.logical_or, mask)
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        masks = mask if mask is not None else [None] * len(inputs)
+        return self.merge(inputs, masks)
+
+    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+        """The merged array."""
+        raise NotImplementedError
+
+
+@ours
+class Add(Merge):
+    """The sum of its inputs."""
+
+    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+        return reduce(np.add, inputs)
+
+
+@ours
+class Subtract(Merge):
+    """The first input minus the second."""
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        if len(input_shape) != 2:
+            raise ShapeError(f"{self}: expected 2 inputs, received {len(input_shape)}")
+
+    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+        return inputs[0] - inputs[1]
+
+
+@ours
+class Average(Merge):
+    """The mean of its inputs."""
+
+    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+        total: Floats = reduce(np.add, inputs)
+        return total / np.float32(len(inputs))
+
+
+@ours
+class Multiply(Merge):
+    """The product of its inputs. A masked step counts as 1; where all are masked it gives 0."""
+
+    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+        factors = [
+            x if mask is None else np.where(mask[..., None], x, np.float32(1))
+            for x, mask in zip(inputs, masks, strict=True)
+        ]
+        product: Floats = reduce(np.multiply, factors)
+        joint = self.compute_mask(inputs, masks)
+        return product if joint is None else np.where(joint[..., None], product, np.float32(0))
+
+
+class _Extreme(Merge):
+    """Maximum and Minimum: masked steps do not take part, as in Keras."""
+
+    choose: Any
+
+    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+        y, joint = inputs[0], masks[0]
+        for x, mask in zip(inputs[1:], masks[1:], strict=True):
+            other = x if mask is None else np.where(mask[..., None], x, y)
+            if joint is not None:
+                y = np.where(joint[..., None], y, other)
+            joint = None if mask is None or joint is None else joint | mask
+            y = type(self).choose(y, other)
+        return y
+
+
+@ours
+class Maximum(_Extreme):
+    """The largest of its inputs, element by element."""
+
+    choose = np.maximum
+
+
+@ours
+class Minimum(_Extreme):
+    """The smallest of its inputs, element by element."""
+
+    choose = np.minimum
+
+
+@ours
+class Concatenate(Merge):
+    """Its inputs one after the other along `axis` (by default the features)."""
+
+    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        rank = len(input_shape[0])
+        if not -rank <= self.axis < rank or self.axis % rank == 0:
+            raise ArgumentError(f"{self}: axis={self.axis} is not an axis of {input_shape[0]}")
+        # Counted from the end, so that it means the same when a stream adds a time axis.
+        self.from_end = self.axis % rank - rank
+        self.ragged = self.from_end == -1
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        if len(input_shape[0]) == 3 and self.from_end == -2:
+            return "it joins sequences along the time axis"
+        return None
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        first = list(input_shape[0])
+        for shape in input_shape[1:]:
+            fits = len(shape) == len(first) and all(
+                i == len(first) + self.from_end or None in (a, b) or a == b
+                for i, (a, b) in enumerate(zip(first, shape, strict=False))
+            )
+            if not fits:
+                raise ShapeError(f"{self}: its inputs do not fit: {input_shape}")
+            a, b = first[self.from_end], shape[self.from_end]
+            first[self.from_end] = None if a is None or b is None else a + b
+        return tuple(first)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None or all(m is None for m in mask):
+            return None
+        full = [
+            np.ones(x.shape[:2], np.bool_) if m is None else m
+            for x, m in zip(inputs, mask, strict=True)
+        ]
+        if inputs[0].ndim == 3 and self.from_end == -2:
+            return np.concatenate(full, axis=1)
+        return reduce(np.logical_or, full)
+
+    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+        return np.concatenate(inputs, axis=self.from_end)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "axis": self.axis}

@@ -1,0 +1,139 @@
+"""LayerNormalization, and BatchNormalization as it is in inference."""
+
+from typing import Any
+
+import numpy as np
+
+from streamrnn.kernels import normalization
+from streamrnn.layers import initializers
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+
+
+class _OnFeatures(Layer):
+    """Arguments and weights that both have: gamma and beta, one value a feature."""
+
+    stepwise = True
+
+    def __init__(
+        self,
+        axis: Any = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+        self.epsilon = epsilon
+        self.center = center
+        self.scale = scale
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+
+    def build(self, input_shape: Any) -> None:
+        axes, rank = np.atleast_1d(self.axis), len(input_shape)
+        if len(axes) != 1 or axes[0] % rank != rank - 1:
+            raise ArgumentError(
+                f"{self}: only the last axis (features) is supported, received axis={self.axis}"
+            )
+        shape = (self.known_features(input_shape),)
+        if self.scale:
+            self.add_weight("gamma", shape, self.gamma_initializer)
+        if self.center:
+            self.add_weight("beta", shape, self.beta_initializer)
+        self.features = shape[0]
+        self.built = True
+
+    def check_input(self, shape: Any) -> None:
+        self.expect_features(shape, self.features)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "axis": list(self.axis) if isinstance(self.axis, list | tuple) else self.axis,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+            "beta_initializer": initializers.serialize(self.beta_initializer),
+            "gamma_initializer": initializers.serialize(self.gamma_initializer),
+        }
+
+
+@ours
+class LayerNormalization(_OnFeatures):
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta, over the features of each step.
+
+    Ba et al. 2016. Weights: gamma (F,), beta (F,).
+    """
+
+    def __init__(self, *args: Any, rms_scaling: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if rms_scaling:
+            raise ArgumentError(f"{self}: rms_scaling is refused: Keras itself calls it incorrect")
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        features = self.features
+        gamma = self._weights["gamma"] if self.scale else np.ones(features, np.float32)
+        beta = self._weights["beta"] if self.center else np.zeros(features, np.float32)
+        y = np.empty_like(inputs)
+        rows = (-1, features)
+        normalization.layer_norm(inputs.reshape(rows), gamma, beta, self.epsilon, y.reshape(rows))
+        return y
+
+
+@ours
+class BatchNormalization(_OnFeatures):
+    """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
+
+    Always the moving statistics, with training=True as well: this package does not train, and
+    Monte Carlo dropout wants them. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
+    """
+
+    def __init__(
+        self,
+        axis: Any = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        *,
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        synchronized: bool = False,
+        renorm: bool = False,
+        renorm_clipping: Any = None,
+        renorm_momentum: float = 0.99,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(axis, epsilon, center, scale, **kwargs)
+        self.momentum = momentum
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        shape = (self.features,)
+        self.add_weight("moving_mean", shape, self.moving_mean_initializer, trainable=False)
+        self.add_weight("moving_variance", shape, self.moving_variance_initializer, trainable=False)
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        w = self._weights
+        factor = np.float32(1) / np.sqrt(w["moving_variance"] + np.float32(self.epsilon))
+        if self.scale:
+            factor = factor * w["gamma"]
+        shift = -w["moving_mean"] * factor
+        if self.center:
+            shift = shift + w["beta"]
+        return inputs * factor + shift
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "moving_mean_initializer": initializers.serialize(self.moving_mean_initializer),
+            "moving_variance_initializer": initializers.serialize(self.moving_variance_initializer),
+        }

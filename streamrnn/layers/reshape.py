@@ -1,0 +1,99 @@
+"""Layers that change shape: Flatten, Reshape, RepeatVector. Masks end here, as in Keras."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import ShapeError
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+
+
+class _ChangesShape(Layer):
+    ragged = False
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return None
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        # A stream's outputs carry one axis more: its steps stand where rows stood.
+        lead = inputs.shape[:2] if run.kind == "stream" else inputs.shape[:1]
+        shape = self.compute_output_shape((None, *inputs.shape[len(lead) :]))
+        return inputs.reshape(*lead, *shape[1:])
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        return "it needs the whole time axis" if len(input_shape) > 2 else None
+
+
+@ours
+class Flatten(_ChangesShape):
+    """(B, …) -> (B, the product of the rest)."""
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if data_format not in (None, "channels_last"):
+            raise ArgumentError(f"{self}: data_format={data_format!r} is not supported")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        rest = input_shape[1:]
+        return (input_shape[0], None if None in rest else math.prod(rest))
+
+
+@ours
+class Reshape(_ChangesShape):
+    """(B, …) -> (B, *target_shape); one entry may be -1."""
+
+    def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.target_shape = tuple(target_shape)
+        if self.target_shape.count(-1) > 1:
+            raise ArgumentError(f"{self}: only one axis may be -1, received {self.target_shape}")
+
+    def check_input(self, shape: Any) -> None:
+        self.compute_output_shape(shape)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        known = math.prod(n for n in self.target_shape if n != -1)
+        if None in input_shape[1:]:
+            return (input_shape[0], *(None if n == -1 else n for n in self.target_shape))
+        size = math.prod(input_shape[1:])
+        free = -1 in self.target_shape
+        if size != known and not (free and known and size % known == 0):
+            raise ShapeError(
+                f"{self}: cannot bring {size} values of shape {input_shape[1:]} to "
+                f"{self.target_shape}"
+            )
+        return (input_shape[0], *(size // known if n == -1 else n for n in self.target_shape))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "target_shape": list(self.target_shape)}
+
+
+@ours
+class RepeatVector(_ChangesShape):
+    """(B, F) -> (B, n, F): the same vector at each of n steps."""
+
+    def __init__(self, n: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ArgumentError(f"{self}: n must be a positive integer, received {n!r}")
+        self.n = n
+
+    def check_input(self, shape: Any) -> None:
+        if len(shape) != 2:
+            raise ShapeError(f"{self}: expected (batch, features), received shape {shape}")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], self.n, input_shape[1])
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        return np.repeat(inputs[:, None], self.n, axis=1)
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        return "it makes a new sequence of each value"
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "n": self.n}

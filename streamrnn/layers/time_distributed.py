@@ -1,0 +1,63 @@
+"""TimeDistributed: one layer on every step by itself."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from streamrnn.errors import ShapeError
+from streamrnn.layers import registry
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+
+
+@ours
+class TimeDistributed(Layer):
+    """(B, T, …) -> (B, T, …): `layer` sees each step of each row as a row of its own."""
+
+    stepwise = True
+
+    def __init__(self, layer: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(layer, Layer):
+            raise ArgumentError(f"{self}: expected a layer, received {type(layer).__name__}")
+        if getattr(layer, "stateful", False):
+            raise ArgumentError(f"{self}: the layer inside must not be stateful")
+        self.layer = layer
+        self.input_dtype = layer.input_dtype
+
+    def children(self) -> dict[str, Layer]:
+        return {"layer": self.layer}
+
+    def build(self, input_shape: Any) -> None:
+        self._check_rank(input_shape)
+        self.layer.ensure_built((input_shape[0], *input_shape[2:]))
+        self.built = True
+
+    def check_input(self, shape: Any) -> None:
+        self._check_rank(shape)
+        self.layer.check_input((shape[0], *shape[2:]))
+
+    def _check_rank(self, shape: Any) -> None:
+        if isinstance(shape, list) or len(shape) < 3:
+            raise ShapeError(f"{self}: expected (batch, time, …), received shape {shape}")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        inner = self.layer.compute_output_shape((input_shape[0], *input_shape[2:]))
+        if isinstance(inner, list):
+            raise ShapeError(f"{self}: the layer inside must give one output")
+        return (*input_shape[:2], *inner[1:])
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        rows = inputs.reshape(-1, *inputs.shape[2:])
+        y, _ = self.layer.forward(rows, Run(kind="whole", training=run.training))
+        return y.reshape(*inputs.shape[:2], *y.shape[1:])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "layer": registry.serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        config = dict(config)
+        if isinstance(config["layer"], Mapping):
+            config["layer"] = registry.deserialize(config["layer"])
+        return cls(**config)
