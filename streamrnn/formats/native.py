@@ -35,7 +35,7 @@ def save(model: Model, path: str | Path) -> None:
         "config": json.dumps(registry.serialize(model), separators=(",", ":")),
         "order": json.dumps(list(weights)),
     }
-    data = to_bytes({name: np.ascontiguousarray(w) for name, w in weights.items()}, metadata)
+    data = to_bytes({name: np.asarray(w, order="C") for name, w in weights.items()}, metadata)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
