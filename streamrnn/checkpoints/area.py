@@ -118,9 +118,10 @@ class Area:
                 elif waiting:
                     self.files.move(name, f"{STAGING}/{by_name[name].staged}")
                     waiting.add(name)
+            # No part appears before what was in its way is gone for good.
             self.files.sync(STAGING)
-            self.publish([part for part in parts if part.name in waiting])
             self.files.sync("")
+            self.publish([part for part in parts if part.name in waiting])
         keep = {part.staged for part in parts}
         for name in staged.keys() - keep:
             self.files.delete(f"{STAGING}/{name}")

@@ -91,13 +91,14 @@ class StoppingDisk(TracingDisk):
 class ForgetfulDisk(StoppingDisk):
     """Stops like the power: what was not synced is gone, names and bytes alike.
 
-    `lose()` after the stop undoes, last first, every change of a folder since it was synced, and
-    empties the files that were not.
+    `lose()` after the stop undoes, last first, every change of a folder since it was synced (or
+    all but the renames: a file system may write names in another order), and empties the files
+    that were not.
     """
 
     def __init__(self, root, number):
         super().__init__(root, number)
-        self.undo = []  # (folder, what to do)
+        self.undo = []  # (path, is a rename, what to do)
         self.unsynced = {}
         self.spare = 0
 
@@ -134,7 +135,7 @@ class ForgetfulDisk(StoppingDisk):
             if old is not None:
                 os.link(old, path)
 
-        self.undo.append((os.path.dirname(path), undo))
+        self.undo.append((path, back is not None, undo))
 
     def _really_sync(self, descriptor):
         self.unsynced.pop(descriptor, None)
@@ -151,12 +152,14 @@ class ForgetfulDisk(StoppingDisk):
         super().delete(path)
 
     def _really_sync_folder(self, path):
-        self.undo = [(folder, undo) for folder, undo in self.undo if folder != path]
+        self.undo = [change for change in self.undo if os.path.dirname(change[0]) != path]
 
-    def lose(self):
+    def lose(self, but_renames):
         torn = set(self.unsynced.values())
-        for _, undo in reversed(self.undo):
-            undo()
+        stay = {path for path, is_rename, _ in self.undo if but_renames and is_rename}
+        for path, _, undo in reversed(self.undo):
+            if path not in stay:
+                undo()
         for path in Path(self.root).parent.rglob("*"):
             if path.is_file() and path.stat().st_ino in torn:
                 os.truncate(path, 0)

@@ -45,7 +45,26 @@ def merge(path):
     compact(str(path))
 
 
-SCENES = [(fresh, run_on), (half_done, run_on), (finished, refresh), (finished, merge)]
+def three_parts(path):
+    run(path, steps=STEPS + 1)
+
+
+def merge_the_first_two(path):
+    largest = max(part.bytes for part in read_manifest(str(path)).parts)
+    compact(str(path), small=largest + 1)
+    assert [part.name for part in read_manifest(str(path)).parts] == [
+        "part-00000.parquet",
+        "part-00002.parquet",
+    ]
+
+
+SCENES = [
+    (fresh, run_on),
+    (half_done, run_on),
+    (finished, refresh),
+    (finished, merge),
+    (three_parts, merge_the_first_two),
+]
 IDS = [f"{before.__name__}-{act.__name__}" for before, act in SCENES]
 
 
@@ -59,16 +78,20 @@ def points_of(tmp_path, monkeypatch, before, act):
     return points
 
 
+def steps_of(before):
+    return STEPS + 1 if before is three_parts else STEPS
+
+
 def is_prefix(part, whole):
     return part == whole[: len(part)]
 
 
-def assert_recovers(path, point):
+def assert_recovers(path, point, steps=STEPS):
     """What is there is a prefix; the next run makes it whole, and leaves nothing else."""
-    rows, rejects, state = expected(STEPS)
+    rows, rejects, state = expected(steps)
     assert is_prefix(visible(path), rows), point
     assert is_prefix(visible(f"{path}.rejects"), rejects), point
-    run_on(path)
+    run(path, steps=steps)
     assert outcome(path) == (rows, rejects, state), point
     verify(str(path))
     manifest = read_manifest(str(path))
@@ -104,15 +127,16 @@ def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, a
     for number, point, path in copies(tmp_path, before, points, "after"):
         disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
         assert disk.point == point
-        assert_recovers(path, point)
+        assert_recovers(path, point, steps_of(before))
 
 
+@pytest.mark.parametrize("but_renames", [False, True])
 @pytest.mark.parametrize(("before", "act"), SCENES, ids=IDS)
-def test_stopped_by_the_power_at_every_point(tmp_path, monkeypatch, before, act):
+def test_stopped_by_the_power_at_every_point(tmp_path, monkeypatch, before, act, but_renames):
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "before"):
-        stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose()
-        assert_recovers(path, point)
+        stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
+        assert_recovers(path, point, steps_of(before))
 
 
 def test_a_commit_that_counted_is_not_lost_by_the_power(tmp_path, monkeypatch):
@@ -128,7 +152,7 @@ def test_a_commit_that_counted_is_not_lost_by_the_power(tmp_path, monkeypatch):
 
     with pytest.raises(Stopped):
         run(path, steps=STEPS, say=say)
-    disk.lose()
+    disk.lose(but_renames=False)
     assert read_manifest(str(path)).commit == 2
     assert_recovers(path, "after commit 2")
 
@@ -151,7 +175,7 @@ def test_killed_at_every_point(tmp_path, monkeypatch, before, act):
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "after"):
         assert os.WTERMSIG(killed(act, path, number)) == signal.SIGKILL, point
-        assert_recovers(path, point)
+        assert_recovers(path, point, steps_of(before))
 
 
 def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch):
