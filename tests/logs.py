@@ -64,11 +64,11 @@ def write(table: pa.Table, path: Path, row_group: int = 1000) -> str:
     return str(path)
 
 
-def config(path: str, model: str, out: str | None, **tables: dict[str, Any]) -> dict[str, Any]:
+def config(path: str, weights: str, out: str | None, **tables: dict[str, Any]) -> dict[str, Any]:
     """A pipeline over SCHEMA; `tables` are merged into its own."""
     data: dict[str, Any] = {
         "source": {"path": path, "key": "id", "time": "t", "features": ["a", "b"]},
-        "model": {"path": model},
+        "model": {"path": weights},
         "sink": {} if out is None else {"path": out},
     }
     for name, keys in tables.items():
