@@ -3,6 +3,7 @@
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from streamrnn.layers.bidirectional import Bidirectional
+from streamrnn.layers.category_encoding import CategoryEncoding
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.conv1d import Conv1D
 from streamrnn.layers.dense import Dense
@@ -11,7 +12,9 @@ from streamrnn.layers.embedding import Embedding
 from streamrnn.layers.gru import GRU, GRUCell
 from streamrnn.layers.input import Input, InputLayer
 from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.lookup import IntegerLookup, StringLookup
 from streamrnn.layers.lstm import LSTM, LSTMCell
+from streamrnn.layers.mask_operations import NotEqual
 from streamrnn.layers.masking import Masking
 from streamrnn.layers.merge import (
     Add,
@@ -23,6 +26,7 @@ from streamrnn.layers.merge import (
     Subtract,
 )
 from streamrnn.layers.naming import clear_session
+from streamrnn.layers.noise import AlphaDropout, GaussianDropout, GaussianNoise, Identity
 from streamrnn.layers.normalization import BatchNormalization, LayerNormalization
 from streamrnn.layers.registry import deserialize, get, register_layer, serialize
 from streamrnn.layers.reshape import Flatten, RepeatVector, Reshape
@@ -40,10 +44,12 @@ __all__ = [
     "Activation",
     "ActivityRegularization",
     "Add",
+    "AlphaDropout",
     "ArgumentError",
     "Average",
     "BatchNormalization",
     "Bidirectional",
+    "CategoryEncoding",
     "Cell",
     "Concatenate",
     "Conv1D",
@@ -52,8 +58,12 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GRUCell",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
     "Input",
     "InputLayer",
+    "IntegerLookup",
     "LSTMCell",
     "Layer",
     "LayerNormalization",
@@ -63,6 +73,7 @@ __all__ = [
     "Minimum",
     "Multiply",
     "Normalization",
+    "NotEqual",
     "PReLU",
     "ReLU",
     "RepeatVector",
@@ -73,6 +84,7 @@ __all__ = [
     "Softmax",
     "SpatialDropout1D",
     "StackedRNNCells",
+    "StringLookup",
     "Subtract",
     "TimeDistributed",
     "activations",

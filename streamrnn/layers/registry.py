@@ -19,6 +19,7 @@ _own: set[str] = set()
 
 _WHY_REFUSED = {
     "Lambda": "it holds Python code, which is never run from a file",
+    "Hashing": "TensorFlow's hash is not reproduced; use a StringLookup with a vocabulary",
     "Attention": "it needs the whole time axis",
     "MultiHeadAttention": "it needs the whole time axis",
     "ConvLSTM1D": "convolutional recurrence is not built",

@@ -1,0 +1,93 @@
+"""CategoryEncoding: numbers of categories as vectors of zeros and ones."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from streamrnn.errors import DataError, ShapeError
+from streamrnn.layers.layer import ArgumentError, Layer, cast_ids
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Array, Run
+from streamrnn.layers.symbol import Shape
+
+_MODES = ("multi_hot", "one_hot", "count")
+
+
+@ours
+class CategoryEncoding(Layer):
+    """Integers -> float32 vectors of num_tokens.
+
+    one_hot: each integer becomes a vector: (…) -> (…, num_tokens), but (…, 1) -> (…, num_tokens).
+    multi_hot, count: the last axis is a set: (…, n) -> (…, num_tokens), 1 or the count for each
+    integer in it. Raises DataError for an integer outside 0…num_tokens - 1.
+    """
+
+    input_dtype: ClassVar[str] = "int64"
+
+    def __init__(
+        self, num_tokens: int | None = None, output_mode: str = "multi_hot", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
+            raise ArgumentError(
+                f"{self}: num_tokens must be a positive integer, received {num_tokens!r}"
+            )
+        if output_mode not in _MODES:
+            raise ArgumentError(
+                f"{self}: output_mode must be one of {', '.join(_MODES)}, received {output_mode!r}"
+            )
+        self.num_tokens = num_tokens
+        self.output_mode = output_mode
+        self._joins = output_mode != "one_hot"
+
+    def build(self, input_shape: Any) -> None:
+        # What counts is the shape at building: a window that happens to have one step stays one.
+        self._joins = self.output_mode != "one_hot" or input_shape[-1:] == (1,)
+        self.built = True
+
+    def check_input(self, shape: Any) -> None:
+        if isinstance(shape, list) or len(shape) < 1 + self._joins:
+            raise ShapeError(f"{self}: expected (batch, …), received shape {shape}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        kept = input_shape[:-1] if self._joins else input_shape
+        return (*kept, self.num_tokens)
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        if self._joins and len(input_shape) < 3:
+            return "it joins all steps of a sequence in one vector"
+        return None
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        ids = self._checked(inputs if inputs.dtype == np.int64 else self._cast(inputs), run)
+        one_hot = np.zeros((ids.size, self.num_tokens), np.float32)
+        one_hot[np.arange(ids.size), ids.reshape(-1)] = 1
+        one_hot = one_hot.reshape(*ids.shape, self.num_tokens)
+        if not self._joins:
+            return one_hot
+        return one_hot.sum(axis=-2) if self.output_mode == "count" else one_hot.max(axis=-2)
+
+    def _checked(self, ids: Array, run: Run) -> Array:
+        outside = (ids < 0) | (ids >= self.num_tokens)
+        if not outside.any():
+            return ids
+        if run.lengths is not None:  # what stands past a row's end is nobody's number
+            past = np.arange(ids.shape[1]) >= run.lengths[:, None]
+            ids = np.where(past.reshape(past.shape + (1,) * (ids.ndim - 2)), 0, ids)
+            outside = (ids < 0) | (ids >= self.num_tokens)
+        if outside.any():
+            raise DataError(
+                f"{self}: {int(ids[outside][0])} is outside 0…{self.num_tokens - 1}; count the "
+                "categories again, or give the lookup before it a number for unknown ones"
+            )
+        return ids
+
+    def _cast(self, x: Any) -> Array:
+        return cast_ids(str(self), x)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_tokens": self.num_tokens,
+            "output_mode": self.output_mode,
+        }

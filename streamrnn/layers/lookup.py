@@ -1,0 +1,171 @@
+"""StringLookup and IntegerLookup: the number of a token in a vocabulary.
+
+Numbers as in Keras: the mask token (if there is one) is 0, then come the numbers of tokens out of
+the vocabulary, then the vocabulary in its order.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from streamrnn.errors import DataError, DTypeError
+from streamrnn.layers.layer import ArgumentError, Layer, cast_ids
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Array, Run
+
+
+class _Lookup(Layer):
+    stepwise = True
+    default_oov: ClassVar[Any]
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: Any = None,
+        oov_token: Any = None,
+        vocabulary: Sequence[Any] | None = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if output_mode != "int":
+            raise ArgumentError(
+                f'{self}: only output_mode="int" is supported, received {output_mode!r}; put a '
+                "CategoryEncoding behind it"
+            )
+        if invert:
+            raise ArgumentError(f"{self}: invert=True is not supported: outputs are numbers")
+        self.max_tokens = max_tokens
+        self.num_oov_indices = num_oov_indices
+        self.mask_token = mask_token
+        self.oov_token = self.default_oov if oov_token is None else oov_token
+        self.vocabulary = self._tokens(vocabulary)
+        first = self._first_oov + num_oov_indices
+        self._index = {token: first + i for i, token in enumerate(self.vocabulary)}
+        if mask_token is not None:
+            self._index[mask_token] = 0
+
+    @property
+    def _first_oov(self) -> int:
+        return 0 if self.mask_token is None else 1
+
+    def _tokens(self, vocabulary: Any) -> list[Any]:
+        """The vocabulary without the special tokens that may stand before it."""
+        if not isinstance(vocabulary, list | tuple | np.ndarray):
+            raise ArgumentError(
+                f"{self}: it needs vocabulary=, a list of tokens, received {vocabulary!r:.80}"
+            )
+        tokens = [self._token(token) for token in vocabulary]
+        special = [self.mask_token] * self._first_oov + [self.oov_token] * self.num_oov_indices
+        if special and tokens[: len(special)] == special:
+            tokens = tokens[len(special) :]
+        if len(set(tokens)) < len(tokens):
+            twice = next(token for i, token in enumerate(tokens) if token in tokens[:i])
+            raise ArgumentError(f"{self}: {twice!r} stands twice in the vocabulary")
+        for token in (self.mask_token, self.oov_token):
+            if token in tokens:
+                raise ArgumentError(f"{self}: the special token {token!r} is in the vocabulary")
+        return tokens
+
+    def _token(self, token: Any) -> Any:
+        raise NotImplementedError
+
+    def _out_of_vocabulary(self, token: Any) -> int:
+        raise NotImplementedError
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        tokens = inputs.reshape(-1).tolist()
+        found = np.array([self._index.get(token, -1) for token in tokens], np.int64)
+        unknown = np.flatnonzero(found < 0)
+        if self.num_oov_indices == 0 and len(unknown):
+            self._refuse(tokens, unknown, inputs.shape, run)
+            found[unknown] = 0  # past the end of their rows
+        else:
+            for i in unknown.tolist():
+                found[i] = self._first_oov + self._out_of_vocabulary(tokens[i])
+        return found.reshape(inputs.shape)
+
+    def _refuse(self, tokens: list[Any], unknown: Array, shape: Any, run: Run) -> None:
+        if run.lengths is not None:
+            row, step = np.divmod(unknown, shape[1])
+            unknown = unknown[step < run.lengths[row]]
+        if len(unknown):
+            raise DataError(
+                f"{self}: {tokens[int(unknown[0])]!r} is not in the vocabulary, and "
+                "num_oov_indices=0 leaves no number for it"
+            )
+
+    def vocabulary_size(self) -> int:
+        """How many numbers there are, special ones included: an Embedding's input_dim."""
+        return self._first_oov + self.num_oov_indices + len(self.vocabulary)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "max_tokens": self.max_tokens,
+            "num_oov_indices": self.num_oov_indices,
+            "mask_token": self.mask_token,
+            "oov_token": self.oov_token,
+            "vocabulary": self.vocabulary,
+        }
+
+
+@ours
+class StringLookup(_Lookup):
+    """Strings -> int64 numbers of the same shape.
+
+    All strings out of the vocabulary get one number: with num_oov_indices > 1 Keras spreads them
+    by a hash, which is refused. Raises DataError for them with num_oov_indices=0.
+    """
+
+    input_dtype: ClassVar[str] = "string"
+    default_oov = "[UNK]"
+
+    def __init__(self, *args: Any, encoding: str = "utf-8", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.num_oov_indices > 1:
+            raise ArgumentError(
+                f"{self}: num_oov_indices={self.num_oov_indices} spreads unknown strings by "
+                "TensorFlow's hash, which is not reproduced here; use 1 or 0"
+            )
+        self.encoding = encoding
+
+    def _token(self, token: Any) -> str:
+        return token.decode() if isinstance(token, bytes) else str(token)
+
+    def _out_of_vocabulary(self, token: Any) -> int:
+        return 0
+
+    def _cast(self, x: Any) -> Array:
+        array = np.asarray(x)
+        if array.dtype.kind not in "USOT":
+            raise DTypeError(f"{self}: expected strings, received {array.dtype}")
+        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+
+
+@ours
+class IntegerLookup(_Lookup):
+    """Integers -> int64 numbers of the same shape.
+
+    An integer out of the vocabulary gets number (integer modulo num_oov_indices) among those.
+    Raises DataError for it with num_oov_indices=0.
+    """
+
+    input_dtype: ClassVar[str] = "int64"
+    default_oov = -1
+
+    def __init__(self, *args: Any, vocabulary_dtype: str = "int64", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.vocabulary_dtype = vocabulary_dtype
+
+    def _token(self, token: Any) -> int:
+        return int(token)
+
+    def _out_of_vocabulary(self, token: Any) -> int:
+        return int(token) % self.num_oov_indices
+
+    def _cast(self, x: Any) -> Array:
+        return cast_ids(str(self), x)

@@ -1,0 +1,76 @@
+"""NotEqual and Any: the operations by which Keras 3 writes masks into functional graphs.
+
+Their output is a mask: bool, given to other layers as `mask=`.
+"""
+
+import typing
+
+import numpy as np
+
+from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+from streamrnn.layers.symbol import Shape
+
+
+class _MaskOperation(Layer):
+    stepwise = True
+    makes_mask = True
+
+    def compute_mask(self, inputs: typing.Any, mask: typing.Any = None) -> None:
+        """The output is a mask; it has none."""
+
+
+@ours
+class NotEqual(_MaskOperation):
+    """x != value, element by element: from ids, or from features."""
+
+    def __init__(self, value: float = 0, **kwargs: typing.Any) -> None:
+        super().__init__(**kwargs)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ArgumentError(f"{self}: expected a number to compare with, received {value!r}")
+        self.value = value
+
+    def apply(
+        self,
+        inputs: typing.Any,
+        run: Run,
+        *,
+        mask: typing.Any = None,
+        initial_state: typing.Any = None,
+    ) -> typing.Any:
+        return inputs != np.float32(self.value)
+
+    def get_config(self) -> dict[str, typing.Any]:
+        return {**super().get_config(), "value": self.value}
+
+
+@ours
+class Any(_MaskOperation):
+    """Is any feature true? (B, T, F) -> (B, T). Only over the last axis."""
+
+    def __init__(self, axis: int = -1, keepdims: bool = False, **kwargs: typing.Any) -> None:
+        super().__init__(**kwargs)
+        axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+        if axis not in (-1, 2) or keepdims:
+            raise ArgumentError(
+                f"{self}: only any(axis=-1) over features makes a mask of steps, received "
+                f"axis={axis}, keepdims={keepdims}"
+            )
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != 3:
+            raise ArgumentError(f"{self}: expected (batch, time, features), received shape {shape}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:-1]
+
+    def apply(
+        self,
+        inputs: typing.Any,
+        run: Run,
+        *,
+        mask: typing.Any = None,
+        initial_state: typing.Any = None,
+    ) -> typing.Any:
+        return np.asarray(inputs).any(axis=-1)

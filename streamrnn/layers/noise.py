@@ -1,0 +1,64 @@
+"""Layers that do something in training only, and pass their input on otherwise."""
+
+from typing import Any, ClassVar
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.layers.layer import Layer
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Run
+
+
+@ours
+class Identity(Layer):
+    """Passes its input on."""
+
+    stepwise = True
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        return inputs
+
+
+class _Noise(Layer):
+    stepwise = True
+    field: ClassVar[str] = "rate"
+
+    def __init__(self, strength: float, seed: int | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.strength = strength
+        self.seed = seed
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        if run.training:
+            raise UnsupportedError(f"{self}: training=True is not supported; use Dropout")
+        return inputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), self.field: self.strength, "seed": self.seed}
+
+
+@ours
+class GaussianNoise(_Noise):
+    """Adds noise of standard deviation `stddev` in training, which is not supported."""
+
+    field = "stddev"
+
+    def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(stddev, seed, **kwargs)
+
+
+@ours
+class GaussianDropout(_Noise):
+    """Multiplies by noise in training, which is not supported."""
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed, **kwargs)
+
+
+@ours
+class AlphaDropout(_Noise):
+    """Dropout for SELU networks in training, which is not supported. noise_shape: not used."""
+
+    def __init__(
+        self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(rate, seed, **kwargs)
