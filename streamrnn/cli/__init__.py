@@ -1,0 +1,5 @@
+"""The command line: parse, call one public function, print."""
+
+from streamrnn.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,32 @@
+"""`streamrnn init` and `streamrnn schema`: what helps to write a pipeline file."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamrnn.errors import ConfigError
+
+
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="Where to write it.")] = Path(
+        "pipeline.toml"
+    ),
+) -> None:
+    """Write a commented sample of a pipeline file."""
+    from streamrnn.pipeline.sample import sample
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(sample())
+    except FileExistsError:
+        raise ConfigError(f"{path} is there already; name another file, or remove it") from None
+    print(f"wrote {path}; fill it in, then check it: streamrnn validate {path}")
+
+
+def schema() -> None:
+    """Print the JSON Schema of the pipeline file, for editors."""
+    from streamrnn.pipeline.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -1,0 +1,93 @@
+"""`streamrnn verify`, `rewind` and `compact`: an output folder and its commits."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from streamrnn.cli.report import Json, Verbose, count, print_json, table
+
+Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
+Rejects = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Where its rejects are, if they were moved."),
+]
+
+
+def verify(
+    out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
+) -> None:
+    """Check all that is committed. Every file is read and compared with its checksum."""
+    from streamrnn import checkpoints
+
+    found = checkpoints.verify(out, rejects=rejects)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        rejected = f", {count(found.rejected, 'reject')}" if found.rejected else ""
+        print(
+            f"{out} is as it was written: commit {found.commit}, {count(found.parts, 'part')} with "
+            f"{count(found.rows, 'row')}{rejected}, state of {count(found.state_rows, 'stream')}, "
+            f"{found.bytes / 1e6:,.1f} MB"
+        )
+
+
+def rewind(
+    out: Output,
+    to: Annotated[
+        int | None, typer.Option("--to", metavar="N", help="Go back to this commit.")
+    ] = None,
+    rejects: Rejects = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """List the kept commits. With --to N: go back to one, and drop the rows after it."""
+    from streamrnn import checkpoints
+
+    if to is not None:
+        manifest = checkpoints.rewind(out, to, rejects=rejects)
+        if as_json:
+            print_json({"commit": manifest.commit, "rows": manifest.rows})
+        else:
+            print(
+                f"{out} is back at commit {to}: {count(manifest.rows, 'row')}, state of "
+                f"{count(manifest.state_rows, 'stream')}; the next run goes on from there"
+            )
+        return
+    commits = [
+        {
+            "commit": kept.commit,
+            "time": kept.time,
+            "rows": kept.rows,
+            "rejected": kept.rejected,
+            "streams": kept.state_rows,
+            "files": kept.sources,
+            "complete": kept.complete,
+        }
+        for kept in checkpoints.history(out)
+    ]
+    if as_json:
+        print_json(commits)
+        return
+    print(table(list(commits[0]), [commit.values() for commit in commits]))
+    if len(commits) > 1:
+        print(f"\nthe last one stands; go back with: streamrnn rewind {out} --to N")
+    else:
+        print("\nonly the one that stands is kept; [checkpoint] keep says how many more")
+
+
+def compact(
+    out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
+) -> None:
+    """Join small parts into larger ones. Rows, their order and the state stay."""
+    from streamrnn import checkpoints
+
+    before = len(checkpoints.read_manifest(out).parts)
+    manifest = checkpoints.compact(out, rejects=rejects)
+    after = before if manifest is None else len(manifest.parts)
+    if as_json:
+        print_json({"parts_before": before, "parts_after": after})
+    elif manifest is None:
+        print(f"{out}: no small parts to join")
+    else:
+        print(f"{out}: {count(before, 'part')} became {after}")

@@ -1,0 +1,77 @@
+"""What a run shows while it works: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from streamrnn.cli.report import LOGGER, count
+
+if TYPE_CHECKING:
+    from streamrnn.pipeline import Progress
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator["Callable[[Progress], None] | None"]:
+    """The callback for `Pipeline.run`, for as long as the block lasts; None to show nothing."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar() as show:
+            yield show
+    else:
+        yield _lines()
+
+
+def _lines() -> "Callable[[Progress], None]":
+    last = time.monotonic()
+
+    def show(now: "Progress") -> None:
+        nonlocal last
+        if now.message:
+            LOGGER.info(now.message)
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            of = f" of {now.total_rows:,}" if now.total_rows is not None else ""
+            LOGGER.info(f"{now.rows:,}{of} rows, {_rate(now)}, {count(now.streams, 'stream')}")
+
+    return show
+
+
+@contextmanager
+def _bar() -> "Iterator[Callable[[Progress], None]]":
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.fields[rows]}"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]}, {task.fields[streams]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    # Transient: the summary stands where the bar was.
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, rows="starting", rate="", streams="")
+
+        def show(now: "Progress") -> None:
+            if now.message:
+                LOGGER.info(now.message)
+            of = f"/{now.total_rows:,}" if now.total_rows is not None else ""
+            bar.update(
+                task,
+                total=now.total_rows,
+                completed=now.rows,
+                rows=f"{now.rows:,}{of} rows",
+                rate=_rate(now),
+                streams=count(now.streams, "stream"),
+            )
+
+        yield show
+
+
+def _rate(now: "Progress") -> str:
+    return f"{now.rows / now.seconds:,.0f} rows/s" if now.seconds > 0 else "- rows/s"

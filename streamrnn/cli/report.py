@@ -1,0 +1,145 @@
+"""How the command line speaks: results on stdout, logs and errors on stderr."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, TextIO
+
+import typer
+
+LOGGER = logging.getLogger("streamrnn")
+
+
+class _Stderr(logging.Handler):
+    """Writes to whatever sys.stderr is now, so that a progress bar can stand below the lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        sys.stderr.write(f"{level}{record.getMessage()}\n")
+        sys.stderr.flush()
+
+
+def _log_at(level: int) -> None:
+    """Send the records of streamrnn's loggers to stderr from `level` up."""
+    LOGGER.handlers = [_Stderr()]
+    LOGGER.propagate = False
+    LOGGER.setLevel(level)
+
+
+def _quiet(wanted: bool) -> bool:
+    if wanted:
+        _log_at(logging.ERROR)
+    return wanted
+
+
+def _verbose(wanted: bool) -> bool:
+    _log_at(logging.DEBUG if wanted else logging.INFO)
+    return wanted
+
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key, such as window.lanes=32. Repeatable."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
+# Callbacks run in the order of the command line, defaults last: quiet must come after verbose.
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", callback=_verbose, is_eager=True, help="Say more on stderr."),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=_quiet, help="Say nothing but errors.")
+]
+
+
+def error(text: str) -> None:
+    """Print `error: …` to stderr, in red where that is a terminal and NO_COLOR is unset."""
+    colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    head = "\033[1;31merror:\033[0m" if colored else "error:"
+    print(head, text, file=sys.stderr, flush=True)
+
+
+def print_json(result: Mapping[str, Any] | Sequence[Any], file: TextIO | None = None) -> None:
+    """Print a result as one line; what JSON has no type for is printed as text."""
+    print(json.dumps(result, default=str, ensure_ascii=False), file=file or sys.stdout, flush=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int = 40) -> str:
+    """Rows as aligned text: numbers to the right, long values cut to `widest` characters.
+
+    >>> print(table(["name", "rows"], [["a", 1], ["bcd", 1200]]))
+    name  rows
+    a        1
+    bcd   1200
+    """
+    body = [list(row) for row in rows]
+    texts = [[_cell(value, widest) for value in row] for row in body]
+    widths = [max(len(text) for text in column) for column in zip(columns, *texts, strict=True)]
+    right = [
+        bool(values) and all(value is None or _is_number(value) for value in values)
+        for values in (zip(*body, strict=True) if body else [()] * len(columns))
+    ]
+    lines = []
+    for texts_of_row in [list(columns), *texts]:
+        cells = [
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(texts_of_row, widths, right, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def facts(result: Mapping[str, Any]) -> str:
+    """A result as aligned `name  value` lines; lists and nested results are indented below."""
+    width = max((len(name) for name, value in result.items() if not _is_nested(value)), default=0)
+    lines = []
+    for name, value in result.items():
+        label = name.replace("_", " ")
+        if not _is_nested(value):
+            lines.append(f"{label.ljust(width)}  {_cell(value, 10_000)}".rstrip())
+            continue
+        lines.append(label)
+        items = facts(value).split("\n") if isinstance(value, Mapping) else map(_line, value)
+        lines += [f"  {item}" for item in items]
+    return "\n".join(lines)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: `1 row`, `26,115 rows`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_cell(item, 200)}" for name, item in value.items())
+    return _cell(value, 10_000)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple) and bool(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Any, widest: int) -> str:
+    match value:
+        case None:
+            text = "-"
+        case bool():
+            text = "yes" if value else "no"
+        case float():
+            text = f"{value:.6g}"
+        case int():
+            text = f"{value:,}"
+        case list() | tuple():
+            text = ", ".join(str(item) for item in value) or "-"
+        case _:
+            text = str(value).replace("\n", " ")
+    return text if len(text) <= widest else f"{text[: widest - 1]}…"

@@ -1,0 +1,105 @@
+"""`streamrnn run`: score what is new, and say in plain words what came of it."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamrnn.cli.progress import progress
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, table
+from streamrnn.cli.signals import stop_on_signal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from streamrnn.pipeline import Summary
+
+INTERRUPTED = 130
+
+
+def run(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline file (TOML).")],
+    overrides: Set = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Print what the first N rows give; commit nothing."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait for new files, and score them as they come.")
+    ] = False,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Forget output and state, and start over.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although a used file has changed.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score what is new. Each stream goes on from the state it had."""
+    if limit is not None and (follow or full_refresh):
+        raise typer.BadParameter(
+            "--limit commits nothing: it goes with no --follow, --full-refresh"
+        )
+    from streamrnn.pipeline import Pipeline
+
+    job = Pipeline.from_toml(pipeline, overrides or [])
+    if limit is not None:
+        _preview(job.preview(limit), as_json)
+        return
+    with progress(quiet) as show, stop_on_signal() as stop:
+        summary = job.run(
+            full_refresh=full_refresh, force=force, follow=follow, progress=show, stop=stop
+        )
+    # Where stdout is the sink, words go to stderr.
+    out = sys.stderr if job.config.sink.path == "-" else sys.stdout
+    if as_json:
+        print_json(summary.as_dict(), out)
+    elif not quiet:
+        print(in_words(summary), file=out)
+    if summary.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def in_words(summary: "Summary") -> str:
+    """The closing summary: what was done, where it is, and what a reader might stumble over."""
+    lines = [summary.resumed] if summary.resumed else []
+    if summary.nothing_new:
+        lines.append(f"Nothing new since the last run; {summary.output} stays as it is.")
+    else:
+        lines.append(
+            f"{count(summary.rows, 'row')} of {count(summary.streams, 'stream')} in "
+            f"{summary.seconds:.1f} s ({summary.rows_per_second:,.0f} rows/s)"
+        )
+        lines.append(f"output  {summary.output} ({count(summary.rows_out, 'row')})")
+    if summary.state:
+        lines.append(f"state   {summary.state}")
+    lines += [f"note    {note}" for note in _notes(summary)]
+    if summary.interrupted:
+        lines.append("Interrupted after a checkpoint; the same command goes on from there.")
+    return "\n".join(lines)
+
+
+def _notes(summary: "Summary") -> list[str]:
+    """One line for each thing that was not simply scored."""
+    s = summary
+    told = [
+        (s.skipped, "row", "skipped: a feature was null (output is null there)"),
+        (s.dropped_late, "row", "dropped: earlier than the stream's last time"),
+        (s.rejected, "row", "rejected: see the rejects folder"),
+        (s.filled, "null", "filled in, as `nulls` says"),
+        (s.out_of_range, "value", "outside `valid`, taken as null"),
+        (s.clipped, "value", "limited by `clip`"),
+        (s.fresh_starts, "stream", "started fresh by `reset` or `max_gap`"),
+        (s.fresh_init_streams, "stream", "not in the initial state table, and started fresh"),
+        (s.vanished_files, "used file", "no longer there"),
+    ]
+    return [f"{count(number, noun)} {what}" for number, noun, what in told if number]
+
+
+def _preview(rows: "pa.Table", as_json: bool) -> None:
+    if as_json:
+        print_json(rows.to_pylist())
+    else:
+        print(table(rows.schema.names, zip(*rows.to_pydict().values(), strict=True), widest=28))

@@ -1,0 +1,107 @@
+"""`streamrnn state …`: the state of every stream as a table."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamrnn.cli.report import Json, Verbose, count, print_json, table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+app = typer.Typer(
+    help="Show, take out, put in or compare the state of streams.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+DIFFERENT = 1
+STATES = "The output folder of a run, or a state table (.parquet, .arrow)."
+Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
+
+
+@app.command()
+def show(
+    out: Annotated[str, typer.Argument(metavar="OUT", help=STATES)],
+    limit: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Show so many streams at most.")
+    ] = 10,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show the state of streams, in the order of their first rows."""
+    from streamrnn.pipeline import read_states
+
+    states = read_states(out)
+    first = states.slice(0, limit)
+    if as_json:
+        print_json(first.to_pylist())
+        return
+    print(table(first.schema.names, zip(*map(_cells, first.columns), strict=True)))
+    left = states.num_rows - first.num_rows
+    print(f"\n{count(states.num_rows, 'stream')}" + (f", {left:,} not shown" if left else ""))
+
+
+@app.command()
+def export(
+    out: Output,
+    file: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="A .parquet or .arrow file.")
+    ],
+    verbose: Verbose = False,
+) -> None:
+    """Write the state of all streams to a file."""
+    from streamrnn.pipeline import export_state
+
+    print(f"wrote {file}: {count(export_state(out, file), 'stream')}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A state table.")],
+    out: Output,
+    verbose: Verbose = False,
+) -> None:
+    """Put a state table in place of an output folder's, in one commit."""
+    from streamrnn.pipeline import import_state
+
+    number = import_state(file, out)
+    print(f"{out} goes on from the state in {file}: {count(number, 'stream')}")
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help=STATES)],
+    b: Annotated[str, typer.Argument(metavar="B", help=STATES)],
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare two state tables, bit for bit. Exits with 1 where they differ."""
+    from streamrnn.pipeline import diff_states
+
+    found = diff_states(a, b)
+    if as_json:
+        print_json(asdict(found))
+    elif not found:
+        print(f"no difference in {count(found.same, 'stream')}")
+    else:
+        rows = [
+            *([key, "differs", ", ".join(columns)] for key, columns in found.changed.items()),
+            *([key, f"only in {a}", ""] for key in found.only_a),
+            *([key, f"only in {b}", ""] for key in found.only_b),
+        ]
+        print(table(["stream", "what", "columns"], rows))
+        print(f"\n{count(len(rows), 'difference')}; {count(found.same, 'stream')} alike")
+    if found:
+        raise typer.Exit(DIFFERENT)
+
+
+def _cells(column: "pa.ChunkedArray") -> list[Any]:
+    """Values of a column; of a state the first three numbers, and how many there are."""
+    return [_vector(value) if isinstance(value, list) else value for value in column.to_pylist()]
+
+
+def _vector(values: list[Any]) -> str:
+    head = " ".join("-" if value is None else f"{value:.4g}" for value in values[:3])
+    return f"{head} … ({len(values)})" if len(values) > 3 else head
