@@ -16,6 +16,7 @@ import streamrnn.pipeline
 from streamrnn import errors
 from streamrnn.cli import main
 from streamrnn.cli.report import count, facts, table
+from streamrnn.sinks.stream import PipeClosed
 
 
 @dataclass
@@ -37,8 +38,9 @@ class FakeSummary:
     vanished_files: int = 0
     fresh_init_streams: int = 0
     output: str = "out/weather"
-    state: str | None = "out/weather/_streamrnn/state-00001.arrow"
+    state: str | None = "out/weather"
     resumed: str | None = None
+    rejects: str | None = "out/weather.rejects"
     interrupted: bool = False
     nothing_new: bool = False
 
@@ -149,9 +151,9 @@ def test_run_says_in_plain_words_what_was_done(cli, fake):
     code, out, err = cli("run", "p.toml", "--set", "window.lanes=3", "--set", "a=b", "--force")
     assert (code, err) == (0, "")
     assert out == (
-        "26,115 rows of 3 streams in 2.0 s (13,058 rows/s)\n"
-        "output  out/weather (26,100 rows)\n"
-        "state   out/weather/_streamrnn/state-00001.arrow\n"
+        "26,115 rows in 2.0 s (13,058 rows/s) from 1 file\n"
+        "output   out/weather (26,100 rows written)\n"
+        "state    3 streams, 1 of them new; look at it with: streamrnn state show out/weather\n"
     )
     assert fake.calls[0] == ("p.toml", ["window.lanes=3", "a=b"])
     options = fake.calls[1]
@@ -169,15 +171,24 @@ def test_run_counts_what_was_not_simply_scored(cli, fake):
     assert out.splitlines()[0] == "resumed at row 5 of a.parquet"
     notes = [line for line in out.splitlines() if line.startswith("note")]
     assert len(notes) == 9
-    assert "note    1 row skipped: a feature was null (output is null there)" in notes
-    assert "note    8 used files no longer there" in notes
+    assert "note     1 row skipped: a feature was null (output is null there)" in notes
+    assert "note     8 used files no longer there" in notes
+    assert "rejects  out/weather.rejects" in out.splitlines()
 
 
 def test_run_with_nothing_new(cli, fake):
     fake.summary = FakeSummary(nothing_new=True, rows=0, rows_out=0)
     code, out, _ = cli("run", "p.toml")
     assert code == 0
-    assert out.startswith("Nothing new since the last run; out/weather stays as it is.\n")
+    assert out.startswith(
+        "Nothing new since the last run.\noutput   out/weather\nstate    3 streams"
+    )
+
+
+def test_a_state_that_is_kept_nowhere(cli, fake):
+    fake.summary = FakeSummary(state=None, new_streams=3)
+    _, out, _ = cli("run", "p.toml")
+    assert "state    3 streams; kept nowhere: [state] save would\n" in out
 
 
 def test_json_is_one_line_on_stdout(cli, fake):
@@ -253,6 +264,7 @@ def test_a_second_signal_aborts_at_once():
         ),
         (OSError(errno.ENOSPC, "No space left on device", "out/x"), 1, "out/x: no space left"),
         (MemoryError(), 1, "error: out of memory; fewer window.lanes"),
+        (PipeClosed("the reader went away"), 0, ""),
         (ZeroDivisionError("oops"), 1, "error: unexpected ZeroDivisionError: oops\nThis is a bug"),
     ],
 )
@@ -263,7 +275,7 @@ def test_errors_become_one_message_and_a_code(cli, fake, problem, code, message)
     fake.during = during
     found, out, err = cli("run", "p.toml")
     assert (found, out) == (code, "")
-    assert message in err
+    assert message in err if code else err == ""
     assert "Traceback" not in err
     _, _, err = cli("run", "p.toml", "-v")
     assert ("Traceback" in err) == isinstance(problem, ZeroDivisionError)

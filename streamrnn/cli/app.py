@@ -60,8 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="streamrnn")
     except StreamRNNError as problem:
-        error(str(problem))
         code = problem.exit_code
+        if code:  # 0: the reader of a pipe has seen enough, and nothing is wrong
+            error(str(problem))
     except OSError as problem:
         error(_in_words(problem))
         code = 1

@@ -66,19 +66,31 @@ def in_words(summary: "Summary") -> str:
     """The closing summary: what was done, where it is, and what a reader might stumble over."""
     lines = [summary.resumed] if summary.resumed else []
     if summary.nothing_new:
-        lines.append(f"Nothing new since the last run; {summary.output} stays as it is.")
+        lines.append("Nothing new since the last run.")
     else:
         lines.append(
-            f"{count(summary.rows, 'row')} of {count(summary.streams, 'stream')} in "
-            f"{summary.seconds:.1f} s ({summary.rows_per_second:,.0f} rows/s)"
+            f"{count(summary.rows, 'row')} in {summary.seconds:.1f} s "
+            f"({summary.rows_per_second:,.0f} rows/s) from {count(summary.files, 'file')}"
         )
-        lines.append(f"output  {summary.output} ({count(summary.rows_out, 'row')})")
-    if summary.state:
-        lines.append(f"state   {summary.state}")
-    lines += [f"note    {note}" for note in _notes(summary)]
+    written = "" if summary.nothing_new else f" ({count(summary.rows_out, 'row')} written)"
+    lines.append(f"output   {summary.output}{written}")
+    if summary.rejects and summary.rejected:
+        lines.append(f"rejects  {summary.rejects}")
+    lines.append(f"state    {_state(summary)}")
+    lines += [f"note     {note}" for note in _notes(summary)]
     if summary.interrupted:
         lines.append("Interrupted after a checkpoint; the same command goes on from there.")
     return "\n".join(lines)
+
+
+def _state(summary: "Summary") -> str:
+    """How many streams have a state, and where to look at it."""
+    streams = count(summary.streams, "stream")
+    if 0 < summary.new_streams < summary.streams:
+        streams += f", {summary.new_streams:,} of them new"
+    if summary.state is None:
+        return f"{streams}; kept nowhere: [state] save would"
+    return f"{streams}; look at it with: streamrnn state show {summary.state}"
 
 
 def _notes(summary: "Summary") -> list[str]:
@@ -87,7 +99,7 @@ def _notes(summary: "Summary") -> list[str]:
     told = [
         (s.skipped, "row", "skipped: a feature was null (output is null there)"),
         (s.dropped_late, "row", "dropped: earlier than the stream's last time"),
-        (s.rejected, "row", "rejected: see the rejects folder"),
+        (s.rejected, "row", "rejected, with the reason beside each"),
         (s.filled, "null", "filled in, as `nulls` says"),
         (s.out_of_range, "value", "outside `valid`, taken as null"),
         (s.clipped, "value", "limited by `clip`"),
