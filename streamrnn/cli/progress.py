@@ -50,12 +50,12 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
     columns = (
         TextColumn("{task.fields[rows]}"),
         BarColumn(),
-        TextColumn("{task.fields[rate]}, {task.fields[streams]}"),
+        TextColumn("{task.fields[pace]}"),
         TimeRemainingColumn(compact=True),
     )
     # Transient: the summary stands where the bar was.
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, rows="starting", rate="", streams="")
+        task = bar.add_task("", total=None, rows="starting", pace="")
 
         def show(now: "Progress") -> None:
             if now.message:
@@ -66,8 +66,7 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
                 total=now.total_rows,
                 completed=now.rows,
                 rows=f"{now.rows:,}{of} rows",
-                rate=_rate(now),
-                streams=count(now.streams, "stream"),
+                pace=f"{_rate(now)}, {count(now.streams, 'stream')}",
             )
 
         yield show

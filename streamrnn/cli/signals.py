@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ def stop_on_signal() -> Iterator[threading.Event]:
     moment, and a thread that computes would not see an exception.
     """
     stop = threading.Event()
+    # On a terminal the message takes the line of the bar, which is drawn again below it.
+    clear = b"\r\033[2K" if sys.stderr.isatty() else b""
 
     def handle(number: int, _: FrameType | None) -> None:
         if stop.is_set():
@@ -24,7 +27,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
             return
         stop.set()
         # Not print: the handler may have interrupted one, and buffers are not reentrant.
-        os.write(2, b"\nstopping after this record batch; a second signal aborts at once\n")
+        os.write(2, clear + b"stopping after this record batch; a second signal aborts at once\n")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
