@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest, OutputFolder
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.pipeline.build import Bound, Parts
+from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.loop import Loop
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.scorer import Scorer
 from streamrnn.pipeline.state import starting_table
 from streamrnn.pipeline.summary import COUNTS, Summary
 from streamrnn.pipeline.targets import FolderTarget, StreamTarget
-from streamrnn.sources import (
-    ParquetSource,
-    SourceBatch,
-    SourceFile,
-    StreamSource,
-    list_files,
-)
+from streamrnn.sources import ParquetSource, SourceFile, StreamSource, list_files
 from streamrnn.states import write_state_file
 
 PIPE = "-"
@@ -36,83 +31,118 @@ class Job:
         self.config = parts.config
         self.options = options
         self.summary = Summary()
+        self._loop: Loop | None = None
 
     def run(self) -> Summary:
-        """Read what is new, once, and commit it. Raises what the parts raise."""
+        """Read what is new and commit it. Raises what the parts raise."""
         self.config.require_run()
-        assert self.config.sink.path is not None
-        self.summary.output = self.config.sink.path
-        if self.config.sink.path == PIPE:
+        self._refuse_options()
+        sink = self.config.sink.path
+        assert sink is not None
+        self.summary.output = sink
+        if sink == PIPE:
             return self._run_to_stream()
         files = [] if self.config.source.path == PIPE else source_files(self.parts, self.options)
-        self.refuse_own_output(files)
+        refuse_own_output(self.parts, files)
         with OutputFolder.open(
-            self.config.sink.path,
-            rejects=self._rejects(),
+            sink,
+            rejects=self.config.sink.rejects,
             keep=self.config.checkpoint.keep,
             full_refresh=self.options.full_refresh,
         ) as folder:
-            self._run_to_folder(folder, files)
+            self.summary.state = folder.path
+            if self.config.source.path == PIPE:
+                self._read_pipe(folder)
+            elif self.options.follow:
+                self._follow(folder)
+            else:
+                self._read_files(folder, files)
         return self.summary
+
+    def _refuse_options(self) -> None:
+        if not self.options.follow:
+            return
+        if self.config.window.kind == "whole":
+            raise ConfigError('--follow: kind "whole" needs the end of the input')
+        if PIPE in (self.config.source.path, self.config.sink.path):
+            raise ConfigError(
+                "--follow watches files and commits to a folder: not for stdin, stdout"
+            )
 
     # -- to a folder -------------------------------------------------------------------------
 
-    def _run_to_folder(self, folder: OutputFolder, files: list[SourceFile]) -> None:
-        if self.config.source.path == PIPE:
-            stream = StreamSource(self.parts.columns, self.config.source.batch_rows)
-            bound = self.parts.bind(stream.schema, "stdin")
-            self._begin(folder, bound)
-            self._loop(folder, bound, stream.batches(), [], None, every=0)
-            return
+    def _read_pipe(self, folder: OutputFolder) -> None:
+        stream = StreamSource(self.parts.columns, self.config.source.batch_rows)
+        bound = self.parts.bind(stream.schema, "stdin")
+        self._begin(folder, bound)
+        self._start(folder, bound, every=0)
+        self._score(FolderTarget(folder, [], self.summary), stream, None)
+        self._end()
+
+    def _read_files(self, folder: OutputFolder, files: Sequence[SourceFile]) -> None:
+        if self._read_new(folder, files, last=True):
+            self._end()
+        else:
+            self.summary.nothing_new = True
+            self.summary.streams = folder.manifest.state_rows if folder.manifest else 0
+            self._save(folder.load_state())
+
+    def _follow(self, folder: OutputFolder) -> None:
+        watcher = Watcher(lambda: source_files(self.parts, self.options), self.options)
+        for files in watcher:
+            self._read_new(folder, files, last=False)
+            watcher.tell(folder.manifest, self.summary)
+        if self._loop is not None and not self.summary.interrupted:
+            self._loop.end(FolderTarget(folder, [], self.summary))
+            self._end()
+
+    def _read_new(self, folder: OutputFolder, files: Sequence[SourceFile], last: bool) -> bool:
+        """Score the files, or rows of a file, that are new; False if there are none."""
         plan = folder.check_sources(files, force=self.options.force)
         self.summary.vanished_files = len(plan.vanished)
-        if files:
-            source = ParquetSource(files, self.parts.columns, self.config.source.batch_rows)
+        committed = folder.manifest
+        if not files:
+            return False
+        source = ParquetSource(files, self.parts.columns, self.config.source.batch_rows)
+        if self._loop is None:
             bound = self.parts.bind(source.schema, source.files[0].path)
             self._begin(folder, bound)
-        last = folder.manifest
-        if not files or (not plan.files and (last is None or last.complete)):
-            self._nothing_new(folder)
-            return
+        unfinished = committed is not None and not committed.complete and self._loop is None
+        if not plan.files and not (unfinished and last):
+            return committed is None
+        if self._loop is None:
+            self._start(folder, bound, 0 if self._whole else self.config.checkpoint.every)
+            self._tell_resumed(committed)
         source.files = list(plan.files)
-        self._tell_resumed(last)
-        start = plan.position
-        rows = sum(source.rows_of_files()) - (start.file_row if start else 0)
-        self.summary.files = len(plan.files)
-        every = 0 if self.config.window.kind == "whole" else self.config.checkpoint.every
-        self._loop(folder, bound, source.batches(start), plan.files, rows, every)
+        rows = sum(source.rows_of_files())
+        rows -= plan.position.file_row if plan.position else 0
+        self.summary.files += len(plan.files)
+        assert self._loop is not None
+        self._loop.total_rows = self.summary.rows + rows
+        target = FolderTarget(folder, plan.files, self.summary)
+        self._loop.run(source.batches(plan.position), target, last=last)
+        return True
+
+    @property
+    def _whole(self) -> bool:
+        return self.config.window.kind == "whole"
 
     def _begin(self, folder: OutputFolder, bound: Bound) -> None:
         schema = {f.name: str(f.type) for f in bound.schema}
         config = {**self.config.canonical(), "source.schema": schema}
         folder.begin(bound.emitter.schema, model=self.parts.fingerprint, config=config)
 
-    def _loop(
-        self,
-        folder: OutputFolder,
-        bound: Bound,
-        batches: Iterator[SourceBatch],
-        files: Sequence[SourceFile],
-        rows: int | None,
-        every: int,
-    ) -> None:
-        scorer = self._scorer(bound, folder.load_state(), f"the state of {folder.path}")
-        last = folder.manifest
+    def _start(self, folder: OutputFolder | None, bound: Bound, every: int) -> None:
+        committed = folder.load_state() if folder else None
+        where = f"the state of {folder.path}" if folder else ""
+        scorer = Scorer(bound, starting_table(bound, committed, where))
+        last = folder.manifest if folder else None
         if last is not None and not last.complete:
             scorer.rows_read = last.counters.get("rows_read", 0)
             self.summary.add({n: last.counters.get(n, 0) for n in COUNTS})
-        if self.config.sink.rejects:
-            self.summary.rejects = self.config.sink.rejects
-        self._run_loop(
-            bound, scorer, FolderTarget(folder, files, self.summary), batches, rows, every
-        )
-        self.summary.state = folder.path
-
-    def _nothing_new(self, folder: OutputFolder) -> None:
-        self.summary.nothing_new = True
-        self.summary.streams = folder.manifest.state_rows if folder.manifest else 0
-        self.summary.state = folder.path
-        self._save(folder.load_state())
+        self.summary.rejects = self.config.sink.rejects
+        limit = self.config.source.max_rejects
+        self._loop = Loop(scorer, self.summary, self.options, every, limit)
 
     def _tell_resumed(self, last: Manifest | None) -> None:
         if last is None or last.complete:
@@ -127,70 +157,54 @@ class Job:
     # -- to a stream -------------------------------------------------------------------------
 
     def _run_to_stream(self) -> Summary:
-        rows = self.config.source.batch_rows
-        total = None
+        rows, total = self.config.source.batch_rows, None
+        source: StreamSource | ParquetSource
         if self.config.source.path == PIPE:
-            stream = StreamSource(self.parts.columns, rows)
-            bound, batches = self.parts.bind(stream.schema, "stdin"), stream.batches()
+            source = StreamSource(self.parts.columns, rows)
+            bound = self.parts.bind(source.schema, "stdin")
         else:
             files = source_files(self.parts, self.options)
             source = ParquetSource(files, self.parts.columns, rows)
-            bound = self.parts.bind(source.schema, source.files[0].path)
-            batches, total = source.batches(), sum(source.rows_of_files())
+            bound = self.parts.bind(source.schema, files[0].path)
+            total = sum(source.rows_of_files())
             self.summary.files = len(files)
-        target = StreamTarget(bound.emitter.schema, self._rejects(), self.parts.fingerprint)
+        target = StreamTarget(
+            bound.emitter.schema, self.config.sink.rejects, self.parts.fingerprint
+        )
         try:
-            scorer = self._scorer(bound, None, "")
-            self._run_loop(bound, scorer, target, batches, total, every=0)
+            self._start(None, bound, every=0)
+            self._score(target, source, total)
         finally:
             target.close()
+        self._end()
         return self.summary
 
     # -- both --------------------------------------------------------------------------------
 
-    def _scorer(self, bound: Bound, committed: pa.Table | None, where: str) -> Scorer:
-        return Scorer(bound, starting_table(bound, committed, where))
-
-    def _run_loop(
+    def _score(
         self,
-        bound: Bound,
-        scorer: Scorer,
         target: FolderTarget | StreamTarget,
-        batches: Iterator[SourceBatch],
-        rows: int | None,
-        every: int,
+        source: StreamSource | ParquetSource,
+        total: int | None,
     ) -> None:
-        before = len(scorer.table)
-        limit = self.config.source.max_rejects
-        Loop(scorer, target, self.summary, self.options, every, limit, rows).run(batches, bound)
-        self.summary.streams = len(scorer.table)
-        self.summary.new_streams = len(scorer.table) - before
+        assert self._loop is not None
+        self._loop.total_rows = total
+        self._loop.run(source.batches(), target, last=True)
+
+    def _end(self) -> None:
+        assert self._loop is not None
+        table = self._loop.scorer.table
+        self.summary.streams = len(table)
+        self.summary.new_streams = len(table) - self._loop.streams_before
         if self.config.state.init is not None:
             self.summary.fresh_init_streams = self.summary.new_streams
         if not self.summary.interrupted:
-            self._save(scorer.table.to_arrow())
+            self._save(table.to_arrow())
 
     def _save(self, table: pa.Table | None) -> None:
         if self.config.state.save is not None and table is not None:
             write_state_file(table, self.config.state.save)
             self.summary.state = self.config.state.save
-
-    def _rejects(self) -> str | None:
-        return self.config.sink.rejects
-
-    def refuse_own_output(self, files: Sequence[SourceFile]) -> None:
-        """Raise ConfigError if the source holds the sink, or the sink the source."""
-        source, sink = self.config.source.path, self.config.sink.path
-        if source in (None, PIPE) or "://" in f"{source}{sink}":
-            return
-        out = os.path.realpath(str(sink))
-        base = os.path.realpath(str(source))
-        inside = [f.path for f in files if os.path.realpath(f.path).startswith(out + os.sep)]
-        if out == base or out.startswith(base + os.sep) or inside:
-            raise ConfigError(
-                f"[sink] path: {sink} and the source {source} lie inside one another: the next "
-                "run would read its own output. Name a folder outside the source."
-            )
 
 
 def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
@@ -204,3 +218,18 @@ def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
             ".pq). To wait for files, run with --follow."
         )
     return files
+
+
+def refuse_own_output(parts: Parts, files: Sequence[SourceFile]) -> None:
+    """Raise ConfigError if the source holds the sink, or the sink the source."""
+    source, sink = parts.config.source.path, parts.config.sink.path
+    if PIPE in (source, sink) or None in (source, sink) or "://" in f"{source}{sink}":
+        return
+    out = os.path.realpath(str(sink))
+    base = os.path.realpath(str(source))
+    inside = [f.path for f in files if os.path.realpath(f.path).startswith(out + os.sep)]
+    if out == base or out.startswith(base + os.sep) or inside:
+        raise ConfigError(
+            f"[sink] path: {sink} and the source {source} lie inside one another: the next "
+            "run would read its own output. Name a folder outside the source."
+        )

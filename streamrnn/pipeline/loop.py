@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
 
 from streamrnn.errors import DataError
-from streamrnn.pipeline.build import Bound
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.scorer import Scored, Scorer
 from streamrnn.pipeline.summary import Progress, Summary
 from streamrnn.pipeline.threads import Ahead, Behind
-from streamrnn.sources import Position, Rows, SourceBatch
+from streamrnn.sources import Contract, Position, Rows, SourceBatch
 
 
 class Target(Protocol):
@@ -39,54 +39,63 @@ class Loop:
     """
 
     scorer: Scorer
-    target: Target
     summary: Summary
     options: RunOptions
     every: int
     max_rejects: int
     total_rows: int | None = None
     began: float = field(default_factory=time.monotonic)
+    streams_before: int = 0
 
-    def run(self, batches: Iterator[SourceBatch], bound: Bound) -> None:
-        """Read to the end, or until asked to stop; the last commit says which."""
+    def __post_init__(self) -> None:
+        self.streams_before = len(self.scorer.table)
+
+    def run(self, batches: Iterator[SourceBatch], target: Target, last: bool) -> None:
+        """Read to the end, or until asked to stop, and commit what there is then.
+
+        With `last` the run ends with these batches, unless it is asked to stop before.
+        """
         since = 0
         position: Position | None = None
-        with Behind() as writer, Ahead(_read(batches, bound)) as ahead:
+        contract = self.scorer.bound.parts.contract
+        with Behind() as writer, Ahead(_read(batches, contract)) as ahead:
             for source_batch, rows in ahead:
                 scored = self.scorer.score(rows)
                 self._count(rows, scored)
-                self._write(writer, scored)
+                _write(writer, target, scored)
                 position, since = source_batch.position, since + 1
                 self._tell()
                 if self.options.stop.is_set():
                     self.summary.interrupted = True
                     break
                 if self.every and since >= self.every:
-                    self._commit(writer, position, complete=False)
+                    self._commit(writer, target, position, complete=False)
                     since = 0
             if not self.summary.interrupted:
-                self._finish(writer)
                 position = None
+                if last:
+                    self._finish(writer, target)
             if self.every or not self.summary.interrupted:
-                self._commit(writer, position, complete=not self.summary.interrupted)
+                self._commit(
+                    writer, target, position, complete=last and not self.summary.interrupted
+                )
 
-    def _finish(self, writer: Behind) -> None:
+    def end(self, target: Target) -> None:
+        """End a run whose batches were not the last ones when they were read."""
+        self.run(iter(()), target, last=True)
+
+    def _finish(self, writer: Behind, target: Target) -> None:
         for batch in self.scorer.finish():
             self.summary.rows_out += batch.num_rows
-            writer.do(lambda batch=batch: self.target.write(batch))  # type: ignore[misc]
+            writer.do(partial(target.write, batch))
 
-    def _commit(self, writer: Behind, position: Position | None, complete: bool) -> None:
+    def _commit(
+        self, writer: Behind, target: Target, position: Position | None, complete: bool
+    ) -> None:
         writer.wait()
-        self.target.commit(self.scorer, position, complete)
+        target.commit(self.scorer, position, complete)
         self.scorer.table.settle()
         self.summary.commits += 1
-
-    def _write(self, writer: Behind, scored: Scored) -> None:
-        if scored.output.num_rows:
-            writer.do(lambda: self.target.write(scored.output))
-        rejects = scored.rejects
-        if rejects is not None:
-            writer.do(lambda: self.target.reject(rejects))
 
     def _count(self, rows: Rows, scored: Scored) -> None:
         self.summary.rows += len(rows)
@@ -94,11 +103,11 @@ class Loop:
         self.summary.add(scored.counts)
         if self.summary.rejected > self.max_rejects:
             assert scored.rejects is not None
-            last = scored.rejects.slice(scored.rejects.num_rows - 1).to_pylist()[0]
+            worst = scored.rejects.slice(scored.rejects.num_rows - 1).to_pylist()[0]
             raise DataError(
-                f"{last['file']}: row {last['row']} (from 0): {self.summary.rejected} rows are "
+                f"{worst['file']}: row {worst['row']} (from 0): {self.summary.rejected} rows are "
                 f"rejected, more than [source] max_rejects = {self.max_rejects}. The last one: "
-                f"{last['reason']}"
+                f"{worst['reason']}"
             )
 
     def _tell(self) -> None:
@@ -109,6 +118,13 @@ class Loop:
             self.options.progress(Progress(s.rows, self.total_rows, s.streams, s.seconds))
 
 
-def _read(batches: Iterator[SourceBatch], bound: Bound) -> Iterator[tuple[SourceBatch, Rows]]:
+def _write(writer: Behind, target: Target, scored: Scored) -> None:
+    if scored.output.num_rows:
+        writer.do(partial(target.write, scored.output))
+    if scored.rejects is not None:
+        writer.do(partial(target.reject, scored.rejects))
+
+
+def _read(batches: Iterator[SourceBatch], contract: Contract) -> Iterator[tuple[SourceBatch, Rows]]:
     for each in batches:
-        yield each, bound.parts.contract.read(each.batch, each.file, each.first_row)
+        yield each, contract.read(each.batch, each.file, each.first_row)

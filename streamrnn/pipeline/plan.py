@@ -6,7 +6,7 @@ from typing import Any
 
 from streamrnn.checkpoints import Manifest, has_manifest, read_manifest
 from streamrnn.pipeline.build import Bound, Parts
-from streamrnn.pipeline.job import PIPE, Job, source_files
+from streamrnn.pipeline.job import PIPE, refuse_own_output, source_files
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.state import starting_table
 from streamrnn.sources import ParquetSource
@@ -24,7 +24,7 @@ def validate(parts: Parts) -> list[str]:
     source, bound = _bind(parts)
     source.check_schemas()
     starting_table(bound, None, "")
-    Job(parts, RunOptions()).refuse_own_output(source.files)
+    refuse_own_output(parts, source.files)
     return _notes(parts, source)
 
 
