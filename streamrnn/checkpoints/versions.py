@@ -34,8 +34,7 @@ class Snapshot(NamedTuple):
 
     `rows`: rows of the table. `touched`: int64, in any order and without repeats, the rows changed
     or added since the last commit; None when that is not known or rows have moved. `table(which)`:
-    those rows as a pa.Table in that order, all rows for None; called at most once a commit, before
-    it returns. The schema, its metadata included, is the same at every call.
+    those rows as a pa.Table in that order, all rows for None; called before the commit returns.
     """
 
     rows: int
@@ -60,19 +59,19 @@ def write_version(
     """Write one file into `folder` that makes `last` the state of `snapshot`.
 
     Returns the files of the new version and the schema of the state. `folder` is not synced.
+    Raises SinkError; StateError when a column is named like ours.
     """
     if snapshot.touched is not None and not len(snapshot.touched) and last and last_schema:
         return tuple(last), last_schema
-    if _whole_is_due(snapshot, last) or snapshot.touched is None:
+    rows, table = snapshot.touched, None
+    if rows is not None and not _whole_is_due(last, len(rows)):
+        table = snapshot.table(rows)
+    # Other columns than the last commit's (a new release, say) do not go with its files.
+    if rows is None or table is None or not table.schema.equals(last_schema, check_metadata=True):
         table = snapshot.table(None)
+        if CHANGED in table.column_names:
+            raise StateError(f"a column of the state is named {CHANGED!r}: name that key otherwise")
         return (_write(files, folder, f"state-{commit:05d}.arrow", table),), table.schema
-    rows = snapshot.touched
-    table = snapshot.table(rows)
-    if not table.schema.equals(last_schema, check_metadata=True):
-        raise StateError(
-            "the columns of the state changed between two commits of one run.\n"
-            f"  at the last commit: {last_schema}\n  now: {table.schema}"
-        )
     changes = table.add_column(0, CHANGED, pa.array(rows, pa.int64()))
     stay, merge = _split_chain(last, len(rows))
     if merge:
@@ -82,11 +81,10 @@ def write_version(
     return (*stay, written), table.schema
 
 
-def _whole_is_due(snapshot: Snapshot, last: Sequence[StateFile]) -> bool:
-    if not last or last[0].bytes < SMALL or snapshot.touched is None:
+def _whole_is_due(last: Sequence[StateFile], touched: int) -> bool:
+    if not last or last[0].bytes < SMALL:
         return True
-    changed = sum(file.rows for file in last[1:]) + len(snapshot.touched)
-    return changed > last[0].rows // 2
+    return sum(file.rows for file in last[1:]) + touched > last[0].rows // 2
 
 
 def _split_chain(

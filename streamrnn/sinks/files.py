@@ -59,10 +59,14 @@ class Output(ABC):
         return self._hash.hexdigest()
 
     def write(self, data: Any) -> int:
-        """Write all of it, however the system cuts it; raises SinkError."""
-        if self.closed:
-            raise ValueError(f"{self.path} is closed")
+        """Write all of it, however the system cuts it; raises SinkError.
+
+        Nothing once it is closed: a pyarrow writer that was given up still writes its footer when
+        it is collected, in the midst of anything, where an error is worse than useless.
+        """
         view = memoryview(data).cast("B")
+        if self.closed:
+            return len(view)
         with telling("write", self.path):
             self._write(view)
         self._hash.update(view)

@@ -67,16 +67,19 @@ class PartWriter:
 
     def finish(self) -> Part:
         """Write what waits, sync and close: from here the part is whole and lasts."""
-        if self._waiting_rows or not self.rows:
-            self._write_group()
-        with telling("write", self._path):
-            self._writer.close()
-        self._output.finish()
         output = self._output
+        try:
+            if self._waiting_rows or not self.rows:
+                self._write_group()
+            with telling("write", self._path):
+                self._writer.close()
+            output.finish()
+        finally:
+            self.abandon()
         return Part(self._part_name, self.rows, output.bytes, output.sha256, self._commit)
 
     def abandon(self) -> None:
-        """Close without finishing; the file stays in staging until the next start removes it."""
+        """Close, finished or not; what is not stays in staging until the next start removes it."""
         self._writer.is_open = False  # or pyarrow would write the footer when it is collected
         self._output.close()
 

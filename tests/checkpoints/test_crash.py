@@ -5,9 +5,9 @@ import shutil
 import signal
 
 import pytest
-
 from checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, StoppingDisk, TracingDisk
 from checkpoints.small_run import expected, files_of, outcome, run, visible
+
 from streamrnn.checkpoints import compact, history, read_manifest, rewind, verify, versions
 from streamrnn.sinks.local import LocalFiles
 
@@ -113,9 +113,10 @@ def copies(tmp_path, before, points, when):
 
 
 def stop(act, path, disk, patch):
-    with patch.context() as within, pytest.raises(Stopped):
+    with patch.context() as within:
         within.setattr(LocalFiles, "disk", disk)
-        act(path)
+        with pytest.raises(Stopped):
+            act(path)
     return disk
 
 

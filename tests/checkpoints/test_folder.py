@@ -1,0 +1,332 @@
+"""What an output folder takes, what it refuses, and what a reader sees meanwhile."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from checkpoints.disks import HastyDisk
+from checkpoints.small_run import REJECTS, SCHEMA, expected, files_of, outcome, run, visible
+
+from streamrnn.checkpoints import (
+    OutputFolder,
+    Snapshot,
+    has_manifest,
+    load_state,
+    read_manifest,
+)
+from streamrnn.errors import CheckpointError, SinkError
+from streamrnn.sinks.local import LocalFiles
+
+
+@pytest.fixture(autouse=True)
+def no_time_for_syncs(monkeypatch):
+    monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
+
+
+@pytest.fixture
+def out(tmp_path):
+    return str(tmp_path / "out")
+
+
+def batch(*rows):
+    return pa.record_batch([[r[0] for r in rows], [r[1] for r in rows]], schema=SCHEMA)
+
+
+def begin(folder, model="model", **config):
+    folder.begin(SCHEMA, model=model, config={"source.key": ["stream"], **config})
+
+
+def die(out, *rows, commit=False, **options):
+    """Write rows, commit them or not, write one more and die."""
+    with OutputFolder.open(out, **options) as folder:
+        begin(folder)
+        folder.write(batch(*rows))
+        folder.reject(pa.record_batch([["why"], [3]], schema=REJECTS))
+        if commit:
+            folder.commit()
+            folder.write(batch((2, 2)))
+        raise ZeroDivisionError
+
+
+# -- what a run does -----------------------------------------------------------------------------
+
+
+def test_a_run_leaves_what_it_should_and_nothing_else(out):
+    run(out)
+    assert outcome(out) == expected()
+    assert sorted(os.listdir(out)) == ["_streamrnn", *(f"part-0000{n}.parquet" for n in range(5))]
+    inside = {name for name in files_of(out) if name.startswith("_streamrnn")}
+    state = {f"_streamrnn/{name}" for name in read_manifest(out).state_names()}
+    assert inside == {"_streamrnn/lock", "_streamrnn/manifest.json", *state}
+
+
+def test_the_same_run_again_is_bit_equal(out, tmp_path):
+    run(out)
+    run(tmp_path / "again")
+    for name in files_of(out):
+        if name.endswith((".parquet", ".arrow")):
+            assert (tmp_path / "out" / name).read_bytes() == (
+                tmp_path / "again" / name
+            ).read_bytes()
+
+
+def test_a_later_run_goes_on(out):
+    run(out, steps=2)
+    assert run(out) == []
+    assert outcome(out) == expected()
+
+
+def test_a_run_without_rows_leaves_a_part_with_the_schema(out):
+    with OutputFolder.open(out) as folder:
+        begin(folder)
+        folder.commit(complete=True)
+    assert ds.dataset(out).schema == SCHEMA
+    assert ds.dataset(out).count_rows() == 0
+    with OutputFolder.open(out) as folder:
+        begin(folder)
+        folder.commit(complete=True)
+    assert len(read_manifest(out).parts) == 1
+
+
+def test_a_commit_without_rows_makes_no_part(out):
+    with OutputFolder.open(out) as folder:
+        begin(folder)
+        folder.commit(counters={"steps": 1})
+        assert visible(out) == []
+        folder.write(batch((1, 1)))
+        folder.commit(complete=True)
+        assert folder.manifest.counters == {"steps": 1}
+    assert [part.name for part in read_manifest(out).parts] == ["part-00000.parquet"]
+
+
+def test_only_a_run_with_rejects_makes_a_folder_for_them(out):
+    run(out, steps=1)
+    assert not os.path.exists(f"{out}.rejects")
+    run(out, steps=2)
+    assert visible(f"{out}.rejects") == [("odd", 1)]
+
+
+def test_rejects_go_where_they_are_told(out, tmp_path):
+    with OutputFolder.open(out, rejects=str(tmp_path / "bad")) as folder:
+        begin(folder)
+        folder.reject(pa.record_batch([["why"], [3]], schema=REJECTS))
+        folder.commit(complete=True)
+    assert visible(tmp_path / "bad") == [("why", 3)]
+    with pytest.raises(CheckpointError, match=r"rejects of .*out are in .*bad"):
+        OutputFolder.open(out)
+
+
+def test_state_none_leaves_the_state(out):
+    state = pa.table({"stream": [1]})
+    with OutputFolder.open(out) as folder:
+        begin(folder)
+        assert folder.load_state() is None
+        folder.commit(state=Snapshot(1, None, lambda rows: state))
+        folder.commit(complete=True)
+        assert folder.load_state().equals(state)
+    assert load_state(out).equals(state)
+
+
+def test_a_run_that_fails_before_its_first_commit_leaves_nothing(out):
+    with pytest.raises(ZeroDivisionError):
+        die(out, (1, 1))
+    assert not os.path.exists(out)
+    assert not os.path.exists(f"{out}.rejects")
+
+
+def test_rows_after_the_last_commit_are_as_if_never_written(out):
+    with pytest.raises(ZeroDivisionError):
+        die(out, (1, 1), commit=True)
+    assert visible(out) == [(1, 1)]
+    with OutputFolder.open(out) as folder:
+        assert folder.recovered == ["removed 1 files that no commit names"]
+    assert os.listdir(f"{out}/_streamrnn/staging") == []
+
+
+def test_a_full_refresh_keeps_the_old_rows_until_its_first_commit(out):
+    run(out)
+    with OutputFolder.open(out, full_refresh=True) as folder:
+        assert folder.manifest is None
+        folder.begin(SCHEMA, model="another", config={})
+        folder.write(batch((9, 9)))
+        assert outcome(out) == expected()
+        folder.commit(complete=True)
+    assert visible(out) == [(9, 9)]
+    assert visible(f"{out}.rejects") == []
+    assert read_manifest(out).commit == 6
+
+
+def test_a_full_refresh_that_fails_first_has_changed_nothing(out):
+    run(out, steps=3)
+    with pytest.raises(ZeroDivisionError):
+        die(out, (9, 9), full_refresh=True)
+    run(out)
+    assert outcome(out) == expected()
+
+
+def test_write_and_commit_need_begin(out):
+    with OutputFolder.open(out) as folder:
+        with pytest.raises(ValueError, match="begin"):
+            folder.write(batch((1, 1)))
+        with pytest.raises(ValueError, match="begin"):
+            folder.commit()
+
+
+def test_after_a_failed_commit_nothing_more_is_taken(out):
+    def fails(rows):
+        raise ZeroDivisionError
+
+    with OutputFolder.open(out) as folder:
+        begin(folder)
+        folder.write(batch((1, 1)))
+        with pytest.raises(ZeroDivisionError):
+            folder.commit(state=Snapshot(1, None, fails))
+        with pytest.raises(SinkError, match="start again"):
+            folder.commit()
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(out):
+    os.mkdir(out)
+    with open(f"{out}/thesis.tex", "w") as file:
+        file.write("mine")
+    for refresh in (False, True):
+        with pytest.raises(CheckpointError, match=r"not empty and has no .*manifest.*thesis\.tex"):
+            run(out, full_refresh=refresh)
+    assert files_of(out) == {"thesis.tex": 4}
+
+
+def test_parts_without_their_manifest_are_refused(out):
+    run(out)
+    os.unlink(f"{out}/_streamrnn/manifest.json")
+    with pytest.raises(CheckpointError, match=r"has no _streamrnn/manifest\.json: it holds part-0"):
+        run(out)
+    assert len(visible(out)) == len(expected()[0])
+    run(out, full_refresh=True)
+    assert outcome(out) == expected()
+
+
+def test_rejects_of_an_output_that_is_gone_are_refused(out, tmp_path):
+    run(out)
+    os.rename(out, tmp_path / "moved")
+    with pytest.raises(CheckpointError, match=r"out\.rejects is not empty and its output is not"):
+        run(out)
+
+
+def test_an_output_may_move_with_its_rejects(out, tmp_path):
+    run(out, steps=2)
+    os.rename(out, tmp_path / "moved")
+    os.rename(f"{out}.rejects", tmp_path / "moved.rejects")
+    run(tmp_path / "moved")
+    assert outcome(tmp_path / "moved") == expected()
+
+
+def test_other_rows_are_refused_with_both_schemas(out):
+    run(out)
+    with OutputFolder.open(out) as folder:
+        other = SCHEMA.append(pa.field("more", pa.float32()))
+        with pytest.raises(
+            CheckpointError, match=r"there: stream: int64, seen: int64\n.*more: float"
+        ):
+            folder.begin(other, model="model", config={"source.key": ["stream"]})
+
+
+def test_a_manifest_of_another_version_is_refused(out):
+    run(out)
+    found = read_manifest(out)
+    newer = type(found)(**{**found.__dict__, "version": 99})
+    with open(f"{out}/_streamrnn/manifest.json", "wb") as file:
+        file.write(newer.to_bytes())
+    with pytest.raises(CheckpointError, match="format version 99, this streamrnn reads version 1"):
+        run(out)
+
+
+def test_a_folder_that_never_committed_has_no_manifest(out):
+    with pytest.raises(CheckpointError, match="has not committed yet"):
+        read_manifest(out)
+    assert not has_manifest(out)
+    run(out)
+    assert has_manifest(out)
+
+
+def test_a_part_number_that_is_used_up_says_how_to_go_on(out):
+    run(out, steps=1)
+    found = read_manifest(out)
+    last = type(found.parts[0])(
+        "part-99999.parquet", 2, *list(found.parts[0].__dict__.values())[2:]
+    )
+    os.rename(f"{out}/part-00000.parquet", f"{out}/part-99999.parquet")
+    with open(f"{out}/_streamrnn/manifest.json", "wb") as file:
+        file.write(type(found)(**{**found.__dict__, "parts": (last,)}).to_bytes())
+    with pytest.raises(SinkError, match="streamrnn compact"):
+        run(out)
+
+
+# -- locks ---------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys
+from streamrnn.checkpoints import OutputFolder
+with OutputFolder.open(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(out):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, out],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert holder.stdout.readline() == b"held\n"
+    return holder
+
+
+def test_a_second_run_is_refused_and_names_the_first_whose_death_frees_it(out):
+    run(out, steps=1)
+    with hold(out) as holder:
+        asked = time.monotonic()
+        with pytest.raises(CheckpointError, match="in use by another run") as caught:
+            run(out)
+        assert time.monotonic() - asked < 1
+        assert f"host {socket.gethostname()}, pid {holder.pid}, since 20" in str(caught.value)
+        assert has_manifest(out)  # looking is allowed
+        holder.kill()
+        holder.wait()
+    run(out)
+    assert outcome(out) == expected()
+
+
+def test_the_lock_file_says_who(out):
+    with OutputFolder.open(out):
+        with open(f"{out}/_streamrnn/lock") as file:
+            assert json.load(file)["pid"] == os.getpid()
+        with pytest.raises(CheckpointError, match=f"pid {os.getpid()}"):
+            OutputFolder.open(out)
+    OutputFolder.open(out).close()
+
+
+# -- readers -------------------------------------------------------------------------------------
+
+
+def test_a_reader_sees_the_commits_and_nothing_else_at_every_moment(out):
+    seen = []
+
+    def say(commit):
+        rows = visible(out)
+        assert rows == expected(commit)[0]
+        assert ds.dataset(out, format="parquet").count_rows() == len(rows)
+        seen.append(commit)
+
+    run(out, say=say)
+    assert seen == [1, 2, 3, 4, 5]
