@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.errors import ConfigError, DTypeError
+from streamrnn.errors import ConfigError, DTypeError, StateError
 from streamrnn.pipeline.build import Bound, Parts
 from streamrnn.pipeline.config import Config
 from streamrnn.pipeline.job import Job, source_files
@@ -20,9 +22,10 @@ from streamrnn.pipeline.scorer import Scorer
 from streamrnn.pipeline.state import starting_table
 from streamrnn.pipeline.summary import Progress, Summary
 from streamrnn.sources import ParquetSource, select, used_schema
-from streamrnn.states import StateTable
+from streamrnn.states import StateTable, read_state_file, write_state_file
 
 _BATCH = "the batch"
+_SESSION = b"streamrnn.session"
 
 
 class Pipeline:
@@ -62,18 +65,18 @@ class Pipeline:
         full_refresh: bool = False,
         force: bool = False,
         follow: bool = False,
+        poll: float = 1.0,
         progress: Callable[[Progress], None] | None = None,
         stop: threading.Event | None = None,
     ) -> Summary:
         """Score what is new in the source since the last run, and commit it to the sink.
 
         `full_refresh` forgets output and state first; `force` goes on although a used file
-        changed; once `stop` is set the run commits and ends (`Summary.interrupted`). Raises
+        changed; `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
+        set, the run commits and ends (`Summary.interrupted` if there was more to read). Raises
         ConfigError, DataError, CheckpointError, SinkError and their kin; what is committed stays.
         """
-        options = RunOptions(
-            full_refresh, force, follow, progress=progress, stop=stop or threading.Event()
-        )
+        options = RunOptions(full_refresh, force, follow, poll, progress, stop or threading.Event())
         return Job(self.parts, options).run()
 
     def preview(self, limit: int) -> pa.Table:
@@ -131,6 +134,56 @@ class Pipeline:
         if self._scorer is None:
             return None
         return next(iter(self._scorer.finish()), None)
+
+    def checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write the state that `process` carries, and this pipeline, to one Arrow file.
+
+        It is there whole or not at all, and also a state table that `streamrnn state` reads.
+        Raises ConfigError before the first call of `process`, SinkError.
+        """
+        write_state_file(self._portable(), os.fspath(path))
+
+    @classmethod
+    def resume(cls, path: str | os.PathLike[str]) -> Pipeline:
+        """The pipeline of a `checkpoint`, going on from its state.
+
+        The model is read from where the pipeline says. Raises StateError if it is another one now.
+        """
+        table = read_state_file(os.fspath(path))
+        return cls._from_portable(table, os.fspath(path))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._scorer is None:
+            return type(self), (self.config,)
+        return Pipeline._from_portable, (self._portable(), "the pickled pipeline")
+
+    def _portable(self) -> pa.Table:
+        """The state table, with what it takes to go on from it in its metadata."""
+        table = self.state.to_arrow()
+        assert self._scorer is not None
+        session = {
+            "config": self.config.model_dump_json(exclude_unset=True),
+            "schema": base64.b64encode(self._scorer.bound.schema.serialize()).decode(),
+            "rows": self._rows,
+        }
+        metadata = {**table.schema.metadata, _SESSION: json.dumps(session).encode()}
+        return table.replace_schema_metadata(metadata)
+
+    @staticmethod
+    def _from_portable(table: pa.Table, where: str) -> Pipeline:
+        text = (table.schema.metadata or {}).get(_SESSION)
+        if text is None:
+            raise StateError(
+                f"{where}: not a checkpoint of a pipeline. A state table alone is named in "
+                "[state] init."
+            )
+        session = json.loads(text)
+        pipeline = Pipeline(Config.parse(json.loads(session["config"])))
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
+        bound = pipeline.parts.bind(schema, where)
+        pipeline._scorer = Scorer(bound, starting_table(bound, table, where))
+        pipeline._rows = pipeline._scorer.rows_read = session["rows"]
+        return pipeline
 
     @property
     def state(self) -> StateTable:

@@ -1,0 +1,137 @@
+"""Pipeline.process: Arrow in, the like out; its state checkpointed, resumed and pickled."""
+
+import pickle
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import logs
+import pyarrow as pa
+import pytest
+
+from streamrnn import Pipeline
+from streamrnn.errors import ConfigError, DataError, DTypeError, StateError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    logs.small_model().save(tmp_path / "m.safetensors")
+    data = logs.config("unused", str(tmp_path / "m.safetensors"), None)
+    data["source"].pop("path")
+    data["source"] |= {"max_gap": "2h", "nulls": "previous"}
+    return data
+
+
+class Capsule:
+    """An object that only speaks the PyCapsule interface."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def test_the_like_comes_out(config: dict[str, Any]) -> None:
+    table = logs.random_log(50).combine_chunks()
+    whole = Pipeline.from_dict(config).process(table)
+    assert isinstance(whole, pa.Table)
+    batch = Pipeline.from_dict(config).process(table.to_batches()[0])
+    assert isinstance(batch, pa.RecordBatch)
+    assert pa.Table.from_batches([batch]) == whole
+    assert Pipeline.from_dict(config).process(Capsule(table)) == whole
+    with pytest.raises(DTypeError, match="PyCapsule"):
+        Pipeline.from_dict(config).process([1, 2])
+
+
+def test_a_batch_without_rows_gives_none(config: dict[str, Any]) -> None:
+    table = logs.random_log(50)
+    pipeline = Pipeline.from_dict(config)
+    assert pipeline.process(table.slice(0, 0)).num_rows == 0
+    assert len(pipeline.state) == 0
+
+
+def test_checkpoint_and_resume_go_on_bit_for_bit(config: dict[str, Any], tmp_path: Path) -> None:
+    table = logs.random_log(200, nulls=0.1)
+    one = Pipeline.from_dict(config)
+    one.process(table.slice(0, 80))
+    one.checkpoint(tmp_path / "c.arrow")
+    expected = one.process(table.slice(80))
+    two = Pipeline.resume(tmp_path / "c.arrow")
+    assert two.process(table.slice(80)) == expected
+    assert pa.table(two.state) == pa.table(one.state)
+
+
+def test_resume_refuses_what_is_no_checkpoint_or_another_model(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    pipeline = Pipeline.from_dict(config)
+    with pytest.raises(ConfigError, match="before the first call"):
+        pipeline.checkpoint(tmp_path / "c.arrow")
+    pipeline.process(logs.random_log(30))
+    pipeline.checkpoint(tmp_path / "c.arrow")
+    logs.small_model(units=6).save(tmp_path / "m.safetensors")
+    with pytest.raises(StateError, match="another model"):
+        Pipeline.resume(tmp_path / "c.arrow")
+    (tmp_path / "torn.arrow").write_bytes((tmp_path / "c.arrow").read_bytes()[:200])
+    with pytest.raises(DataError, match="not a readable state table"):
+        Pipeline.resume(tmp_path / "torn.arrow")
+
+
+def _work(pipeline: Pipeline, table: pa.Table) -> pa.Table:
+    return pipeline.process(table)
+
+
+def test_it_survives_pickling_to_a_worker(config: dict[str, Any]) -> None:
+    table = logs.random_log(120)
+    pipeline = Pipeline.from_dict(config)
+    fresh = pickle.loads(pickle.dumps(pipeline))
+    assert fresh.process(table.slice(0, 60)) == pipeline.process(table.slice(0, 60))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        there = pool.submit(_work, pipeline, table.slice(60)).result()
+    assert there == pipeline.process(table.slice(60))
+
+
+def test_a_thread_each_on_its_own_pipeline(config: dict[str, Any]) -> None:
+    table = logs.random_log(400)
+    expected = Pipeline.from_dict(config).process(table)
+    found: list[pa.Table] = []
+
+    def work() -> None:
+        pipeline = Pipeline.from_dict(config)
+        pieces = [pipeline.process(table.slice(i, 7)) for i in range(0, 400, 7)]
+        found.append(pa.concat_tables(pieces).combine_chunks())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected.combine_chunks()] * 4
+
+
+def test_final_rows_come_with_finish(config: dict[str, Any]) -> None:
+    table = logs.random_log(100)
+    every = Pipeline.from_dict(config).process(table)
+    config["output"] = {"emit": "final"}
+    pipeline = Pipeline.from_dict(config)
+    assert pipeline.finish() is None
+    assert pipeline.process(table.slice(0, 50)).num_rows == 0
+    pipeline.process(table.slice(50))
+    final = pipeline.finish()
+    assert final is not None
+    last = {row["id"]: row for row in every.to_pylist()}
+    assert {row["id"]: row for row in final.to_pylist()} == last
+
+
+def test_a_changed_type_is_named(config: dict[str, Any]) -> None:
+    table = logs.random_log(20)
+    pipeline = Pipeline.from_dict(config)
+    pipeline.process(table)
+    other = table.set_column(2, "a", table.column("a").cast(pa.float32()))
+    with pytest.raises(
+        DTypeError, match="'a': expected double as in the first one, received float"
+    ):
+        pipeline.process(other)
