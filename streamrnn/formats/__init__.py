@@ -1,45 +1,33 @@
 """Model files in and out. `load_model` goes by the file's ending."""
 
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamrnn.errors import MissingFileError, UnsupportedError
+from streamrnn.formats.dispatch import load_weights, read
 from streamrnn.models import Model
 
-_READERS = {".safetensors": "native"}
-_PICKLES = (".pt", ".pth", ".pkl", ".bin")
 
+def load_model(
+    path: str | Path,
+    *,
+    layers: Any = None,
+    node: str | None = None,
+    strict: bool = False,
+    state: Mapping[str, str] | None = None,
+) -> Model:
+    """The model in a file: .safetensors (native, or PyTorch's weights), .keras, .h5, .hdf5, .onnx.
 
-def load_model(path: str | Path, **options: Any) -> Model:
-    """The model in a file: native .safetensors.
+    layers: for weights without an architecture, a list of tables (or a TOML file that holds them),
+    one a layer: its type, `weights` (the prefix of its arrays' names), and Keras's arguments.
+    node: the one recurrent node of an ONNX graph to take out of it.
+    state: for an ONNX graph, input name -> name of the output that carries it on, for pipelines.
+    strict: refuse a file that holds arrays which no layer takes.
 
-    Raises MissingFileError, UnsupportedError (ending, layer) or ModelFileError (damaged).
+    Raises MissingFileError, UnsupportedError (ending, layer, option, operator), ConfigError (an
+    argument) or ModelFileError (damaged, or arrays that do not fit), naming the file.
     """
-    model: Model = _reader(path, "load")(path, **options)
-    return model
-
-
-def load_weights(model: Model, path: str | Path) -> None:
-    """Set a model's weights from a file. Raises ModelFileError where they do not fit."""
-    _reader(path, "load_weights")(model, path)
-
-
-def _reader(path: str | Path, function: str) -> Callable[..., Any]:
-    path = Path(path)
-    module = _READERS.get(path.suffix.lower())
-    if module is None:
-        pickled = path.suffix.lower() in _PICKLES
-        raise UnsupportedError(
-            f"{path}: "
-            + ("a pickle can run code and is never opened" if pickled else "unknown ending")
-            + f"; known are {', '.join(_READERS)}"
-        )
-    if not path.is_file():
-        raise MissingFileError(f"{path}: there is no such model file")
-    found: Callable[..., Any] = getattr(import_module(f"streamrnn.formats.{module}"), function)
-    return found
+    return read(path, layers=layers, node=node, strict=strict, state=state).model
 
 
 __all__ = ["load_model", "load_weights"]

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import MissingFileError, ModelFileError, StreamRNNError, UnsupportedError
-from streamrnn.layers import initializers
-from streamrnn.layers.layer import Layer
+from streamrnn.layers import initializers, registry
 
 MAX_JSON_BYTES = 32 << 20
-"""A config of a thousand layers has two megabytes."""
-MAX_LAYERS = 2000
+"""A config of a thousand layers has some two megabytes."""
+MAX_LAYERS = 500
 MAX_FREE_SIZE = 1 << 20
 """A dimension may always be so large; beyond that only if the file holds so many values."""
 
@@ -89,18 +88,6 @@ def parse_json(text: str | bytes, what: str) -> Any:
         raise ModelFileError(f"{what} is no JSON ({error})") from None
 
 
-class Stored(initializers.Initializer):
-    """Stands for a weight that a file holds: zeros, and no more values than the file has."""
-
-    def __init__(self, budget: "Budget", original: Any) -> None:
-        self.budget = budget
-        self.original = original
-
-    def draw(self, shape: tuple[int, ...]) -> Any:
-        self.budget.spend(shape)
-        return np.zeros(shape, np.float32)
-
-
 class Budget:
     """How many values the weights of a config may have: as many as are stored.
 
@@ -109,10 +96,10 @@ class Budget:
 
     def __init__(self, stored: int) -> None:
         self.stored = stored
-        self.left = stored
+        self.left = 2 * stored + MAX_FREE_SIZE // 16  # some weights are made from another one
 
-    def spend(self, shape: tuple[int, ...]) -> None:
-        """Count a weight. Raises ModelFileError where the file cannot hold it."""
+    def zeros(self, shape: tuple[int, ...]) -> Any:
+        """A weight to be set later. Raises ModelFileError where the file cannot hold it."""
         size = 1
         for n in shape:
             size *= int(n)
@@ -122,39 +109,35 @@ class Budget:
                 f"the config asks for a weight of shape {tuple(shape)}, more than is stored: the "
                 f"file holds {self.stored:,} values in all"
             )
+        return np.zeros(shape, np.float32)
 
-    def bounded(self, config: Any) -> Any:
-        """A config with its initializers replaced, and its sizes checked."""
-        if isinstance(config, list | tuple):
-            return [self.bounded(item) for item in config]
-        if not isinstance(config, Mapping):
-            return config
-        return {key: self._bounded_item(key, value) for key, value in config.items()}
+    def check(self, config: Any) -> None:
+        """Raise ModelFileError where a config names sizes that cannot come with such a file."""
+        if isinstance(config, list):
+            for item in config:
+                self.check(item)
+        elif isinstance(config, Mapping):
+            for key, value in config.items():
+                if key in _SIZES or key in _SHAPES:
+                    self._check_sizes(key, value)
+                else:
+                    self.check(value)
 
-    def _bounded_item(self, key: str, value: Any) -> Any:
-        if key.endswith("_initializer"):
-            return Stored(self, value)
-        sizes = value if key in _SHAPES and isinstance(value, list) else [value]
-        if key in _SHAPES or key in _SIZES:
-            limit = max(self.stored, MAX_FREE_SIZE)
-            if any(isinstance(n, int) and n > limit for n in sizes):
+    def _check_sizes(self, key: str, value: Any) -> None:
+        limit = max(self.stored, MAX_FREE_SIZE)
+        for n in value if isinstance(value, list) else [value]:
+            if isinstance(n, int | float) and not -1 <= n <= limit:
                 raise ModelFileError(
                     f"the config says {key} = {value}, but the file holds {self.stored:,} values"
                 )
-        return self.bounded(value)
 
 
-def unbound(layer: Layer) -> None:
-    """Give the layers of a loaded model the initializers that its file names."""
-    for attribute, value in vars(layer).items():
-        if isinstance(value, Stored):
-            setattr(layer, attribute, _original(value))
-    for child in layer.children().values():
-        unbound(child)
+def build(config: Mapping[str, Any], stored: int) -> Any:
+    """The layer or model of a config, with zeros for weights, in the size of what is stored.
 
-
-def _original(stored: Stored) -> initializers.Initializer:
-    try:
-        return initializers.get(stored.original)
-    except (StreamRNNError, TypeError, KeyError, AttributeError):
-        return initializers.Zeros()  # one that we do not know; the weight is set anyway
+    stored: the number of values in the file.
+    """
+    budget = Budget(stored)
+    budget.check(config)
+    with initializers.replaced_by(budget.zeros):
+        return registry.deserialize(config)

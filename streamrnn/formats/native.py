@@ -8,6 +8,7 @@ weights' names as JSON, in the order of `model.weights`.
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
+from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.formats.guard import build, parse_json, reading
+from streamrnn.formats.placing import Loaded, Placed, place
 from streamrnn.layers import registry
 from streamrnn.models import Model
 
 VERSION = "1"
+
+_KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
 
 
 def save(model: Model, path: str | Path) -> None:
@@ -52,67 +57,63 @@ def load(path: str | Path) -> Model:
 
     Layers of yours must be registered first (streamrnn.register_layer).
     """
-    metadata, tensors = _read(path)
-    if metadata.get("format") != "streamrnn" or "config" not in metadata:
-        raise ModelFileError(
-            f"{path}: this safetensors file holds no streamrnn model (no config in its metadata); "
-            "weights of another framework need the architecture: [[model.layers]]"
-        )
-    if metadata.get("version") != VERSION:
-        raise ModelFileError(
-            f"{path}: written in version {metadata.get('version')!r} of the native format, this "
-            f"release reads {VERSION!r}"
-        )
-    try:
-        model = registry.deserialize(json.loads(metadata["config"]))
-    except StreamRNNError as error:
-        error.args = (f"{path}: {error}",)
-        raise
-    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
-        raise ModelFileError(f"{path}: the config is damaged ({error})") from error
-    if not isinstance(model, Model):
-        raise ModelFileError(f"{path}: the config is not one of a model")
-    _place(model, tensors, path)
-    return model
+    with reading(path):
+        return loaded(*read(path)).model
 
 
 def load_weights(model: Model, path: str | Path) -> None:
     """Set the weights of a model from a file that `save` wrote: by name if the names are the same,
     else in order."""
-    metadata, tensors = _read(path)
-    if set(tensors) != set(model.named_weights()):
-        order = json.loads(metadata.get("order", "[]"))
-        if set(order) == set(tensors) and len(order) == len(model.named_weights()):
-            tensors = dict(zip(model.named_weights(), (tensors[n] for n in order), strict=True))
-    _place(model, tensors, path)
+    with reading(path):
+        metadata, arrays = read(path)
+        names = list(model.named_weights())
+        sources = names
+        if set(arrays) != set(names):
+            order = parse_json(metadata.get("order", "[]"), "order")
+            if set(order) == set(arrays) and len(order) == len(names):
+                sources = order
+        _place(model, dict(zip(names, sources, strict=True)), arrays)
 
 
-def _read(path: str | Path) -> tuple[dict[str, str], dict[str, Any]]:
+def read(path: str | Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Metadata and arrays of any .safetensors file."""
     try:
         with safe_open(str(path), framework="numpy") as file:
-            return dict(file.metadata() or {}), {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise ModelFileError(f"{path}: not a safetensors file, or damaged ({error})") from error
+            metadata, arrays = dict(file.metadata() or {}), {}
+            for name in file.keys():  # noqa: SIM118 (the file is no mapping)
+                kind = file.get_slice(name).get_dtype()
+                if kind not in _KINDS:
+                    raise UnsupportedError(
+                        f"{name} is stored as {kind}; save it as float32 (.float() in PyTorch)"
+                    )
+                arrays[name] = file.get_tensor(name)
+            return metadata, arrays
+    except SafetensorError as error:
+        raise ModelFileError(f"not a safetensors file, or damaged ({error})") from None
 
 
-def _place(model: Model, tensors: dict[str, Any], path: str | Path) -> None:
-    """Every weight from its tensor, every tensor used once, all finite."""
-    wanted = model.named_weights()
-    if missing := [name for name in wanted if name not in tensors]:
-        raise ModelFileError(f"{path}: weights are missing: {', '.join(missing)}")
-    if left := [name for name in tensors if name not in wanted]:
-        raise ModelFileError(f"{path}: weights that no layer takes: {', '.join(left)}")
-    for name, weight in wanted.items():
-        if tensors[name].shape != weight.shape:
-            raise ModelFileError(
-                f"{path}: {name} has shape {tensors[name].shape}, expected {weight.shape}"
-            )
-    require_finite(tensors, path)
-    model.set_weights([tensors[name] for name in wanted])
+def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> Loaded:
+    """The model of a native file that is read already."""
+    if metadata.get("format") != "streamrnn" or "config" not in metadata:
+        raise ModelFileError(
+            "this safetensors file holds no streamrnn model (no config in its metadata); weights "
+            "of PyTorch need the architecture: [[model.layers]], or load_model(path, layers=…)"
+        )
+    if metadata.get("version") != VERSION:
+        raise ModelFileError(
+            f"written in version {metadata.get('version')!r} of the native format, this release "
+            f"reads {VERSION!r}"
+        )
+    config = parse_json(metadata["config"], "the config")
+    model = build(config, sum(int(array.size) for array in arrays.values()))
+    if not isinstance(model, Model):
+        raise ModelFileError("the config is not one of a model")
+    names = list(model.named_weights())
+    return Loaded(model, _place(model, dict(zip(names, names, strict=True)), arrays))
 
 
-def require_finite(weights: dict[str, Any], path: str | Path) -> None:
-    """Raise ModelFileError, naming the weight, where one is NaN or infinite."""
-    for name, weight in weights.items():
-        if not np.isfinite(weight).all():
-            raise ModelFileError(f"{path}: {name} holds NaN or infinity")
+def _place(model: Model, sources: Mapping[str, str], arrays: Mapping[str, Any]) -> list[Placed]:
+    """Every weight from the array that is its source, every array used once."""
+    found = [Placed(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
+    used = set(sources.values())
+    return place(model, found, [name for name in arrays if name not in used])

@@ -1,6 +1,6 @@
 """CategoryEncoding: numbers of categories as vectors of zeros and ones."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class CategoryEncoding(Layer):
     integer in it. Raises DataError for an integer outside 0…num_tokens - 1.
     """
 
-    input_dtype: ClassVar[str] = "int64"
+    input_dtype = "int64"
 
     def __init__(
         self, num_tokens: int | None = None, output_mode: str = "multi_hot", **kwargs: Any

@@ -121,7 +121,7 @@ class StringLookup(_Lookup):
     by a hash, which is refused. Raises DataError for them with num_oov_indices=0.
     """
 
-    input_dtype: ClassVar[str] = "string"
+    input_dtype = "string"
     default_oov = "[UNK]"
 
     def __init__(self, *args: Any, encoding: str = "utf-8", **kwargs: Any) -> None:
@@ -154,7 +154,7 @@ class IntegerLookup(_Lookup):
     Raises DataError for it with num_oov_indices=0.
     """
 
-    input_dtype: ClassVar[str] = "int64"
+    input_dtype = "int64"
     default_oov = -1
 
     def __init__(self, *args: Any, vocabulary_dtype: str = "int64", **kwargs: Any) -> None:

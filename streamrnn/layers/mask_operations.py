@@ -49,7 +49,7 @@ class NotEqual(_MaskOperation):
 class Any(_MaskOperation):
     """Is any feature true? (B, T, F) -> (B, T). Only over the last axis."""
 
-    def __init__(self, axis: int = -1, keepdims: bool = False, **kwargs: typing.Any) -> None:
+    def __init__(self, axis: typing.Any = -1, keepdims: bool = False, **kwargs: typing.Any) -> None:
         super().__init__(**kwargs)
         axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
         if axis not in (-1, 2) or keepdims:

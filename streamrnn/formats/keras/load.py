@@ -1,0 +1,106 @@
+"""Reading Keras's files: whole models, and weights for a model that is there already."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.formats.guard import build, parse_json, reading, require_file
+from streamrnn.formats.keras import archive, h5, legacy, tree, vocabulary
+from streamrnn.formats.keras.config import Origin, translate
+from streamrnn.formats.placing import Loaded, place
+from streamrnn.models import Model
+
+_MODEL, _LEGACY, _TREE = "model", "legacy", "tree"
+
+
+def load(path: str | Path) -> Loaded:
+    """The model of a .keras, .h5 or .hdf5 file, with its weights.
+
+    Raises ModelFileError, UnsupportedError, MissingFileError.
+    """
+    path = require_file(path)
+    with reading(path):
+        if path.suffix.lower() == ".keras":
+            return _archive(path)
+        data = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
+        if _kind(data) != _MODEL:
+            raise UnsupportedError(
+                "this file holds weights without an architecture: give it in [[model.layers]] (or "
+                "load_model(path, layers=…)), or build the model and call load_weights(path)"
+            )
+        return _legacy_model(data)
+
+
+def load_weights(model: Model, path: str | Path) -> Loaded:
+    """Set the weights of a model from any file of Keras's."""
+    path = require_file(path)
+    with reading(path):
+        return weights(model, path)
+
+
+def weights(model: Model, path: Path) -> Loaded:
+    """The same, for callers who are `reading` the file already."""
+    if path.suffix.lower() == ".keras":
+        found = archive.read(path)
+        stored = h5.read(found.weights, path, skip=tree.NOT_WEIGHTS)
+        placed, left = tree.placements(model, None, stored)
+        return Loaded(model, place(model, placed, left))
+    stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
+    kind = _kind(stored)
+    if kind == _TREE:
+        placed, left = tree.placements(model, None, stored)
+    else:
+        stored = stored.below("model_weights") if kind == _MODEL else stored
+        placed, left = legacy.placements(model, legacy.layers_of(model), stored)
+    return Loaded(model, place(model, placed, left))
+
+
+def stored_weights(path: Path) -> tuple[h5.Tree, bool]:
+    """All weights of an HDF5 file, and whether they stand in lists of layers (legacy)."""
+    stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
+    kind = _kind(stored)
+    return (stored.below("model_weights") if kind == _MODEL else stored), kind != _TREE
+
+
+def _kind(stored: h5.Tree) -> str:
+    root = stored.attributes.get("", {})
+    if "model_config" in root:
+        return _MODEL
+    if "layer_names" in root:
+        return _LEGACY
+    if any(name in stored.children("") for name in tree.ROOTS):
+        return _TREE
+    raise ModelFileError(
+        "this HDF5 file is none of Keras's: it has no model_config, no layer_names and no layers"
+    )
+
+
+def _archive(path: Path) -> Loaded:
+    found = archive.read(path)
+    stored = h5.read(found.weights, path, skip=tree.NOT_WEIGHTS)
+    config = vocabulary.filled(found.config, found.assets)
+    model = _built(config, Origin(found.version), stored.size)
+    placed, left = tree.placements(model, config, stored)
+    return Loaded(model, place(model, placed, left))
+
+
+def _legacy_model(stored: h5.Tree) -> Loaded:
+    root = stored.attributes[""]
+    config = parse_json(root["model_config"], "model_config")
+    inner = stored.below("model_weights")
+    version = root.get("keras_version") or inner.attributes[""].get("keras_version") or "1"
+    model = _built(config, Origin(str(version)), stored.size)
+    order = [layer for layer, _, _ in tree.members(model, config)]
+    placed, left = legacy.placements(model, order, inner)
+    return Loaded(model, place(model, placed, left))
+
+
+def _built(config: Any, origin: Origin, stored: int) -> Model:
+    if not isinstance(config, Mapping):
+        raise ModelFileError(f"the model's config is {config!r:.60}")
+    model = build(translate(config, origin), stored)
+    if not isinstance(model, Model):
+        raise ModelFileError(f"the file holds a {type(model).__name__}, no model")
+    model.graph  # noqa: B018 (raises where the file does not say what the input is)
+    return model

@@ -1,0 +1,290 @@
+"""PyTorch's weights: a state_dict as a .safetensors file, with tables that say what is what.
+
+Layouts (docs of torch.nn): weights are (gates * U, F), transposed against Keras; the rows of
+LSTM are i f g o as in Keras, those of GRU r z n (Keras: z r h); there are two biases, which add up
+except in GRU, where the second one stands in the product with the reset gate (reset_after=True).
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
+from streamrnn.formats.guard import Budget
+from streamrnn.formats.placing import Loaded, Placed, place
+from streamrnn.formats.tables import Table, stack
+from streamrnn.layers import initializers, registry
+from streamrnn.layers.layer import Layer
+
+_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
+_RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,4}))?(_reverse)?")
+_EPSILON = 1e-5
+"""Of LayerNorm and BatchNorm1d; Keras's default is 1e-3."""
+
+Arrays = Mapping[str, Any]
+Weights = list[tuple[str, str, Any]]
+"""(source, name of the weight in its layer, array)"""
+
+
+@dataclass
+class Part:
+    """A layer, what its weights are read from, and how many features it reads."""
+
+    layer: Layer
+    weights: Weights
+    features: int | None = None
+
+
+class _Group:
+    """The arrays under one prefix, by what is left of their names; remembers which were taken."""
+
+    def __init__(self, table: Table, arrays: Arrays) -> None:
+        prefix = f"{table.weights}." if table.weights else ""
+        self.table = table
+        self.full = {n[len(prefix) :]: n for n in arrays if n.startswith(prefix)}
+        self.arrays = arrays
+        self.taken: set[str] = set()
+
+    def take(self, short: str, axes: int) -> Any:
+        """The array of this name. Raises ModelFileError where it is missing or no such thing."""
+        if short not in self.full:
+            raise ModelFileError(
+                f"{self.table}: there is no array {self.name(short)!r}; under this prefix stand "
+                f"{', '.join(self.full) or 'none'}"
+            )
+        array = self.arrays[self.full[short]]
+        self.taken.add(self.full[short])
+        if array.ndim != axes:
+            raise ModelFileError(
+                f"{self.name(short)} has shape {array.shape}, expected {axes} axes for {self.table}"
+            )
+        return array
+
+    def name(self, short: str) -> str:
+        """The full name."""
+        return self.full.get(
+            short, f"{self.table.weights}.{short}" if self.table.weights else short
+        )
+
+
+def load(arrays: Arrays, tables: Sequence[Table]) -> Loaded:
+    """A Sequential of the tables' layers, with weights from the arrays.
+
+    Raises ModelFileError (an array is missing or has the wrong shape), UnsupportedError (proj_size,
+    a type without a PyTorch layout), ConfigError (a prefix that no array has).
+    """
+    stored = sum(int(array.size) for array in arrays.values())
+    parts: list[Part] = []
+    taken: set[str] = set()
+    with initializers.replaced_by(Budget(stored).zeros):
+        for table in tables:
+            reader = _READERS.get(table.kind)
+            if reader is None:
+                parts.append(Part(_plain(table), []))
+                continue
+            _require_prefix(table, arrays)
+            group = _Group(table, arrays)
+            parts += reader(group)
+            taken |= group.taken
+    features = next((part.features for part in parts if part.weights), None)
+    model = stack([part.layer for part in parts], features, stored)
+    placed = [
+        Placed(source, f"{part.layer.name}/{name}", array)
+        for part in parts
+        for source, name, array in part.weights
+    ]
+    left = [name for name in arrays if name not in taken]
+    return Loaded(model, place(model, placed), left)
+
+
+def _plain(table: Table) -> Layer:
+    """A layer whose type has no weights in PyTorch."""
+    if table.weights is not None:
+        raise UnsupportedError(
+            f"{table}: weights of PyTorch are read for {', '.join(_READERS)}, and for PyTorch's "
+            "own names of these"
+        )
+    return registry.deserialize(table.config())
+
+
+def _require_prefix(table: Table, arrays: Arrays) -> None:
+    prefixes = sorted({name.rpartition(".")[0] for name in arrays})
+    listed = ", ".join(repr(prefix) for prefix in prefixes)
+    if table.weights is None:
+        raise ConfigError(
+            f"{table}: say where its weights are, as in weights = {prefixes[0]!r}; the file has "
+            f"the prefixes {listed}"
+        )
+    if table.weights and not any(name.startswith(f"{table.weights}.") for name in arrays):
+        raise ConfigError(
+            f"{table}: no array begins with {table.weights + '.'!r}; the file has the prefixes "
+            f"{listed}"
+        )
+
+
+def _name(group: _Group, suffix: str = "") -> dict[str, str]:
+    """The layer's name: that of the table, else its prefix."""
+    base = group.table.arguments.get("name") or group.table.weights
+    return {"name": f"{base}{suffix}"} if base else {}
+
+
+def _make(group: _Group, own: Mapping[str, Any], suffix: str = "") -> Layer:
+    """The layer, with what the arrays say; raises ConfigError where the table contradicts them."""
+    arguments = group.table.arguments
+    for key, value in own.items():
+        if key not in ("epsilon", "return_sequences") and arguments.get(key, value) != value:
+            raise ConfigError(
+                f"{group.table}: {key} = {arguments[key]!r}, but the arrays say {value!r}"
+            )
+    config = {**own, **arguments, **_name(group, suffix)}
+    return registry.deserialize({"class_name": group.table.kind, "config": config})
+
+
+def _dense(group: _Group) -> list[Part]:
+    kernel = group.take("weight", 2)
+    weights = [(group.name("weight"), "kernel", kernel.T)]
+    bias = "bias" in group.full
+    if bias:
+        weights.append((group.name("bias"), "bias", group.take("bias", 1)))
+    layer = _make(group, {"units": kernel.shape[0], "use_bias": bias})
+    return [Part(layer, weights, kernel.shape[1])]
+
+
+def _embedding(group: _Group) -> list[Part]:
+    table = group.take("weight", 2)
+    layer = _make(group, {"input_dim": table.shape[0], "output_dim": table.shape[1]})
+    return [Part(layer, [(group.name("weight"), "embeddings", table)])]
+
+
+def _layer_norm(group: _Group) -> list[Part]:
+    return [_norm(group, {"weight": "gamma", "bias": "beta"})]
+
+
+def _batch_norm(group: _Group) -> list[Part]:
+    if "num_batches_tracked" in group.full:  # matters to training only
+        group.taken.add(group.name("num_batches_tracked"))
+    statistics = {"running_mean": "moving_mean", "running_var": "moving_variance"}
+    return [_norm(group, {"weight": "gamma", "bias": "beta", **statistics})]
+
+
+def _norm(group: _Group, names: Mapping[str, str]) -> Part:
+    optional = {"weight": "scale", "bias": "center"}
+    has = {argument: short in group.full for short, argument in optional.items()}
+    wanted = [short for short in names if short not in optional or short in group.full]
+    weights = [(group.name(short), names[short], group.take(short, 1)) for short in wanted]
+    layer = _make(group, {**has, "epsilon": _EPSILON})
+    return Part(layer, weights, weights[0][2].shape[0] if weights else None)
+
+
+def _recurrent(group: _Group) -> list[Part]:
+    """One layer a level; Bidirectional where there are arrays of the other direction."""
+    _refuse_projection(group)
+    found = [m for m in map(_RECURRENT.fullmatch, group.full) if m]
+    cell = not any(match.group(3) for match in found)
+    levels = sorted({int(match.group(3)) for match in found if match.group(3)}) or [0]
+    if levels != list(range(len(levels))):
+        raise ModelFileError(f"{group.table}: levels {levels} of arrays; some are missing")
+    both = any(match.group(4) for match in found)
+    return [
+        _level(group, "" if cell else f"_l{n}", f"_l{n}" if len(levels) > 1 else "", both)
+        for n in levels
+    ]
+
+
+def _refuse_projection(group: _Group) -> None:
+    for short, full in group.full.items():
+        if short.startswith("weight_hr"):
+            raise UnsupportedError(
+                f"{group.table}: {full} is the projection of an LSTM with proj_size, which is not "
+                "supported; train it with proj_size=0"
+            )
+
+
+def _level(group: _Group, ending: str, suffix: str, both: bool) -> Part:
+    kind, arguments = group.table.kind, dict(group.table.arguments)
+    if "nonlinearity" in arguments:
+        arguments["activation"] = arguments.pop("nonlinearity")
+    group = _renewed(group, arguments)
+    weights, shape = _direction(group, ending)
+    own: dict[str, Any] = {
+        "units": shape[1],
+        "use_bias": len(weights) == 3,
+        "return_sequences": True,
+    }
+    if kind == "GRU":
+        own["reset_after"] = True
+    if not both:
+        layer = _make(group, own, suffix)
+        return Part(layer, [(s, f"cell/{n}", a) for s, n, a in weights], shape[0])
+    back, _ = _direction(group, f"{ending}_reverse")
+    layer = registry.deserialize(
+        {
+            "class_name": "Bidirectional",
+            "config": {
+                **_name(group, suffix),
+                "layer": {"class_name": kind, "config": {**own, **_unnamed(group)}},
+            },
+        }
+    )
+    sides = (("forward_layer", weights), ("backward_layer", back))
+    named = [(s, f"{side}/cell/{n}", a) for side, arrays in sides for s, n, a in arrays]
+    return Part(layer, named, shape[0])
+
+
+def _renewed(group: _Group, arguments: dict[str, Any]) -> _Group:
+    """The same group (what is taken counts for both) with other arguments."""
+    new = _Group(
+        Table(group.table.number, group.table.kind, group.table.weights, arguments), group.arrays
+    )
+    new.taken = group.taken
+    return new
+
+
+def _unnamed(group: _Group) -> dict[str, Any]:
+    return {k: v for k, v in group.table.arguments.items() if k != "name"}
+
+
+def _direction(group: _Group, ending: str) -> tuple[Weights, tuple[int, int]]:
+    """kernel, recurrent kernel and bias of one direction, and (features, units)."""
+    gates = _GATES[group.table.kind]
+    kernel, recurrent = group.take(f"weight_ih{ending}", 2), group.take(f"weight_hh{ending}", 2)
+    units = recurrent.shape[1]
+    for short, array in ((f"weight_ih{ending}", kernel), (f"weight_hh{ending}", recurrent)):
+        if array.shape[0] != gates * units:
+            raise ModelFileError(
+                f"{group.name(short)} has shape {array.shape}: a {group.table.kind} of {units} "
+                f"units has {gates * units} rows"
+            )
+    order = _gate_order(group.table.kind)
+    weights = [
+        (group.name(f"weight_ih{ending}"), "kernel", order(kernel).T),
+        (group.name(f"weight_hh{ending}"), "recurrent_kernel", order(recurrent).T),
+    ]
+    names = [f"bias_ih{ending}", f"bias_hh{ending}"]
+    if any(name in group.full for name in names):
+        pair = [order(group.take(name, 1)) for name in names]
+        bias = np.stack(pair) if group.table.kind == "GRU" else pair[0] + pair[1]
+        weights.append((" + ".join(group.name(name) for name in names), "bias", bias))
+    return weights, (kernel.shape[1], units)
+
+
+def _gate_order(kind: str) -> Callable[[Any], Any]:
+    def swapped(rows: Any) -> Any:
+        reset, update, new = np.split(rows, 3)
+        return np.concatenate([update, reset, new])
+
+    return swapped if kind == "GRU" else lambda rows: rows
+
+
+_READERS: dict[str, Callable[[_Group], list[Part]]] = {
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "SimpleRNN": _recurrent,
+    "Dense": _dense,
+    "Embedding": _embedding,
+    "LayerNormalization": _layer_norm,
+    "BatchNormalization": _batch_norm,
+}
