@@ -13,28 +13,49 @@ Three ways to write a cell of your own for `RNN(cell)`:
   same size takes less than one.
 * A `step` that Numba refuses runs in Python, with a warning that says what Numba said.
 
+A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
+
 >>> import math
 >>> import numpy as np
 >>> from streamrnn import layers
->>> class Leaky(layers.Cell):
-...     def __init__(self, units, keep=0.9, **kwargs):
+>>> class MinimalGatedUnit(layers.Cell):
+...     def __init__(self, units, **kwargs):
 ...         super().__init__(**kwargs)
 ...         self.units = self.state_size = self.output_size = units
-...         self.keep = keep
+...
 ...     def build(self, input_shape):
-...         self.add_weight("kernel", (input_shape[-1], self.units))
-...         self.add_weight("keep", (1,), layers.initializers.Constant(self.keep))
+...         self.add_weight("kernel", (input_shape[-1], 2 * self.units))
+...         self.add_weight("recurrent_kernel", (self.units, 2 * self.units), "orthogonal")
+...         self.add_weight("bias", (2 * self.units,), "zeros")
+...
 ...     @staticmethod
 ...     def step(x, states, weights, y):
-...         (h,), (kernel, keep) = states, weights
-...         for u in range(h.size):
-...             total = np.float32(0)
+...         (h,), (kernel, recurrent, bias) = states, weights
+...         units = h.size
+...         f = np.empty(units, np.float32)
+...         for u in range(units):  # f = sigmoid(x Kf + h Rf + bf)
+...             z = bias[u]
 ...             for k in range(x.size):
-...                 total += x[k] * kernel[k, u]
-...             h[u] = keep[0] * h[u] + (np.float32(1) - keep[0]) * math.tanh(total)
-...             y[u] = h[u]
->>> layers.RNN(Leaky(4), return_sequences=True)(np.zeros((2, 5, 3))).shape
+...                 z += x[k] * kernel[k, u]
+...             for k in range(units):
+...                 z += h[k] * recurrent[k, u]
+...             f[u] = 1 / (1 + math.exp(-z))
+...         for u in range(units):  # h' = (1 - f) h + f tanh(x Kh + (f h) Rh + bh)
+...             z = bias[units + u]
+...             for k in range(x.size):
+...                 z += x[k] * kernel[k, units + u]
+...             for k in range(units):
+...                 z += f[k] * h[k] * recurrent[k, units + u]
+...             y[u] = (1 - f[u]) * h[u] + f[u] * math.tanh(z)
+...         h[:] = y
+...
+...     def get_config(self):
+...         return {**super().get_config(), "units": self.units}
+>>> layers.RNN(MinimalGatedUnit(4), return_sequences=True)(np.zeros((2, 5, 3))).shape
 (2, 5, 4)
+
+With `streamrnn.register_layer("MinimalGatedUnit", MinimalGatedUnit)` a model that has it can be
+saved and loaded.
 """
 
 from collections.abc import Sequence
