@@ -1,25 +1,109 @@
-"""Dense over rows."""
+"""Dense over rows: y = g(x K + b)."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from streamrnn.kernels import plain
+from streamrnn.kernels import activation as activations
+from streamrnn.kernels import packing, threads
+from streamrnn.kernels.activation import Spec, label
+
+ROWS = 96
+"""Rows that are taken through all units before the next: their inputs stay in the first cache."""
 
 
-class Packed(NamedTuple):
-    w: Any
-    b: Any
+class Packed:
+    """A Dense layer's weights as its kernel reads them, and the kernels compiled for it."""
+
+    __slots__ = ("bias", "entries", "n", "vectors", "weights")
+
+    def __init__(self, weights: Any, bias: Any, n: int, vectors: int) -> None:
+        self.weights, self.bias, self.n, self.vectors = weights, bias, n, vectors
+        self.entries: dict[Spec, Callable[..., None]] = {}
+
+    def entry(self, activation: Spec) -> Callable[..., None]:
+        """The kernel for this activation, compiled on first use."""
+        if activation not in self.entries:
+            from streamrnn.kernels import jit
+
+            n, vectors = self.n, self.vectors
+            self.entries[activation] = jit.compiled(
+                f"dense-{n}x{vectors}-{label(activation)}",
+                lambda: _kernel(n, vectors, activation),
+                _signature(),
+            )
+        return self.entries[activation]
 
 
-def pack(kernel_FU, bias_U=None) -> Packed:
+def pack(kernel_FU: Any, bias_U: Any = None) -> Packed:
+    """Weights (F, U) and (U,) or None -> what `run` takes."""
+    from streamrnn.kernels.jit import simd
+
+    n, units = simd(), kernel_FU.shape[1]
     if bias_U is None:
-        bias_U = np.zeros(kernel_FU.shape[1])
-    return Packed(*(np.ascontiguousarray(a, np.float32) for a in (kernel_FU, bias_U)))
+        bias_U = np.zeros(units, np.float32)
+    v = packing.vectors_of(units, n, 1)
+    weights = packing.weights([([kernel_FU], [])], n, v)
+    return Packed(weights, packing.starts([[bias_U]], n, v), n, v)
 
 
-def run(packed, x_NF, y_NU, *, activation="linear") -> None:
-    linear = activation == "softmax"
-    plain.dense(x_NF, *packed, y_NU, 0 if linear else plain.CODE[activation])
-    if linear:
-        plain.softmax(y_NU, y_NU)
+def run(packed: Packed, x_NF: Any, y_NU: Any, *, activation: Spec = "linear") -> None:
+    """`y_NU` = the activation of each row of `x_NF` times the weights plus the bias."""
+    if not x_NF.size:
+        return
+    if activation == "softmax":
+        run(packed, x_NF, y_NU)
+        activations.run("softmax", y_NU, y_NU)
+        return
+    entry = packed.entries.get(activation) or packed.entry(activation)
+    rows, weights, bias = x_NF.shape[0], packed.weights, packed.bias
+    if rows == 1 or not threads.pays(rows * weights.size):
+        entry(x_NF, y_NU, weights, bias, 0, rows)
+        return
+    threads.by_lanes(lambda i, j: entry(x_NF, y_NU, weights, bias, i, j), rows)
+
+
+def _kernel(n: int, vectors: int, activation: Spec) -> Any:
+    from streamrnn.kernels.functions import activation as function
+    from streamrnn.kernels.jit import inline, kernel
+    from streamrnn.kernels.sweep import NEW, Shape, X, sweep
+    from streamrnn.kernels.vector import copier, load, store
+
+    g, copy = function(activation), copier(n)
+
+    @inline
+    def cell(s, z, old, new, own):
+        store(s, new, g(load(s, z, n)))
+
+    multiply = sweep(Shape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
+
+    @kernel
+    def dense(x_NF, y_NU, w, bias, first, last):
+        features, units = x_NF.shape[1], y_NU.shape[1]
+        x, y = x_NF.reshape(-1), y_NU.reshape(-1)
+        groups = (units + n * vectors - 1) // (n * vectors)
+        padded = groups * n * vectors
+        cap = min(ROWS, last - first)
+        z = padded
+        out = z + 6 * n * vectors
+        s = np.zeros(out + cap * padded, np.float32)
+        at = np.zeros(5 * cap, np.int64)
+        copy(bias, 0, s, 0, padded)
+        for begin in range(first, last, cap):
+            rows = min(cap, last - begin)
+            for row in range(rows):
+                at[X * cap + row] = (begin + row) * features
+                at[NEW * cap + row] = out + row * padded
+            multiply(rows, groups, s, z, at, cap, 0, x, features, features, 0, w, 0)
+            for row in range(rows):
+                copy(s, out + row * padded, y, (begin + row) * units, units)
+
+    return dense
+
+
+def _signature() -> Any:
+    from numba import types
+
+    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
+    return types.void(f2, f2, f1, f1, types.intp, types.intp)

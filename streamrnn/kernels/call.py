@@ -1,0 +1,80 @@
+"""Calling a recurrent kernel: stand-ins for what is left out, and lanes split between threads."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from streamrnn.kernels import stepwise, threads
+from streamrnn.kernels.activation import Spec, label
+
+NO_LENGTHS = np.empty(0, np.int64)
+NO_MASK = np.empty((0, 0), np.bool_)
+NO_STATE = np.empty((0, 0), np.float32)
+NO_OUTPUT = np.empty((0, 0, 0), np.float32)
+
+
+class Packed:
+    """A recurrent layer's weights as its kernel reads them, and the kernels compiled for it.
+
+    `build(*activations)` gives a kernel's name and a function that makes it; `plain(*activations)`
+    gives the step in numpy that stands in where an activation is softmax.
+    """
+
+    __slots__ = ("bias", "build", "entries", "plain", "weights")
+
+    def __init__(
+        self,
+        weights: Any,
+        bias: Any,
+        build: Callable[..., tuple[str, Callable[[], Any]]],
+        plain: Callable[..., stepwise.Step],
+    ) -> None:
+        self.weights, self.bias, self.build, self.plain = weights, bias, build, plain
+        self.entries: dict[tuple[Spec, ...], Callable[..., None]] = {}
+
+    def entry(self, activations: tuple[Spec, ...]) -> Callable[..., None]:
+        """The kernel for these activations, compiled on first use."""
+        if "softmax" in activations:
+            self.entries[activations] = stepwise.window(self.plain(*activations))
+        if activations not in self.entries:
+            from streamrnn.kernels import jit, recurrent
+
+            name, make = self.build(*activations)
+            full = "-".join([name, *map(label, activations)])
+            self.entries[activations] = jit.compiled(full, make, recurrent.signature())
+        return self.entries[activations]
+
+
+def run(
+    packed: Packed,
+    activations: tuple[Spec, ...],
+    x_BTF: Any,
+    lengths_B: Any,
+    mask_BT: Any,
+    states: list[Any],
+    y_BTU: Any,
+    zero_masked: bool,
+) -> None:
+    """Take all lanes through a window."""
+    lanes = x_BTF.shape[0]
+    if not x_BTF.size:
+        return
+    entry = packed.entries.get(activations) or packed.entry(activations)
+    h_BU = states[0]
+    c_BU = states[1] if len(states) == 2 else NO_STATE
+    if lengths_B is None:
+        lengths_B = NO_LENGTHS
+    if mask_BT is None:
+        mask_BT = NO_MASK
+    if y_BTU is None:
+        y_BTU = NO_OUTPUT
+    weights, bias = packed.weights, packed.bias
+    if lanes == 1 or not threads.pays(x_BTF.shape[1] * lanes * weights.size):
+        entry(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, weights, bias, 0, lanes, zero_masked)
+        return
+
+    def part(first: int, last: int) -> None:
+        entry(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, weights, bias, first, last, zero_masked)
+
+    threads.by_lanes(part, lanes, lengths_B)

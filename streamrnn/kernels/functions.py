@@ -1,0 +1,237 @@
+"""Activations on vectors: elementary functions by polynomials and at most one division.
+
+Errors in ulp are the largest found over every float32; tests/kernels/test_functions.py samples
+them. NaN stays NaN everywhere, and infinities give the limit. Names and formulas of the activations
+are those of Keras 3; parameters are constants of the compiled code.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from streamrnn.kernels.activation import Spec, split
+from streamrnn.kernels.jit import inline
+from streamrnn.kernels.vector import absolute, fma, power_of_two, where_less
+
+ROUND = 12582912.0  # 1.5 * 2**23: adding and taking it away rounds to a whole number
+LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504, 0.693359375, -2.12194440e-4
+
+
+@inline
+def _exp_near_zero(r):
+    """e**r for |r| <= ln(2)/2. Coefficients as in Cephes' expf."""
+    p = fma(r, 1.9875691500e-4, 1.3981999507e-3)
+    p = fma(p, r, 8.3334519073e-3)
+    p = fma(p, r, 4.1665795894e-2)
+    p = fma(p, r, 1.6666665459e-1)
+    p = fma(p, r, 5.0000001201e-1)
+    return fma(p, r * r, r) + 1.0
+
+
+@inline
+def exp(x):
+    """e**x within 1.0 ulp, from zero below -103.97 to infinity above 88.72."""
+    x = where_less(x, -104.0, -104.0, x)
+    x = where_less(89.0, x, 89.0, x)
+    whole = fma(x, LOG2_E, ROUND) - ROUND
+    p = _exp_near_zero(fma(whole, -LN2_LOW, fma(whole, -LN2_HIGH, x)))
+    half = fma(whole, 0.5, ROUND) - ROUND  # in two steps: 2**128 and 2**-149 are no normal floats
+    return p * power_of_two(half) * power_of_two(whole - half)
+
+
+@inline
+def exp_negative(a):
+    """e**-a for a >= 0 within 1.0 ulp; results below 2**-126 are zero, which saves a step."""
+    a = where_less(88.0, a, 88.0, a)
+    whole = fma(a, -LOG2_E, ROUND) - ROUND
+    p = _exp_near_zero(fma(whole, -LN2_LOW, fma(whole, -LN2_HIGH, -a)))
+    return p * power_of_two(whole)
+
+
+@inline
+def sigmoid(x):
+    """1 / (1 + exp(-x)) within 2.2 ulp, in [0, 1]; results below 2**-126 are zero."""
+    e = exp_negative(absolute(x))
+    return where_less(x, 0.0, e, 1.0) / (1.0 + e)
+
+
+@inline
+def tanh(x):
+    """Within 4.1 ulp, in [-1, 1]: an odd rational of degree 9 over 8, of least relative error.
+
+    Fitted on [0, 8.3], rounding reaches 1 at the end; a wider fit goes beyond 1 by an ulp.
+    """
+    x = where_less(x, -8.3, -8.3, x)
+    x = where_less(8.3, x, 8.3, x)
+    s = x * x
+    p = fma(s, 1.4711360984415627e-08, 2.1555258483953252e-05)
+    p = fma(p, s, 3.5520820845323783e-03)
+    p = fma(p, s, 1.3428352250116457e-01)
+    q = fma(s, 8.321262757240588e-07, 3.3786608010638315e-04)
+    q = fma(q, s, 2.6091118523734486e-02)
+    q = fma(q, s, 4.6761679897394154e-01)
+    return fma(x * s, p, x) / fma(q, s, 1.0)
+
+
+@inline
+def expm1_of_negative(x):
+    """e**x - 1 for x <= 0, by tanh: also the small ones keep their digits."""
+    t = tanh(0.5 * x)
+    return (t + t) / (1.0 - t)
+
+
+@inline
+def log1p_of_fraction(e):
+    """log(1 + e) for 0 <= e <= 1: twice the series of atanh at e / (2 + e)."""
+    s = e / (2.0 + e)
+    u = s * s
+    p = fma(u, 2 / 15, 2 / 13)
+    p = fma(p, u, 2 / 11)
+    p = fma(p, u, 2 / 9)
+    p = fma(p, u, 2 / 7)
+    p = fma(p, u, 2 / 5)
+    p = fma(p, u, 2 / 3)
+    return fma(p * u, s, s + s)
+
+
+@inline
+def erfc_of_positive(z):
+    """erfc(z) for z >= 0. Source: Numerical Recipes, erfcc (Chebyshev fit in t)."""
+    t = 1.0 / fma(z, 0.5, 1.0)
+    p = fma(t, 0.17087277, -0.82215223)
+    p = fma(p, t, 1.48851587)
+    p = fma(p, t, -1.13520398)
+    p = fma(p, t, 0.27886807)
+    p = fma(p, t, -0.18628806)
+    p = fma(p, t, 0.09678418)
+    p = fma(p, t, 0.37409196)
+    p = fma(p, t, 1.00002368)
+    p = fma(p, t, -1.26551223)
+    return t * exp(fma(-z, z, p))
+
+
+@inline
+def linear(x):
+    return x
+
+
+@inline
+def relu(x):
+    return where_less(x, 0.0, 0.0, x)
+
+
+@inline
+def softplus(x):
+    return relu(x) + log1p_of_fraction(exp_negative(absolute(x)))
+
+
+@inline
+def softsign(x):
+    return x / (1.0 + absolute(x))
+
+
+@inline
+def silu(x):
+    return x * sigmoid(x)
+
+
+@inline
+def gelu(x):
+    tail = 0.5 * erfc_of_positive(0.70710678 * absolute(x))
+    return x * where_less(x, 0.0, tail, 1.0 - tail)
+
+
+@inline
+def mish(x):
+    return x * tanh(softplus(x))
+
+
+def relu_up_to(top: float) -> Any:
+    @inline
+    def clipped(x):
+        x = where_less(x, 0.0, 0.0, x)
+        return where_less(top, x, top, x)
+
+    return clipped
+
+
+def leaky_relu(slope: float) -> Any:
+    @inline
+    def leaky(x):
+        return where_less(x, 0.0, slope * x, x)
+
+    return leaky
+
+
+def elu(alpha: float, scale: float) -> Any:
+    @inline
+    def curve(x):
+        down = (scale * alpha) * expm1_of_negative(where_less(0.0, x, 0.0, x))
+        return where_less(x, 0.0, down, scale * x)
+
+    return curve
+
+
+def hard_sigmoid(alpha: float, beta: float) -> Any:
+    @inline
+    def ramp(x):
+        x = fma(x, alpha, beta)
+        x = where_less(x, 0.0, 0.0, x)
+        return where_less(1.0, x, 1.0, x)
+
+    return ramp
+
+
+def scaled_tanh(alpha: float, beta: float) -> Any:
+    @inline
+    def curve(x):
+        return alpha * tanh(beta * x)
+
+    return curve
+
+
+def affine(alpha: float, beta: float) -> Any:
+    @inline
+    def line(x):
+        return fma(x, alpha, beta)
+
+    return line
+
+
+def thresholded_relu(theta: float) -> Any:
+    @inline
+    def cut(x):
+        return where_less(theta, x, x, where_less(x, math.inf, 0.0, x))
+
+    return cut
+
+
+_PLAIN: dict[str, Any] = {
+    "linear": linear,
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "relu": relu,
+    "softplus": softplus,
+    "softsign": softsign,
+    "silu": silu,
+    "gelu": gelu,
+    "mish": mish,
+    "exponential": exp,
+}
+_MADE: dict[str, Callable[..., Any]] = {
+    "relu6": relu_up_to,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "selu": elu,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_sigmoid_02": hard_sigmoid,
+    "scaled_tanh": scaled_tanh,
+    "affine": affine,
+    "thresholded_relu": thresholded_relu,
+}
+
+
+def activation(spec: Spec) -> Any:
+    """The vector function of an activation's name, or of (name, parameter, ...)."""
+    name, numbers = split(spec)
+    return _PLAIN[name] if name in _PLAIN else _MADE[name](*numbers)

@@ -1,0 +1,51 @@
+"""Weights in the order in which a sweep reads them, and what else is kept of a layer's weights."""
+
+from typing import Any
+
+import numpy as np
+
+
+def aligned(size: int) -> Any:
+    """Zeros of float32 that begin at a multiple of 64 bytes: vectors then lie in one cache line."""
+    raw = np.zeros(size + 16, np.float32)
+    skip = -raw.ctypes.data % 64 // 4
+    return raw[skip : skip + size]
+
+
+def vectors_of(units: int, n: int, gates: int) -> int:
+    """How many vectors of units a group should have: with few gates several, if padding allows."""
+    if gates > 2:
+        return 1
+    full = -(-units // n)
+    return min((1, 2, 3, 4)[: 4 // gates], key=lambda v: -(-full // v) * v * (1 + 0.25 / v))
+
+
+def by_group(gates: list[Any], n: int, vectors: int) -> Any:
+    """Arrays (..., units), one a gate, as (groups, ..., vectors, gates, n), padded with zeros."""
+    units = gates[0].shape[-1]
+    groups = -(-units // (n * vectors))
+    stacked = np.zeros((len(gates), *gates[0].shape[:-1], groups * vectors * n), np.float32)
+    stacked[..., :units] = gates
+    split = stacked.reshape(*stacked.shape[:-1], groups, vectors, n)
+    return np.moveaxis(np.moveaxis(split, 0, -2), -4, 0)
+
+
+def weights(parts: list[tuple[list[Any], list[Any]]], n: int, vectors: int) -> Any:
+    """For each sweep the gates' (F, U) and (U, U) weights -> one flat array."""
+    flat = []
+    for x_gates, h_gates in parts:
+        groups = [by_group(gates, n, vectors) for gates in (x_gates, h_gates) if gates]
+        groups = [group.reshape(group.shape[0], -1) for group in groups]
+        flat.append(np.concatenate(groups, axis=1).ravel())
+    return _flat(flat)
+
+
+def starts(parts: list[list[Any]], n: int, vectors: int) -> Any:
+    """For each sweep the biases (U,) of its sums -> one flat array."""
+    return _flat([by_group(sums, n, vectors).ravel() for sums in parts])
+
+
+def _flat(parts: list[Any]) -> Any:
+    flat = aligned(sum(part.size for part in parts))
+    np.concatenate(parts, out=flat)
+    return flat

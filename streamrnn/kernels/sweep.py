@@ -1,0 +1,164 @@
+"""The one inner loop of all dense and recurrent kernels: rows times packed weights, then a cell.
+
+A *row* is one lane at one step (or one row of a Dense input). It is described by where its parts
+begin in the scratch array `s`: the sums it starts from, its input, its old and new state. Rows are
+taken m at a time (a tile), units `n` at a time (a *group*: `vectors` of `n` units, each with all
+its gates); the order of the additions of one unit of one row never depends on that: first what it
+starts from, then the inputs, then the state, each product added by one exact fma.
+
+Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`.
+"""
+
+from typing import Any, NamedTuple
+
+from streamrnn.kernels import tile
+from streamrnn.kernels.jit import merge, registers
+
+START, X, OLD, NEW, OWN = range(5)
+"""Blocks of the index array `at`, `cap` long each: where the rows' sums to start from, inputs, old
+states, new states and other states begin. (Flat: a view of each block would count references.)"""
+
+
+class Shape(NamedTuple):
+    """What a sweep is compiled for."""
+
+    n: int
+    """Floats in a vector."""
+    vectors: int
+    """Vectors of units in a group."""
+    sums: int
+    """Sums of a unit (gates; four for a GRU with reset_after, whose candidate has two parts)."""
+    x_into: tuple[int, ...]
+    """The sum that each gate of the input's weights adds to."""
+    h_into: tuple[int, ...]
+    """The sum that each gate of the state's weights adds to."""
+
+    @property
+    def group(self) -> int:
+        """Floats of a group's sums."""
+        return self.vectors * self.sums * self.n
+
+    @property
+    def x_step(self) -> int:
+        """Floats of a group's weights for one input."""
+        return self.vectors * len(self.x_into) * self.n
+
+    @property
+    def h_step(self) -> int:
+        """Floats of a group's weights for one unit of the state."""
+        return self.vectors * len(self.h_into) * self.n
+
+    def tile(self, m: int) -> tuple[Any, Any, Any]:
+        """The functions of a tile of m rows: begin, feed inputs, feed states."""
+        size = m, self.vectors * self.sums, self.n
+        feeds = (
+            tuple(v * self.sums + s for v in range(self.vectors) for s in into)
+            for into in (self.x_into, self.h_into)
+        )
+        return (tile.begin(*size), *(tile.feed(*size, into) for into in feeds))
+
+
+def tile_rows(shape: Shape) -> int:
+    """Most rows of a tile: its sums, the weights and an input must fit in the registers."""
+    budget = 24 if registers() >= 32 else 12
+    return max(1, min(6, budget // (shape.vectors * shape.sums)))
+
+
+def _multiply(shape: Shape, m: int, operand: int) -> Any:
+    """Make the function that leaves the sums of rows i..i+m for one group in s[z:]."""
+    begin, feed_x, feed_h = shape.tile(m)
+
+    @merge
+    def multiply(s, z, at, cap, i, start, x, features, units, w, jx, jh):
+        sums = begin(s, at, START * cap + i, start)
+        sums = feed_x(sums, features, x, at, X * cap + i, w, jx)
+        sums = feed_h(sums, units, s, at, operand * cap + i, w, jh)
+        tile.put(sums, s, z)
+
+    return multiply
+
+
+def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
+    """Make the sweep: for all groups and the first `rows` rows, multiply, then call the cell.
+
+    `cell(s, z, old, new, own)` gets where a unit vector's sums, old, new and other state begin.
+    `operand` is the part of a row that the recurrent weights multiply.
+    """
+    most = tile_rows(shape)
+    one, two, three, four, full = (
+        _multiply(shape, min(m, most), operand) for m in (1, 2, 3, 4, most)
+    )
+    n, vectors, sums, group = shape.n, shape.vectors, shape.sums, shape.group
+    x_step, h_step = shape.x_step, shape.h_step
+
+    @merge
+    def run(rows, groups, s, z, at, cap, start, x, fed, features, units, w, j):
+        """`fed` says how many of the `features` inputs are still to add: all, or none."""
+        for g in range(groups):
+            jx = j + (features - fed) * x_step
+            jh = j + features * x_step
+            i = 0
+            while i < rows:
+                left = rows - i
+                if left >= 9 or left == most:
+                    m = most
+                    full(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                elif left >= 6 or left == 4:
+                    m = min(4, most)
+                    four(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                elif left >= 3:
+                    m = min(3, most)
+                    three(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                elif left == 2:
+                    m = min(2, most)
+                    two(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                else:
+                    m = 1
+                    one(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                for r in range(m):
+                    row = i + r
+                    old, new, own = at[OLD * cap + row], at[NEW * cap + row], at[OWN * cap + row]
+                    for v in range(vectors):
+                        u = (g * vectors + v) * n
+                        cell(s, z + (r * vectors + v) * sums * n, old + u, new + u, own + u)
+                i += m
+            start += group
+            j += features * x_step + units * h_step
+
+    return run
+
+
+def _add_inputs(shape: Shape, m: int) -> Any:
+    """Make the function that adds the inputs of rows i..i+m for one group, into s[at[NEW]:]."""
+    begin, feed, _ = shape.tile(m)
+
+    @merge
+    def add(s, at, cap, i, start, x, features, w, j):
+        sums = begin(s, at, START * cap + i, start)
+        sums = feed(sums, features, x, at, X * cap + i, w, j)
+        tile.scatter(sums, s, at, NEW * cap + i, start)
+
+    return add
+
+
+def project(shape: Shape) -> Any:
+    """Make the sweep that only adds the inputs and leaves the sums in s[at[NEW]:]."""
+    most = tile_rows(shape)
+    one, full = _add_inputs(shape, 1), _add_inputs(shape, most)
+    group, x_step, h_step = shape.group, shape.x_step, shape.h_step
+
+    @merge
+    def run(rows, groups, s, at, cap, start, x, features, units, w, j):
+        for _ in range(groups):
+            i = 0
+            while i < rows:
+                if rows - i >= most:
+                    full(s, at, cap, i, start, x, features, w, j)
+                    i += most
+                else:
+                    one(s, at, cap, i, start, x, features, w, j)
+                    i += 1
+            start += group
+            j += features * x_step + units * h_step
+
+    return run

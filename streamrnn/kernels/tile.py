@@ -1,0 +1,134 @@
+"""A tile inside Numba: m rows x g vectors of sums, all held in registers at once.
+
+A matrix product is fast when each weight that is read is used for several rows, and each input for
+several vectors of outputs. `Tile(m, g, n)` holds the m*g sums. Rows lie anywhere in an array:
+`at[i + r]` is where row r begins. With STREAMRNN_BOUNDSCHECK=1 all places are checked.
+
+The loop over the inputs is written in `feed`, not in the kernels: as Python it would be compiled
+once more for every size of tile, half of the time that a kernel takes to compile.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import models, register_model
+from numba.np.arrayobj import make_array
+
+from streamrnn.kernels.jit import intrinsic
+from streamrnn.kernels.vector import F32, address, fused, loop, read, spread, write
+
+
+class Tile(types.Type):
+    """Numba's type of `m` rows x `g` vectors of `n` float32."""
+
+    def __init__(self, m: int, g: int, n: int) -> None:
+        self.m, self.g, self.n = m, g, n
+        super().__init__(f"Tile({m}, {g}, {n})")
+
+
+@register_model(Tile)
+class TileModel(models.PrimitiveModel):
+    """In LLVM: [m*g x <n x float>], which it takes apart into registers."""
+
+    def __init__(self, manager, tile):
+        kind = ir.ArrayType(ir.VectorType(F32, tile.n), tile.m * tile.g)
+        super().__init__(manager, tile, kind)
+
+
+def begin(m: int, g: int, n: int) -> Any:
+    """Make `begin(array, at, i, k)`: row r starts as the g vectors at array[at[i + r] + k]."""
+    tile = Tile(m, g, n)
+
+    @intrinsic
+    def begin(typingctx, array, at, i, k):
+        def emit(context, builder, sig, args):
+            array, at, i, k = args
+            sums = ir.Constant(ir.ArrayType(ir.VectorType(F32, n), m * g), ir.Undefined)
+            for r, row in enumerate(_rows(builder, context, sig.args[1], at, i, m)):
+                for q in range(g):
+                    index = builder.add(builder.add(row, k), k.type(q * n))
+                    value = read(context, builder, sig.args[0], array, index, n)
+                    sums = builder.insert_value(sums, value, r * g + q)
+            return sums
+
+        return tile(array, at, types.intp, types.intp), emit
+
+    return begin
+
+
+def feed(m: int, g: int, n: int, into: tuple[int, ...]) -> Any:
+    """Make `feed(tile, count, x, at, i, w, j)`, which adds `count` inputs times their weights:
+
+    for k in range(count), r in range(m), q, s in enumerate(into):
+        sums[r][s] += x[at[i + r] + k] * w[j + (k*len(into) + q)*n : +n]      (one fma)
+    """
+    tile = Tile(m, g, n)
+
+    @intrinsic
+    def feed(typingctx, sums, count, x, at, i, w, j):
+        def emit(context, builder, sig, args):
+            sums, count, x, at, i, w, j = args
+            if not into:
+                return sums
+            _, _, x_kind, at_kind, _, w_kind, _ = sig.args
+            rows = _rows(builder, context, at_kind, at, i, m)
+            held = [
+                cgutils.alloca_once_value(builder, builder.extract_value(sums, place))
+                for place in range(m * g)
+            ]
+            with loop(builder, count.type(0), count, 1) as k:
+                first = builder.add(j, builder.mul(k, k.type(len(into) * n)))
+                weights = [
+                    read(context, builder, w_kind, w, builder.add(first, k.type(q * n)), n)
+                    for q in range(len(into))
+                ]
+                for r, row in enumerate(rows):
+                    place = address(context, builder, x_kind, x, builder.add(row, k), 1)
+                    value = spread(builder, builder.load(place), n)
+                    for s, weight in zip(into, weights, strict=True):
+                        total = held[r * g + s]
+                        builder.store(fused(builder, value, weight, builder.load(total)), total)
+            for place, total in enumerate(held):
+                sums = builder.insert_value(sums, builder.load(total), place)
+            return sums
+
+        return tile(tile, types.intp, x, at, types.intp, w, types.intp), emit
+
+    return feed
+
+
+@intrinsic
+def put(typingctx, sums, array, j):
+    """array[j : j + m*g*n] = all sums, row after row."""
+
+    def emit(context, builder, sig, args):
+        sums, array, j = args
+        for place in range(sig.args[0].m * sig.args[0].g):
+            value = builder.extract_value(sums, place)
+            index = builder.add(j, j.type(place * sig.args[0].n))
+            write(context, builder, sig.args[1], array, index, value)
+
+    return types.void(sums, array, types.intp), emit
+
+
+@intrinsic
+def scatter(typingctx, sums, array, at, i, k):
+    """array[at[i + r] + k : +g*n] = the sums of row r."""
+
+    def emit(context, builder, sig, args):
+        tile = sig.args[0]
+        sums, array, at, i, k = args
+        for r, row in enumerate(_rows(builder, context, sig.args[2], at, i, tile.m)):
+            for q in range(tile.g):
+                index = builder.add(builder.add(row, k), k.type(q * tile.n))
+                value = builder.extract_value(sums, r * tile.g + q)
+                write(context, builder, sig.args[1], array, index, value)
+
+    return types.void(sums, array, at, types.intp, types.intp), emit
+
+
+def _rows(builder, context, kind, at, i, m):
+    """at[i : i + m] of an int64 array, without Numba's check for negative indices."""
+    start = builder.gep(make_array(kind)(context, builder, at).data, [i])
+    return [builder.load(builder.gep(start, [i.type(r)])) for r in range(m)]

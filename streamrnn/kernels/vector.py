@@ -1,0 +1,284 @@
+"""A vector of float32 inside Numba: a few values that live in one CPU register.
+
+`Vector(n)` is a Numba type, `+ - * /` work on it, and a Python number beside a vector counts for
+all its places. The rest are the functions below. They read and write C-contiguous float32 arrays
+at a flat index and know nothing of the array's shape. Every operation rounds as IEEE 754 says, so
+the bits of a result do not depend on `n` or on the CPU. `fma(a, b, c)` is a*b + c rounded once.
+"""
+
+import operator
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import models, register_model
+from numba.np.arrayobj import make_array
+
+from streamrnn.kernels import jit
+from streamrnn.kernels.jit import intrinsic
+
+F32 = ir.FloatType()
+I32 = ir.IntType(32)
+
+
+class Vector(types.Type):
+    """Numba's type of a vector of `n` float32."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        super().__init__(f"Vector({n})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """In LLVM: <n x float>."""
+
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, ir.VectorType(F32, vector.n))
+
+
+# -- what the functions below are written with ---------------------------------------------------
+
+
+def address(context, builder, kind, array, index, count):
+    """Pointer to `array.flat[index]`; with STREAMRNN_BOUNDSCHECK=1 `count` floats must be there."""
+    parts = make_array(kind)(context, builder, array)
+    if jit.CHECKED:
+        zero, end = index.type(0), builder.add(index, index.type(count))
+        low = builder.icmp_signed("<", index, zero)
+        high = builder.icmp_signed(">", end, parts.nitems)
+        with builder.if_then(builder.or_(low, high), likely=False):
+            text = "a kernel reached outside an array"
+            context.call_conv.return_user_exc(builder, IndexError, (text,))
+    return builder.gep(parts.data, [index])
+
+
+def read(context, builder, kind, array, index, n):
+    """<n x float> from an array; need not be aligned."""
+    start = address(context, builder, kind, array, index, n)
+    pointer = builder.bitcast(start, ir.VectorType(F32, n).as_pointer())
+    return builder.load(pointer, align=4)
+
+
+def write(context, builder, kind, array, index, value):
+    """<n x float> into an array."""
+    start = address(context, builder, kind, array, index, value.type.count)
+    builder.store(value, builder.bitcast(start, value.type.as_pointer()), align=4)
+
+
+def spread(builder, value, n):
+    """One float in all places of a vector."""
+    kind = ir.VectorType(F32, n)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, I32(0))
+    order = ir.Constant(ir.VectorType(I32, n), [0] * n)
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), order)
+
+
+def fused(builder, a, b, c):
+    """a*b + c rounded once."""
+    return _call(builder, "llvm.fma", [a, b, c])
+
+
+@contextmanager
+def loop(builder, start, stop, step):
+    """The body runs for start, start + step, … below stop. LLVM is asked to leave it as it is:
+
+    unrolling gains nothing where a body fills the processor, and took half of the compile time.
+    """
+    kind = stop.type
+    before = builder.block
+    body, after = (builder.append_basic_block(name) for name in ("loop", "loop.end"))
+    builder.cbranch(builder.icmp_signed("<", start, stop), body, after)
+    builder.position_at_end(body)
+    index = builder.phi(kind)
+    index.add_incoming(start, before)
+    yield index
+    following = builder.add(index, kind(step), flags=["nsw"])
+    index.add_incoming(following, builder.block)
+    again = builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
+    again.set_metadata("llvm.loop", _as_it_is(builder.module))
+    builder.position_at_end(after)
+
+
+def _as_it_is(module):
+    """Metadata of a loop that is neither unrolled nor vectorised; it must name itself first."""
+    node = ir.MDValue(module, [], name=str(len(module.metadata)))
+    wishes = [
+        module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")]),
+        module.add_metadata(
+            [ir.MetaDataString(module, "llvm.loop.vectorize.enable"), ir.IntType(1)(0)]
+        ),
+    ]
+    node.operands = (node, *wishes)
+    return node
+
+
+def widest(kinds):
+    """The vector type among types of which the others are numbers, or None."""
+    vectors = {kind for kind in kinds if isinstance(kind, Vector)}
+    rest = [kind for kind in kinds if not isinstance(kind, (Vector, types.Number))]
+    return vectors.pop() if len(vectors) == 1 and not rest else None
+
+
+def vectors_of(context, builder, kinds, values):
+    """All values as vectors: numbers are rounded to float32 and spread."""
+    n = widest(kinds).n
+    return [
+        value
+        if isinstance(kind, Vector)
+        else spread(builder, context.cast(builder, value, kind, types.float32), n)
+        for kind, value in zip(kinds, values, strict=True)
+    ]
+
+
+# -- operators -------------------------------------------------------------------------------------
+
+
+def _binary(symbol, emit):
+    @infer_global(symbol)
+    class Binary(AbstractTemplate):
+        def generic(self, args, kws):
+            vector = widest(args) if len(args) == 2 else None
+            return signature(vector, *args) if vector else None
+
+    def lower(context, builder, sig, args):
+        return emit(builder, *vectors_of(context, builder, sig.args, args))
+
+    for kinds in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
+        lower_builtin(symbol, *kinds)(lower)
+
+
+_binary(operator.add, ir.IRBuilder.fadd)
+_binary(operator.sub, ir.IRBuilder.fsub)
+_binary(operator.mul, ir.IRBuilder.fmul)
+_binary(operator.truediv, ir.IRBuilder.fdiv)
+
+
+@infer_global(operator.neg)
+class Negative(AbstractTemplate):
+    """-a."""
+
+    def generic(self, args, kws):
+        return signature(args[0], *args) if isinstance(args[0], Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _negative(context, builder, sig, args):
+    return builder.fneg(args[0])
+
+
+# -- functions -----------------------------------------------------------------------------------
+
+
+@intrinsic(prefer_literal=True)
+def load(typingctx, array, index, n):
+    """The `n` floats at `array.flat[index]`."""
+    vector = Vector(n.literal_value)
+
+    def emit(context, builder, sig, args):
+        return read(context, builder, sig.args[0], args[0], args[1], vector.n)
+
+    return vector(array, types.intp, n), emit
+
+
+@intrinsic
+def store(typingctx, array, index, vector):
+    """Write all places to `array.flat[index]`."""
+
+    def emit(context, builder, sig, args):
+        write(context, builder, sig.args[0], *args)
+
+    return types.void(array, types.intp, vector), emit
+
+
+def copier(n: int) -> Any:
+    """Make `copy(source, i, target, j, count)`: target.flat[j:j+count] = source.flat[i:i+count]."""
+
+    @intrinsic
+    def copy(typingctx, source, i, target, j, count):
+        def emit(context, builder, sig, args):
+            source, i, target, j, count = args
+            whole = builder.and_(count, count.type(-n))
+            for start, stop, width in ((count.type(0), whole, n), (whole, count, 1)):
+                with loop(builder, start, stop, width) as k:
+                    at = builder.add(i, k)
+                    value = read(context, builder, sig.args[0], source, at, width)
+                    at = builder.add(j, k)
+                    write(context, builder, sig.args[2], target, at, value)
+
+        intp = types.intp
+        return types.void(source, intp, target, intp, intp), emit
+
+    return copy
+
+
+@intrinsic(prefer_literal=True)
+def splat(typingctx, number, n):
+    """One number in `n` places."""
+    vector = Vector(n.literal_value)
+
+    def emit(context, builder, sig, args):
+        value = context.cast(builder, args[0], sig.args[0], types.float32)
+        return spread(builder, value, vector.n)
+
+    return vector(number, n), emit
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a*b + c, rounded once."""
+
+    def emit(context, builder, sig, args):
+        return fused(builder, *vectors_of(context, builder, sig.args, args))
+
+    return widest((a, b, c))(a, b, c), emit
+
+
+@intrinsic
+def where_less(typingctx, a, b, yes, no):
+    """Place by place: `yes` where a < b, else `no`, also where a or b is NaN."""
+
+    def emit(context, builder, sig, args):
+        first, second, one, other = vectors_of(context, builder, sig.args, args)
+        return builder.select(builder.fcmp_ordered("<", first, second), one, other)
+
+    return widest((a, b, yes, no))(a, b, yes, no), emit
+
+
+@intrinsic
+def absolute(typingctx, a):
+    """|a|."""
+    return a(a), lambda context, builder, sig, args: _call(builder, "llvm.fabs", args)
+
+
+@intrinsic
+def square_root(typingctx, a):
+    """The square root, correctly rounded."""
+    return a(a), lambda context, builder, sig, args: _call(builder, "llvm.sqrt", args)
+
+
+@intrinsic
+def power_of_two(typingctx, exponent):
+    """2**exponent of whole numbers from -126 to 127; -127 gives zero."""
+
+    def emit(context, builder, sig, args):
+        # Added to 1.5 * 2**23, a whole number stands in the low bits of the sum.
+        whole = ir.VectorType(I32, sig.args[0].n)
+        bits = builder.fadd(args[0], ir.Constant(args[0].type, [12582912.0 + 127] * whole.count))
+        bits = builder.shl(builder.bitcast(bits, whole), ir.Constant(whole, [23] * whole.count))
+        return builder.bitcast(bits, args[0].type)
+
+    return exponent(exponent), emit
+
+
+def _call(builder, name, args):
+    """LLVM's function `name` of vectors of the type of the first argument."""
+    kind = args[0].type
+    full = f"{name}.v{kind.count}f32"
+    function = builder.module.globals.get(full) or ir.Function(
+        builder.module, ir.FunctionType(kind, [kind] * len(args)), full
+    )
+    return builder.call(function, args)
