@@ -91,10 +91,8 @@ def _softplus(x: float) -> float:
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))  # log(1 + e^x) without overflow
 
 
-def _gelu(x: float, approximate: bool = False) -> float:
-    if approximate:  # Hendrycks and Gimpel 2016, the tanh form
-        return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1.0 + math.erf(x / math.sqrt(2.0)))
+def _gelu(x: float) -> float:
+    return 0.5 * x * (1.0 + math.erf(x / math.sqrt(2.0)))  # Hendrycks and Gimpel 2016, exact
 
 
 def _elu(x: float, alpha: float = 1.0) -> float:
@@ -114,7 +112,6 @@ ELEMENTWISE: dict[str, Callable[..., float]] = {
     "leaky_relu": lambda x, negative_slope=0.2: x if x > 0.0 or x != x else negative_slope * x,
     "elu": _elu,
     "selu": lambda x: SELU_SCALE * _elu(x, SELU_ALPHA),
-    "celu": lambda x, alpha=1.0: x if x > 0.0 or x != x else alpha * math.expm1(x / alpha),
     "softplus": _softplus,
     "softsign": lambda x: x / (1.0 + abs(x)),
     "exponential": _exp,
@@ -123,15 +120,11 @@ ELEMENTWISE: dict[str, Callable[..., float]] = {
     "gelu": _gelu,
     "hard_sigmoid": lambda x: _clip(x / 6.0 + 0.5, 0.0, 1.0),  # Keras 3: relu6(x + 3) / 6
     "hard_sigmoid_02": lambda x: _clip(0.2 * x + 0.5, 0.0, 1.0),  # Keras 1 and 2, ONNX's default
-    "hard_silu": lambda x: x * _clip(x / 6.0 + 0.5, 0.0, 1.0),
-    "hard_tanh": lambda x: _clip(x, -1.0, 1.0),
-    "log_sigmoid": lambda x: -_softplus(-x),
     # of ONNX, operator RNN, "activations"
     "affine": lambda x, alpha=1.0, beta=0.0: alpha * x + beta,
     "scaled_tanh": lambda x, alpha=1.0, beta=1.0: alpha * math.tanh(beta * x),
     "thresholded_relu": lambda x, alpha=1.0: x if x >= alpha or x != x else 0.0,
 }
-ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
 
 
 def _softmax(x: Vector) -> Vector:
@@ -141,13 +134,10 @@ def _softmax(x: Vector) -> Vector:
 
 
 def activate(name: str | None, x: Vector, **params: Any) -> Vector:
-    """One row through an activation; softmax and log_softmax go across the row."""
-    name = ALIASES.get(name or "linear", name or "linear")
+    """One row through an activation; softmax goes across the row."""
     if name == "softmax":
         return _softmax(x)
-    if name == "log_softmax":
-        return [math.log(p) for p in _softmax(x)]
-    return [ELEMENTWISE[name](v, **params) for v in x]
+    return [ELEMENTWISE[name or "linear"](v, **params) for v in x]
 
 
 # --- cells --------------------------------------------------------------------------------------
@@ -381,12 +371,12 @@ def layer(
 
 def _row(states: Any, b: int) -> Any:
     """Row b of states that are (B, U) each, nested or not."""
-    if isinstance(states, (list, tuple)) and not _is_matrix(states):
+    if isinstance(states, (list, tuple)) and not is_matrix(states):
         return [_row(state, b) for state in states]
     return lists(states)[b]
 
 
-def _is_matrix(states: Any) -> bool:
+def is_matrix(states: Any) -> bool:
     """[[number, …], …] rather than a list of such."""
     first = states[0] if len(states) else None
     return (

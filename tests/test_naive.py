@@ -76,7 +76,7 @@ def bidirectional(spec: Spec, weights: Weights, signal: Signal) -> None:
 
 def leaves(states: Any) -> list[Any]:
     """Nested states as a list of (B, U)."""
-    if naive._is_matrix(states):
+    if naive.is_matrix(states):
         return [states]
     return [leaf for state in states for leaf in leaves(state)]
 

@@ -124,6 +124,7 @@ ACTIVATIONS = [
     "silu",
     "gelu",
     "exponential",
+    "mish",
     "leaky_relu",
     "softmax",
 ]
