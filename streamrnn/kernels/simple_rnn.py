@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.kernels import call, packing
+from streamrnn.kernels import call, packing, stepwise
 from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.call import Packed
 
