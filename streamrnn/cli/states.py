@@ -19,6 +19,12 @@ app = typer.Typer(
 DIFFERENT = 1
 STATES = "The output folder of a run, or a state table (.parquet, .arrow)."
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
+Keys = Annotated[
+    list[str],
+    typer.Option(
+        "--key", metavar="KEY", help="A stream; commas between several key columns. Repeatable."
+    ),
+]
 
 
 @app.command()
@@ -95,6 +101,53 @@ def diff(
         print(f"\n{count(len(rows), 'difference')}; {count(found.same, 'stream')} alike")
     if found:
         raise typer.Exit(DIFFERENT)
+
+
+@app.command()
+def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
+    """Forget streams. A row of one begins it anew, like a stream never seen."""
+    from streamrnn.pipeline.upkeep import drop_streams
+
+    print(f"{out}: {count(drop_streams(out, keys), 'stream')} dropped")
+
+
+@app.command()
+def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
+    """Let streams begin fresh. They keep their last time: rows before it are late."""
+    from streamrnn.pipeline.upkeep import reset_streams
+
+    print(f"{out}: {count(reset_streams(out, keys), 'stream')} will begin fresh")
+
+
+@app.command()
+def compact(
+    out: Output,
+    idle: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Streams without a row for so long (90d, 6h), up to the newest row of all.",
+        ),
+    ],
+    verbose: Verbose = False,
+) -> None:
+    """Drop streams that have been silent for long."""
+    from streamrnn.pipeline.durations import parse_duration
+    from streamrnn.pipeline.upkeep import drop_idle
+
+    try:
+        silence = parse_duration(idle)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--idle") from None
+    print(f"{out}: {count(drop_idle(out, silence), 'stream')} dropped, silent for {idle} or more")
+
+
+@app.command()
+def gc(out: Output, verbose: Verbose = False) -> None:
+    """Remove what a killed run left behind, as the next run would."""
+    from streamrnn.pipeline.upkeep import clear_leftovers
+
+    print(f"{out}: {count(clear_leftovers(out), 'file')} cleared away")
 
 
 def _cells(column: "pa.ChunkedArray") -> list[Any]:

@@ -1,0 +1,183 @@
+"""The command line over a real pipeline: what is printed, what is written, and how a run ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import logs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn.cli import main
+
+PIPELINE = """\
+[source]
+path = "in"
+key = "id"
+time = "t"
+features = ["a", "b"]
+[model]
+path = "m.safetensors"
+[sink]
+path = "out"
+"""
+LOG = logs.random_log(rows=100, streams=3)
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capfd):
+    """The command line in a folder with a pipeline; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    Path("p.toml").write_text(PIPELINE)
+    logs.small_model().save("m.safetensors")
+    logs.write(LOG, Path("in/one.parquet"))
+
+    def cli(line):
+        with pytest.raises(SystemExit) as caught:
+            main(line.split())
+        streams = capfd.readouterr()
+        return caught.value.code, streams.out, streams.err
+
+    return cli
+
+
+def test_a_run_its_repeat_and_the_next_file(cli):
+    assert cli("validate p.toml") == (0, "p.toml is valid\n", "")
+    code, out, err = cli("run p.toml")
+    assert (code, err) == (0, "")
+    assert out.startswith("100 rows in ")
+    assert "output   out (100 rows written)\nstate    3 streams; look at it with:" in out
+    code, out, _ = cli("run p.toml")
+    assert (code, out.splitlines()[0]) == (0, "Nothing new since the last run.")
+    logs.write(LOG, Path("in/two.parquet"))
+    code, out, err = cli("run p.toml")
+    assert (code, out) == (65, "")
+    assert err.startswith("error: in/two.parquet: ")
+    code, out, _ = cli("run p.toml --set source.late=apply --json")
+    assert (code, json.loads(out)["rows_out"]) == (0, 100)
+    assert pq.read_table("out").num_rows == 200
+
+
+def test_limit_prints_what_a_run_gives(cli):
+    code, out, _ = cli("run p.toml --limit 7 --json")
+    assert code == 0
+    assert not Path("out").exists()
+    shown = [row["score"] for row in json.loads(out)]
+    cli("run p.toml")
+    assert shown == pq.read_table("out").column("score").to_pylist()[:7]
+    _, out, _ = cli("run p.toml --limit 2")
+    header, first, second = out.splitlines()
+    assert header.split() == ["id", "t", "score"]
+    assert first.split()[0] == LOG.column("id")[0].as_py()
+    assert second.split()[0] == LOG.column("id")[1].as_py()
+
+
+def test_state_goes_out_and_in_again(cli):
+    cli("run p.toml")
+    code, out, _ = cli("state show out --limit 2")
+    assert code == 0
+    assert out.splitlines()[0].split() == ["id", "steps", "last_time", "rnn/h"]
+    assert out.endswith("\n3 streams, 1 not shown\n")
+    assert "… (5)" in out
+    _, out, _ = cli("state show out --json")
+    assert sum(row["steps"] for row in json.loads(out)) == 100
+    for name in ("s.parquet", "s.arrow"):
+        assert cli(f"state export out -o {name}") == (0, f"wrote {name}: 3 streams\n", "")
+        assert cli(f"state diff out {name}") == (0, "no difference in 3 streams\n", "")
+    assert cli("state drop out --key s1")[:2] == (0, "out: 1 stream dropped\n")
+    code, out, _ = cli("state diff out s.parquet")
+    assert (code, "only in s.parquet" in out) == (1, True)
+    assert out.endswith("1 difference; 2 streams alike\n")
+    code, out, _ = cli("state import s.parquet out")
+    assert (code, out) == (0, "out goes on from the state in s.parquet: 3 streams\n")
+    assert cli("state diff out s.arrow")[0] == 0
+    assert cli("state reset out --key s1")[1] == "out: 1 stream will begin fresh\n"
+    code, out, _ = cli("state diff out s.arrow --json")
+    assert (code, json.loads(out)["changed"]) == (1, {"s1": ["steps", "rnn/h"]})
+    assert cli("state compact out --idle 900d")[1] == (
+        "out: 0 streams dropped, silent for 900d or more\n"
+    )
+    assert cli("state compact out --idle soon")[0] == 2
+    assert cli("state gc out")[:2] == (0, "out: 0 files cleared away\n")
+
+
+def test_an_output_is_verified_rewound_and_compacted(cli):
+    cli("run p.toml --set source.batch_rows=10 --set checkpoint.every=2 --set checkpoint.keep=9")
+    code, out, _ = cli("verify out")
+    assert code == 0
+    assert "out is as it was written: commit " in out
+    assert "with 100 rows, state of 3 streams" in out
+    code, out, _ = cli("compact out")
+    assert code == 0
+    assert out.endswith(" became 1\n")
+    assert cli("compact out")[1] == "out: no small parts to join\n"
+    _, out, _ = cli("rewind out --json")
+    commits = json.loads(out)
+    _, out, _ = cli("rewind out")
+    assert out.splitlines()[0].split()[:3] == ["commit", "time", "rows"]
+    assert "go back with: streamrnn rewind out --to N" in out
+    code, out, _ = cli(f"rewind out --to {commits[0]['commit']}")
+    assert code == 0
+    assert f"{commits[0]['rows']} rows" in out
+    assert pq.read_table("out").num_rows == commits[0]["rows"]
+    assert cli("rewind out --to 999")[0] == 78
+    part = next(Path("out").glob("*.parquet"))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 3] ^= 1
+    part.write_bytes(data)
+    code, _, err = cli("verify out")
+    assert code == 1
+    assert part.name in err
+
+
+def test_models_are_shown_and_converted(cli):
+    code, out, _ = cli("summary m.safetensors")
+    assert code == 0
+    assert "rnn (GRU)" in out
+    code, out, _ = cli("convert m.safetensors n.safetensors")
+    assert code == 0
+    assert cli("summary n.safetensors")[1].count("rnn (GRU)") == 1
+    code, out, err = cli("summary nope.safetensors")
+    assert (code, out) == (65, "")
+    assert err.startswith("error: nope.safetensors: ")
+
+
+def test_what_is_no_output_folder(cli):
+    for line in ("verify in", "rewind in", "compact in", "state show in", "state drop in --key a"):
+        code, out, err = cli(line)
+        assert (code, out) == (1, ""), line
+        assert "no _streamrnn/manifest.json" in err
+
+
+def test_stdin_and_stdout_speak_arrow(cli):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, LOG.schema) as writer:
+        writer.write_table(LOG)
+    command = "from streamrnn.cli import main; main()"
+    run = [sys.executable, "-c", command, "run", "p.toml", "--json"]
+    overrides = [
+        "--set",
+        "source.path='-'",
+        "--set",
+        "sink.path='-'",
+        "--set",
+        "state.save=s.arrow",
+    ]
+    done = subprocess.run(
+        [*run, *overrides], input=sink.getvalue().to_pybytes(), capture_output=True, check=True
+    )
+    piped = pa.ipc.open_stream(done.stdout).read_all()
+    assert json.loads(done.stderr)["rows_out"] == 100
+    cli("run p.toml")
+    assert piped.column("score").equals(pq.read_table("out").column("score"))
+    assert cli("state diff out s.arrow")[0] == 0
+
+
+def test_a_closed_pipe_ends_quietly(cli):
+    command = "from streamrnn.cli import main; main()"
+    run = f"{sys.executable} -c '{command}' run p.toml --set sink.path=-"
+    line = f"{run} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
