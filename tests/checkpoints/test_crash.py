@@ -25,10 +25,6 @@ def fresh(path):
     path.parent.mkdir()
 
 
-def half_done(path):
-    run(path, steps=1)
-
-
 def finished(path):
     run(path, steps=STEPS, keep=3)
 
@@ -60,7 +56,6 @@ def merge_the_first_two(path):
 
 SCENES = [
     (fresh, run_on),
-    (half_done, run_on),
     (finished, refresh),
     (finished, merge),
     (three_parts, merge_the_first_two),

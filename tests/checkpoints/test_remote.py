@@ -1,0 +1,156 @@
+"""The same commits where nothing can be renamed, synced or locked: on a pyarrow.fs filesystem."""
+
+import glob
+import json
+import os
+import socket
+
+import pyarrow.parquet as pq
+import pytest
+from checkpoints.disks import Stopped
+from checkpoints.small_run import expected, run
+from pyarrow import fs as arrow_fs
+
+from streamrnn.checkpoints import (
+    OutputFolder,
+    area,
+    compact,
+    folder,
+    load_state,
+    maintenance,
+    read_manifest,
+    reading,
+    rewind,
+    verify,
+)
+from streamrnn.errors import CheckpointError
+from streamrnn.sinks.remote import RemoteFiles
+
+STEPS = 2
+URI = "mock://bucket/out"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A folder that stands for a bucket; `where` can be changed to another one."""
+
+    class Store:
+        where = tmp_path / "store"
+
+        def files(self, uri):
+            root = self.where / uri.removeprefix("mock://")
+            (root / area.STAGING).mkdir(parents=True, exist_ok=True)
+            return RemoteFiles(arrow_fs.LocalFileSystem(), str(root), uri)
+
+        def rows(self, uri=URI):
+            root = self.where / uri.removeprefix("mock://")
+            names = sorted(glob.glob(str(root / "**/*.parquet"), recursive=True))
+            return [
+                tuple(row.values()) for name in names for row in pq.read_table(name).to_pylist()
+            ]
+
+    store = Store()
+    for module in (folder, maintenance, reading):
+        monkeypatch.setattr(module, "open_files", store.files)
+    return store
+
+
+def outcome(store):
+    return store.rows(), store.rows(f"{URI}.rejects"), load_state(URI).to_pydict()
+
+
+def test_a_run_and_all_that_is_done_to_it(store):
+    run(URI, steps=3, keep=3)
+    assert outcome(store) == expected(3)
+    compact(URI)
+    assert outcome(store) == expected(3)
+    verify(URI)
+    rewind(URI, 2)
+    assert outcome(store) == expected(2)
+    run(URI)
+    assert outcome(store) == expected()
+    verify(URI)
+    assert "lock" not in os.listdir(store.where / "bucket/out/_streamrnn")
+
+
+# Not `create`: on an object store a file that is begun is not there until it is finished.
+CALLS = ("put", "move", "delete")
+
+
+def stop_at(monkeypatch, number, points):
+    """The n-th call that changes the store stops the run: before it, between, or after it."""
+
+    def stepping(name, call):
+        def stepped(self, *arguments):
+            step(f"before {name}")
+            result = call(self, *arguments)
+            step(f"after {name}")
+            return result
+
+        return stepped
+
+    def step(point):
+        points.append(point)
+        if len(points) == number + 1:
+            raise Stopped(point)
+
+    for name in CALLS:
+        monkeypatch.setattr(RemoteFiles, name, stepping(name, getattr(RemoteFiles, name)))
+
+
+def test_stopped_at_every_point(store, tmp_path, monkeypatch):
+    points = []
+    with monkeypatch.context() as patch:
+        stop_at(patch, -2, points)
+        run(URI, steps=STEPS)
+    assert points.count("after put") >= STEPS
+    for number, point in enumerate(points):
+        store.where = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            stop_at(patch, number, [])
+            with pytest.raises(Stopped):
+                run(URI, steps=STEPS)
+        assert store.rows() == expected(STEPS)[0][: len(store.rows())], point
+        run(URI, steps=STEPS)
+        assert outcome(store) == expected(STEPS), point
+
+
+def lock(store, **owner):
+    path = store.where / "bucket/out/_streamrnn/lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(owner))
+
+
+def test_a_run_on_another_host_that_was_just_seen_is_named(store, monkeypatch):
+    run(URI, steps=1)
+    lock(store, host="elsewhere", pid=5, since="2026-01-01T00:00:00Z", seen=4e9)
+    with pytest.raises(CheckpointError, match="host elsewhere, pid 5, since 2026-01-01") as caught:
+        run(URI)
+    assert "mock://bucket/out/_streamrnn/lock" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "owner", [{"host": "elsewhere", "seen": 5.0}, {"host": None, "pid": 2**22 - 1}]
+)
+def test_the_lock_of_a_dead_run_is_taken_over(store, owner):
+    run(URI, steps=1)
+    lock(store, **{**owner, "host": owner["host"] or socket.gethostname()})
+    run(URI)
+    assert outcome(store) == expected()
+
+
+def test_a_run_overtaken_by_another_stops_at_its_commit(store):
+    run(URI, steps=1)
+    with OutputFolder.open(URI) as slow:
+        os.unlink(store.where / "bucket/out/_streamrnn/lock")
+        run(URI, steps=3)
+        found = read_manifest(URI)
+        slow.begin(
+            pq.read_schema(store.where / "bucket/out/part-00000.parquet").remove_metadata(),
+            model="model",
+            config={"source.key": ["stream"]},
+        )
+        with pytest.raises(CheckpointError, match="another run has committed"):
+            slow.commit()
+    assert read_manifest(URI) == found
+    assert outcome(store) == expected(3)
