@@ -19,10 +19,22 @@ def summary(model: ModelFile, verbose: Verbose = False) -> None:
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="A model file of any kind.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+    layers: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Layers of weights without an architecture (TOML)."),
+    ] = None,
+    node: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Take this recurrent node of an ONNX graph.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a file with arrays that no layer takes.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write a model file in the native format."""
-    from streamrnn import load_model
+    """Write a model in the native format. Shows which array became which weight."""
+    from streamrnn.formats.dispatch import read
 
-    load_model(source).save(target)
-    print(f"wrote {target}; look at it with: streamrnn summary {target}")
+    loaded = read(source, layers=layers, node=node, strict=strict)
+    loaded.model.save(target)
+    print("\n".join(loaded.table()))
+    print(f"wrote {target}")
