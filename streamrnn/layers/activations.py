@@ -50,6 +50,7 @@ selu = _function("selu", "1.0507 x where x > 0, else 1.0507 * 1.6733 (exp(x) - 1
 softplus = _function("softplus", "log(1 + exp(x))")
 softsign = _function("softsign", "x / (1 + |x|)")
 silu = _function("silu", "x sigmoid(x); also called swish.")
+mish = _function("mish", "x tanh(log(1 + exp(x)))")
 gelu = _function("gelu", "x Phi(x), Phi the normal distribution (the exact form).")
 exponential = _function("exponential", "exp(x)")
 leaky_relu = _function("leaky_relu", "x where x >= 0, else 0.2 x.")
@@ -71,6 +72,7 @@ _FUNCTIONS: dict[str, Callable[[Any], Floats]] = {
         softplus,
         softsign,
         silu,
+        mish,
         gelu,
         exponential,
         leaky_relu,
