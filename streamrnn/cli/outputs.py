@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from streamrnn.cli.report import Json, Verbose, count, print_json, table
+from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
 Rejects = Annotated[
@@ -69,7 +69,7 @@ def rewind(
     if as_json:
         print_json(commits)
         return
-    print(table(list(commits[0]), [commit.values() for commit in commits]))
+    print_table(list(commits[0]), [commit.values() for commit in commits])
     if len(commits) > 1:
         print(f"\nthe last one stands; go back with: streamrnn rewind {out} --to N")
     else:

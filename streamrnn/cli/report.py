@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TextIO
@@ -93,6 +94,15 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int 
     return "\n".join(lines)
 
 
+def print_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int = 40) -> None:
+    """Print rows as aligned text; on a terminal, lines are cut to its width."""
+    text = table(columns, rows, widest=widest)
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(_cut(line, width) for line in text.split("\n"))
+    print(text)
+
+
 def facts(result: Mapping[str, Any]) -> str:
     """A result as aligned `name  value` lines; lists and nested results are indented below."""
     width = max((len(name) for name, value in result.items() if not _is_nested(value)), default=0)
@@ -142,4 +152,8 @@ def _cell(value: Any, widest: int) -> str:
             text = ", ".join(str(item) for item in value) or "-"
         case _:
             text = str(value).replace("\n", " ")
+    return _cut(text, widest)
+
+
+def _cut(text: str, widest: int) -> str:
     return text if len(text) <= widest else f"{text[: widest - 1]}…"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamrnn.cli.progress import progress
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, table
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, print_table
 from streamrnn.cli.signals import stop_on_signal
 
 if TYPE_CHECKING:
@@ -114,4 +114,4 @@ def _preview(rows: "pa.Table", as_json: bool) -> None:
     if as_json:
         print_json(rows.to_pylist())
     else:
-        print(table(rows.schema.names, zip(*rows.to_pydict().values(), strict=True), widest=28))
+        print_table(rows.schema.names, zip(*rows.to_pydict().values(), strict=True), widest=28)

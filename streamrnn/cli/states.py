@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamrnn.cli.report import Json, Verbose, count, print_json, table
+from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +44,7 @@ def show(
     if as_json:
         print_json(first.to_pylist())
         return
-    print(table(first.schema.names, zip(*map(_cells, first.columns), strict=True)))
+    print_table(first.schema.names, zip(*map(_cells, first.columns), strict=True))
     left = states.num_rows - first.num_rows
     print(f"\n{count(states.num_rows, 'stream')}" + (f", {left:,} not shown" if left else ""))
 
@@ -97,7 +97,7 @@ def diff(
             *([key, f"only in {a}", ""] for key in found.only_a),
             *([key, f"only in {b}", ""] for key in found.only_b),
         ]
-        print(table(["stream", "what", "columns"], rows))
+        print_table(["stream", "what", "columns"], rows)
         print(f"\n{count(len(rows), 'difference')}; {count(found.same, 'stream')} alike")
     if found:
         raise typer.Exit(DIFFERENT)
