@@ -235,7 +235,7 @@ BUILT_IN = {
 }
 # Each activation is compiled into its kernel, which takes a second or two: one kind for each.
 ACTIVATIONS = """tanh relu linear elu softplus silu gelu leaky_relu sigmoid hard_sigmoid
-hard_sigmoid_02 softmax selu softsign swish exponential relu6""".split()  # noqa: SIM905
+hard_sigmoid_02 softmax selu softsign exponential relu6""".split()  # noqa: SIM905
 
 
 @pytest.mark.parametrize(
