@@ -1,15 +1,19 @@
 """The command line over a real pipeline: what is printed, what is written, and how a run ends."""
 
 import json
+import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import logs
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+import streamrnn
 from streamrnn.cli import main
 
 PIPELINE = """\
@@ -30,6 +34,8 @@ LOG = logs.random_log(rows=100, streams=3)
 def cli(tmp_path, monkeypatch, capfd):
     """The command line in a folder with a pipeline; gives exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
+    # For child processes, where the package is imported from its folder and not installed.
+    monkeypatch.setenv("PYTHONPATH", str(Path(streamrnn.__file__).parents[1]))
     Path("p.toml").write_text(PIPELINE)
     logs.small_model().save("m.safetensors")
     logs.write(LOG, Path("in/one.parquet"))
@@ -181,3 +187,23 @@ def test_a_closed_pipe_ends_quietly(cli):
     line = f"{run} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_follow_scores_what_comes_and_stops_cleanly(cli):
+    command = [sys.executable, "-c", "from streamrnn.cli import main; main()"]
+    with subprocess.Popen(
+        [*command, "run", "p.toml", "--follow"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as run:  # fmt: skip
+        first = run.stderr.readline()
+        later = LOG.set_column(1, "t", pc.add(LOG.column("t"), pa.scalar(timedelta(days=1))))
+        logs.write(later, Path("in/new.parquet.tmp"))
+        Path("in/new.parquet.tmp").rename("in/two.parquet")
+        second = run.stderr.readline()
+        run.send_signal(signal.SIGTERM)
+        out, err = run.communicate(timeout=30)
+    assert (first.split(":")[0], second.split(":")[0]) == ("commit 1", "commit 2")
+    assert "100 new rows, 200 rows in all, 3 streams" in second
+    assert "stopping after this record batch" in err
+    assert (run.returncode, out.splitlines()[0].split(" in ")[0]) == (0, "200 rows")
+    assert pq.read_table("out").num_rows == 200
