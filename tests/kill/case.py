@@ -1,0 +1,99 @@
+"""A pipeline worth killing: many streams, several files, rejects of each sort, many commits."""
+
+import glob
+import os
+from pathlib import Path
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamrnn import Pipeline
+from streamrnn.checkpoints import load_state, versions
+
+FILES = 3
+ROWS = 2400
+
+
+def make(folder: Path) -> Path:
+    """Write the source and the model below `folder`, and give the folder back."""
+    table = logs.random_log(ROWS, streams=150, seed=3, nulls=0.1, resets=0.01, jitter=5)
+    a = table["a"].to_numpy().copy()
+    a[np.random.default_rng(4).random(ROWS) < 0.02] = np.nan
+    ids = pa.array(table["id"].to_pylist(), mask=np.arange(ROWS) % 97 == 5)
+    table = table.set_column(0, "id", ids).set_column(2, "a", pa.array(a, from_pandas=False))
+    for number in range(FILES):
+        part = table.slice(number * ROWS // FILES, ROWS // FILES)
+        logs.write(part, folder / "in" / f"{number}.parquet", row_group=300)
+    logs.small_model(units=32).save(folder / "model.safetensors")
+    return folder
+
+
+def config(folder: Path, out: Path, **source):
+    """The pipeline, with its output in `out`."""
+    return logs.config(
+        str(folder / "in"),
+        str(folder / "model.safetensors"),
+        str(out),
+        source={
+            "nulls": "previous",
+            "reset": "new",
+            "late": "reject",
+            "bad": "reject",
+            "batch_rows": 150,
+            **source,
+        },
+        window={"lanes": 8, "steps": 16},
+        model={"threads": 1},
+        output={"columns": ["id", "t", "a"], "warmup": 2},
+        checkpoint={"every": 2, "keep": 2},
+    )
+
+
+def run(folder: Path, out: Path, **options):
+    """Run it, with the state written as changes although it is small."""
+    versions.SMALL = 0
+    return Pipeline.from_dict(config(folder, out)).run(**options)
+
+
+def rows(out: Path) -> pa.Table:
+    """All that a glob of *.parquet finds, in the order of the names."""
+    names = sorted(glob.glob(os.path.join(str(out), "**", "*.parquet"), recursive=True))
+    return pa.concat_tables([pq.read_table(name) for name in names]) if names else None
+
+
+def is_prefix(found: pa.Table | None, whole: pa.Table) -> bool:
+    """Whether these are the first rows of the whole, bit for bit."""
+    return found is None or same(found, whole.slice(0, found.num_rows))
+
+
+def same(one: pa.Table, other: pa.Table) -> bool:
+    """Equality of the bits: it tells -0.0 from 0.0, and a NaN is equal to itself."""
+    return one.schema == other.schema and _bits(one) == _bits(other)
+
+
+def _bits(table: pa.Table) -> dict[str, list]:
+    return {name: _integers(table[name].combine_chunks()) for name in table.column_names}
+
+
+def _integers(array: pa.Array) -> list:
+    if pa.types.is_fixed_size_list(array.type):
+        return _integers(array.flatten())
+    if pa.types.is_floating(array.type):
+        array = array.view(pa.int64() if array.type == pa.float64() else pa.int32())
+    return array.to_pylist()
+
+
+class Outcome:
+    """Rows, rejects and state of a finished run."""
+
+    def __init__(self, out: Path) -> None:
+        self.rows = rows(out)
+        self.rejects = rows(Path(f"{out}.rejects"))
+        self.state = load_state(str(out))
+
+    def differs(self, other: "Outcome") -> list[str]:
+        """What is not equal, to the bit."""
+        names = ("rows", "rejects", "state")
+        return [name for name in names if not same(getattr(self, name), getattr(other, name))]

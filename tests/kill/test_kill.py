@@ -1,0 +1,125 @@
+"""SIGKILL at any moment: the next run goes on, and nothing differs from an undisturbed run.
+
+`STREAMRNN_KILLS=200 pytest tests/kill` kills 200 times at random moments, and at every point of
+every commit (before and after each write, sync, rename and deletion); by default it is 20 of each.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kill import case
+
+KILLS = int(os.environ.get("STREAMRNN_KILLS", "20"))
+
+
+class Server:
+    """Asks the server for runs that end as told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("server.py")), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+
+    def run(self, out: Path, **how):
+        request = {"folder": str(self.folder), "out": str(out), **how}
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(case.make(tmp_path_factory.mktemp("kill")))
+    yield server
+    server.process.stdin.close()
+    server.process.stdout.close()
+    assert server.process.wait() == 0
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server):
+    out = server.folder / "undisturbed"
+    assert server.run(out)["status"] == 0
+    outcome = case.Outcome(out)
+    assert outcome.rejects.num_rows > 50
+    assert outcome.state.num_rows > 100
+    return outcome
+
+
+def assert_prefix(out, undisturbed, when):
+    assert case.is_prefix(case.rows(out), undisturbed.rows), when
+    assert case.is_prefix(case.rows(Path(f"{out}.rejects")), undisturbed.rejects), when
+
+
+def test_killed_at_random_moments_again_and_again(server, undisturbed, tmp_path):
+    """One output is killed until a run gets to its end; then it is another one's turn."""
+    seed = random.SystemRandom().randrange(10**6)
+    rng = random.Random(seed)
+    usual = server.run(tmp_path / "measure")["seconds"]
+    killed = turn = 0
+    out = tmp_path / "0"
+    while killed < KILLS:
+        answer = server.run(out, seconds=rng.uniform(0.05, 1.0) * usual)
+        when = f"seed {seed}, kill {killed}: {answer}"
+        if answer["killed"]:
+            killed += 1
+            assert_prefix(out, undisturbed, when)
+            continue
+        assert answer["status"] == 0, when
+        assert case.Outcome(out).differs(undisturbed) == [], when
+        turn += 1
+        out = tmp_path / str(turn)
+    assert server.run(out)["status"] == 0
+    assert case.Outcome(out).differs(undisturbed) == [], f"seed {seed}"
+
+
+def test_killed_at_points_of_the_commit(server, undisturbed, tmp_path):
+    assert server.run(tmp_path / "traced", trace=str(tmp_path / "points"))["status"] == 0
+    points = (tmp_path / "points").read_text().split("\n")
+    for what in ("write", "sync", "rename to", "delete", "create", "sync folder"):
+        assert any(point.startswith(f"before {what}") for point in points)
+    chosen = range(len(points))
+    if KILLS < 200:
+        chosen = sorted(random.Random(KILLS).sample(chosen, KILLS))
+    for number in chosen:
+        out = tmp_path / str(number)
+        assert server.run(out, point=number)["killed"], points[number]
+        assert_prefix(out, undisturbed, points[number])
+        assert server.run(out)["status"] == 0, points[number]
+        assert case.Outcome(out).differs(undisturbed) == [], points[number]
+        shutil.rmtree(out)
+
+
+def test_an_exception_in_the_midst_changes_nothing(server, undisturbed, tmp_path):
+    """As from a user's cell: whatever ends a run, the next one goes on."""
+
+    def fail(progress):
+        if progress.rows > 1250:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        case.run(server.folder, tmp_path / "out", progress=fail)
+    assert_prefix(tmp_path / "out", undisturbed, "after the exception")
+    summary = case.run(server.folder, tmp_path / "out")
+    assert "Resumed at row" in summary.resumed
+    assert case.Outcome(tmp_path / "out").differs(undisturbed) == []
+
+
+def test_killed_before_its_first_commit_the_run_starts_over(server, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    assert server.run(out, point=12)["killed"]
+    assert not (out / "_streamrnn/manifest.json").exists()
+    assert case.rows(out) is None
+    assert server.run(out)["status"] == 0
+    assert case.Outcome(out).differs(undisturbed) == []
