@@ -43,7 +43,7 @@ def outcome(make, *arguments):
         return None, str(error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.fixed_dictionaries({}, optional={**tables, "x": values}))
 def test_any_tables(data):
     """Each problem stands on its own line."""
@@ -55,7 +55,7 @@ def test_any_tables(data):
     assert not rest or first.endswith(f" has {len(rest)} problems:")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_one_key_changed_in_a_good_config(data):
     name = data.draw(st.sampled_from(list(TABLES)))
@@ -69,7 +69,7 @@ def test_one_key_changed_in_a_good_config(data):
         assert config.canonical().keys() >= keys
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=st.text(alphabet="source=[].\"'{}key \n#$\\1", max_size=80))
 def test_any_text(text, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "fuzz.toml"
