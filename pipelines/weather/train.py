@@ -38,7 +38,7 @@ AHEAD = np.timedelta64(3, "h")
 UNITS = 24
 STEPS, STRIDE, SETTLING = 168, 24, 24
 # Chosen by --hold-out: an LSTM, weight decay, dropout, 30 or 90 epochs did worse on unseen months,
-# 32 units no better.
+# 32 units were 0.03 degF better in held-out winter and 0.01 worse in late summer.
 EPOCHS, BATCH, RATE = 50, 64, 0.01
 HERE = Path(__file__).parent
 
