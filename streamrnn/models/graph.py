@@ -86,7 +86,10 @@ class Graph:
         for step in self.steps:
             layer = step.node.layer
             inputs = _floats_where_wanted(layer, _fill(step.inputs, values))
-            mask = _fill(step.inputs, masked) if step.mask is None else _fill(step.mask, values)
+            if step.mask is None:
+                mask = _fill(step.inputs, masked)
+            else:
+                mask = np.asarray(_fill(step.mask, values), dtype=np.bool_)
             inner = run.at(step.path)
             if step.training:
                 inner = inner.with_training(True)

@@ -152,11 +152,11 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def built(kind: str, units: int, features: int, seed: int = 0, **options: Any) -> layers.RNN:
+def built(kind: str, units: int, features: int, weights_seed: int = 0, **options: Any) -> layers.RNN:
     """A layer of this kind with normal weights, biases too."""
     layer = KINDS[kind].layer(units, **options)
     layer.build((None, None, features))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(weights_seed)
     layer.set_weights([rng.normal(size=w.shape) * 0.5 for w in layer.weights])
     return layer
 
