@@ -49,6 +49,16 @@ def cli(tmp_path, monkeypatch, capfd):
     return cli
 
 
+def test_the_sample_is_valid_where_its_files_exist(cli):
+    assert cli("init sample.toml")[0] == 0
+    code, _, err = cli("validate sample.toml")
+    assert (code, err.startswith("error: model.safetensors: ")) == (65, True)
+    Path("m.safetensors").rename("model.safetensors")
+    names = ["device", "time", "temperature", "pressure", "new"]
+    logs.write(LOG.rename_columns(names), Path("data/log.parquet"))
+    assert cli("validate sample.toml") == (0, "sample.toml is valid\n", "")
+
+
 def test_a_run_its_repeat_and_the_next_file(cli):
     assert cli("validate p.toml") == (0, "p.toml is valid\n", "")
     code, out, err = cli("run p.toml")

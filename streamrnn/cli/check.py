@@ -6,7 +6,7 @@ import typer
 
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, facts, print_json
 
-PipelineFile = Annotated[str, typer.Argument(help="The pipeline file (TOML).")]
+PipelineFile = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline file (TOML).")]
 
 
 def validate(

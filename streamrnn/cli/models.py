@@ -6,7 +6,7 @@ import typer
 
 from streamrnn.cli.report import Verbose
 
-ModelFile = Annotated[str, typer.Argument(help="A model file of any kind.")]
+ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A model file of any kind.")]
 
 
 def summary(model: ModelFile, verbose: Verbose = False) -> None:

@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 
 def run(
-    pipeline: Annotated[str, typer.Argument(help="The pipeline file (TOML).")],
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline file (TOML).")],
     overrides: Set = None,
     limit: Annotated[
         int | None,

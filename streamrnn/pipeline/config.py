@@ -179,7 +179,7 @@ def json_schema() -> dict[str, Any]:
 
 def _read(file: str) -> str:
     try:
-        return FsPath(file).read_bytes().decode("utf-8").replace("\r\n", "\n")
+        return FsPath(file).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         raise ConfigFileMissingError(
             f"{file}: there is no such pipeline file; `streamrnn init {file}` writes a sample"

@@ -26,7 +26,7 @@ def load(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def load(text, *overrides):
-        Path("p.toml").write_text(text, encoding="utf-8")
+        Path("p.toml").write_bytes(text.encode())
         return Config.load("p.toml", overrides)
 
     return load
@@ -291,6 +291,12 @@ def test_broken_toml_names_line_and_column(load):
     assert message_of(load, "[source]\nkey = \n") == "p.toml:2:7: not valid TOML: Invalid value"
     assert "nested too deep" in message_of(load, f"a = {'[' * 9000}")
     assert message_of(load, "a = 1\na = 2").startswith("p.toml:2:")
+
+
+def test_files_of_windows_editors_are_read(load):
+    text = "\ufeff" + MINIMAL.replace("\n", "\r\n")
+    assert load(text).source.key == ("device",)
+    assert message_of(load, text + "x = 1\r\n").startswith("p.toml:9: sink.x: ")
 
 
 def test_a_file_that_is_none(tmp_path, load):
