@@ -71,6 +71,8 @@ class CarryOperator:
             values = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
             window.scatter(values, values_MU)
         last = arranged.last[lanes.segment]
+        if last.all():
+            return slot_B, states
         return slot_B[last], {name: array[last] for name, array in states.items()}
 
 

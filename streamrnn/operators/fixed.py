@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streamrnn.errors import StateError
 from streamrnn.models import Whole
 from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
@@ -37,9 +38,14 @@ class FixedOperator:
 
     def process(self, arranged: Arranged, table: StateTable) -> Computed:
         """The value of each window that these rows complete, at the row that completes it."""
-        base = arranged.step_M[np.minimum(arranged.start, len(arranged.step_M) - 1)] - 1
-        base = np.where(arranged.length > 0, base, 0) if len(base) else base
+        base = np.where(arranged.fresh, 0, table.steps[arranged.slot])
         held = np.where(arranged.fresh, 0, table.waiting_count[arranged.slot])
+        if (held != self._waiting(base)).any():
+            raise StateError(
+                f"the state is of other windows than [window] steps = {self.steps}, stride = "
+                f"{self.stride}: other rows wait in it. Use the windows that made it, or start "
+                "over with --full-refresh."
+            )
         columns = {MATRIX: arranged.features_MF, **arranged.identifiers}
         at, total = _places(held, arranged.length)
         joined = {
@@ -67,6 +73,11 @@ class FixedOperator:
         within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
         return segment, (first[segment] + within) * self.stride + self.steps
 
+    def _waiting(self, steps: Ints) -> Ints:
+        """How many rows of a stream wait for their window after so many steps."""
+        done = np.maximum((steps - self.steps) // self.stride + 1, 0)
+        return np.maximum(steps - done * self.stride, 0)
+
     def _run(self, begin: Ints, joined: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         values = np.empty((len(begin), self.units), np.float32)
         identifiers = {name: a for name, a in joined.items() if name != MATRIX}
@@ -75,7 +86,7 @@ class FixedOperator:
         def work(first: int) -> None:
             index = begin[first : first + self.lanes, None] + np.arange(self.steps)
             length = np.full(len(index), self.steps, np.int64)
-            outputs = self.whole.run([a[index] for a in inputs], length)
+            outputs = self.whole.run([np.take(a, index, axis=0) for a in inputs], length)
             ends = [y[:, -1] if y.ndim == 3 else y for y in outputs]
             values[first : first + self.lanes] = np.concatenate(ends, axis=1)
 
@@ -93,12 +104,7 @@ class FixedOperator:
     ) -> None:
         """The rows from the next window's first one on wait for it."""
         last = np.flatnonzero(arranged.last)
-        after = (base + arranged.length)[last]
-        # A segment without steps that is not fresh keeps what waits.
-        idle = (arranged.length[last] == 0) & ~arranged.fresh[last]
-        done = np.maximum((after - self.steps) // self.stride + 1, 0)
-        wait = np.maximum(after - done * self.stride, 0)
-        last, wait = last[~idle], wait[~idle]
+        wait = self._waiting((base + arranged.length)[last])
         slot = arranged.slot[last]
         end = at[last] + held[last] + arranged.length[last]
         table.waiting_count[slot] = wait

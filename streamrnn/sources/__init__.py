@@ -4,8 +4,8 @@ from streamrnn.sources.contract import Contract, Faults, Feature, Rows, ticks
 from streamrnn.sources.files import SourceFile, list_files, resolve
 from streamrnn.sources.parquet import ParquetSource, SourceBatch
 from streamrnn.sources.position import Position
-from streamrnn.sources.schema import check_same, missing_column, used_schema, value_type
-from streamrnn.sources.stream import StreamSource, select
+from streamrnn.sources.schema import check_same, missing_column, select, used_schema, value_type
+from streamrnn.sources.stream import StreamSource
 
 __all__ = [
     "Contract",

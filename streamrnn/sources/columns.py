@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streamrnn.sources.contract import Faults, Feature
 
 _EXACT = 1 << 24  # every integer up to here is a float32
+_INT64 = (1 << 63) - 1
 
 
 def to_float32(
@@ -87,10 +88,16 @@ def _note_loss(
             )
             faults.add(bad & finite, f"column {name!r}: the number overflows float32")
     elif raw.dtype.itemsize > 2:
-        wide = (raw > _EXACT) | (raw < -_EXACT) if raw.dtype.kind == "i" else raw > _EXACT
-        if wide.any():
+        signed = raw.dtype.kind == "i"
+        wide = np.flatnonzero((raw > _EXACT) | (raw < -_EXACT) if signed else raw > _EXACT)
+        if len(wide):
+            size = raw[wide].astype(np.int64).view(np.uint64)
+            if signed:
+                size = np.where(raw[wide] < 0, -size, size)
+            # Exact where no more than 24 bits stand between the highest and the lowest that is set.
+            lowest = size & -size
             changed = np.zeros(len(raw), bool)
-            changed[wide] = [int(f) != int(r) for f, r in zip(values[wide], raw[wide], strict=True)]
+            changed[wide] = (size >> np.uint64(24)) >= lowest
             faults.add(changed, f"column {name!r}: the integer cannot be held by float32 exactly")
 
 
@@ -110,27 +117,27 @@ def to_identifiers(
     name: str,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """A column of integers (int64) or text (object), and which of its values are there (bool)."""
-    there = np.ones(len(array), bool)
     missing = _null_mask(array)
-    empty: Any = "" if kind == "string" else 0
-    fill = empty
-    if missing is not None:
-        there = ~missing
-        if nulls == "error":
-            faults.add(missing, f'column {name!r}: is null and nulls = "error"')
-        elif nulls not in ("previous", "skip"):
-            fill = nulls if kind == "string" else int(nulls)
-            there = np.ones(len(array), bool)
-            counts["filled"] += int(missing.sum())
-        array = array.fill_null(pa.scalar(fill, array.type))
     if kind == "string":
-        return np.asarray(array.to_pylist(), dtype=object), there
-    if array.type == pa.uint64():
-        large = pc.greater(array, pa.scalar((1 << 63) - 1, pa.uint64())).to_numpy(
-            zero_copy_only=False
-        )
-        faults.add(large, f"column {name!r}: the integer overflows int64")
-    return array.to_numpy(zero_copy_only=False).astype(np.int64), there
+        array = array.fill_null("") if missing is not None else array
+        encoded = array.dictionary_encode()
+        texts = np.array(encoded.dictionary.to_pylist(), object)
+        values = texts[encoded.indices.to_numpy()] if len(texts) else np.zeros(0, object)
+    else:
+        array = array.fill_null(pa.scalar(0, array.type)) if missing is not None else array
+        raw = array.to_numpy(zero_copy_only=False)
+        values = raw.astype(np.int64)
+        if raw.dtype == np.uint64:
+            faults.add(raw > np.uint64(_INT64), f"column {name!r}: the integer overflows int64")
+    if missing is None:
+        return values, np.ones(len(array), bool)
+    if nulls == "error":
+        faults.add(missing, f'column {name!r}: is null and nulls = "error"')
+    if nulls in ("error", "previous", "skip"):
+        return values, ~missing
+    values[missing] = nulls if kind == "string" else int(nulls)
+    counts["filled"] += int(missing.sum())
+    return values, np.ones(len(array), bool)
 
 
 def _part(read: Callable[[pa.Array], pa.Array]) -> Callable[[pa.Array], npt.NDArray[np.float64]]:

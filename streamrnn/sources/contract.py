@@ -50,7 +50,8 @@ class Rows:
     """A record batch brought to arrays; nothing here depends on what came before it.
 
     `features` (N, F) float32 has NaN where a value is null; `identifiers` maps a feature of kind
-    int64 or string to its values and a bool array of those that are there. `time` is in ticks.
+    int64 or string to its values and a bool array of those that are there. `time` is in ticks;
+    `keys` are dictionary-encoded where Arrow can.
     """
 
     batch: pa.RecordBatch
@@ -72,7 +73,7 @@ class Rows:
     def place(self, row: int) -> str:
         """Where a row is, for a message."""
         named = zip(self.key_fields, self.keys, strict=True)
-        key = ", ".join(f"{field.name}={array[row].as_py()!r}" for field, array in named)
+        key = ", ".join(f"{field.name}={shown(array, row)}" for field, array in named)
         return f"{self.file}: row {self.first_row + row} (from 0): stream {key}"
 
 
@@ -107,6 +108,7 @@ class Contract:
             _check_key(schema.field(name), path)
         if self.time is not None:
             _check_time(schema.field(self.time), bool(self.time_features), path)
+            _check_zone(schema.field(self.time), path)
         if self.reset is not None and not pa.types.is_boolean(schema.field(self.reset).type):
             raise DTypeError(
                 f"{path}: [source] reset: column {self.reset!r}: expected boolean, "
@@ -128,7 +130,7 @@ class Contract:
             batch=batch,
             file=file,
             first_row=first_row,
-            keys=keys,
+            keys=[_encoded(key) for key in keys],
             time=self._time(batch, faults),
             features=self._floats(batch, faults, counts),
             identifiers={
@@ -190,6 +192,24 @@ def ticks(array: pa.Array) -> npt.NDArray[np.int64]:
     return values
 
 
+def shown(array: pa.Array, row: int) -> str:
+    """One value, for a message. Python's own times would lose nanoseconds, or refuse."""
+    one = array.slice(row, 1)
+    if pa.types.is_dictionary(one.type):
+        one = one.dictionary_decode()
+    if pa.types.is_temporal(one.type):
+        return str(one.cast(pa.string())[0].as_py())
+    return repr(one[0].as_py())
+
+
+def _encoded(array: pa.Array) -> pa.Array:
+    """Done here because reading overlaps with computing; `KeyIndex` takes either form."""
+    try:
+        return array.dictionary_encode()
+    except pa.ArrowNotImplementedError:  # small decimals, extension types
+        return array
+
+
 def _nulls(array: pa.Array) -> npt.NDArray[np.bool_]:
     nulls: npt.NDArray[np.bool_] = array.is_null().to_numpy(zero_copy_only=False)
     return nulls
@@ -197,11 +217,26 @@ def _nulls(array: pa.Array) -> npt.NDArray[np.bool_]:
 
 def _check_key(field: pa.Field, path: str) -> None:
     kind = field.type
-    if pa.types.is_floating(kind) or pa.types.is_nested(kind) or pa.types.is_null(kind):
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    unequal = (pa.types.is_floating, pa.types.is_nested, pa.types.is_null, pa.types.is_interval)
+    if any(is_so(kind) for is_so in unequal) or pa.types.is_run_end_encoded(kind):
         raise DTypeError(
             f"{path}: [source] key: column {field.name!r}: expected a type with equality "
-            f"(string, integer, boolean, date, timestamp, decimal, binary), received {kind}"
+            f"(string, integer, boolean, date, timestamp, decimal, binary), received {field.type}"
         )
+
+
+def _check_zone(field: pa.Field, path: str) -> None:
+    if not pa.types.is_timestamp(field.type):
+        return
+    try:
+        pc.hour(pa.scalar(0, field.type))
+    except pa.ArrowInvalid as error:
+        raise DTypeError(
+            f"{path}: [source] time: column {field.name!r}: expected a time zone that this "
+            f"machine knows, received {field.type}: {error}"
+        ) from error
 
 
 def _check_time(field: pa.Field, calendar: bool, path: str) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import os
 import posixpath
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -20,6 +19,8 @@ _GLOB = frozenset("*?[")
 _SUFFIXES = (".parquet", ".pq")
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
+Partitions = tuple[tuple[str, pa.Scalar], ...]
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -30,7 +31,7 @@ class SourceFile:
     mtime_ns: int
     filesystem: pafs.FileSystem = field(compare=False, repr=False)
     location: str = field(compare=False, repr=False)
-    partitions: tuple[tuple[str, Any], ...] = ()
+    partitions: Partitions = ()
 
     def identity(self) -> str:
         """A digest of the Parquet footer: it holds every chunk's place, size and statistics.
@@ -87,11 +88,15 @@ def list_files(path: str) -> list[SourceFile]:
 
 
 def _split_glob_uri(path: str) -> tuple[pafs.FileSystem, str]:
-    if "://" not in path or not _GLOB.intersection(path):
+    if "://" not in path:
         return resolve(path)
-    head = _fixed_part(path)
-    filesystem, base = resolve(head)
-    return filesystem, posixpath.join(base, path[len(head) :].lstrip("/"))
+    # In a URI "?" begins the options.
+    place, mark, options = path.partition("?")
+    if not _GLOB.intersection(place):
+        return resolve(path)
+    head = _fixed_part(place)
+    filesystem, base = resolve(head + mark + options)
+    return filesystem, posixpath.join(base, place[len(head) :].lstrip("/"))
 
 
 def _fixed_part(path: str) -> str:
@@ -134,17 +139,26 @@ def _expand(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
     return [
         info
         for info in _walk(filesystem, _fixed_part(pattern))
-        if fnmatch.fnmatchcase(info.path, pattern)
+        if _matches(info.path.split("/"), pattern.split("/"))
     ]
 
 
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    """Whether folders and name are as the pattern says; `**` stands for any number of folders."""
+    if not parts or not pattern:
+        return parts == pattern
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
 def _source_file(
-    filesystem: pafs.FileSystem, info: pafs.FileInfo, path: str, parts: tuple[tuple[str, Any], ...]
+    filesystem: pafs.FileSystem, info: pafs.FileInfo, path: str, parts: Partitions
 ) -> SourceFile:
     return SourceFile(path, info.size or 0, info.mtime_ns or 0, filesystem, info.path, parts)
 
 
-def _partitions(paths: list[str], base: str) -> list[tuple[tuple[str, Any], ...]]:
+def _partitions(paths: list[str], base: str) -> list[Partitions]:
     """Hive partitions (`year=2013/`) of each path below base: integers where all are, else text."""
     start = len(base.rstrip("/")) + 1 if base else 0
     raw = []
@@ -160,10 +174,11 @@ def _partitions(paths: list[str], base: str) -> list[tuple[tuple[str, Any], ...]
         n for n, vs in values.items() if all(_is_integer(v) or v == _NULL_PARTITION for v in vs)
     }
 
-    def typed(name: str, value: str) -> Any:
+    def typed(name: str, value: str) -> pa.Scalar:
+        kind = pa.int64() if name in whole else pa.string()
         if value == _NULL_PARTITION:
-            return None
-        return int(value) if name in whole else value
+            return pa.scalar(None, kind)
+        return pa.scalar(int(value) if name in whole else value, kind)
 
     return [tuple((n, typed(n, v)) for n, v in pairs_of_file) for pairs_of_file in raw]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from streamrnn.errors import DataError
 from streamrnn.sources.files import SourceFile
 from streamrnn.sources.position import Position
-from streamrnn.sources.schema import check_same, used_schema
+from streamrnn.sources.schema import check_same, select, used_schema
 
 
 @dataclass(frozen=True)
@@ -104,15 +103,14 @@ class ParquetSource:
     def _read(
         self, file: SourceFile, parquet: pq.ParquetFile, groups: range, skip: int
     ) -> Iterator[pa.RecordBatch]:
-        partitions = dict(file.partitions)
-        names = [name for name in self.schema.names if name not in partitions]
-        wanted = [n for n in names if n in parquet.schema_arrow.names]
+        # A column of the file itself goes before a partition of that name.
+        wanted = [n for n in self.schema.names if n in parquet.schema_arrow.names]
         rows = parquet.iter_batches(self.rows, row_groups=list(groups), columns=wanted)
         for batch in rows:
             left = batch.slice(min(skip, batch.num_rows))
             skip -= batch.num_rows - left.num_rows
             if left.num_rows:
-                yield _complete(left, self.schema, partitions)
+                yield select(left, self.schema, dict(file.partitions))
 
     def _open(self, file: SourceFile) -> pq.ParquetFile:
         # pre_buffer=False: it alone bounds memory (20 MB against 319 MB for a 321 MB file).
@@ -129,8 +127,7 @@ class ParquetSource:
         schema = parquet.schema_arrow
         for name, value in file.partitions:
             if name not in schema.names:
-                kind = pa.int64() if isinstance(value, int) else pa.string()
-                schema = schema.append(pa.field(name, kind))
+                schema = schema.append(pa.field(name, value.type))
         return used_schema(schema, self.columns, file.path)
 
 
@@ -158,23 +155,6 @@ class _Place:
 
 def _group_sizes(parquet: pq.ParquetFile) -> list[int]:
     return [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
-
-
-def _complete(
-    batch: pa.RecordBatch, schema: pa.Schema, partitions: dict[str, Any]
-) -> pa.RecordBatch:
-    """The columns of the schema in its order: partitions added, dictionaries decoded."""
-    arrays = []
-    for field in schema:
-        if field.name in batch.schema.names:
-            array = batch.column(field.name)
-            if pa.types.is_dictionary(array.type):
-                array = array.dictionary_decode()
-            arrays.append(array)
-        else:
-            value = pa.scalar(partitions[field.name], field.type)
-            arrays.append(pa.repeat(value, batch.num_rows))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _one_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -12,12 +12,35 @@ from streamrnn.errors import DataError
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
-    """The type of the values: a dictionary's own."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    """The type in which values are used: a dictionary's own, and views as what they look at.
+
+    Arrow can do little with views yet (no `take`, no `fill_null`).
+    """
+    if pa.types.is_dictionary(kind):
+        return value_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind
+
+
+def select(
+    batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, pa.Scalar] | None = None
+) -> pa.RecordBatch:
+    """The columns of the schema in its order and types, those that are not there as `constants`."""
+    arrays = []
+    for field in schema:
+        if field.name in batch.schema.names:
+            array = batch.column(field.name)
+            if pa.types.is_dictionary(array.type):
+                array = array.dictionary_decode()
+        else:
+            array = pa.repeat((constants or {})[field.name], batch.num_rows)
+        arrays.append(array.cast(field.type) if array.type != field.type else array)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> pa.Schema:
-    """The fields of the columns in use, dictionaries decoded; None means all of them.
+    """The fields of the columns in use, by `value_type`; None means all of them.
 
     Raises DataError that names the file and the column that is missing or there twice.
     """

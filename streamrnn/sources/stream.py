@@ -11,7 +11,7 @@ import pyarrow as pa
 from streamrnn.errors import DataError
 from streamrnn.sources.parquet import SourceBatch
 from streamrnn.sources.position import Position
-from streamrnn.sources.schema import used_schema, value_type
+from streamrnn.sources.schema import select, used_schema
 
 STDIN = "stdin"
 
@@ -40,23 +40,9 @@ class StreamSource:
                 for first in range(0, whole.num_rows, self.rows):
                     batch = whole.slice(first, self.rows)
                     position = Position(STDIN, 0, 0, row + batch.num_rows, done=False)
-                    yield SourceBatch(self._used(batch), STDIN, row, position)
+                    yield SourceBatch(select(batch, self.schema), STDIN, row, position)
                     row += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{STDIN}: the Arrow stream breaks off after row {row}: {error}"
             ) from error
-
-    def _used(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return select(batch, self.schema)
-
-
-def select(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The columns of the schema from a record batch, dictionaries decoded."""
-    arrays = []
-    for field in schema:
-        array = batch.column(field.name)
-        if value_type(array.type) != array.type:
-            array = array.dictionary_decode()
-        arrays.append(array)
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -90,7 +90,7 @@ class StateTable:
 
     def gather(self, slots: Ints, fresh: npt.NDArray[np.bool_] | None = None) -> dict[str, Floats]:
         """Copies of the states of B slots, name -> (B, size); the initial state where fresh."""
-        gathered = {name: array[slots] for name, array in self.states.items()}
+        gathered = {name: np.take(array, slots, axis=0) for name, array in self.states.items()}
         if fresh is not None and fresh.any():
             for name, value in self._initial.items():
                 gathered[name][fresh] = value

@@ -76,8 +76,7 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
     first row (in file order) that breaks the contract or comes late, where the rules say "error".
     """
     counts = dict(rows.counts)
-    good = np.flatnonzero(rows.faults.codes == 0)
-    order = good[_stable_order(slots[good])]
+    order = _stream_order(rows, slots)
     stream = slots[order]
     begin = _changes(stream)
     time, behind = _clock(rows, order, stream, begin, memory)
@@ -90,10 +89,10 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
         assert time is not None
         time = time[~behind]
     fresh = _fresh_starts(rows, order, stream, begin, time, memory, rules)
-    counts["fresh_starts"] = int((fresh & memory.seen[stream]).sum()) if len(fresh) else 0
+    counts["fresh_starts"] = int((fresh & (memory.seen[stream] | ~begin)).sum())
     group = np.flatnonzero(begin | fresh)
     values, missing, previous = _fill(rows, order, stream, group, fresh, memory, rules, counts)
-    stepped = ~missing
+    stepped = np.flatnonzero(~missing)
     rejected = rows.faults.codes != 0
     if rules.late == "reject":
         rejected[late] = True
@@ -103,11 +102,11 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
     gone = rejected.copy()
     gone[late] = True
     ends = np.append(group[1:], len(order)) if len(group) else group
-    done = np.concatenate([[0], np.cumsum(stepped)])
+    done = np.concatenate([[0], np.cumsum(~missing)])
     length = done[ends] - done[group]
     slot = stream[group]
     base = np.where(fresh[group], 0, memory.steps[slot])
-    within = np.arange(done[-1]) - np.repeat(done[group], length)
+    within = np.arange(len(stepped)) - np.repeat(done[group], length)
     last = np.append(slot[1:] != slot[:-1], True)[: len(slot)]
     kept = np.flatnonzero(~gone)
     return Arranged(
@@ -116,7 +115,7 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
         rejected=np.flatnonzero(rejected),
         row_M=order[stepped],
         step_M=within + np.repeat(base, length) + 1,
-        features_MF=values.pop("")[stepped],
+        features_MF=_rows_of(values.pop(""), stepped),
         identifiers={name: array[stepped] for name, array in values.items()},
         start=done[group],
         length=length,
@@ -127,6 +126,20 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
         previous=previous,
         counts=counts,
     )
+
+
+def _stream_order(rows: Rows, slots: Ints) -> Ints:
+    """The rows that keep the contract, by stream."""
+    broken = rows.faults.codes != 0
+    if not broken.any():
+        return _stable_order(slots)
+    good = np.flatnonzero(~broken)
+    return good[_stable_order(slots[good])]
+
+
+def _rows_of(matrix: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
+    """Some rows, in ascending order, of a matrix; itself for all of them."""
+    return matrix if len(rows) == len(matrix) else np.take(matrix, rows, axis=0)
 
 
 def _stable_order(slots: Ints) -> Ints:
@@ -162,17 +175,24 @@ def _clock(
     carried, seen = memory.last_time[stream[first]], memory.seen[stream[first]]
     before = np.empty_like(time)
     before[1:] = time[:-1]
-    before[first] = np.where(seen, carried, time[first])
-    behind = time < before
-    if not behind.any():
+    carried = np.where(seen, carried, time[first])
+    before[first] = carried
+    if not (time < before).any():
         return time, None
-    ends = np.append(first[1:], len(time))
-    for i in np.unique(np.searchsorted(first, np.flatnonzero(behind), side="right") - 1):
-        a, b = first[i], ends[i]
-        peak = np.maximum.accumulate(np.append(before[a], time[a:b]))
-        behind[a:b] = time[a:b] < peak[:-1]
-        time[a:b] = peak[1:]
-    return time, behind
+    clock = time.copy()
+    clock[first] = np.maximum(clock[first], carried)
+    clock = _running_maximum(clock, begin)
+    before[1:] = clock[:-1]
+    before[first] = carried
+    return clock, time < before
+
+
+def _running_maximum(values: Ints, begin: Bools) -> Ints:
+    """The largest value so far, in each run that begins where `begin` is true."""
+    ordered, rank = np.unique(values, return_inverse=True)
+    base = np.cumsum(begin) * len(ordered)
+    best: Ints = ordered[np.maximum.accumulate(base + rank) - base]
+    return best
 
 
 def _raise_first(
@@ -222,7 +242,8 @@ def _fresh_starts(
         first = np.flatnonzero(begin)
         known = memory.seen[stream[first]]
         before[first] = np.where(known, memory.last_time[stream[first]], time[first])
-        fresh |= time - before > rules.max_gap
+        # Never negative, and as unsigned it cannot overflow.
+        fresh |= (time - before).view(np.uint64) > rules.max_gap
     return fresh
 
 
@@ -240,15 +261,19 @@ def _fill(
 
     The float32 features stand under the name "".
     """
-    matrix = rows.features[order]
+    matrix = np.take(rows.features, order, axis=0)
     missing = np.zeros(len(order), bool)
     previous: dict[str, tuple[npt.NDArray[Any], Bools]] = {}
     carry = _Carry(stream[group], group, len(order), fresh[group], memory)
+    absent = np.isnan(matrix)
+    any_absent = bool(absent.any())
     for i, name in enumerate(rules.float_names):
-        there = ~np.isnan(matrix[:, i])
         if name in rules.previous:
-            matrix[:, i], there = carry.fill(name, matrix[:, i], there, previous, counts)
-        missing |= ~there
+            column, there = carry.fill(name, matrix[:, i], ~absent[:, i], previous, counts)
+            matrix[:, i] = column
+            missing |= ~there
+        elif any_absent:
+            missing |= absent[:, i]
     values: dict[str, npt.NDArray[Any]] = {"": matrix}
     for name, (column, present) in rows.identifiers.items():
         column, there = column[order], present[order]

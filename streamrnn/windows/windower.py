@@ -61,7 +61,8 @@ class Lanes:
             if int(length[-1]) < width:
                 # Absent steps repeat the lane's last row: any row will do, but it must exist.
                 row = np.minimum(row, (self.start + self.length)[:live, None] - 1)
-            yield Window([a[row] for a in inputs], length, row)
+            # np.take copies rows some ten times as fast as indexing with an array.
+            yield Window([np.take(a, row, axis=0) for a in inputs], length, row)
 
 
 def pack(start: Ints, length: Ints, lanes: int, steps: int, groups: int = 1) -> list[Lanes]:
