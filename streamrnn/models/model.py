@@ -358,7 +358,6 @@ def _checked(model: Model, spec: tuple[str, Shape, str], x: Any) -> Array:
         n is None or n == m for n, m in zip(shape, given, strict=True)
     )
     if not fits:
-        raise ShapeError(
-            f"{who}: expected shape {('batch', *shape)}, received {array.shape}".replace("'", "")
-        )
+        axes = ", ".join(["batch", *map(str, shape)])
+        raise ShapeError(f"{who}: expected shape ({axes}), received {array.shape}")
     return array

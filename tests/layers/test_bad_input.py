@@ -1,0 +1,208 @@
+"""What cannot be right stops with one message: the layer's name, expected, received."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamrnn import Model, Sequential, layers
+from streamrnn.errors import ConfigError, DataError, DTypeError, ShapeError, UnsupportedError
+
+X = np.zeros((2, 5, 4), np.float32)
+
+
+def lstm() -> layers.LSTM:
+    layer = layers.LSTM(3, name="it")
+    layer.build((None, None, 4))
+    return layer
+
+
+def dense() -> layers.Dense:
+    layer = layers.Dense(3, name="it")
+    layer.build((None, 4))
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "error", "message"),
+    [
+        (lstm(), X[..., :3], ShapeError, r"expected 4 features .* received shape \(2, 5, 3\)"),
+        (lstm(), X[0], ShapeError, r"expected 3 axes \(batch, time, features\)"),
+        (lstm(), X[..., None], ShapeError, "expected 3 axes"),
+        (lstm(), [X, X], ShapeError, "expected one array .* received 2; .*initial_state="),
+        (lstm(), X.astype(object), DTypeError, "expected numbers .* received object"),
+        (lstm(), X.astype(complex), DTypeError, "received complex"),
+        (lstm(), np.full((2, 5, 4), "a"), DTypeError, "expected numbers .* received <U1"),
+        (dense(), X[..., :3], ShapeError, "expected 4 features"),
+        (layers.Embedding(5, 2, name="it"), [[0, 5]], DataError, r"token id 5 at \(0, 1\) .*0…4"),
+        (layers.Embedding(5, 2, name="it"), [[-1]], DataError, r"token id -1 at \(0, 0\)"),
+        (layers.Embedding(5, 2, name="it"), [[0.5]], DTypeError, "whole numbers, received float64"),
+        (layers.Embedding(5, 2, name="it"), [[np.nan]], DTypeError, "whole numbers"),
+        (layers.Embedding(5, 2, name="it"), [["a"]], DTypeError, "must be integers"),
+        (layers.RepeatVector(2, name="it"), X, ShapeError, r"expected \(batch, features\)"),
+        (layers.TimeDistributed(layers.Dense(1), name="it"), X[0], ShapeError, "time"),
+        (layers.Add(name="it"), X, ShapeError, "expected a list of inputs"),
+        (layers.Add(name="it"), [X, X[:, :4]], ShapeError, "its inputs do not fit"),
+        (layers.Add(name="it"), [X, X[0]], ShapeError, "as many axes"),
+        (layers.Concatenate(name="it"), [X, X[:, :4]], ShapeError, "its inputs do not fit"),
+        (layers.Subtract(name="it"), [X, X, X], ShapeError, "expected 2 inputs, received 3"),
+        (layers.Reshape((3, 3), name="it"), X, ShapeError, r"cannot bring 20 values .*\(3, 3\)"),
+        (layers.Rescaling([1, 2], name="it"), X, ShapeError, "scales 2 features"),
+    ],
+)
+def test_inputs(layer: Any, x: Any, error: type[Exception], message: str) -> None:
+    """Each error is also the builtin a caller would guess."""
+    with pytest.raises(error, match=message) as caught:
+        layer(x)
+    assert "'it'" in str(caught.value)
+    assert isinstance(caught.value, ValueError | TypeError)
+
+
+def test_numbers_are_cast() -> None:
+    """float64, float16, integers, booleans, nested lists and other memory orders are taken."""
+    layer, x = lstm(), np.random.default_rng(0).integers(0, 2, (2, 5, 4))
+    expected = layer(x.astype(np.float32))
+    for cast in (np.float64, np.float16, np.int64, np.uint8, np.bool_):
+        np.testing.assert_array_equal(layer(x.astype(cast)), expected)
+    np.testing.assert_array_equal(layer(x.tolist()), expected)
+    np.testing.assert_array_equal(layer(np.asfortranarray(x)), expected)
+    assert layer(x).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: layers.LSTM(3, time_major=True, name="it"),
+            "Keras argument time_major=True is re",
+        ),
+        (lambda: layers.LSTM(3, unites=4, name="it"), "unknown argument 'unites'"),
+        (lambda: layers.SimpleRNN(3, recurrent_activation="tanh", name="it"), "unknown argument"),
+        (lambda: layers.LSTM(0, name="it"), "units must be a positive integer, received 0"),
+        (lambda: layers.GRU(2.5, name="it"), "units must be a positive integer, received 2.5"),
+        (lambda: layers.Dense("4", name="it"), "units must be a positive integer, received '4'"),
+        (
+            lambda: layers.LSTM(3, activation="tahn", name="it"),
+            "activation 'tahn' is not supported",
+        ),
+        (lambda: layers.Dense(3, activation="nope", name="it"), "activation 'nope'"),
+        (lambda: layers.Dense(3, dtype="float16", name="it"), "dtype must be 'float32', received"),
+        (lambda: layers.Dense(3, lora_rank=2, name="it"), "lora_rank=2 is refused"),
+        (lambda: layers.Embedding(0, 2, name="it"), "input_dim must be a positive integer"),
+        (lambda: layers.Conv1D(3, 2, padding="same", name="it"), "padding='same' .* only 'causal'"),
+        (lambda: layers.Conv1D(3, 2, 2, "causal", name="it"), "strides=2 is not supported"),
+        (lambda: layers.RNN([], name="it"), "one cell or more"),
+        (lambda: layers.Input(), "give either shape"),
+        (lambda: layers.Input((3,), dtype="complex64", name="it"), "dtype must be one of"),
+        (lambda: layers.LayerNormalization(axis=1, name="it")(X), "only the last axis"),
+        (lambda: layers.Softmax(axis=1, name="it")(X), "only the last axis"),
+        (lambda: layers.PReLU(name="it")(layers.Input((None, 3))), "shared_axes="),
+        (lambda: layers.TimeDistributed(3, name="it"), "expected a layer, received int"),
+        (lambda: layers.Normalization(mean=1.0, name="it"), "both mean and variance"),
+        (lambda: layers.Dense(3, name="it")(X, initial_state=[X]), "takes no initial_state"),
+    ],
+)
+def test_arguments(make: Any, message: str) -> None:
+    """A misspelt, refused or impossible argument of a constructor or a call."""
+    with pytest.raises(UnsupportedError, match=message):
+        make()
+
+
+def test_arguments_that_matter_only_to_training_are_taken() -> None:
+    """Regularizers and constraints, and the refused ones at their defaults."""
+    layer = layers.LSTM(
+        3,
+        kernel_regularizer="l2",
+        bias_constraint=None,
+        activity_regularizer=None,
+        time_major=False,
+        use_cudnn="auto",
+        dtype={"class_name": "DTypePolicy", "config": {"name": "float32"}},
+    )
+    assert layer(X).shape == (2, 3)
+
+
+def test_layers_that_do_not_exist() -> None:
+    """Lambda is refused with its reason; a near miss gets its neighbour."""
+    with pytest.raises(UnsupportedError, match="'Lambda' is not supported: it holds Python code"):
+        layers.get("Lambda")
+    with pytest.raises(UnsupportedError, match="did you mean 'LSTM'"):
+        layers.get("LSTMM")
+    assert not hasattr(layers, "Lambda")
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        ([np.zeros((4, 3))], ShapeError, r"expected 2 weights \(kernel, bias\), received 1"),
+        ([np.zeros((3, 3)), np.zeros(3)], ShapeError, r"'kernel' has shape \(4, 3\), received"),
+        ([np.zeros((4, 3)), np.full(3, "a")], DTypeError, "'bias' must be numbers"),
+    ],
+)
+def test_weights(weights: Any, error: type[Exception], message: str) -> None:
+    """Number, shape and type; nothing is set if one is wrong."""
+    layer = dense()
+    before = layer.get_weights()
+    with pytest.raises(error, match=message):
+        layer.set_weights(weights)
+    for one, other in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ShapeError, match="not built yet"):
+        layers.Dense(3).set_weights(weights)
+
+
+def model() -> Model:
+    x, ids = layers.Input((5, 4), name="x"), layers.Input((None,), name="ids")
+    both = layers.Concatenate()([layers.LSTM(2)(x), layers.GRU(2)(layers.Embedding(5, 2)(ids))])
+    return Model([x, ids], both, name="it")
+
+
+IDS = np.zeros((2, 3), np.int64)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        ([X], ShapeError, r"expected 2 inputs \(x, ids\), received 1"),
+        ({"x": X}, ShapeError, r"expected inputs \['x', 'ids'\], received \['x'\]"),
+        ([X[:, :4], IDS], ShapeError, r"input 'x': expected shape \(batch, 5, 4\), received"),
+        ([X, X], ShapeError, r"input 'ids': expected shape \(batch, None\), received"),
+        ([X, IDS[:1]], ShapeError, r"same number of rows, got \[2, 1\]"),
+        ([X.astype(object), IDS], DTypeError, "input 'x': expected numbers"),
+        ([X, IDS + 0.5], DTypeError, "input 'ids': token ids must be whole"),
+        ([X, IDS + 9], DataError, "token id 9"),
+    ],
+)
+def test_inputs_of_models(inputs: Any, error: type[Exception], message: str) -> None:
+    """The model's and the input's name."""
+    with pytest.raises(error, match=message):
+        model()(inputs)
+
+
+def test_graphs_that_are_none() -> None:
+    """Arrays instead of symbols, an output that hangs on another input, names used twice."""
+    x, other = layers.Input((None, 3), name="x"), layers.Input((None, 3), name="other")
+    with pytest.raises(ConfigError, match="must be symbols"):
+        Model(X, X)
+    with pytest.raises(ConfigError, match="expected inputs and outputs"):
+        Model(x)
+    with pytest.raises(ConfigError, match="depend on Input 'other'"):
+        Model(x, layers.Add()([x, other]))
+    with pytest.raises(ConfigError, match="names must differ, found twice: same"):
+        Model(x, layers.LSTM(2, name="same")(layers.Dense(2, name="same")(x)))
+    with pytest.raises(ConfigError, match="'same' is in it already"):
+        Sequential([layers.Dense(2, name="same"), layers.Dense(2, name="same")])
+    with pytest.raises(ConfigError, match="an Input must come first"):
+        Sequential([layers.Dense(2), layers.Input((3,))])
+    with pytest.raises(ConfigError, match="gives several outputs"):
+        Sequential([layers.Input((None, 3)), layers.LSTM(2, return_state=True)])
+    with pytest.raises(TypeError, match="expected a layer, received str"):
+        Sequential(["LSTM"])
+    with pytest.raises(ConfigError, match="not built"):
+        Sequential([layers.LSTM(2)]).summary()
+    with pytest.raises(ConfigError, match="has no layers"):
+        Sequential()(X)
+    with pytest.raises(ConfigError, match="has no layer 'there'; it has: x, "):
+        Model(x, layers.Dense(2)(x)).get_layer("there")
+    with pytest.raises(ShapeError, match="last axis of its input must be known"):
+        layers.LSTM(2)(layers.Input((None, None)))
