@@ -61,9 +61,9 @@ def _read(
     path: Path, ending: str, layers: Any, node: str | None, state: Mapping[str, str] | None
 ) -> Loaded:
     if ending == ".onnx":
-        from streamrnn.formats.onnx import load as onnx_load
+        from streamrnn.formats.onnx.load import load as load_graph
 
-        return onnx_load.load(path, node=node, state=state)
+        return load_graph(path, node=node, state=state)
     if ending == ".safetensors":
         return _safetensors(path, layers)
     from streamrnn.formats.keras import load as keras_load

@@ -104,6 +104,8 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> Loaded:
             f"written in version {metadata.get('version')!r} of the native format, this release "
             f"reads {VERSION!r}"
         )
+    import streamrnn.formats.onnx.model  # noqa: F401 (registers what a graph is saved as)
+
     config = parse_json(metadata["config"], "the config")
     model = build(config, sum(int(array.size) for array in arrays.values()))
     if not isinstance(model, Model):

@@ -1,0 +1,1 @@
+"""ONNX graphs: read once, then run by our own kernels. Only reading needs the onnx package."""

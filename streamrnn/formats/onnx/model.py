@@ -1,0 +1,283 @@
+"""An ONNX graph as a model: called in its own layout, or run on streams by a pipeline."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from streamrnn.errors import DTypeError, ShapeError
+from streamrnn.formats.onnx import graph as graphs
+from streamrnn.formats.onnx import probe
+from streamrnn.formats.onnx.evaluate import Evaluator
+from streamrnn.formats.onnx.layout import Layout, Place, find
+from streamrnn.formats.onnx.wiring import Wiring, wire
+from streamrnn.layers import Identity, Input
+from streamrnn.layers.initializers import Constant
+from streamrnn.layers.layer import Layer, cast_floats, cast_ids
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Floats, Run
+from streamrnn.layers.symbol import symbols_in
+from streamrnn.models import Model
+from streamrnn.models.graph import Graph
+
+States = dict[str, Floats]
+
+
+@ours
+class OnnxGraph(Layer):
+    """A graph as one layer of a model: (B, T, F), (B, T) in, (B, T, U) or (B, U) out.
+
+    Weights: the graph's float32 constants, by name. Its state is carried by the pipeline: that of
+    inputs which an output carries on (`state`, input name -> output name), and that of recurrent
+    nodes which begin from constants.
+    """
+
+    ragged = False
+    takes_state = False
+
+    def __init__(self, graph: Any, state: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        shapes: dict[str, tuple[int, ...]] = {}
+        if not isinstance(graph, graphs.Graph):
+            graph, shapes = graphs.from_config(graph)
+        self.state = dict(state or {})
+        self._graph: graphs.Graph = graph
+        for name, shape in shapes.items():
+            self.add_weight(name, shape, "zeros")
+        for name, array in graph.weights().items():
+            self.add_weight(name, array.shape, Constant(array))
+        self.built = True
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """The graph, packed. Two threads may both make it: no harm."""
+        return Evaluator(self._graph.with_constants(dict(self._weights)))
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """Which inputs are data, states, lengths."""
+        return wire(self.evaluator, self.state)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Which axes are what. Raises ModelMismatchError where that cannot be told."""
+        self.wiring.require_states()
+        return find(self.evaluator, self.wiring)
+
+    @cached_property
+    def _why_not(self) -> str | None:
+        return probe.why_not_stepwise(self)
+
+    def weights_changed(self) -> None:
+        for name in ("evaluator", "wiring", "layout", "_why_not"):
+            self.__dict__.pop(name, None)
+
+    # ---- as a layer
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        first = input_shape[0] if isinstance(input_shape, list) else input_shape
+        batch = first[0]
+        shapes = [
+            (batch, None, units) if self._has_time(place) else (batch, units)
+            for place, units in self.layout.outputs.values()
+        ]
+        return shapes if len(shapes) > 1 else shapes[0]
+
+    def _has_time(self, place: Place) -> bool:
+        return "T" in place.axes or self.layout.one_step
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """A graph has no masks."""
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        return self._why_not
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        states = {name: shape for name, (_, shape) in self.layout.states.items()}
+        for label in self.wiring.own:
+            found = self.evaluator.recurrent[label]
+            states |= {f"{label}/{kind}": (found.units,) for kind in found.states}
+        return states
+
+    def stream_initial(self, n: int) -> States:
+        initial = {
+            name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
+        }
+        return initial | probe.constant_states(self, n)
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        arrays = inputs if isinstance(inputs, list) else [inputs]
+        if run.kind == "stream":
+            shapes = self.stream_states()
+            found = {name: run.state(name, shape) for name, shape in shapes.items()}
+            states = {name: state for name, state in found.items() if state is not None}
+            made = self.advance(arrays, run.lengths, states, by_step=self.layout.timeless)
+        else:
+            states = self.stream_initial(len(arrays[0]))
+            made = self.advance(arrays, None, states, by_step=False)
+        return made if len(made) > 1 else made[0]
+
+    def advance(
+        self, inputs: Sequence[Any], lengths: Any, states: States, *, by_step: bool
+    ) -> list[Any]:
+        """Outputs over a window, `states` (name -> (B, …)) overwritten with those at its end.
+
+        by_step: one run a step, which gives outputs without a time axis one. lengths: int64 (B,).
+        """
+        if not (by_step or self.layout.one_step):
+            return self._run(inputs, lengths, states)
+        rows, steps = inputs[0].shape[:2]
+        parts = []
+        for t in range(steps):
+            within = np.ones(rows, np.int64) if lengths is None else (lengths > t).astype(np.int64)
+            now = [x[:, t] if self.layout.one_step else x[:, t : t + 1] for x in inputs]
+            parts.append([_step_of(y, rows) for y in self._run(now, within, states)])
+        if not parts:
+            units = [units for _, units in self.layout.outputs.values()]
+            return [np.zeros((rows, 0, n), np.float32) for n in units]
+        return [np.stack(outputs, axis=1) for outputs in zip(*parts, strict=True)]
+
+    def _run(self, inputs: Sequence[Any], lengths: Any, states: States) -> list[Any]:
+        plan, wires = self.layout, self.wiring
+        rows = len(inputs[0])
+        feeds = {
+            value.name: plan.inputs[value.name].to_graph(x.astype(value.dtype, copy=False))
+            for value, x in zip(wires.data, inputs, strict=True)
+        }
+        steps = 1 if plan.one_step else inputs[0].shape[1]
+        full = np.full(rows, steps, np.int64) if lengths is None else lengths
+        feeds |= dict.fromkeys(wires.lengths, full)
+        for name, (place, _) in plan.states.items():
+            feeds[name] = np.ascontiguousarray(np.moveaxis(states[name], 0, place.axes.index("B")))
+        carried = {
+            label: [states[f"{label}/{k}"] for k in self.evaluator.recurrent[label].states]
+            for label in wires.own
+        }
+        values = self.evaluator.run(feeds, lengths=lengths, carried=carried)
+        for name, (place, _) in plan.states.items():
+            made = np.moveaxis(values[str(wires.states[name])], place.axes.index("B"), 0)
+            states[name][...] = made
+        return [
+            place.from_graph(values[name].astype(np.float32, copy=False))
+            for name, (place, _) in plan.outputs.items()
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        graph = self._graph.with_constants(dict(self._weights))
+        return {**super().get_config(), "graph": graph.to_config(), "state": self.state}
+
+
+def _step_of(y: Any, rows: int) -> Any:
+    """The output of one step, without its time axis if it has one: (B, U)."""
+    return y.reshape(rows, -1)
+
+
+@ours
+class OnnxModel(Model):
+    """A graph. Call it with its inputs by name or in order, in its own layout.
+
+    Returns a dictionary of its outputs, in its order. In a pipeline it is a model of the inputs
+    that take features; `state` says which output carries which input on (where there is one that is
+    computed from just these states, it need not be said).
+    """
+
+    def __init__(self, graph: Any, state: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        Layer.__init__(self, **kwargs)
+        self.layer = OnnxGraph(graph, state, name="graph")
+        self._graph: Graph | None = None
+        self.built = True
+
+    @property
+    def graph(self) -> Graph:
+        """The graph between the inputs that are data and the outputs that are not states."""
+        if self._graph is None:
+            self._connect()
+        assert self._graph is not None
+        return self._graph
+
+    def _connect(self) -> None:
+        inner = self.layer
+        plan = inner.layout
+        symbols = []
+        for value in inner.wiring.data:
+            features = (value.dims[-1],) if "F" in plan.inputs[value.name].axes else ()
+            dtype = "float32" if value.dtype == "float32" else "int64"
+            symbols.append(Input((None, *features), dtype=dtype, name=value.name))
+        inner.input_dtype = symbols[0].dtype if len(symbols) == 1 else "float32"
+        made = symbols_in([inner(symbols if len(symbols) > 1 else symbols[0])])
+        ends = [Identity(name=n)(s) for n, s in zip(plan.outputs, made, strict=True)]
+        self._input_structure = symbols if len(symbols) > 1 else symbols[0]
+        self._output_structure = ends if len(ends) > 1 else ends[0]
+        self._graph = Graph(symbols, ends)
+
+    def children(self) -> dict[str, Layer]:
+        return {"graph": self.layer}
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The graph as one layer, between its inputs and outputs."""
+        return list(self.graph.layers)
+
+    def layer_shapes(self) -> dict[str, Any]:
+        return {
+            "graph": {
+                "class": "OnnxGraph",
+                "weights": {n: list(w.shape) for n, w in self.layer.named_weights().items()},
+            }
+        }
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Outputs by name, for a dictionary of inputs or one array an input, in order.
+
+        Raises ShapeError, DTypeError or DataError that names the input or the node.
+        """
+        values = self.layer.evaluator.graph.inputs
+        names = [value.name for value in values]
+        given: Any = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Mapping) else None
+        if given is None:
+            arrays = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else inputs
+            given = dict(zip(names, arrays, strict=False))
+            if len(arrays) != len(names):
+                raise ShapeError(
+                    f"{self}: expected {len(names)} inputs ({', '.join(names)}), received "
+                    f"{len(arrays)}"
+                )
+        if set(given) != set(names) or options:
+            raise ShapeError(
+                f"{self}: expected the inputs {', '.join(names)}, received "
+                f"{', '.join(map(str, [*given, *options]))}"
+            )
+        feeds = {value.name: _checked(value, given[value.name]) for value in values}
+        made = self.layer.evaluator.run(feeds)
+        return {value.name: made[value.name] for value in self.layer.evaluator.graph.outputs}
+
+    def predict(self, x: Any, batch_size: int | None = None, **options: Any) -> Any:
+        """As Model.predict, with features (batch, time, features) whatever the graph's layout."""
+        self.graph  # noqa: B018 (raises where the layout is not known)
+        return super().predict(x, batch_size, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        inner = self.layer.get_config()
+        return {"name": self.name, "graph": inner["graph"], "state": inner["state"]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        return cls(**config)
+
+
+def _checked(value: graphs.Value, x: Any) -> Any:
+    who = f"input {value.name!r}"
+    if value.dtype == "float32":
+        array = cast_floats(who, x)
+    elif value.dtype == "bool":
+        array = np.asarray(x)
+        if array.dtype != np.bool_:
+            raise DTypeError(f"{who}: expected booleans, received {array.dtype}")
+    else:
+        array = cast_ids(who, x).astype(value.dtype)
+    if array.ndim != len(value.dims):
+        raise ShapeError(
+            f"{who}: expected {len(value.dims)} axes {list(value.dims)}, received {array.shape}"
+        )
+    return array

@@ -1,0 +1,138 @@
+"""Is a graph right for one step a row? Tried with numbers, as a graph can hide much.
+
+A window of random steps is run in one go, cut in two, row by row and with rows of different length:
+every bit has to be the same. Where not, the first node that differs is named.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamrnn.errors import StreamRNNError
+from streamrnn.formats.onnx.evaluate import initial_states
+from streamrnn.formats.onnx.recurrent import GATES
+
+if TYPE_CHECKING:
+    from streamrnn.formats.onnx.model import OnnxGraph
+
+_ROWS, _STEPS, _CUT = 3, 5, 2
+
+
+def why_not_stepwise(layer: "OnnxGraph") -> str | None:
+    """Why the graph cannot give each row its output as it comes, or None."""
+    for found in layer.evaluator.recurrent.values():
+        if any(direction.backwards for direction in found.directions):
+            return f"{found.node} reads the sequence from its end"
+    if layer.wiring.computed:
+        return f"the initial state of node {layer.wiring.computed[0]!r} is computed from the input"
+    for node in layer.evaluator.graph.nodes:
+        lengths = node.inputs[4] if node.op in GATES and len(node.inputs) > 4 else ""
+        if lengths and lengths not in layer.wiring.lengths:
+            return f"{node} has sequence_lens of its own"
+    try:
+        return _compare(layer)
+    except StreamRNNError as error:
+        return f"a part of a sequence cannot be run by itself ({error})"
+
+
+def _compare(layer: "OnnxGraph") -> str | None:
+    inputs = _random_inputs(layer)
+    by_step = layer.layout.timeless
+    whole, end = _run(layer, inputs, by_step)
+    head, states = _run(layer, [x[:, :_CUT] for x in inputs], by_step)
+    tail, cut_end = _run(layer, [x[:, _CUT:] for x in inputs], by_step, states)
+    joined = [np.concatenate(parts, axis=1) for parts in zip(head, tail, strict=True)]
+    if not _same([*whole, *end.values()], [*joined, *cut_end.values()]):
+        return _blame(layer, "it depends on how the sequence is cut")
+    if by_step and not layer.layout.one_step:
+        at_end = layer.advance(inputs, None, layer.stream_initial(_ROWS), by_step=False)
+        last = [y[:, -1] for y in whole]
+        if not _same([y if y.ndim == 2 else y[:, -1] for y in at_end], last):
+            return _blame(layer, "its value at the end is not that of the last step")
+    alone, _ = _run(layer, [x[1:2] for x in inputs], by_step)
+    if not _same([y[1:2] for y in whole], alone):
+        return _blame(layer, "a row depends on the other rows")
+    return _compare_lengths(layer, inputs, by_step, whole)
+
+
+def _compare_lengths(
+    layer: "OnnxGraph", inputs: list[Any], by_step: bool, whole: list[Any]
+) -> str | None:
+    lengths = np.array([_STEPS, 0, _CUT], np.int64)
+    before = _random_states(layer)
+    states = {name: state.copy() for name, state in before.items()}
+    layer.advance(inputs, lengths, states, by_step=by_step)
+    short = {name: state.copy() for name, state in before.items()}
+    layer.advance([x[:, :_CUT] for x in inputs], None, short, by_step=by_step)
+    for name, state in states.items():
+        if not _same([state[1], state[2]], [before[name][1], short[name][2]]):
+            return f"state {name!r} goes on past the end of a row"
+    return None
+
+
+def _run(
+    layer: "OnnxGraph", inputs: list[Any], by_step: bool, states: Any = None
+) -> tuple[list[Any], Any]:
+    states = layer.stream_initial(len(inputs[0])) if states is None else states
+    return layer.advance(inputs, None, states, by_step=by_step), states
+
+
+def _same(some: list[Any], others: list[Any]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
+
+
+def _blame(layer: "OnnxGraph", why: str) -> str:
+    names = ", ".join(layer.layout.outputs)
+    suspects = [str(node) for node in layer.evaluator.graph.nodes if node.op in _MIXING]
+    among = f"; look at {', '.join(suspects[:3])}" if suspects else ""
+    return f"of its outputs ({names}) {why}{among}"
+
+
+_MIXING = ("Softmax", "Flatten", "Split", "Gather", "Slice", "LayerNormalization")
+"""Operators that can bring steps together."""
+
+
+def _random_inputs(layer: "OnnxGraph") -> list[Any]:
+    random = np.random.default_rng(0)
+    arrays: list[Any] = []
+    for value in layer.wiring.data:
+        place = layer.layout.inputs[value.name]
+        if value.dtype == "float32":
+            features = value.dims[place.axes.index("F")] or 1
+            arrays.append(random.normal(0, 1, (_ROWS, _STEPS, features)).astype(np.float32))
+        else:
+            arrays.append(random.integers(0, 2, (_ROWS, _STEPS)))
+    return arrays
+
+
+def _random_states(layer: "OnnxGraph") -> dict[str, Any]:
+    random = np.random.default_rng(1)
+    shapes = layer.stream_states()
+    return {n: random.normal(0, 1, (_ROWS, *s)).astype(np.float32) for n, s in shapes.items()}
+
+
+def constant_states(layer: "OnnxGraph", n: int) -> dict[str, Any]:
+    """Initial states that the graph itself gives to its recurrent nodes: label/kind -> (n, U)."""
+    evaluator, wires, plan = layer.evaluator, layer.wiring, layer.layout
+    wanted = [
+        (evaluator.label(node), kind, name)
+        for node, kind, name in initial_states(evaluator.graph)
+        if evaluator.label(node) in wires.own
+    ]
+    if not wanted:
+        return {}
+    feeds = {}
+    for value in wires.data:
+        place = plan.inputs[value.name]
+        sizes = {"B": n, "T": 1, "1": 1, "F": value.dims[-1] or 1}
+        feeds[value.name] = np.zeros([sizes[axis] for axis in place.axes], value.dtype)
+    for name, (place, shape) in plan.states.items():
+        feeds[name] = np.moveaxis(np.zeros((n, *shape), np.float32), 0, place.axes.index("B"))
+    feeds |= {name: np.ones(n, np.int32) for name in wires.lengths}
+    values = evaluator.run(feeds)
+    found = {}
+    for label, kind, name in wanted:
+        units = evaluator.recurrent[label].units
+        rows = np.broadcast_to(values[name].reshape(-1, units), (n, units))
+        found[f"{label}/{kind}"] = np.array(rows)
+    return found

@@ -1,0 +1,271 @@
+"""LSTM, GRU and RNN nodes: their weights in our layout, and a run over one window.
+
+Gates: LSTM i o f c (ours i f c o), GRU z r h as ours. linear_before_reset=1 is reset_after=True;
+with 0 the recurrent bias of h adds up with the other one. Source: onnx/defs/rnn/defs.cc.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
+from streamrnn.formats.onnx.graph import Arrays, Node
+from streamrnn.kernels import gru, lstm, simple_rnn
+from streamrnn.layers.rnn import reverse
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_KERNELS: dict[str, ModuleType] = {"LSTM": lstm, "GRU": gru, "RNN": simple_rnn}
+_DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+_ATTRIBUTES = (
+    "activation_alpha",
+    "activation_beta",
+    "activations",
+    "clip",
+    "direction",
+    "hidden_size",
+    "input_forget",
+    "layout",
+    "linear_before_reset",
+    "output_sequence",
+)
+_DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+
+_ACTIVATIONS: dict[str, tuple[str, int, tuple[float, ...]]] = {
+    "relu": ("relu", 0, ()),
+    "tanh": ("tanh", 0, ()),
+    "sigmoid": ("sigmoid", 0, ()),
+    "softsign": ("softsign", 0, ()),
+    "softplus": ("softplus", 0, ()),
+    "affine": ("affine", 2, (1.0, 0.0)),
+    "leakyrelu": ("leaky_relu", 1, (0.01,)),
+    "thresholdedrelu": ("thresholded_relu", 1, (1.0,)),
+    "scaledtanh": ("scaled_tanh", 2, (1.0, 1.0)),
+    "hardsigmoid": ("hard_sigmoid_02", 2, (0.2, 0.5)),
+    "elu": ("elu", 1, (1.0,)),
+}
+"""ONNX name -> our name, how many of (alpha, beta) it takes, their defaults."""
+
+Spec = str | tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Weights of one direction in Keras's layout, and its activations."""
+
+    backwards: bool
+    kernel: Any
+    recurrent: Any
+    bias: Any
+    gate: Spec
+    state: Spec
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """A node whose weights are known; `packed` is each direction as its kernel reads it."""
+
+    node: Node
+    units: int
+    features: int
+    batch_first: bool
+    reset_after: bool
+    directions: tuple[Direction, ...]
+    packed: tuple[Any, ...]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states' names."""
+        return ("h", "c") if self.node.op == "LSTM" else ("h",)
+
+    def run(self, x: Any, lengths: Any, initial: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Y (T, dirs, B, U) and final states (dirs, B, U), in the node's own layout.
+
+        x: in the node's layout. lengths: int64 (B,) or None. initial: states (dirs, B, U) in the
+        node's layout, None for zeros. Y is 0 past a row's length; the state of a row of length 0 is
+        the one it came with.
+        """
+        x_BTF = self._batch_first(x)
+        batch, steps = x_BTF.shape[:2]
+        if lengths is not None and (
+            lengths.shape != (batch,) or (batch and (lengths.min() < 0 or lengths.max() > steps))
+        ):
+            raise ShapeError(
+                f"{self.node}: sequence_lens must be {batch} numbers of 0…{steps}, received "
+                f"{lengths.tolist()!r:.60}"
+            )
+        begun = [self._states(array, batch) for array in initial]
+        ys, ends = [], []
+        for i, (direction, packed) in enumerate(zip(self.directions, self.packed, strict=True)):
+            states = [np.array(state[i]) for state in begun]  # the kernels overwrite them
+            ys.append(self._one(direction, packed, x_BTF, lengths, states))
+            ends.append(states)
+        finals = [np.stack([end[k] for end in ends]) for k in range(len(self.states))]
+        y = np.stack(ys)  # (dirs, B, T, U)
+        if self.batch_first:
+            return np.ascontiguousarray(y.transpose(1, 2, 0, 3)), [
+                np.ascontiguousarray(f.transpose(1, 0, 2)) for f in finals
+            ]
+        return np.ascontiguousarray(y.transpose(2, 0, 1, 3)), finals
+
+    def _one(
+        self, direction: Direction, packed: Any, x: Any, lengths: Any, states: list[Any]
+    ) -> Any:
+        if direction.backwards:
+            x = reverse(x, lengths)
+        y = np.zeros((*x.shape[:2], self.units), np.float32)
+        options = {"activation": direction.state}
+        if self.node.op != "RNN":
+            options["recurrent_activation"] = direction.gate
+        if x.size:
+            _KERNELS[self.node.op].run(packed, x, lengths, None, states, y, **options)
+        return reverse(y, lengths) if direction.backwards else y
+
+    def _batch_first(self, x: Any) -> Any:
+        if x.ndim != 3 or x.shape[2] != self.features or x.dtype != np.float32:
+            raise ShapeError(
+                f"{self.node}: expected X of 3 axes and {self.features} features, float32, "
+                f"received {x.dtype} {x.shape}"
+            )
+        return np.ascontiguousarray(x if self.batch_first else x.transpose(1, 0, 2))
+
+    def _states(self, array: Any, batch: int) -> Any:
+        shape = (len(self.directions), batch, self.units)
+        if array is None:
+            return np.zeros(shape, np.float32)
+        expected = (shape[1], shape[0], shape[2]) if self.batch_first else shape
+        if array.shape != expected or array.dtype != np.float32:
+            raise ShapeError(
+                f"{self.node}: an initial state must be float32 {expected}, received "
+                f"{array.dtype} {array.shape}"
+            )
+        return array.transpose(1, 0, 2) if self.batch_first else array
+
+
+def prepare(node: Node, constants: Arrays) -> Recurrent:
+    """The node with its constants. Raises UnsupportedError that names node and attribute."""
+    gates = GATES[node.op]
+    attributes = dict(node.attributes)
+    if unknown := sorted(set(attributes) - set(_ATTRIBUTES)):
+        raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
+    if attributes.get("clip", 0.0) != 0.0:
+        raise UnsupportedError(f"{node}: clip={attributes['clip']} is not supported")
+    if attributes.get("input_forget", 0):
+        raise UnsupportedError(f"{node}: input_forget=1 is not supported")
+    if len(node.inputs) > 7 and node.inputs[7]:
+        raise UnsupportedError(f"{node}: peepholes (input P) are not supported")
+    backwards = _DIRECTIONS.get(str(attributes.get("direction", "forward")).lower())
+    if backwards is None:
+        raise UnsupportedError(f"{node}: direction {attributes['direction']!r} is not known")
+    w, r = (_weight(node, i, constants, len(backwards)) for i in (1, 2))
+    units = r.shape[2]
+    b = _bias(node, constants, len(backwards), gates * units)
+    if w.shape[1] != gates * units or r.shape[1] != gates * units:
+        raise ModelFileError(f"{node}: weights of shape {w.shape} and {r.shape} do not fit")
+    if attributes.get("hidden_size", units) != units:
+        raise ModelFileError(f"{node}: hidden_size={attributes['hidden_size']}, weights {r.shape}")
+    after = node.op == "GRU" and bool(attributes.get("linear_before_reset", 0))
+    specs = _activations(node, len(backwards))
+    directions = tuple(
+        _direction(node.op, after, back, w[i], r[i], b[i], specs[i])
+        for i, back in enumerate(backwards)
+    )
+    return Recurrent(
+        node,
+        units,
+        w.shape[2],
+        bool(attributes.get("layout", 0)),
+        after,
+        directions,
+        tuple(_pack(node.op, after, direction) for direction in directions),
+    )
+
+
+def _weight(node: Node, place: int, constants: Arrays, directions: int) -> Any:
+    name = node.inputs[place] if len(node.inputs) > place else ""
+    if name not in constants:
+        raise UnsupportedError(f"{node}: its weights ({name!r}) are computed, not constant")
+    array = constants[name]
+    if array.ndim != 3 or array.shape[0] != directions or array.dtype != np.float32:
+        raise ModelFileError(f"{node}: {name!r} has shape {array.shape}, dtype {array.dtype}")
+    return array
+
+
+def _bias(node: Node, constants: Arrays, directions: int, rows: int) -> Any:
+    """(dirs, 2, gates * U)"""
+    name = node.inputs[3] if len(node.inputs) > 3 else ""
+    if not name:
+        return np.zeros((directions, 2, rows), np.float32)
+    if name not in constants:
+        raise UnsupportedError(f"{node}: its biases ({name!r}) are computed, not constant")
+    if constants[name].shape != (directions, 2 * rows):
+        raise ModelFileError(f"{node}: {name!r} has shape {constants[name].shape}")
+    return constants[name].reshape(directions, 2, rows)
+
+
+def _direction(
+    op: str, after: bool, backwards: bool, w: Any, r: Any, b: Any, specs: tuple[Spec, Spec]
+) -> Direction:
+    def ordered(rows: Any) -> Any:
+        if op != "LSTM":
+            return rows
+        i, o, f, c = np.split(rows, 4)
+        return np.concatenate([i, f, c, o])
+
+    bias = np.stack([ordered(b[0]), ordered(b[1])])
+    return Direction(
+        backwards,
+        np.ascontiguousarray(ordered(w).T),
+        np.ascontiguousarray(ordered(r).T),
+        bias if after else bias[0] + bias[1],
+        *specs,
+    )
+
+
+def _pack(op: str, after: bool, direction: Direction) -> Any:
+    options = {"reset_after": after} if op == "GRU" else {}
+    weights = direction.kernel, direction.recurrent, direction.bias
+    return _KERNELS[op].pack(*weights, **options)
+
+
+def _activations(node: Node, directions: int) -> list[tuple[Spec, Spec]]:
+    """(gate's, state's) of each direction."""
+    defaults = _DEFAULTS[node.op]
+    names = list(node.attributes.get("activations") or defaults * directions)
+    count = len(defaults)
+    if len(names) != count * directions:
+        raise UnsupportedError(f"{node}: {len(names)} activations, expected {count * directions}")
+    numbers = [list(node.attributes.get(f"activation_{k}", [])) for k in ("alpha", "beta")]
+    specs = [_spec(node, name, numbers) for name in names]
+    if any(numbers):
+        raise UnsupportedError(f"{node}: activation_alpha or _beta that no activation takes")
+    found = []
+    for i in range(directions):
+        mine = specs[i * count : (i + 1) * count]
+        if node.op == "LSTM" and mine[1] != mine[2]:
+            raise UnsupportedError(
+                f"{node}: activations g and h differ ({names[i * count + 1]}, "
+                f"{names[i * count + 2]}), which is not supported"
+            )
+        found.append((mine[0], mine[-1] if node.op == "RNN" else mine[1]))
+    return found
+
+
+def _spec(node: Node, name: str, numbers: list[list[float]]) -> Spec:
+    """An activation with the numbers it takes from the lists (alpha, beta), else its defaults."""
+    known = _ACTIVATIONS.get(name.lower())
+    if known is None:
+        raise UnsupportedError(
+            f"{node}: activation {name!r} is not supported; supported are "
+            f"{', '.join(sorted(_ACTIVATIONS))}"
+        )
+    ours, takes, defaults = known
+    values = [
+        float(numbers[i].pop(0)) if numbers[i] else default
+        for i, default in enumerate(defaults[:takes])
+    ]
+    if tuple(values) == {"hard_sigmoid_02": (0.2, 0.5), "elu": (1.0,)}.get(ours, ()):
+        return ours
+    return (ours, *values)

@@ -1,0 +1,108 @@
+"""Which inputs of a graph are data, states or lengths, and which outputs carry the states on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from streamrnn.errors import ConfigError, ModelMismatchError
+from streamrnn.formats.onnx.evaluate import Evaluator, initial_states, origins
+from streamrnn.formats.onnx.graph import Graph, Value
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """data: inputs that features go into. lengths: inputs that are sequence_lens only.
+
+    states: state input -> the output that carries it on, None where it is not known which.
+    computed: recurrent nodes (labels) whose initial state is computed from data.
+    own: recurrent nodes that begin from constants or zeros: their state is carried unseen.
+    """
+
+    data: tuple[Value, ...]
+    lengths: tuple[str, ...]
+    states: Mapping[str, str | None]
+    computed: tuple[str, ...]
+    own: tuple[str, ...]
+
+    def require_states(self) -> dict[str, str]:
+        """The states, all of them known. Raises ModelMismatchError that says what to write."""
+        unknown = [name for name, output in self.states.items() if output is None]
+        if unknown:
+            raise ModelMismatchError(
+                f"[model] state: the graph's input {unknown[0]!r} begins the state of a recurrent "
+                f'node; name the output that carries it on, as in state = {{ {unknown[0]} = "…" }}'
+            )
+        return {name: output for name, output in self.states.items() if output is not None}
+
+
+def wire(evaluator: Evaluator, state: Mapping[str, str]) -> Wiring:
+    """Tell the inputs apart. state: input name -> output name, which comes before what is found."""
+    graph = evaluator.graph
+    _check_names(graph, state)
+    found = origins(graph, evaluator.labels)
+    begins: dict[str, set[tuple[str, str]]] = {name: set() for name in state}
+    computed, given = set(), set()
+    for node, kind, name in initial_states(graph):
+        label = evaluator.label(node)
+        sources = found.get(name, frozenset())
+        if sources:
+            given.add(label)
+        if any(where != "input" for where, _ in sources):
+            computed.add(label)
+        for where, source in sources:
+            if where == "input":
+                begins.setdefault(source, set()).add((label, kind))
+    data_names = _data_names(graph, evaluator)
+    for name in [n for n in begins if n in data_names and n not in state]:
+        computed |= {label for label, _ in begins.pop(name)}
+    lengths = tuple(
+        v.name for v in graph.inputs if v.name not in begins and _only_lengths(graph, v.name)
+    )
+    states = {
+        name: state.get(name) or _carrier(graph, found, nodes) for name, nodes in begins.items()
+    }
+    return Wiring(
+        data=tuple(v for v in graph.inputs if v.name not in begins and v.name not in lengths),
+        lengths=lengths,
+        states=states,
+        computed=tuple(sorted(computed)),
+        own=tuple(label for label in evaluator.recurrent if label not in given),
+    )
+
+
+def _check_names(graph: Graph, state: Mapping[str, str]) -> None:
+    inputs = [v.name for v in graph.inputs]
+    outputs = [v.name for v in graph.outputs]
+    for name, output in state.items():
+        if name not in inputs:
+            raise ConfigError(
+                f"[model] state: {name!r} is no input of the graph; it has {', '.join(inputs)}"
+            )
+        if output not in outputs:
+            raise ConfigError(
+                f"[model] state.{name}: {output!r} is no output of the graph; it has "
+                f"{', '.join(outputs)}"
+            )
+
+
+def _data_names(graph: Graph, evaluator: Evaluator) -> set[str]:
+    """Inputs whose values reach an output or a recurrent node's X in another way than as states."""
+    found = origins(graph, evaluator.labels)
+    reached = {v.name for v in graph.outputs}
+    reached |= {n.inputs[0] for n in graph.nodes if evaluator.labels.get(n.outputs[0])}
+    sources = (source for name in reached for source in found.get(name, frozenset()))
+    return {name for where, name in sources if where == "input"}
+
+
+def _only_lengths(graph: Graph, name: str) -> bool:
+    places = [(node.op, i) for node in graph.nodes for i, n in enumerate(node.inputs) if n == name]
+    return bool(places) and all(op in ("LSTM", "GRU", "RNN") and i == 4 for op, i in places)
+
+
+def _carrier(
+    graph: Graph,
+    found: Mapping[str, frozenset[tuple[str, str]]],
+    nodes: set[tuple[str, str]],
+) -> str | None:
+    """The one output that is computed from just these final states."""
+    matching = [v.name for v in graph.outputs if found.get(v.name) == frozenset(nodes)]
+    return matching[0] if len(matching) == 1 else None
