@@ -30,7 +30,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "hard_sigmoid_02": {"alpha": 0.2, "beta": 0.5},
     "scaled_tanh": {"alpha": 1.0, "beta": 1.0},
     "affine": {"alpha": 1.0, "beta": 0.0},
-    "thresholded_relu": {"theta": 1.0},
+    "thresholded_relu": {"alpha": 1.0},
 }
 """Every activation, with its parameters in order."""
 

@@ -5,7 +5,6 @@ them. NaN stays NaN everywhere, and infinities give the limit. Names and formula
 are those of Keras 3; parameters are constants of the compiled code.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -198,10 +197,10 @@ def affine(alpha: float, beta: float) -> Any:
     return line
 
 
-def thresholded_relu(theta: float) -> Any:
+def thresholded_relu(alpha: float) -> Any:
     @inline
     def cut(x):
-        return where_less(theta, x, x, where_less(x, math.inf, 0.0, x))
+        return where_less(x, alpha, 0.0, x)
 
     return cut
 

@@ -73,7 +73,8 @@ def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Any = None
     else:
         done = np.cumsum(lengths_B)
         goals = done[-1] * np.arange(1, parts) / parts
-        edges = [0, *np.searchsorted(done, goals, side="left").tolist(), lanes]
+        middles = done - lengths_B / 2
+        edges = [0, *np.searchsorted(middles, goals, side="right").tolist(), lanes]
     jobs = [
         _pool(parts - 1).submit(work, first, last)
         for first, last in pairwise(edges[1:])

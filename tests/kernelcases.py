@@ -1,0 +1,95 @@
+"""The recurrent kernels as one table: weights, a call, the oracle's cell of the same weights."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import naive
+import numpy as np
+
+from streamrnn.kernels import activation, dense, gru, lstm, simple_rnn
+
+
+class Kind(NamedTuple):
+    module: Any
+    gates: int
+    states: int
+    cell: Callable[..., naive.Cell]
+    options: dict[str, bool]
+
+
+KINDS = {
+    "lstm": Kind(lstm, 4, 2, naive.lstm, {}),
+    "gru": Kind(gru, 3, 1, naive.gru, {"reset_after": True}),
+    "gru_before": Kind(gru, 3, 1, naive.gru, {"reset_after": False}),
+    "simple_rnn": Kind(simple_rnn, 1, 1, naive.simple_rnn, {}),
+}
+
+
+class Case:
+    """A recurrent layer with random weights. One set of activations, as each is a compilation."""
+
+    def __init__(self, kind: str, features: int = 5, units: int = 20, bias: bool = True) -> None:
+        self.kind, self.units, self.features = KINDS[kind], units, features
+        rng = np.random.default_rng(7)
+        columns = self.kind.gates * units
+        shapes = [(features, columns), (units, columns), (columns,)]
+        if kind == "gru":
+            shapes[2] = (2, columns)
+        scale = 1.5 / np.sqrt(units + features)
+        self.weights = [(rng.standard_normal(s) * scale).astype(np.float32) for s in shapes]
+        if not bias:
+            self.weights[2] = None
+        self.packed = self.kind.module.pack(*self.weights, **self.kind.options)
+
+    def window(self, lanes: int, steps: int, seed: int = 1) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        return rng.standard_normal((lanes, steps, self.features)).astype(np.float32)
+
+    def start(self, lanes: int, seed: int = 2) -> list[np.ndarray]:
+        rng = np.random.default_rng(seed)
+        shape = (self.kind.states, lanes, self.units)
+        return list((rng.standard_normal(shape) * 0.5).astype(np.float32))
+
+    def run(
+        self,
+        x: np.ndarray,
+        states: list[np.ndarray],
+        lengths: Any = None,
+        mask: Any = None,
+        fill: float = -7.0,
+        **options: Any,
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Outputs and states afterwards; nothing given is changed. `fill`: what is not written."""
+        after = [state.copy() for state in states]
+        y = np.full((*x.shape[:2], self.units), fill, np.float32)
+        lengths = None if lengths is None else np.asarray(lengths, np.int64)
+        x = np.ascontiguousarray(x)
+        mask = None if mask is None else np.ascontiguousarray(mask)
+        self.kind.module.run(self.packed, x, lengths, mask, after, y, **options)
+        return y, after
+
+    def expected(self, x: np.ndarray, states: list[np.ndarray], **options: Any) -> Any:
+        """Outputs and states of the oracle, in float64."""
+        cell = self.kind.cell(*self.weights, **self.kind.options)
+        y, _, after = naive.layer(cell, x, states, **options)
+        return np.array(y), [np.array(state) for state in after]
+
+
+def digest(kinds: list[str]) -> str:
+    """A hash of what the kernels compute, to compare processes that compile them differently."""
+    bits = hashlib.sha256()
+    for kind in kinds:
+        for lanes in (1, 2, 11):
+            case = Case(kind)
+            y, states = case.run(case.window(lanes, 9), case.start(lanes))
+            for array in (y, *states):
+                bits.update(array.tobytes())
+    rng = np.random.default_rng(3)
+    x, kernel = (rng.standard_normal(s).astype(np.float32) for s in ((13, 7), (7, 37)))
+    y = np.empty((13, 37), np.float32)
+    dense.run(dense.pack(kernel), x, y, activation="softmax")
+    bits.update(y.tobytes())
+    activation.run("tanh", x, x)
+    bits.update(x.tobytes())
+    return bits.hexdigest()

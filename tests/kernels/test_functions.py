@@ -1,0 +1,117 @@
+"""Elementary functions and activations on vectors: their error, their limits, NaN."""
+
+import naive
+import numpy as np
+import pytest
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.kernels import activation
+
+# Every 1499th float32: both signs, subnormals, infinities and NaNs among them.
+SAMPLE = np.arange(0, 2**32, 1499, dtype=np.uint64).astype(np.uint32).view(np.float32)
+
+
+def apply(name: str, x: np.ndarray, **parameters: float) -> np.ndarray:
+    out = np.empty_like(x)
+    activation.run(name, x, out, **parameters)
+    return out
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+@pytest.mark.parametrize(
+    ("name", "exact", "ulps", "floor"),
+    [
+        ("exponential", np.exp, 1.0, 0.0),
+        ("sigmoid", sigmoid, 2.2, 2.0**-126),
+        ("tanh", np.tanh, 4.1, 0.0),
+    ],
+)
+def test_error_over_all_of_float32(name: str, exact, ulps: float, floor: float) -> None:
+    """As stated in each docstring, in units of the last place; below `floor` zero is right."""
+    x = SAMPLE[np.isfinite(SAMPLE)]
+    got = apply(name, x)
+    with np.errstate(over="ignore", under="ignore"):
+        wanted = exact(x.astype(np.float64))
+        rounded = wanted.astype(np.float32)
+    finite = np.isfinite(rounded)
+    np.testing.assert_array_equal(got[~finite], rounded[~finite])
+    error = np.abs(got[finite] - wanted[finite])
+    allowed = np.where(wanted[finite] < floor, floor, ulps * np.spacing(np.abs(rounded[finite])))
+    if name == "tanh":
+        allowed = ulps * np.spacing(np.abs(rounded[finite]))
+    worst = np.argmax(error / allowed)
+    assert error[worst] <= allowed[worst], x[finite][worst]
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("sigmoid", 0, 1), ("tanh", -1, 1)])
+def test_gates_stay_in_their_range(name: str, low: float, high: float) -> None:
+    """In their range everywhere, and rising but for the last places."""
+    x = np.sort(SAMPLE[np.isfinite(SAMPLE)])
+    y = apply(name, x)
+    assert y.min() >= low
+    assert y.max() <= high
+    assert np.diff(y).min() >= -4e-7
+    ends = apply(name, np.array([-np.inf, np.inf], np.float32))
+    np.testing.assert_allclose(ends, [low, high], atol=1.2e-7)
+    assert ends[0] >= low
+    assert ends[1] <= high
+
+
+def test_tanh_is_odd() -> None:
+    x = SAMPLE[np.isfinite(SAMPLE)][::7].copy()
+    np.testing.assert_array_equal(apply("tanh", -x), -apply("tanh", x))
+
+
+ELEMENTWISE = sorted(set(activation.DEFAULTS) - {"softmax"})
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_activations_agree_with_the_oracle(name: str) -> None:
+    """Over 19 numbers (no multiple of a vector), NaN and the infinities; in place too."""
+    x = np.linspace(-6, 6, 19, dtype=np.float32)
+    wanted = [naive.activate(name, [float(v)])[0] for v in x]
+    got = apply(name, x)
+    np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=3e-7)
+    assert np.isnan(apply(name, np.array([np.nan], np.float32))[0])
+    same = x.copy()
+    activation.run(name, same, same)
+    np.testing.assert_array_equal(same, got)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("leaky_relu", {"negative_slope": 0.3}),
+        ("elu", {"alpha": 0.7}),
+        ("affine", {"alpha": 2.0, "beta": -1.0}),
+        ("scaled_tanh", {"alpha": 2.0, "beta": 0.5}),
+        ("thresholded_relu", {"alpha": 0.5}),
+    ],
+)
+def test_activations_take_parameters(name: str, parameters: dict[str, float]) -> None:
+    x = np.linspace(-3, 3, 16, dtype=np.float32)
+    wanted = [naive.activate(name, [float(v)], **parameters)[0] for v in x]
+    np.testing.assert_allclose(apply(name, x, **parameters), wanted, rtol=2e-6, atol=3e-7)
+
+
+def test_softmax_goes_over_the_last_axis() -> None:
+    """Rows sum to 1 and do not see each other; large inputs do not overflow."""
+    x = (np.random.default_rng(0).standard_normal((3, 4, 21)) * 30).astype(np.float32)
+    x[2, 3, 5] = np.nan
+    y = apply("softmax", x)
+    e = np.exp(x.astype(np.float64) - x.max(axis=-1, keepdims=True))
+    wanted = e / e.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(y[:2], wanted[:2], rtol=1e-5, atol=1e-9)
+    assert np.isnan(y[2, 3]).all()
+    np.testing.assert_allclose(y[2, :3].sum(axis=-1), 1, rtol=1e-6)
+
+
+def test_what_is_not_known_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedError, match=r"activation 'tahn' is not known.*tanh"):
+        activation.split("tahn")
+    with pytest.raises(UnsupportedError, match="'elu' has 2 parameters, received 3"):
+        activation.split(("elu", 1.0, 1.0, 1.0))

@@ -1,0 +1,59 @@
+"""Kernels compiled otherwise: other widths of vectors, and with every access checked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import kernelcases
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("width", ["4", "8", "16"])
+def test_the_width_of_vectors_changes_no_bit(width: str) -> None:
+    kinds = ["gru_before"]  # two sweeps, and vectors side by side
+    code = f"import kernelcases; print(kernelcases.digest({kinds}))"
+    done = python("-c", code, STREAMRNN_SIMD=width)
+    assert done.stdout.strip() == kernelcases.digest(kinds), done.stderr
+
+
+def test_any_shape_with_every_access_checked() -> None:
+    """No load or store leaves its array, whatever the shape."""
+    file = str(TESTS / "kernels" / "test_shapes.py")
+    done = python("-m", "pytest", "-q", file, STREAMRNN_BOUNDSCHECK="1", STREAMRNN_SIMD="8")
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_a_checked_kernel_raises_where_another_would_corrupt() -> None:
+    code = """
+import numpy as np
+from kernelcases import Case
+case = Case("simple_rnn")
+case.packed.weights = case.packed.weights[:-16]
+try:
+    case.run(case.window(1, 1), case.start(1))
+except IndexError as error:
+    print(error)
+"""
+    done = python("-c", code, STREAMRNN_BOUNDSCHECK="1", STREAMRNN_SIMD="8")
+    assert done.stdout.strip() == "a kernel reached outside an array", done.stderr
+
+
+def test_a_width_that_does_not_exist_is_refused() -> None:
+    done = python("-c", "from streamrnn.kernels import jit; jit.simd()", STREAMRNN_SIMD="5")
+    assert "STREAMRNN_SIMD must be 4, 8 or 16, received '5'" in done.stderr

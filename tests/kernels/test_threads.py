@@ -1,0 +1,63 @@
+"""Threads: who decides how many, and how lanes are dealt out."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from streamrnn.kernels import get_threads, one_thread, set_threads, threads
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    set_threads(3)
+    yield
+    set_threads(0)
+
+
+def test_zero_means_all_cores_and_less_is_refused() -> None:
+    set_threads(0)
+    assert get_threads() >= 1
+    with pytest.raises(ValueError, match=r"0 \(all cores\) or more, received -1"):
+        set_threads(-1)
+
+
+@pytest.mark.parametrize("lengths", [None, [9, 1, 1, 1, 1, 1, 1], [0] * 7, [0, 0, 0, 0, 0, 0, 8]])
+def test_every_lane_is_taken_once(lengths: list[int] | None) -> None:
+    taken = []
+    given = None if lengths is None else np.array(lengths)
+    threads.by_lanes(lambda first, last: taken.extend(range(first, last)), 7, given)
+    assert sorted(taken) == list(range(7))
+
+
+def test_ragged_lanes_are_dealt_out_by_steps() -> None:
+    """Longest first, as windows pack them: the first thread gets fewer lanes."""
+    ranges = []
+    lengths = np.array([60, 30, 30, 20, 20, 10, 10])
+    threads.by_lanes(lambda first, last: ranges.append((first, last)), 7, lengths)
+    steps = [int(lengths[first:last].sum()) for first, last in ranges]
+    assert steps == [60, 60, 60]
+
+
+def test_an_error_in_another_thread_is_not_lost() -> None:
+    def work(first: int, last: int) -> None:
+        if first:
+            raise RuntimeError("lane")
+
+    with pytest.raises(RuntimeError, match="lane"):
+        threads.by_lanes(work, 7)
+
+
+def test_one_thread_holds_for_the_calling_thread_only() -> None:
+    seen = {}
+
+    def look(name: str) -> None:
+        seen[name] = threads.pays(10**12)
+
+    with one_thread(), one_thread():
+        look("inside")
+        other = threading.Thread(target=look, args=("elsewhere",))
+        other.start()
+        other.join()
+    look("after")
+    assert seen == {"inside": False, "elsewhere": True, "after": True}
