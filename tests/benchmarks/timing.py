@@ -1,0 +1,65 @@
+"""Timing that all benchmarks share: sides in turn, medians, tables."""
+
+import datetime
+import gc
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+Side = Callable[[], object]
+
+
+def in_turn(sides: dict[str, Side], rounds: int = 15, seconds: float = 0.012) -> dict[str, float]:
+    """Median seconds of a call of each side; every round calls every side for about `seconds`."""
+    calls = {name: _calls(side, seconds) for name, side in sides.items()}
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for name, side in sides.items():
+                time.sleep(0.002)  # lets the threads of the side before stop spinning
+                side()
+                start = time.perf_counter()
+                for _ in range(calls[name]):
+                    side()
+                times[name].append((time.perf_counter() - start) / calls[name])
+    finally:
+        gc.enable()
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _calls(side: Side, seconds: float) -> int:
+    """How many calls take about `seconds`, after a warm-up."""
+    side()
+    side()
+    start = time.perf_counter()
+    side()
+    return max(1, round(seconds / max(time.perf_counter() - start, 1e-7)))
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    logs = [math.log(value) for value in values]
+    return math.exp(sum(logs) / len(logs))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def machine(*packages: str) -> str:
+    """Processor, cores, versions and the day, in a line."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = names[0].partition(":")[2].strip() if names else name
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    day = datetime.datetime.now(datetime.UTC).date()
+    return f"{name}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}; {day}"
