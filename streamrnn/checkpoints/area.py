@@ -62,18 +62,21 @@ class Area:
         staged = Part(name, 0, 0, "", commit).staged
         return PartWriter(self.files, f"{STAGING}/{staged}", schema, name, commit)
 
-    def sync_staging(self) -> None:
-        """Make the names in staging last: before the manifest that names them."""
+    def sync_names(self) -> None:
+        """Make the names of parts last, before the manifest that names them.
+
+        The parts in place come first: of a rename that lasts by halves, the file must be left.
+        """
+        self.files.sync("")
         self.files.sync(STAGING)
 
     def publish(self, parts: Sequence[Part]) -> None:
-        """Let readers find parts that come after all those they find already."""
-        if not parts:
-            return
+        """Let readers find parts that come after all those they find already.
+
+        Not synced before the next commit: what the power takes back, the next start does again.
+        """
         for part in parts:
             self.files.move(f"{STAGING}/{part.staged}", part.name)
-        self.files.sync("")
-        self.files.sync(STAGING)
 
     def locate(self, part: Part) -> str | None:
         """Where the bytes of a committed part are now; None if neither here nor in staging."""

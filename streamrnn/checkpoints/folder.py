@@ -342,7 +342,7 @@ class OutputFolder:
     def _install(self, manifest: Manifest, parts: Sequence[Part], rejects: Sequence[Part]) -> None:
         """Steps 3 to 5 of a commit, after syncing the names that the manifest relies on."""
         for area, lock in self._locks:
-            area.sync_staging()
+            area.sync_names()
             lock.renew()
         self._files.sync(INSIDE)
         self._refuse_another_writer()

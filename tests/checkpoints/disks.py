@@ -100,6 +100,7 @@ class ForgetfulDisk(StoppingDisk):
         super().__init__(root, number)
         self.undo = []  # (path, is a rename, what to do)
         self.unsynced = {}
+        self.moves = []  # (folder it left, folder it came to), neither synced
         self.spare = 0
 
     def stop(self, point):
@@ -145,6 +146,8 @@ class ForgetfulDisk(StoppingDisk):
         old = self._keep(target)
         os.replace(source, target)
         self._note(target, old, back=source)
+        if os.path.dirname(source) != os.path.dirname(target):
+            self.moves.append((os.path.dirname(source), os.path.dirname(target)))
         self.at(f"after rename to {self._name(target)}")
 
     def delete(self, path):
@@ -152,6 +155,8 @@ class ForgetfulDisk(StoppingDisk):
         super().delete(path)
 
     def _really_sync_folder(self, path):
+        self.moves = [(source, target) for source, target in self.moves if target != path]
+        assert path not in dict(self.moves), f"a file that left {path} is not yet anywhere else"
         self.undo = [change for change in self.undo if os.path.dirname(change[0]) != path]
 
     def lose(self, but_renames):
@@ -163,3 +168,4 @@ class ForgetfulDisk(StoppingDisk):
         for path in Path(self.root).parent.rglob("*"):
             if path.is_file() and path.stat().st_ino in torn:
                 os.truncate(path, 0)
+        self.undo, self.moves, self.unsynced = [], [], {}
