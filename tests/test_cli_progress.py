@@ -89,6 +89,14 @@ def test_between_two_lines_is_silence(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_verbose_writes_a_line_a_batch(capsys):
+    _log_at(logging.DEBUG)
+    with progress(quiet=False) as show:
+        show(Now(rows=1))
+        show(Now(rows=2))
+    assert capsys.readouterr().err.count("\n") == 2
+
+
 def test_quiet_shows_nothing():
     with progress(quiet=True) as show:
         assert show is None

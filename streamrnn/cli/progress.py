@@ -1,5 +1,9 @@
-"""What a run shows while it works: a bar on a terminal, a line now and then elsewhere."""
+"""What a run shows while it works: a bar on a terminal, a line now and then elsewhere.
 
+With -v there is a line a record batch.
+"""
+
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,12 +32,13 @@ def progress(quiet: bool) -> Iterator["Callable[[Progress], None] | None"]:
 
 def _lines() -> "Callable[[Progress], None]":
     last = time.monotonic()
+    pause = 0.0 if LOGGER.isEnabledFor(logging.DEBUG) else SECONDS_BETWEEN_LINES
 
     def show(now: "Progress") -> None:
         nonlocal last
         if now.message:
             LOGGER.info(now.message)
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+        if time.monotonic() - last >= pause:
             last = time.monotonic()
             of = f" of {now.total_rows:,}" if now.total_rows is not None else ""
             LOGGER.info(f"{now.rows:,}{of} rows, {_rate(now)}, {count(now.streams, 'stream')}")
