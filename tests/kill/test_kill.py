@@ -100,6 +100,7 @@ def test_killed_at_points_of_the_commit(server, undisturbed, tmp_path):
         assert server.run(out)["status"] == 0, points[number]
         assert case.Outcome(out).differs(undisturbed) == [], points[number]
         shutil.rmtree(out)
+        shutil.rmtree(f"{out}.rejects", ignore_errors=True)
 
 
 def test_an_exception_in_the_midst_changes_nothing(server, undisturbed, tmp_path):
