@@ -28,6 +28,7 @@ from typing import Any
 import numba
 import numba.extending
 from numba.core import compiler, registry, serialize
+from numba.core.runtime import rtsys
 
 from streamrnn import __version__
 from streamrnn.errors import ConfigError
@@ -119,7 +120,7 @@ def _compile(name: str, dispatcher: Any, signature: Any) -> Any:
 def _load(name: str) -> Any:
     path = folder() / f"{name}.bin"
     context = registry.cpu_target.target_context
-    context.refresh()
+    rtsys.initialize(context)  # memory for arrays; all else of a context is for compiling, 0.3 s
     try:
         return compiler.CompileResult._rebuild(context, *pickle.loads(path.read_bytes()))
     except FileNotFoundError:
