@@ -78,27 +78,35 @@ class Area:
         for part in parts:
             self.files.move(f"{STAGING}/{part.staged}", part.name)
 
-    def locate(self, part: Part) -> str | None:
-        """Where the bytes of a committed part are now; None if neither here nor in staging."""
-        staged = f"{STAGING}/{part.staged}"
-        if self.files.sizes(STAGING).get(part.staged) == part.bytes:
-            return staged
-        return part.name if self._visible().get(part.name) == part.bytes else None
+    def locate(self, parts: Sequence[Part]) -> dict[str, str]:
+        """Where the bytes of committed parts are now: part's name -> file, in place or in staging.
+
+        A part that is not there, or not with the size that it had, is left out.
+        """
+        visible, staged = self._visible(), self.files.sizes(STAGING)
+        places = {part.name: part.name for part in parts if visible.get(part.name) == part.bytes}
+        for part in parts:
+            if staged.get(part.staged) == part.bytes:
+                places[part.name] = f"{STAGING}/{part.staged}"
+        return places
 
     def check(self, parts: Sequence[Part]) -> None:
         """Raise CheckpointError when a part has another size than when it was committed."""
-        visible, staged = self._visible(), self.files.sizes(STAGING)
+        places = self.locate(parts)
         for part in parts:
-            if staged.get(part.staged) == part.bytes or visible.get(part.name) == part.bytes:
-                continue
-            size = visible.get(part.name, staged.get(part.staged))
-            raise CheckpointError(
-                f"{self.files.show(part.name)} "
-                + ("is missing" if size is None else f"has {size} bytes")
-                + f"; committed were {part.bytes} bytes with {part.rows} rows (commit "
-                f"{part.commit}). Restore it from a backup, go back to an earlier commit with "
-                "`streamrnn rewind`, or start over with --full-refresh."
-            )
+            if part.name not in places:
+                raise CheckpointError(self.lost(part))
+
+    def lost(self, part: Part) -> str:
+        """The message for a part that `locate` does not find."""
+        size = self._visible().get(part.name)
+        return (
+            f"{self.files.show(part.name)} "
+            + ("is missing" if size is None else f"has {size} bytes")
+            + f"; committed were {part.bytes} bytes with {part.rows} rows (commit "
+            f"{part.commit}). Restore it from a backup, go back to an earlier commit with "
+            "`streamrnn rewind`, or start over with --full-refresh."
+        )
 
     def settle(self, parts: Sequence[Part]) -> tuple[int, int]:
         """Make what readers find exactly `parts`, and staging empty.

@@ -1,6 +1,7 @@
 """What is done to an output folder between runs: look back, go back, merge parts, verify."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -75,24 +76,23 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
 
 
 def _wrong_parts(area: Area, parts: Sequence[Part]) -> list[str]:
-    wrong = []
-    for part in parts:
-        try:
-            area.check([part])
-            where = area.locate(part)
-            found = area.files.sha256(where or part.name)
-        except FileNotFoundError:
-            found = "nothing"
-        except CheckpointError as error:
-            wrong.append(str(error))
-            continue
-        if found != part.sha256:
-            wrong.append(
-                f"{area.files.show(part.name)} is damaged: expected sha256 {part.sha256[:16]}…, "
-                f"found {found[:16]}…. Restore it from a backup, go back to before commit "
-                f"{part.commit} with `streamrnn rewind`, or start over with --full-refresh."
-            )
-    return wrong
+    places = area.locate(parts)
+    found = {part: _digest(area, places[part.name], part) for part in parts if part.name in places}
+    return [area.lost(part) for part in parts if part.name not in places] + [
+        f"{area.files.show(part.name)} is damaged: expected sha256 {part.sha256[:16]}…, "
+        f"found {digest[:16]}…. Restore it from a backup, go back to before commit "
+        f"{part.commit} with `streamrnn rewind`, or start over with --full-refresh."
+        for part, digest in found.items()
+        if digest != part.sha256
+    ]
+
+
+def _digest(area: Area, place: str, part: Part) -> str:
+    # A run may bring the part in its place between two looks.
+    for name in (place, part.name):
+        with suppress(FileNotFoundError):
+            return area.files.sha256(name)
+    return "nothing"
 
 
 def rewind(path: str, to: int, *, rejects: str | None = None) -> Manifest:
@@ -191,9 +191,10 @@ def _write_again(
 ) -> Part:
     """A part in staging with the first `rows` rows of the given ones, read a batch at a time."""
     writer: PartWriter | None = None
+    places = area.locate(parts)
     try:
         for part in parts:
-            with area.files.open(area.locate(part) or part.name) as source:
+            with area.files.open(places.get(part.name, part.name)) as source:
                 file = pq.ParquetFile(source, pre_buffer=False)
                 for batch in file.iter_batches(_BATCH_ROWS):
                     batch = batch.slice(0, rows)

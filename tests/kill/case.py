@@ -8,6 +8,7 @@ import logs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from streamrnn import Pipeline
 from streamrnn.checkpoints import load_state, versions
@@ -53,8 +54,9 @@ def config(folder: Path, out: Path, **source):
 
 def run(folder: Path, out: Path, **options):
     """Run it, with the state written as changes although it is small."""
-    versions.SMALL = 0
-    return Pipeline.from_dict(config(folder, out)).run(**options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(versions, "SMALL", 0)
+        return Pipeline.from_dict(config(folder, out)).run(**options)
 
 
 def rows(out: Path) -> pa.Table:
