@@ -68,6 +68,11 @@ class Reshape(_ChangesShape):
             )
         return (input_shape[0], *(size // known if n == -1 else n for n in self.target_shape))
 
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        if len(input_shape) == 2 and len(self.target_shape) > 1:
+            return "it makes a sequence of each value"
+        return super().why_not_stepwise(input_shape)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "target_shape": list(self.target_shape)}
 
