@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streamrnn.errors import DataError
+from streamrnn.errors import ConfigError, DataError
 from streamrnn.operators.computed import Computed
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
@@ -32,6 +32,15 @@ class Emitter:
     emit: str = "every"
     last_of: int = 1
     warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if self.emit == "final" and (
+            clash := {_ORDER.name, _COMPUTED.name}.intersection(self.schema.names)
+        ):
+            raise ConfigError(
+                f'[output] emit = "final" needs the name {min(clash)!r} for itself: '
+                "carry another column or give the output another name"
+            )
 
     @property
     def schema(self) -> pa.Schema:
@@ -100,11 +109,12 @@ class Emitter:
         self, arranged: Arranged, computed: Computed, table: StateTable
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Each stream's last row with a value, or its last row: (row, slot, has a value)."""
+        # Of several values for one place numpy keeps the last; rows of a stream are in order.
         best = np.full(len(table), -1)
-        np.maximum.at(best, arranged.slot_of_kept, arranged.kept)
+        best[arranged.slot_of_kept] = arranged.kept
         valued = np.full(len(table), -1)
         warm = computed.step_K > self.warmup
-        np.maximum.at(valued, computed.slot_K[warm], computed.row_K[warm])
+        valued[computed.slot_K[warm]] = computed.row_K[warm]
         has = valued >= 0
         best[has] = valued[has]
         slot = np.flatnonzero(best >= 0)

@@ -76,7 +76,8 @@ class FixedOperator:
     def _waiting(self, steps: Ints) -> Ints:
         """How many rows of a stream wait for their window after so many steps."""
         done = np.maximum((steps - self.steps) // self.stride + 1, 0)
-        return np.maximum(steps - done * self.stride, 0)
+        wait: Ints = np.maximum(steps - done * self.stride, 0)
+        return wait
 
     def _run(self, begin: Ints, joined: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         values = np.empty((len(begin), self.units), np.float32)

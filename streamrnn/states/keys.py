@@ -73,11 +73,13 @@ class KeyIndex:
         while len(left):
             found = self._cells[cell]
             there = found >= 0
-            left, cell, found = left[there], cell[there], found[there]
-            same = self._hashes[found] == hashes[left]
-            same[same] = self._equal(keys, left[same], found[same])
-            slots[left[same]] = found[same]
-            left, cell = left[~same], self._next(cell[~same])
+            alike = np.flatnonzero(there)
+            alike = alike[self._hashes[found[alike]] == hashes[left[alike]]]
+            same = np.zeros(len(left), bool)
+            same[alike] = self._equal(keys, left[alike], found[alike])
+            slots[left] = np.where(same, found, -1)
+            on = np.flatnonzero(there & ~same)
+            left, cell = left[on], self._next(cell[on])
         return slots
 
     def _equal(self, keys: list[pa.Array], rows: Ints, slots: Ints) -> Bools:

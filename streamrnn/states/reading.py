@@ -52,7 +52,10 @@ def from_arrow(
 
 def _load_memory(source: pa.Table, table: StateTable, slots: Ints, where: str) -> None:
     layout = table.layout
-    table.steps[slots] = _column(source, "steps", pa.int64(), where).to_numpy()
+    steps = _column(source, "steps", pa.int64(), where)
+    if steps.null_count or (steps.to_numpy() < 0).any():
+        raise StateError(f"{where}: column 'steps' has nulls or numbers below 0")
+    table.steps[slots] = steps.to_numpy()
     table.seen[slots] = True
     if layout.time is not None:
         time = _column(source, "last_time", layout.time, where)
@@ -68,15 +71,32 @@ def _load_memory(source: pa.Table, table: StateTable, slots: Ints, where: str) -
         values[slots] = column.fill_null(pa.scalar(empty, kind)).to_numpy(zero_copy_only=False)
     for name, kind in layout.waiting.items():
         column = _column(source, f"waiting/{name}", pa.list_(kind), where)
-        for slot, queue in zip(slots.tolist(), column.to_pylist(), strict=True):
-            table.waiting_count[slot] = len(queue)
-            if queue:
-                table.waiting[name][slot, : len(queue)] = queue
+        _load_waiting(column, name, kind, table, slots, where)
     if layout.pending and "pending" in source.column_names:
         pending = _column(source, "pending", pa.struct(layout.pending), where)
         rows = np.flatnonzero(pending.is_valid().to_numpy(zero_copy_only=False))
         table.pending_slots = slots[rows]
         table.pending_rows = pa.RecordBatch.from_struct_array(pending.take(pa.array(rows)))
+
+
+def _load_waiting(
+    column: pa.Array, name: str, kind: pa.DataType, table: StateTable, slots: Ints, where: str
+) -> None:
+    counts = column.value_lengths().fill_null(0).to_numpy()
+    rows = column.flatten()
+    flat = rows.flatten() if pa.types.is_fixed_size_list(kind) else rows
+    most = int(counts.max(initial=0))
+    if most > table.layout.waiting_rows or flat.null_count:
+        raise StateError(
+            f"{where}: column 'waiting/{name}': expected at most {table.layout.waiting_rows} rows "
+            f"a stream without nulls, received {most} and {flat.null_count} null(s). Is it of "
+            "windows with more steps?"
+        )
+    table.waiting_count[slots] = counts
+    values = flat.to_numpy(zero_copy_only=False).reshape(len(rows), *table.waiting[name].shape[2:])
+    stream = np.repeat(np.arange(len(slots)), counts)
+    within = np.arange(len(stream)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table.waiting[name][slots[stream], within] = values
 
 
 def _origin(name: str, mapping: Mapping[str, str] | None) -> str | None:
@@ -133,8 +153,26 @@ def _column(source: pa.Table, name: str, kind: pa.DataType, where: str) -> pa.Ar
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if column.type != kind and not _list_alike(column.type, kind):
-        raise StateError(f"{where}: column {name!r}: expected {kind}, received {column.type}")
-    return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+        if not _unit_alike(column.type, kind):
+            raise StateError(f"{where}: column {name!r}: expected {kind}, received {column.type}")
+        column = column.cast(kind)
+    return _one_piece(column)
+
+
+def _one_piece(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _unit_alike(found: pa.DataType, kind: pa.DataType) -> bool:
+    """Times that differ in their unit (Parquet has no seconds, and no date64)."""
+    types = pa.types
+    if types.is_timestamp(found) and types.is_timestamp(kind):
+        return bool(found.tz == kind.tz)
+    return any(
+        is_so(found) and is_so(kind) for is_so in (types.is_date, types.is_time, types.is_duration)
+    )
 
 
 def _list_alike(found: pa.DataType, kind: pa.DataType) -> bool:

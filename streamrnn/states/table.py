@@ -88,13 +88,12 @@ class StateTable:
         """The initial state of `rows` streams: name -> (rows, size)."""
         return {name: np.tile(value, (rows, 1)) for name, value in self._initial.items()}
 
-    def gather(self, slots: Ints, fresh: npt.NDArray[np.bool_] | None = None) -> dict[str, Floats]:
-        """Copies of the states of B slots, name -> (B, size); the initial state where fresh."""
-        gathered = {name: np.take(array, slots, axis=0) for name, array in self.states.items()}
-        if fresh is not None and fresh.any():
-            for name, value in self._initial.items():
-                gathered[name][fresh] = value
-        return gathered
+    def gather(self, slots: Ints, fresh: npt.NDArray[np.bool_], out: Mapping[str, Floats]) -> None:
+        """Copy the states of B slots, or the initial state where fresh, to name -> (B, size)."""
+        for name, array in self.states.items():
+            np.take(array, slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
+            if fresh.any():
+                out[name][fresh] = self._initial[name]
 
     def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
         """Write the states of B slots back, in place."""
