@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the oracles extra")
 from safetensors.torch import save_file  # noqa: E402
 
 import streamrnn  # noqa: E402
-from streamrnn.errors import UnsupportedError  # noqa: E402
+from streamrnn.errors import ModelMismatchError, UnsupportedError  # noqa: E402
 from streamrnn.models import Stream  # noqa: E402
 
 KINDS = {
@@ -33,8 +33,8 @@ def test_recurrent_layers(kind, levels, both, bias, tmp_path):
     """Depth, directions and biases are seen from the names."""
     torch.manual_seed(1)
     cls, more = KINDS[kind]
-    module = torch.nn.ModuleDict({"rnn": cls(
-        3, 5, num_layers=levels, bidirectional=both, bias=bias, batch_first=True, **more)})  # fmt: skip
+    options = {"num_layers": levels, "bidirectional": both, "bias": bias, **more}
+    module = torch.nn.ModuleDict({"rnn": cls(3, 5, batch_first=True, **options)})
     save_file(module.state_dict(), tmp_path / "w.safetensors")
     table = {"type": kind.partition("-")[0], "weights": "rnn", **more}
     model = streamrnn.load_model(tmp_path / "w.safetensors", layers=[table])
@@ -101,4 +101,90 @@ def test_bfloat16_is_refused_by_name(tmp_path):
     """NumPy has no such type."""
     save_file({"a.weight": torch.ones(2, 2, dtype=torch.bfloat16)}, tmp_path / "w.safetensors")
     with pytest.raises(UnsupportedError, match=r"a.weight is stored as BF16"):
-        streamrnn.load_model(tmp_path / "w.safetensors", layers=[{"type": "Linear", "weights": "a"}])
+        streamrnn.load_model(
+            tmp_path / "w.safetensors", layers=[{"type": "Linear", "weights": "a"}]
+        )
+
+
+class Scorer(torch.nn.Module):
+    """A recurrent layer with Linear behind it, its state inside or outside."""
+
+    def __init__(self, kind, outside, **options):
+        super().__init__()
+        cls, more = KINDS[kind]
+        self.rnn = cls(3, 4, batch_first=True, **options, **more)
+        self.out = torch.nn.Linear(8 if options.get("bidirectional") else 4, 2)
+        self.outside = outside
+
+    def forward(self, x, *states):
+        given = () if not self.outside else (states[0] if len(states) == 1 else states,)
+        y, after = self.rnn(x, *given)
+        y = torch.softmax(torch.relu(self.out(y)), -1)
+        return (y, *(after if isinstance(after, tuple) else (after,))) if self.outside else y
+
+
+EXPORTS = {
+    "lstm": ("LSTM", False, {}),
+    "lstm-both": ("LSTM", False, {"bidirectional": True, "num_layers": 2}),
+    "lstm-states": ("LSTM", True, {"num_layers": 2}),
+    "gru-states": ("GRU", True, {}),
+    "rnn": ("RNN-relu", False, {}),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "dynamo"),
+    [
+        (name, dynamo)
+        for name in EXPORTS
+        for dynamo in (False, True)
+        if not (dynamo and name == "rnn")
+    ],
+)
+def test_exports_to_onnx(name, dynamo, tmp_path):
+    """Both exporters; forward ones run on streams too, cut anywhere.
+
+    The dynamo exporter writes torch.nn.RNN as a loop over a sequence of tensors, no RNN node.
+    """
+    pytest.importorskip("onnx")
+    kind, outside, options = EXPORTS[name]
+    torch.manual_seed(3)
+    module = Scorer(kind, outside, **options).eval()
+    levels = options.get("num_layers", 1)
+    count = (2 if kind == "LSTM" else 1) * outside
+    states = tuple(torch.rand(levels, 2, 4) for _ in range(count))
+    args = (torch.randn(2, 5, 3), *states)
+    names = ["x", *("hc"[: len(states)])]
+    outputs = ["y", *(f"{n}_next" for n in names[1:])]
+    path = tmp_path / "m.onnx"
+    auto = torch.export.Dim.AUTO
+    if dynamo:
+        pytest.importorskip("onnxscript")
+        shapes = {"x": {0: auto, 1: auto}}
+        if states:
+            shapes["states"] = tuple({1: auto} for _ in states)
+        more = {"dynamo": True, "dynamic_shapes": shapes, "external_data": False}
+    else:
+        axes = {"x": {0: "batch", 1: "time"}, **{n: {1: "batch"} for n in names[1:]}}
+        more = {"dynamo": False, "dynamic_axes": axes}
+    torch.onnx.export(module, args, path, input_names=names, output_names=outputs, **more)
+    model = streamrnn.load_model(path)
+    with torch.no_grad():
+        expected = module(*args)
+    expected = expected if outside else (expected,)
+    for ours, theirs in zip(model(*(a.numpy() for a in args)).values(), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
+    if options.get("bidirectional"):
+        with pytest.raises(ModelMismatchError, match=r"LSTM.* reads the sequence from its end"):
+            Stream(model)
+        return
+    stream = Stream(model)
+    assert stream.outputs == [("y", 2)]
+    carried = stream.initial_state(2)
+    x = args[0].numpy()
+    parts = [stream.run([x[:, a:b]], None, carried)[0] for a, b in ((0, 1), (1, 5))]
+    with torch.no_grad():
+        fresh = module(args[0], *(torch.zeros_like(s) for s in states))
+    fresh = fresh[0] if outside else fresh
+    np.testing.assert_allclose(np.concatenate(parts, 1), fresh.numpy(), atol=1e-5)

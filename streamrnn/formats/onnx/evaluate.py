@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.formats.onnx.graph import Arrays, Graph, Node
 from streamrnn.formats.onnx.operators import ALLOWED, MAX_VALUES, OPERATORS
-from streamrnn.formats.onnx.recurrent import GATES, Recurrent, prepare
+from streamrnn.formats.onnx.recurrent import GATES, Recurrent, check, prepare, weight_names
 
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
 _MAX_FOLDED = 1 << 22
@@ -43,6 +43,7 @@ def require_supported(graph: Graph) -> None:
     """Raise UnsupportedError naming the first node that cannot be run, or its attribute."""
     for node in graph.nodes:
         if node.op in GATES:
+            check(node)
             continue
         if node.op not in OPERATORS:
             known = ", ".join(sorted([*OPERATORS, *GATES]))
@@ -78,8 +79,9 @@ class Evaluator:
         self.recurrent: dict[str, Recurrent] = {
             self.labels[_key(node)]: prepare(node, graph.constants)
             for node in graph.nodes
-            if node.op in GATES
+            if node.op in GATES and all(n in graph.constants for n in weight_names(node))
         }
+        """Those whose weights are constant; the weights of others come with each call."""
 
     def label(self, node: Node) -> str:
         """The short name of a recurrent node."""
@@ -115,7 +117,7 @@ class Evaluator:
         self, node: Node, values: Arrays, lengths: Any, carried: Mapping[str, Sequence[Any]]
     ) -> list[Any]:
         label = self.label(node)
-        found = self.recurrent[label]
+        found = self.recurrent.get(label) or prepare(node, values)
         inputs = [values.get(name) if name else None for name in node.inputs]
         inputs += [None] * (7 - len(inputs))
         if lengths is None and inputs[4] is not None:

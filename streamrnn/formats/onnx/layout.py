@@ -63,6 +63,12 @@ class Layout:
 
 def find(evaluator: Evaluator, wiring: Wiring) -> Layout:
     """The layout. Raises ModelMismatchError where none works, with what the graph said."""
+    for label in evaluator.labels.values():
+        if label not in evaluator.recurrent:
+            raise ModelMismatchError(
+                f"the weights of node {label!r} are inputs of the graph, which can only be called "
+                "from Python"
+            )
     rows, steps = _sizes(evaluator)
     said = "no layout fits"
     tried = 0

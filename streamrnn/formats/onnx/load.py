@@ -9,7 +9,7 @@ from streamrnn.formats.onnx.evaluate import fold, require_supported, unused
 from streamrnn.formats.onnx.graph import Graph, Node
 from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.onnx.parse import parse
-from streamrnn.formats.onnx.recurrent import GATES, Direction, Recurrent, prepare
+from streamrnn.formats.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
 from streamrnn.formats.placing import Loaded, Placed, place, require_finite
 from streamrnn.layers import Input, registry
 from streamrnn.layers.naming import snake_case
@@ -39,6 +39,7 @@ def load(
 
 def _one_node(graph: Graph, folded: Graph, name: str) -> Loaded:
     found = _find(folded, name)
+    check(found)
     recurrent = prepare(found, folded.constants)
     given = [i for i in found.inputs[5:7] if i in folded.constants]
     if any(folded.constants[i].any() for i in given):

@@ -144,10 +144,9 @@ class Recurrent:
         return array.transpose(1, 0, 2) if self.batch_first else array
 
 
-def prepare(node: Node, constants: Arrays) -> Recurrent:
-    """The node with its constants. Raises UnsupportedError that names node and attribute."""
-    gates = GATES[node.op]
-    attributes = dict(node.attributes)
+def check(node: Node) -> None:
+    """Raise UnsupportedError that names node and attribute, where one cannot be honoured."""
+    attributes = node.attributes
     if unknown := sorted(set(attributes) - set(_ATTRIBUTES)):
         raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
     if attributes.get("clip", 0.0) != 0.0:
@@ -156,9 +155,25 @@ def prepare(node: Node, constants: Arrays) -> Recurrent:
         raise UnsupportedError(f"{node}: input_forget=1 is not supported")
     if len(node.inputs) > 7 and node.inputs[7]:
         raise UnsupportedError(f"{node}: peepholes (input P) are not supported")
-    backwards = _DIRECTIONS.get(str(attributes.get("direction", "forward")).lower())
-    if backwards is None:
-        raise UnsupportedError(f"{node}: direction {attributes['direction']!r} is not known")
+    _activations(node, len(_directions(node)))
+
+
+def _directions(node: Node) -> tuple[bool, ...]:
+    """Does it run backwards, for each direction."""
+    found = _DIRECTIONS.get(str(node.attributes.get("direction", "forward")).lower())
+    if found is None:
+        raise UnsupportedError(f"{node}: direction {node.attributes['direction']!r} is not known")
+    return found
+
+
+def weight_names(node: Node) -> list[str]:
+    """The inputs W, R and B."""
+    return [name for name in node.inputs[1:4] if name]
+
+
+def prepare(node: Node, constants: Arrays) -> Recurrent:
+    """The node, checked before, with its weights. Raises ModelFileError where they do not fit."""
+    gates, attributes, backwards = GATES[node.op], node.attributes, _directions(node)
     w, r = (_weight(node, i, constants, len(backwards)) for i in (1, 2))
     units = r.shape[2]
     b = _bias(node, constants, len(backwards), gates * units)

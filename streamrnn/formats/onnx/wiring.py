@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from streamrnn.errors import ConfigError, ModelMismatchError
 from streamrnn.formats.onnx.evaluate import Evaluator, initial_states, origins
 from streamrnn.formats.onnx.graph import Graph, Value
+from streamrnn.formats.onnx.recurrent import GATES
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _data_names(graph: Graph, evaluator: Evaluator) -> set[str]:
 
 def _only_lengths(graph: Graph, name: str) -> bool:
     places = [(node.op, i) for node in graph.nodes for i, n in enumerate(node.inputs) if n == name]
-    return bool(places) and all(op in ("LSTM", "GRU", "RNN") and i == 4 for op, i in places)
+    return bool(places) and all(op in GATES and i == 4 for op, i in places)
 
 
 def _carrier(
@@ -103,6 +104,12 @@ def _carrier(
     found: Mapping[str, frozenset[tuple[str, str]]],
     nodes: set[tuple[str, str]],
 ) -> str | None:
-    """The one output that is computed from just these final states."""
+    """The one output that is computed from just these final states.
+
+    Where several are, the one that is a node's state itself, or several of them put together.
+    """
     matching = [v.name for v in graph.outputs if found.get(v.name) == frozenset(nodes)]
+    if len(matching) > 1:
+        makers = {name: node.op for node in graph.nodes for name in node.outputs}
+        matching = [name for name in matching if makers.get(name) in (*GATES, "Concat")]
     return matching[0] if len(matching) == 1 else None
