@@ -29,12 +29,22 @@ def convert(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a file with arrays that no layer takes.")
     ] = False,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Compare with inputs x and outputs y that the original framework gave (.npz).",
+        ),
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Write a model in the native format. Shows which array became which weight."""
-    from streamrnn.formats.dispatch import read
+    from streamrnn.formats.convert import convert as convert_file
 
-    loaded = read(source, layers=layers, node=node, strict=strict)
-    loaded.model.save(target)
+    loaded, differences = convert_file(
+        source, target, layers=layers, node=node, strict=strict, check=check
+    )
     print("\n".join(loaded.table()))
+    for difference in differences:
+        print(f"checked: {difference}")
     print(f"wrote {target}")

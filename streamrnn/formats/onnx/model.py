@@ -219,6 +219,11 @@ class OnnxModel(Model):
         """The graph as one layer, between its inputs and outputs."""
         return list(self.graph.layers)
 
+    @property
+    def call_names(self) -> list[str]:
+        """The inputs that a call takes, in order: states and lengths as well."""
+        return [value.name for value in self.layer.evaluator.graph.inputs]
+
     def layer_shapes(self) -> dict[str, Any]:
         return {
             "graph": {
@@ -233,7 +238,7 @@ class OnnxModel(Model):
         Raises ShapeError, DTypeError or DataError that names the input or the node.
         """
         values = self.layer.evaluator.graph.inputs
-        names = [value.name for value in values]
+        names = self.call_names
         given: Any = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Mapping) else None
         if given is None:
             arrays = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else inputs

@@ -1,0 +1,139 @@
+"""From any model file to the native format, with a table of what became what, and a check.
+
+The check compares with outputs that were recorded where the model comes from, in an .npz: inputs
+`x` and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, … in the model's order, or named as the
+model names them. In Keras, PyTorch and ONNX Runtime::
+
+    y = model(x)                                    # Keras; training=False is its default
+    numpy.savez("check.npz", x=x, y=numpy.asarray(y))
+
+    with torch.no_grad():                           # PyTorch, a module in eval() mode
+        y = module(torch.from_numpy(x))
+    numpy.savez("check.npz", x=x, y=y.numpy())
+
+    names = [o.name for o in session.get_outputs()]             # ONNX Runtime
+    made = session.run(names, {"x": x, "h": h})                 # by the graph's own names
+    numpy.savez("check.npz", x=x, h=h, **dict(zip(names, made)))
+"""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import DataError
+from streamrnn.formats.dispatch import read
+from streamrnn.formats.guard import reading, require_file
+from streamrnn.formats.placing import Loaded
+from streamrnn.models import Model
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest differences of one output from what was recorded."""
+
+    output: str
+    shape: tuple[int, ...]
+    absolute: float
+    relative: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.output} {self.shape}: largest difference {self.absolute:.3g}, relative to the "
+            f"largest value {self.relative:.3g}"
+        )
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    layers: Any = None,
+    node: str | None = None,
+    strict: bool = False,
+    state: Mapping[str, str] | None = None,
+    check: str | Path | None = None,
+) -> tuple[Loaded, list[Difference]]:
+    """Read `source`, compare it with what `check` holds, write `target` (.safetensors).
+
+    The other arguments are those of load_model. Raises what it raises, and DataError where the
+    check's arrays do not fit the model; then nothing is written.
+    """
+    loaded = read(source, layers=layers, node=node, strict=strict, state=state)
+    differences = [] if check is None else compare(loaded.model, check)
+    loaded.model.save(target)
+    return loaded, differences
+
+
+def compare(model: Model, path: str | Path) -> list[Difference]:
+    """How far the model's outputs are from those recorded in an .npz file."""
+    path = require_file(path)
+    with reading(path):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except zipfile.BadZipFile as error:
+            raise DataError(f"no .npz file, or damaged ({error})") from None
+        return _compare(model, arrays)
+
+
+def _compare(model: Model, arrays: Mapping[str, Any]) -> list[Difference]:
+    inputs, left = _inputs(model, arrays)
+    made = model(inputs if len(inputs) > 1 else next(iter(inputs.values())))
+    outputs = made if isinstance(made, Mapping) else _named(model, made)
+    recorded = {n: left.pop(n) for n in outputs if n in left}
+    for i, name in enumerate(outputs):
+        for key in (f"y_{i}", "y" if i == 0 else f"y_{i}"):
+            if name not in recorded and key in left:
+                recorded[name] = left.pop(key)
+    if left or not recorded:
+        raise DataError(
+            f"expected recorded outputs as y, y_0, y_1, … or {', '.join(outputs)}; the file holds "
+            f"{', '.join(arrays)}"
+        )
+    return [_difference(name, outputs[name], array) for name, array in recorded.items()]
+
+
+def _inputs(model: Model, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs by name, and what is left."""
+    left = dict(arrays)
+    names = input_names(model)
+    found = {}
+    for i, name in enumerate(names):
+        for key in (name, f"x_{i}", "x" if i == 0 else name):
+            if key in left and name not in found:
+                found[name] = left.pop(key)
+    if missing := [name for name in names if name not in found]:
+        raise DataError(
+            f"the input {missing[0]!r} is not recorded: expected x, x_0, x_1, … or "
+            f"{', '.join(names)}; the file holds {', '.join(arrays)}"
+        )
+    return found, left
+
+
+def input_names(model: Model) -> list[str]:
+    """What a call takes: for a graph all of its inputs, states too."""
+    names = getattr(model, "call_names", None)
+    return list(names) if names else [name for name, _, _ in model.input_specs]
+
+
+def _named(model: Model, made: Any) -> dict[str, Any]:
+    flat = made if isinstance(made, list) else [made]
+    names = [symbol.layer.name for symbol in model.outputs]
+    unique = [f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+    return dict(zip(unique, flat, strict=True))
+
+
+def _difference(name: str, ours: Any, theirs: Any) -> Difference:
+    if theirs.dtype.kind not in "fiu" or ours.shape != theirs.shape:
+        raise DataError(
+            f"output {name!r} is {ours.dtype} {ours.shape}, recorded is {theirs.dtype} "
+            f"{theirs.shape}"
+        )
+    if not ours.size:
+        return Difference(name, ours.shape, 0.0, 0.0)
+    apart = float(np.abs(ours.astype(np.float64) - theirs).max())
+    return Difference(name, ours.shape, apart, apart / max(float(np.abs(theirs).max()), 1e-30))
