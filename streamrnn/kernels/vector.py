@@ -137,8 +137,9 @@ def vectors_of(context, builder, kinds, values):
 # -- operators -------------------------------------------------------------------------------------
 
 
-def _binary(symbol, emit):
+def _binary(symbol, in_place, emit):
     @infer_global(symbol)
+    @infer_global(in_place)
     class Binary(AbstractTemplate):
         def generic(self, args, kws):
             vector = widest(args) if len(args) == 2 else None
@@ -149,12 +150,13 @@ def _binary(symbol, emit):
 
     for kinds in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
         lower_builtin(symbol, *kinds)(lower)
+        lower_builtin(in_place, *kinds)(lower)
 
 
-_binary(operator.add, ir.IRBuilder.fadd)
-_binary(operator.sub, ir.IRBuilder.fsub)
-_binary(operator.mul, ir.IRBuilder.fmul)
-_binary(operator.truediv, ir.IRBuilder.fdiv)
+_binary(operator.add, operator.iadd, ir.IRBuilder.fadd)
+_binary(operator.sub, operator.isub, ir.IRBuilder.fsub)
+_binary(operator.mul, operator.imul, ir.IRBuilder.fmul)
+_binary(operator.truediv, operator.itruediv, ir.IRBuilder.fdiv)
 
 
 @infer_global(operator.neg)

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import streamrnn
 from streamrnn.kernels import gru, jit, lstm
+from streamrnn.kernels.packing import aligned
 from streamrnn.kernels.vector import fma, load, splat, store
 
 MODULES = {"lstm": lstm, "gru": gru}
@@ -140,8 +141,7 @@ def products_a_second() -> float:
         store(out, 0, a + b + c + d + e + f + g + h + i + j)
 
     out, rounds = np.zeros(n, np.float32), 100_000
-    seconds = timing.in_turn({"spin": lambda: spin(out, rounds)})["spin"]
-    return 10 * n * rounds / seconds
+    return 10 * n * rounds / timing.best(lambda: spin(out, rounds))
 
 
 def bytes_a_second(size: int) -> float:
@@ -159,12 +159,9 @@ def bytes_a_second(size: int) -> float:
                 d += load(w, i + 3 * n, n)
         store(out, 0, a + b + c + d)
 
-    from streamrnn.kernels.packing import aligned
-
     w, out = aligned(-(-size // 4) // (4 * n) * 4 * n), np.zeros(n, np.float32)
     rounds = max(1, 10_000_000 // w.nbytes)
-    seconds = timing.in_turn({"read": lambda: read(w, out, rounds)})["read"]
-    return w.nbytes * rounds / seconds
+    return w.nbytes * rounds / timing.best(lambda: read(w, out, rounds))
 
 
 def measure(kind: str, point: Point, threads: int, names: list[str], peak: float) -> Result:

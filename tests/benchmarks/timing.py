@@ -33,6 +33,17 @@ def in_turn(sides: dict[str, Side], rounds: int = 15, seconds: float = 0.012) ->
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def best(side: Side, rounds: int = 30, seconds: float = 0.01) -> float:
+    """Least seconds of a call: what the machine can do when nothing disturbs it."""
+    calls, times = _calls(side, seconds), []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(calls):
+            side()
+        times.append((time.perf_counter() - start) / calls)
+    return min(times)
+
+
 def _calls(side: Side, seconds: float) -> int:
     """How many calls take about `seconds`, after a warm-up."""
     side()

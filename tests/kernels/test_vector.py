@@ -33,7 +33,9 @@ def test_operations_are_numpys_place_by_place(n: int) -> None:
         store(out, 6 * n, results[6])
         store(out, 7 * n, fma(x, y, 1.0))
         store(out, 8 * n, where_less(x, y, x, 0.5))
-        store(out, 9 * n, 2.0 * x - 1)
+        x *= 2.0
+        x -= 1
+        store(out, 9 * n, x)
         store(out, 10 * n, splat(7, n))
 
     rng = np.random.default_rng(n)
