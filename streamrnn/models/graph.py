@@ -9,7 +9,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.run import Array, Run
-from streamrnn.layers.symbol import Node, Symbol, leaves, map_structure
+from streamrnn.layers.symbol import Node, Shape, Symbol, leaves, map_structure
 
 
 class Step(NamedTuple):
@@ -46,6 +46,7 @@ class Graph:
             for i, symbol in enumerate(s for node in self.nodes for s in node.outputs)
         }
         self.steps = self._steps()
+        self.specs: list[tuple[str, Shape, str]] | None = None
 
     def _steps(self) -> list[Step]:
         seen: dict[int, int] = {}

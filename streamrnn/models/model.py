@@ -81,10 +81,12 @@ class Model(Layer):
     def input_specs(self) -> list[tuple[str, Shape, str]]:
         """(name, shape without the batch, "float32" | "int64" | "string") of each input."""
         graph = self.graph
-        return [
-            (symbol.layer.name, symbol.shape[1:], _input_dtype(graph, symbol))
-            for symbol in graph.inputs
-        ]
+        if graph.specs is None:
+            graph.specs = [
+                (symbol.layer.name, symbol.shape[1:], _input_dtype(graph, symbol))
+                for symbol in graph.inputs
+            ]
+        return list(graph.specs)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of this name, or at this place. ConfigError lists the names there are."""
