@@ -68,6 +68,8 @@ def missing_column(path: str, name: str, names: Sequence[str]) -> str:
 def check_same(expected: pa.Schema, found: pa.Schema, path: str, first: str) -> None:
     """Raise DataError if a used column of this file differs from the first file's."""
     for field in expected:
+        if field.name not in found.names:
+            raise DataError(f"{missing_column(path, field.name, found.names)} (as in {first})")
         other = found.field(field.name)
         if other.type != field.type:
             raise DataError(

@@ -1,0 +1,129 @@
+"""Which files a path means, in which order, with which partitions."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn.errors import DataError, MissingFileError
+from streamrnn.sources import ParquetSource, list_files
+from streamrnn.sources.files import _matches, _split_glob_uri
+
+
+def _make(root: Path, *names: str, table: pa.Table | None = None) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"x": [1]}) if table is None else table, path)
+
+
+def _names(path: str, root: Path) -> list[str]:
+    return [os.path.relpath(f.path, root) for f in list_files(path)]
+
+
+def test_a_directory_is_its_parquet_files_at_any_depth_sorted_by_path(tmp_path: Path) -> None:
+    """Names that begin with . or _ are passed over, folders too."""
+    _make(tmp_path, "b.parquet", "a/2.parquet", "a/10.pq", "_x/1.parquet", ".h/1.parquet")
+    _make(tmp_path, "a/_1.parquet", "a/.1.parquet", "a/notes.txt")
+    assert _names(str(tmp_path), tmp_path) == ["a/10.pq", "a/2.parquet", "b.parquet"]
+    assert _names(f"{tmp_path}/", tmp_path) == ["a/10.pq", "a/2.parquet", "b.parquet"]
+
+
+def test_globs(tmp_path: Path) -> None:
+    """*, ?, [] and **, sorted; without a match there is no file."""
+    _make(tmp_path, "b1.parquet", "b2.parquet", "c.parquet", "d/e/b3.parquet")
+    assert _names(f"{tmp_path}/b*.parquet", tmp_path) == ["b1.parquet", "b2.parquet"]
+    assert _names(f"{tmp_path}/b[2-9].parquet", tmp_path) == ["b2.parquet"]
+    assert _names(f"{tmp_path}/**/b?.parquet", tmp_path) == [
+        "b1.parquet",
+        "b2.parquet",
+        "d/e/b3.parquet",
+    ]
+    assert list_files(f"{tmp_path}/z*") == []
+
+
+def test_a_name_with_special_characters_means_itself_if_it_is_there(tmp_path: Path) -> None:
+    """`log[1].parquet` is a file before it is a pattern; spaces and % are only characters."""
+    _make(tmp_path, "log[1].parquet", "log1.parquet", "a b%20.parquet", "x*y/1.parquet")
+    assert _names(f"{tmp_path}/log[1].parquet", tmp_path) == ["log[1].parquet"]
+    assert _names(f"{tmp_path}/a b%20.parquet", tmp_path) == ["a b%20.parquet"]
+    assert _names(f"{tmp_path}/x*y", tmp_path) == ["x*y/1.parquet"]
+
+
+def test_nothing_there_is_told(tmp_path: Path) -> None:
+    """A path without a pattern that is not there is an error, an empty directory is empty."""
+    with pytest.raises(MissingFileError, match="no such file or directory"):
+        list_files(str(tmp_path / "none"))
+    assert list_files(str(tmp_path)) == []
+
+
+def test_file_uris_are_read_by_their_path(tmp_path: Path) -> None:
+    """Files, directories and patterns of a URI; names keep the scheme."""
+    _make(tmp_path, "a.parquet", "d/b.parquet")
+    assert [f.path for f in list_files(f"file://{tmp_path}")] == [
+        f"file://{tmp_path}/a.parquet",
+        f"file://{tmp_path}/d/b.parquet",
+    ]
+    assert [f.path for f in list_files(f"file://{tmp_path}/*/b*")] == [
+        f"file://{tmp_path}/d/b.parquet"
+    ]
+
+
+def test_options_of_a_uri_are_no_pattern() -> None:
+    """`?` begins the options, which hold for the fixed part as well."""
+    filesystem, location = _split_glob_uri("s3://bucket/a/x*.parquet?region=eu-west-3")
+    assert (filesystem.region, location) == ("eu-west-3", "bucket/a/x*.parquet")
+    filesystem, location = _split_glob_uri("s3://bucket/a?region=eu-west-3")
+    assert (filesystem.region, location) == ("eu-west-3", "bucket/a")
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "expected"),
+    [
+        ("a/b.parquet", "a/*.parquet", True),
+        ("a/c/b.parquet", "a/*.parquet", False),
+        ("a/b.parquet", "a/**/*.parquet", True),
+        ("a/c/d/b.parquet", "a/**/*.parquet", True),
+        ("a/c/d/b.parquet", "a/**/d/*", True),
+        ("a", "a/*", False),
+        ("x/y", "**", False),
+    ],
+)
+def test_patterns_on_object_stores_are_those_of_folders(
+    path: str, pattern: str, expected: bool
+) -> None:
+    """`*` stays within a name."""
+    assert _matches(path.split("/"), pattern.split("/")) is expected
+
+
+def _columns(root: Path, *names: str) -> dict[str, list[object]]:
+    source = ParquetSource(list_files(str(root)), list(names), 100)
+    tables = [pa.Table.from_batches([b.batch]) for b in source.batches()]
+    return pa.concat_tables(tables).to_pydict()
+
+
+def test_hive_partitions_are_columns(tmp_path: Path) -> None:
+    """Integers where all values are, else text, decoded from URLs; the default is null."""
+    _make(tmp_path, "year=2012/site=a%2Fb/1.parquet", "year=2013/site=7/1.parquet")
+    _make(tmp_path, "year=__HIVE_DEFAULT_PARTITION__/site=c d/1.parquet")
+    found = _columns(tmp_path, "site", "year", "x")
+    assert found == {"site": ["a/b", "7", "c d"], "year": [2012, 2013, None], "x": [1, 1, 1]}
+
+
+def test_a_column_of_the_file_goes_before_a_partition_of_its_name(tmp_path: Path) -> None:
+    """Whatever type the folder's name would have."""
+    _make(tmp_path, "day=1/a.parquet", table=pa.table({"x": [1], "day": ["Mon"]}))
+    assert _columns(tmp_path, "day") == {"day": ["Mon"]}
+
+
+def test_identity_is_that_of_the_content(tmp_path: Path) -> None:
+    """A copy has it, other rows do not; without a footer there is none."""
+    _make(tmp_path, "a.parquet", "b.parquet")
+    _make(tmp_path, "c.parquet", table=pa.table({"x": [2]}))
+    a, b, c = (f.identity() for f in list_files(str(tmp_path)))
+    assert a == b != c
+    (tmp_path / "c.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-3])
+    with pytest.raises(DataError, match="expected 'PAR1' at its end"):
+        list_files(f"{tmp_path}/c.parquet")[0].identity()
