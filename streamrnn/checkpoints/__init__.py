@@ -31,7 +31,7 @@ name. On object stores a rename is a copy on the server and a delete, the manife
 """
 
 from streamrnn.checkpoints.folder import OutputFolder
-from streamrnn.checkpoints.maintenance import compact, history, rewind, verify
+from streamrnn.checkpoints.maintenance import compact, history, merge_small_parts, rewind, verify
 from streamrnn.checkpoints.manifest import Kept, Manifest, UsedFile
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
 from streamrnn.checkpoints.resume import SourcePlan
@@ -48,6 +48,7 @@ __all__ = [
     "has_manifest",
     "history",
     "load_state",
+    "merge_small_parts",
     "read_manifest",
     "rewind",
     "verify",

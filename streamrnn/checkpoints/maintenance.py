@@ -155,24 +155,34 @@ def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -
     """
     found = read_manifest(path)
     with OutputFolder.open(path, rejects=rejects or found.rejects_path or None) as folder:
-        manifest = folder.manifest
-        assert manifest is not None
-        parts = _merge(folder, folder.rows, manifest.parts, small)
-        rejected = _merge(folder, folder.rejects, manifest.rejects, small)
-        if parts == manifest.parts and rejected == manifest.rejects:
-            return None
-        return folder.replace(parts=parts, rejects=rejected, kept=manifest.kept)
+        return merge_small_parts(folder, small=small)
 
 
-def _merge(folder: OutputFolder, area: Area, parts: Sequence[Part], small: int) -> tuple[Part, ...]:
-    merged: list[Part] = []
-    for group in _groups(parts, small):
-        if len(group) == 1:
-            merged.append(group[0])
-        else:
-            rows = sum(part.rows for part in group)
-            merged.append(_write_again(folder, area, group[0].name, group, rows))
-    return tuple(merged)
+def merge_small_parts(
+    folder: OutputFolder, *, least: int = 2, small: int = SMALL_PART
+) -> Manifest | None:
+    """What `compact` does, in a folder that is open, between two commits of its run.
+
+    Does nothing, and returns None, while fewer than `least` parts would become fewer.
+    """
+    manifest = folder.manifest
+    if manifest is None:
+        return None
+    groups = [list(_groups(parts, small)) for parts in (manifest.parts, manifest.rejects)]
+    if max(len(group) for found in groups for group in [[], *found]) < max(2, least):
+        return None
+    parts = _merge(folder, folder.rows, groups[0])
+    rejected = _merge(folder, folder.rejects, groups[1])
+    return folder.replace(parts=parts, rejects=rejected, kept=manifest.kept)
+
+
+def _merge(folder: OutputFolder, area: Area, groups: Sequence[list[Part]]) -> tuple[Part, ...]:
+    return tuple(
+        group[0]
+        if len(group) == 1
+        else _write_again(folder, area, group[0].name, group, sum(part.rows for part in group))
+        for group in groups
+    )
 
 
 def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
@@ -190,6 +200,8 @@ def _write_again(
     folder: OutputFolder, area: Area, name: str, parts: Sequence[Part], rows: int
 ) -> Part:
     """A part in staging with the first `rows` rows of the given ones, read a batch at a time."""
+    if wrong := _wrong_parts(area, parts):
+        raise CheckpointError("\n".join(wrong))  # or the new part's checksum would bless it
     writer: PartWriter | None = None
     places = area.locate(parts)
     try:

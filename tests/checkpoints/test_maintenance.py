@@ -11,6 +11,7 @@ from streamrnn.checkpoints import (
     compact,
     history,
     load_state,
+    merge_small_parts,
     read_manifest,
     rewind,
     verify,
@@ -137,6 +138,29 @@ def test_compact_with_nothing_to_merge_commits_nothing(out):
     commit = read_manifest(out).commit
     assert compact(out) is None
     assert read_manifest(out).commit == commit
+
+
+def test_compact_does_not_bless_a_damaged_part(out):
+    run(out)
+    with open(f"{out}/part-00001.parquet", "r+b") as file:
+        file.seek(30)
+        file.write(b"?")
+    with pytest.raises(CheckpointError, match=r"part-00001\.parquet is damaged"):
+        compact(out)
+    assert len(read_manifest(out).parts) == 5
+
+
+def test_a_run_may_merge_its_own_parts_between_commits(out):
+    with OutputFolder.open(out) as folder:
+        folder.begin(pa.schema([("n", pa.int64())]), model="", config={})
+        for n in range(25):
+            folder.write(pa.record_batch([[n]], names=["n"]))
+            folder.commit(complete=n == 24)
+            merge_small_parts(folder, least=10)
+    assert [part.rows for part in read_manifest(out).parts] == [19, 1, 1, 1, 1, 1, 1]
+    assert visible(out) == [(n,) for n in range(25)]
+    assert numbers(out) == [26, 27]
+    verify(out)
 
 
 def test_compact_keeps_what_can_be_gone_back_to(out):
