@@ -1,0 +1,240 @@
+"""Rows to steps, judged row by row: late rows, fresh starts, nulls, step numbers, last values."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamrnn.errors import DataError
+from streamrnn.sources import Contract, Feature, Rows
+from streamrnn.windows import Arranged, Memory, Rules, arrange
+
+STREAMS = 4
+COUNTS = ("fresh_starts", "dropped_late", "rejected", "skipped", "filled")
+
+
+@dataclass
+class Row:
+    stream: int
+    time: int | None
+    a: float | None
+    b: float | None
+    reset: bool
+
+
+@dataclass
+class Seen:
+    """What the oracle remembers of a stream."""
+
+    steps: int = 0
+    last: int | None = None
+    previous: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Expected:
+    kept: list[int] = field(default_factory=list)
+    rejected: list[int] = field(default_factory=list)
+    steps: dict[int, tuple[int, int, float, float]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+
+
+def _oracle(rows: list[Row], streams: dict[int, Seen], rules: Rules) -> Expected:
+    """a: nulls = "previous", b: nulls = "skip"."""
+    out = Expected()
+    for i, row in enumerate(rows):
+        if row.time is None:
+            out.rejected.append(i)
+            out.counts["rejected"] += 1
+            continue
+        known = row.stream in streams
+        seen = streams.setdefault(row.stream, Seen())
+        if seen.last is not None and row.time < seen.last and rules.late != "apply":
+            if rules.late == "reject":
+                out.rejected.append(i)
+                out.counts["rejected"] += 1
+            else:
+                out.counts["dropped_late"] += 1
+            continue
+        gap = rules.max_gap is not None and known and row.time - seen.last > rules.max_gap
+        if row.reset or gap:
+            out.counts["fresh_starts"] += known
+            seen.steps, seen.previous = 0, {}
+        seen.last = row.time if seen.last is None else max(seen.last, row.time)
+        out.kept.append(i)
+        if row.a is not None:
+            seen.previous["a"] = row.a
+        elif "a" in seen.previous:
+            out.counts["filled"] += 1
+        if "a" not in seen.previous or row.b is None:
+            out.counts["skipped"] += 1
+            continue
+        seen.steps += 1
+        out.steps[i] = (row.stream, seen.steps, seen.previous["a"], row.b)
+    return out
+
+
+CONTRACT = Contract(
+    ("k",), "t", (Feature("a", nulls="previous"), Feature("b", nulls="skip")), (), "r"
+)
+
+
+def _rows(rows: list[Row]) -> Rows:
+    batch = pa.RecordBatch.from_arrays(
+        [
+            pa.array([r.stream for r in rows], pa.int64()),
+            pa.array([r.time for r in rows], pa.timestamp("s")),
+            pa.array([r.a for r in rows], pa.float32()),
+            pa.array([r.b for r in rows], pa.float32()),
+            pa.array([r.reset for r in rows], pa.bool_()),
+        ],
+        names=["k", "t", "a", "b", "r"],
+    )
+    return CONTRACT.read(batch, "f", 0)
+
+
+def _memory(previous: tuple[str, ...] = ("a",)) -> Memory:
+    return Memory(
+        np.zeros(STREAMS, np.int64),
+        np.zeros(STREAMS, np.int64),
+        np.zeros(STREAMS, bool),
+        {name: (np.zeros(STREAMS, np.float32), np.zeros(STREAMS, bool)) for name in previous},
+    )
+
+
+def _steps(arranged: Arranged) -> dict[int, tuple[int, int, float, float]]:
+    """Row -> (stream, step, a, b), from the segments."""
+    found = {}
+    for start, length, slot in zip(arranged.start, arranged.length, arranged.slot, strict=True):
+        for m in range(start, start + length):
+            a, b = arranged.features_MF[m].tolist()
+            found[int(arranged.row_M[m])] = (int(slot), int(arranged.step_M[m]), a, b)
+    assert int(arranged.length.sum()) == len(arranged.row_M)
+    return found
+
+
+VALUE = st.none() | st.sampled_from([-1.0, 0.5, 2.0])
+ROW = st.builds(
+    Row,
+    stream=st.integers(0, STREAMS - 1),
+    time=st.none() | st.integers(0, 30),
+    a=VALUE,
+    b=VALUE,
+    reset=st.integers(0, 9).map(lambda n: n == 0),
+)
+RULES = st.builds(
+    Rules,
+    late=st.sampled_from(["drop", "reject", "apply"]),
+    bad=st.just("reject"),
+    max_gap=st.none() | st.integers(0, 10),
+    previous=st.just(frozenset({"a"})),
+    float_names=st.just(("a", "b")),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ROW, max_size=30), RULES, st.lists(st.integers(0, 30), max_size=3))
+def test_any_rows_in_any_batches_are_as_row_by_row(
+    rows: list[Row], rules: Rules, cuts: list[int]
+) -> None:
+    """What is kept, rejected, skipped, filled, counted, carried: wherever the batches are cut."""
+    memory, streams = _memory(), dict[int, Seen]()
+    counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
+    total: dict[str, int] = dict.fromkeys(COUNTS, 0)
+    edges = [0, *sorted(c for c in cuts if c < len(rows)), len(rows)]
+    for first, stop in zip(edges[:-1], edges[1:], strict=True):
+        piece = rows[first:stop]
+        slots = np.array([r.stream for r in piece], np.int64)
+        arranged = arrange(_rows(piece), slots, memory, rules)
+        expected = _oracle(piece, streams, rules)
+        assert arranged.kept.tolist() == expected.kept
+        assert arranged.slot_of_kept.tolist() == [piece[i].stream for i in expected.kept]
+        assert arranged.rejected.tolist() == expected.rejected
+        assert _steps(arranged) == expected.steps
+        arranged.remember(memory)
+        for name in COUNTS:
+            counts[name] += arranged.counts[name]
+            total[name] += expected.counts[name]
+    assert counts == total
+    for stream, seen in streams.items():
+        assert memory.seen[stream]
+        assert (memory.steps[stream], memory.last_time[stream]) == (seen.steps, seen.last)
+        values, there = memory.previous["a"]
+        assert (values[stream] if there[stream] else None) == seen.previous.get("a")
+
+
+def test_segments_are_runs_between_fresh_starts_and_the_last_one_carries() -> None:
+    """A reset on a skipped row counts: an empty fresh segment."""
+    rows = [
+        Row(1, 0, 1.0, 1.0, False),
+        Row(1, 1, 1.0, 1.0, True),
+        Row(0, 1, 1.0, 1.0, False),
+        Row(1, 2, 1.0, None, True),
+    ]
+    rules = Rules(previous=frozenset({"a"}), float_names=("a", "b"))
+    got = arrange(_rows(rows), np.array([1, 1, 0, 1]), _memory(), rules)
+    assert got.slot.tolist() == [0, 1, 1, 1]
+    assert got.length.tolist() == [1, 1, 1, 0]
+    assert got.fresh.tolist() == [False, False, True, True]
+    assert got.last.tolist() == [True, False, False, True]
+
+
+def test_the_first_offending_row_in_file_order_is_told() -> None:
+    """A broken row before a late one, and the other way round; equal times are not late."""
+    late = [Row(0, 5, 1.0, 1.0, False), Row(0, 5, 1.0, 1.0, False), Row(0, 4, 1.0, 1.0, False)]
+    broken = Row(1, None, 1.0, 1.0, False)
+    rules = Rules(previous=frozenset({"a"}), float_names=("a", "b"))
+    with pytest.raises(DataError, match=r"row 2 .*stream k=0: time goes backwards: t 1970-01-01"):
+        arrange(_rows([*late, broken]), np.array([0, 0, 0, -1]), _memory(), rules)
+    with pytest.raises(DataError, match=r"row 0 .*column 't': the time is null"):
+        arrange(_rows([broken, *late]), np.array([-1, 0, 0, 0]), _memory(), rules)
+
+
+def test_a_silence_of_all_time_is_a_gap() -> None:
+    """From the first to the last tick of int64, which no int64 holds."""
+    rules = Rules(max_gap=10, previous=frozenset({"a"}), float_names=("a", "b"))
+    rows = [Row(0, t, 1.0, 1.0, False) for t in (-(2**63), 2**63 - 1)]
+    got = arrange(_rows(rows), np.zeros(2, np.int64), _memory(), rules)
+    assert got.fresh.tolist() == [False, True]
+
+
+def test_streams_beyond_16_bits_keep_the_order_of_their_rows() -> None:
+    """Slots are sorted 16 bits at a time."""
+    rng = np.random.default_rng(7)
+    slots = rng.choice([0, 1, 65535, 65536, 65537, 200_000], 500)
+    rows = [Row(int(s), 0, float(i), 1.0, False) for i, s in enumerate(slots)]
+    memory = Memory(
+        np.zeros(200_001, np.int64), np.zeros(200_001, np.int64), np.zeros(200_001, bool)
+    )
+    got = arrange(_rows(rows), slots, memory, Rules(float_names=("a", "b")))
+    assert got.row_M.tolist() == np.lexsort((np.arange(500), slots)).tolist()
+
+
+def test_identifiers_are_carried_like_numbers() -> None:
+    """An integer and a text whose nulls take the stream's last value."""
+    features: tuple[Any, ...] = (
+        Feature("i", "int64", nulls="previous"),
+        Feature("s", "string", nulls="previous"),
+    )
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array([0, 1, 0, 0]), pa.array([5, None, None, 7]), pa.array(["x", "y", None, None])],
+        names=["k", "i", "s"],
+    )
+    rows = Contract(("k",), None, features).read(batch, "f", 0)
+    memory = _memory(())
+    memory.previous = {
+        "i": (np.zeros(STREAMS, np.int64), np.zeros(STREAMS, bool)),
+        "s": (np.zeros(STREAMS, object), np.zeros(STREAMS, bool)),
+    }
+    rules = Rules(previous=frozenset({"i", "s"}))
+    got = arrange(rows, np.array([0, 1, 0, 0]), memory, rules)
+    assert got.row_M.tolist() == [0, 2, 3]
+    assert got.identifiers["i"].tolist() == [5, 5, 7]
+    assert got.identifiers["s"].tolist() == ["x", "x", "x"]
+    got.remember(memory)
+    assert memory.previous["i"][0][:2].tolist() == [7, 0]
+    assert memory.previous["s"][1].tolist() == [True, True, False, False]
