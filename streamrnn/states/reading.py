@@ -152,8 +152,8 @@ def _column(source: pa.Table, name: str, kind: pa.DataType, where: str) -> pa.Ar
     column = source.column(name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if column.type != kind and not _list_alike(column.type, kind):
-        if not _unit_alike(column.type, kind):
+    if column.type != kind:
+        if not _alike(column.type, kind):
             raise StateError(f"{where}: column {name!r}: expected {kind}, received {column.type}")
         column = column.cast(kind)
     return _one_piece(column)
@@ -165,25 +165,22 @@ def _one_piece(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def _unit_alike(found: pa.DataType, kind: pa.DataType) -> bool:
-    """Times that differ in their unit (Parquet has no seconds, and no date64)."""
+def _alike(found: pa.DataType, kind: pa.DataType) -> bool:
+    """What Parquet may make of a type: it has no seconds, no date64, and other names for items."""
     types = pa.types
+    if types.is_fixed_size_list(found) and types.is_fixed_size_list(kind):
+        same = found.list_size == kind.list_size
+        return bool(same and _alike(found.value_type, kind.value_type))
+    if types.is_list(found) and types.is_list(kind):
+        return _alike(found.value_type, kind.value_type)
+    if types.is_struct(found) and types.is_struct(kind):
+        return [f.name for f in found] == [f.name for f in kind] and all(
+            _alike(a.type, b.type) for a, b in zip(found, kind, strict=True)
+        )
     if types.is_timestamp(found) and types.is_timestamp(kind):
         return bool(found.tz == kind.tz)
-    return any(
-        is_so(found) and is_so(kind) for is_so in (types.is_date, types.is_time, types.is_duration)
-    )
-
-
-def _list_alike(found: pa.DataType, kind: pa.DataType) -> bool:
-    """Lists whose items differ only in their field's name (Parquet calls it element)."""
-    fixed = pa.types.is_fixed_size_list
-    if fixed(found) and fixed(kind):
-        return bool(found.list_size == kind.list_size and found.value_type == kind.value_type)
-    both = pa.types.is_list(found) and pa.types.is_list(kind)
-    return both and (
-        found.value_type == kind.value_type or _list_alike(found.value_type, kind.value_type)
-    )
+    units = (types.is_date, types.is_time, types.is_duration)
+    return bool(found == kind) or any(is_so(found) and is_so(kind) for is_so in units)
 
 
 def _floats(source: pa.Table, name: str, size: int, where: str) -> npt.NDArray[np.float32]:

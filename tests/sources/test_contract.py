@@ -81,8 +81,12 @@ def test_times_that_cannot_be_used_are_refused(
 
 @pytest.mark.parametrize(
     ("kind", "of"),
-    [("float32", pa.string()), ("float32", pa.timestamp("s")), ("int64", pa.float32())]
-    + [("string", pa.int8())],
+    [
+        ("float32", pa.string()),
+        ("float32", pa.timestamp("s")),
+        ("int64", pa.float32()),
+        ("string", pa.int8()),
+    ],
     ids=str,
 )
 def test_features_of_another_kind_are_refused(kind: str, of: pa.DataType) -> None:

@@ -1,6 +1,7 @@
 """Rows to steps, judged row by row: late rows, fresh starts, nulls, step numbers, last values."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_any_rows_in_any_batches_are_as_row_by_row(
     counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
     total: dict[str, int] = dict.fromkeys(COUNTS, 0)
     edges = [0, *sorted(c for c in cuts if c < len(rows)), len(rows)]
-    for first, stop in zip(edges[:-1], edges[1:], strict=True):
+    for first, stop in pairwise(edges):
         piece = rows[first:stop]
         slots = np.array([r.stream for r in piece], np.int64)
         arranged = arrange(_rows(piece), slots, memory, rules)

@@ -1,0 +1,65 @@
+"""Differences of two state tables, stream by stream and bit by bit."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from streamrnn.errors import StateError
+from streamrnn.states import Layout, StateTable, diff
+
+LAYOUT = Layout(
+    keys=(pa.field("k", pa.timestamp("ns")),),
+    time=None,
+    states={"h": 2},
+    previous={"a": pa.float32()},
+    waiting={"i": pa.int64()},
+    waiting_rows=2,
+)
+
+
+def _table(*ticks: int) -> StateTable:
+    table = StateTable(LAYOUT)
+    table.find([pa.array(ticks, pa.int64()).cast(pa.timestamp("ns"))])
+    return table
+
+
+def test_streams_are_compared_by_key_not_by_row() -> None:
+    """Keys are shown to the nanosecond."""
+    got = diff(_table(1, 2, 3).to_arrow(), _table(4, 3, 2).to_arrow())
+    assert got.only_a == ["1970-01-01 00:00:00.000000001"]
+    assert got.only_b == ["1970-01-01 00:00:00.000000004"]
+    assert (got.same, got.changed, bool(got)) == (2, {}, True)
+    assert not diff(_table().to_arrow(), _table().to_arrow())
+
+
+def test_each_column_that_differs_is_named_to_the_bit() -> None:
+    """-0.0 is not 0.0 here; null is like null; nested columns count."""
+    a, b = _table(1, 2, 3, 4, 5), _table(1, 2, 3, 4, 5)
+    a.states["h"][0, 1] = -0.0
+    a.steps[1] = 1
+    a.previous["a"][1][2] = True
+    a.previous["a"][0][3], b.previous["a"][0][3] = 0.0, -0.0
+    a.previous["a"][1][3] = b.previous["a"][1][3] = True
+    a.waiting_count[3] = 1
+    b.previous["a"][0][4] = 7  # not there: stays null
+    got = diff(a.to_arrow(), b.to_arrow())
+    assert list(got.changed.values()) == [
+        ["h"],
+        ["steps"],
+        ["previous/a"],
+        ["previous/a", "waiting/i"],
+    ]
+    assert got.same == 1
+
+
+def test_tables_with_other_columns_or_types_are_refused() -> None:
+    """Both sides are printed."""
+    a = _table(1).to_arrow()
+    with pytest.raises(StateError, match="other columns"):
+        diff(a, a.drop_columns(["steps"]))
+    at = a.schema.get_field_index("steps")
+    b = a.set_column(at, "steps", pa.array(np.zeros(1, np.int32)))
+    with pytest.raises(StateError, match="column 'steps': int64 in a, int32 in b"):
+        diff(a, b)
+    with pytest.raises(StateError, match="not a state table"):
+        diff(pa.table({"k": [1]}), a)

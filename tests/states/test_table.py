@@ -1,0 +1,245 @@
+"""The state table: gather, scatter, and a round trip through Arrow and files without a loss."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from streamrnn.errors import ConfigError, DataError, MissingFileError, StateError
+from streamrnn.states import (
+    MATRIX,
+    Layout,
+    StateTable,
+    from_arrow,
+    read_state_file,
+    write_state_file,
+)
+
+CARRY = Layout(
+    keys=(pa.field("k", pa.string()), pa.field("day", pa.timestamp("s"))),
+    time=pa.timestamp("s", "UTC"),
+    states={"lstm/h": 3, "lstm/c": 3},
+    previous={"a": pa.float32(), "i": pa.int64(), "s": pa.string()},
+    fingerprint="f" * 64,
+    layers={"lstm": [3]},
+)
+FIXED = Layout(
+    keys=(pa.field("k", pa.date64()),),
+    time=pa.date32(),
+    states={},
+    waiting={MATRIX: pa.list_(pa.float32(), 2), "i": pa.int64(), "s": pa.string()},
+    waiting_rows=3,
+    pending=(pa.field("k", pa.date64()), pa.field("y", pa.float32())),
+)
+
+
+def _initial(layout: Layout) -> dict[str, np.ndarray]:
+    return {n: np.full(size, 0.5, np.float32) for n, size in layout.states.items()}
+
+
+def _carry(streams: int = 5) -> StateTable:
+    table = StateTable(CARRY, _initial(CARRY))
+    names = pa.array([f"s{i}" for i in range(streams)])
+    days = pa.array(np.arange(streams), pa.int64()).cast(pa.timestamp("s"))
+    slots = table.find([names, days])
+    rng = np.random.default_rng(7)
+    table.scatter(
+        slots, {n: rng.normal(size=(streams, 3)).astype(np.float32) for n in CARRY.states}
+    )
+    table.steps[slots] = slots * 10
+    table.seen[slots[1:]] = True
+    table.last_time[slots] = slots + 1_700_000_000
+    table.previous["a"][0][slots], table.previous["a"][1][slots] = 0.25, slots % 2 == 0
+    table.previous["i"][0][slots], table.previous["i"][1][slots] = 2**60, slots % 2 == 1
+    table.previous["s"][0][slots[:2]], table.previous["s"][1][slots[:2]] = "é", True
+    return table
+
+
+def _fixed() -> StateTable:
+    table = StateTable(FIXED)
+    slots = table.find([pa.array([0, 86_400_000, 172_800_000], pa.int64()).cast(pa.date64())])
+    table.seen[slots], table.last_time[slots] = True, slots
+    table.waiting_count[slots] = [0, 2, 3]
+    table.waiting[MATRIX][:3] = np.arange(18).reshape(3, 3, 2)
+    table.waiting["i"][:3] = np.arange(9).reshape(3, 3)
+    table.waiting["s"][:3] = "w"
+    table.pending_slots = np.array([2])
+    table.pending_rows = pa.RecordBatch.from_arrays(
+        [pa.array([172_800_000]).cast(pa.date64()), pa.array([1.5], pa.float32())],
+        schema=pa.schema(FIXED.pending),
+    )
+    return table
+
+
+@pytest.mark.parametrize("name", ["carry", "fixed", "empty", "one"])
+@pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
+def test_a_table_comes_back_from_a_file_as_it_was(name: str, suffix: str, tmp_path: Path) -> None:
+    """Every column, no stream, one and some; seconds and date64 too, which Parquet lacks."""
+    table = {"carry": _carry, "fixed": _fixed, "empty": lambda: _carry(0), "one": lambda: _carry(1)}
+    first = table[name]()
+    path = str(tmp_path / f"t{suffix}")
+    write_state_file(first.to_arrow(), path)
+    layout = first.layout
+    second = from_arrow(read_state_file(path), layout, _initial(layout), path)
+    assert second.to_arrow().equals(first.to_arrow(), check_metadata=True)
+    assert len(second) == len(first)
+    if layout.pending and len(first):
+        assert second.pending_slots.tolist() == [2]
+
+
+def test_columns_may_stand_in_any_order_and_keys_be_dictionaries() -> None:
+    """What DuckDB or pandas make of an exported table."""
+    exported = _carry().to_arrow()
+    names = exported.schema.names[::-1]
+    odd = exported.select(names)
+    at = names.index("k")
+    odd = odd.set_column(at, "k", odd.column("k").dictionary_encode())
+    odd = odd.replace_schema_metadata(exported.schema.metadata)
+    assert from_arrow(odd, CARRY, _initial(CARRY), "f").to_arrow().equals(exported)
+
+
+def test_some_streams_of_a_table_are_a_table() -> None:
+    """Filtered, as initial state for a run on some streams."""
+    exported = _carry().to_arrow()
+    part = exported.filter(pa.array([False, True, False, True, False]))
+    assert from_arrow(part, CARRY, _initial(CARRY), "f").to_arrow().equals(part.combine_chunks())
+
+
+def test_layers_are_mapped_and_the_rest_begins_fresh() -> None:
+    """A decoder from an encoder's state: states only, no steps, no times."""
+    theirs = _carry().to_arrow()
+    layout = replace(CARRY, states={"decoder/h": 3, "other/h": 2}, fingerprint="g" * 64)
+    initial = {"decoder/h": np.zeros(3, np.float32), "other/h": np.ones(2, np.float32)}
+    with pytest.raises(StateError, match="another model"):
+        from_arrow(theirs, layout, initial, "f")
+    table = from_arrow(theirs, layout, initial, "f", {"decoder": "lstm"})
+    got = table.to_arrow()
+    assert got.column("decoder/h").to_pylist() == theirs.column("lstm/h").to_pylist()
+    assert got.column("other/h").to_pylist() == [[1, 1]] * 5
+    assert (table.steps[:5] == 0).all()
+    assert not table.seen[:5].any()
+
+
+def _with(name: str, values: pa.Array) -> pa.Table:
+    table = _carry(2).to_arrow()
+    return table.set_column(table.schema.get_field_index(name), name, values)
+
+
+H = pa.list_(pa.float32(), 3)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (_carry().to_arrow().drop_columns(["lstm/c"]), "there is no column 'lstm/c'"),
+        (_carry().to_arrow().replace_schema_metadata(), "without streamrnn's metadata"),
+        (_with("k", pa.array(["a", None])), "key column 'k' has 1 null"),
+        (_with("k", pa.array([1, 2])), "column 'k': expected string, received int64"),
+        (_with("steps", pa.array([1, None])), "'steps' has nulls"),
+        (_with("steps", pa.array([1, -1])), "below 0"),
+        (_with("lstm/h", pa.array([[1, 2, 3], None], H)), "'lstm/h' has nulls"),
+        (_with("lstm/h", pa.array([[1, 2, 3], [1, None, 2]], H)), "'lstm/h' has nulls"),
+        (_with("lstm/h", pa.array([[1, 2, 3], [1, float("nan"), 2]], H)), "NaN or infinite"),
+        (_with("lstm/h", pa.array([[1, 2]] * 2, pa.list_(pa.float32(), 2))), r"expected .*\[3\]"),
+        (pa.concat_tables([_carry(1).to_arrow()] * 2), "2 rows but 1 streams"),
+    ],
+)
+def test_tables_that_do_not_belong_are_refused(table: pa.Table, message: str) -> None:
+    """Where, which column, expected and received."""
+    with pytest.raises(StateError, match=f"here.parquet: .*{message}"):
+        from_arrow(table, CARRY, _initial(CARRY), "here.parquet")
+
+
+def test_more_waiting_rows_than_a_window_has_are_refused() -> None:
+    """A table of windows with more steps."""
+    with pytest.raises(StateError, match=r"expected at most 2 rows a stream .* received 3"):
+        from_arrow(_fixed().to_arrow(), replace(FIXED, waiting_rows=2), {}, "f")
+
+
+def test_a_key_named_like_a_column_of_the_table_is_refused() -> None:
+    """Before anything is read."""
+    with pytest.raises(ConfigError, match="column 'steps' has the name of a column of the state"):
+        replace(CARRY, keys=(pa.field("steps", pa.int64()),))
+
+
+def test_gather_copies_and_a_fresh_lane_has_the_initial_state() -> None:
+    """The table changes when it is scattered to, not before; other rows never."""
+    table = _carry()
+    before = table.to_arrow()
+    slots = np.array([3, 1])
+    out = {name: np.empty((2, 3), np.float32) for name in CARRY.states}
+    table.gather(slots, np.array([False, True]), out)
+    assert out["lstm/h"][0].tolist() == table.states["lstm/h"][3].tolist()
+    assert out["lstm/h"][1].tolist() == [0.5] * 3
+    out["lstm/h"] += 1
+    assert table.to_arrow().equals(before)
+    table.scatter(slots, out)
+    after = table.to_arrow()
+    keep = pa.array([0, 2, 4])
+    assert after.take(keep).equals(before.take(keep))
+    assert after.column("lstm/h")[3].as_py() == pytest.approx(
+        [x + 1 for x in before.column("lstm/h")[3].as_py()]
+    )
+
+
+def test_what_is_handed_out_does_not_change_with_the_table() -> None:
+    """A user keeps the state of yesterday while today's rows are scored."""
+    table = _carry()
+    kept = table.to_arrow()
+    text = kept.to_pydict()
+    table.states["lstm/h"][:] = 9
+    table.steps[:] = 9
+    table.last_time[:] = 9
+    table.previous["i"][0][:] = 9
+    assert kept.to_pydict() == text
+
+
+def test_only_what_was_touched_is_handed_out_for_a_commit() -> None:
+    """New streams are touched; a stream that was forgotten and comes anew is as a new one."""
+    table = _carry(3)
+    assert table.touched[:3].all()
+    table.settle()
+    keys = [pa.array(["new"]), pa.array([0], pa.int64()).cast(pa.timestamp("s"))]
+    (slot,) = table.find(keys)
+    table.steps[slot], table.seen[slot] = 5, True
+    table.states["lstm/h"][slot] = 7
+    table.previous["a"][1][slot] = True
+    assert np.flatnonzero(table.touched).tolist() == [3]
+    table.truncate(3)
+    assert table.find(keys, add=False).tolist() == [-1]
+    assert table.find(keys).tolist() == [3]
+    row = table.to_arrow(np.array([3])).to_pylist()[0]
+    assert (row["steps"], row["last_time"], row["previous/a"]) == (0, None, None)
+    assert row["lstm/h"] == [0.5] * 3
+
+
+def test_files_that_are_no_state_tables_are_told(tmp_path: Path) -> None:
+    """Another suffix, nothing there, something else there."""
+    with pytest.raises(ConfigError, match=r"ending in \.parquet or \.arrow"):
+        write_state_file(_carry().to_arrow(), str(tmp_path / "t.csv"))
+    with pytest.raises(MissingFileError, match="no such state table"):
+        read_state_file(str(tmp_path / "t.arrow"))
+    for suffix in (".arrow", ".parquet"):
+        (tmp_path / f"t{suffix}").write_bytes(b"something else" * 10)
+        with pytest.raises(DataError, match="not a readable state table"):
+            read_state_file(str(tmp_path / f"t{suffix}"))
+
+
+def test_half_a_million_streams_are_out_and_in_again_within_seconds() -> None:
+    """Nothing here is done stream by stream in Python."""
+    layout = Layout((pa.field("k", pa.string()),), None, {"h": 4}, waiting={"i": pa.int64()})
+    layout = replace(layout, waiting_rows=2)
+    table = StateTable(layout)
+    began = time.process_time()
+    table.find([pa.array(np.arange(500_000)).cast(pa.string())])
+    table.waiting_count[:500_000] = 1
+    exported = table.to_arrow()
+    assert (
+        from_arrow(exported, layout, {"h": np.zeros(4, np.float32)}, "f")
+        .to_arrow()
+        .equals(exported)
+    )
+    assert time.process_time() - began < 20
