@@ -1,0 +1,97 @@
+"""Which rows come out, in which order, and where they are null."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from streamrnn.errors import ConfigError
+from streamrnn.operators import Computed, Emitter
+from streamrnn.sources import Contract, Feature
+from streamrnn.states import Layout, StateTable
+from streamrnn.windows import Arranged, Memory, Rules, arrange
+
+CONTRACT = Contract(("k",), None, (Feature("x", nulls="skip"),))
+FIELDS = (pa.field("k", pa.string()), pa.field("x", pa.float32()))
+
+
+class Lab:
+    """A table, and an operator that gives each step its own number."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+        key = (pa.field("k", pa.string()),)
+        self.table = StateTable(Layout(key, None, {}, pending=emitter.pending_fields()))
+
+    def arrange(self, keys: str, values: list[float | None]) -> tuple[Any, Arranged, Computed]:
+        batch = pa.RecordBatch.from_arrays(
+            [pa.array(list(keys)), pa.array(values, pa.float32())], names=["k", "x"]
+        )
+        rows = CONTRACT.read(batch, "f", 0)
+        table = self.table
+        slots = table.find(rows.keys)
+        memory = Memory(table.steps, table.last_time, table.seen, table.previous)
+        arranged = arrange(rows, slots, memory, Rules(float_names=("x",)))
+        arranged.remember(memory)
+        computed = Computed(
+            arranged.row_M,
+            arranged.step_M,
+            np.repeat(arranged.slot, arranged.length),
+            arranged.step_M[:, None].astype(np.float32),
+        )
+        return batch, arranged, computed
+
+    def rows(self, keys: str, values: list[float | None]) -> list[tuple[Any, ...]]:
+        out = self.emitter.rows(*self.arrange(keys, values))
+        assert out.schema == self.emitter.schema
+        return [tuple(row.values()) for row in out.to_pylist()]
+
+    def hold(self, keys: str, values: list[float | None], first_row: int) -> None:
+        self.emitter.hold(*self.arrange(keys, values), self.table, first_row)
+
+    def final(self) -> list[tuple[Any, ...]]:
+        return [tuple(row.values()) for row in self.emitter.final(self.table).to_pylist()]
+
+
+def test_every_row_comes_out_in_the_order_of_the_input() -> None:
+    """Skipped rows are null, and so are the first steps of a stream under warmup."""
+    lab = Lab(Emitter(FIELDS, ("y",)))
+    assert lab.rows("bab", [1, 2, None]) == [("b", 1, 1), ("a", 2, 1), ("b", None, None)]
+    lab = Lab(Emitter(FIELDS, ("y",), warmup=1))
+    assert lab.rows("bab", [1, 2, 3]) == [("b", 1, None), ("a", 2, None), ("b", 3, 2)]
+
+
+def test_last_counts_the_steps_of_each_stream_over_batches() -> None:
+    """Every second step; a skipped row is none."""
+    lab = Lab(Emitter(FIELDS, ("y",), "last", 2))
+    assert lab.rows("aab", [1, None, 3]) == []
+    assert lab.rows("bca", [4, 5, 6]) == [("b", 4, 2), ("a", 6, 2)]
+
+
+def test_final_is_the_last_row_with_a_value_in_the_order_of_last_rows() -> None:
+    """A row without a value stands only where the stream has none at all."""
+    lab = Lab(Emitter(FIELDS, ("y",), "final", warmup=1))
+    lab.hold("abcd", [1, 2, None, 4], 0)
+    lab.hold("abd", [5, 6, 7], 4)
+    lab.hold("bac", [8, None, None], 7)
+    assert lab.final() == [("a", 5, 2), ("d", 7, 2), ("b", 8, 3), ("c", None, None)]
+    assert lab.final() == []
+    lab.hold("a", [9], 0)
+    assert lab.final() == [("a", 9, 3)]
+
+
+def test_outputs_that_a_row_lacks_are_null_unit_by_unit() -> None:
+    """Kind whole: one output for each step, another for the sequence."""
+    lab = Lab(Emitter(FIELDS[:1], ("y", "z")))
+    batch, arranged, computed = lab.arrange("aa", [1, 2])
+    computed.values_KU = np.array([[1, 0], [2, 3]], np.float32)
+    computed.there_KU = np.array([[True, False], [True, True]])
+    out = lab.emitter.rows(batch, arranged, computed).to_pydict()
+    assert out == {"k": ["a", "a"], "y": [1, 2], "z": [None, 3]}
+
+
+def test_names_that_final_needs_for_itself_are_refused() -> None:
+    """Before anything is read."""
+    with pytest.raises(ConfigError, match="needs the name '_row' for itself"):
+        Emitter((pa.field("_row", pa.int64()),), ("y",), "final")
