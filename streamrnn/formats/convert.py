@@ -73,7 +73,7 @@ def compare(model: Model, path: str | Path) -> list[Difference]:
     path = require_file(path)
     with reading(path):
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except zipfile.BadZipFile as error:
             raise DataError(f"no .npz file, or damaged ({error})") from None

@@ -90,7 +90,9 @@ def _parse_one(number: int, table: Any) -> Table:
 
 
 def _inner(value: Any) -> Any:
-    """A layer inside a layer: Bidirectional's and TimeDistributed's."""
+    """A layer inside a layer: that of Bidirectional or TimeDistributed, the cells of an RNN."""
+    if isinstance(value, list):
+        return [_inner(item) for item in value]
     if isinstance(value, Mapping) and "type" in value:
         inner = _parse_one(0, value)
         return inner.config()
