@@ -42,6 +42,7 @@ class Faults:
         self.codes[rows & (self.codes == 0)] = len(self.reasons)
 
     def reason(self, row: int) -> str:
+        """What is wrong with a row that has a code."""
         return self.reasons[int(self.codes[row]) - 1]
 
 

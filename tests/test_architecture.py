@@ -1,0 +1,120 @@
+"""Imports point one way, and nothing heavy is loaded before it is needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import streamrnn
+
+PACKAGE = Path(streamrnn.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+HOME = {name: home.split(".")[1] for name, home in streamrnn._HOME.items()}
+
+# Room -> the rooms below it that it may import. `cli` parses, calls one public function, prints.
+MAY_IMPORT = {
+    "errors": "",
+    "kernels": "errors",
+    "layers": "errors kernels",
+    "models": "errors kernels layers",
+    "formats": "errors kernels layers models",
+    "states": "errors",
+    "sources": "errors",
+    "windows": "errors sources",
+    "sinks": "errors",
+    "operators": "errors kernels models states sources windows",
+    "checkpoints": "errors states sources sinks",
+    "pipeline": "errors formats models states sources windows operators sinks checkpoints",
+    "engines": "errors pipeline",
+    "cli": "errors formats layers models states checkpoints pipeline",
+}
+# Library -> the rooms that may import it.
+ONLY_IN = {
+    "numba": "kernels",
+    "llvmlite": "kernels",
+    "pyarrow": "states sources windows operators sinks checkpoints pipeline cli",
+    "pydantic": "pipeline",
+    "typer": "cli",
+    "click": "cli",
+    "rich": "cli",
+    "safetensors": "formats",
+    "h5py": "formats",
+    "onnx": "formats",
+    "pickle": "kernels",  # compiled kernels in our own cache; never a file that someone hands over
+}
+NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars", "duckdb"}
+NEVER |= {"marshal", "shelve"}
+# `model.save(path)` and `load_weights(path)` are Keras's; within the function they reach up.
+DOORS = {("models/model.py", "formats")}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imported(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import in line {node.lineno}"
+            module = node.module or ""
+            found |= (
+                {f"{module}.{a.name}" for a in node.names} if module == "streamrnn" else {module}
+            )
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    """A room imports itself and the rooms below it; a library is used where it belongs."""
+    room = _room(path)
+    imported = _imported(path)
+    assert not {name.split(".")[0] for name in imported} & NEVER
+    for library, rooms in ONLY_IN.items():
+        if any(name.split(".")[0] == library for name in imported):
+            assert room in rooms.split(), f"{room} must not import {library}"
+    if room == "__init__":
+        return
+    names = {n.split(".")[1] for n in imported if n.startswith("streamrnn.")} - {"__version__"}
+    rooms_used = {HOME.get(name, name) for name in names}
+    doors = {below for file, below in DOORS if path == PACKAGE / file}
+    extra = rooms_used - {room} - doors - set(MAY_IMPORT[room].split())
+    assert not extra, f"{room} must not import {', '.join(sorted(extra))}"
+
+
+def test_every_room_stands_in_the_table() -> None:
+    """A new room says what it may import; one that is gone leaves no line."""
+    assert {_room(path) for path in FILES} - {"__init__"} == set(MAY_IMPORT)
+
+
+HEAVY = ("numpy", "numba", "pyarrow", "typer", "pydantic", "rich", "safetensors", "h5py", "onnx")
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import streamrnn", HEAVY),
+        ("import streamrnn; dir(streamrnn); streamrnn.__version__", HEAVY),
+        ("import streamrnn.layers", ("pyarrow", "typer", "rich", "pydantic", "h5py", "onnx")),
+        (
+            "from streamrnn import Sequential, Model, Input, layers",
+            ("pyarrow", "typer", "pydantic"),
+        ),
+        ("import streamrnn.formats", ("pyarrow", "typer", "pydantic", "h5py", "onnx")),
+        ("import streamrnn.states, streamrnn.sources", ("numba", "typer", "pydantic")),
+        ("from streamrnn import Pipeline", ("typer", "rich", "h5py", "onnx")),
+        ("import streamrnn.cli", ("numba", "pyarrow", "h5py", "onnx")),
+    ],
+)
+def test_what_an_import_does_not_load(code: str, absent: tuple[str, ...]) -> None:
+    """In a process of its own: layers need no Arrow, an ETL job no typer, --help no numba."""
+    script = f"{code}\nimport sys\nprint([m for m in {absent!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
