@@ -1,4 +1,30 @@
-"""Models: Sequential, the functional Model, and how a pipeline runs them (Stream, Whole)."""
+"""Models: Sequential, the functional Model, and how a pipeline runs them (Stream, Whole).
+
+An encoder whose last state begins a decoder:
+
+>>> import numpy as np
+>>> from streamrnn import Input, Model, layers
+>>> source, target = Input((None, 8)), Input((None, 3))
+>>> _, h, c = layers.LSTM(16, return_state=True, name="encoder")(source)
+>>> decoded = layers.LSTM(16, return_sequences=True, name="decoder")(target, initial_state=[h, c])
+>>> model = Model([source, target], layers.Dense(3)(decoded))
+>>> model([np.zeros((4, 20, 8)), np.zeros((4, 5, 3))]).shape
+(4, 5, 3)
+
+The same in two halves, where the state is handed over by the caller, say one step at a time:
+
+>>> encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+>>> _, *state = encoder(np.zeros((4, 20, 8)))
+>>> decoder(np.zeros((4, 1, 3)), initial_state=state).shape
+(4, 1, 16)
+
+How sure is the model? Its outputs under dropout, drawn 20 times:
+
+>>> sure = Model(source, layers.Dense(1)(layers.Dropout(0.2)(layers.LSTM(4)(source))))
+>>> mean, deviation = sure.predict(np.ones((4, 20, 8)), training=True, samples=20)
+>>> mean.shape, deviation.shape
+((4, 1), (4, 1))
+"""
 
 from streamrnn.models.model import Model
 from streamrnn.models.sequential import Sequential

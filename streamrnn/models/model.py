@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -293,15 +294,11 @@ class Model(Layer):
 
     def save(self, path: str | Path) -> None:
         """Write the native format: one .safetensors file, the config in its metadata."""
-        from streamrnn.formats import native  # models know nothing of formats but this door
-
-        native.save(self, path)
+        _formats("native").save(self, path)
 
     def load_weights(self, path: str | Path) -> None:
         """Set the weights from a file of this model's native format, or from Keras's."""
-        from streamrnn import formats
-
-        formats.load_weights(self, path)
+        _formats().load_weights(self, path)
 
     def layer_shapes(self) -> dict[str, Any]:
         """Layer name -> class and shapes of its weights; JSON-able."""
@@ -321,6 +318,14 @@ class Model(Layer):
             digest.update(f"{name} {weight.shape}".encode())
             digest.update(weight.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
+
+
+def _formats(module: str = "") -> Any:
+    """The room of model files, found by name when a file is wanted.
+
+    It stands above this one, which knows nothing of it but that it saves and loads.
+    """
+    return import_module(f"streamrnn.formats.{module}".rstrip("."))
 
 
 def _check_names(model: Model) -> None:

@@ -1,10 +1,12 @@
 """Names, configs, initializers, activations: what layers are made from."""
 
+import json
 from typing import Any
 
 import naive
 import numpy as np
 import pytest
+from layers.every import EVERY
 from layers.kinds import assert_same, built
 
 import streamrnn
@@ -14,43 +16,11 @@ from streamrnn.errors import DTypeError, UnsupportedError
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(2, 6, 4)).astype(np.float32)
 
-LAYERS: list[Any] = [
-    layers.SimpleRNN(3, activation="relu", use_bias=False, go_backwards=True),
-    layers.GRU(3, reset_after=False, recurrent_activation="hard_sigmoid", dropout=0.1, seed=4),
-    layers.LSTM(3, unit_forget_bias=False, return_sequences=True, return_state=True, stateful=True),
-    layers.RNN([layers.LSTMCell(3), layers.GRUCell(2)], zero_output_for_mask=True, unroll=True),
-    layers.RNN(layers.SimpleRNNCell(3, recurrent_dropout=0.2)),
-    layers.Bidirectional(
-        layers.GRU(3), merge_mode="sum", backward_layer=layers.SimpleRNN(3, go_backwards=True)
-    ),
-    layers.TimeDistributed(layers.Dense(2, activation="softmax")),
-    layers.Dense(2, use_bias=False, kernel_initializer=initializers.Constant(0.5)),
-    layers.Dropout(0.5, noise_shape=(None, 1, None), seed=3),
-    layers.SpatialDropout1D(0.5, seed=3),
-    layers.ActivityRegularization(0.1, 0.2),
-    layers.Masking(2.0),
-    layers.Activation("swish"),
-    layers.ReLU(6.0, 0.1, 0.2),
-    layers.LeakyReLU(0.2),
-    layers.ELU(0.5),
-    layers.PReLU("random_normal", shared_axes=[1]),
-    layers.Softmax(),
-    layers.Normalization(mean=[1, 2, 3, 4], variance=[1, 2, 3, 4]),
-    layers.Normalization(invert=True),
-    layers.Rescaling([1, 2, 3, 4], 0.5),
-    layers.LayerNormalization(epsilon=0.01, center=False),
-    layers.BatchNormalization(momentum=0.9, scale=False),
-    layers.Conv1D(2, 3, padding="causal", dilation_rate=2, activation="tanh", use_bias=False),
-    layers.Flatten(),
-    layers.Reshape((4, 6)),
-]
 
-
-@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_a_config_makes_the_same_layer(layer: Any) -> None:
+@pytest.mark.parametrize("name", EVERY)
+def test_a_config_makes_the_same_layer(name: str) -> None:
     """Through JSON: the same name, options and, with the same weights, bits."""
-    import json
-
+    layer = EVERY[name]()
     config = layers.serialize(layer)
     again = layers.deserialize(json.loads(json.dumps(config)))
     assert type(again) is type(layer)

@@ -49,6 +49,21 @@ def test_reset_equals_a_fresh_layer(kind: str) -> None:
 
 
 @EACH_KIND
+def test_a_reset_row_equals_a_fresh_one(kind: str) -> None:
+    """One row set back to zeros begins anew; the others go on."""
+    layer = built(kind, 5, 4, stateful=True)
+    layer(X)
+    state = layer.get_state()
+    for array in flat(state):
+        array[1] = 0
+    going_on = layer(X)
+    layer.set_state(state)
+    y = layer(X)
+    assert_same(y[1], built(kind, 5, 4)(X)[1])
+    assert_same(y[[0, 2]], going_on[[0, 2]])
+
+
+@EACH_KIND
 def test_reset_goes_back_to_the_state_it_began_with(kind: str) -> None:
     """The guide's promise: the initial_state of the first call, not zeros."""
     layer = built(kind, 5, 4, stateful=True)
