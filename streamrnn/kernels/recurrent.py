@@ -14,10 +14,9 @@ from streamrnn.kernels.jit import kernel, merge
 from streamrnn.kernels.sweep import NEW, OLD, OWN, START, Shape, X, project, sweep
 from streamrnn.kernels.vector import copier
 
-FEW_LANES = 4
-"""Up to so many lanes, inputs are projected for many steps at once: their weights are read once
-for six steps, not once a step. One lane of 64 units: 0.93 -> 0.75 µs a step."""
-PROJECTED_ROWS = 24
+BLOCK = 24
+"""Steps whose inputs a lone lane adds at once: the input's weights are then read once for a tile of
+six steps, not once a step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without."""
 
 
 class Phase(NamedTuple):
@@ -39,98 +38,87 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
     width = vectors * sum(phase.shape.sums for phase in phases)
     copy = copier(n)
 
+    @merge
+    def absent(lengths_B, mask_BT, lane, t):
+        """0 where the lane takes this step, 1 where it is masked, 2 where it is past the length."""
+        if lengths_B.size and t >= lengths_B[lane]:
+            return 2
+        return 1 if mask_BT.size and not mask_BT[lane, t] else 0
+
     @kernel
     def run(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, w, bias, first, last, zero_masked):
-        steps_all, features = x_BTF.shape[1], x_BTF.shape[2]
+        T, features = x_BTF.shape[1], x_BTF.shape[2]
         units, lanes = h_BU.shape[1], last - first
         x, h, c, y = x_BTF.reshape(-1), h_BU.reshape(-1), c_BU.reshape(-1), y_BTU.reshape(-1)
         groups = (units + n * vectors - 1) // (n * vectors)
         padded = groups * n * vectors
-        per_lane = (2 + others) * padded
         sums = groups * width * n
+        alone = lanes == 1 and T > 1
+        fed = 0 if alone else features
 
-        steps = steps_all
-        if lengths_B.size:
-            steps = 0
-            for lane in range(first, last):
-                steps = max(steps, lengths_B[lane])
-        few = lanes <= FEW_LANES and steps > 1
-        block = PROJECTED_ROWS // lanes if few else 1
-        cap = max(lanes, PROJECTED_ROWS)
-
-        # scratch: the bias, a tile's sums, lanes' states, projected or gathered inputs
+        # The scratch array: the bias, a tile's sums, the lanes' states, and inputs: a lone lane's
+        # sums of a block of steps, or what all lanes get at this step.
         z = sums
-        state = z + 6 * width * n
-        inputs = state + lanes * per_lane
-        total = inputs + (lanes * block * sums if few else lanes * features)
-        raw = np.zeros(total + 16, np.float32)
+        states = z + 6 * width * n
+        per_lane = (2 + others) * padded
+        inputs = states + lanes * per_lane
+        raw = np.zeros(inputs + (BLOCK * sums if alone else lanes * features) + 16, np.float32)
         s = raw[(64 - raw.ctypes.data % 64) % 64 // 4 :]
+        cap = max(lanes, BLOCK)
         at = np.zeros(5 * cap, np.int64)
         slot = np.zeros(lanes, np.int64)
         live = np.empty(lanes, np.int64)
 
         copy(bias, 0, s, 0, sums)
+        steps = 0
         for lane in range(lanes):
-            copy(h, (first + lane) * units, s, state + lane * per_lane, units)
+            steps = max(steps, lengths_B[first + lane] if lengths_B.size else T)
+            copy(h, (first + lane) * units, s, states + lane * per_lane, units)
             if c.size:
-                copy(c, (first + lane) * units, s, state + lane * per_lane + 2 * padded, units)
+                copy(c, (first + lane) * units, s, states + lane * per_lane + 2 * padded, units)
 
-        for begin in range(0, steps, block):
-            end = min(steps, begin + block)
-            if few:
+        for t in range(steps):
+            if alone and t % BLOCK == 0:
                 rows = 0
-                for lane in range(lanes):
-                    stop = end
-                    if lengths_B.size:
-                        stop = min(end, lengths_B[first + lane])
-                    for t in range(begin, stop):
-                        if mask_BT.size == 0 or mask_BT[first + lane, t]:
-                            at[X * cap + rows] = ((first + lane) * steps_all + t) * features
-                            at[NEW * cap + rows] = inputs + (lane * block + t - begin) * sums
-                            rows += 1
-                for row in range(rows):
-                    at[START * cap + row] = 0
+                for later in range(t, min(t + BLOCK, steps)):
+                    if absent(lengths_B, mask_BT, first, later) == 0:
+                        at[START * cap + rows] = 0
+                        at[X * cap + rows] = (first * T + later) * features
+                        at[NEW * cap + rows] = inputs + (later - t) * sums
+                        rows += 1
                 prepare(rows, groups, s, at, cap, 0, x, features, units, w, 0)
-            for t in range(begin, end):
-                rows = 0
-                for lane in range(lanes):
-                    if lengths_B.size and t >= lengths_B[first + lane]:
-                        continue
-                    base = state + lane * per_lane
-                    now = base + slot[lane] * padded
-                    if mask_BT.size and not mask_BT[first + lane, t]:
-                        if y.size:
-                            where = ((first + lane) * steps_all + t) * units
-                            if zero_masked:
-                                y[where : where + units] = 0
-                            else:
-                                copy(s, now, y, where, units)
-                        continue
-                    if few:
-                        at[START * cap + rows] = inputs + (lane * block + t - begin) * sums
+            rows = 0
+            for lane in range(lanes):
+                place = (first + lane) * T + t
+                state = states + lane * per_lane
+                why = absent(lengths_B, mask_BT, first + lane, t)
+                if why == 0:
+                    if alone:
+                        at[START * cap] = inputs + t % BLOCK * sums
                     else:
-                        where = inputs + rows * features
-                        copy(x, ((first + lane) * steps_all + t) * features, s, where, features)
-                        at[X * cap + rows] = where
-                    at[OLD * cap + rows] = now
-                    at[NEW * cap + rows] = base + (1 - slot[lane]) * padded
-                    at[OWN * cap + rows] = base + 2 * padded
+                        at[X * cap + rows] = inputs + rows * features
+                        copy(x, place * features, s, inputs + rows * features, features)
+                    at[OLD * cap + rows] = state + slot[lane] * padded
+                    at[NEW * cap + rows] = state + (1 - slot[lane]) * padded
+                    at[OWN * cap + rows] = state + 2 * padded
                     live[rows] = lane
                     rows += 1
-                fed = 0 if few else features
-                step(rows, groups, s, z, at, cap, 0, s, fed, features, units, w, 0)
-                for row in range(rows):
-                    lane = live[row]
-                    slot[lane] = 1 - slot[lane]
-                    if y.size:
-                        where = ((first + lane) * steps_all + t) * units
-                        copy(s, at[NEW * cap + row], y, where, units)
+                elif why == 1 and y.size:
+                    copy(s, state + slot[lane] * padded, y, place * units, units)
+                    if zero_masked:
+                        y[place * units : (place + 1) * units] = 0
+            step(rows, groups, s, z, at, cap, 0, s, fed, features, units, w, 0)
+            for row in range(rows):
+                slot[live[row]] = 1 - slot[live[row]]
+                if y.size:
+                    place = (first + live[row]) * T + t
+                    copy(s, at[NEW * cap + row], y, place * units, units)
 
         for lane in range(lanes):
-            base = state + lane * per_lane
-            copy(s, base + slot[lane] * padded, h, (first + lane) * units, units)
+            state = states + lane * per_lane
+            copy(s, state + slot[lane] * padded, h, (first + lane) * units, units)
             if c.size:
-                copy(s, base + 2 * padded, c, (first + lane) * units, units)
+                copy(s, state + 2 * padded, c, (first + lane) * units, units)
 
     return run
 
