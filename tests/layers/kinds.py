@@ -152,7 +152,9 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def built(kind: str, units: int, features: int, weights_seed: int = 0, **options: Any) -> layers.RNN:
+def built(
+    kind: str, units: int, features: int, weights_seed: int = 0, **options: Any
+) -> layers.RNN:
     """A layer of this kind with normal weights, biases too."""
     layer = KINDS[kind].layer(units, **options)
     layer.build((None, None, features))
