@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamrnn.errors import ConfigError, MissingFileError, ModelFileError
+from streamrnn.errors import ConfigError, MissingFileError, ModelFileError, StreamRNNError
 from streamrnn.formats.guard import Budget
 from streamrnn.layers import Input, initializers, registry
 from streamrnn.layers.layer import Layer
@@ -39,6 +39,16 @@ class Table:
     def __str__(self) -> str:
         return f"[[model.layers]] number {self.number} ({self.kind})"
 
+    def make(self, config: Mapping[str, Any]) -> Layer:
+        """The layer of a config. Raises ConfigError where an argument is missing or wrong."""
+        try:
+            layer: Layer = registry.deserialize(config)
+        except TypeError as error:
+            if isinstance(error, StreamRNNError):
+                raise
+            raise ConfigError(f"{self}: {error}") from None
+        return layer
+
     def config(self, **more: Any) -> dict[str, Any]:
         """The layer's config; what the table says comes before `more`."""
         return {"class_name": self.kind, "config": {**more, **self.arguments}}
@@ -52,7 +62,7 @@ def parse(tables: Any) -> list[Table]:
         raise ConfigError(
             f"layers: expected a list of tables, one a layer, received {tables!r:.60}"
         )
-    return [_parse_one(number, table) for number, table in enumerate(tables, 1)]
+    return [_parse_one(number, table, outer=True) for number, table in enumerate(tables, 1)]
 
 
 def _from_toml(path: Path) -> Any:
@@ -70,7 +80,7 @@ def _from_toml(path: Path) -> Any:
     return found
 
 
-def _parse_one(number: int, table: Any) -> Table:
+def _parse_one(number: int, table: Any, *, outer: bool) -> Table:
     if not isinstance(table, Mapping) or not isinstance(table.get("type"), str):
         raise ConfigError(
             f'[[model.layers]] number {number}: expected a type, such as type = "LSTM", received '
@@ -78,7 +88,8 @@ def _parse_one(number: int, table: Any) -> Table:
         )
     arguments = {k: _inner(v) if k in _INSIDE else v for k, v in table.items()}
     kind = str(arguments.pop("type"))
-    kind = _FROM_TORCH.get(kind, kind)
+    if outer and "cell" not in arguments:
+        kind = _FROM_TORCH.get(kind, kind)
     weights = arguments.pop("weights", None)
     if weights is not None and not isinstance(weights, str):
         raise ConfigError(
@@ -94,8 +105,7 @@ def _inner(value: Any) -> Any:
     if isinstance(value, list):
         return [_inner(item) for item in value]
     if isinstance(value, Mapping) and "type" in value:
-        inner = _parse_one(0, value)
-        return inner.config()
+        return _parse_one(0, value, outer=False).config()
     return value
 
 

@@ -16,7 +16,7 @@ from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.formats.guard import Budget
 from streamrnn.formats.placing import Loaded, Placed, place
 from streamrnn.formats.tables import Table, stack
-from streamrnn.layers import initializers, registry
+from streamrnn.layers import initializers
 from streamrnn.layers.layer import Layer
 
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
@@ -107,7 +107,7 @@ def _plain(table: Table) -> Layer:
             f"{table}: weights of PyTorch are read for {', '.join(_READERS)}, and for PyTorch's "
             "own names of these"
         )
-    return registry.deserialize(table.config())
+    return table.make(table.config())
 
 
 def _require_prefix(table: Table, arrays: Arrays) -> None:
@@ -140,7 +140,7 @@ def _make(group: _Group, own: Mapping[str, Any], suffix: str = "") -> Layer:
                 f"{group.table}: {key} = {arguments[key]!r}, but the arrays say {value!r}"
             )
     config = {**own, **arguments, **_name(group, suffix)}
-    return registry.deserialize({"class_name": group.table.kind, "config": config})
+    return group.table.make({"class_name": group.table.kind, "config": config})
 
 
 def _dense(group: _Group) -> list[Part]:
@@ -220,7 +220,7 @@ def _level(group: _Group, ending: str, suffix: str, both: bool) -> Part:
         layer = _make(group, own, suffix)
         return Part(layer, [(s, f"cell/{n}", a) for s, n, a in weights], shape[0])
     back, _ = _direction(group, f"{ending}_reverse")
-    layer = registry.deserialize(
+    layer = group.table.make(
         {
             "class_name": "Bidirectional",
             "config": {

@@ -101,8 +101,11 @@ def _layer(ours: str, theirs: str, config: Mapping[str, Any], origin: Origin) ->
             made[key] = _activation(value, origin)
         elif key.endswith("_initializer"):
             made[key] = _known_initializer(value)
-        elif key == "cells" or (key == "cell" and isinstance(value, list)):
+        elif key == "cells" and isinstance(value, list):
             made[key] = [translate(cell, origin) for cell in value]
+        elif key == "cell" and isinstance(value, list):
+            stacked = {"class_name": "StackedRNNCells", "config": {"cells": value}}
+            made[key] = translate(stacked, origin)
         elif key in ("layer", "backward_layer", "cell") and isinstance(value, Mapping):
             made[key] = translate(value, origin)
         else:

@@ -13,7 +13,7 @@ from streamrnn.formats.keras.h5 import Tree
 from streamrnn.formats.keras.load import stored_weights
 from streamrnn.formats.placing import Loaded, Placed, place
 from streamrnn.formats.tables import Table, stack
-from streamrnn.layers import initializers, registry
+from streamrnn.layers import initializers
 from streamrnn.layers.layer import Layer
 
 _GATED = ("GRU", "LSTM", "GRUCell", "LSTMCell")
@@ -59,8 +59,7 @@ def _layer(table: Table, origin: Origin) -> Layer:
             'recurrent_activation was "hard_sigmoid" by default, and "sigmoid" from 2.3 on: say '
             "which"
         )
-    made: Layer = registry.deserialize(translate(config, origin))
-    return made
+    return table.make(translate(config, origin))
 
 
 def _is_old(origin: Origin) -> bool:
