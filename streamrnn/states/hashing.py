@@ -20,9 +20,12 @@ def hash_rows(arrays: list[pa.Array]) -> Hashes:
     for array in arrays:
         data, start, size = _bytes(array)
         hashes = _mix(hashes ^ size.astype(np.uint64))
+        shortest = int(size.min()) if len(size) else 0
         for done in range(0, int(size.max(initial=0)), 8):
-            rows = np.flatnonzero(size > done)
-            words = data[start[rows] + done] & _mask(size[rows] - done)
+            rows = slice(None) if shortest > done else np.flatnonzero(size > done)
+            words = data[start[rows] + done]
+            if shortest < done + 8:
+                words &= _mask(size[rows] - done)
             hashes[rows] = _mix(hashes[rows] ^ words)
     return hashes
 

@@ -93,8 +93,8 @@ class KeyIndex:
         """Give the next slots to keys that are not there, in their order."""
         slots = len(self) + np.arange(len(hashes))
         self._hashes = np.concatenate([self._hashes, hashes])
-        if 2 * len(self) > len(self._cells):
-            self._cells = np.full(1 << (2 * len(self)).bit_length(), -1)
+        if 4 * len(self) > len(self._cells):
+            self._cells = np.full(1 << (4 * len(self)).bit_length(), -1)
             slots = np.arange(len(self))
         cell = self._cell(self._hashes[slots])
         while len(slots):

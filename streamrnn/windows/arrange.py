@@ -89,7 +89,8 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
         assert time is not None
         time = time[~behind]
     fresh = _fresh_starts(rows, order, stream, begin, time, memory, rules)
-    counts["fresh_starts"] = int((fresh & (memory.seen[stream] | ~begin)).sum())
+    again = np.flatnonzero(fresh)
+    counts["fresh_starts"] = int((memory.seen[stream[again]] | ~begin[again]).sum())
     group = np.flatnonzero(begin | fresh)
     values, missing, previous = _fill(rows, order, stream, group, fresh, memory, rules, counts)
     stepped = np.flatnonzero(~missing)
@@ -98,7 +99,7 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
         rejected[late] = True
     counts["dropped_late"] = len(late) if rules.late == "drop" else 0
     counts["rejected"] = int(rejected.sum())
-    counts["skipped"] = int(missing.sum())
+    counts["skipped"] = len(missing) - len(stepped)
     gone = rejected.copy()
     gone[late] = True
     ends = np.append(group[1:], len(order)) if len(group) else group
@@ -113,10 +114,10 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
         kept=kept,
         slot_of_kept=slots[kept],
         rejected=np.flatnonzero(rejected),
-        row_M=order[stepped],
+        row_M=_rows_of(order, stepped),
         step_M=within + np.repeat(base, length) + 1,
         features_MF=_rows_of(values.pop(""), stepped),
-        identifiers={name: array[stepped] for name, array in values.items()},
+        identifiers={name: _rows_of(array, stepped) for name, array in values.items()},
         start=done[group],
         length=length,
         slot=slot,
@@ -137,9 +138,9 @@ def _stream_order(rows: Rows, slots: Ints) -> Ints:
     return good[_stable_order(slots[good])]
 
 
-def _rows_of(matrix: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
-    """Some rows, in ascending order, of a matrix; itself for all of them."""
-    return matrix if len(rows) == len(matrix) else np.take(matrix, rows, axis=0)
+def _rows_of(array: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
+    """Some rows, in ascending order, of an array; itself for all of them."""
+    return array if len(rows) == len(array) else np.take(array, rows, axis=0)
 
 
 def _stable_order(slots: Ints) -> Ints:
