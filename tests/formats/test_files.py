@@ -142,7 +142,7 @@ def test_missing_and_unused_arrays_are_both_listed():
     model = Sequential([Input((None, 2)), layers.RNN(layers.LSTMCell(5), name="other")])
     with pytest.raises(ModelFileError, match="has 2 layers of class rnn, the model 1"):
         model.load_weights(FILES / "stacked_cells.weights.h5")
-    model = Sequential([Input((None, 2)), layers.LSTM(2)])
+    model = Sequential([Input((None, 2)), layers.LSTM(2, name="lstm")])
     before = model.get_weights()
     with pytest.raises(ModelFileError) as caught:
         model.load_weights(FILES / "stacked_cells.weights.h5")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from streamrnn.errors import ConfigError, UnsupportedError
 from streamrnn.formats.guard import Budget
@@ -30,13 +29,11 @@ def load(path: Path, tables: Sequence[Table]) -> Loaded:
     origin = Origin(stored.attributes.get("", {}).get("keras_version", "3"))
     with initializers.replaced_by(Budget(stored.size).zeros):
         layers = [_layer(table, origin) for table in tables]
-    named = [table for table in tables if table.weights is not None]
-    if named:
-        groups = [table.weights for table in tables]
-    else:
-        groups = _groups_in_order(layers, stored, is_legacy)
-    first = next((group for group in groups if group is not None), None)
-    model = stack(layers, _features(stored, first), stored.size)
+    for table in tables:
+        _require_group(table, stored)
+    features = _features(layers, tables, stored, is_legacy)
+    model = stack(layers, features, stored.size)
+    named = any(table.weights is not None for table in tables)
     if not named:
         find = legacy.placements(model, legacy.layers_of(model), stored) if is_legacy else (
             tree.placements(model, None, stored)
@@ -67,45 +64,41 @@ def _is_old(origin: Origin) -> bool:
     return origin.major < 2 or (minor is not None and int(minor.group(1)) < 3)
 
 
-def _groups_in_order(layers: Sequence[Layer], stored: Tree, is_legacy: bool) -> list[str | None]:
-    """The group that the first layer with weights will read; only that one is needed."""
-    if is_legacy:
-        names = legacy.stored_layers(stored)
-        return [names[0] if names else None]
-    for layer in layers:
-        if group := tree.first_group(stored, layer):
-            return [group]
-    return [None]
-
-
-def _features(stored: Tree, group: str | None) -> int | None:
-    """How many features the layer in this group reads, by the shape of its first array."""
-    if group is None:
-        return None
-    arrays = _below(stored, group)
-    if not arrays:
-        return None
-    first = min(arrays, key=lambda name: ("backward" in name, "recurrent" in name, name))
-    if names := stored.attributes.get(group, {}).get("weight_names"):
-        first = f"{group}/{names[0]}"
-    shape = arrays[first].shape if first in arrays else ()
-    return None if not shape else int(shape[1] if len(shape) == 3 else shape[0])
-
-
-def _below(stored: Tree, group: str) -> dict[str, Any]:
-    return {name: a for name, a in stored.arrays.items() if name.startswith(f"{group}/")}
+def _features(
+    layers: Sequence[Layer], tables: Sequence[Table], stored: Tree, is_legacy: bool
+) -> int | None:
+    """How many features the first layer with weights reads, by the shape of its first array."""
+    for layer, table in zip(layers, tables, strict=True):
+        group = table.weights
+        if group is None and is_legacy:
+            group = next(iter(legacy.stored_layers(stored)), None)
+        elif group is None:
+            group = tree.first_group(stored, layer)
+        if group is None:
+            continue
+        array = (
+            legacy.first_array(stored, group) if is_legacy
+            else tree.first_array(stored, layer, group)
+        )  # fmt: skip
+        if array is not None and array.ndim:
+            return int(array.shape[1] if array.ndim == 3 else array.shape[0])
+    return None
 
 
 def _from_group(layer: Layer, table: Table, stored: Tree, is_legacy: bool) -> list[Placed]:
     group = str(table.weights)
-    if not _below(stored, group):
-        raise ConfigError(
-            f"{table}: there is no group {group!r} with arrays; there are "
-            f"{', '.join(sorted({_group_of(name) for name in stored.arrays}))}"
-        )
     if is_legacy:
         return legacy.from_group(layer, group, stored)
     return tree.from_group(layer, group, stored)
+
+
+def _require_group(table: Table, stored: Tree) -> None:
+    start = f"{table.weights}/"
+    if table.weights is not None and not any(name.startswith(start) for name in stored.arrays):
+        raise ConfigError(
+            f"{table}: there is no group {table.weights!r} with arrays; there are "
+            f"{', '.join(sorted({_group_of(name) for name in stored.arrays}))}"
+        )
 
 
 def _group_of(array: str) -> str:

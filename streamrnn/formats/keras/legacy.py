@@ -48,6 +48,11 @@ def stored_layers(tree: Tree) -> list[str]:
     return [name for name in _names(tree) if _arrays(tree, name)]
 
 
+def first_array(tree: Tree, group: str) -> Any:
+    """The first array of a layer, or None."""
+    return next((array for _, array in _arrays(tree, group)), None)
+
+
 def from_group(layer: Layer, group: str, tree: Tree) -> list[Placed]:
     """What the weights of one layer are read from, given its group."""
     return _layer(layer, group, _arrays(tree, group))

@@ -42,6 +42,19 @@ def from_group(layer: Layer, group: str, tree: Tree) -> list[Placed]:
     return [Placed(*found) for found in _Walk(tree).layer(layer, None, group, layer.name)]
 
 
+def first_array(tree: Tree, layer: Layer, group: str) -> Any:
+    """The first array of a layer's group, which tells how many features it reads; or None."""
+    children = layer.children()
+    if isinstance(layer, StackedRNNCells):
+        root = _join(group, "cells")
+        named = _numbered(tree.children(root), snake_case(type(layer.cells[0]).__name__))
+        return first_array(tree, layer.cells[0], _join(root, named[0])) if named else None
+    if children and not isinstance(layer, Model):
+        key, child = next(iter(children.items()))
+        return first_array(tree, child, _join(group, key))
+    return tree.arrays.get(_join(group, "vars/0"))
+
+
 def first_group(tree: Tree, layer: Layer) -> str | None:
     """The group of the first layer of this one's class, if it holds arrays."""
     root = next((name for name in ROOTS if name in tree.children("")), "")
