@@ -18,10 +18,11 @@ class Packed:
     """A recurrent layer's weights as its kernel reads them, and the kernels compiled for it.
 
     `build(*activations)` gives a kernel's name and a function that makes it; `plain(*activations)`
-    gives the step in numpy that stands in where an activation is softmax.
+    gives the step in numpy that stands in where an activation is softmax; `again()` packs anew:
+    how another process, perhaps on another CPU, gets a pickled one.
     """
 
-    __slots__ = ("bias", "build", "entries", "plain", "weights")
+    __slots__ = ("again", "bias", "build", "entries", "plain", "weights")
 
     def __init__(
         self,
@@ -29,9 +30,14 @@ class Packed:
         bias: Any,
         build: Callable[..., tuple[str, Callable[[], Any]]],
         plain: Callable[..., stepwise.Step],
+        again: Callable[[], Any],
     ) -> None:
         self.weights, self.bias, self.build, self.plain = weights, bias, build, plain
+        self.again = again
         self.entries: dict[tuple[Spec, ...], Callable[..., None]] = {}
+
+    def __reduce__(self) -> Any:
+        return self.again, ()
 
     def entry(self, activations: tuple[Spec, ...]) -> Callable[..., None]:
         """The kernel for these activations, compiled on first use."""

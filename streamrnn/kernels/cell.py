@@ -11,9 +11,10 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from streamrnn.kernels import threads
+from streamrnn.errors import ShapeError
+from streamrnn.kernels import jit, threads
 
-_drivers: dict[Callable[..., None], Callable[..., None]] = {}
+_loops: dict[Callable[..., None], Callable[..., None]] = {}
 
 _WORTH_A_THREAD = 256
 """Steps of a window: handing one to a thread costs some 20 µs, a step of a small cell 0.2 µs."""
@@ -24,20 +25,24 @@ def compiled(step: Callable[..., None], who: str) -> Callable[..., None]:
 
     The driver: (x_BTF, lengths_B | None, mask_BT | None, [state_B…], weights, held_BU, y_BTU |
     None, zero_masked). States, held output and y are written in place, as in the other kernels. If
-    Numba cannot compile the step, it runs in Python and a warning says why, once.
+    Numba cannot compile the step, it runs in Python and a warning says why, once. Cells that share
+    a step share what is compiled.
     """
-    if step not in _drivers:
-        _drivers[step] = _driver(step, who)
-    return _drivers[step]
-
-
-def _driver(step: Callable[..., None], who: str) -> Callable[..., None]:
-    jitted = step if isinstance(step, numba.core.dispatcher.Dispatcher) else _jit(step)
-    loop = _make_loop(jitted)
+    if step not in _loops:
+        _loops[step] = _make_loop(
+            step if isinstance(step, numba.core.dispatcher.Dispatcher) else jit.kernel(step)
+        )
+    loop = _loops[step]
     refused: list[Exception] = []
+    checked: set[tuple[object, ...]] = set()
 
     def run(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked):
         if not refused:
+            arrays = (*(state[:0] for state in states), *weights)
+            shapes = (x_BTF.shape[2], held_BU.shape[1], *(array.shape for array in arrays))
+            if shapes not in checked:
+                _try_indices(getattr(step, "py_func", step), who, x_BTF, states, weights, held_BU)
+                checked.add(shapes)
             args = _filled(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked)
             try:
                 loop(0, 0, *args)  # no lanes: only compiles, and before threads are about
@@ -60,8 +65,24 @@ def _driver(step: Callable[..., None], who: str) -> Callable[..., None]:
     return run
 
 
-def _jit(function):
-    return numba.njit(nogil=True, fastmath=False, error_model="numpy")(function)
+def _try_indices(step, who, x_BTF, states, weights, held_BU) -> None:
+    """One step in Python on copies: an index outside an array is found here, not by a crash.
+
+    Raises ShapeError, naming the cell. What else may go wrong in Python is not judged here.
+    """
+    x = np.zeros(x_BTF.shape[2], np.float32)
+    lane = tuple(np.zeros(state.shape[1:], np.float32) for state in states)
+    try:
+        with np.errstate(all="ignore"):
+            step(x, lane, weights, np.zeros(held_BU.shape[1], np.float32))
+    except IndexError as error:
+        raise ShapeError(
+            f"{who}: its step reaches outside an array ({error}); x is ({x.size},), the states "
+            f"{[state.shape for state in lane]}, the weights {[w.shape for w in weights]}, y "
+            f"({held_BU.shape[1]},)"
+        ) from error
+    except Exception:  # noqa: BLE001 (Numba knows things that Python does not)
+        return
 
 
 def _make_loop(step):
@@ -76,7 +97,7 @@ def _make_loop(step):
                     else:
                         y[b, t] = held[b]
 
-    return _jit(loop)
+    return jit.kernel(loop)
 
 
 def _filled(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked):

@@ -1,6 +1,7 @@
 """Causal 1-D convolution over a window of lanes; the state is the last inputs of each lane."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,24 @@ ROWS = 48
 class Packed:
     """A convolution's weights as its kernel reads them, and the kernels compiled for it."""
 
-    __slots__ = ("bias", "dilation", "entries", "n", "taps", "vectors", "weights")
+    __slots__ = ("again", "bias", "dilation", "entries", "n", "taps", "vectors", "weights")
 
     def __init__(
-        self, weights: Any, bias: Any, n: int, vectors: int, taps: int, dilation: int
+        self,
+        weights: Any,
+        bias: Any,
+        n: int,
+        vectors: int,
+        taps: int,
+        dilation: int,
+        again: Callable[[], Any],
     ) -> None:
         self.weights, self.bias, self.n, self.vectors = weights, bias, n, vectors
-        self.taps, self.dilation = taps, dilation
+        self.taps, self.dilation, self.again = taps, dilation, again
         self.entries: dict[Spec, Callable[..., None]] = {}
+
+    def __reduce__(self) -> Any:
+        return self.again, ()
 
     def entry(self, activation: Spec) -> Callable[..., None]:
         """The kernel for this activation, compiled on first use."""
@@ -50,7 +61,9 @@ def pack(kernel_KFU: Any, bias_U: Any = None, *, dilation: int = 1) -> Packed:
     v = packing.vectors_of(units, n, 1)
     flat_FU = np.reshape(kernel_KFU, (taps * features, units))
     weights = packing.weights([([flat_FU], [])], n, v)
-    return Packed(weights, packing.starts([[bias_U]], n, v), n, v, taps, dilation)
+    starts = packing.starts([[bias_U]], n, v)
+    again = partial(pack, kernel_KFU, bias_U, dilation=dilation)
+    return Packed(weights, starts, n, v, taps, dilation, again)
 
 
 def run(

@@ -1,6 +1,7 @@
 """Dense over rows: y = g(x K + b)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,17 @@ ROWS = 96
 class Packed:
     """A Dense layer's weights as its kernel reads them, and the kernels compiled for it."""
 
-    __slots__ = ("bias", "entries", "n", "vectors", "weights")
+    __slots__ = ("again", "bias", "entries", "n", "vectors", "weights")
 
-    def __init__(self, weights: Any, bias: Any, n: int, vectors: int) -> None:
+    def __init__(
+        self, weights: Any, bias: Any, n: int, vectors: int, again: Callable[[], Any]
+    ) -> None:
         self.weights, self.bias, self.n, self.vectors = weights, bias, n, vectors
+        self.again = again
         self.entries: dict[Spec, Callable[..., None]] = {}
+
+    def __reduce__(self) -> Any:
+        return self.again, ()
 
     def entry(self, activation: Spec) -> Callable[..., None]:
         """The kernel for this activation, compiled on first use."""
@@ -45,7 +52,7 @@ def pack(kernel_FU: Any, bias_U: Any = None) -> Packed:
         bias_U = np.zeros(units, np.float32)
     v = packing.vectors_of(units, n, 1)
     weights = packing.weights([([kernel_FU], [])], n, v)
-    return Packed(weights, packing.starts([[bias_U]], n, v), n, v)
+    return Packed(weights, packing.starts([[bias_U]], n, v), n, v, partial(pack, kernel_FU, bias_U))
 
 
 def run(packed: Packed, x_NF: Any, y_NU: Any, *, activation: Spec = "linear") -> None:

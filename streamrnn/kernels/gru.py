@@ -1,5 +1,6 @@
 """GRU over a window of lanes. Gates in the order z, r, h (Keras)."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def pack(
         starts,
         lambda f, g: (f"{name}-{n}x{v}", lambda: make(n, v, f, g)),
         lambda f, g: stepwise.gru(kernel_FG, recurrent_UG, both, reset_after, f, g),
+        partial(pack, kernel_FG, recurrent_UG, both, reset_after=reset_after),
     )
 
 

@@ -28,7 +28,7 @@ from typing import Any
 import numba
 import numba.extending
 from numba.core import compiler, registry, serialize
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 
 from streamrnn import __version__
 from streamrnn.errors import ConfigError

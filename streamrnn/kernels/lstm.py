@@ -1,5 +1,6 @@
 """LSTM over a window of lanes. Gates in the order i, f, c, o (Keras)."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ def pack(kernel_FG: Any, recurrent_UG: Any, bias_G: Any = None) -> Packed:
         bias,
         lambda f, g: (f"lstm-{n}", lambda: _kernel(n, f, g)),
         lambda f, g: stepwise.lstm(kernel_FG, recurrent_UG, bias_G, f, g),
+        partial(pack, kernel_FG, recurrent_UG, bias_G),
     )
 
 

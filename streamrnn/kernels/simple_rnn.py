@@ -1,5 +1,6 @@
 """SimpleRNN over a window of lanes: h' = g(x K + b + h R)."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def pack(kernel_FU: Any, recurrent_UU: Any, bias_U: Any = None) -> Packed:
         bias,
         lambda g: (f"simple_rnn-{n}x{v}", lambda: _kernel(n, v, g)),
         lambda g: stepwise.simple_rnn(kernel_FU, recurrent_UU, bias_U, g),
+        partial(pack, kernel_FU, recurrent_UU, bias_U),
     )
 
 

@@ -5,8 +5,12 @@
 
 Stateful chunks of T steps of B lanes, all outputs kept, float32. Every side is checked against a
 float64 oracle, then all sides are timed in turn. `ratio` is the best peer's time over ours. `rate`
-is, from 8 lanes on, the share of the multiply-adds a second that this program reaches with nothing
-but multiply-adds; below, the share of the rate at which it reads an array as large as the weights.
+is our share of the multiply-adds a second that this program reaches with nothing but multiply-adds;
+for one lane, our share of the rate at which it reads an array as large as the weights, taking all
+weights as read once a step (a lone lane reads those of the input once for several steps).
+
+A last table has the other operators, ragged lengths and masks: µs, and the share of multiply-adds
+that are wanted.
 """
 
 import argparse
@@ -21,7 +25,7 @@ import timing
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import streamrnn
-from streamrnn.kernels import gru, jit, lstm
+from streamrnn.kernels import conv1d, dense, embedding, gru, jit, lstm, simple_rnn
 from streamrnn.kernels.packing import aligned
 from streamrnn.kernels.vector import fma, load, splat, store
 
@@ -166,7 +170,7 @@ def bytes_a_second(size: int) -> float:
 
 def measure(kind: str, point: Point, threads: int, names: list[str], peak: float) -> Result:
     """Check and time one point."""
-    lanes, _, _, steps = point
+    lanes, steps = point[0], point[3]
     weights, x_BTF = made(kind, point)
     streamrnn.set_threads(threads)
     sides = {"streamrnn": ours(kind, weights, x_BTF)}
@@ -180,13 +184,68 @@ def measure(kind: str, point: Point, threads: int, names: list[str], peak: float
     seconds = timing.in_turn(sides)
     micros = {name: 1e6 * s / (lanes * steps) for name, s in seconds.items()}
     products = sum(w.size for w in weights[:2])
-    if lanes >= 8:
-        rate = products / (micros["streamrnn"] * 1e-6) / peak / threads
-    else:
-        # with few lanes the input's weights are read once for six steps
-        read = weights[1].nbytes + weights[0].nbytes * (1 if steps == 1 else lanes / 6)
-        rate = read / (micros["streamrnn"] * 1e-6 * lanes) / bytes_a_second(4 * products)
+    rate = products / (micros["streamrnn"] * 1e-6) / peak / threads
+    if lanes == 1:
+        rate = 4 * products / (micros["streamrnn"] * 1e-6) / bytes_a_second(4 * products)
     return Result(kind, point, threads, micros, rate)
+
+
+def others(peak: float) -> str:
+    """The rest of the operators, and windows that are not full, one thread, as a table."""
+    streamrnn.set_threads(1)
+    lanes, features, units, steps = point = (64, 64, 128, 64)
+    rng = np.random.default_rng(5)
+    x_BTF = made("gru", point)[1]
+    y_BTU = np.empty((lanes, steps, units), np.float32)
+    half = rng.random((lanes, steps)) < 0.5
+    ragged = np.sort(rng.integers(0, steps + 1, lanes))[::-1].copy()
+
+    def random(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / 12).astype(np.float32)
+
+    def recurrent(module: Any, gates: int, **options: Any) -> tuple[Any, int]:
+        kernel, state = random(features, gates * units), random(units, gates * units)
+        packed = module.pack(kernel, state, **options)
+        states = [random(lanes, units) for _ in range(2 if module is lstm else 1)]
+
+        def run(lengths: Any = None, mask: Any = None) -> None:
+            module.run(packed, x_BTF, lengths, mask, states, y_BTU)
+
+        return run, kernel.size + state.size
+
+    rows = lanes * steps
+    x_NF, y_NU = x_BTF.reshape(rows, features), y_BTU.reshape(rows, units)
+    wide, narrow = dense.pack(random(features, units)), dense.pack(random(features, 1))
+    y_N1 = np.empty((rows, 1), np.float32)
+    taps, past = conv1d.pack(random(3, features, units)), random(lanes, 2, features)
+    table_VE, ids_N = random(10_000, units), rng.integers(0, 10_000, rows)
+    whole, products = recurrent(lstm, 4)
+    before, before_products = recurrent(gru, 3, reset_after=False)
+    simple, simple_products = recurrent(simple_rnn, 1)
+    nothing = np.zeros_like(half)
+    cases = {
+        "LSTM": (whole, products, rows),
+        "LSTM, ragged lengths": (lambda: whole(ragged), products, int(ragged.sum())),
+        "LSTM, half of the steps masked": (lambda: whole(None, half), products, int(half.sum())),
+        "LSTM, all steps masked": (lambda: whole(None, nothing), products, 0),
+        "GRU, reset_after=False": (before, before_products, rows),
+        "SimpleRNN": (simple, simple_products, rows),
+        "Dense(128)": (lambda: dense.run(wide, x_NF, y_NU), features * units, rows),
+        "Dense(1)": (lambda: dense.run(narrow, x_NF, y_N1), features, rows),
+        "Conv1D(128, 3)": (
+            lambda: conv1d.run(taps, x_BTF, None, None, past, y_BTU),
+            3 * features * units,
+            rows,
+        ),
+        "Embedding(10000, 128)": (lambda: embedding.run(table_VE, ids_N, y_NU), 0, rows),
+    }
+    lines = []
+    for name, (call, each, live) in cases.items():
+        seconds = timing.in_turn({name: call})[name]
+        rate = each * live / seconds / peak
+        lines.append([name, live, f"{1e6 * seconds:.0f}", f"{rate:.0%}" if rate else ""])
+    title = f"One thread, {lanes} lanes of {steps} steps, {features} features, {units} units"
+    return f"{title}:\n\n" + timing.table(["", "live steps", "µs a window", "rate"], lines)
 
 
 def report(results: list[Result], names: list[str]) -> str:
@@ -243,7 +302,7 @@ def main() -> None:
                 sides = "  ".join(f"{name} {value:.3g}" for name, value in r.micros.items())
                 print(f"{threads} {kind} {point}: {sides}  ratio {r.ratio:.2f}  rate {r.rate:.0%}")
                 sys.stdout.flush()
-    text = top + "\n" + report(results, options.peers)
+    text = "\n".join([top, report(results, options.peers), others(peak)])
     print("\n" + text)
     if options.markdown:
         options.markdown.write_text(text + "\n")

@@ -1,5 +1,7 @@
 """Dense, Conv1D, Embedding and normalisation: against the oracle, row by row, cut anywhere."""
 
+import pickle
+
 import naive
 import numpy as np
 import pytest
@@ -85,6 +87,21 @@ def test_absent_steps_are_not_in_the_past_of_a_convolution() -> None:
         np.testing.assert_array_equal(y[b, live], out[0])
         np.testing.assert_array_equal(state[b], alone[0])
         assert (np.delete(y[b], live, axis=0) == -7).all()
+
+
+def test_packed_rows_can_be_pickled() -> None:
+    x = random(1, 4, 3)
+    for packed, module in (
+        (dense.pack(random(3, 5)), dense),
+        (conv1d.pack(random(1, 3, 5)), conv1d),
+    ):
+        y, z = np.empty((2, 1, 4, 5), np.float32)
+        for out, one in ((y, packed), (z, pickle.loads(pickle.dumps(packed)))):
+            if module is dense:
+                dense.run(one, x[0], out[0])
+            else:
+                conv1d.run(one, x, None, None, np.zeros((1, 0, 3), np.float32), out)
+        np.testing.assert_array_equal(y, z)
 
 
 def test_embedding_takes_rows() -> None:

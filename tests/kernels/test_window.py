@@ -1,5 +1,7 @@
 """The recurrent kernels: against the oracle, and everything that must not change a bit."""
 
+import pickle
+
 import naive
 import numpy as np
 import pytest
@@ -181,3 +183,11 @@ def test_softmax_inside_a_cell(case: Case) -> None:
     short, ended = case.run(x, start, lengths=[2, 0, 5], zero_masked=True, **options)
     np.testing.assert_array_equal(short[1], -7.0)
     np.testing.assert_array_equal(np.array(ended)[:, 1], np.array(start)[:, 1])
+
+
+def test_packed_weights_can_be_pickled(case: Case) -> None:
+    """As a model is that goes to another process; compiled code does not travel."""
+    x, start = case.window(2, 3), case.start(2)
+    wanted, _ = case.run(x, start)
+    case.packed = pickle.loads(pickle.dumps(case.packed))
+    np.testing.assert_array_equal(case.run(x, start)[0], wanted)
