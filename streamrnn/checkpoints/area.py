@@ -7,6 +7,7 @@ is missing appears from the first to the last.
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -17,6 +18,7 @@ from streamrnn.sinks.parquet import Part, PartWriter
 INSIDE = "_streamrnn"
 STAGING = f"{INSIDE}/staging"
 LOCK = f"{INSIDE}/lock"
+OWNER = f"{INSIDE}/owner"
 _PART = re.compile(r"part-(\d{5})\.parquet")
 _LAST_NUMBER = 99_999
 
@@ -42,6 +44,17 @@ class Area:
         """Whether there is nothing but our own folder and parts named as we name them."""
         entries = self.files.entries("")
         return INSIDE in entries and all(e == INSIDE or _PART.fullmatch(e) for e in entries)
+
+    def owner(self) -> str:
+        """The output that the parts belong to, where `mark` has said so; else ""."""
+        with suppress(FileNotFoundError):
+            return self.files.read(OWNER).decode(errors="replace")
+        return ""
+
+    def mark(self, output: str) -> None:
+        """Say, beside the parts, which output they belong to."""
+        if self.owner() != output:
+            self.files.put(OWNER, output.encode())
 
     def _visible(self) -> dict[str, int]:
         found = self.files.sizes("")

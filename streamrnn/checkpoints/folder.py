@@ -1,6 +1,6 @@
 """The output folder of a run: rows go in, commits come out."""
 
-import re
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +15,12 @@ from streamrnn.checkpoints.lock import Lock
 from streamrnn.checkpoints.manifest import Manifest, encode_schema, with_used
 from streamrnn.checkpoints.reading import MANIFEST, find_manifest
 from streamrnn.checkpoints.resume import SourcePlan, check_same, check_schema, plain, plan_sources
+from streamrnn.checkpoints.starting import (
+    free_number,
+    has_manifest,
+    last_manifest,
+    refuse_strangers,
+)
 from streamrnn.checkpoints.versions import (
     Snapshot,
     check_version,
@@ -27,7 +33,7 @@ from streamrnn.sinks.opening import open_files, rejects_beside
 from streamrnn.sinks.parquet import Part, PartWriter
 from streamrnn.sources import Position, SourceFile
 
-_NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
+NOT_OURS = "what it holds is not of this output"
 
 
 class OutputFolder:
@@ -55,6 +61,7 @@ class OutputFolder:
         self._writer: PartWriter | None = None
         self._rejects_writer: PartWriter | None = None
         self._forced: list[SourceFile] = []
+        self._output = ""
         self._commit = 1
         self._settled = True
         self._broken = False
@@ -91,23 +98,39 @@ class OutputFolder:
     # -- the start ---------------------------------------------------------------------------
 
     def _start(self, full_refresh: bool, check: bool) -> None:
-        if not self._has_manifest():
-            self._refuse_strangers(full_refresh)
+        self._refuse_strangers(full_refresh)
         self._take(self.rows)
-        if self._has_manifest() and not full_refresh:
-            self.manifest = find_manifest(self._files)
-        if full_refresh or self.manifest is None:
-            self._refuse_strangers(full_refresh)
-            self._commit = self._free_number()
-            self._clear_for_first(full_refresh)
-            return
-        self._commit = self.manifest.commit + 1
-        if self.manifest.rejects:
-            self._check_rejects_path(self.manifest)
+        self._refuse_strangers(full_refresh)
+        last = last_manifest(self._files, full_refresh)
+        self._commit = free_number(self._files, last)
+        self._output = last.output if last else secrets.token_hex(8)
+        self._take_rejects(last, full_refresh)
+        if full_refresh:
+            self._settled = False
+        elif last is None:
+            for area, _ in self._locks:
+                self._empty(area)
+        else:
+            self.manifest = last
+            if check:
+                self._check(last)
+                self._recover(last)
+
+    def _refuse_strangers(self, full_refresh: bool) -> None:
+        if not has_manifest(self._files):
+            refuse_strangers(self.rows, f"has no {MANIFEST}", ours_may_stay=full_refresh)
+
+    def _take_rejects(self, last: Manifest | None, full_refresh: bool) -> None:
+        """Lock the folder of rejects if it is there, unless it is another output's."""
+        lost = full_refresh and last is None and bool(self.rows.strangers())
+        if last is not None and last.rejects and not full_refresh:
+            self._check_rejects_path(last)
+        elif not lost and (last is None or self.rejects.owner() != last.output):
+            if last is not None and not full_refresh and self.rejects.strangers():
+                return  # `reject` refuses them, if there is ever a row to reject
+            refuse_strangers(self.rejects, NOT_OURS)
+        if INSIDE in self.rejects.files.entries(""):
             self._take(self.rejects)
-        if check:
-            self._check(self.manifest)
-            self._settle(self.manifest)
 
     def _check(self, manifest: Manifest) -> None:
         self.rows.check(manifest.parts)
@@ -118,23 +141,10 @@ class OutputFolder:
             check_version(self._files, INSIDE, kept.state, whole=False)
         self._state_schema = read_schema(self._files, INSIDE, manifest.state)
 
-    def _clear_for_first(self, full_refresh: bool) -> None:
-        """Before a first commit: what there is goes now, or (full_refresh) when that counts."""
-        if INSIDE in self.rejects.files.entries(""):
-            self._take(self.rejects)
-        if full_refresh:
-            self._settled = False
-            return
-        for area, _ in self._locks:
-            self._empty(area)
-
     def _empty(self, area: Area) -> None:
         area.settle(())
         for name in area.files.sizes(INSIDE).keys() - {"lock"}:
             area.files.delete(f"{INSIDE}/{name}")
-
-    def _has_manifest(self) -> bool:
-        return "manifest.json" in self._files.entries(INSIDE)
 
     def _take(self, area: Area) -> None:
         if any(held is area for held, _ in self._locks):
@@ -143,30 +153,6 @@ class OutputFolder:
             self._new_folders.append(area)
         area.prepare()
         self._locks.append((area, Lock(area.files, LOCK)))
-
-    def _refuse_strangers(self, full_refresh: bool) -> None:
-        for area in (self.rows, self.rejects):
-            found = area.strangers()
-            # A damaged manifest still says that the folder is ours.
-            if not found or (full_refresh and area.is_ours()):
-                continue
-            if area is self.rows and full_refresh and self._has_manifest():
-                continue
-            some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
-            why = f"has no {MANIFEST}" if area is self.rows else "its output is not beside it"
-            raise CheckpointError(
-                f"{area.path} is not empty and {why}: it holds {some}. "
-                "Name an empty or new directory, or empty this one."
-            )
-
-    def _free_number(self) -> int:
-        with suppress(CheckpointError):
-            manifest = find_manifest(self._files)
-            if manifest is not None:
-                return manifest.commit + 1
-        names = [*self._files.entries(INSIDE), *self._files.entries(STAGING)]
-        numbers = [int(found[1]) for name in names if (found := _NUMBERED.match(name))]
-        return max(numbers, default=0) + 1
 
     def _check_rejects_path(self, manifest: Manifest) -> None:
         if manifest.rejects_path != self.rejects_path:
@@ -177,7 +163,15 @@ class OutputFolder:
                 "Change it back, or start over with --full-refresh."
             )
 
-    def _settle(self, manifest: Manifest) -> None:
+    def _recover(self, manifest: Manifest) -> None:
+        finished, removed = self._settle(manifest)
+        if finished:
+            self.recovered.append(f"finished commit {manifest.commit}: {finished} parts in place")
+        if removed:
+            self.recovered.append(f"removed {removed} files that no commit names")
+
+    def _settle(self, manifest: Manifest) -> tuple[int, int]:
+        """Make the folder what the manifest says; how many parts were moved, and files removed."""
         finished, removed = self.rows.settle(manifest.parts)
         if any(held is self.rejects for held, _ in self._locks):
             more_finished, more_removed = self.rejects.settle(manifest.rejects)
@@ -187,10 +181,7 @@ class OutputFolder:
             self._files.delete(f"{INSIDE}/{name}")
             removed += 1
         self._settled = True
-        if finished:
-            self.recovered.append(f"finished commit {manifest.commit}: {finished} parts in place")
-        if removed:
-            self.recovered.append(f"removed {removed} files that no commit names")
+        return finished, removed
 
     # -- what a run asks -----------------------------------------------------------------------
 
@@ -238,7 +229,10 @@ class OutputFolder:
     def reject(self, batch: pa.RecordBatch) -> None:
         """Add rows to the rejects; they are committed with the others. Raises SinkError."""
         if self._rejects_writer is None:
-            self._take(self.rejects)
+            if not any(held is self.rejects for held, _ in self._locks):
+                refuse_strangers(self.rejects, NOT_OURS)
+                self._take(self.rejects)
+            self.rejects.mark(self._output)
             parts = self.manifest.rejects if self.manifest else ()
             self._rejects_writer = self.rejects.writer(batch.schema, parts, self._commit)
         self._rejects_writer.write(batch)
@@ -278,6 +272,7 @@ class OutputFolder:
             )
             rows = state.rows
         manifest = Manifest(
+            output=self._output,
             commit=self._commit,
             time=_now(),
             complete=complete,
@@ -342,22 +337,21 @@ class OutputFolder:
     def _install(self, manifest: Manifest, parts: Sequence[Part], rejects: Sequence[Part]) -> None:
         """Steps 3 to 5 of a commit, after syncing the names that the manifest relies on."""
         for area, lock in self._locks:
-            area.sync_names()
+            if not self._settled or (parts if area is self.rows else rejects):
+                area.sync_names()
             lock.renew()
         self._files.sync(INSIDE)
         self._refuse_another_writer()
         self._files.put(MANIFEST, manifest.to_bytes())
         last, self.manifest = self.manifest, manifest
         self._commit = manifest.commit + 1
-        if self._settled:
-            self.rows.publish(parts)
-            self.rejects.publish(rejects)
-            for name in (last.state_names() if last else set()) - manifest.state_names():
-                self._files.delete(f"{INSIDE}/{name}")
-        else:
-            recovered = list(self.recovered)
+        if not self._settled:
             self._settle(manifest)
-            self.recovered = recovered
+            return
+        self.rows.publish(parts)
+        self.rejects.publish(rejects)
+        for name in (last.state_names() if last else set()) - manifest.state_names():
+            self._files.delete(f"{INSIDE}/{name}")
 
     def _refuse_another_writer(self) -> None:
         """On an object store, where the lock is a courtesy, look once more before it counts."""
@@ -384,7 +378,7 @@ class OutputFolder:
         while self._locks:
             area, lock = self._locks.pop()
             # A run that failed before its first commit leaves nothing behind.
-            unused = area in self._new_folders and not self._has_manifest()
+            unused = area in self._new_folders and not has_manifest(self._files)
             with suppress(SinkError):
                 try:
                     if unused:

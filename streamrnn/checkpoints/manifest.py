@@ -73,12 +73,14 @@ class Kept:
 class Manifest:
     """What is committed: rows (as parts), position in the source, and the state, at one moment.
 
+    `output` is a name drawn for the folder at its first commit, which its rejects bear as well.
     `sources` are in the order in which they were read; where `position` is not None, it lies in
     one of them and the others are done; it is never at the end of a file. `counters` is whatever
     the run gave to `commit`.
     `config` is dotted key -> value, `schema` the Arrow schema of the rows as base64.
     """
 
+    output: str
     commit: int
     time: str
     complete: bool

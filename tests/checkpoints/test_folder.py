@@ -207,7 +207,7 @@ def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(out):
 def test_parts_without_their_manifest_are_refused(out):
     run(out)
     os.unlink(f"{out}/_streamrnn/manifest.json")
-    with pytest.raises(CheckpointError, match=r"has no _streamrnn/manifest\.json: it holds part-0"):
+    with pytest.raises(CheckpointError, match=r"has no _streamrnn/manifest\.json: part-0"):
         run(out)
     assert len(visible(out)) == len(expected()[0])
     run(out, full_refresh=True)
@@ -217,8 +217,42 @@ def test_parts_without_their_manifest_are_refused(out):
 def test_rejects_of_an_output_that_is_gone_are_refused(out, tmp_path):
     run(out)
     os.rename(out, tmp_path / "moved")
-    with pytest.raises(CheckpointError, match=r"out\.rejects is not empty and its output is not"):
+    with pytest.raises(
+        CheckpointError, match=r"out\.rejects is not empty and what it holds is not of"
+    ):
         run(out)
+
+
+def test_rejects_of_another_output_are_left_alone(out, tmp_path):
+    shared = str(tmp_path / "bad")
+    bad = pa.record_batch([["why"], [3]], schema=REJECTS)
+    for name in ("early", "other"):
+        with OutputFolder.open(str(tmp_path / name), rejects=shared) as folder:
+            begin(folder)
+            if name == "other":
+                folder.reject(bad)
+            folder.commit(complete=True)
+    refused = r"bad is not empty and what it holds is not of this output: part-00000\.parquet"
+    with pytest.raises(CheckpointError, match=refused):
+        OutputFolder.open(out, rejects=shared)
+    with OutputFolder.open(str(tmp_path / "early"), rejects=shared) as folder:
+        begin(folder)
+        with pytest.raises(CheckpointError, match=refused):
+            folder.reject(bad)
+    with pytest.raises(CheckpointError, match=refused):
+        OutputFolder.open(str(tmp_path / "early"), rejects=shared, full_refresh=True)
+    assert visible(shared) == [("why", 3)]
+
+
+def test_rejects_that_were_never_committed_are_cleared(out):
+    run(out, steps=1)
+    with pytest.raises(ZeroDivisionError):
+        die(out, (2, 2))
+    assert "_streamrnn/staging/00002-part-00000.parquet.tmp" in files_of(f"{out}.rejects")
+    with OutputFolder.open(out) as folder:
+        assert folder.recovered == ["removed 2 files that no commit names"]
+    run(out)
+    assert outcome(out) == expected()
 
 
 def test_an_output_may_move_with_its_rejects(out, tmp_path):

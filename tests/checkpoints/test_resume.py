@@ -23,6 +23,7 @@ class Present:
 def manifest(*files, position=None, model="m" * 64, config=None):
     used = tuple(UsedFile(path, 10, 1, "a") for path in files)
     return Manifest(
+        output="",
         commit=7,
         time="2026-01-02T03:04:05Z",
         complete=position is None,

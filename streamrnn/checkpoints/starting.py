@@ -1,0 +1,47 @@
+"""What a start looks at before it takes a folder: is it ours, and which number comes next."""
+
+import re
+from contextlib import suppress
+
+from streamrnn.checkpoints.area import INSIDE, STAGING, Area
+from streamrnn.checkpoints.manifest import Manifest
+from streamrnn.checkpoints.reading import find_manifest
+from streamrnn.errors import CheckpointError
+from streamrnn.sinks.files import Files
+
+_NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
+
+
+def has_manifest(files: Files) -> bool:
+    """Whether a run committed here, be the manifest damaged or not."""
+    return "manifest.json" in files.entries(INSIDE)
+
+
+def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
+    """The last commit, if there is one. Raises CheckpointError for a damaged one, unless it is
+    to be replaced: then None."""
+    with suppress(*[CheckpointError] if full_refresh else []):
+        return find_manifest(files)
+    return None
+
+
+def refuse_strangers(area: Area, why: str, *, ours_may_stay: bool = False) -> None:
+    """Raise CheckpointError if a folder holds anything but our leftovers.
+
+    `ours_may_stay`: parts named like ours, beside our own folder, are let pass as well.
+    """
+    found = area.strangers()
+    if found and not (ours_may_stay and area.is_ours()):
+        some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        raise CheckpointError(
+            f"{area.path} is not empty and {why}: {some}. "
+            "Name an empty or new directory, or empty this one."
+        )
+
+
+def free_number(files: Files, last: Manifest | None) -> int:
+    """The number of the next commit: no file of ours has it, even where no manifest can say."""
+    if last is not None:
+        return last.commit + 1
+    names = [*files.entries(INSIDE), *files.entries(STAGING)]
+    return 1 + max((int(n[1]) for name in names if (n := _NUMBERED.match(name))), default=0)
