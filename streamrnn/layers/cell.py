@@ -5,8 +5,11 @@ Three ways to write a cell of your own for `RNN(cell)`:
 * **Compiled**: give it a static method `step(x, states, weights, y)` that Numba can compile. It
   sees one stream: `x` (F,), `states` a tuple of arrays in the shapes of `state_size` to be
   overwritten, `weights` a tuple in the order of `add_weight`, `y` (output_size,) to be written.
-  Plain loops and `math` functions compile best. It is as cut-free as the built-in cells: what a
-  stream gives does not depend on the batch, the chunk or the thread it is computed in.
+  Plain loops and `math` functions compile best, with the units innermost, which makes them vector
+  code (at 64 units 0.5 µs a step, not 3.5). It is as cut-free as the built-in cells: what a stream
+  gives does not depend on the batch, the chunk or the thread it is computed in. Compiled code does
+  not check indices: the first step runs once in Python, which does, and with the environment
+  variable STREAMRNN_BOUNDSCHECK=1 all of them are checked.
 * **Keras's way**: a method `call(inputs, states, training=False)` on arrays (rows, F) and a list of
   (rows, …) that returns (output, new states). It runs in NumPy, one row and one step at a time so
   that no result depends on the batch: some 5 to 20 µs a row and step, where a compiled step of the
@@ -32,21 +35,20 @@ A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
 ...     def step(x, states, weights, y):
 ...         (h,), (kernel, recurrent, bias) = states, weights
 ...         units = h.size
-...         f = np.empty(units, np.float32)
+...         z = bias.copy()
+...         for k in range(x.size):
+...             for u in range(2 * units):
+...                 z[u] += x[k] * kernel[k, u]
+...         for k in range(units):
+...             for u in range(units):
+...                 z[u] += h[k] * recurrent[k, u]
 ...         for u in range(units):  # f = sigmoid(x Kf + h Rf + bf)
-...             z = bias[u]
-...             for k in range(x.size):
-...                 z += x[k] * kernel[k, u]
-...             for k in range(units):
-...                 z += h[k] * recurrent[k, u]
-...             f[u] = 1 / (1 + math.exp(-z))
+...             z[u] = 1 / (1 + math.exp(-z[u]))
+...         for k in range(units):
+...             for u in range(units, 2 * units):
+...                 z[u] += z[k] * h[k] * recurrent[k, u]
 ...         for u in range(units):  # h' = (1 - f) h + f tanh(x Kh + (f h) Rh + bh)
-...             z = bias[units + u]
-...             for k in range(x.size):
-...                 z += x[k] * kernel[k, units + u]
-...             for k in range(units):
-...                 z += f[k] * h[k] * recurrent[k, units + u]
-...             y[u] = (1 - f[u]) * h[u] + f[u] * math.tanh(z)
+...             y[u] = (1 - z[u]) * h[u] + z[u] * math.tanh(z[units + u])
 ...         h[:] = y
 ...
 ...     def get_config(self):

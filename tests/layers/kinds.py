@@ -26,21 +26,20 @@ class MinimalGatedUnit(layers.Cell):
     def step(x, states, weights, y):
         (h,), (kernel, recurrent, bias) = states, weights
         units = h.size
-        f = np.empty(units, np.float32)
-        for u in range(units):
-            z = bias[u]
-            for k in range(x.size):
-                z += x[k] * kernel[k, u]
-            for k in range(units):
-                z += h[k] * recurrent[k, u]
-            f[u] = 1 / (1 + math.exp(-z))
-        for u in range(units):
-            z = bias[units + u]
-            for k in range(x.size):
-                z += x[k] * kernel[k, units + u]
-            for k in range(units):
-                z += f[k] * h[k] * recurrent[k, units + u]
-            y[u] = (1 - f[u]) * h[u] + f[u] * math.tanh(z)
+        z = bias.copy()
+        for k in range(x.size):
+            for u in range(2 * units):
+                z[u] += x[k] * kernel[k, u]
+        for k in range(units):
+            for u in range(units):
+                z[u] += h[k] * recurrent[k, u]
+        for u in range(units):  # f = sigmoid(x Kf + h Rf + bf)
+            z[u] = 1 / (1 + math.exp(-z[u]))
+        for k in range(units):
+            for u in range(units, 2 * units):
+                z[u] += z[k] * h[k] * recurrent[k, u]
+        for u in range(units):  # h' = (1 - f) h + f tanh(x Kh + (f h) Rh + bh)
+            y[u] = (1 - z[u]) * h[u] + z[u] * math.tanh(z[units + u])
         h[:] = y
 
     def get_config(self) -> dict[str, Any]:

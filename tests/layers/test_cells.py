@@ -120,6 +120,29 @@ def test_a_step_that_numba_refuses_runs_in_python_and_says_so() -> None:
     layer(X)
 
 
+def test_a_step_that_reaches_outside_an_array_is_refused() -> None:
+    """Compiled code would write there; for each combination of sizes the first step finds it."""
+
+    class Reaches(layers.Cell):
+        units = 3
+
+        def build(self, input_shape: Any) -> None:
+            self.add_weight("kernel", (4, 3))
+
+        @staticmethod
+        def step(x, states, weights, y):
+            (h,), (kernel,) = states, weights
+            for u in range(3):
+                for k in range(x.size):
+                    h[u] += x[k] * kernel[k, u]
+                y[u] = h[u]
+
+    assert layers.RNN(Reaches())(X).shape == (3, 3)
+    wider = np.zeros((3, 6, 5), np.float32)
+    with pytest.raises(ShapeError, match=r"'far' \(Reaches\).*outside an array.*x is \(5,\)"):
+        layers.RNN(Reaches(name="far"))(wider)
+
+
 def test_a_custom_cell_sees_training_only_in_keras_way() -> None:
     """`call` gets the flag of the layer's call."""
     seen = []
