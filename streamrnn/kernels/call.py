@@ -62,7 +62,11 @@ def run(
     y_BTU: Any,
     zero_masked: bool,
 ) -> None:
-    """Take all lanes through a window."""
+    """Take all lanes through a window.
+
+    Raises:
+        ValueError: an array is not C-contiguous; a kernel would write beside it.
+    """
     lanes = x_BTF.shape[0]
     if not x_BTF.size:
         return
@@ -75,6 +79,9 @@ def run(
         mask_BT = NO_MASK
     if y_BTU is None:
         y_BTU = NO_OUTPUT
+    for array in (x_BTF, h_BU, c_BU, y_BTU):
+        if not array.flags.c_contiguous:
+            raise ValueError(f"kernels take C-contiguous arrays, received strides {array.strides}")
     weights, bias = packed.weights, packed.bias
     if lanes == 1 or not threads.pays(x_BTF.shape[1] * lanes * weights.size):
         entry(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, weights, bias, 0, lanes, zero_masked)

@@ -72,7 +72,7 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
         copy(bias, 0, s, 0, sums)
         steps = 0
         for lane in range(lanes):
-            steps = max(steps, lengths_B[first + lane] if lengths_B.size else T)
+            steps = max(steps, min(lengths_B[first + lane], T) if lengths_B.size else T)
             copy(h, (first + lane) * units, s, states + lane * per_lane, units)
             if c.size:
                 copy(c, (first + lane) * units, s, states + lane * per_lane + 2 * padded, units)

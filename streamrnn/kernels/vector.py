@@ -257,12 +257,6 @@ def absolute(typingctx, a):
 
 
 @intrinsic
-def square_root(typingctx, a):
-    """The square root, correctly rounded."""
-    return a(a), lambda context, builder, sig, args: _call(builder, "llvm.sqrt", args)
-
-
-@intrinsic
 def power_of_two(typingctx, exponent):
     """2**exponent of whole numbers from -126 to 127; -127 gives zero."""
 

@@ -12,7 +12,6 @@ from streamrnn.kernels.vector import (
     load,
     power_of_two,
     splat,
-    square_root,
     store,
     where_less,
 )
@@ -23,7 +22,7 @@ def test_operations_are_numpys_place_by_place(n: int) -> None:
     @kernel
     def run(a, b, out):
         x, y = load(a, 1, n), load(b, 0, n)
-        results = (x + y, x - y, x * y, x / y, -x, absolute(x), square_root(absolute(x)))
+        results = (x + y, x - y, x * y, x / y, -x, absolute(x), x + 2 * y)
         store(out, 0 * n, results[0])
         store(out, 1 * n, results[1])
         store(out, 2 * n, results[2])
@@ -45,7 +44,7 @@ def test_operations_are_numpys_place_by_place(n: int) -> None:
     run(a, b, out)
     x, y = a[1:], b[:n]
     exact = (x.astype(np.float64) * y + 1).astype(np.float32)  # one rounding; the product is exact
-    wanted = [x + y, x - y, x * y, x / y, -x, abs(x), np.sqrt(abs(x)), exact]
+    wanted = [x + y, x - y, x * y, x / y, -x, abs(x), x + 2 * y, exact]
     wanted += [np.where(x < y, x, np.float32(0.5)), 2 * x - 1, np.full(n, 7), np.zeros(n)]
     np.testing.assert_array_equal(out, np.concatenate(wanted).astype(np.float32))
 

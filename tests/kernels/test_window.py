@@ -191,3 +191,10 @@ def test_packed_weights_can_be_pickled(case: Case) -> None:
     wanted, _ = case.run(x, start)
     case.packed = pickle.loads(pickle.dumps(case.packed))
     np.testing.assert_array_equal(case.run(x, start)[0], wanted)
+
+
+def test_arrays_with_gaps_are_refused(case: Case) -> None:
+    """A kernel sees an address and a length: it would write into what lies between."""
+    states = [np.zeros((2, 2 * case.units), np.float32)[:, ::2] for _ in range(case.kind.states)]
+    with pytest.raises(ValueError, match="C-contiguous"):
+        case.kind.module.run(case.packed, case.window(2, 1), None, None, states, None)
