@@ -73,9 +73,9 @@ def test_final_is_the_last_row_with_a_value_in_the_order_of_last_rows() -> None:
     """A row without a value stands only where the stream has none at all."""
     lab = Lab(Emitter(FIELDS, ("y",), "final", warmup=1))
     lab.hold("abcd", [1, 2, None, 4], 0)
-    lab.hold("abd", [5, 6, 7], 4)
+    lab.hold("dab", [7, 5, 6], 4)
     lab.hold("bac", [8, None, None], 7)
-    assert lab.final() == [("a", 5, 2), ("d", 7, 2), ("b", 8, 3), ("c", None, None)]
+    assert lab.final() == [("d", 7, 2), ("a", 5, 2), ("b", 8, 3), ("c", None, None)]
     assert lab.final() == []
     lab.hold("a", [9], 0)
     assert lab.final() == [("a", 9, 3)]

@@ -184,6 +184,16 @@ def test_segments_are_runs_between_fresh_starts_and_the_last_one_carries() -> No
     assert got.last.tolist() == [True, False, False, True]
 
 
+def test_a_fresh_start_forgets_the_last_value_of_the_batch_before() -> None:
+    """A null right after it has nothing that could stand for it."""
+    memory = _memory()
+    rules = Rules(previous=frozenset({"a"}), float_names=("a", "b"))
+    arrange(_rows([Row(0, 0, 1.0, 1.0, False)]), np.array([0]), memory, rules).remember(memory)
+    rows = _rows([Row(0, 1, None, 1.0, False), Row(0, 2, None, 1.0, True)])
+    got = arrange(rows, np.array([0, 0]), memory, rules)
+    assert (got.row_M.tolist(), got.kept.tolist(), got.counts["filled"]) == ([0], [0, 1], 1)
+
+
 def test_the_first_offending_row_in_file_order_is_told() -> None:
     """A broken row before a late one, and the other way round; equal times are not late."""
     late = [Row(0, 5, 1.0, 1.0, False), Row(0, 5, 1.0, 1.0, False), Row(0, 4, 1.0, 1.0, False)]
