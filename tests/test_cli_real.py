@@ -76,6 +76,24 @@ def test_a_run_its_repeat_and_the_next_file(cli):
     assert pq.read_table("out").num_rows == 200
 
 
+def test_a_run_that_failed_goes_on_and_says_from_where(cli):
+    rows = LOG.slice(0, 60)
+    broken = LOG.slice(60).set_column(2, "a", pa.array([float("nan")] * 40))
+    logs.write(rows, Path("in/one.parquet"))
+    logs.write(broken, Path("in/two.parquet"))
+    cuts = "--set source.batch_rows=10 --set checkpoint.every=4"
+    assert cli(f"run p.toml {cuts}")[0] == 65
+    assert pq.read_table("out").num_rows == 40
+    logs.write(LOG.slice(60), Path("in/two.parquet"))
+    code, out, err = cli(f"run p.toml {cuts}")
+    assert code == 0
+    assert err == "Resumed at row 40 of in/one.parquet, after commit 1 (40 rows written).\n"
+    assert out.startswith("60 rows in ")
+    resumed = pq.read_table("out")
+    assert cli("run p.toml --full-refresh")[0] == 0
+    assert resumed.equals(pq.read_table("out"))
+
+
 def test_limit_prints_what_a_run_gives(cli):
     code, out, _ = cli("run p.toml --limit 7 --json")
     assert code == 0

@@ -64,14 +64,13 @@ def run(
 
 def in_words(summary: "Summary") -> str:
     """The closing summary: what was done, where it is, and what a reader might stumble over."""
-    lines = [summary.resumed] if summary.resumed else []
     if summary.nothing_new:
-        lines.append("Nothing new since the last run.")
+        lines = ["Nothing new since the last run."]
     else:
-        lines.append(
+        lines = [
             f"{count(summary.rows, 'row')} in {summary.seconds:.1f} s "
             f"({summary.rows_per_second:,.0f} rows/s) from {count(summary.files, 'file')}"
-        )
+        ]
     written = "" if summary.nothing_new else f" ({count(summary.rows_out, 'row')} written)"
     lines.append(f"output   {summary.output}{written}")
     if summary.rejects and summary.rejected:

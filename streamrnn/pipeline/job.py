@@ -15,7 +15,7 @@ from streamrnn.pipeline.loop import Loop
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.scorer import Scorer
 from streamrnn.pipeline.state import starting_table
-from streamrnn.pipeline.summary import COUNTS, Summary
+from streamrnn.pipeline.summary import COUNTS, Progress, Summary
 from streamrnn.pipeline.targets import FolderTarget, StreamTarget
 from streamrnn.sources import ParquetSource, SourceFile, StreamSource, list_files
 from streamrnn.states import write_state_file
@@ -153,6 +153,9 @@ class Job:
         self.summary.resumed = (
             f"Resumed {where}, after commit {last.commit} ({last.rows:,} rows written)."
         )
+        if self.options.progress is not None:
+            streams = last.state_rows
+            self.options.progress(Progress(0, None, streams, 0.0, self.summary.resumed))
 
     # -- to a stream -------------------------------------------------------------------------
 
