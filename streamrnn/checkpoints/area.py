@@ -147,7 +147,7 @@ class Area:
             self.files.sync("")
             self.publish([part for part in parts if part.name in waiting])
         keep = {part.staged for part in parts}
-        for name in staged.keys() - keep:
+        for name in sorted(staged.keys() - keep):
             self.files.delete(f"{STAGING}/{name}")
             removed += 1
         return len(waiting), removed

@@ -143,7 +143,7 @@ class OutputFolder:
 
     def _empty(self, area: Area) -> None:
         area.settle(())
-        for name in area.files.sizes(INSIDE).keys() - {"lock"}:
+        for name in sorted(area.files.sizes(INSIDE).keys() - {"lock"}):
             area.files.delete(f"{INSIDE}/{name}")
 
     def _take(self, area: Area) -> None:
@@ -177,7 +177,7 @@ class OutputFolder:
             more_finished, more_removed = self.rejects.settle(manifest.rejects)
             finished, removed = finished + more_finished, removed + more_removed
         named = manifest.state_names() | {"manifest.json", "lock"}
-        for name in self._files.sizes(INSIDE).keys() - named:
+        for name in sorted(self._files.sizes(INSIDE).keys() - named):
             self._files.delete(f"{INSIDE}/{name}")
             removed += 1
         self._settled = True
@@ -350,7 +350,8 @@ class OutputFolder:
             return
         self.rows.publish(parts)
         self.rejects.publish(rejects)
-        for name in (last.state_names() if last else set()) - manifest.state_names():
+        gone = (last.state_names() if last else set()) - manifest.state_names()
+        for name in sorted(gone):
             self._files.delete(f"{INSIDE}/{name}")
 
     def _refuse_another_writer(self) -> None:

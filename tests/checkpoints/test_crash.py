@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 from checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, StoppingDisk, TracingDisk
@@ -19,6 +21,17 @@ def quick_and_with_changes(monkeypatch):
     """No time for syncs; and also the tiny state of these runs is written as changes."""
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
     monkeypatch.setattr(versions, "SMALL", 0)
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    """In memory, where there is a place: thousands of files, of which none is to last."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as place:
+        yield Path(place)
 
 
 def fresh(path):
