@@ -1,6 +1,6 @@
 """Record batches with their position, and the contract that brings their rows to arrays."""
 
-from streamrnn.sources.contract import Contract, Faults, Feature, Rows, ticks
+from streamrnn.sources.contract import Contract, Faults, Feature, Rows, shown, ticks
 from streamrnn.sources.files import SourceFile, list_files, resolve
 from streamrnn.sources.parquet import ParquetSource, SourceBatch
 from streamrnn.sources.position import Position
@@ -22,6 +22,7 @@ __all__ = [
     "missing_column",
     "resolve",
     "select",
+    "shown",
     "ticks",
     "used_schema",
     "value_type",

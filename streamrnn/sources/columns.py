@@ -28,15 +28,20 @@ def to_float32(
     """
     values = _numbers(array, feature.name, faults)
     if feature.valid is not None:
-        low, high = np.float32(feature.valid[0]), np.float32(feature.valid[1])
+        low, high = _limits(feature.valid)
         outside = (values < low) | (values > high)
         counts["out_of_range"] += int(outside.sum())
         values[outside] = np.nan
     if feature.clip is not None:
-        limited = np.clip(values, np.float32(feature.clip[0]), np.float32(feature.clip[1]))
+        limited = np.clip(values, *_limits(feature.clip))
         counts["clipped"] += int(((limited != values) & ~np.isnan(values)).sum())
         values = limited
     return _settle_nulls(values, feature, faults, counts)
+
+
+def _limits(pair: tuple[float, float]) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # a limit beyond float32 is none
+        return np.array(pair).astype(np.float32)
 
 
 def _settle_nulls(

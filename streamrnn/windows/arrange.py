@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.errors import DataError
-from streamrnn.sources import Rows
+from streamrnn.sources import Rows, shown
 from streamrnn.windows.memory import Memory
 
 Ints = npt.NDArray[np.int64]
@@ -218,7 +218,7 @@ def _late_message(rows: Rows, row: int, count: int) -> str:
     keys = ", ".join(field.name for field in rows.key_fields)
     return (
         f"{rows.place(row)}: time goes backwards: {rows.time_name} "
-        f"{rows.batch.column(rows.time_name)[row]} is before the last time of this stream. "
+        f"{shown(rows.batch.column(rows.time_name), row)} is before the last time of this stream. "
         f"{count} such row(s) in this record batch. Sort the source, in DuckDB: "
         f"COPY (SELECT * FROM '{rows.file}' ORDER BY {rows.time_name}, {keys}) TO "
         '\'sorted.parquet\'; or set [source] late to "drop", "reject" or "apply".'

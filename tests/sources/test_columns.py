@@ -78,6 +78,15 @@ def test_valid_then_clip_then_nulls() -> None:
     assert counts == {"filled": 3, "clipped": 2, "out_of_range": 2}
 
 
+def test_a_limit_beyond_float32_is_none() -> None:
+    """Written to say "any size"; an integer limit is as good as a float."""
+    values, bad, counts, _ = _read(
+        pa.array([-3e38, 3e38]), valid=(-1e39, 1e39), clip=(-(10**39), 0)
+    )
+    assert (values, bad) == ([float(np.float32(-3e38)), 0], [])
+    assert counts == {"filled": 0, "clipped": 1, "out_of_range": 0}
+
+
 def test_columns_without_values() -> None:
     """A column of type null, and one with nulls only, are all null."""
     for array in (pa.nulls(2), pa.nulls(2, pa.int32()), pa.nulls(2, pa.float16())):

@@ -205,6 +205,16 @@ def test_the_first_offending_row_in_file_order_is_told() -> None:
         arrange(_rows([broken, *late]), np.array([-1, 0, 0, 0]), _memory(), rules)
 
 
+def test_a_late_time_is_told_to_the_nanosecond() -> None:
+    """Python's datetime ends at microseconds."""
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array([0, 0]), pa.array([2, 1], pa.timestamp("ns"))], names=["k", "t"]
+    )
+    rows = Contract(("k",), "t", ()).read(batch, "f", 0)
+    with pytest.raises(DataError, match=r"goes backwards: t 1970-01-01 00:00:00\.000000001 is"):
+        arrange(rows, np.zeros(2, np.int64), _memory(()), Rules())
+
+
 def test_a_silence_of_all_time_is_a_gap() -> None:
     """From the first to the last tick of int64, which no int64 holds."""
     rules = Rules(max_gap=10, previous=frozenset({"a"}), float_names=("a", "b"))
