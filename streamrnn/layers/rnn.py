@@ -149,9 +149,9 @@ class RNN(Layer):
     def step(self, x: Floats, states: list[Floats]) -> Floats:
         """One step of each row, with nothing checked: x float32 (B, F) -> (B, U).
 
-        `states`, C-contiguous float32 in the order of the cell's states (a custom cell's last
-        output after them, if there are masks), is overwritten with the new states. The layer must
-        be built. Nothing of the layer changes, so threads may share it.
+        `states`, C-contiguous float32 in the order of the cell's states (flat where cells are
+        stacked), is overwritten with the new states. The layer must be built. Nothing of the layer
+        changes, so threads may share it.
         """
         y = np.empty((x.shape[0], 1, self.cell.output_features()), np.float32)
         held = np.zeros((len(x), y.shape[2]), np.float32) if self.cell.holds_output else None

@@ -86,6 +86,20 @@ def test_a_model_is_a_layer_on_symbols_and_on_arrays() -> None:
     assert outer.count_params() == inner.count_params()
 
 
+def test_states_as_inputs_and_outputs_of_a_model() -> None:
+    """The decoder of a loop that the caller writes: state in, state out, step by step."""
+    x, h, c = Input((None, 4)), Input((3,), name="h"), Input((3,), name="c")
+    lstm = layers.LSTM(3, return_sequences=True, return_state=True)
+    model = Model([x, h, c], list(lstm(x, initial_state=[h, c])))
+    y, *after = lstm(X)
+    states, outputs = [np.zeros((5, 3)), np.zeros((5, 3))], []
+    for t in range(X.shape[1]):
+        output, *states = model([X[:, t : t + 1], *states])
+        outputs.append(output)
+    assert_same(np.concatenate(outputs, axis=1), y)
+    assert_same(states, after)
+
+
 def test_masks_pass_through_nested_models() -> None:
     """In and out, as through a layer."""
     inner = Sequential([Input((None, 3)), layers.LSTM(3, return_sequences=True)])
