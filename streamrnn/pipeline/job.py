@@ -15,7 +15,7 @@ from streamrnn.pipeline.loop import Loop
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.scorer import Scorer
 from streamrnn.pipeline.state import starting_table
-from streamrnn.pipeline.summary import COUNTS, Progress, Summary
+from streamrnn.pipeline.summary import Progress, Summary
 from streamrnn.pipeline.targets import FolderTarget, StreamTarget
 from streamrnn.sources import ParquetSource, SourceFile, StreamSource, list_files
 from streamrnn.states import write_state_file
@@ -76,7 +76,7 @@ class Job:
         bound = self.parts.bind(stream.schema, "stdin")
         self._begin(folder, bound)
         self._start(folder, bound, every=0)
-        self._score(FolderTarget(folder, [], self.summary), stream, None)
+        self._score(FolderTarget(folder, []), stream, None)
         self._end()
 
     def _read_files(self, folder: OutputFolder, files: Sequence[SourceFile]) -> None:
@@ -93,7 +93,7 @@ class Job:
             self._read_new(folder, files, last=False)
             watcher.tell(folder.manifest, self.summary)
         if self._loop is not None and not self.summary.interrupted:
-            self._loop.end(FolderTarget(folder, [], self.summary))
+            self._loop.end(FolderTarget(folder, []))
             self._end()
 
     def _read_new(self, folder: OutputFolder, files: Sequence[SourceFile], last: bool) -> bool:
@@ -119,7 +119,7 @@ class Job:
         self.summary.files += len(plan.files)
         assert self._loop is not None
         self._loop.total_rows = self.summary.rows + rows
-        target = FolderTarget(folder, plan.files, self.summary)
+        target = FolderTarget(folder, plan.files)
         self._loop.run(source.batches(plan.position), target, last=last)
         return True
 
@@ -138,8 +138,7 @@ class Job:
         scorer = Scorer(bound, starting_table(bound, committed, where))
         last = folder.manifest if folder else None
         if last is not None and not last.complete:
-            scorer.rows_read = last.counters.get("rows_read", 0)
-            self.summary.add({n: last.counters.get(n, 0) for n in COUNTS})
+            scorer.count_on(last.counters)
         self.summary.rejects = self.config.sink.rejects
         limit = self.config.source.max_rejects
         self._loop = Loop(scorer, self.summary, self.options, every, limit)

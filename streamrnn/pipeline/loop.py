@@ -101,11 +101,11 @@ class Loop:
         self.summary.rows += len(rows)
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
-        if self.summary.rejected > self.max_rejects:
+        if self.scorer.rejected > self.max_rejects:
             assert scored.rejects is not None
             worst = scored.rejects.slice(scored.rejects.num_rows - 1).to_pylist()[0]
             raise DataError(
-                f"{worst['file']}: row {worst['row']} (from 0): {self.summary.rejected} rows are "
+                f"{worst['file']}: row {worst['row']} (from 0): {self.scorer.rejected} rows are "
                 f"rejected, more than [source] max_rejects = {self.max_rejects}. The last one: "
                 f"{worst['reason']}"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ class Scorer:
         self.bound = bound
         self.table = table
         self.rows_read = 0
+        self.rejected = 0
         self._operator = bound.operator()
         self._streams_before = len(table)
 
@@ -58,6 +59,7 @@ class Scorer:
         self.table.touched[arranged.slot] = True
         output = self._emit(rows.batch, arranged, computed)
         self.rows_read += len(rows)
+        self.rejected += arranged.counts["rejected"]
         return Scored(output, self._rejects(rows, arranged), arranged.counts)
 
     def finish(self) -> Iterator[pa.RecordBatch]:
@@ -70,6 +72,15 @@ class Scorer:
                 self.rows_read += len(rows)
         if self.bound.emitter.emit == "final":
             yield self.bound.emitter.final(self.table)
+
+    def counters(self) -> dict[str, int]:
+        """What a run that goes on from a commit counts on from."""
+        return {"rows_read": self.rows_read, "rejected": self.rejected}
+
+    def count_on(self, counters: Mapping[str, int]) -> None:
+        """Count on from the `counters` of the run that is resumed."""
+        self.rows_read = counters.get("rows_read", 0)
+        self.rejected = counters.get("rejected", 0)
 
     def _compute(self, rows: Rows) -> tuple[Arranged, Computed | None]:
         slots = self._slots(rows)

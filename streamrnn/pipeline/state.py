@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import OutputFolder, load_state
+from streamrnn.checkpoints import OutputFolder, load_state, read_manifest
 from streamrnn.errors import MissingFileError, StateError
 from streamrnn.pipeline.build import Bound
 from streamrnn.states import (
@@ -76,6 +76,7 @@ def import_state(file: str, output: str) -> int:
     Raises StateError unless keys, states and model are the folder's.
     """
     new = read_state_file(file)
+    read_manifest(output)  # before `open` makes a folder of a name that was mistyped
     with OutputFolder.open(output) as folder:
         old = folder.load_state()
         if old is None:

@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import OutputFolder, Snapshot
 from streamrnn.pipeline.scorer import Scorer
-from streamrnn.pipeline.summary import COUNTS, Summary
 from streamrnn.sinks import StreamSink
 from streamrnn.sources import Position, SourceFile
 
@@ -16,9 +15,8 @@ from streamrnn.sources import Position, SourceFile
 class FolderTarget:
     """Parts of an output folder; `files` are all files that the run reads, in their order."""
 
-    def __init__(self, folder: OutputFolder, files: Sequence[SourceFile], summary: Summary) -> None:
+    def __init__(self, folder: OutputFolder, files: Sequence[SourceFile]) -> None:
         self.folder = folder
-        self.summary = summary
         self.write = folder.write
         self.reject = folder.reject
         self._files = list(files)
@@ -29,7 +27,7 @@ class FolderTarget:
             state=Snapshot.of(scorer.table),
             sources=self._begun(position),
             position=position,
-            counters={} if complete else self._counters(scorer),
+            counters={} if complete else scorer.counters(),
             complete=complete,
         )
 
@@ -41,11 +39,6 @@ class FolderTarget:
         at = [file.path for file in self._files].index(position.file)
         begun, self._files = self._files[: at + 1], self._files[at:]
         return begun
-
-    def _counters(self, scorer: Scorer) -> dict[str, int]:
-        """What a resumed run counts on from."""
-        counts = {name: getattr(self.summary, name) for name in COUNTS}
-        return {"rows_read": scorer.rows_read, **counts}
 
 
 class StreamTarget:
