@@ -35,7 +35,7 @@ from streamrnn.checkpoints.maintenance import compact, history, merge_small_part
 from streamrnn.checkpoints.manifest import Kept, Manifest, UsedFile
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
 from streamrnn.checkpoints.resume import SourcePlan
-from streamrnn.checkpoints.versions import Snapshot
+from streamrnn.checkpoints.versions import Snapshot, Taken
 
 __all__ = [
     "Kept",
@@ -43,6 +43,7 @@ __all__ = [
     "OutputFolder",
     "Snapshot",
     "SourcePlan",
+    "Taken",
     "UsedFile",
     "compact",
     "has_manifest",

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.area import INSIDE, LOCK, STAGING, Area
 from streamrnn.checkpoints.lock import Lock
-from streamrnn.checkpoints.manifest import Manifest, encode_schema, with_used
+from streamrnn.checkpoints.manifest import Manifest, StateFile, encode_schema, with_used
 from streamrnn.checkpoints.reading import MANIFEST, find_manifest
 from streamrnn.checkpoints.resume import SourcePlan, check_same, check_schema, plain, plan_sources
 from streamrnn.checkpoints.starting import (
@@ -23,9 +23,11 @@ from streamrnn.checkpoints.starting import (
 )
 from streamrnn.checkpoints.versions import (
     Snapshot,
+    Taken,
     check_version,
     read_schema,
     read_version,
+    take,
     write_version,
 )
 from streamrnn.errors import CheckpointError, SinkError
@@ -237,12 +239,19 @@ class OutputFolder:
             self._rejects_writer = self.rejects.writer(batch.schema, parts, self._commit)
         self._rejects_writer.write(batch)
 
+    def take(self, state: Snapshot) -> Taken:
+        """Copy now what the next commit needs of the state, so that it can go on meanwhile.
+
+        No other commit may come between. Raises StateError when a column is named like ours.
+        """
+        return take(state, self.manifest.state if self.manifest else (), self._state_schema)
+
     # -- the commit ----------------------------------------------------------------------------
 
     def commit(
         self,
         *,
-        state: Snapshot | None = None,
+        state: Snapshot | Taken | None = None,
         sources: Sequence[SourceFile] = (),
         position: Position | None = None,
         counters: Mapping[str, Any] | None = None,
@@ -265,12 +274,10 @@ class OutputFolder:
         self._broken = True
         last = self.manifest
         parts, rejects = self._finish_parts(last, complete)
-        version, rows = last.state if last else (), last.state_rows if last else 0
+        version, rows = (last.state, last.state_rows) if last else ((), 0)
         if state is not None:
-            version, self._state_schema = write_version(
-                self._files, INSIDE, self._commit, state, version, self._state_schema
-            )
-            rows = state.rows
+            taken = self.take(state) if isinstance(state, Snapshot) else state
+            version, rows = self._write_state(taken, version), taken.rows
         manifest = Manifest(
             output=self._output,
             commit=self._commit,
@@ -312,11 +319,13 @@ class OutputFolder:
 
         Raises CheckpointError when nothing was committed yet, SinkError.
         """
-        snapshot = Snapshot(len(table), None, lambda rows: table)
-        version, self._state_schema = write_version(
-            self._files, INSIDE, self._commit, snapshot, (), None
-        )
+        version = self._write_state(Taken(len(table), None, table), ())
         return self.replace(state=version, state_rows=len(table))
+
+    def _write_state(self, taken: Taken, last: tuple[StateFile, ...]) -> tuple[StateFile, ...]:
+        if taken.table is not None:
+            self._state_schema = taken.table.schema
+        return write_version(self._files, INSIDE, self._commit, taken, last)
 
     @property
     def next_commit(self) -> int:

@@ -48,37 +48,55 @@ class Snapshot(NamedTuple):
         return cls(len(table), touched, table.to_arrow)
 
 
-def write_version(
-    files: Files,
-    folder: str,
-    commit: int,
-    snapshot: Snapshot,
-    last: Sequence[StateFile],
-    last_schema: pa.Schema | None,
-) -> tuple[tuple[StateFile, ...], pa.Schema]:
-    """Write one file into `folder` that makes `last` the state of `snapshot`.
+class Taken(NamedTuple):
+    """A copy of what a commit will write of the state: the table may change meanwhile.
 
-    Returns the files of the new version and the schema of the state. `folder` is not synced.
-    Raises SinkError; StateError when a column is named like ours.
+    `rows` of the whole state; `changed` the rows that `table` holds, None for all of them; `table`
+    None if nothing was touched.
     """
-    if snapshot.touched is not None and not len(snapshot.touched) and last and last_schema:
-        return tuple(last), last_schema
-    rows, table = snapshot.touched, None
-    if rows is not None and not _whole_is_due(last, len(rows)):
-        table = snapshot.table(rows)
-    # Other columns than the last commit's (a new release, say) do not go with its files.
-    if rows is None or table is None or not table.schema.equals(last_schema, check_metadata=True):
-        table = snapshot.table(None)
-        if CHANGED in table.column_names:
-            raise StateError(f"a column of the state is named {CHANGED!r}: name that key otherwise")
-        return (_write(files, folder, f"state-{commit:05d}.arrow", table),), table.schema
-    changes = table.add_column(0, CHANGED, pa.array(rows, pa.int64()))
-    stay, merge = _split_chain(last, len(rows))
+
+    rows: int
+    changed: npt.NDArray[np.int64] | None
+    table: pa.Table | None
+
+
+def take(snapshot: Snapshot, last: Sequence[StateFile], last_schema: pa.Schema | None) -> Taken:
+    """Copy what goes on from the version `last`: the rows touched, or all where that is due.
+
+    Raises StateError when a column is named like ours.
+    """
+    touched = snapshot.touched
+    if touched is not None and not len(touched) and last and last_schema:
+        return Taken(snapshot.rows, touched, None)
+    if touched is not None and not _whole_is_due(last, len(touched)):
+        table = snapshot.table(touched)
+        # Other columns than the last commit's (a new release, say) do not go with its files.
+        if table.schema.equals(last_schema, check_metadata=True):
+            return Taken(snapshot.rows, touched, table)
+    table = snapshot.table(None)
+    if CHANGED in table.column_names:
+        raise StateError(f"a column of the state is named {CHANGED!r}: name that key otherwise")
+    return Taken(snapshot.rows, None, table)
+
+
+def write_version(
+    files: Files, folder: str, commit: int, taken: Taken, last: Sequence[StateFile]
+) -> tuple[StateFile, ...]:
+    """Write one file into `folder` (not synced) that makes the version `last` what was taken.
+
+    Returns the files of the new version. Raises SinkError.
+    """
+    if taken.table is None:
+        return tuple(last)
+    name = f"state-{commit:05d}.arrow"
+    if taken.changed is None:
+        return (_write(files, folder, name, taken.table),)
+    changes = taken.table.add_column(0, CHANGED, pa.array(taken.changed, pa.int64()))
+    stay, merge = _split_chain(last, len(taken.changed))
     if merge:
         older = [_read(files, folder, file) for file in merge]
         changes = _latest_changes([*older, changes])
-    written = _write(files, folder, f"state-{commit:05d}.arrow", changes)
-    return (*stay, written), table.schema
+    return (*stay, _write(files, folder, name, changes))
 
 
 def _whole_is_due(last: Sequence[StateFile], touched: int) -> bool:

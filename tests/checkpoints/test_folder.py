@@ -133,6 +133,19 @@ def test_state_none_leaves_the_state(out):
     assert load_state(out).equals(state)
 
 
+def test_a_state_that_was_taken_is_committed_as_it_was(out):
+    seen = [1]
+    snapshot = Snapshot(1, None, lambda rows: pa.table({"seen": seen}))
+    with OutputFolder.open(out) as folder:
+        begin(folder)
+        taken = folder.take(snapshot)
+        seen[0] = 2
+        folder.commit(state=taken)
+        assert folder.load_state().to_pydict() == {"seen": [1]}
+        folder.commit(state=snapshot)
+        assert folder.load_state().to_pydict() == {"seen": [2]}
+
+
 def test_a_run_that_fails_before_its_first_commit_leaves_nothing(out):
     with pytest.raises(ZeroDivisionError):
         die(out, (1, 1))

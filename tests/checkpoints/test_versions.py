@@ -43,15 +43,14 @@ class Table:
 
 
 def write(files, commit, table, touched, last, schema=None):
-    return versions.write_version(
-        files, "in", commit, table.snapshot(touched), last, schema or table.to_arrow([]).schema
-    )
+    taken = versions.take(table.snapshot(touched), last, schema or table.to_arrow([]).schema)
+    return versions.write_version(files, "in", commit, taken, last)
 
 
 def test_many_commits_read_back_as_the_table_and_cost_what_was_touched(files):
     rng = np.random.default_rng(5)
     table = Table(2000)
-    version, _ = write(files, 1, table, None, ())
+    version = write(files, 1, table, None, ())
     table.asked, touched_rows, longest = 0, 0, 0
     for commit in range(2, 202):
         new = int(rng.integers(0, 3))
@@ -59,7 +58,7 @@ def test_many_commits_read_back_as_the_table_and_cost_what_was_touched(files):
         old = rng.choice(2000, size=int(rng.integers(0, 20)), replace=False)
         touched = np.concatenate([old, np.arange(len(table.values) - new, len(table.values))])
         table.values[touched] += rng.random((len(touched), WIDTH), np.float32)
-        version, _ = write(files, commit, table, rng.permutation(touched), version)
+        version = write(files, commit, table, rng.permutation(touched), version)
         touched_rows += len(touched)
         longest = max(longest, len(version))
         if commit % 20 == 0:
@@ -72,11 +71,11 @@ def test_many_commits_read_back_as_the_table_and_cost_what_was_touched(files):
 
 def test_a_version_needs_only_the_files_it_names(files, tmp_path):
     table = Table(1000)
-    version, _ = write(files, 1, table, None, ())
+    version = write(files, 1, table, None, ())
     for commit in range(2, 40):
         touched = np.arange(commit, commit + 30)
         table.values[touched] = commit
-        version, _ = write(files, commit, table, touched, version)
+        version = write(files, commit, table, touched, version)
     named = {file.name for file in version}
     for path in (tmp_path / "in").iterdir():
         if path.name not in named:
@@ -87,49 +86,48 @@ def test_a_version_needs_only_the_files_it_names(files, tmp_path):
 def test_a_small_table_is_always_written_whole(files, monkeypatch):
     monkeypatch.setattr(versions, "SMALL", 1 << 20)
     table = Table(100)
-    version, _ = write(files, 1, table, None, ())
-    version, _ = write(files, 2, table, np.array([3]), version)
+    version = write(files, 1, table, None, ())
+    version = write(files, 2, table, np.array([3]), version)
     assert [file.rows for file in version] == [100]
 
 
 def test_nothing_touched_writes_nothing(files, tmp_path):
     table = Table(10)
-    version, _ = write(files, 1, table, None, ())
-    again, _ = write(files, 2, table, np.array([], np.int64), version)
+    version = write(files, 1, table, None, ())
+    again = write(files, 2, table, np.array([], np.int64), version)
     assert again == version
     assert len(list((tmp_path / "in").iterdir())) == 1
 
 
 def test_half_of_the_table_changed_makes_a_whole_one(files):
     table = Table(100)
-    version, _ = write(files, 1, table, None, ())
-    version, _ = write(files, 2, table, np.arange(30), version)
+    version = write(files, 1, table, None, ())
+    version = write(files, 2, table, np.arange(30), version)
     assert [file.rows for file in version] == [100, 30]
-    version, _ = write(files, 3, table, np.arange(30), version)
+    version = write(files, 3, table, np.arange(30), version)
     assert [file.rows for file in version] == [100]
 
 
 def test_other_columns_than_at_the_last_commit_make_a_whole_one(files):
     table = Table(100)
-    version, schema = write(files, 1, table, None, ())
-    other = schema.with_metadata({"streamrnn.fingerprint": "another"})
-    version, schema = write(files, 2, table, np.arange(3), version, other)
+    version = write(files, 1, table, None, ())
+    other = table.to_arrow([]).schema.with_metadata({"streamrnn.fingerprint": "another"})
+    version = write(files, 2, table, np.arange(3), version, other)
     assert [file.rows for file in version] == [100]
-    assert schema == table.to_arrow([]).schema
 
 
-def test_a_column_named_as_ours_is_refused(files):
+def test_a_column_named_as_ours_is_refused():
     clash = pa.table({versions.CHANGED: [1]})
     with pytest.raises(StateError, match="__row__"):
-        versions.write_version(files, "in", 1, Snapshot(1, None, lambda rows: clash), (), None)
+        versions.take(Snapshot(1, None, lambda rows: clash), (), None)
 
 
 def test_another_number_of_rows_than_the_manifest_says_is_noticed(files):
-    version, _ = write(files, 1, Table(7), None, ())
+    version = write(files, 1, Table(7), None, ())
     with pytest.raises(CheckpointError, match="has 7 rows, the manifest says 8"):
         versions.read_version(files, "in", version, 8)
 
 
 def test_an_empty_table_reads_back(files):
-    version, _ = write(files, 1, Table(0), None, ())
+    version = write(files, 1, Table(0), None, ())
     assert versions.read_version(files, "in", version, 0).equals(Table(0).to_arrow([]))
