@@ -28,7 +28,9 @@ def starting_table(bound: Bound, committed: pa.Table | None, where: str) -> Stat
     """
     config = bound.parts.config.state
     if committed is not None:
-        return from_arrow(committed, bound.layout, bound.initial(), where)
+        table = from_arrow(committed, bound.layout, bound.initial(), where)
+        table.settle()  # the next commit writes what changes from here
+        return table
     if config.init is None:
         return StateTable(bound.layout, bound.initial())
     _check_map(config.map, bound)

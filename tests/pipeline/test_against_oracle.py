@@ -15,7 +15,11 @@ from streamrnn import Pipeline
 from streamrnn.pipeline import read_states
 
 SETTINGS = {
-    "plain": ({"nulls": 0.0}, rowwise.Settings([rowwise.Column("a", 0.0), rowwise.Column("b", 0.0)]), {}),
+    "plain": (
+        {"nulls": 0.0},
+        rowwise.Settings([rowwise.Column("a", 0.0), rowwise.Column("b", 0.0)]),
+        {},
+    ),
     "previous": (
         {"nulls": "previous"},
         rowwise.Settings([rowwise.Column("a", "previous"), rowwise.Column("b", "previous")]),

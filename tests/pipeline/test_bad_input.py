@@ -280,7 +280,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
         config = logs.config(source, str(tmp_path / "m.safetensors"), str(tmp_path / str(times)))
         code = (
             f"import resource; from streamrnn import Pipeline\nc = {config}\n"
-            "c['source']['batch_rows'] = 16384; c['checkpoint'] = {'every': 2}\n"
+            "c['source']['batch_rows'] = 4096; c['checkpoint'] = {'every': 4}\n"
             "Pipeline.from_dict(c).run()\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
