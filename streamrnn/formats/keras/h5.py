@@ -12,6 +12,7 @@ import numpy as np
 
 from streamrnn.errors import ModelFileError
 from streamrnn.formats.guard import require_extra
+from streamrnn.formats.keras.h5_attributes import require_plain, texts
 
 _MAX_OBJECTS = 50_000
 _MAX_DEPTH = 64
@@ -53,14 +54,16 @@ class Tree:
 def read(data: bytes, path: str | Path, skip: tuple[str, ...] = ()) -> Tree:
     """All of a file but the groups named in `skip` (at the root)."""
     h5py = require_extra("h5py", "keras", path)
+    require_plain(data)
     with h5py.File(h5py.h5f.open_file_image(data), "r") as file:
-        return _Walk(h5py, len(data), skip).run(file)
+        return _Walk(h5py, data, skip).run(file)
 
 
 class _Walk:
-    def __init__(self, h5py: Any, stored: int, skip: tuple[str, ...]) -> None:
+    def __init__(self, h5py: Any, data: bytes, skip: tuple[str, ...]) -> None:
         self.h5py = h5py
-        self.room = _MAX_EXPANSION * stored + _FREE_BYTES
+        self.data = data
+        self.room = _MAX_EXPANSION * len(data) + _FREE_BYTES
         self.skip = skip
         self.seen: set[Any] = set()
         self.tree = Tree({}, {}, [])
@@ -80,7 +83,7 @@ class _Walk:
         if len(self.seen) > _MAX_OBJECTS:
             raise ModelFileError(f"more than {_MAX_OBJECTS:,} groups")
         self.tree.groups.append(path)
-        self.tree.attributes[path] = _attributes(group)
+        self.tree.attributes[path] = _joined(texts(self.data, address, _wanted))
         for name in group:
             if not path and name in self.skip:
                 continue
@@ -101,6 +104,8 @@ class _Walk:
         if dataset.dtype.kind not in "fiu" or dataset.shape is None:
             raise ModelFileError(f"{path} holds no numbers ({dataset.dtype})")
         declared = dataset.size * dataset.dtype.itemsize
+        if dataset.chunks is not None:
+            declared = max(declared, int(np.prod(dataset.chunks, dtype=object)))
         self.room -= declared
         if self.room < 0 or declared > _MAX_EXPANSION * dataset.id.get_storage_size() + _FREE_BYTES:
             raise ModelFileError(
@@ -109,25 +114,18 @@ class _Walk:
         return np.asarray(dataset[()])
 
 
-def _attributes(group: Any) -> dict[str, Any]:
-    """The attributes that Keras needs, as text or lists of texts; those split in parts joined."""
-    present = set(group.attrs)
-    found: dict[str, Any] = {}
+def _wanted(name: str) -> bool:
+    """Attributes that Keras needs; long ones are split in parts with a number behind."""
+    return name.rstrip("0123456789") in _ATTRIBUTES
+
+
+def _joined(found: dict[str, Any]) -> dict[str, Any]:
+    """The attributes, with those in parts (name0, name1, …) put together."""
+    made = {name: value for name, value in found.items() if name in _ATTRIBUTES}
     for name in _ATTRIBUTES:
-        if name in present:
-            found[name] = _text(group.attrs[name])
-            continue
-        parts: list[str] = []
-        while f"{name}{len(parts)}" in present and len(parts) < _MAX_OBJECTS:
-            parts.append(f"{name}{len(parts)}")
-        if parts:
-            found[name] = [text for part in parts for text in _text(group.attrs[part])]
-    return found
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, np.ndarray):
-        return [_text(item) for item in value.reshape(-1).tolist()]
-    return str(value)
+        parts: list[list[str]] = []
+        while isinstance(part := found.get(f"{name}{len(parts)}"), list):
+            parts.append(part)
+        if parts and name not in made:
+            made[name] = [text for part in parts for text in part]
+    return made
