@@ -1,4 +1,4 @@
-"""Make guide.npz: what Keras says to the guide's features that take more than one call.
+"""Make guide.npz and guide.json: what Keras says to the guide's features that take more than one call.
 
     pip install 'keras>=3.8,<3.16' jax
     KERAS_BACKEND=jax python tests/golden/make_guide.py
@@ -9,7 +9,9 @@ name: name:w0, … weights in the order of get_weights(), name:x0, … what it i
 another implementation: (gates, rows, size) for x and for h.
 """
 
+import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -123,4 +125,7 @@ if __name__ == "__main__":
     masked_merges()
     dropout()
     np.savez_compressed(HERE / "guide.npz", **kept)
-    print(f"{len(kept)} arrays, keras {keras.__version__}, {keras.backend.backend()}")
+    versions = {name: version(name) for name in ("keras", "jax", "numpy")}
+    made = {"made_by": "make_guide.py", "backend": keras.backend.backend(), **versions}
+    (HERE / "guide.json").write_text(json.dumps(made, indent=1) + "\n")
+    print(f"{len(kept)} arrays")
