@@ -1,4 +1,4 @@
-"""Make guide.npz and guide.json: what Keras says to the guide's features that take more than one call.
+"""Make guide.npz and guide.json: what Keras says to what takes more than one call.
 
     pip install 'keras>=3.8,<3.16' jax
     KERAS_BACKEND=jax python tests/golden/make_guide.py
