@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import Manifest, OutputFolder
+from streamrnn.checkpoints import Manifest, OutputFolder, merge_small_parts
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.pipeline.build import Bound, Parts
 from streamrnn.pipeline.follow import Watcher
@@ -21,6 +21,7 @@ from streamrnn.sources import ParquetSource, SourceFile, StreamSource, list_file
 from streamrnn.states import write_state_file
 
 PIPE = "-"
+_SMALL_PARTS = 100  # of one output, before --follow merges them
 
 
 class Job:
@@ -91,6 +92,7 @@ class Job:
         watcher = Watcher(lambda: source_files(self.parts, self.options), self.options)
         for files in watcher:
             self._read_new(folder, files, last=False)
+            merge_small_parts(folder, least=_SMALL_PARTS)
             watcher.tell(folder.manifest, self.summary)
         if self._loop is not None and not self.summary.interrupted:
             self._loop.end(FolderTarget(folder, []))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -27,8 +27,11 @@ class Target(Protocol):
     def reject(self, batch: pa.RecordBatch) -> None:
         """Take rejected rows."""
 
-    def commit(self, scorer: Scorer, position: Position | None, complete: bool) -> None:
-        """Make all that was taken count, with the state of `scorer` and the place in the source."""
+    def commit(
+        self, scorer: Scorer, position: Position | None, complete: bool
+    ) -> Callable[[], object]:
+        """A call that makes all count that was taken, with the place in the source and the state
+        of `scorer` as it is now: scoring goes on meanwhile."""
 
 
 @dataclass
@@ -92,8 +95,8 @@ class Loop:
     def _commit(
         self, writer: Behind, target: Target, position: Position | None, complete: bool
     ) -> None:
-        writer.wait()
-        target.commit(self.scorer, position, complete)
+        writer.wait()  # the commit before: this one builds on it
+        writer.do(target.commit(self.scorer, position, complete))
         self.scorer.table.settle()
         self.summary.commits += 1
 

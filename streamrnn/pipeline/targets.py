@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -21,10 +22,13 @@ class FolderTarget:
         self.reject = folder.reject
         self._files = list(files)
 
-    def commit(self, scorer: Scorer, position: Position | None, complete: bool) -> None:
-        """Commit rows, state and position together."""
-        self.folder.commit(
-            state=Snapshot.of(scorer.table),
+    def commit(
+        self, scorer: Scorer, position: Position | None, complete: bool
+    ) -> Callable[[], object]:
+        """A call that commits rows, state and position together, as they are now."""
+        return partial(
+            self.folder.commit,
+            state=self.folder.take(Snapshot.of(scorer.table)),
             sources=self._begun(position),
             position=position,
             counters={} if complete else scorer.counters(),
@@ -59,11 +63,17 @@ class StreamTarget:
             self._folder.begin(batch.schema, model=self._model, config={})
         self._folder.write(batch)
 
-    def commit(self, scorer: Scorer, position: Position | None, complete: bool) -> None:
-        """End the stream, so that a reader can tell it from a cut one, and keep the rejects."""
-        self._sink.close()
-        if self._folder is not None:
-            self._folder.commit(complete=complete)
+    def commit(
+        self, scorer: Scorer, position: Position | None, complete: bool
+    ) -> Callable[[], object]:
+        """A call that ends the stream, and keeps the rejects."""
+
+        def end() -> None:
+            self._sink.close()  # says so to the reader, who can tell it from a cut one
+            if self._folder is not None:
+                self._folder.commit(complete=complete)
+
+        return end
 
     def close(self) -> None:
         """Let others into the rejects' folder."""

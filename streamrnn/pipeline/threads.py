@@ -74,7 +74,7 @@ class Behind:
     """
 
     def __init__(self, depth: int = 2) -> None:
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(depth)
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(depth)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="streamrnn-writer", daemon=True)
 
@@ -95,7 +95,7 @@ class Behind:
         if error is None:
             self._raise()
 
-    def do(self, call: Callable[[], None]) -> None:
+    def do(self, call: Callable[[], object]) -> None:
         """Queue a call; waits while `depth` are waiting."""
         self._raise()
         self._queue.put(call)
