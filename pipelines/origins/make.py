@@ -1,4 +1,4 @@
-"""Write the weather model as Keras, PyTorch and ONNX would, from pipelines/weather/model.safetensors.
+"""Write the weather model as Keras, PyTorch and ONNX would, from weather/model.safetensors.
 
     pip install 'streamrnn[train]' torch onnx
     python pipelines/origins/make.py

@@ -13,6 +13,8 @@ from streamrnn.formats.onnx.recurrent import GATES, Recurrent, check, prepare, w
 
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
 _MAX_FOLDED = 1 << 22
+_MAX_GROWTH = 1 << 14
+"""How many values all nodes together may make out of each value that is fed."""
 
 
 def fold(graph: Graph) -> Graph:
@@ -101,7 +103,7 @@ class Evaluator:
         used instead of their initial states and overwritten with the final ones.
         """
         values: Arrays = {**self.graph.constants, **feeds}
-        room = MAX_VALUES
+        room = MAX_VALUES + _MAX_GROWTH * sum(np.size(x) for x in feeds.values())
         for node in self.graph.nodes:
             if node.op in GATES:
                 made = self._recurrent(node, values, lengths, carried or {})
@@ -109,7 +111,7 @@ class Evaluator:
                 made = _apply(node, values, self.graph.opset)
             room -= sum(array.size for array in made)
             if room < 0:
-                raise ShapeError(f"{node}: the graph makes more than {MAX_VALUES:,} values")
+                raise ShapeError(f"{node}: the graph makes too many values out of its inputs")
             values |= {n: a for n, a in zip(node.outputs, made, strict=False) if n}
         return values
 

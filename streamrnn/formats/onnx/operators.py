@@ -20,8 +20,9 @@ OPERATORS: dict[str, Operator] = {}
 ALLOWED: dict[str, frozenset[str]] = {}
 """The attributes that an operator's function knows."""
 
-MAX_VALUES = 1 << 26
-"""No array that a graph makes may have more: 256 MB."""
+MAX_VALUES = 1 << 25
+"""An array that a graph makes out of little may have so many: 128 MB."""
+_MAX_GROWTH = 64
 
 
 def operator(name: str, *attributes: str) -> Callable[[Operator], Operator]:
@@ -35,12 +36,13 @@ def operator(name: str, *attributes: str) -> Callable[[Operator], Operator]:
     return register
 
 
-def require_room(node: Node, shape: Any) -> None:
-    """Raise ShapeError before an array is made that is larger than any sensible one."""
+def require_room(node: Node, shape: Any, *inputs: Any) -> None:
+    """Raise ShapeError before an array is made that is out of all proportion to `inputs`."""
     size = 1
     for n in shape:
         size *= int(n)
-    if size > MAX_VALUES or any(int(n) < 0 for n in shape):
+    room = MAX_VALUES + _MAX_GROWTH * sum(x.size for x in inputs)
+    if size > room or any(int(n) < 0 for n in shape):
         raise ShapeError(f"{node} would make an array of shape {tuple(int(n) for n in shape)}")
 
 
@@ -209,7 +211,7 @@ def _elementwise(name: str, function: Callable[[Any, Any], Any]) -> None:
     @operator(name)
     def run(node: Node, inputs: Inputs, opset: int) -> Any:
         a, b = inputs
-        require_room(node, np.broadcast_shapes(a.shape, b.shape))
+        require_room(node, np.broadcast_shapes(a.shape, b.shape), a, b)
         return np.asarray(function(a, b))
 
 
@@ -267,7 +269,7 @@ def product(node: Node, x: Any, w: Any, bias: Any) -> Any:
         raise ShapeError(
             f"{node}: {x.dtype} {x.shape} cannot be multiplied with {w.dtype} {w.shape}"
         )
-    require_room(node, (*x.shape[:-1], w.shape[1]))
+    require_room(node, (*x.shape[:-1], w.shape[1]), x)
     y = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
     packed = dense.pack(
         np.ascontiguousarray(w), None if bias is None else np.ascontiguousarray(bias)
