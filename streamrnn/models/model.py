@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
-from streamrnn.layers.layer import Layer, cast_floats, cast_ids, joined_mask
+from streamrnn.layers.layer import ArgumentError, Layer, cast_floats, cast_ids, joined_mask
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
@@ -134,6 +134,10 @@ class Model(Layer):
         """
         if symbols_in(inputs):
             return super().__call__(inputs, initial_state, mask=mask, training=training)
+        if initial_state is not None:
+            raise ArgumentError(
+                f"{self}: a model takes no initial_state; make it an Input and give it to the layer"
+            )
         arrays = self.check_arrays(inputs)
         masks = self._masks(arrays, mask, lengths)
         outputs, _ = self.graph.run(arrays, masks, Run(training=bool(training)))

@@ -99,6 +99,7 @@ def test_numbers_are_cast() -> None:
         (lambda: layers.PReLU(name="it")(layers.Input((None, 3))), "shared_axes="),
         (lambda: layers.TimeDistributed(3, name="it"), "expected a layer, received int"),
         (lambda: layers.Normalization(mean=1.0, name="it"), "both mean and variance"),
+        (lambda: model()([X, IDS], initial_state=[X]), "make it an Input"),
         (lambda: layers.Dense(3, name="it")(X, initial_state=[X]), "takes no initial_state"),
     ],
 )
