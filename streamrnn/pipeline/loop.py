@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
 from streamrnn.errors import DataError
 from streamrnn.pipeline.options import RunOptions
-from streamrnn.pipeline.scorer import Scored, Scorer
+from streamrnn.pipeline.scorer import Prepared, Scored, Scorer
 from streamrnn.pipeline.summary import Progress, Summary
 from streamrnn.pipeline.threads import Ahead, Behind
 from streamrnn.sources import Contract, Position, Rows, SourceBatch
@@ -32,6 +33,13 @@ class Target(Protocol):
     ) -> Callable[[], object]:
         """A call that makes all count that was taken, with the place in the source and the state
         of `scorer` as it is now: scoring goes on meanwhile."""
+
+
+class Work(NamedTuple):
+    """A record batch that is ready for the model, and the position behind it."""
+
+    position: Position
+    prepared: Prepared
 
 
 @dataclass
@@ -61,19 +69,30 @@ class Loop:
         since = 0
         position: Position | None = None
         contract = self.scorer.bound.parts.contract
-        with Behind() as writer, Ahead(_read(batches, contract)) as ahead:
-            for source_batch, rows in ahead:
-                scored = self.scorer.score(rows)
-                self._count(rows, scored)
+        with (
+            Behind() as writer,
+            Ahead(_read(batches, contract)) as ahead,
+            ThreadPoolExecutor(1, thread_name_prefix="streamrnn-prepare") as preparer,
+        ):
+            work = self._prepare_next(ahead)
+            while work is not None:
+                since += 1
+                due = bool(self.every) and since >= self.every
+                # What a commit holds must be as it is behind this batch: no running ahead of it.
+                wait = due or self.options.stop.is_set() or not self.scorer.can_prepare_ahead
+                upcoming = None if wait else preparer.submit(self._prepare_next, ahead)
+                scored = self.scorer.compute(work.prepared)
+                self._count(work.prepared.rows, scored)
                 _write(writer, target, scored)
-                position, since = source_batch.position, since + 1
+                position = work.position
                 self._tell()
-                if self.options.stop.is_set():
+                if self.options.stop.is_set() and upcoming is None:
                     self.summary.interrupted = True
                     break
-                if self.every and since >= self.every:
+                if due:
                     self._commit(writer, target, position, complete=False)
                     since = 0
+                work = upcoming.result() if upcoming else self._prepare_next(ahead)
             if not self.summary.interrupted:
                 position = None
                 if last:
@@ -82,6 +101,13 @@ class Loop:
                 self._commit(
                     writer, target, position, complete=last and not self.summary.interrupted
                 )
+
+    def _prepare_next(self, ahead: Iterator[tuple[SourceBatch, Rows]]) -> Work | None:
+        found = next(ahead, None)
+        if found is None:
+            return None
+        source_batch, rows = found
+        return Work(source_batch.position, self.scorer.prepare(rows))
 
     def end(self, target: Target) -> None:
         """End a run whose batches were not the last ones when they were read."""

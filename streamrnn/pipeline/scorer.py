@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.errors import DataError
-from streamrnn.operators import Computed, WholeOperator, check_finite
+from streamrnn.operators import CarryOperator, Computed, WholeOperator, check_finite
 from streamrnn.pipeline.build import Bound
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
@@ -28,6 +29,13 @@ class Scored:
     counts: dict[str, int]
 
 
+class Prepared(NamedTuple):
+    """A record batch whose rows are in stream order, if they can be before the one before it."""
+
+    rows: Rows
+    arranged: Arranged | None
+
+
 class Scorer:
     """Scores record batches one after another; `table` holds the state between them.
 
@@ -42,6 +50,13 @@ class Scorer:
         self._operator = bound.operator()
         self._streams_before = len(table)
 
+    @property
+    def can_prepare_ahead(self) -> bool:
+        """Whether a batch may be prepared while the one before it is computed."""
+        # Waiting windows and held rows are read together with steps and number of streams.
+        carry = isinstance(self._operator, CarryOperator)
+        return carry and self.bound.emitter.emit != "final"
+
     def score(self, rows: Rows) -> Scored:
         """The output rows of a record batch (of kind whole: none, they come with `finish`).
 
@@ -49,18 +64,32 @@ class Scorer:
         """
         before = len(self.table)
         try:
-            arranged, computed = self._compute(rows)
+            arranged = self._arrange(rows, room=True)
+            computed = self._compute(rows, arranged)
         except BaseException:
             self.table.truncate(before)
             raise
-        if computed is not None:
-            computed.settle()
-        arranged.remember(self._memory())
-        self.table.touched[arranged.slot] = True
-        output = self._emit(rows.batch, arranged, computed)
-        self.rows_read += len(rows)
-        self.rejected += arranged.counts["rejected"]
-        return Scored(output, self._rejects(rows, arranged), arranged.counts)
+        self._remember(arranged)
+        return self._scored(rows, arranged, computed)
+
+    def prepare(self, rows: Rows) -> Prepared:
+        """The first half of `score`, for `compute`: it may run beside the `compute` before it.
+
+        After an error the table is of no use any more.
+        """
+        if not self.can_prepare_ahead:
+            return Prepared(rows, None)
+        arranged = self._arrange(rows, room=False)
+        self._remember(arranged)
+        return Prepared(rows, arranged)
+
+    def compute(self, prepared: Prepared) -> Scored:
+        """The second half of `score`."""
+        rows, arranged = prepared
+        if arranged is None:
+            return self.score(rows)
+        self.table.make_room()
+        return self._scored(rows, arranged, self._compute(rows, arranged))
 
     def finish(self) -> Iterator[pa.RecordBatch]:
         """The rows that could not come out before the end of the input."""
@@ -82,25 +111,40 @@ class Scorer:
         self.rows_read = counters.get("rows_read", 0)
         self.rejected = counters.get("rejected", 0)
 
-    def _compute(self, rows: Rows) -> tuple[Arranged, Computed | None]:
-        slots = self._slots(rows)
-        arranged = arrange(rows, slots, self._memory(), self.bound.rules)
+    def _arrange(self, rows: Rows, room: bool) -> Arranged:
+        slots = self._slots(rows, room)
+        return arrange(rows, slots, self._memory(), self.bound.rules)
+
+    def _remember(self, arranged: Arranged) -> None:
+        arranged.remember(self._memory())
+        self.table.touched[arranged.slot] = True
+
+    def _compute(self, rows: Rows, arranged: Arranged) -> Computed | None:
         if isinstance(self._operator, WholeOperator):
             self._refuse_used(rows, arranged)
             self._operator.add(rows, arranged)
-            return arranged, None
+            return None
         computed = self._operator.process(arranged, self.table)
         check_finite(computed, rows, self.bound.parts.names)
-        return arranged, computed
+        return computed
 
-    def _slots(self, rows: Rows) -> Ints:
+    def _scored(self, rows: Rows, arranged: Arranged, computed: Computed | None) -> Scored:
+        if computed is not None:
+            computed.settle()
+        output = self._emit(rows.batch, arranged, computed)
+        self.rows_read += len(rows)
+        self.rejected += arranged.counts["rejected"]
+        return Scored(output, self._rejects(rows, arranged), arranged.counts)
+
+    def _slots(self, rows: Rows, room: bool) -> Ints:
         """The slot of each row; -1 where the row breaks the contract."""
         bad = rows.faults.codes != 0
         if not bad.any():
-            return self.table.find(rows.keys)
+            return self.table.find(rows.keys, room=room)
         good = np.flatnonzero(~bad)
         slots = np.full(len(rows), -1)
-        slots[good] = self.table.find([key.take(pa.array(good)) for key in rows.keys])
+        taken = [key.take(pa.array(good)) for key in rows.keys]
+        slots[good] = self.table.find(taken, room=room)
         return slots
 
     def _memory(self) -> Memory:

@@ -59,22 +59,43 @@ class StateTable:
         self.waiting_count = np.zeros(0, np.int64)
         self.pending_slots = np.zeros(0, np.int64)
         self.pending_rows: pa.RecordBatch | None = None
+        self._room = 0
 
     def __len__(self) -> int:
         """Number of streams."""
         return len(self._index)
 
-    def find(self, keys: Sequence[pa.Array], add: bool = True) -> Ints:
+    def find(self, keys: Sequence[pa.Array], add: bool = True, room: bool = True) -> Ints:
         """The slot (N,) int64 of each of N keys; new streams start with the initial state.
 
-        With `add=False` unknown keys are -1.
+        With `add=False` unknown keys are -1. With `room=False` the arrays of states are left
+        alone, so that a thread may work on them; call `make_room` before new slots are used.
         """
         before = len(self)
         slots = self._index.find(keys, add)
         if len(self) > len(self.steps):
             self._grow(max(1024, 2 * len(self)))
-        self._clear(before, len(self))
+        self.steps[before : len(self)] = 0
+        self.seen[before : len(self)] = False
+        self.touched[before : len(self)] = True
+        for _, there in self.previous.values():
+            there[before : len(self)] = False
+        self._room = min(self._room, before)
+        if room:
+            self.make_room()
         return slots
+
+    def make_room(self) -> None:
+        """Give the streams that were added since the last call the initial state."""
+        start, self._room = self._room, len(self)
+        if len(self.waiting_count) < self._room:
+            size = len(self.steps)
+            self.waiting_count = _grown(self.waiting_count, size)
+            self.states = {name: _grown(array, size) for name, array in self.states.items()}
+            self.waiting = {name: _grown(array, size) for name, array in self.waiting.items()}
+        self.waiting_count[start : self._room] = 0
+        for name, array in self.states.items():
+            array[start : self._room] = self._initial[name]
 
     def truncate(self, size: int) -> None:
         """Forget the streams that were added last, down to `size`."""
@@ -112,31 +133,19 @@ class StateTable:
         """Forget what was touched: it has been committed."""
         self.touched[:] = False
 
-    def _clear(self, start: int, stop: int) -> None:
-        """Slots of new streams, as a fresh stream has them."""
-        if start == stop:
-            return
-        self.steps[start:stop] = 0
-        self.seen[start:stop] = False
-        self.touched[start:stop] = True
-        self.waiting_count[start:stop] = 0
-        for name, array in self.states.items():
-            array[start:stop] = self._initial[name]
-        for _, there in self.previous.values():
-            there[start:stop] = False
-
     def _grow(self, size: int) -> None:
-        def grown(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            larger = np.zeros((size, *array.shape[1:]), array.dtype)
-            larger[: len(array)] = array
-            return larger
+        self.steps, self.last_time = _grown(self.steps, size), _grown(self.last_time, size)
+        self.seen, self.touched = _grown(self.seen, size), _grown(self.touched, size)
+        self.previous = {
+            name: (_grown(values, size), _grown(there, size))
+            for name, (values, there) in self.previous.items()
+        }
 
-        self.steps, self.last_time = grown(self.steps), grown(self.last_time)
-        self.seen, self.touched = grown(self.seen), grown(self.touched)
-        self.waiting_count = grown(self.waiting_count)
-        self.states = {name: grown(array) for name, array in self.states.items()}
-        self.previous = {n: (grown(v), grown(there)) for n, (v, there) in self.previous.items()}
-        self.waiting = {name: grown(array) for name, array in self.waiting.items()}
+
+def _grown(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    larger = np.zeros((size, *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
 
 
 def _item(kind: pa.DataType) -> pa.DataType:
