@@ -12,6 +12,8 @@ NO_LENGTHS = np.empty(0, np.int64)
 NO_MASK = np.empty((0, 0), np.bool_)
 NO_STATE = np.empty((0, 0), np.float32)
 NO_OUTPUT = np.empty((0, 0, 0), np.float32)
+ALONE = (0, 1, np.empty(0, np.float32), NO_LENGTHS)
+"""part, parts, shared, gate of a thread that shares no lane."""
 
 
 class Packed:
@@ -83,11 +85,19 @@ def run(
         if not array.flags.c_contiguous:
             raise ValueError(f"kernels take C-contiguous arrays, received strides {array.strides}")
     weights, bias = packed.weights, packed.bias
-    if lanes == 1 or not threads.pays(x_BTF.shape[1] * lanes * weights.size):
-        entry(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, weights, bias, 0, lanes, zero_masked)
-        return
-
-    def part(first: int, last: int) -> None:
-        entry(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, weights, bias, first, last, zero_masked)
-
-    threads.by_lanes(part, lanes, lengths_B)
+    window = (x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, weights, bias)
+    steps = x_BTF.shape[1]
+    if not threads.pays(lanes * steps * weights.size):
+        entry(*window, 0, lanes, zero_masked, *ALONE)
+    elif lanes > 1:
+        threads.by_lanes(
+            lambda first, last: entry(*window, first, last, zero_masked, *ALONE), lanes, lengths_B
+        )
+    else:
+        parts = threads.partners(weights.size) if steps > 1 and "softmax" not in activations else 1
+        # The bias, h twice, at most one other state, 24 steps' sums; and each its tile's sums.
+        shared = np.zeros((28 + 6 * parts) * bias.size + 16, np.float32)
+        gate = np.zeros(1, np.int64)
+        threads.together(
+            lambda part: entry(*window, 0, 1, zero_masked, part, parts, shared, gate), parts
+        )

@@ -152,7 +152,7 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Any:
                     for tap in range(taps):
                         source = series + (begin + row + tap * dilation) * features
                         copy(s, source, s, rows_in + row * width + tap * features, features)
-                multiply(rows, groups, s, z, at, ROWS, 0, s, width, width, 0, w, 0)
+                multiply(rows, 0, groups, s, z, at, ROWS, 0, s, width, width, 0, w, 0)
                 for row in range(rows):
                     copy(s, out + row * padded, y, where[begin + row] * units, units)
             copy(s, series + live * features, state, lane * past, past)

@@ -102,7 +102,7 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Any:
             for row in range(rows):
                 at[X * cap + row] = (begin + row) * features
                 at[NEW * cap + row] = out + row * padded
-            multiply(rows, groups, s, z, at, cap, 0, x, features, features, 0, w, 0)
+            multiply(rows, 0, groups, s, z, at, cap, 0, x, features, features, 0, w, 0)
             for row in range(rows):
                 copy(s, out + row * padded, y, (begin + row) * units, units)
 

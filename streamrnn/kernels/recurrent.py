@@ -3,6 +3,9 @@
 Each lane has two places for h in the scratch array and writes them in turn, so a step never
 overwrites what another group of units still reads, and an absent or masked step touches nothing.
 At each step the live lanes are listed, and only those are swept.
+
+Threads take lanes each. One lane of many units is taken by several together: each has its units,
+and after each step they meet.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +14,7 @@ import numpy as np
 from numba import types
 
 from streamrnn.kernels.jit import kernel, merge
+from streamrnn.kernels.meeting import meet
 from streamrnn.kernels.sweep import NEW, OLD, OWN, START, Shape, X, project, sweep
 from streamrnn.kernels.vector import copier
 
@@ -31,12 +35,13 @@ class Phase(NamedTuple):
 def window(phases: tuple[Phase, ...], others: int) -> Any:
     """The kernel that takes lanes first..last through all steps of a window.
 
-    `others`: how many vectors of a lane's length a cell keeps beside h (`own`).
+    `others`: how many vectors of a lane's length a cell keeps beside h (`own`). With `parts` > 1
+    this thread is one of those that take a lone lane together, and `shared` is their scratch.
     """
     n, vectors = phases[0].shape.n, phases[0].shape.vectors
     step, prepare = _step(phases), _prepare(phases)
     width = vectors * sum(phase.shape.sums for phase in phases)
-    copy = copier(n)
+    copy, sweeps = copier(n), len(phases)
 
     @merge
     def absent(lengths_B, mask_BT, lane, t):
@@ -46,7 +51,10 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
         return 1 if mask_BT.size and not mask_BT[lane, t] else 0
 
     @kernel
-    def run(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, w, bias, first, last, zero_masked):
+    def run(
+        x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, w, bias, first, last, zero_masked,
+        part, parts, shared, gate,
+    ):  # fmt: skip
         T, features = x_BTF.shape[1], x_BTF.shape[2]
         units, lanes = h_BU.shape[1], last - first
         x, h, c, y = x_BTF.reshape(-1), h_BU.reshape(-1), c_BU.reshape(-1), y_BTU.reshape(-1)
@@ -55,28 +63,35 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
         sums = groups * width * n
         alone = lanes == 1 and T > 1
         fed = 0 if alone else features
+        low, high = groups * part // parts, groups * (part + 1) // parts
+        meetings = 0
 
         # The scratch array: the bias, a tile's sums, the lanes' states, and inputs: a lone lane's
         # sums of a block of steps, or what all lanes get at this step.
-        z = sums
-        states = z + 6 * width * n
+        z = sums + part * 6 * width * n
+        states = sums + parts * 6 * width * n
         per_lane = (2 + others) * padded
         inputs = states + lanes * per_lane
-        raw = np.zeros(inputs + (BLOCK * sums if alone else lanes * features) + 16, np.float32)
+        total = inputs + (BLOCK * sums if alone else lanes * features)
+        raw = shared if parts > 1 else np.zeros(total + 16, np.float32)
         s = raw[(64 - raw.ctypes.data % 64) % 64 // 4 :]
         cap = max(lanes, BLOCK)
         at = np.zeros(5 * cap, np.int64)
         slot = np.zeros(lanes, np.int64)
         live = np.empty(lanes, np.int64)
 
-        copy(bias, 0, s, 0, sums)
         steps = 0
         for lane in range(lanes):
             steps = max(steps, min(lengths_B[first + lane], T) if lengths_B.size else T)
+        copy(bias, 0, s, 0, sums)  # by all who take part: they write the same
+        for lane in range(lanes if part == 0 else 0):
             copy(h, (first + lane) * units, s, states + lane * per_lane, units)
             if c.size:
                 copy(c, (first + lane) * units, s, states + lane * per_lane + 2 * padded, units)
 
+        if parts > 1:
+            meetings += parts
+            meet(gate, meetings)
         for t in range(steps):
             if alone and t % BLOCK == 0:
                 rows = 0
@@ -86,7 +101,7 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
                         at[X * cap + rows] = (first * T + later) * features
                         at[NEW * cap + rows] = inputs + (later - t) * sums
                         rows += 1
-                prepare(rows, groups, s, at, cap, 0, x, features, units, w, 0)
+                prepare(rows, low, high, groups, s, at, cap, x, features, units, w)
             rows = 0
             for lane in range(lanes):
                 place = (first + lane) * T + t
@@ -103,18 +118,24 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
                     at[OWN * cap + rows] = state + 2 * padded
                     live[rows] = lane
                     rows += 1
-                elif why == 1 and y.size:
+                elif why == 1 and y.size and part == 0:
                     copy(s, state + slot[lane] * padded, y, place * units, units)
                     if zero_masked:
                         y[place * units : (place + 1) * units] = 0
-            step(rows, groups, s, z, at, cap, 0, s, fed, features, units, w, 0)
+            step(
+                rows, low, high, groups, s, z, at, cap, s, fed, features, units, w,
+                parts, gate, meetings,
+            )  # fmt: skip
+            if parts > 1:
+                meetings += parts * sweeps
+                meet(gate, meetings)
             for row in range(rows):
                 slot[live[row]] = 1 - slot[live[row]]
-                if y.size:
+                if y.size and part == 0:
                     place = (first + live[row]) * T + t
                     copy(s, at[NEW * cap + row], y, place * units, units)
 
-        for lane in range(lanes):
+        for lane in range(lanes if part == 0 else 0):
             state = states + lane * per_lane
             copy(s, state + slot[lane] * padded, h, (first + lane) * units, units)
             if c.size:
@@ -124,43 +145,56 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
 
 
 def _step(phases: tuple[Phase, ...]) -> Any:
-    """All sweeps of a step, one after the other."""
+    """All sweeps of a step, one after the other; threads that take a lane together meet between."""
     first, *more = (sweep(phase.shape, phase.cell, phase.operand) for phase in phases)
     if not more:
-        return first
+
+        @merge
+        def one(
+            rows, low, high, groups, s, z, at, cap, x, fed, features, units, w, parts, gate, met
+        ):
+            first(rows, low, high, s, z, at, cap, 0, x, fed, features, units, w, 0)
+
+        return one
     (second,) = more
     group, x_step, h_step = phases[0].shape.group, phases[0].shape.x_step, phases[0].shape.h_step
 
     @merge
-    def both(rows, groups, s, z, at, cap, start, x, fed, features, units, w, j):
-        first(rows, groups, s, z, at, cap, start, x, fed, features, units, w, j)
-        start += groups * group
-        j += groups * (features * x_step + units * h_step)
-        second(rows, groups, s, z, at, cap, start, x, fed, features, units, w, j)
+    def two(rows, low, high, groups, s, z, at, cap, x, fed, features, units, w, parts, gate, met):
+        first(rows, low, high, s, z, at, cap, 0, x, fed, features, units, w, 0)
+        if parts > 1:
+            meet(gate, met + parts)
+        start, j = groups * group, groups * (features * x_step + units * h_step)
+        second(rows, low, high, s, z, at, cap, start, x, fed, features, units, w, j)
 
-    return both
+    return two
 
 
 def _prepare(phases: tuple[Phase, ...]) -> Any:
     """The projections for all sweeps of a step."""
     first, *more = (project(phase.shape) for phase in phases)
     if not more:
-        return first
+
+        @merge
+        def one(rows, low, high, groups, s, at, cap, x, features, units, w):
+            first(rows, low, high, s, at, cap, 0, x, features, units, w, 0)
+
+        return one
     (second,) = more
     group, x_step, h_step = phases[0].shape.group, phases[0].shape.x_step, phases[0].shape.h_step
 
     @merge
-    def both(rows, groups, s, at, cap, start, x, features, units, w, j):
-        first(rows, groups, s, at, cap, start, x, features, units, w, j)
-        start += groups * group
-        j += groups * (features * x_step + units * h_step)
-        second(rows, groups, s, at, cap, start, x, features, units, w, j)
+    def two(rows, low, high, groups, s, at, cap, x, features, units, w):
+        first(rows, low, high, s, at, cap, 0, x, features, units, w, 0)
+        start, j = groups * group, groups * (features * x_step + units * h_step)
+        second(rows, low, high, s, at, cap, start, x, features, units, w, j)
 
-    return both
+    return two
 
 
 def signature() -> Any:
     """Types of the arguments of a window kernel."""
     f1, f2, f3 = (types.Array(types.float32, d, "C") for d in (1, 2, 3))
-    lengths, mask = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 2, "C")
-    return types.void(f3, lengths, mask, f2, f2, f3, f1, f1, types.intp, types.intp, types.boolean)
+    i1, mask = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 2, "C")
+    intp, flag = types.intp, types.boolean
+    return types.void(f3, i1, mask, f2, f2, f3, f1, f1, intp, intp, flag, intp, intp, f1, i1)

@@ -19,7 +19,7 @@ Step = Callable[..., tuple[Any, ...]]
 def window(step: Step) -> Callable[..., None]:
     """A function that is called as the compiled window kernels are."""
 
-    def run(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, w, bias, first, last, zero_masked):
+    def run(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, w, bias, first, last, zero_masked, *_):
         states = [h_BU, c_BU] if c_BU.size else [h_BU]
         lanes = np.arange(first, last)
         for t in range(x_BTF.shape[1]):

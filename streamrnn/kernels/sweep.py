@@ -79,7 +79,7 @@ def _multiply(shape: Shape, m: int, operand: int) -> Any:
 
 
 def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
-    """Make the sweep: for all groups and the first `rows` rows, multiply, then call the cell.
+    """Make the sweep: for groups `low`..`high` and the first `rows` rows, multiply, call the cell.
 
     `cell(s, z, old, new, own)` gets where a unit vector's sums, old, new and other state begin.
     `operand` is the part of a row that the recurrent weights multiply.
@@ -92,9 +92,11 @@ def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
     x_step, h_step = shape.x_step, shape.h_step
 
     @merge
-    def run(rows, groups, s, z, at, cap, start, x, fed, features, units, w, j):
+    def run(rows, low, high, s, z, at, cap, start, x, fed, features, units, w, j):
         """`fed` says how many of the `features` inputs are still to add: all, or none."""
-        for g in range(groups):
+        start += low * group
+        j += low * (features * x_step + units * h_step)
+        for g in range(low, high):
             jx = j + (features - fed) * x_step
             jh = j + features * x_step
             i = 0
@@ -148,8 +150,10 @@ def project(shape: Shape) -> Any:
     group, x_step, h_step = shape.group, shape.x_step, shape.h_step
 
     @merge
-    def run(rows, groups, s, at, cap, start, x, features, units, w, j):
-        for _ in range(groups):
+    def run(rows, low, high, s, at, cap, start, x, features, units, w, j):
+        start += low * group
+        j += low * (features * x_step + units * h_step)
+        for _ in range(low, high):
             i = 0
             while i < rows:
                 if rows - i >= most:

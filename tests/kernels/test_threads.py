@@ -61,3 +61,33 @@ def test_one_thread_holds_for_the_calling_thread_only() -> None:
         other.join()
     look("after")
     assert seen == {"inside": False, "elsewhere": True, "after": True}
+
+
+def test_few_weights_keep_one_thread() -> None:
+    """Together only where a step is long enough to meet after it; never where one might raise."""
+    assert threads.partners(threads.SHARE - 1) == 1
+    assert threads.partners(2 * threads.SHARE) == 2
+    assert threads.partners(99 * threads.SHARE) == 3
+
+
+def test_checked_accesses_keep_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that raised would never come to the next meeting."""
+    monkeypatch.setenv("STREAMRNN_BOUNDSCHECK", "1")
+    assert threads.partners(99 * threads.SHARE) == 1
+
+
+def test_those_who_work_together_run_at_the_same_time() -> None:
+    """Also when two callers want it at once: then one after the other."""
+    meeting = threading.Barrier(3, timeout=20)
+    seen = []
+
+    def work(part: int) -> None:
+        meeting.wait()
+        seen.append(part)
+
+    callers = [threading.Thread(target=threads.together, args=(work, 3)) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sorted(seen) == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]

@@ -166,6 +166,30 @@ def test_threads_change_no_bit(case: Case, monkeypatch: pytest.MonkeyPatch) -> N
         set_threads(0)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_threads_on_one_lane_change_no_bit(
+    case: Case, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has some of its units (the third none: there are two groups), and they meet."""
+    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(threads, "SHARE", 1)
+    monkeypatch.delenv("STREAMRNN_BOUNDSCHECK", raising=False)
+    x, start = case.window(1, 40), case.start(1)
+    mask = np.random.default_rng(4).random((1, 40)) < 0.7
+    softmax = {"activation": "softmax"}  # in numpy, by one thread
+    windows = [{}, {"mask": mask}, {"lengths": [29]}, {"mask": mask, "zero_masked": True}, softmax]
+    with one_thread():
+        wanted = [case.run(x, start, **window) for window in windows]
+    set_threads(count)
+    try:
+        for window, (y, states) in zip(windows, wanted, strict=True):
+            got, after = case.run(x, start, **window)
+            np.testing.assert_array_equal(got, y)
+            np.testing.assert_array_equal(after, states)
+    finally:
+        set_threads(0)
+
+
 def test_softmax_inside_a_cell(case: Case) -> None:
     """The one activation that needs all units of a gate: by another way, to the same rules."""
     options = {"activation": "softmax"}
