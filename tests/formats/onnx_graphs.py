@@ -160,3 +160,22 @@ def ids_and_scores() -> Any:
         helper.make_node("LeakyRelu", ["r"], ["out"], alpha=0.1),
     ]  # fmt: skip
     return model(nodes, {"ids": (TensorProto.INT64, ["batch", "time"])}, ["out"], constants)
+
+
+def ids_beside_features() -> Any:
+    """Token ids, embedded, and features, joined for one LSTM: two inputs with a time axis."""
+    constants = weights("LSTM", 1, 5, 4) | {
+        "table": np.random.default_rng(4).normal(0, 1, (6, 2)).astype(np.float32),
+        "one": np.array([1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["e"], axis=0),
+        helper.make_node("Concat", ["x", "e"], ["joined"], axis=2),
+        helper.make_node("LSTM", ["joined", "W", "R", "B"], ["Y"], name="rnn", hidden_size=4),
+        helper.make_node("Squeeze", ["Y", "one"], ["out"]),
+    ]
+    inputs = {
+        "x": (TensorProto.FLOAT, ["time", "batch", 3]),
+        "ids": (TensorProto.INT64, ["time", "batch"]),
+    }
+    return model(nodes, inputs, ["out"], constants)

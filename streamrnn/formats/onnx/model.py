@@ -95,10 +95,18 @@ class OnnxGraph(Layer):
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
         states = {name: shape for name, (_, shape) in self.layout.states.items()}
-        for label in self.wiring.own:
+        for label in self.carried_nodes():
             found = self.evaluator.recurrent[label]
             states |= {f"{label}/{kind}": (found.units,) for kind in found.states}
         return states
+
+    def carried_nodes(self) -> list[str]:
+        """Labels of the recurrent nodes whose state is carried though the graph does not show it.
+
+        Those of both directions begin anew each time: they never run on streams.
+        """
+        recurrent = self.evaluator.recurrent
+        return [label for label in self.wiring.own if len(recurrent[label].directions) == 1]
 
     def stream_initial(self, n: int) -> States:
         initial = {
@@ -108,6 +116,11 @@ class OnnxGraph(Layer):
 
     def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
         arrays = inputs if isinstance(inputs, list) else [inputs]
+        places = self.layout.inputs.values()
+        arrays = [
+            x[..., 0] if x.ndim == 3 and "F" not in place.axes else x  # from OnnxIds
+            for x, place in zip(arrays, places, strict=True)
+        ]
         if run.kind == "stream":
             shapes = self.stream_states()
             found = {name: run.state(name, shape) for name, shape in shapes.items()}
@@ -152,7 +165,7 @@ class OnnxGraph(Layer):
             feeds[name] = np.ascontiguousarray(np.moveaxis(states[name], 0, place.axes.index("B")))
         carried = {
             label: [states[f"{label}/{k}"] for k in self.evaluator.recurrent[label].states]
-            for label in wires.own
+            for label in self.carried_nodes()
         }
         values = self.evaluator.run(feeds, lengths=lengths, carried=carried)
         for name, (place, _) in plan.states.items():
@@ -171,6 +184,20 @@ class OnnxGraph(Layer):
 def _step_of(y: Any, rows: int) -> Any:
     """The output of one step, without its time axis if it has one: (B, U)."""
     return y.reshape(rows, -1)
+
+
+@ours
+class OnnxIds(Layer):
+    """Integers (B, T) -> (B, T, 1), still integers: beside features all inputs have three axes."""
+
+    stepwise = True
+    input_dtype = "int64"
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape, 1)
+
+    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        return inputs[..., None]
 
 
 @ours
@@ -205,7 +232,11 @@ class OnnxModel(Model):
             dtype = "float32" if value.dtype == "float32" else "int64"
             symbols.append(Input((None, *features), dtype=dtype, name=value.name))
         inner.input_dtype = symbols[0].dtype if len(symbols) == 1 else "float32"
-        made = symbols_in([inner(symbols if len(symbols) > 1 else symbols[0])])
+        reads = [
+            OnnxIds(name=f"{s.layer.name}/ids")(s) if len(symbols) > 1 and len(s.shape) == 2 else s
+            for s in symbols
+        ]
+        made = symbols_in([inner(reads if len(reads) > 1 else reads[0])])
         ends = [Identity(name=n)(s) for n, s in zip(plan.outputs, made, strict=True)]
         self._input_structure = symbols if len(symbols) > 1 else symbols[0]
         self._output_structure = ends if len(ends) > 1 else ends[0]

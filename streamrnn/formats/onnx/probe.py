@@ -117,7 +117,7 @@ def constant_states(layer: "OnnxGraph", n: int) -> dict[str, Any]:
     wanted = [
         (evaluator.label(node), kind, name)
         for node, kind, name in initial_states(evaluator.graph)
-        if evaluator.label(node) in wires.own
+        if evaluator.label(node) in layer.carried_nodes()
     ]
     if not wanted:
         return {}

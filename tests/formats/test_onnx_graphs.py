@@ -1,0 +1,178 @@
+"""Graphs made by hand, on streams and in pipelines. They need onnx, no runtime."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+pytest.importorskip("onnx", reason="needs the onnx extra")
+
+from formats import onnx_graphs
+from onnx import helper, numpy_helper
+
+import streamrnn
+from streamrnn import Pipeline
+from streamrnn.errors import ModelMismatchError, ShapeError, UnsupportedError
+from streamrnn.models import Stream, Whole
+
+
+def saved(made, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
+def x(*shape):
+    return np.random.default_rng(2).normal(0, 1, shape).astype(np.float32)
+
+
+def test_ids_beside_features_in_a_pipeline(tmp_path):
+    """[model] inputs says which column goes where; time comes first in this graph."""
+    path = saved(onnx_graphs.ids_beside_features(), tmp_path)
+    pipeline = Pipeline.from_dict(
+        {
+            "source": {"key": "k", "features": ["a", "b", "c", "token"]},
+            "model": {"path": str(path), "inputs": {"x": ["a", "b", "c"], "ids": "token"}},
+        }
+    )
+    features, ids = x(6, 3), np.array([0, 5, 2, 2, 1, 4])
+    columns = dict(zip("abc", features.T, strict=True))
+    table = pa.table({"k": ["p"] * 6, **columns, "token": ids})
+    parts = [pa.table(pipeline.process(table.slice(i, 2))) for i in (0, 2, 4)]
+    made = pa.concat_tables(parts)
+    model = streamrnn.load_model(path)
+    expected = model({"x": features[:, None], "ids": ids[:, None]})["out"][:, 0]
+    ours = np.stack([made[f"out_{u}"].to_numpy() for u in range(4)], axis=1)
+    np.testing.assert_array_equal(ours, expected)
+
+
+def test_state_by_name_in_a_pipeline(tmp_path):
+    """A graph of one step, its state in [model] state."""
+    path = saved(onnx_graphs.one_step(), tmp_path)
+    pipeline = Pipeline.from_dict(
+        {
+            "source": {"key": "k", "features": ["a", "b", "c"]},
+            "model": {"path": str(path), "state": {"h": "hn", "c": "cn"}},
+        }
+    )
+    features = x(5, 3)
+    table = pa.table({"k": ["p"] * 5, **dict(zip("abc", features.T, strict=True))})
+    made = pa.concat_tables(
+        [pa.table(pipeline.process(part)) for part in (table.slice(0, 1), table.slice(1))]
+    )
+    h = c = np.zeros((1, 1, 4), np.float32)
+    model = streamrnn.load_model(path)
+    for t in range(5):
+        y, h, c = model(features[t : t + 1], h, c).values()
+        ours = [made[f"y_{u}"][t].as_py() for u in range(4)]
+        np.testing.assert_array_equal(np.float32(ours), y[0])
+
+
+def test_whole_sequences(tmp_path):
+    """Each row's value is that of its own end, also where the graph reads backwards."""
+    for made in (
+        onnx_graphs.as_tf2onnx_writes_it("GRU", sequences=False),
+        onnx_graphs.recurrent("LSTM", direction="bidirectional"),
+    ):
+        model = streamrnn.load_model(saved(made, tmp_path))
+        rows = x(3, 5, 3)
+        lengths = np.array([2, 5, 2])
+        first = Whole(model).run([rows], lengths)[0]
+        for b, length in enumerate(lengths):
+            alone = Whole(model).run([rows[b : b + 1, :length]])[0][0]
+            np.testing.assert_array_equal(first[b][: len(alone)], alone)
+
+
+def test_backwards_graphs_do_not_run_on_streams(tmp_path):
+    """By node name, with the kinds of window that work."""
+    path = saved(onnx_graphs.recurrent("GRU", direction="reverse"), tmp_path)
+    with pytest.raises(ModelMismatchError, match=r"node 'rnn' \(GRU\) reads the sequence from its"):
+        Stream(streamrnn.load_model(path))
+
+
+def changed(node, **attributes):
+    made = onnx_graphs.as_tf2onnx_writes_it()
+    for name, value in attributes.items():
+        for attribute in list(made.graph.node[node].attribute):
+            if attribute.name == name:
+                made.graph.node[node].attribute.remove(attribute)
+        made.graph.node[node].attribute.append(helper.make_attribute(name, value))
+    return made
+
+
+def test_steps_that_see_each_other(tmp_path):
+    """A softmax over time is found by trying, and the node named."""
+    path = saved(changed(6, axis=1), tmp_path)
+    model = streamrnn.load_model(path)
+    assert model(x(2, 3, 3))["out"].shape == (2, 3, 2)
+    with pytest.raises(ModelMismatchError, match=r"how the sequence is cut.*\(Softmax\)"):
+        Stream(model)
+
+
+def test_rows_that_see_each_other(tmp_path):
+    """So is one over the batch."""
+    with pytest.raises(ModelMismatchError, match="a row depends on the other rows"):
+        Stream(streamrnn.load_model(saved(changed(6, axis=0), tmp_path)))
+
+
+def test_an_export_of_fixed_size(tmp_path):
+    """Callable as it is; on streams the message says how to export it."""
+    made = onnx_graphs.as_tf2onnx_writes_it()
+    made.graph.initializer.append(numpy_helper.from_array(np.array([1, 5, 4]), "fixed"))
+    made.graph.node[3].op_type = "Reshape"
+    del made.graph.node[3].attribute[:]
+    made.graph.node[3].input.append("fixed")
+    model = streamrnn.load_model(saved(made, tmp_path))
+    assert model(x(1, 5, 3))["out"].shape == (1, 5, 2)
+    with pytest.raises(ShapeError, match=r"\(Reshape\) cannot take inputs of shapes"):
+        model(x(1, 4, 3))
+    with pytest.raises(ModelMismatchError, match="Export it with dynamic axes"):
+        Stream(model)
+
+
+def test_calls_that_do_not_fit(tmp_path):
+    """Names, numbers, shapes."""
+    model = streamrnn.load_model(saved(onnx_graphs.one_step(), tmp_path))
+    with pytest.raises(ShapeError, match=r"expected 3 inputs \(x, h, c\), received 1"):
+        model(x(2, 3))
+    with pytest.raises(ShapeError, match="expected the inputs x, h, c, received x"):
+        model({"x": x(2, 3)})
+    state = np.zeros((1, 2, 4), np.float32)
+    with pytest.raises(ShapeError, match=r"expected X of 3 axes and 3 features"):
+        model(x(2, 5), state, state)
+    with pytest.raises(ShapeError, match=r"input 'x': expected 2 axes"):
+        model(x(2, 1, 3), state, state)
+
+
+def test_states_that_nothing_carries_on(tmp_path):
+    """The message names the input and what to write."""
+    made = onnx_graphs.one_step()
+    del made.graph.output[1:]
+    model = streamrnn.load_model(saved(made, tmp_path))
+    with pytest.raises(ModelMismatchError, match=r"'c' .*state = \{ c = "):
+        Stream(model)
+
+
+def test_summary_and_native_form(tmp_path, capsys):
+    """A graph prints as one layer, and its native form needs no onnx."""
+    model = streamrnn.load_model(saved(onnx_graphs.ids_and_scores(), tmp_path))
+    model.summary()
+    assert "graph (OnnxGraph)" in capsys.readouterr().out
+    model.save(tmp_path / "m.safetensors")
+    again = streamrnn.load_model(tmp_path / "m.safetensors")
+    ids = np.array([[1, 2, 3]])
+    np.testing.assert_array_equal(again(ids)["out"], model(ids)["out"])
+    assert Stream(again).state_spec == Stream(model).state_spec == {"graph/rnn/h": 4}
+    begin = Stream(again).initial_state(2)["graph/rnn/h"]
+    assert np.abs(begin).min() > 0
+    np.testing.assert_array_equal(begin[0], begin[1])
+
+
+@pytest.mark.parametrize("module", ["h5py", "onnx"])
+def test_extras_are_named(module, tmp_path, monkeypatch):
+    """Without h5py or onnx the message says what to install."""
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    path = tmp_path / ("m.onnx" if module == "onnx" else "m.h5")
+    path.write_bytes(b"x")
+    extra = {"h5py": "keras", "onnx": "onnx"}[module]
+    with pytest.raises(UnsupportedError, match=rf"pip install 'streamrnn\[{extra}\]'"):
+        streamrnn.load_model(path)
