@@ -104,14 +104,17 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> Loaded:
             f"written in version {metadata.get('version')!r} of the native format, this release "
             f"reads {VERSION!r}"
         )
-    import streamrnn.formats.onnx.model  # noqa: F401 (registers what a graph is saved as)
+    from streamrnn.formats.onnx.model import OnnxModel  # registers what a graph is saved as
 
     config = parse_json(metadata["config"], "the config")
     model = build(config, sum(int(array.size) for array in arrays.values()))
     if not isinstance(model, Model):
         raise ModelFileError("the config is not one of a model")
     names = list(model.named_weights())
-    return Loaded(model, _place(model, dict(zip(names, names, strict=True)), arrays))
+    placed = _place(model, dict(zip(names, names, strict=True)), arrays)
+    if isinstance(model, OnnxModel):
+        model.layer.check()
+    return Loaded(model, placed)
 
 
 def _place(model: Model, sources: Mapping[str, str], arrays: Mapping[str, Any]) -> list[Placed]:

@@ -77,6 +77,21 @@ class Graph:
         }
 
 
+def require_sound(graph: Graph) -> None:
+    """Raise ModelFileError where a node or an output reads what nothing before it makes."""
+    known = {*graph.constants, *(v.name for v in graph.inputs)}
+    for node in graph.nodes:
+        if missing := [name for name in node.inputs if name and name not in known]:
+            raise ModelFileError(f"{node} reads {missing[0]!r}, which nothing before it makes")
+        if twice := [name for name in node.outputs if name and name in known]:
+            raise ModelFileError(f"{node} makes {twice[0]!r}, which is there already")
+        known |= set(node.outputs) - {""}
+    if missing := [v.name for v in graph.outputs if v.name not in known]:
+        raise ModelFileError(f"the graph's output {missing[0]!r} is made by no node")
+    if not graph.outputs:
+        raise ModelFileError("no ONNX model: the graph has no outputs")
+
+
 def from_config(config: Mapping[str, Any]) -> tuple[Graph, dict[str, tuple[int, ...]]]:
     """The graph without its weights, and their shapes. Raises ModelFileError."""
     integers = {}

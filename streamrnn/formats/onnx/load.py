@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.errors import ConfigError, UnsupportedError
-from streamrnn.formats.onnx.evaluate import fold, require_supported, unused
+from streamrnn.formats.onnx.evaluate import fold, unused
 from streamrnn.formats.onnx.graph import Graph, Node
 from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.onnx.parse import parse
@@ -29,10 +29,8 @@ def load(
     require_finite(folded.weights())
     if node is not None:
         return _one_node(graph, folded, node)
-    require_supported(folded)
     model = OnnxModel(folded, state, name=snake_case(path.stem).replace("/", "_") or "graph")
-    model.layer.evaluator  # noqa: B018 (prepares every recurrent node: raises what is refused)
-    model.layer.wiring  # noqa: B018 (checks the names in `state`)
+    model.layer.check()
     placed = [Placed(name, f"graph/{name}", w) for name, w in folded.weights().items()]
     return Loaded(model, placed, left)
 

@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.formats.onnx import graph as graphs
 from streamrnn.formats.onnx import probe
-from streamrnn.formats.onnx.evaluate import Evaluator
+from streamrnn.formats.onnx.evaluate import Evaluator, require_supported
 from streamrnn.formats.onnx.layout import Layout, Place, find
 from streamrnn.formats.onnx.wiring import Wiring, wire
 from streamrnn.layers import Identity, Input
@@ -68,6 +68,13 @@ class OnnxGraph(Layer):
     @cached_property
     def _why_not(self) -> str | None:
         return probe.why_not_stepwise(self)
+
+    def check(self) -> None:
+        """Raise ModelFileError, UnsupportedError or ConfigError where the graph cannot be run."""
+        graph = self._graph.with_constants(dict(self._weights))
+        graphs.require_sound(graph)
+        require_supported(graph)
+        self.wiring  # noqa: B018 (prepares every recurrent node, checks the names in `state`)
 
     def weights_changed(self) -> None:
         for name in ("evaluator", "wiring", "layout", "_why_not"):

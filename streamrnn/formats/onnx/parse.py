@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.formats.guard import require_extra
-from streamrnn.formats.onnx.graph import DTYPES, Graph, Node, Value
+from streamrnn.formats.onnx.graph import DTYPES, Graph, Node, Value, require_sound
 
 _MIN_OPSET, _MAX_OPSET = 7, 25
 _MAX_NODES = 20_000
@@ -41,23 +41,17 @@ class _Reader:
         for tensor in graph.initializer:
             self.constants[tensor.name] = self.array(tensor, tensor.name)
         inputs = tuple(self._value(v) for v in graph.input if v.name not in self.constants)
-        known = {*self.constants, *(v.name for v in inputs)}
-        nodes = []
-        for proto in graph.node:
-            node = self._node(proto)
-            if missing := [name for name in node.inputs if name and name not in known]:
-                raise ModelFileError(f"{node} reads {missing[0]!r}, which nothing before it makes")
-            if twice := [name for name in node.outputs if name and name in known]:
-                raise ModelFileError(f"{node} makes {twice[0]!r}, which is there already")
-            known |= set(node.outputs) - {""}
-            nodes.append(node)
-        outputs = tuple(self._value(v) for v in graph.output)
-        if missing := [v.name for v in outputs if v.name not in known]:
-            raise ModelFileError(f"the graph's output {missing[0]!r} is made by no node")
-        if not outputs:
-            raise ModelFileError("no ONNX model: the graph has no outputs")
-        kept = tuple(node for node in nodes if node.op != "Constant")
-        return Graph(graph.name or "graph", opset, inputs, outputs, kept, self.constants)
+        nodes = [self._node(proto) for proto in graph.node]
+        made = Graph(
+            graph.name or "graph",
+            opset,
+            inputs,
+            tuple(self._value(v) for v in graph.output),
+            tuple(node for node in nodes if node.op != "Constant"),
+            self.constants,
+        )
+        require_sound(made)
+        return made
 
     def _opset(self, model: Any) -> int:
         versions = [o.version for o in model.opset_import if o.domain in _DOMAINS]
