@@ -1,0 +1,130 @@
+"""Models with several inputs, integer features, and string features, in pipelines of kind carry."""
+
+from pathlib import Path
+from typing import Any
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from streamrnn import Input, Model, Pipeline, Sequential, layers
+from streamrnn.errors import ConfigError, DTypeError, ModelMismatchError
+
+
+def _drawn(model: Any) -> Any:
+    rng = np.random.default_rng(4)
+    arrays = [rng.normal(0, 0.4, w.shape).astype(np.float32) for w in model.get_weights()]
+    model.set_weights(arrays)
+    return model
+
+
+def _two_inputs() -> Model:
+    ids = Input((None,), dtype="int64", name="ids")
+    x = Input((None, 2), name="x")
+    seen = layers.Conv1D(3, 3, padding="causal", name="conv")(x)
+    both = layers.Concatenate()([layers.Embedding(9, 4, name="table")(ids), seen])
+    cells = layers.RNN([layers.LSTMCell(5), layers.GRUCell(3)], name="rnn")
+    return _drawn(Model([ids, x], layers.Dense(1, name="score")(cells(both))))
+
+
+def _table() -> pa.Table:
+    table = logs.random_log(220, streams=6)
+    rng = np.random.default_rng(2)
+    return table.append_column("token", pa.array(rng.integers(0, 9, 220)))
+
+
+def _process(made: Any, tmp_path: Path, table: pa.Table, **tables: Any) -> pa.Table:
+    made.save(tmp_path / "m.safetensors")
+    config = logs.config("unused", str(tmp_path / "m.safetensors"), None, **tables)
+    config["source"].pop("path")
+    pipeline = Pipeline.from_dict(config)
+    pieces = [pipeline.process(table.slice(i, 31)) for i in range(0, table.num_rows, 31)]
+    return pa.concat_tables(pieces)
+
+
+def test_each_row_is_what_the_model_says_of_its_streams_rows_so_far(tmp_path: Path) -> None:
+    """Embedding, causal convolution and stacked cells, bit for bit against the model in Python."""
+    table, model = _table(), _two_inputs()
+    got = _process(
+        model,
+        tmp_path,
+        table,
+        source={"features": ["token", "a", "b"]},
+        model={"inputs": {"ids": "token", "x": ["a", "b"]}},
+    )
+    ids = table.column("id").to_numpy()
+    x = np.column_stack([table.column(n).to_numpy() for n in "ab"]).astype(np.float32)
+    token, score = table.column("token").to_numpy(), got.column("score").to_numpy()
+    for key in np.unique(ids):
+        rows = np.flatnonzero(ids == key)
+        for n in (1, 2, len(rows) // 2, len(rows)):
+            some = rows[:n]
+            expected = model([token[some][None], x[some][None]])
+            assert score[rows[n - 1]] == expected[0, 0]
+
+
+def test_an_integer_feature_of_an_embedding_model(tmp_path: Path) -> None:
+    """A null is filled as an integer, a token out of range stops the run."""
+    model = _drawn(
+        Sequential(
+            [layers.Embedding(9, 4, input_shape=(None,)), layers.GRU(3), layers.Dense(1, name="y")]
+        )
+    )
+    table = _table()
+    tokens = table.column("token").to_pylist()
+    tokens[40] = None
+    spoilt = table.set_column(5, "token", pa.array(tokens))
+    features = [{"name": "token", "nulls": 8}]
+    filled = _process(model, tmp_path, spoilt, source={"features": features})
+    tokens[40] = 8
+    whole = table.set_column(5, "token", pa.array(tokens))
+    assert filled == _process(model, tmp_path, whole, source={"features": ["token"]})
+    tokens[40] = 9
+    beyond = table.set_column(5, "token", pa.array(tokens))
+    with pytest.raises(ValueError, match="9"):
+        _process(model, tmp_path, beyond, source={"features": ["token"]})
+
+
+@pytest.mark.parametrize("kind", ["previous", "skip"])
+def test_nulls_of_integers(tmp_path: Path, kind: str) -> None:
+    model = _drawn(
+        Sequential(
+            [layers.Embedding(9, 4, input_shape=(None,)), layers.GRU(3), layers.Dense(1, name="y")]
+        )
+    )
+    table = _table()
+    tokens = table.column("token").to_pylist()
+    ids = table.column("id").to_pylist()
+    last, filled = {}, []
+    rng = np.random.default_rng(1)
+    for i, key in enumerate(ids):
+        if rng.random() < 0.2:
+            tokens[i] = None
+        filled.append(tokens[i] if tokens[i] is not None else last.get(key))
+        last[key] = filled[-1]
+    spoilt = table.set_column(5, "token", pa.array(tokens))
+    got = _process(model, tmp_path, spoilt, source={"features": [{"name": "token", "nulls": kind}]})
+    values = filled if kind == "previous" else tokens
+    there = np.array([v is not None for v in values])
+    whole = table.set_column(5, "token", pa.array(values)).filter(pa.array(there))
+    expected = _process(model, tmp_path, whole, source={"features": ["token"]})
+    assert got.column("y").is_valid().to_pylist() == there.tolist()
+    assert got.filter(pa.array(there)).column("y") == expected.column("y")
+
+
+def test_inputs_are_checked_by_name(tmp_path: Path) -> None:
+    table, model = _table(), _two_inputs()
+    source = {"features": ["token", "a", "b"]}
+    with pytest.raises(ModelMismatchError, match="say which features each one takes"):
+        _process(model, tmp_path, table, source=source)
+    wrong = {"ids": "token", "y": ["a", "b"]}
+    with pytest.raises(ModelMismatchError, match="expected ids, x, received ids, y"):
+        _process(model, tmp_path, table, source=source, model={"inputs": wrong})
+    short = {"ids": "token", "x": ["a"]}
+    with pytest.raises(ConfigError, match='no input takes "b"'):
+        _process(model, tmp_path, table, source=source, model={"inputs": short})
+    text = {"features": ["id", "a", "b"]}
+    names = {"ids": "id", "x": ["a", "b"]}
+    with pytest.raises(DTypeError, match="expected integer, received string"):
+        _process(model, tmp_path, table, source=text, model={"inputs": names})
