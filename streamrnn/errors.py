@@ -2,18 +2,18 @@
 
 ::
 
-    StreamRNNError
-    ├── ConfigError      (ValueError)         the pipeline file or an argument is wrong        exit 78
-    │   └── ModelMismatchError                model and pipeline do not fit each other         exit 78
-    ├── ShapeError       (ValueError)         an array has the wrong shape                     exit 78
-    ├── DTypeError       (TypeError)          an array or column has the wrong type            exit 65
-    ├── UnsupportedError (ValueError)         a layer, option or operator we do not have       exit 78
-    ├── DataError        (ValueError)         data broke the contract                          exit 65
-    │   └── ModelFileError                    a model file is damaged or not what it says      exit 65
-    ├── StateError       (ValueError)         a state table does not belong here               exit 78
-    ├── MissingFileError (FileNotFoundError)  a file that was named is not there               exit 65
-    ├── CheckpointError  (RuntimeError)       an output folder is damaged, in use or foreign   exit 1
-    └── SinkError        (OSError)            output cannot be written                         exit 1
+    StreamRNNError                                exit
+    ├── ConfigError (ValueError)                  78  the pipeline file or an argument is wrong
+    │   └── ModelMismatchError                    78  model and pipeline do not fit each other
+    ├── ShapeError (ValueError)                   78  an array has the wrong shape
+    ├── DTypeError (TypeError)                    65  an array or column has the wrong type
+    ├── UnsupportedError (ValueError)             78  a layer, option or operator we do not have
+    ├── DataError (ValueError)                    65  data broke the contract
+    │   └── ModelFileError                        65  a model file is damaged or not what it says
+    ├── StateError (ValueError)                   78  a state table does not belong here
+    ├── MissingFileError (FileNotFoundError)      65  a file that was named is not there
+    ├── CheckpointError (RuntimeError)             1  an output folder is damaged or in use
+    └── SinkError (OSError)                        1  output cannot be written
 
 Every one is also the builtin that a caller would guess; `exit_code` is what the command line
 returns for it.
