@@ -5,7 +5,8 @@ From the inside out:
 - `vector`      a vector of float32 as a Numba type; `functions`: activations on it
 - `tile`        rows x vectors of sums in registers, fed with inputs times weights
 - `sweep`       all rows times all weights, tile by tile, and a cell for what follows
-- `recurrent`   the loop over steps and lanes: masks, lengths, states
+- `recurrent`   the loop over steps and lanes: masks, lengths, states; `meeting`: several threads
+                on one large lane
 - `lstm`, `gru`, `simple_rnn`, `dense`, `conv1d`   a few lines of vector code each: the cell
 - `embedding`, `activation`, `normalization`       on whole arrays
 - `packing`     weights in the order in which a sweep reads them
