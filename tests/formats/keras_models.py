@@ -144,3 +144,71 @@ def two_ways() -> Any:
         3, return_sequences=True, go_backwards=True))(x)  # fmt: skip
     y, fh, fc, bh, bc = k.Bidirectional(k.LSTM(2, return_state=True), merge_mode="mul")(y)
     return keras.Model(x, [y, fh, fc, bh, bc])
+
+
+@model
+def categories() -> Any:
+    return keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            k.CategoryEncoding(8, output_mode="one_hot"),
+            k.Reshape((-1, 8)),
+            k.SimpleRNN(3),
+        ]
+    )
+
+
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "softsign", "elu", "hard_sigmoid", "linear")
+GATES = ("sigmoid", "hard_sigmoid")
+FORWARD = range(10)
+"""Seeds of `generated` whose models read forwards only."""
+BOTH_WAYS = range(10, 16)
+
+
+def generated(seed: int) -> Any:
+    """A stack of recurrent layers of random kinds, sizes and options, nested now and then."""
+    random = np.random.default_rng(seed)
+
+    def options(kind: str) -> dict[str, Any]:
+        made: dict[str, Any] = {
+            "units": int(random.integers(1, 7)),
+            "activation": str(random.choice(ACTIVATIONS)),
+            "use_bias": bool(random.integers(0, 4)),
+        }
+        if kind != "SimpleRNN":
+            made["recurrent_activation"] = str(random.choice(GATES))
+        if kind == "GRU":
+            made["reset_after"] = bool(random.integers(0, 2))
+        return made
+
+    def layer() -> Any:
+        kind = str(random.choice(["SimpleRNN", "GRU", "LSTM", "RNN"]))
+        if kind == "RNN":
+            cells = [str(c) for c in random.choice(["SimpleRNN", "GRU", "LSTM"], 2)]
+            return k.RNN([getattr(k, f"{c}Cell")(**options(c)) for c in cells],
+                         return_sequences=True)  # fmt: skip
+        made = getattr(k, kind)(**options(kind), return_sequences=True)
+        if seed in BOTH_WAYS and random.integers(0, 2):
+            return k.Bidirectional(made, merge_mode=str(random.choice(["concat", "sum", "ave"])))
+        return made
+
+    def between() -> Any:
+        made = (
+            k.Dropout(0.2),
+            k.LayerNormalization(),
+            k.TimeDistributed(k.Dense(3)),
+            k.Activation("relu"),
+            k.Conv1D(4, 3, padding="causal", dilation_rate=2),
+        )
+        return made[random.integers(0, len(made))]
+
+    members = []
+    for _ in range(int(random.integers(1, 4))):
+        members += [layer(), between()]
+    if random.integers(0, 2):
+        members = [keras.Sequential([members[0]], name="inner"), *members[1:]]
+    return keras.Sequential([keras.Input((None, 3)), *members, k.Dense(2)])
+
+
+for _seed in (*FORWARD, *BOTH_WAYS):
+    MODELS[f"generated-{_seed}"] = lambda seed=_seed: generated(seed)
