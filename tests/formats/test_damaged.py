@@ -151,7 +151,7 @@ def refused(path, match, error=ModelFileError):
     with pytest.raises(error, match=match) as caught:
         streamrnn.load_model(path)
     assert str(caught.value).startswith(str(path))
-    assert time.perf_counter() - began < 1.5
+    assert time.perf_counter() - began < 3  # one on an idle machine
 
 
 def test_zip_bombs(tmp_path):

@@ -176,3 +176,23 @@ def test_extras_are_named(module, tmp_path, monkeypatch):
     extra = {"h5py": "keras", "onnx": "onnx"}[module]
     with pytest.raises(UnsupportedError, match=rf"pip install 'streamrnn\[{extra}\]'"):
         streamrnn.load_model(path)
+
+
+def test_lengths_are_no_feature(tmp_path):
+    """An input that is sequence_lens only gets the lengths of the rows; 0 keeps the state."""
+    made = onnx_graphs.recurrent("LSTM", lengths=True, initial=True)
+    model = streamrnn.load_model(saved(made, tmp_path))
+    assert model.input_specs == [("X", (None, 3), "float32")]
+    stream = Stream(model)
+    assert stream.outputs == [("Y", 4)]
+    rows, lengths = x(3, 5, 3), np.array([5, 2, 0])
+    states = stream.initial_state(3)
+    y = stream.run([rows], lengths, states)[0]
+    zeros = np.zeros((1, 3, 4), np.float32)
+    call = {"X": np.array(rows.transpose(1, 0, 2)), "lens": lengths, "h": zeros, "c": zeros}
+    whole = model(call)
+    np.testing.assert_array_equal(whole["Y"][:2, 0, 1], y[1, :2])
+    assert not whole["Y"][2:, 0, 1].any()
+    np.testing.assert_array_equal(whole["Y_h"][0], states["graph/h"])
+    kept = model({**call, "lens": np.zeros(3, np.int64), "h": zeros + 1})
+    np.testing.assert_array_equal(kept["Y_h"], zeros + 1)
