@@ -48,6 +48,10 @@ class Graph:
         self.steps = self._steps()
         self.specs: list[tuple[str, Shape, str]] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Slots are found by the identity of symbols: a copy must find its own.
+        return Graph, (self.inputs, self.outputs)
+
     def _steps(self) -> list[Step]:
         seen: dict[int, int] = {}
         steps = []

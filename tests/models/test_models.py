@@ -1,5 +1,7 @@
 """Sequential and Model: building, graphs, configs, predict, summary."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -280,3 +282,16 @@ def test_outputs_keep_their_structure() -> None:
     result = Model(x, {"y": y, "states": [h]})(X)
     assert list(result) == ["y", "states"]
     assert_same(flat([result["y"], *result["states"]]), [result["y"], result["y"]])
+
+
+def test_a_model_can_be_pickled_and_copied() -> None:
+    """The copy gives the same bits and shares nothing with the original."""
+    inner = Sequential([layers.Input((None, 2)), layers.GRU(3, return_sequences=True)])
+    x = Input((None, 2))
+    model = Model(x, layers.Dense(1)(layers.LSTM(4)(inner(x))))
+    values = np.random.default_rng(7).normal(size=(2, 5, 2)).astype(np.float32)
+    expected = model(values)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert (other(values) == expected).all()
+        other.set_weights([np.zeros_like(w) for w in other.get_weights()])
+        assert (model(values) == expected).all()
