@@ -73,9 +73,9 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int 
     """Rows as aligned text: numbers to the right, long values cut to `widest` characters.
 
     >>> print(table(["name", "rows"], [["a", 1], ["bcd", 1200]]))
-    name  rows
-    a        1
-    bcd   1200
+    name   rows
+    a         1
+    bcd   1,200
     """
     body = [list(row) for row in rows]
     texts = [[_cell(value, widest) for value in row] for row in body]
