@@ -200,3 +200,15 @@ def test_lambda_is_refused_by_name(tmp_path):
     old_keras.legacy(tmp_path / "m.h5", {}, "2.3.0", config)
     with pytest.raises(UnsupportedError, match=r"m\.h5: layer 'twice' \(Lambda\): .*Python code"):
         streamrnn.load_model(tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_gru_that_does_not_say_reset_after(after, tmp_path):
+    """Its bias tells: one row or two."""
+    model = filled(Sequential([Input((None, 2)), layers.GRU(3, reset_after=after)]))
+    config = entry("Sequential", name="s", layers=[
+        entry("GRU", name="gru", units=3, batch_input_shape=[None, None, 2],
+              recurrent_activation="sigmoid")])  # fmt: skip
+    old_keras.legacy(tmp_path / "m.h5", {"gru": model.get_weights()}, "2.1.0", config)
+    loaded = streamrnn.load_model(tmp_path / "m.h5")
+    np.testing.assert_array_equal(loaded(x(2, 5, 2)), model(x(2, 5, 2)))

@@ -1,6 +1,6 @@
 """Weights as legacy .h5 files store them: a list of arrays a layer, in the layer's own order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamrnn.errors import ModelFileError
@@ -36,6 +36,20 @@ def placements(model: Model, order: Sequence[Layer], tree: Tree) -> tuple[list[P
     used = {part for each in placed for part in each.source.split(" + ")}
     left = [name for name in tree.arrays if name not in used]
     return placed, left
+
+
+def with_reset_after(config: Any, tree: Tree) -> Any:
+    """The config with reset_after=True in each GRU that does not say, but has two rows of bias."""
+    inner = config.get("config") if isinstance(config, Mapping) else None
+    entries = inner.get("layers") if isinstance(inner, Mapping) else inner
+    for entry in entries if isinstance(entries, list) else ():
+        own = entry.get("config") if isinstance(entry, Mapping) else None
+        if not isinstance(own, dict) or entry.get("class_name") != "GRU" or "reset_after" in own:
+            continue
+        arrays = _arrays(tree, str(own.get("name")))
+        if len(arrays) == 3 and arrays[2][1].ndim == 2:
+            own["reset_after"] = True
+    return config
 
 
 def layers_of(model: Model) -> list[Layer]:

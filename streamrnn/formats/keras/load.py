@@ -90,6 +90,7 @@ def _legacy_model(stored: h5.Tree) -> Loaded:
     config = parse_json(root["model_config"], "model_config")
     inner = stored.below("model_weights")
     version = root.get("keras_version") or inner.attributes[""].get("keras_version") or "1"
+    config = legacy.with_reset_after(config, inner)
     model = _built(config, Origin(str(version)), stored.size)
     order = [layer for layer, _, _ in tree.members(model, config)]
     placed, left = legacy.placements(model, order, inner)
