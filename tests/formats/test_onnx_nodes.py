@@ -15,8 +15,9 @@ REFUSED = {"test_lstm_with_peepholes": "peepholes"}
 
 def cases():
     base = "onnx.backend.test.case.node"
-    for name in ("lstm", "gru", "rnn"):
-        importlib.import_module(f"{base}.{name}")
+    with np.errstate(invalid="ignore"):  # OpenBLAS, for what stands beside a small matrix
+        for name in ("lstm", "gru", "rnn"):
+            importlib.import_module(f"{base}.{name}")
     found = importlib.import_module(base)._NodeTestCases
     wanted = ("test_lstm", "test_gru", "test_rnn", "test_simple_rnn")
     return {case.name: case for case in found if case.name.startswith(wanted)}
