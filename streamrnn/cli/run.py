@@ -69,7 +69,7 @@ def in_words(summary: "Summary") -> str:
     else:
         lines = [
             f"{count(summary.rows, 'row')} in {summary.seconds:.1f} s "
-            f"({summary.rows_per_second:,.0f} rows/s) from {count(summary.files, 'file')}"
+            f"({summary.rows_per_second:,.0f} rows/s) from {_source(summary)}"
         ]
     written = "" if summary.nothing_new else f" ({count(summary.rows_out, 'row')} written)"
     lines.append(f"output   {summary.output}{written}")
@@ -80,6 +80,10 @@ def in_words(summary: "Summary") -> str:
     if summary.interrupted:
         lines.append("Interrupted after a checkpoint; the same command goes on from there.")
     return "\n".join(lines)
+
+
+def _source(summary: "Summary") -> str:
+    return count(summary.files, "file") if summary.files else "stdin"
 
 
 def _state(summary: "Summary") -> str:
