@@ -36,6 +36,8 @@ class FakeSummary:
     fresh_starts: int = 0
     files: int = 1
     vanished_files: int = 0
+    changed_files: int = 0
+    commits: int = 1
     fresh_init_streams: int = 0
     output: str = "out/weather"
     state: str | None = "out/weather"

@@ -34,7 +34,7 @@ from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.maintenance import compact, history, merge_small_parts, rewind, verify
 from streamrnn.checkpoints.manifest import Kept, Manifest, UsedFile
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
-from streamrnn.checkpoints.resume import SourcePlan
+from streamrnn.checkpoints.resume import SourcePlan, check_same, plan_sources
 from streamrnn.checkpoints.versions import Snapshot, Taken
 
 __all__ = [
@@ -45,11 +45,13 @@ __all__ = [
     "SourcePlan",
     "Taken",
     "UsedFile",
+    "check_same",
     "compact",
     "has_manifest",
     "history",
     "load_state",
     "merge_small_parts",
+    "plan_sources",
     "read_manifest",
     "rewind",
     "verify",

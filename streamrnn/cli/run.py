@@ -77,8 +77,10 @@ def in_words(summary: "Summary") -> str:
         lines.append(f"rejects  {summary.rejects}")
     lines.append(f"state    {_state(summary)}")
     lines += [f"note     {note}" for note in _notes(summary)]
-    if summary.interrupted:
+    if summary.interrupted and summary.commits:
         lines.append("Interrupted after a checkpoint; the same command goes on from there.")
+    elif summary.interrupted:
+        lines.append("Interrupted; nothing was committed, and the same command starts over.")
     return "\n".join(lines)
 
 
@@ -109,6 +111,7 @@ def _notes(summary: "Summary") -> list[str]:
         (s.fresh_starts, "stream", "started fresh by `reset` or `max_gap`"),
         (s.fresh_init_streams, "stream", "not in the initial state table, and started fresh"),
         (s.vanished_files, "used file", "no longer there"),
+        (s.changed_files, "used file", "changed, and passed over because of --force"),
     ]
     return [f"{count(number, noun)} {what}" for number, noun, what in told if number]
 

@@ -178,6 +178,16 @@ def _rejects_have_a_place(tables: Tables) -> Iterator[Problem]:
         )
 
 
+@_needs("state.init", "state.save")
+def _state_files_are_named_as_such(tables: Tables) -> Iterator[Problem]:
+    for key in ("init", "save"):
+        path = getattr(tables.state, key)
+        if path is not None and not path.endswith((".parquet", ".arrow")):
+            yield Problem(
+                ("state", key), f"expected a file name ending in .parquet or .arrow, got {path!r}"
+            )
+
+
 @_needs("state.init", "state.map")
 def _map_needs_init(tables: Tables) -> Iterator[Problem]:
     if tables.state.map and tables.state.init is None:

@@ -37,10 +37,12 @@ class Watcher:
 
     def tell(self, manifest: Manifest | None, summary: Summary) -> None:
         """A line about the last commit, if it brought rows, with the age of the newest file."""
-        rows, self._rows = summary.rows - self._rows, summary.rows
-        if manifest is None or not rows or self._options.progress is None:
+        if manifest is None or self._options.progress is None:
             return
-        newest = max(file.mtime_ns for file in self._complete.values())
+        rows, self._rows = manifest.rows - self._rows, manifest.rows
+        if not rows:
+            return
+        newest = max((file.mtime_ns for file in self._complete.values()), default=time.time_ns())
         lag = max(0.0, time.time() - newest / 1e9)
         message = (
             f"commit {manifest.commit}: {rows:,} new rows, {manifest.rows:,} rows in all, "

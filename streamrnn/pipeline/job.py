@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest, OutputFolder, merge_small_parts
-from streamrnn.errors import ConfigError, DataError
+from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.pipeline.build import Bound, Parts
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.loop import Loop
@@ -33,6 +35,7 @@ class Job:
         self.options = options
         self.summary = Summary()
         self._loop: Loop | None = None
+        self._committed: Callable[[], None] = lambda: None
 
     def run(self) -> Summary:
         """Read what is new and commit it. Raises what the parts raise."""
@@ -90,10 +93,10 @@ class Job:
 
     def _follow(self, folder: OutputFolder) -> None:
         watcher = Watcher(lambda: source_files(self.parts, self.options), self.options)
+        self._committed = lambda: watcher.tell(folder.manifest, self.summary)
         for files in watcher:
             self._read_new(folder, files, last=False)
             merge_small_parts(folder, least=_SMALL_PARTS)
-            watcher.tell(folder.manifest, self.summary)
         if self._loop is not None and not self.summary.interrupted:
             self._loop.end(FolderTarget(folder, []))
             self._end()
@@ -102,6 +105,7 @@ class Job:
         """Score the files, or rows of a file, that are new; False if there are none."""
         plan = folder.check_sources(files, force=self.options.force)
         self.summary.vanished_files = len(plan.vanished)
+        self.summary.changed_files = len(plan.changed)
         committed = folder.manifest
         if not files:
             return False
@@ -110,6 +114,8 @@ class Job:
             bound = self.parts.bind(source.schema, source.files[0].path)
             self._begin(folder, bound)
         unfinished = committed is not None and not committed.complete and self._loop is None
+        if plan.changed and not plan.files:
+            folder.commit(complete=True)  # remembers the changed files as they are now
         if not plan.files and not (unfinished and last):
             return committed is None
         if self._loop is None:
@@ -130,8 +136,7 @@ class Job:
         return self.config.window.kind == "whole"
 
     def _begin(self, folder: OutputFolder, bound: Bound) -> None:
-        schema = {f.name: str(f.type) for f in bound.schema}
-        config = {**self.config.canonical(), "source.schema": schema}
+        config = run_config(self.parts, bound)
         folder.begin(bound.emitter.schema, model=self.parts.fingerprint, config=config)
 
     def _start(self, folder: OutputFolder | None, bound: Bound, every: int) -> None:
@@ -142,8 +147,7 @@ class Job:
         if last is not None and not last.complete:
             scorer.count_on(last.counters)
         self.summary.rejects = self.config.sink.rejects
-        limit = self.config.source.max_rejects
-        self._loop = Loop(scorer, self.summary, self.options, every, limit)
+        self._loop = Loop(scorer, self.summary, self.options, every, self._committed)
 
     def _tell_resumed(self, last: Manifest | None) -> None:
         if last is None or last.complete:
@@ -204,6 +208,10 @@ class Job:
             self.summary.fresh_init_streams = self.summary.new_streams
         if not self.summary.interrupted:
             self._save(table.to_arrow())
+        elif not self.summary.commits:
+            self.summary.state = None
+            if self.config.sink.path != PIPE:
+                self.summary.rows_out = 0
 
     def _save(self, table: pa.Table | None) -> None:
         if self.config.state.save is not None and table is not None:
@@ -211,11 +219,22 @@ class Job:
             self.summary.state = self.config.state.save
 
 
+def run_config(parts: Parts, bound: Bound) -> dict[str, Any]:
+    """What a commit remembers of the config, and of the columns it was used with."""
+    schema = {f.name: str(f.type) for f in bound.schema}
+    return {**parts.config.canonical(), "source.schema": schema}
+
+
 def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
     """The files that the source names now. Raises DataError if there are none."""
     path = parts.config.source.path
     assert path is not None
-    files = list_files(path)
+    try:
+        files = list_files(path)
+    except MissingFileError:
+        if not options.follow:
+            raise
+        return []
     if not files and not options.follow:
         raise DataError(
             f"[source] path: {path}: no Parquet file there (expected names ending in .parquet or "
@@ -225,15 +244,35 @@ def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
 
 
 def refuse_own_output(parts: Parts, files: Sequence[SourceFile]) -> None:
-    """Raise ConfigError if the source holds the sink, or the sink the source."""
-    source, sink = parts.config.source.path, parts.config.sink.path
-    if PIPE in (source, sink) or None in (source, sink) or "://" in f"{source}{sink}":
-        return
-    out = os.path.realpath(str(sink))
-    base = os.path.realpath(str(source))
-    inside = [f.path for f in files if os.path.realpath(f.path).startswith(out + os.sep)]
-    if out == base or out.startswith(base + os.sep) or inside:
-        raise ConfigError(
-            f"[sink] path: {sink} and the source {source} lie inside one another: the next "
-            "run would read its own output. Name a folder outside the source."
-        )
+    """Raise ConfigError if source, sink, rejects or saved state lie inside one another."""
+    config = parts.config
+    outputs = {
+        "[sink] path": config.sink.path,
+        "[sink] rejects": config.sink.rejects,
+        "[state] save": config.state.save,
+    }
+    places = {name: _real(path) for name, path in outputs.items() if path not in (None, PIPE)}
+    source = config.source.path
+    inputs = [_real(file.path) for file in files]
+    inputs += [_real(source)] if source not in (None, PIPE) else []
+    for name, place in places.items():
+        if any(_overlap(place, each) for each in inputs):
+            raise ConfigError(
+                f"{name}: {outputs[name]} and the source {source} lie inside one another: the "
+                "next run would read its own output. Name a place outside the source."
+            )
+    for name, other in itertools.combinations(places, 2):
+        if _overlap(places[name], places[other]):
+            raise ConfigError(
+                f"{other}: {outputs[other]} and {name} {outputs[name]} lie inside one another: "
+                "readers of the output would find what is no output. Name a place beside it."
+            )
+
+
+def _real(path: str | None) -> str:
+    local = str(path).removeprefix("file://")
+    return local.rstrip("/") if "://" in local else os.path.realpath(local)
+
+
+def _overlap(a: str, b: str) -> bool:
+    return a == b or a.startswith(b + "/") or b.startswith(a + "/")

@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from streamrnn.errors import DataError
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.scorer import Prepared, Scored, Scorer
 from streamrnn.pipeline.summary import Progress, Summary
@@ -46,14 +45,15 @@ class Work(NamedTuple):
 class Loop:
     """Scores the batches of a source into a target.
 
-    `every` record batches make a commit (0: one at the end). `summary` is added to in place.
+    `every` record batches make a commit (0: one at the end); `committed` is called after each.
+    `summary` is added to in place.
     """
 
     scorer: Scorer
     summary: Summary
     options: RunOptions
     every: int
-    max_rejects: int
+    committed: Callable[[], None] = lambda: None
     total_rows: int | None = None
     began: float = field(default_factory=time.monotonic)
     streams_before: int = 0
@@ -123,6 +123,7 @@ class Loop:
     ) -> None:
         writer.wait()  # the commit before: this one builds on it
         writer.do(target.commit(self.scorer, position, complete))
+        writer.do(self.committed)
         self.scorer.table.settle()
         self.summary.commits += 1
 
@@ -130,14 +131,6 @@ class Loop:
         self.summary.rows += len(rows)
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
-        if self.scorer.rejected > self.max_rejects:
-            assert scored.rejects is not None
-            worst = scored.rejects.slice(scored.rejects.num_rows - 1).to_pylist()[0]
-            raise DataError(
-                f"{worst['file']}: row {worst['row']} (from 0): {self.scorer.rejected} rows are "
-                f"rejected, more than [source] max_rejects = {self.max_rejects}. The last one: "
-                f"{worst['reason']}"
-            )
 
     def _tell(self) -> None:
         self.summary.seconds = time.monotonic() - self.began

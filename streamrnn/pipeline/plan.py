@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamrnn.checkpoints import Manifest, has_manifest, read_manifest
+from streamrnn.checkpoints import Manifest, check_same, has_manifest, plan_sources, read_manifest
+from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.build import Bound, Parts
-from streamrnn.pipeline.job import PIPE, refuse_own_output, source_files
+from streamrnn.pipeline.job import PIPE, refuse_own_output, run_config, source_files
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.state import starting_table
 from streamrnn.sources import ParquetSource
@@ -50,7 +51,7 @@ def explain(parts: Parts) -> dict[str, Any]:
     plan["rows"] = sum(rows)
     plan["state per stream"] = f"{_stream_bytes(bound):,} bytes"
     plan |= _memory(parts, bound, sum(rows))
-    plan |= _committed(parts, source)
+    plan |= _committed(parts, bound, source)
     return plan
 
 
@@ -81,20 +82,24 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def _committed(parts: Parts, source: ParquetSource) -> dict[str, Any]:
-    path = parts.config.sink.path
-    if path in (None, PIPE) or not has_manifest(str(path)):
+def _committed(parts: Parts, bound: Bound, source: ParquetSource) -> dict[str, Any]:
+    path = str(parts.config.sink.path)
+    if parts.config.sink.path in (None, PIPE) or not has_manifest(path):
         return {"would go on from": "nothing: this is the first run"}
-    last: Manifest = read_manifest(str(path))
-    used = {file.path for file in last.sources}
-    new = [file for file in source.files if file.path not in used]
-    at = last.position
-    place = f"row {at.file_row:,} of {at.file}, then " if at else ""
-    return {
+    last: Manifest = read_manifest(path)
+    told: dict[str, Any] = {
         "would go on from": f"commit {last.commit} ({last.time}), {last.rows:,} rows written",
         "streams": last.state_rows,
-        "next": f"{place}{len(new)} new file(s)",
     }
+    try:
+        check_same(last, parts.fingerprint, run_config(parts, bound), path)
+        plan = plan_sources(last, source.files, force=False)
+    except CheckpointError as error:
+        return {**told, "would refuse": str(error)}
+    at = plan.position
+    new = len(plan.files) - (at is not None)
+    place = f"row {at.file_row:,} of {at.file}, then " if at else ""
+    return {**told, "next": f"{place}{new} new file(s)", "vanished files": len(plan.vanished)}
 
 
 def _notes(parts: Parts, source: ParquetSource) -> list[str]:

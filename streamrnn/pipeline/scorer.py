@@ -113,11 +113,14 @@ class Scorer:
 
     def _arrange(self, rows: Rows, room: bool) -> Arranged:
         slots = self._slots(rows, room)
-        return arrange(rows, slots, self._memory(), self.bound.rules)
+        arranged = arrange(rows, slots, self._memory(), self.bound.rules)
+        self._limit_rejects(rows, arranged)
+        return arranged
 
     def _remember(self, arranged: Arranged) -> None:
         arranged.remember(self._memory())
         self.table.touched[arranged.slot] = True
+        self.rejected += arranged.counts["rejected"]
 
     def _compute(self, rows: Rows, arranged: Arranged) -> Computed | None:
         if isinstance(self._operator, WholeOperator):
@@ -133,7 +136,6 @@ class Scorer:
             computed.settle()
         output = self._emit(rows.batch, arranged, computed)
         self.rows_read += len(rows)
-        self.rejected += arranged.counts["rejected"]
         return Scored(output, self._rejects(rows, arranged), arranged.counts)
 
     def _slots(self, rows: Rows, room: bool) -> Ints:
@@ -169,15 +171,22 @@ class Scorer:
                 "run, and kind whole needs all of its rows at once. Start over with --full-refresh."
             )
 
+    def _limit_rejects(self, rows: Rows, arranged: Arranged) -> None:
+        count = self.rejected + arranged.counts["rejected"]
+        limit = self.bound.parts.config.source.max_rejects
+        if count > limit:
+            row = int(arranged.rejected[-1])
+            raise DataError(
+                f"{rows.place(row)}: {count} rows are rejected, more than [source] max_rejects = "
+                f"{limit}. The last one: {_reason(rows, row)}"
+            )
+
     def _rejects(self, rows: Rows, arranged: Arranged) -> pa.RecordBatch | None:
         if not len(arranged.rejected):
             return None
         index = arranged.rejected
         taken = rows.batch.take(pa.array(index))
-        reasons = [
-            rows.faults.reason(r) if rows.faults.codes[r] else "late: time goes backwards"
-            for r in index.tolist()
-        ]
+        reasons = [_reason(rows, row) for row in index.tolist()]
         columns = {
             "reason": pa.array(reasons, pa.string()),
             "file": pa.array([rows.file] * len(index), pa.string()),
@@ -186,3 +195,7 @@ class Scorer:
         for name, column in zip(taken.schema.names, taken.columns, strict=True):
             columns[name if name not in columns else f"{name}_"] = column
         return pa.RecordBatch.from_pydict(columns)
+
+
+def _reason(rows: Rows, row: int) -> str:
+    return rows.faults.reason(row) if rows.faults.codes[row] else "late: time goes backwards"

@@ -54,7 +54,7 @@ def read_states(path: str) -> pa.Table:
 
     Raises MissingFileError, DataError, CheckpointError.
     """
-    if path.endswith((".parquet", ".arrow")) and not Path(path).is_dir():
+    if path.endswith((".parquet", ".arrow")) and ("://" in path or not Path(path).is_dir()):
         return read_state_file(path)
     if "://" not in path and not Path(path).exists():
         raise MissingFileError(f"{path}: there is no such output folder or state table")
@@ -72,14 +72,26 @@ def export_state(output: str, file: str) -> int:
     return int(table.num_rows)
 
 
+def open_existing(output: str) -> OutputFolder:
+    """The folder of a run, locked, with what it was run with; never a new one.
+
+    Raises CheckpointError.
+    """
+    manifest = read_manifest(output)
+    return OutputFolder.open(
+        output,
+        rejects=manifest.rejects_path or None,
+        keep=int(manifest.config.get("checkpoint.keep", 1)),
+    )
+
+
 def import_state(file: str, output: str) -> int:
     """Put a state table in place of an output folder's, as a commit; the number of streams.
 
     Raises StateError unless keys, states and model are the folder's.
     """
     new = read_state_file(file)
-    read_manifest(output)  # before `open` makes a folder of a name that was mistyped
-    with OutputFolder.open(output) as folder:
+    with open_existing(output) as folder:
         old = folder.load_state()
         if old is None:
             raise StateError(

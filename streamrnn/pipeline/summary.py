@@ -46,6 +46,7 @@ class Summary:
     fresh_init_streams: int = 0
     files: int = 0
     vanished_files: int = 0
+    changed_files: int = 0
     commits: int = 0
     output: str = ""
     state: str | None = None

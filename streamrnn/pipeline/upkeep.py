@@ -12,12 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.checkpoints import Manifest, OutputFolder, read_manifest
+from streamrnn.checkpoints import Manifest
 from streamrnn.checkpoints.area import INSIDE, STAGING
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.formats import load_model
 from streamrnn.models import Stream
 from streamrnn.pipeline.problems import did_you_mean
+from streamrnn.pipeline.state import open_existing
 from streamrnn.sinks.opening import open_files
 from streamrnn.states import key_names
 
@@ -89,23 +90,13 @@ def clear_leftovers(output: str) -> int:
         return {f"{area}/{name}" for area in (INSIDE, STAGING) for name in files.entries(area)}
 
     before = names()
-    with _open(output):
+    with open_existing(output):
         return len(before - names())
-
-
-def _open(output: str) -> OutputFolder:
-    """The folder of a run, locked; never a new one. Raises CheckpointError."""
-    manifest = read_manifest(output)
-    return OutputFolder.open(
-        output,
-        rejects=manifest.rejects_path or None,
-        keep=int(manifest.config.get("checkpoint.keep", 1)),
-    )
 
 
 def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> int:
     """Commit a changed state table; how many streams it has fewer."""
-    with _open(output) as folder:
+    with open_existing(output) as folder:
         table = folder.load_state()
         if table is None or folder.manifest is None:
             raise StateError(f"{output}: this run keeps no state")
@@ -120,7 +111,7 @@ def _rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Mask:
     names = key_names(table)
     rows = np.zeros(table.num_rows, bool)
     for key in keys:
-        values = next(csv.reader([key]), [])
+        values = next(csv.reader([key]), []) or [key]
         if len(values) != len(names):
             raise ConfigError(
                 f"--key {key}: expected {len(names)} value(s), of {', '.join(names)}, got "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError, SinkError
@@ -20,34 +22,59 @@ def check_suffix(path: str) -> None:
 
 
 def write_state_file(table: pa.Table, path: str) -> None:
-    """Write to a temporary name beside `path`, sync, rename. Raises SinkError."""
+    """Write a file, or an object of a URI, that is there whole or not at all. Raises SinkError."""
     check_suffix(path)
-    temporary = f"{path}.tmp"
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as stream:
-            if path.endswith(".parquet"):
-                pq.write_table(table, stream, compression="zstd")
-            else:
-                with pa.ipc.new_file(stream, table.schema) as writer:
-                    writer.write_table(table)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        filesystem, location = _place(path)
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            _write_local(table, location)
+        else:
+            with filesystem.open_output_stream(location) as stream:  # an object appears on close
+                _write(table, stream, path)
+    except (pa.ArrowException, OSError) as error:
         raise SinkError(f"{path}: the state table cannot be written: {error}") from error
 
 
 def read_state_file(path: str) -> pa.Table:
     """Read what `write_state_file` wrote. Raises MissingFileError or DataError."""
     check_suffix(path)
-    if not Path(path).is_file():
-        raise MissingFileError(f"{path}: there is no such state table")
     try:
-        if path.endswith(".parquet"):
-            return pq.ParquetFile(path).read()
-        with pa.OSFile(path) as stream:
+        filesystem, location = _place(path)
+        with filesystem.open_input_file(location) as stream:
+            if path.endswith(".parquet"):
+                return pq.ParquetFile(stream).read()
             return pa.ipc.open_file(stream).read_all()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path}: there is no such state table") from error
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable state table: {error}") from error
+
+
+def _place(path: str) -> tuple[pafs.FileSystem, str]:
+    if "://" not in path:
+        return pafs.LocalFileSystem(), path
+    filesystem, location = pafs.FileSystem.from_uri(path)
+    return filesystem, location
+
+
+def _write_local(table: pa.Table, path: str) -> None:
+    """To a temporary name beside `path`, synced, then renamed."""
+    temporary = f"{path}.tmp"
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as stream:
+            _write(table, stream, path)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _write(table: pa.Table, stream: BinaryIO | pa.NativeFile, path: str) -> None:
+    if path.endswith(".parquet"):
+        pq.write_table(table, stream, compression="zstd")
+        return
+    with pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)

@@ -207,8 +207,8 @@ def _raise_first(
         row = int(broken[0])
         raise DataError(
             f"{rows.place(row)}: {rows.faults.reason(row)}. "
-            f"{len(broken)} such row(s) in this record batch. Mend the data, choose `nulls` for "
-            'the column, or set [source] bad = "reject".'
+            f"{len(broken)} row(s) of this record batch break the contract. Mend the data, choose "
+            '`nulls` for the column, or set [source] bad = "reject".'
         )
     if len(late):
         raise DataError(_late_message(rows, int(late[0]), len(late)))
@@ -219,9 +219,10 @@ def _late_message(rows: Rows, row: int, count: int) -> str:
     return (
         f"{rows.place(row)}: time goes backwards: {rows.time_name} "
         f"{shown(rows.batch.column(rows.time_name), row)} is before the last time of this stream. "
-        f"{count} such row(s) in this record batch. Sort the source, in DuckDB: "
-        f"COPY (SELECT * FROM '{rows.file}' ORDER BY {rows.time_name}, {keys}) TO "
-        '\'sorted.parquet\'; or set [source] late to "drop", "reject" or "apply".'
+        f"{count} such row(s) in this record batch. If the source itself is out of order, sort it, "
+        f"in DuckDB: COPY (SELECT * FROM '{rows.file}' ORDER BY {rows.time_name}, {keys}) TO "
+        "'sorted.parquet'; if the rows are older than what an earlier run scored, or come late by "
+        'nature, set [source] late to "drop", "reject" or "apply".'
     )
 
 

@@ -1,0 +1,156 @@
+"""Runs whose paths, files, state or end are not as they should be."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import logs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline
+from streamrnn.checkpoints import history, read_manifest
+from streamrnn.cli.run import in_words
+from streamrnn.errors import CheckpointError, ConfigError, DataError
+from streamrnn.pipeline import export_state, import_state, read_states
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    logs.small_model().save(tmp_path / "m.safetensors")
+    logs.write(logs.random_log(120), tmp_path / "in" / "1.parquet")
+    return tmp_path
+
+
+def _config(base: Path, **tables: Any) -> dict[str, Any]:
+    return logs.config(str(base / "in"), str(base / "m.safetensors"), str(base / "out"), **tables)
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"sink": {"path": "file://{base}/in/out"}},
+        {"sink": {"rejects": "{base}/in/rejects"}},
+        {"state": {"save": "{base}/in/state.parquet"}},
+        {"state": {"save": "{base}/out/state.parquet"}},
+        {"sink": {"rejects": "{base}/out/rejects"}},
+        {"sink": {"rejects": "{base}/out"}},
+    ],
+    ids=str,
+)
+def test_outputs_stay_clear_of_the_source_and_of_one_another(base: Path, tables: Any) -> None:
+    filled = {t: {k: v.format(base=base) for k, v in keys.items()} for t, keys in tables.items()}
+    pipeline = Pipeline.from_dict(_config(base, **filled))
+    with pytest.raises(ConfigError, match="inside one another"):
+        pipeline.run()
+    with pytest.raises(ConfigError, match="inside one another"):
+        pipeline.validate()
+    assert not (base / "out").exists()
+
+
+def test_state_files_may_be_uris(base: Path) -> None:
+    uri = f"file://{base}/saved.parquet"
+    Pipeline.from_dict(_config(base, state={"save": uri})).run()
+    assert read_states(uri) == read_states(str(base / "saved.parquet"))
+    again = _config(base, state={"init": uri}, sink={"path": str(base / "two")})
+    logs.write(logs.random_log(120).slice(0, 0), base / "in" / "1.parquet")
+    Pipeline.from_dict(again).run()
+    assert read_states(str(base / "two")) == read_states(uri)
+
+
+def test_a_state_file_that_could_not_be_written_is_refused_at_the_start(base: Path) -> None:
+    with pytest.raises(ConfigError, match=r"state\.save: expected a file name ending in"):
+        Pipeline.from_dict(_config(base, state={"save": str(base / "state.csv")}))
+
+
+def test_import_keeps_the_commits_and_the_rejects_of_the_folder(base: Path) -> None:
+    table = logs.random_log(120)
+    values = table.column("a").to_pylist()
+    values[50] = float("nan")
+    logs.write(table.set_column(2, "a", pa.array(values)), base / "in" / "1.parquet")
+    config = _config(
+        base,
+        source={"batch_rows": 20, "bad": "reject"},
+        sink={"rejects": str(base / "my rejects")},
+        checkpoint={"every": 1, "keep": 4},
+    )
+    Pipeline.from_dict(config).run()
+    out = str(base / "out")
+    kept = len(history(out))
+    export_state(out, str(base / "s.arrow"))
+    import_state(str(base / "s.arrow"), out)
+    assert len(history(out)) == kept
+    assert read_manifest(out).rejected == 1
+    with pytest.raises(CheckpointError, match=r"manifest\.json"):
+        import_state(str(base / "s.arrow"), str(base / "mistyped"))
+    assert not (base / "mistyped").exists()
+
+
+def test_an_interrupted_run_that_committed_nothing_says_so(base: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    config = _config(base, window={"kind": "whole"})
+    summary = Pipeline.from_dict(config).run(stop=stop)
+    assert summary.interrupted
+    assert summary.commits == 0
+    text = in_words(summary)
+    assert "nothing was committed" in text
+    assert "state show" not in text
+
+
+def test_explain_says_that_a_run_would_refuse(base: Path) -> None:
+    Pipeline.from_dict(_config(base)).run()
+    assert "would refuse" not in Pipeline.from_dict(_config(base)).explain()
+    other = Pipeline.from_dict(_config(base, output={"warmup": 3})).explain()
+    assert "output.warmup" in other["would refuse"]
+    logs.write(logs.random_log(90), base / "in" / "1.parquet")
+    assert "1.parquet" in Pipeline.from_dict(_config(base)).explain()["would refuse"]
+
+
+def test_force_is_remembered_and_vanished_files_are_counted(base: Path) -> None:
+    logs.write(logs.random_log(10, seed=1).slice(0, 0), base / "in" / "2.parquet")
+    pipeline = Pipeline.from_dict(_config(base))
+    pipeline.run()
+    rows = pq.read_table(base / "out").num_rows
+    logs.write(logs.random_log(90), base / "in" / "1.parquet")
+    os.remove(base / "in" / "2.parquet")
+    with pytest.raises(CheckpointError, match=r"1\.parquet"):
+        Pipeline.from_dict(_config(base)).run()
+    forced = Pipeline.from_dict(_config(base)).run(force=True)
+    assert (forced.changed_files, forced.vanished_files, forced.rows) == (1, 1, 0)
+    plain = Pipeline.from_dict(_config(base)).run()
+    assert plain.nothing_new
+    assert plain.changed_files == 0
+    assert pq.read_table(base / "out").num_rows == rows
+
+
+def test_process_counts_rejects_over_its_calls(base: Path) -> None:
+    config = _config(base, source={"bad": "reject", "max_rejects": 1})
+    pipeline = Pipeline.from_dict(config)
+    table = logs.random_log(40)
+    values = table.column("a").to_pylist()
+    values[3] = values[23] = float("nan")
+    spoilt = table.set_column(2, "a", pa.array(values))
+    pipeline.process(spoilt.slice(0, 20))
+    before = pa.table(pipeline.state)
+    with pytest.raises(DataError, match="2 rows are rejected, more than"):
+        pipeline.process(spoilt.slice(20))
+    assert pa.table(pipeline.state) == before
+    pipeline.process(table.slice(20))
+
+
+def test_a_reset_in_one_stream_changes_no_bit_of_another(base: Path) -> None:
+    table = logs.random_log(120)
+    new = table.column("new").to_pylist()
+    ids = table.column("id").to_pylist()
+    first = ids.index(ids[60])
+    new[60] = True
+    assert first < 60
+    config = _config(base, source={"reset": "new"})
+    plain = Pipeline.from_dict(config).process(table)
+    other = Pipeline.from_dict(config).process(table.set_column(4, "new", pa.array(new)))
+    same = pa.array([key != ids[60] or i < 60 for i, key in enumerate(ids)])
+    assert plain.filter(same) == other.filter(same)
+    assert plain.column("score")[60] != other.column("score")[60]
