@@ -162,6 +162,12 @@ class Bidirectional(Layer):
             )
         return flat[:forward], flat[forward:]
 
+    def check_initial(self, states: Any) -> None:
+        for child, half in zip(
+            (self.forward_layer, self.backward_layer), self._halves(states), strict=True
+        ):
+            child.check_initial(half)
+
     # ---- state from call to call
 
     @property

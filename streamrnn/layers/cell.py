@@ -10,10 +10,10 @@ Three ways to write a cell of your own for `RNN(cell)`:
   gives does not depend on the batch, the chunk or the thread it is computed in. Compiled code does
   not check indices: the first step runs once in Python, which does, and with the environment
   variable STREAMRNN_BOUNDSCHECK=1 all of them are checked.
-* **Keras's way**: a method `call(inputs, states, training=False)` on arrays (rows, F) and a list of
-  (rows, …) that returns (output, new states). It runs in NumPy, one row and one step at a time so
-  that no result depends on the batch: some 5 to 20 µs a row and step, where a compiled step of the
-  same size takes less than one.
+* **Keras's way**: a method `call(inputs, states)`, with `training=False` if it wants it, on arrays
+  (rows, F) and a list of (rows, …) that returns (output, new states). It runs in NumPy, one row and
+  one step at a time so that no result depends on the batch: some 5 to 20 µs a row and step, where a
+  compiled step of the same size takes less than one.
 * A `step` that Numba refuses runs in Python, with a warning that says what Numba said.
 
 A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
@@ -60,8 +60,9 @@ With `streamrnn.register_layer("MinimalGatedUnit", MinimalGatedUnit)` a model th
 saved and loaded.
 """
 
+import inspect
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -223,17 +224,31 @@ def begun_states(
     return flat
 
 
+def _require_row(cell: Any, what: str, value: Any, place: Floats) -> None:
+    if np.shape(value) != (1, *place.shape):
+        raise ShapeError(
+            f"{cell}: call returned its {what} in shape {np.shape(value)}, expected "
+            f"{(1, *place.shape)}, one row as its inputs"
+        )
+
+
 def _rowwise(cell: Any, training: bool) -> Any:
     """Keras's cell.call as a step of one stream, so that no result depends on the batch."""
 
+    parameters = inspect.signature(cell.call).parameters.values()
+    takes = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
+    options = {"training": training} if takes else {}
+
     def step(x: Floats, states: tuple[Floats, ...], weights: Any, y: Floats) -> None:
         rows = [state[None] for state in states]
-        output, new = cell.call(x[None], cell.nest(rows), training=training)
+        output, new = cell.call(x[None], cell.nest(rows), **options)
         new = [new] if isinstance(new, np.ndarray) else list(new)
         if len(new) != len(states):
             raise ShapeError(f"{cell}: call returned {len(new)} states, expected {len(states)}")
-        y[:] = cast(Any, output)[0]
-        for state, value in zip(states, new, strict=True):
+        _require_row(cell, "output", output, y)
+        y[:] = output[0]
+        for i, (state, value) in enumerate(zip(states, new, strict=True)):
+            _require_row(cell, f"state {i}", value, state)
             state[...] = value[0]
 
     return step

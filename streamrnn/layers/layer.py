@@ -5,7 +5,7 @@ no attribute, except that a stateful layer carries its state from call to call),
 `compute_output_shape` and `compute_mask` say what comes out, `get_config` how to make it again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -181,8 +181,9 @@ class Layer:
         *,
         trainable: bool = True,
     ) -> Floats:
-        """Make a weight and return it (float32, read-only: set_weights replaces it)."""
-        weight = _frozen(initializers.get(initializer)(tuple(shape)))
+        """Make a weight and return it: float32, read-only, its values change by set_weights."""
+        weight = np.array(initializers.get(initializer)(tuple(shape)), np.float32, order="C")
+        weight.flags.writeable = False
         self._weights[name] = weight
         if not trainable:
             self._not_trainable.add(name)
@@ -220,14 +221,23 @@ class Layer:
         return [weight.copy() for weight in self.weights]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Replace all weights; cast to float32. Raises ShapeError where number or shapes differ."""
+        """Replace the values of all weights, in place (a cell may keep `self.kernel`).
+
+        Casts to float32. Raises ShapeError where number or shapes differ, DTypeError for what is
+        no list of numbers.
+        """
+        if isinstance(weights, str | bytes) or not isinstance(weights, Iterable):
+            raise DTypeError(
+                f"{self}: expected a list of arrays, one a weight, received {weights!r:.80}"
+            )
+        weights = list(weights)
         names = list(self.named_weights())
         if len(weights) != len(names):
             raise ShapeError(
                 f"{self}: expected {len(names)} weights ({', '.join(names) or 'none'}), received "
                 f"{len(weights)}" + ("" if self.built else "; the layer is not built yet")
             )
-        arrays = [np.asarray(weight) for weight in weights]
+        arrays: list[Array] = [np.asarray(weight) for weight in weights]
         holders = self._holders()
         for (layer, key, _), name, array in zip(holders, names, arrays, strict=True):
             expected = layer._weights[key].shape
@@ -237,8 +247,10 @@ class Layer:
                 )
             if array.dtype.kind not in "fiub":
                 raise DTypeError(f"{self}: weight {name!r} must be numbers, got {array.dtype}")
-        for (layer, key, _), array in zip(holders, arrays, strict=True):
-            layer._weights[key] = _frozen(np.array(array, dtype=np.float32, order="C"))
+        # All are copied before the first is written: they may be views of these very weights.
+        values = [np.array(array, dtype=np.float32) for array in arrays]
+        for (layer, key, _), value in zip(holders, values, strict=True):
+            _write(layer._weights[key], value)
         for layer in {id(layer): layer for layer, _, _ in holders}.values():
             layer.weights_changed()
 
@@ -268,6 +280,11 @@ class Layer:
         training: True applies dropout.
         """
         if symbols_in([inputs, initial_state, mask]):
+            if lengths is not None:
+                raise ArgumentError(
+                    f"{self}: lengths= belongs to data, not to the graph; give it to the model's "
+                    "call"
+                )
             return self.connect(inputs, initial_state=initial_state, mask=mask, training=training)
         arrays = map_structure(self._cast, inputs) if _several(inputs) else self._cast(inputs)
         shape = [a.shape for a in arrays] if isinstance(arrays, list) else arrays.shape
@@ -277,9 +294,12 @@ class Layer:
             raise ArgumentError(f"{self} has no state, so it takes no initial_state")
         if mask is not None or lengths is not None:
             mask = self.make_mask(shape, mask, lengths)
-        return self.apply(
-            arrays, Run(training=bool(training)), mask=mask, initial_state=initial_state
-        )
+        run = Run(training=bool(training))
+        try:
+            return self.apply(arrays, run, mask=mask, initial_state=initial_state)
+        except BaseException:
+            run.undo()
+            raise
 
     def connect(self, inputs: Any, **kwargs: Any) -> Any:
         """Add a node to the graph; inputs and other arguments may be nested lists of symbols."""
@@ -290,6 +310,8 @@ class Layer:
         shape = map_structure(lambda symbol: symbol.shape, inputs)
         self.ensure_built(shape)
         self.check_input(shape)
+        if kwargs.get("initial_state") is not None:
+            self.check_initial(kwargs["initial_state"])
         kept = {key: value for key, value in kwargs.items() if value is not None}
         node = Node(self, inputs, kept)
         return node.make_outputs(self.compute_output_shape(shape), "float32")
@@ -302,6 +324,9 @@ class Layer:
 
     def check_input(self, shape: Any) -> None:
         """Raise ShapeError where an input of this shape cannot be right."""
+
+    def check_initial(self, states: Any) -> None:
+        """Raise ShapeError where symbols cannot be the states to start from."""
 
     def expect_features(self, shape: Shape, features: int, *, rank: int | None = None) -> None:
         """The check most layers need: the last axis, and the number of axes if given."""
@@ -394,6 +419,9 @@ def _several(inputs: Any) -> bool:
     )
 
 
-def _frozen(weight: Floats) -> Floats:
-    weight.flags.writeable = False
-    return weight
+def _write(weight: Floats, value: Floats) -> None:
+    weight.flags.writeable = True
+    try:
+        weight[...] = value
+    finally:
+        weight.flags.writeable = False

@@ -45,9 +45,13 @@ class Memory:
         self._check_rows(batch)
         return [state.copy() for state in self._states], _copy(self._held)
 
-    def held(self, batch: int, default: Floats | None) -> Floats | None:
-        """The held output that a call with its own initial states goes on from."""
-        return default if self._held is None else _copy(self._held)
+    def snapshot(self) -> tuple[Any, ...]:
+        """What is carried now, for `restore`. What is carried is never changed in place."""
+        return self._states, self._held, self._origin
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Carry again what was carried then."""
+        self._states, self._held, self._origin = snapshot
 
     def keep(self, states: list[Floats], held: Floats | None) -> None:
         """Carry the states that a call ended with."""

@@ -1,11 +1,11 @@
 """RNN: a cell over a sequence. LSTM, GRU and SimpleRNN are RNN with their own cell."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
-from streamrnn.errors import ShapeError
+from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import registry
 from streamrnn.layers.cell import Cell, begun_states
 from streamrnn.layers.layer import ArgumentError, Layer
@@ -13,6 +13,7 @@ from streamrnn.layers.memory import Memory
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.stacked import StackedRNNCells
+from streamrnn.layers.symbol import leaves
 
 
 @ours
@@ -57,12 +58,14 @@ class RNN(Layer):
         self.zero_output_for_mask = zero_output_for_mask
         self.implementation = implementation
         self.memory = Memory(self)
+        self._step_states: tuple[tuple[int, ...], ...] = ()
 
     # ---- shapes
 
     def build(self, input_shape: Any) -> None:
         self.cell.ensure_built((input_shape[0], self.known_features(input_shape)))
         self.features = self.known_features(input_shape)
+        self._step_states = tuple(self.cell.state_shapes().values())
         self.built = True
 
     def check_input(self, shape: Any) -> None:
@@ -94,6 +97,8 @@ class RNN(Layer):
     # ---- computing
 
     def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+        if run.kind == "call" and self.stateful:
+            run.remember(self.memory)
         states, held = self._begin(inputs, run, initial_state)
         sequences = self.return_sequences or run.kind == "stream"
         x, lengths = inputs, run.lengths
@@ -138,7 +143,6 @@ class RNN(Layer):
             states = begun_states(str(self), shapes, initial_state, batch)
             if carried:
                 self.memory.began(states)
-                held = self.memory.held(batch, held)
             return states, held
         if carried and self.memory.holds:
             return self.memory.recall(batch)
@@ -147,16 +151,71 @@ class RNN(Layer):
         return begun_states(str(self), shapes, cell.get_initial_state(batch), batch), held
 
     def step(self, x: Floats, states: list[Floats]) -> Floats:
-        """One step of each row, with nothing checked: x float32 (B, F) -> (B, U).
+        """One step of each row, the short way: x float32 (B, F) -> (B, U).
 
-        `states`, C-contiguous float32 in the order of the cell's states (flat where cells are
-        stacked), is overwritten with the new states. The layer must be built. Nothing of the layer
-        changes, so threads may share it.
+        `states`, C-contiguous float32 (B, …) in the order of the cell's states (flat where cells
+        are stacked), is overwritten with the new states. Nothing is cast: raises ShapeError or
+        DTypeError where an array is not what the kernel expects, ConfigError before the layer is
+        built. Nothing of the layer changes, so threads may share it.
         """
+        expected = self._step_states
+        if (
+            not self.built
+            or x.ndim != 2
+            or x.shape[1] != self.features
+            or x.dtype != np.float32
+            or len(states) != len(expected)
+        ):
+            self._refuse_step(x, states)
+        if not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x)
+        for state, shape in zip(states, expected, strict=True):
+            if (
+                state.shape[0] != x.shape[0]
+                or state.shape[1:] != shape
+                or state.dtype != np.float32
+                or not state.flags.carray
+            ):
+                self._refuse_step(x, states)
         y = np.empty((x.shape[0], 1, self.cell.output_features()), np.float32)
         held = np.zeros((len(x), y.shape[2]), np.float32) if self.cell.holds_output else None
         self.cell.run_window(x[:, None], None, None, states, held, y)
         return y[:, 0]
+
+    def _refuse_step(self, x: Array, states: list[Array]) -> None:
+        """Say what is wrong with the arguments of `step`."""
+        if not self.built:
+            raise ConfigError(f"{self}: step needs a built layer; call build(input_shape) first")
+        names = self.cell.state_shapes()
+        if len(states) != len(names):
+            raise ShapeError(
+                f"{self}: step expected {len(names)} states ({', '.join(names)}), received "
+                f"{len(states)}"
+            )
+        wanted = {"x": (x, (self.features,))} | {
+            f"state {name!r}": (state, shape)
+            for (name, shape), state in zip(names.items(), states, strict=True)
+        }
+        for name, (array, shape) in wanted.items():
+            if array.shape[:1] != x.shape[:1] or array.shape[1:] != shape:
+                axes = ", ".join(["batch", *map(str, shape)])
+                raise ShapeError(
+                    f"{self}: step expected {name} of shape ({axes}), received {array.shape} with "
+                    f"x {x.shape}"
+                )
+            if array.dtype != np.float32:
+                raise DTypeError(
+                    f"{self}: step expected {name} in float32, received {array.dtype}; it casts "
+                    "nothing"
+                )
+            if array is not x and not array.flags.carray:
+                raise ShapeError(
+                    f"{self}: step overwrites {name}, which must be C-contiguous and writeable; "
+                    "give a copy"
+                )
+
+    def check_initial(self, states: Any) -> None:
+        check_states(str(self), self.cell.state_shapes(), list(leaves(states)))
 
     # ---- state from call to call
 
@@ -224,6 +283,21 @@ class RNN(Layer):
         if isinstance(config.get("cell"), Mapping):
             config["cell"] = registry.deserialize(config["cell"])
         return cls(**config)
+
+
+def check_states(who: str, shapes: Mapping[str, tuple[int, ...]], states: Sequence[Any]) -> None:
+    """Raise ShapeError where symbols (or arrays) cannot be these states; None fits anything."""
+    if len(states) != len(shapes):
+        raise ShapeError(
+            f"{who}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(states)}"
+        )
+    for (name, shape), state in zip(shapes.items(), states, strict=True):
+        given = tuple(state.shape)
+        if len(given) != len(shape) + 1 or any(
+            n not in (None, m) for n, m in zip(given[1:], shape, strict=True)
+        ):
+            axes = ", ".join(["batch", *map(str, shape)])
+            raise ShapeError(f"{who}: state {name!r} must have shape ({axes}), received {given}")
 
 
 def reverse(x: Array, lengths: Array | None) -> Array:

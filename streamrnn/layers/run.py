@@ -1,7 +1,7 @@
 """What one pass over a layer or a model carries beside its inputs."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,16 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 Kind = Literal["call", "stream", "whole"]
+
+
+class Carrier(Protocol):
+    """Something that carries state from call to call."""
+
+    def snapshot(self) -> Any:
+        """What it carries now."""
+
+    def restore(self, snapshot: Any) -> None:
+        """Carry that again."""
 
 
 class Run:
@@ -22,9 +32,11 @@ class Run:
     lengths    steps of each row, int64 (B,), or None where all rows have all steps. Only for
                "stream" and "whole": a call turns lengths into a mask.
     path       names of the models around the layer, each with a slash after it.
+
+    `remember` and `undo` keep a call that fails from leaving stateful layers half advanced.
     """
 
-    __slots__ = ("kind", "lengths", "path", "states", "training")
+    __slots__ = ("_before", "kind", "lengths", "path", "states", "training")
 
     def __init__(
         self,
@@ -34,12 +46,24 @@ class Run:
         lengths: npt.NDArray[np.int64] | None = None,
         states: Mapping[str, Floats] | None = None,
         path: str = "",
+        before: dict[int, tuple[Carrier, Any]] | None = None,
     ) -> None:
         self.training = training
         self.kind = kind
         self.lengths = lengths
         self.states = states
         self.path = path
+        self._before = {} if before is None else before
+
+    def remember(self, carrier: Carrier) -> None:
+        """Keep what is carried before this pass changes it."""
+        if id(carrier) not in self._before:
+            self._before[id(carrier)] = carrier, carrier.snapshot()
+
+    def undo(self) -> None:
+        """Bring back what was carried before this pass."""
+        for carrier, snapshot in self._before.values():
+            carrier.restore(snapshot)
 
     def at(self, name: str) -> "Run":
         """The same pass, one name deeper."""
@@ -49,6 +73,7 @@ class Run:
             lengths=self.lengths,
             states=self.states,
             path=f"{self.path}{name}/",
+            before=self._before,
         )
 
     def with_training(self, training: bool) -> "Run":
@@ -61,6 +86,7 @@ class Run:
             lengths=self.lengths,
             states=self.states,
             path=self.path,
+            before=self._before,
         )
 
     def state(self, name: str, shape: tuple[int, ...]) -> Floats | None:

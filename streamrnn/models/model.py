@@ -140,7 +140,12 @@ class Model(Layer):
             )
         arrays = self.check_arrays(inputs)
         masks = self._masks(arrays, mask, lengths)
-        outputs, _ = self.graph.run(arrays, masks, Run(training=bool(training)))
+        run = Run(training=bool(training))
+        try:
+            outputs, _ = self.graph.run(arrays, masks, run)
+        except BaseException:
+            run.undo()
+            raise
         return self._structured(outputs)
 
     def forward(
@@ -188,18 +193,27 @@ class Model(Layer):
         self,
         x: Any,
         batch_size: int | None = None,
+        verbose: Any = None,
+        steps: None = None,
+        callbacks: None = None,
         *,
         training: bool = False,
         samples: int | None = None,
         mask: Any = None,
         lengths: Any = None,
     ) -> Any:
-        """Outputs for many rows, `batch_size` at a time. No bit depends on batch_size.
+        """Outputs for many rows, `batch_size` at a time (all at once by default).
+
+        No bit depends on batch_size, unless the model is stateful: then row i of a batch goes on
+        from row i of the batch before, as in Keras, so all batches must have the same rows, else
+        ShapeError. verbose is taken and ignored; steps and callbacks must be None.
 
         training=True, samples=n: Monte Carlo dropout. The rows go through the model n times, each
         time with new dropout masks; returns (mean, standard deviation) of the n outputs (Gal &
         Ghahramani 2016), each in the model's output structure.
         """
+        if steps is not None or callbacks is not None:
+            raise ArgumentError(f"{self}: predict takes no steps= and no callbacks=")
         arrays = self.check_arrays(x)
         masks = self._masks(arrays, mask, lengths)
         if samples is None:
@@ -226,12 +240,20 @@ class Model(Layer):
         size = max(rows, 1) if batch_size is None else batch_size
         if size < 1:
             raise ConfigError(f"{self}: batch_size must be 1 or more, received {batch_size}")
-        parts = []
-        for at in range(0, max(rows, 1), size):
-            cut = slice(at, at + size)
-            some = [None if mask is None else mask[cut] for mask in masks]
-            run = Run(training=training)
-            parts.append(self.graph.run([array[cut] for array in arrays], some, run)[0])
+        if rows > size and rows % size and self._stateful_layers():
+            raise ShapeError(
+                f"{self}: {rows} rows do not make batches of batch_size={size}: a stateful model "
+                "goes on from one batch to the next, row by row"
+            )
+        run, parts = Run(training=training), []
+        try:
+            for at in range(0, max(rows, 1), size):
+                cut = slice(at, at + size)
+                some = [None if mask is None else mask[cut] for mask in masks]
+                parts.append(self.graph.run([array[cut] for array in arrays], some, run)[0])
+        except BaseException:
+            run.undo()
+            raise
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
     # ---- state

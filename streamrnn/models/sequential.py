@@ -106,10 +106,10 @@ class Sequential(Model):
             self._build_on(inputs)
         return super().__call__(inputs, initial_state, **kwargs)
 
-    def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> Any:
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         if self._begin is None:
             self._build_on(x)
-        return super().predict(x, batch_size, **kwargs)
+        return super().predict(x, *args, **kwargs)
 
     def _build_on(self, inputs: Any) -> None:
         if not self._stack:

@@ -186,3 +186,49 @@ def test_cells_check_what_they_are_called_with() -> None:
         cell(X, cell.get_initial_state(3))
     with pytest.raises(ShapeError, match="expected 2 states"):
         cell(X[:, 0], cell.get_initial_state(3)[:1])
+
+
+class KeepsItsKernel(layers.Cell):
+    """Keras's way of a weight: an attribute, set in build."""
+
+    def __init__(self, units: int, wrong: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = self.state_size = units
+        self.wrong = wrong
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel = self.add_weight("kernel", (input_shape[-1], self.units))
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        h = inputs @ self.kernel + states[0]
+        cut = h[:, :1]
+        return (cut if self.wrong == "output" else h), [cut if self.wrong == "state" else h]
+
+
+def test_a_weight_kept_as_an_attribute_follows_set_weights() -> None:
+    """And a `call` without `training` runs, with or without the flag in the layer's call."""
+    layer = layers.RNN(KeepsItsKernel(3))
+    layer(X)
+    new = RNG.normal(size=(4, 3)).astype(np.float32)
+    layer.set_weights([new])
+    assert_same(layer.cell.kernel, new)
+    assert not layer.cell.kernel.flags.writeable
+    np.testing.assert_allclose(layer(X, training=True), X.sum(1) @ new, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_may_be_set_from_views_of_themselves() -> None:
+    """They are copied before the first of them is written."""
+    layer = layers.BatchNormalization()
+    layer.build((None, 4))
+    layer.set_weights(RNG.normal(size=(4, 4)))
+    before = layer.get_weights()
+    layer.set_weights(layer.weights[::-1])
+    assert_same(layer.get_weights(), before[::-1])
+
+
+@pytest.mark.parametrize("wrong", ["output", "state"])
+def test_a_call_that_returns_another_width_is_refused(wrong: str) -> None:
+    """It would be broadcast over the units."""
+    layer = layers.RNN(KeepsItsKernel(3, wrong, name="it"))
+    with pytest.raises(ShapeError, match=rf"'it'.*its {wrong}.*\(1, 1\), expected \(1, 3\)"):
+        layer(X)

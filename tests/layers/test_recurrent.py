@@ -1,5 +1,7 @@
 """Every recurrent layer against the oracle, and the properties that no cut may break."""
 
+from typing import Any
+
 import naive
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from layers.kinds import KINDS, assert_same, built, flat, oracle
 
 from streamrnn import layers
+from streamrnn.errors import ConfigError, DTypeError, ShapeError
 
 SIZES = st.sampled_from([1, 2, 5, 8, 17, 20])
 SEEDS = st.integers(0, 2**32 - 1)
@@ -209,6 +212,45 @@ def test_a_step_is_a_call_of_one_step(kind: str) -> None:
     mine = [state.copy() for state in states]
     assert_same(layer.step(x[:, 0], mine), y)
     assert_same(mine, after)
+
+
+@pytest.mark.parametrize(
+    ("x", "states", "error", "message"),
+    [
+        (
+            np.zeros((2, 5), "f"),
+            [np.zeros((2, 3), "f")] * 2,
+            ShapeError,
+            r"x of shape \(batch, 4\)",
+        ),
+        (np.zeros((2, 1, 4), "f"), [np.zeros((2, 3), "f")] * 2, ShapeError, "x of shape"),
+        (np.zeros((2, 4), "d"), [np.zeros((2, 3), "f")] * 2, DTypeError, "x in float32"),
+        (np.zeros((2, 4), "f"), [np.zeros((2, 3), "f")], ShapeError, "2 states .* received 1"),
+        (np.zeros((2, 4), "f"), [np.zeros((2, 2), "f")] * 2, ShapeError, r"state 'h' .*\(2, 2\)"),
+        (np.zeros((2, 4), "f"), [np.zeros((1, 3), "f")] * 2, ShapeError, r"state 'h' .*\(1, 3\)"),
+        (np.zeros((2, 4), "f"), [np.zeros((2, 3), "d")] * 2, DTypeError, "state 'h' in float32"),
+        (np.zeros((2, 4), "f"), [np.zeros((3, 2), "f").T] * 2, ShapeError, "C-contiguous"),
+    ],
+)
+def test_a_step_refuses_what_the_kernel_would_overrun(
+    x: Any, states: Any, error: type[Exception], message: str
+) -> None:
+    """Wrong shapes would be written past their end."""
+    layer = layers.LSTM(3, name="it")
+    with pytest.raises(ConfigError, match=r"'it'.*built"):
+        layer.step(x, states)
+    layer.build((None, None, 4))
+    with pytest.raises(error, match=f"'it'.*{message}"):
+        layer.step(x, states)
+
+
+def test_a_step_may_be_cut_from_a_window() -> None:
+    """x[:, t] is not contiguous."""
+    layer = built("lstm", 5, 4, return_sequences=True)
+    x, _ = window(5, 3, 6, 4)
+    y, states = layer(x), [np.zeros((3, 5), np.float32), np.zeros((3, 5), np.float32)]
+    for t in range(6):
+        assert_same(layer.step(x[:, t], states), y[:, t])
 
 
 def test_rnn_of_a_cell_is_the_layer() -> None:

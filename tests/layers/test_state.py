@@ -217,3 +217,73 @@ def test_stateful_predict_goes_on() -> None:
     model.reset_state()
     model.predict(X)
     assert_same(model.predict(X), whole)
+
+
+def test_states_given_to_a_call_begin_without_an_output() -> None:
+    """A masked first step must not show the output of the call before."""
+    layer = built("custom", 5, 4, stateful=True, return_sequences=True)
+    layer(X)
+    mask = np.ones((3, 5), bool)
+    mask[:, 0] = False
+    y = layer(X, initial_state=random_states(layer), mask=mask)
+    assert not y[:, 0].any()
+
+
+def test_a_call_that_fails_leaves_the_state_as_it_was() -> None:
+    """Also where a layer before the failing one has carried on."""
+
+    class Fails(layers.Layer):
+        fail = False
+
+        def apply(self, inputs: Any, run: Any, **_: Any) -> Any:
+            if self.fail:
+                raise ArithmeticError
+            return inputs
+
+    fails = Fails()
+    lstm = layers.LSTM(3, stateful=True, return_sequences=True)
+    inner = Sequential([layers.Input((None, 4)), lstm, fails])
+    model = Sequential([layers.Input((None, 4)), inner, layers.GRU(2, stateful=True)])
+    for begun in (False, True):
+        if begun:
+            model(X)
+        before, fails.fail = model.get_state(), True
+        for call in (model, model.predict, lambda x: model.predict(x, verbose=0)):
+            with pytest.raises(ArithmeticError):
+                call(X)
+        fails.fail = False
+        assert_same(flat_states(model.get_state()), flat_states(before))
+
+
+def flat_states(state: Any) -> list[np.ndarray]:
+    """The arrays of a model's state; zeros where nothing is carried."""
+    if isinstance(state, dict):
+        return [array for part in state.values() for array in flat_states(part)]
+    return [np.zeros(1, np.float32)] if state is None else flat(state)
+
+
+def test_predict_checks_the_batches_of_a_stateful_model_first() -> None:
+    """A last batch of fewer rows would fail after the others have gone on."""
+    model = Sequential([layers.Input((None, 4)), layers.LSTM(3, stateful=True)])
+    with pytest.raises(ShapeError, match=r"3 rows .* batch_size=2"):
+        model.predict(X, batch_size=2)
+    assert model.layers[0].get_state() is None
+    model.predict(np.concatenate([X, X]), batch_size=3)
+    twice = model.get_state()
+    model.reset_state()
+    model(X)
+    model(X)
+    assert_same(flat_states(model.get_state()), flat_states(twice))
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, layers.Bidirectional])
+def test_symbols_that_cannot_be_states_are_refused(wrap: Any) -> None:
+    """When the graph is built, not when it runs."""
+    layer, x = wrap(layers.LSTM(3, name="it")), layers.Input((None, 4))
+    right, wrong = layers.Input((3,)), layers.Input((2,))
+    copies = 1 if layer.name == "it" else 2
+    with pytest.raises(ShapeError, match=r"expected .* states"):
+        layer(x, initial_state=[right])
+    with pytest.raises(ShapeError, match=r"state 'c' must have shape \(batch, 3\).*\(None, 2\)"):
+        layer(x, initial_state=[right, wrong] * copies)
+    assert layer(x, initial_state=[right, right] * copies).shape == (None, 3 * copies)
