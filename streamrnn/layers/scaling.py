@@ -1,6 +1,6 @@
 """Normalization and Rescaling: fixed scaling of features, part of the model.
 
-Masks end at both, as in Keras: put Masking behind them.
+Both pass a mask on, as in Keras 3.
 """
 
 from collections.abc import Sequence
@@ -79,9 +79,6 @@ class Normalization(Layer):
         scale: Floats = np.maximum(np.sqrt(variance), _EPSILON)
         return mean + inputs * scale if self.invert else (inputs - mean) / scale
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        return None
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -114,9 +111,6 @@ class Rescaling(Layer):
 
     def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
         return inputs * self.scale + self.offset
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        return None
 
     def get_config(self) -> dict[str, Any]:
         config = {"scale": self.scale.tolist(), "offset": self.offset.tolist()}

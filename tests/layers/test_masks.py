@@ -54,20 +54,20 @@ def test_embedding_masks_zeros_where_it_is_asked_to() -> None:
 
 
 @pytest.mark.parametrize(
-    "layer",
+    ("layer", "passed_on"),
     [
-        layers.Normalization(mean=0.0, variance=1.0),
-        layers.Rescaling(1.0),
-        layers.Conv1D(4, 1, padding="causal"),
+        (layers.Normalization(mean=0.5, variance=2.0), True),
+        (layers.Rescaling(2.0, offset=1.0), True),
+        (layers.Conv1D(4, 1, padding="causal"), False),
     ],
-    ids=lambda layer: type(layer).__name__,
+    ids=lambda value: type(value).__name__,
 )
-def test_layers_where_masks_end(layer: Any) -> None:
-    """As in Keras, which says so in a warning there: the layer behind sees all steps."""
+def test_layers_that_pass_a_mask_on_and_where_it_ends(layer: Any, passed_on: bool) -> None:
+    """As in Keras 3, which warns where a mask ends: the layer behind sees all steps."""
     lstm = built("lstm", 3, 4)
     model = Sequential([layers.Input((None, 4)), layers.Masking(), layer, lstm])
     padded = np.where(GAPS[..., None], X, 0).astype(np.float32)
-    assert_same(model(padded), lstm(layer(padded)))
+    assert_same(model(padded), lstm(layer(padded), mask=GAPS if passed_on else None))
 
 
 def test_masks_of_merged_inputs() -> None:
