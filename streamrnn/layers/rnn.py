@@ -15,6 +15,8 @@ from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.stacked import StackedRNNCells
 from streamrnn.layers.symbol import leaves
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 @ours
 class RNN(Layer):
@@ -58,6 +60,8 @@ class RNN(Layer):
         self.zero_output_for_mask = zero_output_for_mask
         self.implementation = implementation
         self.memory = Memory(self)
+        self._step_features = self._step_units = -1
+        self._step_holds = False
         self._step_states: tuple[tuple[int, ...], ...] = ()
 
     # ---- shapes
@@ -66,6 +70,8 @@ class RNN(Layer):
         self.cell.ensure_built((input_shape[0], self.known_features(input_shape)))
         self.features = self.known_features(input_shape)
         self._step_states = tuple(self.cell.state_shapes().values())
+        self._step_features, self._step_units = self.features, self.cell.output_features()
+        self._step_holds = self.cell.holds_output
         self.built = True
 
     def check_input(self, shape: Any) -> None:
@@ -158,31 +164,30 @@ class RNN(Layer):
         DTypeError where an array is not what the kernel expects, ConfigError before the layer is
         built. Nothing of the layer changes, so threads may share it.
         """
-        expected = self._step_states
+        # The short checks; _check_step says what is wrong, or that all is well after all.
+        rows, expected = len(x), self._step_states
         if (
-            not self.built
-            or x.ndim != 2
-            or x.shape[1] != self.features
-            or x.dtype != np.float32
+            x.shape != (rows, self._step_features)
+            or x.dtype is not _FLOAT32
             or len(states) != len(expected)
         ):
-            self._refuse_step(x, states)
-        if not x.flags.c_contiguous:
-            x = np.ascontiguousarray(x)
-        for state, shape in zip(states, expected, strict=True):
+            self._check_step(x, states)
+        for i, state in enumerate(states):
             if (
-                state.shape[0] != x.shape[0]
-                or state.shape[1:] != shape
-                or state.dtype != np.float32
+                state.shape != (rows, *expected[i])
+                or state.dtype is not _FLOAT32
                 or not state.flags.carray
             ):
-                self._refuse_step(x, states)
-        y = np.empty((x.shape[0], 1, self.cell.output_features()), np.float32)
-        held = np.zeros((len(x), y.shape[2]), np.float32) if self.cell.holds_output else None
+                self._check_step(x, states)
+        if not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x)
+        units = self._step_units
+        y = np.empty((rows, 1, units), _FLOAT32)
+        held = np.zeros((rows, units), _FLOAT32) if self._step_holds else None
         self.cell.run_window(x[:, None], None, None, states, held, y)
         return y[:, 0]
 
-    def _refuse_step(self, x: Array, states: list[Array]) -> None:
+    def _check_step(self, x: Array, states: list[Array]) -> None:
         """Say what is wrong with the arguments of `step`."""
         if not self.built:
             raise ConfigError(f"{self}: step needs a built layer; call build(input_shape) first")

@@ -53,7 +53,7 @@ class Node:
         layer.nodes.append(self)
 
     def make_outputs(self, shapes: Any, dtypes: str) -> Any:
-        """Symbols in the structure of `shapes` (tuples are shapes, lists are structure)."""
+        """Symbols in the structure of `shapes`: its lists and dictionaries; tuples are shapes."""
 
         def make(shape: Shape) -> Symbol:
             symbol = Symbol(shape, dtypes, self, len(self.outputs))
@@ -64,7 +64,9 @@ class Node:
 
 
 def map_lists(f: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply f to the leaves of nested lists; anything but a list is a leaf."""
+    """Apply f to the leaves of nested lists and dictionaries; a tuple, a shape, is a leaf."""
+    if isinstance(tree, dict):
+        return {key: map_lists(f, item) for key, item in tree.items()}
     return [map_lists(f, item) for item in tree] if isinstance(tree, list) else f(tree)
 
 

@@ -150,6 +150,8 @@ def _call(
             return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
         if isinstance(value, list | tuple):
             return [value_of(item) for item in value]
+        if isinstance(value, Mapping):
+            return {key: value_of(item) for key, item in value.items()}
         return value
 
     args = value_of(node["args"])
@@ -170,4 +172,6 @@ def _resolve(places: Any, made: Mapping[tuple[str, int], list[Symbol]]) -> Any:
                 raise ModelFileError(f"the model's inputs or outputs name {places}: no such tensor")
             return made[name, number][index]
         return [_resolve(place, made) for place in places]
+    if isinstance(places, Mapping):
+        return {key: _resolve(place, made) for key, place in places.items()}
     raise ModelFileError(f"expected [layer, node, tensor], received {places!r:.80}")

@@ -20,7 +20,7 @@ class Step(NamedTuple):
     inputs: Any
     initial_state: Any
     mask: Any
-    training: bool
+    training: bool | None
     outputs: list[int]
 
 
@@ -68,7 +68,7 @@ class Graph:
                     self._to_slots(node.inputs),
                     self._to_slots(node.kwargs.get("initial_state")),
                     self._to_slots(node.kwargs.get("mask")),
-                    bool(node.kwargs.get("training")),
+                    node.kwargs.get("training"),
                     [self.slots[id(symbol)] for symbol in node.outputs],
                 )
             )
@@ -96,16 +96,20 @@ class Graph:
             else:
                 mask = np.asarray(_fill(step.mask, values), dtype=np.bool_)
             inner = run.at(step.path)
-            if step.training:
-                inner = inner.with_training(True)
+            if step.training is not None:
+                inner = inner.with_training(bool(step.training))
             made, made_masks = layer.forward(
                 inputs,
                 inner,
                 mask=_none_if_all_none(mask),
                 initial_state=_fill(step.initial_state, values),
             )
-            flat = list(leaves(made)) if isinstance(made, list | tuple) else [made]
-            flat_masks = made_masks if isinstance(made_masks, list) else [made_masks] * len(flat)
+            flat = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
+            flat_masks = (
+                list(leaves(made_masks))
+                if isinstance(made_masks, list | dict)
+                else [made_masks] * len(flat)
+            )
             for slot, value, made_mask in zip(step.outputs, flat, flat_masks, strict=False):
                 values[slot] = value
                 masked[slot] = made_mask
@@ -138,8 +142,9 @@ def _fill(tree: Any, values: list[Any]) -> Any:
 
 
 def _flat_shapes(shapes: Any) -> list[Any]:
-    if isinstance(shapes, list):
-        return [flat for item in shapes for flat in _flat_shapes(item)]
+    if isinstance(shapes, list | dict):
+        items = shapes.values() if isinstance(shapes, dict) else shapes
+        return [flat for item in items for flat in _flat_shapes(item)]
     return [shapes]
 
 

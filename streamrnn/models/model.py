@@ -109,6 +109,7 @@ class Model(Layer):
         """A Model is built when it is made."""
 
     def compute_output_shape(self, input_shape: Any) -> Any:
+        input_shape = self._listed(input_shape)
         shapes = input_shape if isinstance(input_shape, list) else [input_shape]
         return self._structured(self.graph.infer(shapes))
 
@@ -133,7 +134,13 @@ class Model(Layer):
         every input that has a time axis.
         """
         if symbols_in(inputs):
-            return super().__call__(inputs, initial_state, mask=mask, training=training)
+            return super().__call__(
+                self._listed(inputs),
+                initial_state,
+                mask=mask,
+                training=training,
+                lengths=lengths,
+            )
         if initial_state is not None:
             raise ArgumentError(
                 f"{self}: a model takes no initial_state; make it an Input and give it to the layer"
@@ -151,6 +158,7 @@ class Model(Layer):
     def forward(
         self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None
     ) -> tuple[Any, Any]:
+        inputs = self._listed(inputs)
         arrays = inputs if isinstance(inputs, list) else [inputs]
         masks = mask if isinstance(mask, list) else [mask] * len(arrays)
         outputs, made = self.graph.run(arrays, masks, run)
@@ -164,9 +172,7 @@ class Model(Layer):
         specs = self.input_specs
         names = [name for name, _, _ in specs]
         if isinstance(inputs, Mapping):
-            if set(inputs) != set(names):
-                raise ShapeError(f"{self}: expected inputs {names}, received {sorted(inputs)}")
-            inputs = [inputs[name] for name in names]
+            inputs = self._listed(inputs)
         elif len(names) == 1:
             one = isinstance(inputs, list | tuple) and len(inputs) == 1
             inputs = [inputs[0] if one and np.ndim(inputs[0]) else inputs]
@@ -180,10 +186,24 @@ class Model(Layer):
             raise ShapeError(f"{self}: its inputs must have the same number of rows, got {rows}")
         return arrays
 
+    def _listed(self, inputs: Any) -> Any:
+        """A dictionary, by the inputs' names or by the keys the model was made with, as a list."""
+        if not isinstance(inputs, Mapping):
+            return inputs
+        names = [symbol.layer.name for symbol in self.graph.inputs]
+        if set(inputs) == set(names):
+            return [inputs[name] for name in names]
+        made_with = self._input_structure
+        if isinstance(made_with, dict) and set(inputs) == set(made_with):
+            return [inputs[key] for key in made_with]
+        raise ShapeError(f"{self}: expected inputs {names}, received {sorted(inputs)}")
+
     def _masks(self, arrays: list[Array], mask: Any, lengths: Any) -> list[Array | None]:
         if mask is None and lengths is None:
             return [None] * len(arrays)
         several = mask if isinstance(mask, list) else [mask] * len(arrays)
+        if len(several) != len(arrays):
+            raise ShapeError(f"{self}: expected {len(arrays)} masks, received {len(several)}")
         return [
             joined_mask(str(self), array.shape, one, lengths) if array.ndim > 1 else None
             for array, one in zip(arrays, several, strict=True)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from streamrnn.errors import ConfigError, DTypeError
+from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import registry
 from streamrnn.layers.embedding import Embedding
 from streamrnn.layers.input import InputLayer
-from streamrnn.layers.layer import Layer
+from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import ours
 from streamrnn.layers.symbol import Shape, Symbol, symbols_in
 from streamrnn.models.graph import Graph
@@ -77,9 +77,17 @@ class Sequential(Model):
         """Build all layers for inputs of this shape (batch first, None where unknown)."""
         if self._begin is None:
             name = f"{self._stack[0].name}_input" if self._stack else None
+            calls = [len(layer.nodes) for layer in self._stack]
             self._start(InputLayer(batch_shape=(None, *input_shape[1:]), name=name).symbol)
-            for layer in self._stack:
-                self._extend(layer)
+            try:
+                for layer in self._stack:
+                    self._extend(layer)
+            except Exception:  # as if it had not been tried
+                for layer, count in zip(self._stack, calls, strict=True):
+                    del layer.nodes[count:]
+                self._begin = self._end = self._input_structure = self._output_structure = None
+                self._graph, self.built = None, False
+                raise
         self.built = True
 
     def _start(self, symbol: Symbol) -> None:
@@ -115,7 +123,12 @@ class Sequential(Model):
         if not self._stack:
             raise ConfigError(f"{self} has no layers")
         shape = self._stack[0]._cast(inputs).shape
-        self.build((None, None, *shape[2:]) if len(shape) > 2 else (None, *shape[1:]))
+        if len(shape) < 3:
+            return self.build((None, *shape[1:]))
+        try:
+            self.build((None, None, *shape[2:]))
+        except (ShapeError, ArgumentError):  # some layer, as Dense on Flatten, needs the steps
+            self.build((None, *shape[1:]))
 
     def get_config(self) -> dict[str, Any]:
         stack = [registry.serialize(layer) for layer in self._stack]

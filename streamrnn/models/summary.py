@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from streamrnn.errors import ConfigError
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
 
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from streamrnn.models.model import Model
 
 Print = Callable[[str], Any]
+
+_NARROWEST = 4
+"""Characters of a column: two of them are the space before the next."""
 
 
 def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> None:
@@ -19,6 +23,12 @@ def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> N
     line_length = line_length or (65 if straight else 98)
     shares = (0.45, 0.85, 1.0) if straight else (0.33, 0.55, 0.67, 1.0)
     ends = [int(line_length * share) for share in shares]
+    starts = [0, *ends[:-1]]
+    if min(end - start for start, end in zip(starts, ends, strict=True)) < _NARROWEST:
+        raise ConfigError(
+            f"summary: line_length={line_length} leaves a column of less than {_NARROWEST} "
+            f"characters; give {_NARROWEST * 8} or more"
+        )
     titles = ["Layer (type)", "Output Shape", "Param #", "Connected to"]
 
     print_fn(f'Model: "{model.name}"')

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from layers.kinds import assert_same, flat
 
-from streamrnn import Input, Model, Sequential, clear_session, layers
-from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
+from streamrnn import Input, Model, Sequential, clear_session, layers, load_model
+from streamrnn.errors import ConfigError, ModelFileError, ShapeError, UnsupportedError
 
 RNG = np.random.default_rng(6)
 X = RNG.normal(size=(5, 6, 4)).astype(np.float32)
@@ -295,3 +295,89 @@ def test_a_model_can_be_pickled_and_copied() -> None:
         assert (other(values) == expected).all()
         other.set_weights([np.zeros_like(w) for w in other.get_weights()])
         assert (model(values) == expected).all()
+
+
+def named() -> Model:
+    """Dictionaries in and out, under keys that are not the inputs' names."""
+    a, b = Input((None, 4), name="a"), Input((None, 4), name="b")
+    y = layers.LSTM(3, name="first")(a)
+    z = layers.LSTM(3, name="second")(b)
+    return Model({"left": a, "right": b}, {"y": y, "both": layers.Subtract()([y, z])})
+
+
+def test_dictionaries_come_back_from_a_config_and_a_file(tmp_path: Any) -> None:
+    """By the keys, by the inputs' names or as a list in their order."""
+    model, other = named(), X[:, ::-1].copy()
+    y = model({"right": other, "left": X})
+    assert list(y) == ["y", "both"]
+    model.save(tmp_path / "model.safetensors")
+    again = Model.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    for made in (model, again, load_model(tmp_path / "model.safetensors")):
+        for inputs in ({"left": X, "right": other}, {"b": other, "a": X}, [X, other]):
+            result = made(inputs)
+            assert list(result) == ["y", "both"]
+            assert_same(list(result.values()), list(y.values()))
+    with pytest.raises(ShapeError, match="expected inputs"):
+        model({"left": X, "b": other})
+
+
+def test_a_model_of_dictionaries_is_a_layer() -> None:
+    """Called on symbols, in a dictionary or a list; its config comes back."""
+    model, other = named(), X[:, ::-1].copy()
+    p, q = Input((None, 4), name="p"), Input((None, 4), name="q")
+    y = model([X, other])
+    for call in ({"right": q, "left": p}, {"b": q, "a": p}, [p, q]):
+        inner = model(call)
+        outer = Model([p, q], [inner["both"], inner["y"]])
+        again = Model.from_config(outer.get_config())
+        again.set_weights(outer.get_weights())
+        for made in (outer, again):
+            assert_same(made([X, other]), [y["both"], y["y"]])
+
+
+def test_lengths_of_symbols_are_refused() -> None:
+    """They were dropped without a word."""
+    x = Input((None, 4))
+    for layer in (layers.LSTM(3), Sequential([Input((None, 4)), layers.LSTM(3)])):
+        with pytest.raises(UnsupportedError, match="give it to the model's call"):
+            layer(x, lengths=np.array([1]))
+
+
+def test_training_given_in_the_graph_goes_before_the_call() -> None:
+    """False as well as True; None leaves it to the call."""
+    x = Input((4,))
+    for given, call, drops in (
+        (False, True, False),
+        (True, False, True),
+        (None, True, True),
+        (None, False, False),
+    ):
+        model = Model(x, layers.Dropout(0.5, seed=1)(x, training=given))
+        assert bool((model(X[:, 0], training=call) != X[:, 0]).any()) is drops
+
+
+@pytest.mark.parametrize("width", [1, 5, 20])
+def test_a_summary_too_narrow_is_refused(width: int) -> None:
+    """It would never come to an end."""
+    with pytest.raises(ConfigError, match=f"line_length={width}"):
+        shared().summary(line_length=width, print_fn=lambda _: None)
+
+
+def test_the_narrowest_summary_ends() -> None:
+    """At the width that the message names."""
+    for model in (shared(), Sequential([Input((4,)), layers.Dense(2)])):
+        lines: list[str] = []
+        model.summary(line_length=32, print_fn=lines.append)
+        assert lines
+
+
+def test_a_deferred_sequential_keeps_the_steps_a_layer_needs() -> None:
+    """Flatten under Dense fixes them; without it any number goes."""
+    model = Sequential([layers.LSTM(3, return_sequences=True), layers.Flatten(), layers.Dense(2)])
+    assert model(X).shape == (5, 2)
+    assert model.input_shape == (None, 6, 4)
+    assert all(len(layer.nodes) == 1 for layer in model.layers)
+    free = Sequential([layers.LSTM(3), layers.RepeatVector(2), layers.LSTM(2)])
+    free(X)
+    assert free.input_shape == (None, None, 4)
