@@ -1,6 +1,6 @@
 """Layers and cells: Keras's names, arguments and weight layouts, in float32 NumPy arrays."""
 
-from streamrnn.layers import activations, initializers
+from streamrnn.layers import activations, initializers, registry
 from streamrnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from streamrnn.layers.bidirectional import Bidirectional
 from streamrnn.layers.category_encoding import CategoryEncoding
@@ -35,6 +35,14 @@ from streamrnn.layers.scaling import Normalization, Rescaling
 from streamrnn.layers.simple_rnn import SimpleRNN, SimpleRNNCell
 from streamrnn.layers.stacked import StackedRNNCells
 from streamrnn.layers.time_distributed import TimeDistributed
+
+
+def __getattr__(name: str) -> object:
+    why = registry.why_refused(name)
+    raise AttributeError(
+        f"streamrnn.layers has no {name!r}" + (f": {why}" if why else ""), name=name
+    )
+
 
 __all__ = [
     "ELU",

@@ -6,7 +6,7 @@ import numpy as np
 
 from streamrnn.kernels import dense
 from streamrnn.layers import activations, initializers
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer, positive_integer
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Run
 
@@ -27,9 +27,7 @@ class Dense(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-            raise ArgumentError(f"{self}: units must be a positive integer, received {units!r}")
-        self.units = units
+        self.units = positive_integer(str(self), "units", units)
         self.activation = activations.get(activation, str(self))
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.layers.gated import checked_rate, dropout_mask
+from streamrnn.layers.gated import checked_rate, checked_seed, dropout_mask
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Run
@@ -30,7 +30,7 @@ class Dropout(Layer):
         super().__init__(**kwargs)
         self.rate = checked_rate(str(self), "rate", rate)
         self.noise_shape = noise_shape
-        self.seed = seed
+        self.seed = checked_seed(str(self), seed)
         self._random: np.random.Generator | None = None
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

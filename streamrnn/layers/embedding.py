@@ -7,7 +7,7 @@ import numpy as np
 from streamrnn.errors import DataError
 from streamrnn.kernels import embedding
 from streamrnn.layers import initializers
-from streamrnn.layers.layer import ArgumentError, Layer, cast_ids
+from streamrnn.layers.layer import Layer, cast_ids, positive_integer
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Run
 
@@ -33,13 +33,8 @@ class Embedding(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for argument, value in (("input_dim", input_dim), ("output_dim", output_dim)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ArgumentError(
-                    f"{self}: {argument} must be a positive integer, received {value!r}"
-                )
-        self.input_dim = input_dim
-        self.output_dim = output_dim
+        self.input_dim = positive_integer(str(self), "input_dim", input_dim)
+        self.output_dim = positive_integer(str(self), "output_dim", output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.mask_zero = self.makes_mask = mask_zero
         if self.batch_input_shape is None:

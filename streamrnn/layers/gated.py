@@ -1,6 +1,7 @@
 """What SimpleRNN, GRU and LSTM have in common: weights, packing, dropout, and the layer around."""
 
 from collections.abc import Mapping
+from operator import index
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from streamrnn.layers import activations, initializers, naming
 from streamrnn.layers.cell import Cell
-from streamrnn.layers.layer import ArgumentError
+from streamrnn.layers.layer import ArgumentError, positive_integer
 from streamrnn.layers.rnn import RNN
 from streamrnn.layers.run import Array, Floats
 
@@ -45,9 +46,8 @@ class GatedCell(Cell):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-            raise ArgumentError(f"{self}: units must be a positive integer, received {units!r}")
-        self.units = self.state_size = self.output_size = units
+        self.units = positive_integer(str(self), "units", units)
+        self.state_size = self.output_size = self.units
         self.activation = activations.get(activation, str(self))
         self.recurrent_activation = activations.get(recurrent_activation, str(self))
         self.use_bias = use_bias
@@ -56,7 +56,7 @@ class GatedCell(Cell):
         self.bias_initializer = initializers.get(bias_initializer)
         self.dropout = checked_rate(str(self), "dropout", dropout)
         self.recurrent_dropout = checked_rate(str(self), "recurrent_dropout", recurrent_dropout)
-        self.seed = seed
+        self.seed = checked_seed(str(self), seed)
         self.implementation = implementation
         self._random: np.random.Generator | None = None
         self._packed: Any = None
@@ -198,6 +198,7 @@ class GatedRNN(RNN):
 
     def __init__(self, units: int, *positional: Any, **options: Any) -> None:
         name = options.get("name") or naming.snake_case(type(self).__name__)
+        units = positive_integer(f"layer {name!r} ({type(self).__name__})", "units", units)
         rnn = {key: options.pop(key) for key in _RNN_OPTIONS if key in options}
         base = {key: options.pop(key) for key in list(options) if key not in self._cell_options()}
         cell = self.cell_class(units, *positional, **options, name=name)
@@ -247,6 +248,17 @@ def checked_rate(who: str, argument: str, rate: Any) -> float:
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
         raise ArgumentError(f"{who}: {argument} must lie in 0…1, received {rate!r}")
     return float(rate)
+
+
+def checked_seed(who: str, seed: Any) -> int | None:
+    """A seed: None or a whole number, 0 or more. Raises ArgumentError naming the layer."""
+    try:
+        number = None if seed is None else index(seed)
+    except TypeError:
+        number = -1
+    if number is not None and number < 0:
+        raise ArgumentError(f"{who}: seed must be a whole number, 0 or more, received {seed!r}")
+    return number
 
 
 def dropout_mask(random: np.random.Generator, shape: tuple[int, ...], rate: float) -> Floats:

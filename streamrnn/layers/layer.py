@@ -6,14 +6,16 @@ no attribute, except that a stateful layer carries its state from call to call),
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from typing import Any, Self
 
 import numpy as np
 
-from streamrnn.errors import DTypeError, ShapeError, UnsupportedError
+from streamrnn.errors import ConfigError, DataError, DTypeError, ShapeError, UnsupportedError
 from streamrnn.layers import initializers, naming
+from streamrnn.layers.masks import joined_mask
 from streamrnn.layers.run import Array, Floats, Run
-from streamrnn.layers.symbol import Node, Shape, map_lists, map_structure, symbols_in
+from streamrnn.layers.symbol import Node, Shape, Symbol, map_lists, map_structure, symbols_in
 
 _REFUSED_ARGUMENTS = {
     "time_major": "arrays are (batch, time, features); transpose them first",
@@ -170,6 +172,27 @@ class Layer:
         return {
             name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
         }
+
+    # ---- as part of a graph
+
+    @property
+    def input(self) -> Any:
+        """The symbol (or structure) it was called on. ConfigError if not called exactly once."""
+        return self._only_node().inputs
+
+    @property
+    def output(self) -> Any:
+        """The symbol it made, a list if several. ConfigError if not called exactly once."""
+        outputs: list[Symbol] = self._only_node().outputs
+        return outputs[0] if len(outputs) == 1 else list(outputs)
+
+    def _only_node(self) -> Node:
+        if len(self.nodes) != 1:
+            raise ConfigError(
+                f"{self}: input and output are those of its one call in a graph; it has "
+                f"{len(self.nodes)} calls"
+            )
+        return self.nodes[0]
 
     # ---- weights
 
@@ -355,37 +378,6 @@ class Layer:
         return cast_floats(str(self), x)
 
 
-def joined_mask(who: str, shape: Sequence[int], mask: Any, lengths: Any) -> Array | None:
-    """mask AND (step < length), bool (B, T); raises ShapeError or DTypeError naming `who`."""
-    if len(shape) < 2:
-        raise ShapeError(f"{who}: a mask needs a time axis, the input has shape {tuple(shape)}")
-    expected = tuple(shape[:2])
-    found: Array | None = None
-    if mask is not None:
-        found = np.asarray(mask)
-        if found.dtype != np.bool_:
-            raise DTypeError(f"{who}: mask must be bool, received {found.dtype}")
-        if found.shape != expected:
-            raise ShapeError(f"{who}: mask must have shape {expected}, received {found.shape}")
-    if lengths is not None:
-        steps = np.asarray(lengths)
-        if steps.dtype.kind not in "iu":
-            raise DTypeError(f"{who}: lengths must be whole numbers, received {steps.dtype}")
-        if steps.shape != expected[:1]:
-            raise ShapeError(
-                f"{who}: expected one length a row, {expected[0]} in all, received shape "
-                f"{steps.shape}"
-            )
-        if steps.size and (steps.min() < 0 or steps.max() > expected[1]):
-            raise ShapeError(
-                f"{who}: lengths must lie in 0…{expected[1]}, received "
-                f"{int(steps.min())}…{int(steps.max())}"
-            )
-        within = np.arange(expected[1]) < steps[:, None]
-        found = within if found is None else found & within
-    return None if found is None else np.ascontiguousarray(found)
-
-
 def cast_floats(who: str, x: Any) -> Floats:
     """x as C-contiguous float32. Raises DTypeError for what is not a number."""
     if type(x) is np.ndarray and x.dtype == np.float32:
@@ -396,7 +388,25 @@ def cast_floats(who: str, x: Any) -> Floats:
             f"{who}: expected numbers (float32; other floats, integers and booleans are cast), "
             f"received {array.dtype}"
         )
-    return np.ascontiguousarray(array, dtype=np.float32)
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(array, dtype=np.float32)
+    except FloatingPointError:
+        largest = np.abs(array[np.isfinite(array)]).max()
+        raise DataError(
+            f"{who}: received numbers of up to {largest:.3g}, more than float32 holds (3.4e38)"
+        ) from None
+
+
+def positive_integer(who: str, argument: str, value: Any) -> int:
+    """A size, 1 or more, NumPy's integers included. Raises ArgumentError naming the layer."""
+    try:
+        number = 0 if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ArgumentError(f"{who}: {argument} must be a positive integer, received {value!r}")
+    return number
 
 
 def cast_ids(who: str, x: Any) -> Array:
@@ -407,6 +417,13 @@ def cast_ids(who: str, x: Any) -> Array:
             raise DTypeError(f"{who}: token ids must be whole numbers, received {array.dtype}")
     elif array.dtype.kind not in "iub":
         raise DTypeError(f"{who}: token ids must be integers, received {array.dtype}")
+    if array.dtype.kind == "f" or array.dtype == np.uint64:
+        outside = array >= 2**63 if array.dtype.kind == "u" else np.abs(array) >= 2.0**63
+        if outside.any():
+            first = tuple(int(i) for i in np.argwhere(outside)[0])
+            raise DataError(
+                f"{who}: token id {array[first]} at {first} is more than an int64 holds"
+            )
     return np.ascontiguousarray(array, dtype=np.int64)
 
 

@@ -22,6 +22,8 @@ _WHY_REFUSED = {
     "Hashing": "TensorFlow's hash is not reproduced; use a StringLookup with a vocabulary",
     "Attention": "it needs the whole time axis",
     "MultiHeadAttention": "it needs the whole time axis",
+    "CuDNNLSTM": "there is no GPU; LSTM computes the same",
+    "CuDNNGRU": "there is no GPU; GRU with reset_after=True computes the same",
     "ConvLSTM1D": "convolutional recurrence is not built",
     "ConvLSTM2D": "convolutional recurrence is not built",
 }
@@ -79,6 +81,11 @@ def get(class_name: str) -> "type[Layer]":
         + ", ".join(names())
         + ". A class of yours can be mapped with streamrnn.register_layer(name, cls)."
     )
+
+
+def why_refused(class_name: str) -> str | None:
+    """Why this class of Keras is not here, where there is a reason to tell."""
+    return _WHY_REFUSED.get(class_name)
 
 
 def serialize(layer: "Layer") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ShapeError
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import ArgumentError, Layer, positive_integer
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Run
 
@@ -83,9 +83,7 @@ class RepeatVector(_ChangesShape):
 
     def __init__(self, n: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ArgumentError(f"{self}: n must be a positive integer, received {n!r}")
-        self.n = n
+        self.n = positive_integer(str(self), "n", n)
 
     def check_input(self, shape: Any) -> None:
         if len(shape) != 2:

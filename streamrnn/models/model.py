@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
-from streamrnn.layers.layer import ArgumentError, Layer, cast_floats, cast_ids, joined_mask
+from streamrnn.layers.layer import ArgumentError, Layer, cast_floats, cast_ids
+from streamrnn.layers.masks import joined_mask
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
@@ -65,6 +66,17 @@ class Model(Layer):
     def outputs(self) -> list[Symbol]:
         """The output symbols."""
         return list(self.graph.outputs)
+
+    @property
+    def input(self) -> Any:
+        """The input symbol, or the structure of them that the model was made with."""
+        remaining = iter(self.graph.inputs)
+        return map_structure(lambda _: next(remaining), self._input_structure)
+
+    @property
+    def output(self) -> Any:
+        """The output symbol, or the structure of them that the model was made with."""
+        return self._structured(self.graph.outputs)
 
     @property
     def input_shape(self) -> Any:
@@ -202,6 +214,8 @@ class Model(Layer):
         if mask is None and lengths is None:
             return [None] * len(arrays)
         several = mask if isinstance(mask, list) else [mask] * len(arrays)
+        if len(arrays) == 1 and not (len(several) == 1 and np.ndim(several[0]) in (0, 2)):
+            several = [mask]  # one mask, as nested lists
         if len(several) != len(arrays):
             raise ShapeError(f"{self}: expected {len(arrays)} masks, received {len(several)}")
         return [

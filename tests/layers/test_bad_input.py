@@ -39,6 +39,9 @@ def dense() -> layers.Dense:
         (layers.Embedding(5, 2, name="it"), [[0.5]], DTypeError, "whole numbers, received float64"),
         (layers.Embedding(5, 2, name="it"), [[np.nan]], DTypeError, "whole numbers"),
         (layers.Embedding(5, 2, name="it"), [["a"]], DTypeError, "must be integers"),
+        (layers.Embedding(5, 2, name="it"), [[1e30]], DataError, r"1e\+30 at \(0, 0\) is more"),
+        (layers.Embedding(5, 2, name="it"), np.full((1, 1), 2**63, "u8"), DataError, "9223372036"),
+        (dense(), np.full((1, 4), 1e300), DataError, r"up to 1e\+300, more than float32 holds"),
         (layers.RepeatVector(2, name="it"), X, ShapeError, r"expected \(batch, features\)"),
         (layers.TimeDistributed(layers.Dense(1), name="it"), X[0], ShapeError, "time"),
         (layers.Add(name="it"), X, ShapeError, "expected a list of inputs"),
@@ -79,6 +82,9 @@ def test_numbers_are_cast() -> None:
         (lambda: layers.LSTM(3, unites=4, name="it"), "unknown argument 'unites'"),
         (lambda: layers.SimpleRNN(3, recurrent_activation="tanh", name="it"), "unknown argument"),
         (lambda: layers.LSTM(0, name="it"), "units must be a positive integer, received 0"),
+        (lambda: layers.LSTM(0), r"^layer 'lstm' \(LSTM\): units must"),
+        (lambda: layers.LSTM(3, dropout=0.5, seed="a", name="it"), "seed must be a whole number"),
+        (lambda: layers.Dropout(0.5, seed=-1, name="it"), "seed must be .* received -1"),
         (lambda: layers.GRU(2.5, name="it"), "units must be a positive integer, received 2.5"),
         (lambda: layers.Dense("4", name="it"), "units must be a positive integer, received '4'"),
         (
@@ -130,6 +136,10 @@ def test_layers_that_do_not_exist() -> None:
     with pytest.raises(UnsupportedError, match="did you mean 'LSTM'"):
         layers.get("LSTMM")
     assert not hasattr(layers, "Lambda")
+    with pytest.raises(AttributeError, match="'CuDNNLSTM': there is no GPU"):
+        _ = layers.CuDNNLSTM
+    with pytest.raises(AttributeError, match=r"no 'LSTMM'$"):
+        _ = layers.LSTMM
 
 
 @pytest.mark.parametrize(
@@ -138,6 +148,7 @@ def test_layers_that_do_not_exist() -> None:
         ([np.zeros((4, 3))], ShapeError, r"expected 2 weights \(kernel, bias\), received 1"),
         ([np.zeros((3, 3)), np.zeros(3)], ShapeError, r"'kernel' has shape \(4, 3\), received"),
         ([np.zeros((4, 3)), np.full(3, "a")], DTypeError, "'bias' must be numbers"),
+        (None, DTypeError, "'it'.*expected a list of arrays"),
     ],
 )
 def test_weights(weights: Any, error: type[Exception], message: str) -> None:
@@ -149,7 +160,7 @@ def test_weights(weights: Any, error: type[Exception], message: str) -> None:
     for one, other in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ShapeError, match="not built yet"):
-        layers.Dense(3).set_weights(weights)
+        layers.Dense(3).set_weights(weights or [np.zeros(3)])
 
 
 def model() -> Model:
@@ -207,3 +218,27 @@ def test_graphs_that_are_none() -> None:
         Model(x, layers.Dense(2)(x)).get_layer("there")
     with pytest.raises(ShapeError, match="last axis of its input must be known"):
         layers.LSTM(2)(layers.Input((None, None)))
+
+
+def test_sizes_may_be_integers_of_numpy() -> None:
+    """They become plain ones, which a config can hold."""
+    three = np.int64(3)
+    for layer in (layers.LSTM(three), layers.Dense(three), layers.GRUCell(three)):
+        assert type(layer.get_config()["units"]) is int
+    assert type(layers.Embedding(three, three).output_dim) is int
+    assert type(layers.RepeatVector(three).n) is int
+
+
+def test_masks_of_a_model_with_one_input() -> None:
+    """A mask, a list with it, nested lists; what is none is named."""
+    x = layers.Input((None, 4))
+    one = Model(x, layers.LSTM(2)(x), name="it")
+    mask = np.array([[True, False] * 2 + [True]] * 2)
+    expected = one(X + 1, mask=mask)
+    for same in ([mask], mask.tolist()):
+        np.testing.assert_array_equal(one(X + 1, mask=same), expected)
+    np.testing.assert_array_equal(one(X + 1, mask=[None]), one(X + 1))
+    with pytest.raises(DTypeError, match=r"'it'.*mask must be bool"):
+        one(X, mask=[None, None])
+    with pytest.raises(ShapeError, match=r"'it'.*expected 2 masks, received 1"):
+        Model([x, layers.Input((1,))], layers.LSTM(2)(x), name="it")([X, X[:, :1, 0]], mask=[mask])

@@ -381,3 +381,33 @@ def test_a_deferred_sequential_keeps_the_steps_a_layer_needs() -> None:
     free = Sequential([layers.LSTM(3), layers.RepeatVector(2), layers.LSTM(2)])
     free(X)
     assert free.input_shape == (None, None, 4)
+
+
+def test_input_and_output_of_models_and_layers() -> None:
+    """Keras's names: the one symbol, or the structure."""
+    x = Input((None, 4))
+    lstm, dense = layers.LSTM(3, return_state=True), layers.Dense(2)
+    y, h, c = lstm(x)
+    out = dense(y)
+    model = Model({"x": x}, [out, h])
+    assert model.input == {"x": x}
+    assert model.output == [out, h]
+    assert lstm.input is x
+    assert lstm.output == [y, h, c]
+    assert (dense.input, dense.output) == (y, out)
+    stack = Sequential([x, layers.LSTM(2)])
+    assert stack.input is x
+    assert stack.output is stack.layers[0].output
+    with pytest.raises(ConfigError, match="has 0 calls"):
+        _ = layers.Dense(2).input
+    with pytest.raises(ConfigError, match="not built"):
+        _ = Sequential([layers.LSTM(2)]).output
+
+
+def test_predict_takes_the_arguments_of_keras() -> None:
+    """verbose is ignored; what would change something is refused."""
+    model = Sequential([layers.LSTM(2)])
+    assert_same(model.predict(X, 2, 0), model.predict(X, verbose="auto", steps=None))
+    for argument in ("steps", "callbacks"):
+        with pytest.raises(UnsupportedError, match="takes no steps"):
+            model.predict(X, **{argument: 1})
