@@ -1,15 +1,17 @@
-"""NotEqual and Any: the operations by which Keras 3 writes masks into functional graphs.
+"""The operations by which Keras 3 writes masks into functional graphs.
 
 Their output is a mask: bool, given to other layers as `mask=`.
 """
 
 import typing
+from functools import reduce
 
 import numpy as np
 
 from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.merge import Concatenate, Merge
 from streamrnn.layers.registry import ours
-from streamrnn.layers.run import Run
+from streamrnn.layers.run import Array, Run
 from streamrnn.layers.symbol import Shape
 
 
@@ -74,3 +76,78 @@ class Any(_MaskOperation):
         initial_state: typing.Any = None,
     ) -> typing.Any:
         return np.asarray(inputs).any(axis=-1)
+
+
+@ours
+class LogicalOr(_MaskOperation, Merge):
+    """True where any of its inputs is."""
+
+    def merge(self, inputs: list[Array], masks: list[Array | None]) -> Array:
+        joined: Array = reduce(np.logical_or, inputs)
+        return joined
+
+
+@ours
+class JoinedMasks(_MaskOperation, Concatenate):
+    """Masks of single features, one after the other: Concatenate as an operation."""
+
+
+@ours
+class ExpandDims(_MaskOperation):
+    """A mask of steps (B, T) as one of features, (B, T, 1). Only a new last axis."""
+
+    def __init__(self, axis: typing.Any = -1, **kwargs: typing.Any) -> None:
+        super().__init__(**kwargs)
+        if axis != -1:
+            raise ArgumentError(f"{self}: only axis=-1 is supported, received axis={axis!r}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, 1)
+
+    def apply(
+        self,
+        inputs: typing.Any,
+        run: Run,
+        *,
+        mask: typing.Any = None,
+        initial_state: typing.Any = None,
+    ) -> typing.Any:
+        return np.asarray(inputs)[..., None]
+
+
+class _Constant(_MaskOperation):
+    """A mask of its input's shape that is the same everywhere."""
+
+    value: bool
+
+    def __init__(self, dtype: typing.Any = "bool", **kwargs: typing.Any) -> None:
+        super().__init__(**kwargs)
+        if dtype != "bool":
+            raise ArgumentError(f"{self}: only masks are made, dtype='bool', received {dtype!r}")
+
+    def apply(
+        self,
+        inputs: typing.Any,
+        run: Run,
+        *,
+        mask: typing.Any = None,
+        initial_state: typing.Any = None,
+    ) -> typing.Any:
+        return np.full(inputs.shape, self.value, np.bool_)
+
+    def get_config(self) -> dict[str, typing.Any]:
+        return {**super().get_config(), "dtype": "bool"}
+
+
+@ours
+class ZerosLike(_Constant):
+    """False everywhere."""
+
+    value = False
+
+
+@ours
+class OnesLike(_Constant):
+    """True everywhere."""
+
+    value = True

@@ -17,7 +17,16 @@ from streamrnn.layers import initializers, registry
 _MODELS = {"Functional": "Model", "Model": "Model", "Sequential": "Sequential"}
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 _RECURRENT = ("SimpleRNN", "GRU", "LSTM", "SimpleRNNCell", "GRUCell", "LSTMCell")
-_OPERATIONS = ("NotEqual", "Any")
+_OPERATIONS = {
+    "NotEqual": "NotEqual",
+    "Any": "Any",
+    "LogicalOr": "LogicalOr",
+    "ExpandDims": "ExpandDims",
+    "ZerosLike": "ZerosLike",
+    "OnesLike": "OnesLike",
+    "Concatenate": "JoinedMasks",
+}
+"""What masks of functional graphs are made of, as our layers."""
 _ACTIVATIONS = ("activation", "recurrent_activation")
 _DTYPES_THAT_MATTER_NOT = (None, "float32", "int64", "int32", "string")
 
@@ -69,8 +78,11 @@ def translate(entry: Any, origin: Origin) -> dict[str, Any]:
         return {"class_name": kind, "config": _functional(entry["config"], origin)}
     if not isinstance(entry["config"], Mapping):
         raise ModelFileError(f"the config of a {name} is {entry['config']!r:.60}")
-    if ".ops" in str(entry.get("module", "")) and name not in _OPERATIONS:
-        raise _refused(entry, f"the operation {name} (keras.ops) is not supported, only layers")
+    if ".ops" in str(entry.get("module", "")):
+        if name not in _OPERATIONS:
+            raise _refused(entry, f"the operation {name} (keras.ops) is not supported, only layers")
+        ours = _OPERATIONS[name]
+        return {"class_name": ours, "config": _layer(ours, name, entry["config"], origin)}
     try:
         ours = registry.get(_CUDNN.get(name, registered or name)).__name__
     except StreamRNNError as error:
@@ -109,8 +121,16 @@ def _layer(ours: str, theirs: str, config: Mapping[str, Any], origin: Origin) ->
         elif key in ("layer", "backward_layer", "cell") and isinstance(value, Mapping):
             made[key] = translate(value, origin)
         else:
-            made[key] = value
+            made[key] = _unwrapped(value)
     return _with_defaults(ours, theirs, made, origin)
+
+
+def _unwrapped(value: Any) -> Any:
+    """An array argument, which Keras 3 wraps, as lists of numbers."""
+    if isinstance(value, Mapping) and value.get("class_name") == "__numpy__":
+        inner = value.get("config")
+        return inner.get("value") if isinstance(inner, Mapping) else None
+    return value
 
 
 def _dtype(value: Any) -> Any:

@@ -14,7 +14,8 @@ def translated(
 ) -> list[dict[str, Any]]:
     """The calls of layer `name` in Keras 3's form, with only what our layers take.
 
-    NotEqual and Any have their second argument moved into the layer's config (changed in place).
+    NotEqual has its second argument moved into the layer's config (changed in place); the two of
+    LogicalOr become one list.
     """
     if not isinstance(nodes, list):
         raise ModelFileError(f"layer {name!r}: inbound_nodes is {nodes!r:.60}")
@@ -24,6 +25,8 @@ def translated(
         args, kwargs = list(new.get("args", [])), dict(new.get("kwargs") or {})
         if layer["class_name"] == "NotEqual":
             args, kwargs = _compared(args, kwargs, layer)
+        elif layer["class_name"] == "LogicalOr":
+            args = [[*args, *(kwargs.pop(key) for key in ("x1", "x2") if key in kwargs)]]
         made.append({"args": _checked(args, name), "kwargs": _kept(kwargs, name)})
     return made
 
