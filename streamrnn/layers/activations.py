@@ -17,14 +17,15 @@ from streamrnn.layers.run import Floats
 _ALIASES = {"swish": "silu", "hard_sigmoid_2": "hard_sigmoid_02", "exp": "exponential"}
 
 
-def compute(name: str, x: Any) -> Floats:
-    """The activation `name` (as `get` returned it) of x, as a new float32 array."""
+def compute(spec: kernel.Spec, x: Any) -> Floats:
+    """The activation `spec` (as `get` returned it) of x, as a new float32 array."""
+    name, numbers = kernel.split(spec)
     array = np.ascontiguousarray(x, dtype=np.float32)
     if name == "linear":
         return array.copy()
     out = np.empty_like(array)
     if array.size:
-        kernel.run(name, array, out)
+        kernel.run(name, array, out, **dict(zip(kernel.DEFAULTS[name], numbers, strict=True)))
     return out
 
 
@@ -80,25 +81,68 @@ _FUNCTIONS: dict[str, Callable[[Any], Floats]] = {
 }
 
 
-def get(identifier: Any, who: str = "") -> str:
-    """The name of an activation given as a name, None, one of these functions, or Keras's config.
+def get(identifier: Any, who: str = "") -> kernel.Spec:
+    """The activation given as a name, None, one of these functions, a layer, or Keras's config.
 
-    Raises UnsupportedError, naming `who` and the activations that are known.
+    The result is its name, or (name, parameter, …) where a layer has parameters of its own; in this
+    form, or as the list it is in a file, it may be given too. Raises UnsupportedError, naming `who`
+    and the activations that are known, or the layer and the parameters that are not supported.
     """
     if identifier is None:
         return "linear"
-    if isinstance(identifier, Mapping):
-        identifier = identifier.get("config") if "config" in identifier else identifier
-        identifier = identifier.get("name") if isinstance(identifier, Mapping) else identifier
-    if callable(identifier):
-        for name, function in _FUNCTIONS.items():
-            if identifier is function:
-                return name
+    for name, function in _FUNCTIONS.items():
+        if identifier is function:
+            return name
     if isinstance(identifier, str):
         name = _ALIASES.get(identifier, identifier)
         if name in _FUNCTIONS:
             return name
+    elif isinstance(identifier, Mapping) and "config" in identifier:
+        config = identifier["config"]
+        if not isinstance(config, Mapping):
+            return get(config, who)
+        return _of_layer(str(identifier.get("class_name")), config, who)
+    elif hasattr(identifier, "get_config") and not isinstance(identifier, type):
+        return _of_layer(type(identifier).__name__, identifier.get_config(), who)
+    elif isinstance(identifier, list | tuple) and _is_spec(identifier):
+        name, numbers = kernel.split(tuple(identifier))
+        return (name, *numbers)
     raise UnsupportedError(
-        f"{who + ': ' if who else ''}activation {identifier!r} is not supported; supported: "
+        f"{_prefix(who)}activation {identifier!r} is not supported; supported: "
         f"{', '.join(sorted(_FUNCTIONS))}"
     )
+
+
+def _is_spec(value: Any) -> bool:
+    return (
+        len(value) > 0
+        and value[0] in _FUNCTIONS
+        and all(isinstance(number, int | float) for number in value[1:])
+    )
+
+
+def _of_layer(class_name: str, config: Mapping[str, Any], who: str) -> kernel.Spec:
+    """A layer of activation as an argument, by its class and config."""
+    if class_name == "LeakyReLU":
+        return ("leaky_relu", float(config.get("negative_slope", config.get("alpha", 0.3))))
+    if class_name == "ELU":
+        return ("elu", float(config.get("alpha", 1.0)))
+    if class_name == "Activation":
+        return get(config.get("activation"), who)
+    if class_name == "Softmax" and config.get("axis", -1) == -1:
+        return "softmax"
+    if class_name == "ReLU" and not config.get("threshold"):
+        top, slope = config.get("max_value"), config.get("negative_slope") or 0.0
+        if top is None:
+            return ("leaky_relu", float(slope)) if slope else "relu"
+        if not slope:
+            return ("relu6", float(top))
+    said = {key: config[key] for key in config if key not in ("name", "trainable", "dtype")}
+    raise UnsupportedError(
+        f"{_prefix(who)}activation {class_name} with {said} is not supported; put the layer behind "
+        f"this one, or use one of: {', '.join(sorted(_FUNCTIONS))}"
+    )
+
+
+def _prefix(who: str) -> str:
+    return f"{who}: " if who else ""
