@@ -70,7 +70,7 @@ def convert(
 
 def compare(model: Model, path: str | Path) -> list[Difference]:
     """How far the model's outputs are from those recorded in an .npz file."""
-    path = require_file(path)
+    path = require_file(path, "file of recorded outputs (check)")
     with reading(path):
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:

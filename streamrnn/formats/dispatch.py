@@ -1,10 +1,11 @@
 """Which reader a model file needs: by its ending, and for .safetensors by what is in it."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
+from streamrnn.errors import ConfigError, DTypeError, ModelFileError, UnsupportedError
 from streamrnn.formats.guard import reading, require_file
 from streamrnn.formats.placing import Loaded
 from streamrnn.models import Model
@@ -88,6 +89,8 @@ def _safetensors(path: Path, layers: Any) -> Loaded:
 
 
 def _known(path: str | Path) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise DTypeError(f"expected the path of a model file, received {path!r:.80}")
     path = Path(path)
     ending = path.suffix.lower()
     if ending in _PICKLES:

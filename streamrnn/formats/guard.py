@@ -58,11 +58,11 @@ def reading(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-def require_file(path: str | Path) -> Path:
+def require_file(path: str | Path, what: str = "model file") -> Path:
     """The path, if there is a file. Raises MissingFileError."""
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"{path}: there is no such model file")
+        raise MissingFileError(f"{path}: there is no such {what}")
     return path
 
 

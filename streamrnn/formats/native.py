@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.errors import ModelFileError, SinkError, UnsupportedError
 from streamrnn.formats.guard import build, parse_json, reading
 from streamrnn.formats.placing import Loaded, Placed, place
 from streamrnn.layers import registry
@@ -32,6 +32,8 @@ def save(model: Model, path: str | Path) -> None:
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise UnsupportedError(f"{path}: the native format ends in .safetensors")
+    if not path.parent.is_dir():
+        raise SinkError(f"{path}: there is no folder {path.parent}; make it first")
     model.graph  # noqa: B018 (raises where the model is not built)
     weights = model.named_weights()
     metadata = {

@@ -295,10 +295,10 @@ class OnnxModel(Model):
         made = self.layer.evaluator.run(feeds)
         return {value.name: made[value.name] for value in self.layer.evaluator.graph.outputs}
 
-    def predict(self, x: Any, batch_size: int | None = None, **options: Any) -> Any:
+    def predict(self, x: Any, *args: Any, **options: Any) -> Any:
         """As Model.predict, with features (batch, time, features) whatever the graph's layout."""
         self.graph  # noqa: B018 (raises where the layout is not known)
-        return super().predict(x, batch_size, **options)
+        return super().predict(x, *args, **options)
 
     def get_config(self) -> dict[str, Any]:
         inner = self.layer.get_config()
