@@ -9,7 +9,7 @@ from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Node, Symbol
 
-_DTYPES = ("float32", "int32", "int64", "string")
+_DTYPES = ("float32", "int32", "int64", "bool", "string")
 
 
 @ours

@@ -41,6 +41,13 @@ def test_merged_masks(merge, both, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_mask_that_is_an_input(tmp_path):
+    """A bool Input given as mask=."""
+    x, mask = keras.Input((5, 3)), keras.Input((5,), dtype="bool")
+    same(keras.Model([x, mask], k.LSTM(2)(x, mask=mask)), tmp_path, [X, X[:, :, 0] > 0])
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_arrays_as_arguments(tmp_path):
     """Keras 3 wraps the arrays of Rescaling."""
     scaled = k.Rescaling(np.array([1.0, 2.0, 3.0]), offset=np.array([0.0, 1.0, 2.0]))

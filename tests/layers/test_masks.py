@@ -83,9 +83,10 @@ def test_masks_of_merged_inputs() -> None:
         assert_same(one([a, b]), lstm(merge([a, b])))
 
 
-def test_a_mask_symbol_is_an_input_like_another() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bool"])
+def test_a_mask_symbol_is_an_input_like_another(dtype: str) -> None:
     """mask= on symbols, where a model computes or receives its mask."""
-    x, mask = layers.Input((None, 4)), layers.Input((None,), name="mask")
+    x, mask = layers.Input((None, 4)), layers.Input((None,), name="mask", dtype=dtype)
     lstm = built("lstm", 3, 4, return_sequences=True)
     model = Model([x, mask], lstm(x, mask=mask))
     assert_same(model([X, GAPS]), lstm(X, mask=GAPS))
