@@ -1,9 +1,11 @@
 """Damaged and hostile files: an error of ours that names the file, quickly, and nothing else.
 
-A change that only hits a number may give a model with other finite numbers.
+A change that only hits a number may give a model with other finite numbers. For a longer search:
+STREAMRNN_FUZZ=4000 pytest tests/formats/test_damaged.py (changes a file; 400 by default).
 """
 
 import json
+import os
 import random
 import resource
 import time
@@ -32,7 +34,7 @@ KINDS = {
     "config.json in masked_ids.keras": None,
     "model.weights.h5 in masked_ids.keras": None,
 }  # fmt: skip
-TRIES = 400
+TRIES = int(os.environ.get("STREAMRNN_FUZZ", "400"))
 
 
 def original(name, tmp_path_factory):
