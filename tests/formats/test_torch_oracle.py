@@ -44,6 +44,23 @@ def test_recurrent_layers(kind, levels, both, bias, tmp_path):
     np.testing.assert_allclose(model(x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_cells(kind, bias, tmp_path):
+    """A cell that PyTorch calls step by step is a layer over the steps."""
+    torch.manual_seed(3)
+    cell = getattr(torch.nn, kind)(3, 5, bias=bias)
+    save_file(torch.nn.ModuleDict({"cell": cell}).state_dict(), tmp_path / "w.safetensors")
+    table = {"type": kind, "weights": "cell"}
+    model = streamrnn.load_model(tmp_path / "w.safetensors", layers=[table])
+    x, state, expected = random(2, 7, 3), None, []
+    with torch.no_grad():
+        for t in range(7):
+            state = cell(torch.tensor(x[:, t]), state)
+            expected.append((state[0] if kind == "LSTMCell" else state).numpy())
+    np.testing.assert_allclose(model(x), np.stack(expected, 1), atol=1e-5)
+
+
 def test_a_whole_module(tmp_path):
     """Embedding, LSTM, LayerNorm, BatchNorm1d, cells and Linear, with ReLU between."""
     torch.manual_seed(2)
