@@ -26,7 +26,7 @@ def same_weights(path, expected):
 
 def test_layers_from_a_file(tmp_path):
     """--layers FILE: the architecture of bare weights, in TOML."""
-    tables = [{"type": "Embedding", "weights": "emb"}, {"type": "LSTM", "weights": "dec"}]
+    tables = [{"type": "LSTM", "weights": "dec"}]
     lines = [f'[[layers]]\ntype = "{t["type"]}"\nweights = "{t["weights"]}"' for t in tables]
     (tmp_path / "layers.toml").write_text("\n".join(lines))
     source, target = FILES / "torch.safetensors", tmp_path / "m.safetensors"
