@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
+
 from streamrnn.layers import naming
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import ours
@@ -29,6 +31,12 @@ class InputLayer(Layer):
     ) -> None:
         if (shape is None) == (batch_shape is None):
             raise ArgumentError("Input: give either shape (without the batch) or batch_shape")
+        given = batch_shape if shape is None else shape
+        if not isinstance(given, list | tuple) or not all(_is_size(size) for size in given):
+            raise ArgumentError(
+                "Input: shape must be a tuple of sizes, None for one that is not known, "
+                f"received {given!r}"
+            )
         kwargs.pop("optional", None)
         super().__init__(name=name or naming.unique("input", first=1), **kwargs)
         self.dtype = str(dtype or "float32")
@@ -53,6 +61,10 @@ class InputLayer(Layer):
         if "batch_input_shape" in config:
             config["batch_shape"] = config.pop("batch_input_shape")
         return cls(**config)
+
+
+def _is_size(size: Any) -> bool:
+    return size is None or (isinstance(size, int | np.integer) and bool(size >= 0))
 
 
 def Input(  # noqa: N802 (Keras's name)

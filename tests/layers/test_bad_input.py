@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamrnn import Model, Sequential, layers
+from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import ConfigError, DataError, DTypeError, ShapeError, UnsupportedError
 
 X = np.zeros((2, 5, 4), np.float32)
@@ -242,3 +242,9 @@ def test_masks_of_a_model_with_one_input() -> None:
         one(X, mask=[None, None])
     with pytest.raises(ShapeError, match=r"'it'.*expected 2 masks, received 1"):
         Model([x, layers.Input((1,))], layers.LSTM(2)(x), name="it")([X, X[:, :1, 0]], mask=[mask])
+
+
+@pytest.mark.parametrize("shape", [3, (-1, 3), (1.5,), "ab"])
+def test_a_shape_that_is_none(shape) -> None:
+    with pytest.raises(ValueError, match="shape must be a tuple of sizes"):
+        Input(shape)
