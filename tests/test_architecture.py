@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "layers": "errors kernels",
     "models": "errors kernels layers",
     "formats": "errors kernels layers models",
-    "states": "errors",
+    "states": "errors kernels",
     "sources": "errors",
     "windows": "errors sources",
     "sinks": "errors",

@@ -82,7 +82,7 @@ def _cpu() -> tuple[str, str, str]:
     return triple, cpu, features
 
 
-def compiled(name: str, build: Callable[[], Any], signature: Any) -> Callable[..., None]:
+def compiled(name: str, build: Callable[[], Any], signature: Any) -> Callable[..., Any]:
     """The machine code of a kernel: from this process, from disk, or compiled now.
 
     `name` says all that `build` depends on beside the sources. The function that is returned
@@ -91,7 +91,7 @@ def compiled(name: str, build: Callable[[], Any], signature: Any) -> Callable[..
     with _lock:
         if name not in _loaded:
             _loaded[name] = _load(name) or _compile(name, build(), signature)
-        entry: Callable[..., None] = _loaded[name].entry_point
+        entry: Callable[..., Any] = _loaded[name].entry_point
         return entry
 
 

@@ -51,8 +51,7 @@ class Rows:
     """A record batch brought to arrays; nothing here depends on what came before it.
 
     `features` (N, F) float32 has NaN where a value is null; `identifiers` maps a feature of kind
-    int64 or string to its values and a bool array of those that are there. `time` is in ticks;
-    `keys` are dictionary-encoded where Arrow can.
+    int64 or string to its values and a bool array of those that are there. `time` is in ticks.
     """
 
     batch: pa.RecordBatch
@@ -131,7 +130,7 @@ class Contract:
             batch=batch,
             file=file,
             first_row=first_row,
-            keys=[_encoded(key) for key in keys],
+            keys=keys,
             time=self._time(batch, faults),
             features=self._floats(batch, faults, counts),
             identifiers={
@@ -201,14 +200,6 @@ def shown(array: pa.Array, row: int) -> str:
     if pa.types.is_temporal(one.type):
         return str(one.cast(pa.string())[0].as_py())
     return repr(one[0].as_py())
-
-
-def _encoded(array: pa.Array) -> pa.Array:
-    """Done here because reading overlaps with computing; `KeyIndex` takes either form."""
-    try:
-        return array.dictionary_encode()
-    except pa.ArrowNotImplementedError:  # small decimals, extension types
-        return array
 
 
 def _nulls(array: pa.Array) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrnn.states import KeyIndex
-from streamrnn.states import keys as keys_module
 
 D = decimal.Decimal
 VALUES: dict[str, pa.Array] = {
@@ -82,17 +81,25 @@ def test_compound_keys_are_found_as_in_a_dict(batches: list[list[tuple[str, int]
     assert list(zip(*(a.to_pylist() for a in index.arrays()), strict=True)) == list(known)
 
 
-def test_keys_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def _with_one_hash(count: int) -> list[int]:
+    """Integers whose hashes differ only in bits 10 to 31: one cell of a small table, one tag."""
+    factor = 0xFF51AFD7ED558CCD
+    back, size = pow(factor, -1, 2**64), 8 * factor
+    mixed = [(0x12345678 << 32) | (i << 10) for i in range(count)]
+    return [((m * back) ^ size) % 2**64 for m in mixed]
+
+
+def test_keys_with_one_hash_are_told_apart() -> None:
     """Hashes only find a slot: the keys themselves decide."""
-    monkeypatch.setattr(
-        keys_module, "hash_rows", lambda arrays: np.zeros(len(arrays[0]), np.uint64)
-    )
-    index = KeyIndex([pa.field("a", pa.int64())])
+    index = KeyIndex([pa.field("a", pa.uint64())])
     known: dict[Any, int] = {}
-    for first in (0, 5, 3):
-        rows = list(range(first, first + 10))
-        assert index.find([pa.array(rows)]).tolist() == _by_dict(rows, known)
-    assert index.find([pa.array([99])], add=False).tolist() == [-1]
+    keys = _with_one_hash(40)
+    for first in (0, 5, 3, 25):
+        rows = keys[first : first + 10]
+        assert index.find([pa.array(rows, pa.uint64())]).tolist() == _by_dict(rows, known)
+    assert index.find([pa.array(keys[38:], pa.uint64())], add=False).tolist() == [-1, -1]
+    index.truncate(7)
+    assert index.find([pa.array(keys[5:9], pa.uint64())]).tolist() == [5, 6, 7, 8]
 
 
 def test_truncate_forgets_what_was_added_last() -> None:
