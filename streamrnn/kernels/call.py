@@ -89,15 +89,18 @@ def run(
     steps = x_BTF.shape[1]
     if not threads.pays(lanes * steps * weights.size):
         entry(*window, 0, lanes, zero_masked, *ALONE)
-    elif lanes > 1:
+        return
+    parts = threads.partners(lanes, weights.size)
+    if parts == 1 or steps == 1 or "softmax" in activations:
         threads.by_lanes(
             lambda first, last: entry(*window, first, last, zero_masked, *ALONE), lanes, lengths_B
         )
-    else:
-        parts = threads.partners(weights.size) if steps > 1 and "softmax" not in activations else 1
-        # The bias, h twice, at most one other state, 24 steps' sums; and each its tile's sums.
-        shared = np.zeros((28 + 6 * parts) * bias.size + 16, np.float32)
-        gate = np.zeros(1, np.int64)
-        threads.together(
-            lambda part: entry(*window, 0, 1, zero_masked, part, parts, shared, gate), parts
-        )
+        return
+    from streamrnn.kernels import recurrent
+
+    shared = np.zeros(recurrent.scratch(bias.size, lanes, x_BTF.shape[2], parts), np.float32)
+    gate = np.zeros(recurrent.ALONE + 1, np.int64)
+    threads.together(
+        lambda part: entry(*window, 0, lanes, zero_masked, part, parts, shared, gate), parts
+    )
+    threads.learn(slow=bool(gate[recurrent.ALONE]))

@@ -1,57 +1,109 @@
-"""A place where threads inside kernels wait for each other.
+"""Places where threads wait for each other without going to sleep.
 
-For one lane of many units: a step takes microseconds, so its threads cannot go back to Python, nor
-sleep, between one step and the next. They count up a number and watch it; after a while, as the
-other may wait for this very core, each look lets others run first. (Without that, two threads that
-the system had put on one core took 4 ms a step, its time slice.)
+To sleep and to be woken takes some 60 µs; a step of a kernel takes a few. So threads that share
+lanes count up a number and watch it, and one that waits for work watches for a moment before it
+sleeps. After a while, as the other may wait for this very core, each look lets others run first.
+(Without that, two threads that the system had put on one core took 4 ms a step, its time slice.)
+A counter is an int64 array: what is counted, and the looks that let others run.
 """
 
+import functools
 import os
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba.core import types
+from numba.core.cgutils import alloca_once_value
 from numba.np.arrayobj import make_array
 
-from streamrnn.kernels.jit import intrinsic
+from streamrnn.kernels.jit import compiled, intrinsic, kernel
 
 COUNTER = ir.IntType(64)
-LOOKS = 500  # some 10 µs
+LOOKS = 500
+"""Looks before others may run first: some 10 µs."""
+FOREVER = 1 << 62
 
 
 @intrinsic
-def meet(typingctx, gate, expected):
-    """Add 1 to gate[0] and return once it is `expected` or more.
-
-    With n threads the k-th meeting expects n*k. What a thread wrote before is seen by all after.
-    """
+def count(typingctx, counter):
+    """Add 1 to counter[0]. What the thread wrote before is seen by all who see it."""
 
     def emit(context, builder, sig, args):
-        counter = make_array(sig.args[0])(context, builder, args[0]).data
-        builder.atomic_rmw("add", counter, COUNTER(1), "seq_cst")
-        before = builder.block
-        look, wait, after = (builder.append_basic_block(name) for name in ("look", "wait", "met"))
+        place = make_array(sig.args[0])(context, builder, args[0]).data
+        builder.atomic_rmw("add", place, COUNTER(1), "seq_cst")
+
+    return types.void(counter), emit
+
+
+@intrinsic
+def watch(typingctx, counter, expected, looks):
+    """Return once counter[0] is `expected` or more, or after so many looks."""
+
+    def emit(context, builder, sig, args):
+        place = make_array(sig.args[0])(context, builder, args[0]).data
+        left = alloca_once_value(builder, args[2])
+        look, wait, after = (builder.append_basic_block(name) for name in ("look", "wait", "seen"))
         builder.branch(look)
         builder.position_at_end(look)
-        looks = builder.phi(COUNTER)
-        count = builder.load_atomic(counter, "seq_cst", 8)
-        builder.cbranch(builder.icmp_signed(">=", count, args[1]), after, wait)
+        found = builder.load_atomic(place, "seq_cst", 8)
+        remaining = builder.sub(builder.load(left), COUNTER(1))
+        builder.store(remaining, left)
+        missing = builder.icmp_signed("<", found, args[1])
+        patient = builder.icmp_signed(">", remaining, COUNTER(0))
+        builder.cbranch(builder.and_(missing, patient), wait, after)
         builder.position_at_end(wait)
         if builder.module.triple.startswith(("x86", "i686")):  # leaves room for a sibling thread
             _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
         if hasattr(os, "sched_yield"):
-            long = builder.icmp_signed(">", looks, COUNTER(LOOKS))
+            long = builder.icmp_signed("<", remaining, builder.sub(args[2], COUNTER(LOOKS)))
             with builder.if_then(long, likely=False):
                 _call(builder, "sched_yield", ir.IntType(32))
-        looks.add_incoming(COUNTER(0), before)
-        looks.add_incoming(builder.add(looks, COUNTER(1)), builder.block)
+                yields = builder.gep(place, [COUNTER(1)])
+                builder.atomic_rmw("add", yields, COUNTER(1), "monotonic")
         builder.branch(look)
         builder.position_at_end(after)
 
-    return types.void(gate, types.int64), emit
+    return types.void(counter, types.int64, types.int64), emit
+
+
+@kernel
+def _watch(counter, expected, looks):
+    watch(counter, expected, looks)
+
+
+@functools.cache
+def watcher() -> Callable[[Any, int, int], None]:
+    """`watch` as a function to call from Python, where others run meanwhile."""
+    one = types.Array(types.int64, 1, "C")
+    return compiled("watch", lambda: _watch, types.void(one, types.int64, types.int64))
+
+
+@intrinsic
+def current_core(typingctx):
+    """The core that the thread runs on; -1 where threads cannot be told where to run."""
+
+    def emit(context, builder, sig, args):
+        if not hasattr(os, "sched_setaffinity"):
+            return ir.IntType(32)(-1)
+        return _call(builder, "sched_getcpu", ir.IntType(32))
+
+    return types.int32(), emit
+
+
+@kernel
+def _core():
+    return current_core()
+
+
+@functools.cache
+def core() -> Callable[[], int]:
+    """`current_core` as a function to call from Python."""
+    return compiled("core", lambda: _core, types.int32())
 
 
 def _call(builder, name, result):
     """Call a C function or an intrinsic of LLVM that takes nothing."""
     kind = ir.FunctionType(result, [])
     function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    builder.call(function, [])
+    return builder.call(function, [])

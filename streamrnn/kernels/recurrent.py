@@ -4,8 +4,9 @@ Each lane has two places for h in the scratch array and writes them in turn, so 
 overwrites what another group of units still reads, and an absent or masked step touches nothing.
 At each step the live lanes are listed, and only those are swept.
 
-Threads take lanes each. One lane of many units is taken by several together: each has its units,
-and after each step they meet.
+Threads take lanes each. A few lanes of many units are taken by several together (`parts`): each
+has its units, and after each step they meet. Where other work holds their cores a meeting takes
+longer than a step: then the first goes on alone.
 """
 
 from typing import Any, NamedTuple
@@ -14,13 +15,35 @@ import numpy as np
 from numba import types
 
 from streamrnn.kernels.jit import kernel, merge
-from streamrnn.kernels.meeting import meet
+from streamrnn.kernels.meeting import FOREVER, count, watch
 from streamrnn.kernels.sweep import NEW, OLD, OWN, START, Shape, X, project, sweep
 from streamrnn.kernels.vector import copier
+
+LANES = 96
+"""Lanes that go through all steps before the next: what is kept of them stays in the second cache.
+8192 lanes of 64 units, one step: 0.58 -> 0.51 µs a lane."""
 
 BLOCK = 24
 """Steps whose inputs a lone lane adds at once: the input's weights are then read once for a tile of
 six steps, not once a step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without."""
+
+
+PATIENCE, START_PATIENCE = 50, 1000
+"""Looks in vain, each of which let others run (0.3 µs), before the first thread goes on alone; and
+those before the first step, as a thread that slept takes longer to come."""
+
+UNEVEN = 15_000
+"""Products of a thread that excuse one such look: half as long as they take."""
+
+ALONE = 2
+"""Where the array `gate` says after which meeting it does; before that, what `watch` needs."""
+
+
+@merge
+def meet(gate, arrived):
+    """Wait until as many have come: of n threads the k-th meeting expects n*k."""
+    count(gate)
+    watch(gate, arrived, FOREVER)
 
 
 class Phase(NamedTuple):
@@ -36,7 +59,7 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
     """The kernel that takes lanes first..last through all steps of a window.
 
     `others`: how many vectors of a lane's length a cell keeps beside h (`own`). With `parts` > 1
-    this thread is one of those that take a lone lane together, and `shared` is their scratch.
+    this thread is one of those that take these lanes together, and `shared` is their scratch.
     """
     n, vectors = phases[0].shape.n, phases[0].shape.vectors
     step, prepare = _step(phases), _prepare(phases)
@@ -50,98 +73,134 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
             return 2
         return 1 if mask_BT.size and not mask_BT[lane, t] else 0
 
+    @merge
+    def most_steps(lengths_B, T, first, lanes):
+        steps = 0 if lengths_B.size else T
+        for lane in range(lanes if lengths_B.size else 0):
+            steps = max(steps, min(lengths_B[first + lane], T))
+        return steps
+
+    @merge
+    def enter(h, c, s, state, units, padded, first, lanes):
+        """Copy the states of the lanes into the scratch array."""
+        for lane in range(first, first + lanes):
+            copy(h, lane * units, s, state, units)
+            if c.size:
+                copy(c, lane * units, s, state + 2 * padded, units)
+            state += (2 + others) * padded
+
+    @merge
+    def leave(h, c, s, state, units, padded, first, lanes, slot):
+        """Copy the states of the lanes back to where they came from."""
+        for lane in range(lanes):
+            copy(s, state + slot[lane] * padded, h, (first + lane) * units, units)
+            if c.size:
+                copy(s, state + 2 * padded, c, (first + lane) * units, units)
+            state += (2 + others) * padded
+
     @kernel
     def run(
         x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, w, bias, first, last, zero_masked,
         part, parts, shared, gate,
     ):  # fmt: skip
-        T, features = x_BTF.shape[1], x_BTF.shape[2]
-        units, lanes = h_BU.shape[1], last - first
+        T, features, units = x_BTF.shape[1], x_BTF.shape[2], h_BU.shape[1]
         x, h, c, y = x_BTF.reshape(-1), h_BU.reshape(-1), c_BU.reshape(-1), y_BTU.reshape(-1)
         groups = (units + n * vectors - 1) // (n * vectors)
         padded = groups * n * vectors
         sums = groups * width * n
-        alone = lanes == 1 and T > 1
+        alone = last - first == 1 and T > 1
         fed = 0 if alone else features
         low, high = groups * part // parts, groups * (part + 1) // parts
-        meetings = 0
+        uneven = w.size // (parts * UNEVEN)
+        met = 0
 
         # The scratch array: the bias, a tile's sums, the lanes' states, and inputs: a lone lane's
         # sums of a block of steps, or what all lanes get at this step.
+        room = min(LANES, last - first)
         z = sums + part * 6 * width * n
         states = sums + parts * 6 * width * n
         per_lane = (2 + others) * padded
-        inputs = states + lanes * per_lane
-        total = inputs + (BLOCK * sums if alone else lanes * features)
+        inputs = states + room * per_lane
+        total = inputs + (BLOCK * sums if alone else parts * room * features)
+        inputs += 0 if alone else part * room * features
         raw = shared if parts > 1 else np.zeros(total + 16, np.float32)
         s = raw[(64 - raw.ctypes.data % 64) % 64 // 4 :]
-        cap = max(lanes, BLOCK)
+        cap = max(room, BLOCK)
         at = np.zeros(5 * cap, np.int64)
-        slot = np.zeros(lanes, np.int64)
-        live = np.empty(lanes, np.int64)
+        slot = np.zeros(room, np.int64)
+        live = np.empty(room, np.int64)
 
-        steps = 0
-        for lane in range(lanes):
-            steps = max(steps, min(lengths_B[first + lane], T) if lengths_B.size else T)
         copy(bias, 0, s, 0, sums)  # by all who take part: they write the same
-        for lane in range(lanes if part == 0 else 0):
-            copy(h, (first + lane) * units, s, states + lane * per_lane, units)
-            if c.size:
-                copy(c, (first + lane) * units, s, states + lane * per_lane + 2 * padded, units)
-
-        if parts > 1:
-            meetings += parts
-            meet(gate, meetings)
-        for t in range(steps):
-            if alone and t % BLOCK == 0:
-                rows = 0
-                for later in range(t, min(t + BLOCK, steps)):
-                    if absent(lengths_B, mask_BT, first, later) == 0:
-                        at[START * cap + rows] = 0
-                        at[X * cap + rows] = (first * T + later) * features
-                        at[NEW * cap + rows] = inputs + (later - t) * sums
-                        rows += 1
-                prepare(rows, low, high, groups, s, at, cap, x, features, units, w)
-            rows = 0
-            for lane in range(lanes):
-                place = (first + lane) * T + t
-                state = states + lane * per_lane
-                why = absent(lengths_B, mask_BT, first + lane, t)
-                if why == 0:
-                    if alone:
-                        at[START * cap] = inputs + t % BLOCK * sums
-                    else:
-                        at[X * cap + rows] = inputs + rows * features
-                        copy(x, place * features, s, inputs + rows * features, features)
-                    at[OLD * cap + rows] = state + slot[lane] * padded
-                    at[NEW * cap + rows] = state + (1 - slot[lane]) * padded
-                    at[OWN * cap + rows] = state + 2 * padded
-                    live[rows] = lane
-                    rows += 1
-                elif why == 1 and y.size and part == 0:
-                    copy(s, state + slot[lane] * padded, y, place * units, units)
-                    if zero_masked:
-                        y[place * units : (place + 1) * units] = 0
-            step(
-                rows, low, high, groups, s, z, at, cap, s, fed, features, units, w,
-                parts, gate, meetings,
-            )  # fmt: skip
+        while first < last:
+            lanes = min(LANES, last - first)
+            steps = most_steps(lengths_B, T, first, lanes)
+            slot[:] = 0
+            if part == 0:
+                enter(h, c, s, states, units, padded, first, lanes)
             if parts > 1:
-                meetings += parts * sweeps
-                meet(gate, meetings)
-            for row in range(rows):
-                slot[live[row]] = 1 - slot[live[row]]
-                if y.size and part == 0:
-                    place = (first + live[row]) * T + t
-                    copy(s, at[NEW * cap + row], y, place * units, units)
-
-        for lane in range(lanes if part == 0 else 0):
-            state = states + lane * per_lane
-            copy(s, state + slot[lane] * padded, h, (first + lane) * units, units)
-            if c.size:
-                copy(s, state + 2 * padded, c, (first + lane) * units, units)
+                met += parts
+                meet(gate, met)
+                if part == 0 and gate[1] < START_PATIENCE:
+                    gate[1] = 0
+            for t in range(steps):
+                if alone and t % BLOCK == 0:
+                    rows = 0
+                    for later in range(t, min(t + BLOCK, steps)):
+                        if absent(lengths_B, mask_BT, first, later) == 0:
+                            at[START * cap + rows] = 0
+                            at[X * cap + rows] = (first * T + later) * features
+                            at[NEW * cap + rows] = inputs + (later - t) * sums
+                            rows += 1
+                    prepare(rows, low, high, groups, s, at, cap, x, features, units, w)
+                rows = 0
+                for lane in range(lanes):
+                    place = (first + lane) * T + t
+                    state = states + lane * per_lane
+                    why = absent(lengths_B, mask_BT, first + lane, t)
+                    if why == 0:
+                        if alone:
+                            at[START * cap] = inputs + t % BLOCK * sums
+                        else:
+                            at[X * cap + rows] = inputs + rows * features
+                            copy(x, place * features, s, inputs + rows * features, features)
+                        at[OLD * cap + rows] = state + slot[lane] * padded
+                        at[NEW * cap + rows] = state + (1 - slot[lane]) * padded
+                        at[OWN * cap + rows] = state + 2 * padded
+                        live[rows] = lane
+                        rows += 1
+                    elif why == 1 and y.size and part == 0:
+                        copy(s, state + slot[lane] * padded, y, place * units, units)
+                        if zero_masked:
+                            y[place * units : (place + 1) * units] = 0
+                step(
+                    rows, low, high, groups, s, z, at, cap, s, fed, features, units, w,
+                    parts, gate, met,
+                )  # fmt: skip
+                if parts > 1:
+                    met += parts * sweeps
+                    if part == 0 and gate[1] > PATIENCE + (t + 1) * lanes * uneven:
+                        gate[ALONE] = met
+                    meet(gate, met)
+                    if gate[ALONE] == met:  # not what the first may already say of the next step
+                        if part:
+                            return
+                        parts, low, high = 1, 0, groups
+                for row in range(rows):
+                    slot[live[row]] = 1 - slot[live[row]]
+                    if y.size and part == 0:
+                        place = (first + live[row]) * T + t
+                        copy(s, at[NEW * cap + row], y, place * units, units)
+            if part == 0:
+                leave(h, c, s, states, units, padded, first, lanes, slot)
+            first += lanes
 
     return run
+
+
+def scratch(bias: int, lanes: int, features: int, parts: int) -> int:
+    """Floats of the scratch array that `parts` threads share; `bias`: those of the packed bias."""
+    # The bias and a tile's sums; of each lane h twice and at most one other state; its inputs.
+    return (1 + 6 * parts + 3 * lanes) * bias + max(BLOCK * bias, parts * lanes * features) + 16
 
 
 def _step(phases: tuple[Phase, ...]) -> Any:

@@ -85,8 +85,8 @@ def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
     `operand` is the part of a row that the recurrent weights multiply.
     """
     most = tile_rows(shape)
-    one, two, three, four, full = (
-        _multiply(shape, min(m, most), operand) for m in (1, 2, 3, 4, most)
+    one, two, three, four, five, full = (
+        _multiply(shape, min(m, most), operand) for m in (1, 2, 3, 4, 5, most)
     )
     n, vectors, sums, group = shape.n, shape.vectors, shape.sums, shape.group
     x_step, h_step = shape.x_step, shape.h_step
@@ -105,6 +105,9 @@ def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
                 if left >= 9 or left == most:
                     m = most
                     full(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                elif left == 5:
+                    m = min(5, most)
+                    five(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
                 elif left >= 6 or left == 4:
                     m = min(4, most)
                     four(s, z, at, cap, i, start, x, fed, units, w, jx, jh)

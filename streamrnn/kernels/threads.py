@@ -1,25 +1,25 @@
 """How many threads the kernels use: lanes are split between them, so threads never meet."""
 
-import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from streamrnn.kernels import team
+
 SMALL = 3_000_000
 """Products below which a second thread costs more than it saves (handing over takes some 30 µs)."""
 
-SHARE = 300_000
-"""Weights that each of several threads on one lane should have: some 12 µs a step. They meet after
-each step: 0.3 µs, but 15 µs where other work holds their cores."""
+SHARE = 40_000
+"""Weights that each of several threads on a few lanes should have: 1.5 µs a step. They
+meet after each step, for 0.3 µs."""
 
 _local = threading.local()
-_together = threading.Lock()
 _threads = 0
 
 
@@ -64,63 +64,46 @@ def pays(products: int) -> bool:
     return products >= SMALL and not getattr(_local, "alone", False) and get_threads() > 1
 
 
-def partners(weights: int) -> int:
-    """How many threads should take one lane of so many weights together.
+def partners(lanes: int, weights: int) -> int:
+    """How many threads should take lanes of so many weights together: several where there would be
+    few lanes for each, and each would read all weights for them.
 
     One where accesses are checked: a thread that raised would never come to the next meeting.
     """
-    if os.environ.get("STREAMRNN_BOUNDSCHECK") == "1":
+    if os.environ.get("STREAMRNN_BOUNDSCHECK") == "1" or lanes >= 3 * get_threads():
+        return 1
+    if team.rests():
         return 1
     return max(1, min(get_threads(), weights // SHARE))
 
 
 def together(work: Callable[[int], None], parts: int) -> None:
-    """Call `work(part)` in `parts` threads at the same time; they may wait for each other.
+    """Call `work(part)` in `parts` threads at the same time; they may wait for each other."""
+    team.together([partial(work, part) for part in range(parts)])
 
-    One such call at a time: of two, each could hold threads that the other waits for.
-    """
-    if parts == 1:
-        work(0)
-        return
-    with _together:
-        jobs = [_pool().submit(work, part) for part in range(1, parts)]
-        work(0)
-        for job in jobs:
-            job.result()
+
+def learn(slow: bool) -> None:
+    """Say how working together went: after slow calls the next ones are left to one thread."""
+    team.learn(slow)
 
 
 def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Any = None) -> None:
     """Call `work(first, last)` for ranges of lanes that cover `range(lanes)`, one a thread.
 
-    With lengths the ranges have about equally many steps, not lanes.
+    With lengths the ranges have about equally many steps, not lanes. If another thread is at the
+    same, this one does all of its own work.
     """
     parts = 1 if getattr(_local, "alone", False) else min(get_threads(), lanes)
-    if parts <= 1:
+    ranges = pairwise(_edges(lanes, lengths_B, parts))
+    jobs = [partial(work, first, last) for first, last in ranges if first < last]
+    if len(jobs) < 2 or not team.beside(jobs):
         work(0, lanes)
-        return
+
+
+def _edges(lanes: int, lengths_B: Any, parts: int) -> list[int]:
     if lengths_B is None or not lengths_B.size:
-        edges = [lanes * part // parts for part in range(parts + 1)]
-    else:
-        done = np.cumsum(lengths_B)
-        goals = done[-1] * np.arange(1, parts) / parts
-        middles = done - lengths_B / 2
-        edges = [0, *np.searchsorted(middles, goals, side="right").tolist(), lanes]
-    jobs = [
-        _pool().submit(work, first, last) for first, last in pairwise(edges[1:]) if first < last
-    ]
-    try:
-        if edges[1]:
-            work(0, edges[1])
-    finally:
-        for job in jobs:
-            job.result()
-
-
-@functools.lru_cache(maxsize=1)
-def _pool_of(process: int, size: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(size, thread_name_prefix="streamrnn-kernel")
-
-
-def _pool() -> ThreadPoolExecutor:
-    """The threads beside the caller's; made anew in a forked process."""
-    return _pool_of(os.getpid(), max(1, get_threads() - 1))
+        return [lanes * part // parts for part in range(parts + 1)]
+    done = np.cumsum(lengths_B)
+    goals = done[-1] * np.arange(1, parts) / parts
+    middles = done - lengths_B / 2
+    return [0, *np.searchsorted(middles, goals, side="right").tolist(), lanes]

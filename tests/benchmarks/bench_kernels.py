@@ -181,7 +181,7 @@ def measure(kind: str, point: Point, threads: int, names: list[str], peak: float
         limit = 5e-6 if name == "streamrnn" else 1e-4
         if not error <= limit:
             raise SystemExit(f"{name} {kind} {point}: error {error} > {limit}")
-    seconds = timing.in_turn(sides)
+    seconds = timing.in_turn(sides, pause=timing.PAUSE if threads > 1 else 0.002)
     micros = {name: 1e6 * s / (lanes * steps) for name, s in seconds.items()}
     products = sum(w.size for w in weights[:2])
     rate = products / (micros["streamrnn"] * 1e-6) / peak / threads

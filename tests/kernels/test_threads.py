@@ -1,15 +1,18 @@
 """Threads: who decides how many, and how lanes are dealt out."""
 
+import os
 import threading
+import time
 
 import numpy as np
 import pytest
 
-from streamrnn.kernels import get_threads, one_thread, set_threads, threads
+from streamrnn.kernels import get_threads, one_thread, set_threads, team, threads
 
 
 @pytest.fixture(autouse=True)
-def three_threads():
+def three_threads(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(team, "SLOW", 60)  # on a busy machine too
     set_threads(3)
     yield
     set_threads(0)
@@ -65,15 +68,21 @@ def test_one_thread_holds_for_the_calling_thread_only() -> None:
 
 def test_few_weights_keep_one_thread() -> None:
     """Together only where a step is long enough to meet after it; never where one might raise."""
-    assert threads.partners(threads.SHARE - 1) == 1
-    assert threads.partners(2 * threads.SHARE) == 2
-    assert threads.partners(99 * threads.SHARE) == 3
+    assert threads.partners(1, threads.SHARE - 1) == 1
+    assert threads.partners(1, 2 * threads.SHARE) == 2
+    assert threads.partners(3, 99 * threads.SHARE) == 3
+
+
+def test_many_lanes_are_dealt_out() -> None:
+    """Each thread then has three lanes or more to use a weight for."""
+    assert threads.partners(8, 99 * threads.SHARE) == 3
+    assert threads.partners(9, 99 * threads.SHARE) == 1
 
 
 def test_checked_accesses_keep_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that raised would never come to the next meeting."""
     monkeypatch.setenv("STREAMRNN_BOUNDSCHECK", "1")
-    assert threads.partners(99 * threads.SHARE) == 1
+    assert threads.partners(1, 99 * threads.SHARE) == 1
 
 
 def test_those_who_work_together_run_at_the_same_time() -> None:
@@ -91,3 +100,57 @@ def test_those_who_work_together_run_at_the_same_time() -> None:
     for caller in callers:
         caller.join()
     assert sorted(seen) == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_a_team_that_is_taken_does_not_hold_up_others() -> None:
+    """Two callers at once: one has the threads, the other does all lanes itself."""
+    inside, go_on, ranges = threading.Event(), threading.Event(), []
+
+    def slow(first: int, last: int) -> None:
+        if not first:
+            inside.set()
+            assert go_on.wait(20)
+
+    one = threading.Thread(target=threads.by_lanes, args=(slow, 7))
+    one.start()
+    assert inside.wait(20)
+    threads.by_lanes(lambda first, last: ranges.append((first, last)), 7)
+    go_on.set()
+    one.join()
+    assert ranges == [(0, 7)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """Those of its parent do not live on in it."""
+    threads.by_lanes(lambda first, last: None, 7)
+    child = os.fork()
+    if not child:
+        names = set()
+        threads.by_lanes(lambda first, last: names.add(threading.get_ident()), 7)
+        os._exit(0 if names else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_after_a_slow_call_callers_are_left_to_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer and longer while it gets no better: other work holds the cores."""
+    now, ranges = [100.0], []
+    monkeypatch.setattr(team.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(team, "SLOW", -1)
+    monkeypatch.setattr(team, "_team", team._Team())
+
+    def parts() -> int:
+        ranges.clear()
+        threads.by_lanes(lambda first, last: ranges.append(first) or time.sleep(0.002 * first), 6)
+        return len(ranges)
+
+    assert parts() == 3
+    assert parts() == 1
+    assert threads.partners(1, 99 * threads.SHARE) == 1
+    now[0] += team.LEAST_REST
+    assert parts() == 3
+    now[0] += team.LEAST_REST
+    assert parts() == 1
+    now[0] += team.LEAST_REST
+    monkeypatch.setattr(team, "SLOW", 60)
+    assert (parts(), parts()) == (3, 3)

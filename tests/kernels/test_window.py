@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kernelcases import KINDS, Case
 
-from streamrnn.kernels import one_thread, set_threads, threads
+from streamrnn.kernels import one_thread, recurrent, set_threads, team, threads
 
 
 @pytest.fixture(params=KINDS)
@@ -166,18 +166,26 @@ def test_threads_change_no_bit(case: Case, monkeypatch: pytest.MonkeyPatch) -> N
         set_threads(0)
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_threads_on_one_lane_change_no_bit(
-    case: Case, count: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("lanes", "count"), [(1, 2), (1, 3), (2, 2), (3, 3)])
+def test_threads_on_a_few_lanes_change_no_bit(
+    case: Case, lanes: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has some of its units (the third none: there are two groups), and they meet."""
+    """Each has some of their units (the third none: there are two groups), and they meet."""
     monkeypatch.setattr(threads, "SMALL", 0)
     monkeypatch.setattr(threads, "SHARE", 1)
+    monkeypatch.setattr(team, "MOST_REST", 0)
     monkeypatch.delenv("STREAMRNN_BOUNDSCHECK", raising=False)
-    x, start = case.window(1, 40), case.start(1)
-    mask = np.random.default_rng(4).random((1, 40)) < 0.7
+    x, start = case.window(lanes, 40), case.start(lanes)
+    mask = np.random.default_rng(4).random((lanes, 40)) < 0.7
+    lengths = [29, 40, 0][:lanes]
     softmax = {"activation": "softmax"}  # in numpy, by one thread
-    windows = [{}, {"mask": mask}, {"lengths": [29]}, {"mask": mask, "zero_masked": True}, softmax]
+    windows = [
+        {},
+        {"mask": mask},
+        {"lengths": lengths},
+        {"mask": mask, "lengths": lengths, "zero_masked": True},
+        softmax,
+    ]
     with one_thread():
         wanted = [case.run(x, start, **window) for window in windows]
     set_threads(count)
@@ -188,6 +196,20 @@ def test_threads_on_one_lane_change_no_bit(
             np.testing.assert_array_equal(after, states)
     finally:
         set_threads(0)
+
+
+def test_lanes_that_do_not_go_at_once_change_no_bit(case: Case) -> None:
+    """A wide window is taken some lanes at a time, each time with clean places for its states."""
+    lanes = 2 * recurrent.LANES + 5
+    x, start = case.window(lanes, 3), case.start(lanes)
+    lengths = np.random.default_rng(5).integers(0, 4, lanes)
+    y, states = case.run(x, start, lengths=lengths)
+    for first in range(0, lanes, 40):
+        some = slice(first, first + 40)
+        wanted, after = case.run(x[some], [state[some] for state in start], lengths=lengths[some])
+        np.testing.assert_array_equal(y[some], wanted)
+        for state, one in zip(states, after, strict=True):
+            np.testing.assert_array_equal(state[some], one)
 
 
 def test_softmax_inside_a_cell(case: Case) -> None:
