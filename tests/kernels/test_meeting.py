@@ -13,7 +13,7 @@ from streamrnn.kernels import one_thread, set_threads, team, threads
 def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Too many threads seldom have their cores at the same time: the first takes over, to the bit."""
+    """Too many threads seldom have cores at the same time: the first takes over, to the bit."""
     monkeypatch.setattr(threads, "SMALL", 0)
     monkeypatch.setattr(threads, "SHARE", 1)
     monkeypatch.setattr(team, "MOST_REST", 0)
