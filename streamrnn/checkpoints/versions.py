@@ -11,6 +11,7 @@ the columns of the table and, first, `CHANGED`: the number of the row each of it
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -42,10 +43,13 @@ class Snapshot(NamedTuple):
     table: Callable[[npt.NDArray[np.int64] | None], pa.Table]
 
     @classmethod
-    def of(cls, table: StateTable) -> "Snapshot":
-        """What `table` holds now, with what it says was touched since `table.settle()`."""
+    def of(cls, table: StateTable, copy: bool = True) -> "Snapshot":
+        """What `table` holds now, with what it says was touched since `table.settle()`.
+
+        Without `copy` the table must stay as it is until it is committed.
+        """
         touched = np.flatnonzero(table.touched[: len(table)])
-        return cls(len(table), touched, table.to_arrow)
+        return cls(len(table), touched, partial(table.to_arrow, copy=copy))
 
 
 class Taken(NamedTuple):

@@ -48,7 +48,6 @@ class CarryOperator:
         return Computed(
             row_K=arranged.row_M,
             step_K=arranged.step_M,
-            slot_K=np.repeat(arranged.slot, arranged.length),
             values_KU=values_MU,
             settle=settle,
         )

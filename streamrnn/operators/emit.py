@@ -111,10 +111,11 @@ class Emitter:
         """Each stream's last row with a value, or its last row: (row, slot, has a value)."""
         # Of several values for one place numpy keeps the last; rows of a stream are in order.
         best = np.full(len(table), -1)
-        best[arranged.slot_of_kept] = arranged.kept
+        best[arranged.slot_N[arranged.kept]] = arranged.kept
         valued = np.full(len(table), -1)
         warm = computed.step_K > self.warmup
-        valued[computed.slot_K[warm]] = computed.row_K[warm]
+        row = computed.row_K[warm]
+        valued[arranged.slot_N[row]] = row
         has = valued >= 0
         best[has] = valued[has]
         slot = np.flatnonzero(best >= 0)

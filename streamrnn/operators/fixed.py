@@ -62,7 +62,6 @@ class FixedOperator:
         return Computed(
             row_K=arranged.row_M[row],
             step_K=ends,
-            slot_K=arranged.slot[segment],
             values_KU=values,
             settle=lambda: self._keep(arranged, table, base, held, at, joined),
         )

@@ -49,8 +49,7 @@ class WholeOperator:
         for rows, arranged in self._batches:
             step = back[at : at + len(arranged.row_M)]
             at += len(arranged.row_M)
-            slot = np.repeat(arranged.slot, arranged.length)
-            computed = Computed(arranged.row_M, arranged.step_M, slot, values[step], there[step])
+            computed = Computed(arranged.row_M, arranged.step_M, values[step], there[step])
             yield rows, arranged, computed
         self._batches = []
 

@@ -28,10 +28,10 @@ class Target(Protocol):
         """Take rejected rows."""
 
     def commit(
-        self, scorer: Scorer, position: Position | None, complete: bool
+        self, scorer: Scorer, position: Position | None, complete: bool, goes_on: bool
     ) -> Callable[[], object]:
         """A call that makes all count that was taken, with the place in the source and the state
-        of `scorer` as it is now: scoring goes on meanwhile."""
+        of `scorer` as it is now; `goes_on` says whether scoring does meanwhile."""
 
 
 class Work(NamedTuple):
@@ -74,7 +74,7 @@ class Loop:
             Ahead(_read(batches, contract)) as ahead,
             ThreadPoolExecutor(1, thread_name_prefix="streamrnn-prepare") as preparer,
         ):
-            work = self._prepare_next(ahead)
+            work = self._prepared(next(ahead, None))
             while work is not None:
                 since += 1
                 due = bool(self.every) and since >= self.every
@@ -89,21 +89,26 @@ class Loop:
                 if self.options.stop.is_set() and upcoming is None:
                     self.summary.interrupted = True
                     break
-                if due:
-                    self._commit(writer, target, position, complete=False)
+                if upcoming is not None:
+                    work = upcoming.result()
+                    continue
+                found = next(ahead, None)
+                if due and found is not None:
+                    self._commit(writer, target, position, complete=False, goes_on=True)
                     since = 0
-                work = upcoming.result() if upcoming else self._prepare_next(ahead)
+                work = self._prepared(found)
             if not self.summary.interrupted:
                 position = None
                 if last:
                     self._finish(writer, target)
             if self.every or not self.summary.interrupted:
-                self._commit(
-                    writer, target, position, complete=last and not self.summary.interrupted
-                )
+                complete = last and not self.summary.interrupted
+                self._commit(writer, target, position, complete, goes_on=False)
 
     def _prepare_next(self, ahead: Iterator[tuple[SourceBatch, Rows]]) -> Work | None:
-        found = next(ahead, None)
+        return self._prepared(next(ahead, None))
+
+    def _prepared(self, found: tuple[SourceBatch, Rows] | None) -> Work | None:
         if found is None:
             return None
         source_batch, rows = found
@@ -119,10 +124,15 @@ class Loop:
             writer.do(partial(target.write, batch))
 
     def _commit(
-        self, writer: Behind, target: Target, position: Position | None, complete: bool
+        self,
+        writer: Behind,
+        target: Target,
+        position: Position | None,
+        complete: bool,
+        goes_on: bool,
     ) -> None:
         writer.wait()  # the commit before: this one builds on it
-        writer.do(target.commit(self.scorer, position, complete))
+        writer.do(target.commit(self.scorer, position, complete, goes_on))
         writer.do(self.committed)
         self.scorer.table.settle()
         self.summary.commits += 1

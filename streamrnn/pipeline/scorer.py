@@ -164,7 +164,7 @@ class Scorer:
         return pa.RecordBatch.from_pylist([], schema=emitter.schema)
 
     def _refuse_used(self, rows: Rows, arranged: Arranged) -> None:
-        used = np.flatnonzero(arranged.slot_of_kept < self._streams_before)
+        used = np.flatnonzero(arranged.slot_N[arranged.kept] < self._streams_before)
         if len(used):
             raise DataError(
                 f"{rows.place(int(arranged.kept[used[0]]))}: this stream was scored by an earlier "

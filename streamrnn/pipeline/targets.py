@@ -23,12 +23,12 @@ class FolderTarget:
         self._files = list(files)
 
     def commit(
-        self, scorer: Scorer, position: Position | None, complete: bool
+        self, scorer: Scorer, position: Position | None, complete: bool, goes_on: bool
     ) -> Callable[[], object]:
         """A call that commits rows, state and position together, as they are now."""
         return partial(
             self.folder.commit,
-            state=self.folder.take(Snapshot.of(scorer.table)),
+            state=self.folder.take(Snapshot.of(scorer.table, copy=goes_on)),
             sources=self._begun(position),
             position=position,
             counters={} if complete else scorer.counters(),
@@ -64,7 +64,7 @@ class StreamTarget:
         self._folder.write(batch)
 
     def commit(
-        self, scorer: Scorer, position: Position | None, complete: bool
+        self, scorer: Scorer, position: Position | None, complete: bool, goes_on: bool
     ) -> Callable[[], object]:
         """A call that ends the stream, and keeps the rejects."""
 

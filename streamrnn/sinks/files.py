@@ -10,11 +10,15 @@ import errno
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 
 from streamrnn.errors import SinkError
+
+LARGE = 1 << 20
+"""Bytes from which a thread hashes them while they are written and synced: as much work as that."""
 
 _ADVICE = {
     errno.ENOSPC: "Free some space",
@@ -52,14 +56,18 @@ class Output(ABC):
         self.bytes = 0
         self.closed = False
         self._hash = hashlib.sha256()
+        self._hasher: ThreadPoolExecutor | None = None
 
     @property
     def sha256(self) -> str:
         """Of what was written so far, in hexadecimal."""
+        if self._hasher is not None:
+            self._hasher.shutdown()
+            self._hasher = None
         return self._hash.hexdigest()
 
     def write(self, data: Any) -> int:
-        """Write all of it, however the system cuts it; raises SinkError.
+        """Write all of it, however the system cuts it; raises SinkError. `data` must stay as it is.
 
         Nothing once it is closed: a pyarrow writer that was given up still writes its footer when
         it is collected, in the midst of anything, where an error is worse than useless.
@@ -67,9 +75,13 @@ class Output(ABC):
         view = memoryview(data).cast("B")
         if self.closed:
             return len(view)
+        if self._hasher is None and len(view) < LARGE:
+            self._hash.update(view)
+        else:
+            self._hasher = self._hasher or ThreadPoolExecutor(1, "streamrnn-sha256")
+            self._hasher.submit(self._hash.update, view)
         with telling("write", self.path):
             self._write(view)
-        self._hash.update(view)
         self.bytes += len(view)
         return len(view)
 

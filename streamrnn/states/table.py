@@ -121,9 +121,12 @@ class StateTable:
         for name, array in self.states.items():
             array[slots] = states[name]
 
-    def to_arrow(self, slots: Ints | None = None) -> pa.Table:
-        """All streams in order of first appearance, or those of `slots`."""
-        return to_arrow(self, slots)
+    def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
+        """All streams in order of first appearance, or those of `slots`.
+
+        Without `copy` the result may share memory with this table.
+        """
+        return to_arrow(self, slots, copy)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The table for anything that reads Arrow: `pa.table(state)`, pandas, Polars, DuckDB."""

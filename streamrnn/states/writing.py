@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 
 
-def to_arrow(table: StateTable, slots: Ints | None = None) -> pa.Table:
-    """All streams in order of first appearance, or those of `slots`."""
-    # Copies throughout: what is handed out does not change when the table does.
+def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
+    """All streams in order of first appearance, or those of `slots`.
+
+    A copy: it does not change when the table does. Without `copy` it may, and costs no memory.
+    """
     rows = np.arange(len(table)) if slots is None else slots
     layout = table.layout
     take = pa.array(rows)
@@ -25,7 +27,10 @@ def to_arrow(table: StateTable, slots: Ints | None = None) -> pa.Table:
     if layout.time is not None:
         arrays.append(_times(table.last_time[rows], table.seen[rows], layout.time))
     for name, size in layout.states.items():
-        flat = pa.array(np.take(table.states[name], rows, axis=0).reshape(-1))
+        values = table.states[name][: len(table)]
+        if copy or slots is not None:
+            values = np.take(values, rows, axis=0)
+        flat = pa.array(values.reshape(-1))
         arrays.append(_fixed(flat, size, len(rows)))
     for name, kind in layout.previous.items():
         values, there = table.previous[name]

@@ -31,8 +31,8 @@ class Rules:
 class Arranged:
     """The rows of one record batch, by stream.
 
-    Of N rows, `kept` are the indices of those that give an output row (`slot_of_kept` their
-    streams), `rejected` of those that go to the rejects, both in file order. The M steps (kept
+    Of N rows, `slot_N` is the stream (-1: broken), `kept` are the indices of those that give an
+    output row, `rejected` of those that go to the rejects, both in file order. The M steps (kept
     rows that are not skipped) stand in stream order: `row_M` is the row of each, `step_M` its
     number since the stream began fresh, `features_MF` and `identifiers` what the model sees.
     Segments are runs of steps of one stream without a fresh start inside: `start`, `length`,
@@ -40,8 +40,8 @@ class Arranged:
     that is carried. `length` may be 0. `last_time` and `previous` hold what each segment leaves.
     """
 
+    slot_N: Ints
     kept: Ints
-    slot_of_kept: Ints
     rejected: Ints
     row_M: Ints
     step_M: Ints
@@ -93,7 +93,7 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
     counts["fresh_starts"] = int((memory.seen[stream[again]] | ~begin[again]).sum())
     group = np.flatnonzero(begin | fresh)
     values, missing, previous = _fill(rows, order, stream, group, fresh, memory, rules, counts)
-    stepped = np.flatnonzero(~missing)
+    stepped, start, end = _steps(missing, group)
     rejected = rows.faults.codes != 0
     if rules.late == "reject":
         rejected[late] = True
@@ -102,28 +102,24 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
     counts["skipped"] = len(missing) - len(stepped)
     gone = rejected.copy()
     gone[late] = True
-    ends = np.append(group[1:], len(order)) if len(group) else group
-    done = np.concatenate([[0], np.cumsum(~missing)])
-    length = done[ends] - done[group]
+    length = end - start
     slot = stream[group]
     base = np.where(fresh[group], 0, memory.steps[slot])
-    within = np.arange(len(stepped)) - np.repeat(done[group], length)
     last = np.append(slot[1:] != slot[:-1], True)[: len(slot)]
-    kept = np.flatnonzero(~gone)
     return Arranged(
-        kept=kept,
-        slot_of_kept=slots[kept],
+        kept=np.flatnonzero(~gone),
+        slot_N=slots,
         rejected=np.flatnonzero(rejected),
         row_M=_rows_of(order, stepped),
-        step_M=within + np.repeat(base, length) + 1,
+        step_M=np.arange(1, len(stepped) + 1) + np.repeat(base - start, length),
         features_MF=_rows_of(values.pop(""), stepped),
         identifiers={name: _rows_of(array, stepped) for name, array in values.items()},
-        start=done[group],
+        start=start,
         length=length,
         slot=slot,
         fresh=fresh[group],
         last=last,
-        last_time=time[ends - 1] if time is not None else None,
+        last_time=time[_ends(group, len(order)) - 1] if time is not None else None,
         previous=previous,
         counts=counts,
     )
@@ -136,6 +132,21 @@ def _stream_order(rows: Rows, slots: Ints) -> Ints:
         return _stable_order(slots)
     good = np.flatnonzero(~broken)
     return good[_stable_order(slots[good])]
+
+
+def _steps(missing: Bools, group: Ints) -> tuple[Ints, Ints, Ints]:
+    """The rows that are steps, and where the steps of each segment start and end among them."""
+    ends = _ends(group, len(missing))
+    if not missing.any():
+        return np.arange(len(missing)), group, ends
+    there = ~missing
+    done = np.concatenate([[0], np.cumsum(there)])
+    return np.flatnonzero(there), done[group], done[ends]
+
+
+def _ends(group: Ints, rows: int) -> Ints:
+    """Where each of the segments that begin at `group` ends."""
+    return np.append(group[1:], rows)[: len(group)]
 
 
 def _rows_of(array: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
@@ -306,7 +317,7 @@ class _Carry:
     ) -> tuple[npt.NDArray[Any], Bools]:
         old, known = self.memory.previous[name]
         start, known = old[self.slot], known[self.slot] & ~self.fresh
-        ends = np.append(self.group[1:], self.rows)[: len(self.group)]
+        ends = _ends(self.group, self.rows)
         if there.all():
             previous[name] = (column[ends - 1], np.ones(len(ends), bool))
             return column, there

@@ -37,7 +37,6 @@ class Lab:
         computed = Computed(
             arranged.row_M,
             arranged.step_M,
-            np.repeat(arranged.slot, arranged.length),
             arranged.step_M[:, None].astype(np.float32),
         )
         return batch, arranged, computed

@@ -153,7 +153,7 @@ def test_any_rows_in_any_batches_are_as_row_by_row(
         arranged = arrange(_rows(piece), slots, memory, rules)
         expected = _oracle(piece, streams, rules)
         assert arranged.kept.tolist() == expected.kept
-        assert arranged.slot_of_kept.tolist() == [piece[i].stream for i in expected.kept]
+        assert arranged.slot_N[arranged.kept].tolist() == [piece[i].stream for i in expected.kept]
         assert arranged.rejected.tolist() == expected.rejected
         assert _steps(arranged) == expected.steps
         arranged.remember(memory)
