@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,8 +17,8 @@ from streamrnn.states import StateTable
 from streamrnn.windows import Arranged, Inputs, Lanes, pack
 
 Floats = npt.NDArray[np.float32]
-# Segments that travel together, and their states: name -> (B, size).
-Piece = tuple[Lanes, dict[str, Floats]]
+# Of some lanes: name -> (B, size).
+States = Mapping[str, Floats]
 
 
 class CarryOperator:
@@ -29,66 +33,97 @@ class CarryOperator:
         self.steps = steps
         self.workers = workers
         self.units = sum(units for _, units in stream.outputs)
-        self._buffers = self._buffers_for(0)
+        self._held = self._room_for(0)
+        self._spare: list[dict[str, Floats]] = []
 
-    def process(self, arranged: Arranged, table: StateTable) -> Computed:
-        """Outputs of all M steps, from the states in `table`. Settle one batch before the next."""
-        inputs = self.plan.of(arranged)
-        values_MU = np.empty((len(arranged.row_M), self.units), np.float32)
-        pieces = self._pieces(arranged)
+    def process(self, arranged: Arranged, table: StateTable, at_once: bool = False) -> Computed:
+        """Outputs of all M steps, from the states in `table`. Settle one batch before the next.
 
-        def work(piece: Piece) -> None:
-            self._run(piece, arranged, inputs, table, values_MU)
+        With `at_once` states may move on before that, and an error leaves them between: it saves
+        a copy of what all streams of a record batch have.
+        """
+        batch = _Batch(
+            arranged,
+            table,
+            self.plan.of(arranged),
+            np.empty((len(arranged.row_M), self.units), np.float32),
+        )
+        packed = pack(arranged.start, arranged.length, self.lanes, self.steps, self.workers.threads)
+        # A stream that begins fresh in the midst has segments that must not see each other's state.
+        if at_once and arranged.last.all():
+            self.workers.map(partial(self._move, batch), packed)
+            settle: Callable[[], None] = partial(_reset_empty, arranged, table)
+        else:
+            settle = self._hold(batch, packed)
+        return Computed(
+            row_K=arranged.row_M, step_K=arranged.step_M, values_KU=batch.values_MU, settle=settle
+        )
+
+    def _move(self, batch: _Batch, lanes: Lanes) -> None:
+        """Run some lanes and move their states on in the table."""
+        slots, fresh = batch.arranged.slot[lanes.segment], batch.arranged.fresh[lanes.segment]
+        states = batch.table.side_by_side(slots, fresh)
+        if states is not None:
+            self._run(batch, lanes, states)
+            return
+        room = self._spare.pop() if self._spare else self._room_for(0)
+        if len(slots) > len(next(iter(room.values()), slots)):
+            room = self._room_for(len(slots))
+        states = {name: array[: len(slots)] for name, array in room.items()}
+        batch.table.gather(slots, fresh, states)
+        self._run(batch, lanes, states)
+        batch.table.scatter(slots, states)
+        self._spare.append(room)
+
+    def _hold(self, batch: _Batch, packed: list[Lanes]) -> Callable[[], None]:
+        """Run all lanes on copies of their states; what moves them on in the table."""
+        ends = np.cumsum([len(lanes.segment) for lanes in packed], dtype=np.int64).tolist()
+        if packed and ends[-1] > len(next(iter(self._held.values()), ())):
+            self._held = self._room_for(ends[-1])
+        pieces = [
+            (lanes, {n: a[end - len(lanes.segment) : end] for n, a in self._held.items()})
+            for lanes, end in zip(packed, ends, strict=True)
+        ]
+        arranged, table = batch.arranged, batch.table
+
+        def work(piece: tuple[Lanes, States]) -> None:
+            lanes, states = piece
+            table.gather(arranged.slot[lanes.segment], arranged.fresh[lanes.segment], states)
+            self._run(batch, lanes, states)
 
         def settle() -> None:
-            self.workers.map(lambda piece: _carry_on(piece, arranged, table), pieces)
+            self.workers.map(lambda piece: _carry_on(*piece, arranged, table), pieces)
             _reset_empty(arranged, table)
 
         self.workers.map(work, pieces)
-        return Computed(
-            row_K=arranged.row_M,
-            step_K=arranged.step_M,
-            values_KU=values_MU,
-            settle=settle,
-        )
+        return settle
 
-    def _pieces(self, arranged: Arranged) -> list[Piece]:
-        packed = pack(arranged.start, arranged.length, self.lanes, self.steps, self.workers.threads)
-        ends = np.cumsum([len(lanes.segment) for lanes in packed], dtype=np.int64).tolist()
-        if packed and ends[-1] > len(next(iter(self._buffers.values()), ())):
-            self._buffers = self._buffers_for(ends[-1])
-        return [
-            (lanes, {n: a[end - len(lanes.segment) : end] for n, a in self._buffers.items()})
-            for lanes, end in zip(packed, ends, strict=True)
-        ]
-
-    def _buffers_for(self, rows: int) -> dict[str, Floats]:
+    def _room_for(self, rows: int) -> dict[str, Floats]:
         # Kept from batch to batch: with 70,000 segments new pages cost more than the copies.
         spec = self.stream.state_spec.items()
         return {name: np.empty((rows, size), np.float32) for name, size in spec}
 
-    def _run(
-        self,
-        piece: Piece,
-        arranged: Arranged,
-        inputs: Inputs,
-        table: StateTable,
-        values_MU: Floats,
-    ) -> None:
-        """Outputs of some lanes into their rows; their states move on in the piece."""
-        lanes, states = piece
-        table.gather(arranged.slot[lanes.segment], arranged.fresh[lanes.segment], states)
-        for window in lanes.windows(inputs, self.steps):
+    def _run(self, batch: _Batch, lanes: Lanes, states: States) -> None:
+        """Outputs of some lanes into their rows; `states` move on in place."""
+        for window in lanes.windows(batch.inputs, self.steps):
             live = len(window.length_B)
             part = {name: array[:live] for name, array in states.items()}
             outputs = self.stream.run(window.inputs, window.length_B, part)
             values = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
-            window.scatter(values, values_MU)
+            window.scatter(values, batch.values_MU)
 
 
-def _carry_on(piece: Piece, arranged: Arranged, table: StateTable) -> None:
+class _Batch(NamedTuple):
+    """A record batch on its way through the model."""
+
+    arranged: Arranged
+    table: StateTable
+    inputs: Inputs
+    values_MU: Floats
+
+
+def _carry_on(lanes: Lanes, states: States, arranged: Arranged, table: StateTable) -> None:
     """Write back the state that each stream's last segment leaves."""
-    lanes, states = piece
     slots, last = arranged.slot[lanes.segment], arranged.last[lanes.segment]
     if not last.all():
         slots, states = slots[last], {name: array[last] for name, array in states.items()}

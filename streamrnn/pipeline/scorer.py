@@ -84,12 +84,12 @@ class Scorer:
         return Prepared(rows, arranged)
 
     def compute(self, prepared: Prepared) -> Scored:
-        """The second half of `score`."""
+        """The second half of `score`. After an error the table is of no use any more."""
         rows, arranged = prepared
         if arranged is None:
             return self.score(rows)
         self.table.make_room()
-        return self._scored(rows, arranged, self._compute(rows, arranged))
+        return self._scored(rows, arranged, self._compute(rows, arranged, at_once=True))
 
     def finish(self) -> Iterator[pa.RecordBatch]:
         """The rows that could not come out before the end of the input."""
@@ -122,12 +122,16 @@ class Scorer:
         self.table.touched[arranged.slot] = True
         self.rejected += arranged.counts["rejected"]
 
-    def _compute(self, rows: Rows, arranged: Arranged) -> Computed | None:
-        if isinstance(self._operator, WholeOperator):
+    def _compute(self, rows: Rows, arranged: Arranged, at_once: bool = False) -> Computed | None:
+        operator = self._operator
+        if isinstance(operator, WholeOperator):
             self._refuse_used(rows, arranged)
-            self._operator.add(rows, arranged)
+            operator.add(rows, arranged)
             return None
-        computed = self._operator.process(arranged, self.table)
+        if isinstance(operator, CarryOperator):
+            computed = operator.process(arranged, self.table, at_once)
+        else:
+            computed = operator.process(arranged, self.table)
         check_finite(computed, rows, self.bound.parts.names)
         return computed
 

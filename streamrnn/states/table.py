@@ -116,6 +116,20 @@ class StateTable:
             if fresh.any():
                 out[name][fresh] = self._initial[name]
 
+    def side_by_side(self, slots: Ints, fresh: npt.NDArray[np.bool_]) -> dict[str, Floats] | None:
+        """The states of B slots, set to the initial state where fresh, if they need no copy.
+
+        Views name -> (B, size) if the slots follow one another, else None.
+        """
+        first, rows = int(slots[0]), len(slots)
+        if int(slots[-1]) - first != rows - 1 or not (slots[1:] > slots[:-1]).all():
+            return None
+        views = {name: array[first : first + rows] for name, array in self.states.items()}
+        if fresh.any():
+            for name, view in views.items():
+                view[fresh] = self._initial[name]
+        return views
+
     def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
         """Write the states of B slots back, in place."""
         for name, array in self.states.items():

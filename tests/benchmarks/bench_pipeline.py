@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import timing
 
 FEATURES = 8
 UNITS = 64
@@ -247,6 +248,7 @@ def in_turn(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
+            time.sleep(timing.PAUSE)
             began = time.perf_counter()
             side()
             seconds[name].append(time.perf_counter() - began)
