@@ -126,9 +126,12 @@ class Emitter:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         units = computed.values_KU.shape[1]
         values = np.zeros((rows, units), np.float32)
-        there = np.zeros((rows, units), bool)
         values[computed.row_K] = computed.values_KU
-        there[computed.row_K] = True if computed.there_KU is None else computed.there_KU
+        if computed.there_KU is None and len(computed.row_K) == rows:
+            there = np.ones((rows, units), bool)
+        else:
+            there = np.zeros((rows, units), bool)
+            there[computed.row_K] = True if computed.there_KU is None else computed.there_KU
         if self.warmup:
             there[computed.row_K[computed.step_K <= self.warmup]] = False
         return values, there

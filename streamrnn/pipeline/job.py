@@ -89,7 +89,7 @@ class Job:
         else:
             self.summary.nothing_new = True
             self.summary.streams = folder.manifest.state_rows if folder.manifest else 0
-            self._save(folder.load_state())
+            self._save(folder.load_state)
 
     def _follow(self, folder: OutputFolder) -> None:
         watcher = Watcher(lambda: source_files(self.parts, self.options), self.options)
@@ -207,14 +207,17 @@ class Job:
         if self.config.state.init is not None:
             self.summary.fresh_init_streams = self.summary.new_streams
         if not self.summary.interrupted:
-            self._save(table.to_arrow())
+            self._save(table.to_arrow)
         elif not self.summary.commits:
             self.summary.state = None
             if self.config.sink.path != PIPE:
                 self.summary.rows_out = 0
 
-    def _save(self, table: pa.Table | None) -> None:
-        if self.config.state.save is not None and table is not None:
+    def _save(self, state: Callable[[], pa.Table | None]) -> None:
+        if self.config.state.save is None:
+            return
+        table = state()
+        if table is not None:
             write_state_file(table, self.config.state.save)
             self.summary.state = self.config.state.save
 

@@ -60,6 +60,7 @@ class StateTable:
         self.pending_slots = np.zeros(0, np.int64)
         self.pending_rows: pa.RecordBatch | None = None
         self._room = 0
+        self._used = 0  # rows of the arrays of states that are not zeros since they were made
 
     def __len__(self) -> int:
         """Number of streams."""
@@ -95,7 +96,9 @@ class StateTable:
             self.waiting = {name: _grown(array, size) for name, array in self.waiting.items()}
         self.waiting_count[start : self._room] = 0
         for name, array in self.states.items():
-            array[start : self._room] = self._initial[name]
+            if start < self._used or self._initial[name].view(np.uint32).any():
+                array[start : self._room] = self._initial[name]
+        self._used = max(self._used, self._room)
 
     def truncate(self, size: int) -> None:
         """Forget the streams that were added last, down to `size`."""

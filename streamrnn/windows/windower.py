@@ -73,6 +73,14 @@ class Lanes:
             yield Window([np.take(a, row, axis=0) for a in inputs], length, row)
 
 
+def _longest_first(length: Ints) -> Ints:
+    """The order of segments by length; those of one length keep theirs."""
+    longest = int(length.max(initial=0))
+    if longest < 1 << 16:  # numpy sorts 16 bits by radix
+        return np.argsort((longest - length).astype(np.uint16), kind="stable")
+    return np.argsort(-length, kind="stable")
+
+
 def _adjoining(begin: Ints, steps: int) -> slice | None:
     """The rows of lanes of `steps` steps, if each begins where the one before it ends."""
     first, last = int(begin[0]), int(begin[-1])
@@ -88,15 +96,14 @@ def pack(start: Ints, length: Ints, lanes: int, steps: int, groups: int = 1) -> 
     more lanes instead, so that many short streams cost no more calls than few long ones. There
     are at least `groups` (work for as many threads) if there are that many segments.
     """
-    order = np.argsort(-length, kind="stable")
-    order = order[: int(np.count_nonzero(length))]
+    order = _longest_first(length)[: int(np.count_nonzero(length))]
+    start, length = start[order], length[order]
     packed = []
     at = 0
     fair = -(-len(order) // groups) if groups > 1 else len(order)
     while at < len(order):
-        longest = int(length[order[at]])
-        width = min(lanes * max(1, steps // longest), max(fair, 1))
-        chosen = order[at : at + width]
-        packed.append(Lanes(chosen, start[chosen], length[chosen]))
+        width = min(lanes * max(1, steps // int(length[at])), max(fair, 1))
+        some = slice(at, at + width)
+        packed.append(Lanes(order[some], start[some], length[some]))
         at += width
     return packed
