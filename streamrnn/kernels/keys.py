@@ -94,16 +94,16 @@ def _signature() -> Any:
 
 
 def _kernel() -> Any:
-    from streamrnn.kernels.jit import inline, kernel
+    from streamrnn.kernels.jit import kernel, merge
 
-    @inline
+    @merge
     def word(words, start, size, k):
         """Word k of a string, zeros behind its end."""
         left = size - 8 * k
         value = words[start + 8 * k]
         return value if left >= 8 else value & (~np.uint64(0) >> np.uint64(64 - 8 * left))
 
-    @inline
+    @merge
     def hashed(words, start, size):
         value = np.uint64(size) * _FACTOR
         for k in range((size + 7) // 8):
@@ -111,11 +111,11 @@ def _kernel() -> Any:
             value ^= value >> _HALF
         return value
 
-    @inline
+    @merge
     def content(value, number):
         return (value & ~_LOW) | np.uint64(number + 1)
 
-    @inline
+    @merge
     def free_cell(cells, value):
         mask = np.uint64(len(cells) - 1)
         cell = value & mask
@@ -123,7 +123,7 @@ def _kernel() -> Any:
             cell = (cell + np.uint64(1)) & mask
         return cell
 
-    @inline
+    @merge
     def equal(words, start, size, own, first):
         for k in range((size + 7) // 8):  # noqa: SIM110 - Numba has no generators
             if word(words, start, size, k) != own[first + k]:
