@@ -29,9 +29,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize("width", ["4", "8", "16"])
 def test_the_width_of_vectors_changes_no_bit(width: str) -> None:
-    kinds = ["gru_before"]  # two sweeps, and vectors side by side
-    if width == "4":  # the others compile long, and once tells whether their order depends on it
-        kinds += ["lstm", "simple_rnn"]
+    kinds = list(kernelcases.KINDS)
     code = f"""
 import kernelcases
 from kernels import test_modes

@@ -13,6 +13,7 @@ from streamrnn.kernels import get_threads, one_thread, set_threads, team, thread
 @pytest.fixture(autouse=True)
 def three_threads(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(team, "SLOW", 60)  # on a busy machine too
+    monkeypatch.delenv("STREAMRNN_BOUNDSCHECK", raising=False)
     set_threads(3)
     yield
     set_threads(0)
