@@ -6,11 +6,13 @@ From the inside out:
 - `tile`        rows x vectors of sums in registers, fed with inputs times weights
 - `sweep`       all rows times all weights, tile by tile, and a cell for what follows
 - `recurrent`   the loop over steps and lanes: masks, lengths, states; `meeting`: several threads
-                on one large lane
+                on a few large lanes
 - `lstm`, `gru`, `simple_rnn`, `dense`, `conv1d`   a few lines of vector code each: the cell
 - `embedding`, `activation`, `normalization`       on whole arrays
 - `packing`     weights in the order in which a sweep reads them
-- `call`, `threads`, `jit`   thin Python around them: lanes to threads, compiling, keeping on disk
+- `keys`        from keys of streams to numbers, for the state table
+- `call`, `threads`, `team`, `jit`   thin Python around them: lanes to threads, compiling, keeping
+                on disk
 - `stepwise`    the slow way, for softmax inside a cell; `cell`: cells of the user's
 
 Two promises. Kernels write into given arrays and never look at shapes: layers do. And each lane's

@@ -101,6 +101,8 @@ def run(
     shared = np.zeros(recurrent.scratch(bias.size, lanes, x_BTF.shape[2], parts), np.float32)
     gate = np.zeros(recurrent.ALONE + 1, np.int64)
     threads.together(
-        lambda part: entry(*window, 0, lanes, zero_masked, part, parts, shared, gate), parts
+        lambda part: entry(*window, 0, lanes, zero_masked, part, parts, shared, gate),
+        parts,
+        give_up=lambda: gate.__setitem__(0, recurrent.NO_MEETING),
     )
     threads.learn(slow=bool(gate[recurrent.ALONE]))

@@ -1,7 +1,7 @@
 """Keys to numbers: a hash table whose search is a kernel, so that it costs less than the model.
 
-As numpy operations over whole columns, or with a dict, it took a sixth of a run that meets 100,000
-streams in each record batch; one loop takes a fifth of that.
+As operations of Arrow and numpy over whole columns it took an eighth of a run that meets 100,000
+streams in each record batch (0.29 s of 2,000,000 rows); one loop takes 0.06 s.
 """
 
 import functools
@@ -67,11 +67,6 @@ class Table:
             self._begin = np.append(self._begin, np.zeros(len(self._begin) - 1, np.int64))
         while self._begin[known] + (size + 7) // 8 > len(self._words):
             self._words = _doubled(self._words)
-
-    def __deepcopy__(self, memo: Any) -> "Table":
-        copy = Table()
-        copy.__dict__ = {name: array.copy() for name, array in self.__dict__.items()}
-        return copy
 
 
 def _doubled(array: Any) -> Any:

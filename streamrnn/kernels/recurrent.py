@@ -35,6 +35,9 @@ those before the first step, as a thread that slept takes longer to come."""
 UNEVEN = 15_000
 """Products of a thread that excuse one such look: half as long as they take."""
 
+NO_MEETING = 1 << 60
+"""A count at which nobody waits for anybody."""
+
 ALONE = 2
 """Where the array `gate` says after which meeting it does; before that, what `watch` needs."""
 
@@ -98,6 +101,25 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
                 copy(s, state + 2 * padded, c, (first + lane) * units, units)
             state += (2 + others) * padded
 
+    @merge
+    def list_block(lengths_B, mask_BT, lane, t, end, T, features, at, cap, inputs, sums):
+        """List the steps t..end of a lone lane that are there; the sums of t begin at `inputs`."""
+        rows = 0
+        for later in range(t, end):
+            if absent(lengths_B, mask_BT, lane, later) == 0:
+                at[START * cap + rows] = 0
+                at[X * cap + rows] = (lane * T + later) * features
+                at[NEW * cap + rows] = inputs + (later - t) * sums
+                rows += 1
+        return rows
+
+    @merge
+    def list_state(at, cap, row, state, slot, padded):
+        """The row's states: it reads the one of two places for h, and writes the other."""
+        at[OLD * cap + row] = state + slot * padded
+        at[NEW * cap + row] = state + (1 - slot) * padded
+        at[OWN * cap + row] = state + 2 * padded
+
     @kernel
     def run(
         x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, w, bias, first, last, zero_masked,
@@ -111,7 +133,7 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
         alone = last - first == 1 and T > 1
         fed = 0 if alone else features
         low, high = groups * part // parts, groups * (part + 1) // parts
-        uneven = w.size // (parts * UNEVEN)
+        uneven = max(1, (last - first) * w.size // (parts * UNEVEN))
         met = 0
 
         # The scratch array: the bias, a tile's sums, the lanes' states, and inputs: a lone lane's
@@ -144,13 +166,10 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
                     gate[1] = 0
             for t in range(steps):
                 if alone and t % BLOCK == 0:
-                    rows = 0
-                    for later in range(t, min(t + BLOCK, steps)):
-                        if absent(lengths_B, mask_BT, first, later) == 0:
-                            at[START * cap + rows] = 0
-                            at[X * cap + rows] = (first * T + later) * features
-                            at[NEW * cap + rows] = inputs + (later - t) * sums
-                            rows += 1
+                    end = min(t + BLOCK, steps)
+                    rows = list_block(
+                        lengths_B, mask_BT, first, t, end, T, features, at, cap, inputs, sums
+                    )
                     prepare(rows, low, high, groups, s, at, cap, x, features, units, w)
                 rows = 0
                 for lane in range(lanes):
@@ -163,9 +182,7 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
                         else:
                             at[X * cap + rows] = inputs + rows * features
                             copy(x, place * features, s, inputs + rows * features, features)
-                        at[OLD * cap + rows] = state + slot[lane] * padded
-                        at[NEW * cap + rows] = state + (1 - slot[lane]) * padded
-                        at[OWN * cap + rows] = state + 2 * padded
+                        list_state(at, cap, rows, state, slot[lane], padded)
                         live[rows] = lane
                         rows += 1
                     elif why == 1 and y.size and part == 0:
@@ -178,7 +195,7 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
                 )  # fmt: skip
                 if parts > 1:
                     met += parts * sweeps
-                    if part == 0 and gate[1] > PATIENCE + (t + 1) * lanes * uneven:
+                    if part == 0 and gate[1] > PATIENCE + (t + 1) * uneven:
                         gate[ALONE] = met
                     meet(gate, met)
                     if gate[ALONE] == met:  # not what the first may already say of the next step

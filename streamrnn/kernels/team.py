@@ -46,38 +46,41 @@ class _Helper:
         self._watch = watcher()
         self.core = -1
         self._taken: set[int] = set()
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._ticket = 0
+        self._jobs: queue.SimpleQueue[tuple[int, Job]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[int, BaseException | None]] = queue.SimpleQueue()
         self._started, self._ended = np.zeros(2, np.int64), np.zeros(2, np.int64)
         threading.Thread(target=self._run, name="streamrnn-kernel", daemon=True).start()
 
     def start(self, job: Job, taken: set[int]) -> None:
         """Do a job, on none of the cores `taken` if there are others."""
         self._taken = taken
-        self._jobs.put(job)
-        self._started[0] += 1
+        self._ticket += 1
+        self._jobs.put((self._ticket, job))
+        self._started[0] = self._ticket
 
     def error(self) -> BaseException | None:
-        """Wait for the job that was started; what it raised."""
-        self._watch(self._ended, int(self._started[0]), LOOKS)
-        return self._results.get()
+        """Wait for the job that was started last; what it raised."""
+        self._watch(self._ended, self._ticket, LOOKS)
+        while True:
+            ticket, error = self._results.get()
+            if ticket == self._ticket:  # not one whose caller was interrupted while it waited
+                return error
 
     def _run(self) -> None:
-        number = 0
+        ticket = 0
         while True:
-            number += 1
-            self._watch(self._started, number, LOOKS)
-            job: Job | None = self._jobs.get()
+            self._watch(self._started, ticket + 1, LOOKS)
+            ticket, job = self._jobs.get()
             error: BaseException | None = None
             try:
-                assert job is not None
                 self._go_elsewhere()
                 job()
             except BaseException as raised:  # noqa: BLE001 - raised again in the caller's thread
                 error = raised
-            job = None  # its arrays are the caller's
-            self._results.put(error)
-            self._ended[0] = number
+            del job  # its arrays are the caller's
+            self._results.put((ticket, error))
+            self._ended[0] = ticket
 
     def _go_elsewhere(self) -> None:
         self.core = _core()
@@ -98,17 +101,24 @@ class _Team:
         self._rest = LEAST_REST
         self._helpers: list[_Helper] = []
 
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Do all jobs at the same time, the first in this thread; raise the first error."""
+    def run(self, jobs: Sequence[Job], give_up: Job = lambda: None) -> None:
+        """Do all jobs at the same time, the first in this thread; raise the first error.
+
+        `give_up` is called if the first one ends with an error, or is interrupted before.
+        """
         while len(self._helpers) < len(jobs) - 1:
             self._helpers.append(_Helper())
-        busy = self._helpers[: len(jobs) - 1]
+        busy = []
         taken = {_core()}
-        for helper, job in zip(busy, jobs[1:], strict=True):
-            helper.start(job, set(taken))
-            taken.add(helper.core)
         try:
+            for helper, job in zip(self._helpers, jobs[1:], strict=False):
+                helper.start(job, set(taken))
+                busy.append(helper)
+                taken.add(helper.core)
             jobs[0]()
+        except BaseException:
+            give_up()
+            raise
         finally:
             errors = [error for error in [helper.error() for helper in busy] if error is not None]
         if errors:
@@ -134,11 +144,14 @@ def _mine() -> _Team:
     return _team
 
 
-def together(jobs: Sequence[Job]) -> None:
-    """Do all jobs at the same time: they may wait for each other. Waits for other callers."""
+def together(jobs: Sequence[Job], give_up: Job) -> None:
+    """Do all jobs at the same time: they may wait for each other. Waits for other callers.
+
+    If the first ends with an error, `give_up` must bring the others to an end.
+    """
     team = _mine()
     with team.taken:
-        team.run(jobs)
+        team.run(jobs, give_up)
 
 
 def beside(jobs: Sequence[Job]) -> bool:

@@ -77,9 +77,12 @@ def partners(lanes: int, weights: int) -> int:
     return max(1, min(get_threads(), weights // SHARE))
 
 
-def together(work: Callable[[int], None], parts: int) -> None:
-    """Call `work(part)` in `parts` threads at the same time; they may wait for each other."""
-    team.together([partial(work, part) for part in range(parts)])
+def together(work: Callable[[int], None], parts: int, give_up: Callable[[], object]) -> None:
+    """Call `work(part)` in `parts` threads at the same time; they may wait for each other.
+
+    If the first ends with an error, `give_up` must bring the others to an end.
+    """
+    team.together([partial(work, part) for part in range(parts)], give_up)
 
 
 def learn(slow: bool) -> None:

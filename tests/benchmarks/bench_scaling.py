@@ -1,14 +1,16 @@
 """Cost grows linearly with rows, streams and units.
 
-    python tests/benchmarks/bench_scaling.py [--rounds 3]
+    python tests/benchmarks/bench_scaling.py [--rounds 3] [--markdown FILE]
 
-Seconds of whole runs, Parquet to Parquet, LSTM and Dense(1), 8 features, everything compiled:
-rows 1x 2x 4x, the same rows over 1e2 to 1e6 streams, units 32 to 512. The last column is the cost
-of one row (of one row and weight, for units) relative to the first line of its group: 1.00
-throughout would be exactly linear.
+Seconds of whole runs, Parquet to Parquet, LSTM and Dense(1), 8 features, everything compiled: rows
+1x 2x 4x, units 32 to 512, and the same rows over 1e2 to 1e6 streams. The last column is a price
+that stays the same where cost is linear: of a row in µs; of a row and weight in ns; and of each
+stream beyond the first hundred in µs (its state is made, computed in turn with the others, and
+written at the end), which noise hides below 10,000.
 """
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import bench_pipeline
 import numpy as np
+import timing
 
 from streamrnn import Sequential, layers
 
@@ -39,36 +42,55 @@ def measure(rows: int, streams: int, units: int, rounds: int, base: Path) -> flo
     if not source.exists():
         bench_pipeline.make_log(source, rows, streams)
     run = bench_pipeline.ours(source, model(units, base / f"{units}.safetensors"), base / "out")
-    run()
     times = []
-    for _ in range(rounds):
+    for _ in range(rounds + 1):
+        shutil.rmtree(base / "out", ignore_errors=True)
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    return statistics.median(times[1:])
 
 
-def group(name: str, cases: list[tuple[int, int, int]], rounds: int, base: Path) -> None:
-    print(f"\n{name}\n{'rows':>10} {'streams':>10} {'units':>6} {'seconds':>8} {'relative':>9}")
-    first = 0.0
-    for rows, streams, units in cases:
-        seconds = measure(rows, streams, units, rounds, base)
-        weights = 4 * units * (units + bench_pipeline.FEATURES) if name == "units" else 1
-        cost = seconds / rows / weights
-        first = first or cost
-        print(f"{rows:>10,} {streams:>10,} {units:>6} {seconds:>8.2f} {cost / first:>9.2f}")
+def rows(counts: list[int], rounds: int, base: Path) -> list[list[str]]:
+    found = [(n, measure(n, 1_000, 64, rounds, base)) for n in counts]
+    return [[f"{n:,}", "1,000", "64", f"{t:.2f}", f"{1e6 * t / n:.3f} µs a row"] for n, t in found]
+
+
+def streams(counts: list[int], rounds: int, base: Path) -> list[list[str]]:
+    n = 2_000_000
+    seconds = [measure(n, count, 64, rounds, base) for count in counts]
+    lines = []
+    for count, each in zip(counts, seconds, strict=True):
+        more = 1e6 * (each - seconds[0]) / count
+        price = f"{more:.2f} µs a stream" if count >= 10_000 else ""
+        lines.append([f"{n:,}", f"{count:,}", "64", f"{each:.2f}", price])
+    return lines
+
+
+def units(counts: list[int], rounds: int, base: Path) -> list[list[str]]:
+    n = 300_000
+    lines = []
+    for count in counts:
+        seconds = measure(n, 1_000, count, rounds, base)
+        price = 1e9 * seconds / n / (4 * count * (count + bench_pipeline.FEATURES))
+        lines.append([f"{n:,}", "1,000", str(count), f"{seconds:.2f}", f"{price:.4f} ns a weight"])
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--markdown", type=Path)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        base = Path(name)
-        group("rows", [(n * 1_000_000, 1_000, 64) for n in (1, 2, 4)], rounds, base)
-        streams = [10**n for n in range(2, 7)]
-        group("streams", [(2_000_000, s, 64) for s in streams], rounds, base)
-        group("units", [(300_000, 1_000, u) for u in (32, 64, 128, 256, 512)], rounds, base)
+        base, n = Path(name), options.rounds
+        lines = rows([n * 1_000_000 for n in (1, 2, 4)], n, base)
+        lines += streams([10**n for n in range(2, 7)], n, base)
+        lines += units([32, 64, 128, 256, 512], n, base)
+    text = timing.table(["rows", "streams", "units", "seconds", "price"], lines)
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text + "\n")
 
 
 if __name__ == "__main__":

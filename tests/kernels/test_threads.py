@@ -1,5 +1,6 @@
 """Threads: who decides how many, and how lanes are dealt out."""
 
+import contextlib
 import os
 import threading
 import time
@@ -95,7 +96,8 @@ def test_those_who_work_together_run_at_the_same_time() -> None:
         meeting.wait()
         seen.append(part)
 
-    callers = [threading.Thread(target=threads.together, args=(work, 3)) for _ in range(4)]
+    arguments = work, 3, meeting.abort
+    callers = [threading.Thread(target=threads.together, args=arguments) for _ in range(4)]
     for caller in callers:
         caller.start()
     for caller in callers:
@@ -155,3 +157,43 @@ def test_after_a_slow_call_callers_are_left_to_themselves(monkeypatch: pytest.Mo
     now[0] += team.LEAST_REST
     monkeypatch.setattr(team, "SLOW", 60)
     assert (parts(), parts()) == (3, 3)
+
+
+def test_who_waits_for_a_first_part_that_failed_is_sent_home() -> None:
+    """Or it would wait forever, and the error never be seen."""
+    meeting = threading.Barrier(3, timeout=20)
+
+    def work(part: int) -> None:
+        if not part:
+            raise RuntimeError("first")
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait()
+
+    with pytest.raises(RuntimeError, match="first"):
+        threads.together(work, 3, meeting.abort)
+
+
+def test_an_interrupted_call_does_not_upset_the_next_one() -> None:
+    """Ctrl-C while the caller waits: the helper ends its job later, and that end is not taken for
+    the end of the job after it."""
+    finished: list[int] = []
+    slow = threading.Event()
+
+    def work(first: int, last: int) -> None:
+        if first:
+            assert slow.wait(20)
+            finished.append(last)
+
+    helpers = team._mine()
+    threads.by_lanes(lambda first, last: None, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(helpers._helpers[0], "error", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            threads.by_lanes(work, 2)
+    slow.set()
+    threads.by_lanes(work, 2)
+    assert finished == [2, 2]
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
