@@ -68,7 +68,7 @@ def streams(counts: list[int], rounds: int, base: Path) -> list[list[str]]:
 
 
 def units(counts: list[int], rounds: int, base: Path) -> list[list[str]]:
-    n = 300_000
+    n = 1_000_000
     lines = []
     for count in counts:
         seconds = measure(n, 1_000, count, rounds, base)
