@@ -56,9 +56,9 @@ class Graph:
         seen: dict[int, int] = {}
         steps = []
         given = {id(symbol) for symbol in self.inputs}
-        for node in self.nodes:
-            if all(id(symbol) in given for symbol in node.outputs):
-                continue
+        called = [n for n in self.nodes if not any(id(symbol) in given for symbol in n.outputs)]
+        self._refuse_half_given(called, given)
+        for node in called:
             count = seen[id(node.layer)] = seen.get(id(node.layer), -1) + 1
             name = node.layer.name.replace("/", "%2F")
             steps.append(
@@ -73,6 +73,18 @@ class Graph:
                 )
             )
         return steps
+
+    def _refuse_half_given(self, called: list[Node], given: set[int]) -> None:
+        """Of a call that is not made, since its output is an input, no other output can be used."""
+        used = [*self.outputs, *(symbol for node in called for symbol in node.symbols)]
+        made = {id(symbol) for node in called for symbol in node.outputs}
+        for symbol in used:
+            if id(symbol) not in made | given:
+                raise ConfigError(
+                    f"Model: output {symbol.index} of layer {symbol.layer.name!r} is needed, and "
+                    "another output of the same call is among the inputs: give all of them, or "
+                    "what the layer is called on"
+                )
 
     def _to_slots(self, tree: Any) -> Any:
         return map_structure(

@@ -411,3 +411,13 @@ def test_predict_takes_the_arguments_of_keras() -> None:
     for argument in ("steps", "callbacks"):
         with pytest.raises(UnsupportedError, match="takes no steps"):
             model.predict(X, **{argument: 1})
+
+
+def test_one_of_several_outputs_of_a_call_may_be_an_input() -> None:
+    """As in Keras: what comes before it is no part of the model; its other outputs then miss."""
+    x = layers.Input((None, 3))
+    y, h, _ = layers.LSTM(4, return_sequences=True, return_state=True, name="lstm")(x)
+    last = Model(y, layers.Dense(2)(y))
+    assert last.predict(np.zeros((2, 5, 4), np.float32)).shape == (2, 5, 2)
+    with pytest.raises(ConfigError, match="output 1 of layer 'lstm' is needed"):
+        Model(y, layers.Dense(2)(h))
