@@ -1,6 +1,6 @@
 """What a single call costs, in µs: one row and one step at a time, and a window.
 
-    python tests/benchmarks/bench_calls.py [--rounds 15] [--units 16]
+    python tests/benchmarks/bench_calls.py [--rounds 15] [--units 16] [--markdown FILE …]
 
 Medians; the sides take turns. Overhead, not arithmetic, decides at these sizes.
 """
@@ -8,7 +8,7 @@ Medians; the sides take turns. Overhead, not arithmetic, decides at these sizes.
 import argparse
 
 import numpy as np
-from timing import in_turn, machine, table
+import timing
 
 from streamrnn import Sequential, layers
 
@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--units", type=int, default=16)
+    timing.add_markdown(parser)
     arguments = parser.parse_args()
     units = arguments.units
 
@@ -50,10 +51,11 @@ def main() -> None:
         f"LSTM, B=1, T={_STEPS}": lambda: plain(window),
         f"RNN(LSTMCell), B=1, T={_STEPS}": lambda: wrapped(window),
     }
-    found = in_turn(sides, rounds=arguments.rounds)
-    print(machine("numpy", "numba"))
-    print(f"{units} units, {_FEATURES} features\n")
-    print(table(["call", "µs"], [(name, f"{time * 1e6:.1f}") for name, time in found.items()]))
+    found = timing.in_turn(sides, rounds=arguments.rounds)
+    rows = [(name, f"{time * 1e6:.1f}") for name, time in found.items()]
+    about = f"{timing.machine('numpy', 'numba')}; {units} units, {_FEATURES} features"
+    texts = {"calls": f"{about}\n\n{timing.table(['call', 'µs'], rows)}"}
+    timing.publish(texts, arguments.markdown)
 
 
 if __name__ == "__main__":

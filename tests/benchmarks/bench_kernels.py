@@ -4,30 +4,23 @@
     python tests/benchmarks/bench_kernels.py --points grid --threads 1 --markdown kernels.md
 
 Stateful chunks of T steps of B lanes, all outputs kept, float32. Every side is checked against a
-float64 oracle, then all sides are timed in turn. `ratio` is the best peer's time over ours. `rate`
-is our share of the multiply-adds a second that this program reaches with nothing but multiply-adds;
-for one lane, our share of the rate at which it reads an array as large as the weights, taking all
-weights as read once a step (a lone lane reads those of the input once for several steps).
-
-A last table has the other operators, ragged lengths and masks: µs, and the share of multiply-adds
-that are wanted.
+float64 oracle, then all sides are timed in turn, and the machine with them. `ratio` is the best
+peer's time over ours. `rate` is our share of the multiply-adds a second that a loop of nothing but
+multiply-adds reaches; for one lane, our share of the rate at which the machine reads an array as
+large as the weights, taking all weights as read once a step (a lone lane reads those of the input
+once for several steps). `speed-up` is our time on one thread over that on all. Needs
+`pip install -e '.[bench]' onnx`.
 """
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import limits
 import numpy as np
 import peers
 import timing
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-import streamrnn
-from streamrnn.kernels import conv1d, dense, embedding, gru, jit, lstm, simple_rnn
-from streamrnn.kernels.packing import aligned
-from streamrnn.kernels.vector import fma, load, splat, store
+from streamrnn.kernels import gru, lstm, one_thread, set_threads
 
 MODULES = {"lstm": lstm, "gru": gru}
 Point = tuple[int, int, int, int]  # lanes B, features F, units H, steps T
@@ -70,13 +63,16 @@ class Result(NamedTuple):
     micros: dict[str, float]
     """µs a lane and step of each side."""
     rate: float
+    speedup: float
+    """Over one thread."""
 
     @property
     def ratio(self) -> float:
-        return (
-            min(v for name, v in self.micros.items() if name != "streamrnn")
-            / (self.micros["streamrnn"])
-        )
+        others = (micros for name, micros in self.micros.items() if name != "streamrnn")
+        return min(others, default=float("nan")) / self.micros["streamrnn"]
+
+    def figure(self, name: str) -> float:
+        return {"ratio": self.ratio, "rate": self.rate, "speed-up": self.speedup}[name]
 
 
 def made(kind: str, point: Point) -> tuple[peers.Weights, np.ndarray]:
@@ -131,48 +127,11 @@ def ours(kind: str, weights: peers.Weights, x_BTF: np.ndarray) -> peers.Chunk:
     return chunk
 
 
-def products_a_second() -> float:
-    """Multiply-adds of one core that does nothing else, in as many independent sums as it likes."""
-    n = jit.simd()
-
-    @jit.kernel
-    def spin(out, rounds):
-        a = b = c = d = e = f = g = h = i = j = splat(0.5, n)
-        k = splat(0.25, n)
-        for _ in range(rounds):
-            a, b, c, d, e = fma(a, k, k), fma(b, k, k), fma(c, k, k), fma(d, k, k), fma(e, k, k)
-            f, g, h, i, j = fma(f, k, k), fma(g, k, k), fma(h, k, k), fma(i, k, k), fma(j, k, k)
-        store(out, 0, a + b + c + d + e + f + g + h + i + j)
-
-    out, rounds = np.zeros(n, np.float32), 100_000
-    return 10 * n * rounds / timing.best(lambda: spin(out, rounds))
-
-
-def bytes_a_second(size: int) -> float:
-    """Rate at which one core reads an array of so many bytes again and again."""
-    n = jit.simd()
-
-    @jit.kernel
-    def read(w, out, rounds):
-        a = b = c = d = splat(0.0, n)
-        for _ in range(rounds):
-            for i in range(0, w.size, 4 * n):
-                a += load(w, i, n)
-                b += load(w, i + n, n)
-                c += load(w, i + 2 * n, n)
-                d += load(w, i + 3 * n, n)
-        store(out, 0, a + b + c + d)
-
-    w, out = aligned(-(-size // 4) // (4 * n) * 4 * n), np.zeros(n, np.float32)
-    rounds = max(1, 10_000_000 // w.nbytes)
-    return w.nbytes * rounds / timing.best(lambda: read(w, out, rounds))
-
-
-def measure(kind: str, point: Point, threads: int, names: list[str], peak: float) -> Result:
+def measure(kind: str, point: Point, threads: int, names: list[str]) -> Result:
     """Check and time one point."""
     lanes, steps = point[0], point[3]
     weights, x_BTF = made(kind, point)
-    streamrnn.set_threads(threads)
+    set_threads(threads)
     sides = {"streamrnn": ours(kind, weights, x_BTF)}
     sides |= {name: peers.PEERS[name](kind, weights, x_BTF, threads) for name in names}
     wanted = oracle(kind, weights, x_BTF)
@@ -181,71 +140,21 @@ def measure(kind: str, point: Point, threads: int, names: list[str], peak: float
         limit = 5e-6 if name == "streamrnn" else 1e-4
         if not error <= limit:
             raise SystemExit(f"{name} {kind} {point}: error {error} > {limit}")
-    seconds = timing.in_turn(sides, pause=timing.PAUSE if threads > 1 else 0.002)
-    micros = {name: 1e6 * s / (lanes * steps) for name, s in seconds.items()}
+    alone = ours(kind, weights, x_BTF)
+
+    def on_one_thread() -> object:
+        with one_thread():
+            return alone()
+
     products = sum(w.size for w in weights[:2])
-    rate = products / (micros["streamrnn"] * 1e-6) / peak / threads
-    if lanes == 1:
-        rate = 4 * products / (micros["streamrnn"] * 1e-6) / bytes_a_second(4 * products)
-    return Result(kind, point, threads, micros, rate)
-
-
-def others(peak: float) -> str:
-    """The rest of the operators, and windows that are not full, one thread, as a table."""
-    streamrnn.set_threads(1)
-    lanes, features, units, steps = point = (64, 64, 128, 64)
-    rng = np.random.default_rng(5)
-    x_BTF = made("gru", point)[1]
-    y_BTU = np.empty((lanes, steps, units), np.float32)
-    half = rng.random((lanes, steps)) < 0.5
-    ragged = np.sort(rng.integers(0, steps + 1, lanes))[::-1].copy()
-
-    def random(*shape: int) -> np.ndarray:
-        return (rng.standard_normal(shape) / 12).astype(np.float32)
-
-    def recurrent(module: Any, gates: int, **options: Any) -> tuple[Any, int]:
-        kernel, state = random(features, gates * units), random(units, gates * units)
-        packed = module.pack(kernel, state, **options)
-        states = [random(lanes, units) for _ in range(2 if module is lstm else 1)]
-
-        def run(lengths: Any = None, mask: Any = None) -> None:
-            module.run(packed, x_BTF, lengths, mask, states, y_BTU)
-
-        return run, kernel.size + state.size
-
-    rows = lanes * steps
-    x_NF, y_NU = x_BTF.reshape(rows, features), y_BTU.reshape(rows, units)
-    wide, narrow = dense.pack(random(features, units)), dense.pack(random(features, 1))
-    y_N1 = np.empty((rows, 1), np.float32)
-    taps, past = conv1d.pack(random(3, features, units)), random(lanes, 2, features)
-    table_VE, ids_N = random(10_000, units), rng.integers(0, 10_000, rows)
-    whole, products = recurrent(lstm, 4)
-    before, before_products = recurrent(gru, 3, reset_after=False)
-    simple, simple_products = recurrent(simple_rnn, 1)
-    nothing = np.zeros_like(half)
-    cases = {
-        "LSTM": (whole, products, rows),
-        "LSTM, ragged lengths": (lambda: whole(ragged), products, int(ragged.sum())),
-        "LSTM, half of the steps masked": (lambda: whole(None, half), products, int(half.sum())),
-        "LSTM, all steps masked": (lambda: whole(None, nothing), products, 0),
-        "GRU, reset_after=False": (before, before_products, rows),
-        "SimpleRNN": (simple, simple_products, rows),
-        "Dense(128)": (lambda: dense.run(wide, x_NF, y_NU), features * units, rows),
-        "Dense(1)": (lambda: dense.run(narrow, x_NF, y_N1), features, rows),
-        "Conv1D(128, 3)": (
-            lambda: conv1d.run(taps, x_BTF, None, None, past, y_BTU),
-            3 * features * units,
-            rows,
-        ),
-        "Embedding(10000, 128)": (lambda: embedding.run(table_VE, ids_N, y_NU), 0, rows),
-    }
-    lines = []
-    for name, (call, each, live) in cases.items():
-        seconds = timing.in_turn({name: call})[name]
-        rate = each * live / seconds / peak
-        lines.append([name, live, f"{1e6 * seconds:.0f}", f"{rate:.0%}" if rate else ""])
-    title = f"One thread, {lanes} lanes of {steps} steps, {features} features, {units} units"
-    return f"{title}:\n\n" + timing.table(["", "live steps", "µs a window", "rate"], lines)
+    limit_side, limit_work = limits.reading(4 * products) if lanes == 1 else limits.multiply_adds()
+    beside = {"limit": limit_side, "one thread": on_one_thread}
+    seconds = timing.in_turn(sides | beside, pause=timing.PAUSE if threads > 1 else 0.002)
+    speedup = seconds["one thread"] / seconds["streamrnn"]
+    work = (4 if lanes == 1 else lanes / threads) * products * steps
+    rate = work / seconds["streamrnn"] / (limit_work / seconds["limit"])
+    micros = {name: 1e6 * seconds[name] / (lanes * steps) for name in sides}
+    return Result(kind, point, threads, micros, rate, speedup)
 
 
 def report(results: list[Result], names: list[str]) -> str:
@@ -253,29 +162,80 @@ def report(results: list[Result], names: list[str]) -> str:
     parts = []
     for threads in sorted({r.threads for r in results}):
         chosen = [r for r in results if r.threads == threads]
-        head = ["", "B, F, H, T", "streamrnn", *names, "ratio", "rate"]
-        rows = [
-            [
-                r.kind.upper(),
-                ", ".join(map(str, r.point)),
-                *(f"{r.micros[name]:.3g}" for name in ["streamrnn", *names]),
-                f"{r.ratio:.2f}",
-                f"{r.rate:.0%}",
-            ]
-            for r in chosen
-        ]
-        means = [
-            f"{label} {timing.geometric_mean(r.ratio for r in chosen if r.point in points):.3f}"
-            for label, points in POINTS.items()
-            if all(point in [r.point for r in chosen] for point in points)
-        ]
         parts += [
-            f"**{threads} thread{'s' * (threads > 1)}**, µs a lane and step\n",
-            timing.table(head, rows),
-            f"\nGeometric mean of the ratios: {', '.join(means) or 'not all points were run'}; "
-            f"least {min(r.ratio for r in chosen):.2f}.\n",
+            f"**{_threads(threads)}**, µs a lane and step",
+            _table(chosen, names, speedup=threads > 1),
+            summary(chosen, threads),
         ]
-    return "\n".join(parts)
+    return "\n\n".join(parts)
+
+
+def brief_report(results: list[Result], names: list[str]) -> str:
+    """The grid on the fewest threads as a table, and what all results say."""
+    counts = sorted({r.threads for r in results})
+    shown = [r for r in results if r.point in GRID and r.threads == counts[0]]
+    parts = [f"**{_threads(counts[0])}**, µs a lane and step", _table(shown, names)]
+    for threads in counts:
+        chosen = [r for r in results if r.threads == threads]
+        parts += [
+            f"{_threads(threads)}, all {len(chosen)} shapes that were run:",
+            summary(chosen, threads),
+        ]
+    return "\n\n".join(parts)
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _table(results: list[Result], names: list[str], speedup: bool = False) -> str:
+    head = ["", "B, F, H, T", "streamrnn", *names, "ratio", "rate"]
+    rows = [
+        [
+            r.kind.upper(),
+            ", ".join(map(str, r.point)),
+            *(f"{r.micros[name]:.3g}" for name in ["streamrnn", *names]),
+            f"{r.ratio:.2f}",
+            f"{r.rate:.0%}",
+            *([f"{r.speedup:.2f}"] if speedup else []),
+        ]
+        for r in results
+    ]
+    return timing.table(head + ["speed-up"] * speedup, rows)
+
+
+def summary(results: list[Result], threads: int) -> str:
+    """What all points together say, as a list."""
+
+    def mean(points: list[Point]) -> str:
+        found = [r.ratio for r in results if r.point in points]
+        wanted = len(points) * len({r.kind for r in results})
+        return f"{timing.geometric_mean(found):.2f}" if len(found) == wanted else "not run"
+
+    grid = [r for r in results if r.point in GRID]
+    many = [r for r in grid if r.point[0] >= 64]
+    lines = [
+        f"geometric mean of the ratios: grid {mean(GRID)}, with the odd shapes {mean(GRID + ODD)}",
+        _least("ratio", results),
+        _least("rate", [r for r in many if r.point[2] == 128], "64 lanes or more, 128 units"),
+        _least("rate", [r for r in many if r.point[2] > 128], "64 lanes or more, more units"),
+    ]
+    if threads == 1:
+        lines.append(_least("rate", [r for r in grid if r.point[0] == 1], "one lane"))
+    else:
+        lines.append(_least("speed-up", many, "64 lanes or more"))
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+def _least(figure: str, results: list[Result], which: str = "") -> str:
+    """The least of a figure, and where that is."""
+    if not results:
+        return ""
+    worst = min(results, key=lambda r: r.figure(figure))
+    value = worst.figure(figure)
+    where = f"{worst.kind.upper()} {', '.join(map(str, worst.point))}"
+    text = f"{value:.0%}" if figure == "rate" else f"{value:.2f}"
+    return f"least {figure}{', ' if which else ''}{which}: {text} ({where})"
 
 
 def main() -> None:
@@ -284,28 +244,32 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(MODULES), choices=list(MODULES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--peers", nargs="*", default=list(peers.PEERS), choices=peers.PEERS)
-    parser.add_argument("--markdown", type=Path, help="write the tables to this file too")
+    timing.add_markdown(parser)
     options = parser.parse_args()
     points = POINTS.get(options.points) or [tuple(map(int, options.points.split(",")))]
-    peak = products_a_second()
-    top = (
-        f"{timing.machine('numba', 'onnxruntime', 'torch', 'openvino')}. One core: "
-        f"{2 * peak / 1e9:.0f} GFLOP/s of multiply-adds.\n"
-    )
+    side, products = limits.multiply_adds()
+    rate = 2e-9 * products / timing.best(side)
+    top = timing.machine("numba", "onnxruntime", "torch", "openvino")
+    top += f". One core: {rate:.0f} GFLOP/s of multiply-adds.\n"
     print(top, flush=True)
     results = []
     for threads in options.threads:
         for kind in options.kinds:
             for point in points:
-                results.append(measure(kind, point, threads, options.peers, peak))
-                r = results[-1]
+                r = measure(kind, point, threads, options.peers)
+                results.append(r)
                 sides = "  ".join(f"{name} {value:.3g}" for name, value in r.micros.items())
-                print(f"{threads} {kind} {point}: {sides}  ratio {r.ratio:.2f}  rate {r.rate:.0%}")
-                sys.stdout.flush()
-    text = "\n".join([top, report(results, options.peers), others(peak)])
-    print("\n" + text)
-    if options.markdown:
-        options.markdown.write_text(text + "\n")
+                print(
+                    f"{threads} {kind} {point}: {sides}  ratio {r.ratio:.2f}  rate {r.rate:.0%}"
+                    f"  speed-up {r.speedup:.2f}",
+                    flush=True,
+                )
+    print()
+    texts = {
+        "kernels": f"{top}\n{report(results, options.peers)}",
+        "kernels in short": f"{top}\n{brief_report(results, options.peers)}",
+    }
+    timing.publish(texts, options.markdown)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Parquet to Parquet, against the limit and against what one writes today with ONNX Runtime.
 
-    python tests/benchmarks/bench_pipeline.py [--rows N] [--streams N …] [--markdown FILE]
+    python tests/benchmarks/bench_pipeline.py [--rows N] [--streams N …] [--markdown FILE …]
 
 2,000,000 rows, 8 float features, LSTM(64) and Dense(1), string keys, streams interleaved by time.
 Limit: the kernels alone on the same rows (two threads) plus pyarrow alone reading these columns and
@@ -346,20 +346,19 @@ def main() -> None:
     parser.add_argument(
         "--slow-rounds", type=int, default=1, help="of the loop, which is slow (0: none)"
     )
-    parser.add_argument("--markdown", type=Path)
+    timing.add_markdown(parser)
     arguments = parser.parse_args()
-    table = [HEAD, ["---"] * len(HEAD)]
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         for streams in arguments.streams:
             row = bench(
                 arguments.rows, streams, arguments.rounds, arguments.slow_rounds, Path(name)
             )
-            table.append(row)
+            rows.append(row)
             print(dict(zip(HEAD, row, strict=True)), flush=True)
-    text = "\n".join(f"| {' | '.join(row)} |" for row in table)
-    print(text)
-    if arguments.markdown:
-        arguments.markdown.write_text(text + "\n")
+    machine = timing.machine("numba", "pyarrow", "onnxruntime", "pandas")
+    texts = {"pipeline": f"{machine}\n\n{timing.table(HEAD, rows)}"}
+    timing.publish(texts, arguments.markdown)
 
 
 if __name__ == "__main__":

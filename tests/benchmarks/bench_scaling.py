@@ -1,6 +1,6 @@
 """Cost grows linearly with rows, streams and units.
 
-    python tests/benchmarks/bench_scaling.py [--rounds 3] [--markdown FILE]
+    python tests/benchmarks/bench_scaling.py [--rounds 3] [--markdown FILE …]
 
 Seconds of whole runs, Parquet to Parquet, LSTM and Dense(1), 8 features, everything compiled: rows
 1x 2x 4x, units 32 to 512, and the same rows over 1e2 to 1e6 streams. The last column is a price
@@ -80,7 +80,7 @@ def units(counts: list[int], rounds: int, base: Path) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--markdown", type=Path)
+    timing.add_markdown(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         base, n = Path(name), options.rounds
@@ -88,9 +88,8 @@ def main() -> None:
         lines += streams([10**n for n in range(2, 7)], n, base)
         lines += units([32, 64, 128, 256, 512], n, base)
     text = timing.table(["rows", "streams", "units", "seconds", "price"], lines)
-    print(text)
-    if options.markdown:
-        options.markdown.write_text(text + "\n")
+    texts = {"scaling": f"{timing.machine('numba', 'pyarrow')}\n\n{text}"}
+    timing.publish(texts, options.markdown)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Whole-process seconds of the README's run: the first one ever (cold cache), and later ones.
 
-    python tests/benchmarks/bench_start.py [--rounds 5]
+    python tests/benchmarks/bench_start.py [--rounds 5] [--markdown FILE …]
 
 Runs `streamrnn` of the environment that runs this script, as a user would; each cold run gets an
 empty cache folder. Also `streamrnn --help`. Medians.
@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import timing
 
 ROOT = Path(__file__).parents[2]
 STREAMRNN = [sys.executable, "-c", "from streamrnn.cli import main; main()"]
@@ -32,19 +34,25 @@ def seconds(arguments: list[str], cache: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    timing.add_markdown(parser)
+    options = parser.parse_args()
     found: dict[str, list[float]] = {"cold": [], "warm": [], "--help": []}
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         run = ["run", "pipelines/weather.toml", "--quiet", "--set", f"sink.path={base / 'out'}"]
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             for kind, arguments in (("cold", run), ("warm", run), ("--help", ["--help"])):
                 if kind == "cold":
                     shutil.rmtree(base / "cache", ignore_errors=True)
                 shutil.rmtree(base / "out", ignore_errors=True)
                 found[kind].append(seconds(arguments, base / "cache"))
-    for kind, times in found.items():
-        print(f"{kind:7} {statistics.median(times):5.2f} s  ({min(times):.2f} to {max(times):.2f})")
+    rows = [
+        [kind, f"{statistics.median(times):.2f}", f"{min(times):.2f} to {max(times):.2f}"]
+        for kind, times in found.items()
+    ]
+    table = timing.table(["start", "seconds", "all rounds"], rows)
+    texts = {"start": f"{timing.machine('numba', 'pyarrow')}\n\n{table}"}
+    timing.publish(texts, options.markdown)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ Chunk = Callable[[], tuple[np.ndarray, list[np.ndarray]]]
 """Runs a chunk; gives outputs (T, B, U) and the states."""
 
 
-def _gates(array: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
+def gates(array: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     """Gates in another order, transposed to rows."""
     parts = np.split(array, len(order), axis=-1)
     return np.concatenate([parts[i] for i in order], axis=-1).T.copy()
@@ -28,9 +28,9 @@ def onnx_model(kind: str, weights: Weights) -> bytes:
     order = (0, 3, 1, 2) if kind == "lstm" else (0, 1, 2)
     biases = [bias, np.zeros_like(bias)] if kind == "lstm" else list(bias)
     constants = {
-        "W": _gates(kernel, order)[None],
-        "R": _gates(recurrent, order)[None],
-        "B": np.concatenate([_gates(b, order) for b in biases])[None],
+        "W": gates(kernel, order)[None],
+        "R": gates(recurrent, order)[None],
+        "B": np.concatenate([gates(b, order) for b in biases])[None],
     }
     states = ["h", "c"] if kind == "lstm" else ["h"]
     options: dict[str, Any] = {"hidden_size": len(recurrent)}
@@ -115,10 +115,10 @@ def torch(kind: str, weights: Weights, x_BTF: np.ndarray, threads: int) -> Chunk
     biases = [bias, np.zeros_like(bias)] if kind == "lstm" else list(bias)
     layer = (t.nn.LSTM if kind == "lstm" else t.nn.GRU)(len(kernel), len(recurrent))
     with t.no_grad():
-        layer.weight_ih_l0.copy_(t.from_numpy(_gates(kernel, order)))
-        layer.weight_hh_l0.copy_(t.from_numpy(_gates(recurrent, order)))
-        layer.bias_ih_l0.copy_(t.from_numpy(_gates(biases[0], order)))
-        layer.bias_hh_l0.copy_(t.from_numpy(_gates(biases[1], order)))
+        layer.weight_ih_l0.copy_(t.from_numpy(gates(kernel, order)))
+        layer.weight_hh_l0.copy_(t.from_numpy(gates(recurrent, order)))
+        layer.bias_ih_l0.copy_(t.from_numpy(gates(biases[0], order)))
+        layer.bias_hh_l0.copy_(t.from_numpy(gates(biases[1], order)))
     x, arrays = _time_first(kind, weights, x_BTF)
     inputs = t.from_numpy(x)
     states = [t.from_numpy(array) for array in arrays]

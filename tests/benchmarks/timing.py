@@ -1,5 +1,6 @@
 """Timing that all benchmarks share: sides in turn, medians, tables."""
 
+import argparse
 import datetime
 import gc
 import math
@@ -68,6 +69,30 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def add_markdown(parser: argparse.ArgumentParser) -> None:
+    """The option that says where `publish` writes."""
+    parser.add_argument(
+        "--markdown", type=Path, nargs="+", default=[], help="write what is found to these files"
+    )
+
+
+def publish(texts: dict[str, str], paths: Iterable[Path]) -> None:
+    """Print the first text and write it to files; where a file has lines `<!-- name -->` and
+    `<!-- end of name -->`, as the READMEs do, only what stands between them becomes that text."""
+    whole = next(iter(texts.values()))
+    print(whole)
+    for path in paths:
+        page = path.read_text() if path.exists() else ""
+        found = False
+        for name, text in texts.items():
+            begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+            if begin in page:
+                head, _, rest = page.partition(begin)
+                page = f"{head}{begin}\n{text}\n\n{end}{rest.partition(end)[2]}"
+                found = True
+        path.write_text(page if found else f"{whole}\n")
 
 
 def machine(*packages: str) -> str:
