@@ -13,7 +13,6 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import models, register_model
-from numba.np.arrayobj import make_array
 
 from streamrnn.kernels.jit import intrinsic
 from streamrnn.kernels.vector import F32, address, fused, loop, read, spread, write
@@ -129,6 +128,6 @@ def scatter(typingctx, sums, array, at, i, k):
 
 
 def _rows(builder, context, kind, at, i, m):
-    """at[i : i + m] of an int64 array, without Numba's check for negative indices."""
-    start = builder.gep(make_array(kind)(context, builder, at).data, [i])
+    """at[i : i + m] of an int64 array, without Numba's wrap-around of negative indices."""
+    start = address(context, builder, kind, at, i, m)
     return [builder.load(builder.gep(start, [i.type(r)])) for r in range(m)]
