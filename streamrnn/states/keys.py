@@ -22,7 +22,8 @@ class KeyIndex:
 
     def __init__(self, fields: Sequence[pa.Field]) -> None:
         self.fields = tuple(fields)
-        self._keys = [pa.array([], _comparable(field.type)) for field in self.fields]
+        # Joined when they are wanted: to do so in each record batch costs the square of the keys.
+        self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
         self._columns = [Table() for _ in fields] if len(self.fields) > 1 else []
         self._rows = Table()
 
@@ -31,25 +32,28 @@ class KeyIndex:
 
     def find(self, arrays: Sequence[pa.Array], add: bool = True) -> Ints:
         """The slot (N,) of each of N keys; new ones are added, or are -1 if `add` is false."""
-        keys = [array.cast(own.type) for array, own in zip(arrays, self._keys, strict=True)]
+        keys = [array.cast(own[0].type) for array, own in zip(arrays, self._keys, strict=True)]
         slots: Ints
         slots, new = self._rows.find(*self._joined(keys, add), add)
         if len(new):
             take = pa.array(new)
-            self._keys = [
-                pa.concat_arrays([own, key.take(take)])
-                for own, key in zip(self._keys, keys, strict=True)
-            ]
+            for own, key in zip(self._keys, keys, strict=True):
+                own.append(key.take(take))
         return slots
 
     def truncate(self, size: int) -> None:
         """Forget the keys that were added last, down to `size`."""
-        self._keys = [key.slice(0, size) for key in self._keys]
+        self._keys = [[key.slice(0, size)] for key in self._whole()]
         self._rows.truncate(size)
 
     def arrays(self) -> list[pa.Array]:
         """The key columns, one value a slot."""
-        return [key.cast(field.type) for key, field in zip(self._keys, self.fields, strict=True)]
+        return [key.cast(field.type) for key, field in zip(self._whole(), self.fields, strict=True)]
+
+    def _whole(self) -> list[pa.Array]:
+        """Each column's keys as one array."""
+        self._keys = [own if len(own) == 1 else [pa.concat_arrays(own)] for own in self._keys]
+        return [own[0] for own in self._keys]
 
     def _joined(self, keys: list[pa.Array], add: bool) -> tuple[npt.NDArray[np.uint64], Ints, Ints]:
         """The bytes of each row's key."""
