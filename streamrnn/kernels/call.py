@@ -19,23 +19,25 @@ ALONE = (0, 1, np.empty(0, np.float32), NO_LENGTHS)
 class Packed:
     """A recurrent layer's weights as its kernel reads them, and the kernels compiled for it.
 
-    `build(*activations)` gives a kernel's name and a function that makes it; `plain(*activations)`
-    gives the step in numpy that stands in where an activation is softmax; `again()` packs anew:
-    how another process, perhaps on another CPU, gets a pickled one.
+    `groups`: of units, which threads may share. `build(*activations)` gives a kernel's name and a
+    function that makes it; `plain(*activations)` the step in numpy that stands in where an
+    activation is softmax; `again()` packs anew: how another process, perhaps on another CPU, gets
+    a pickled one.
     """
 
-    __slots__ = ("again", "bias", "build", "entries", "plain", "weights")
+    __slots__ = ("again", "bias", "build", "entries", "groups", "plain", "weights")
 
     def __init__(
         self,
         weights: Any,
         bias: Any,
+        groups: int,
         build: Callable[..., tuple[str, Callable[[], Any]]],
         plain: Callable[..., stepwise.Step],
         again: Callable[[], Any],
     ) -> None:
-        self.weights, self.bias, self.build, self.plain = weights, bias, build, plain
-        self.again = again
+        self.weights, self.bias, self.groups = weights, bias, groups
+        self.build, self.plain, self.again = build, plain, again
         self.entries: dict[tuple[Spec, ...], Callable[..., None]] = {}
 
     def __reduce__(self) -> Any:
@@ -67,42 +69,59 @@ def run(
     """Take all lanes through a window.
 
     Raises:
-        ValueError: an array is not C-contiguous; a kernel would write beside it.
+        ValueError: an array is not C-contiguous, or the mask or lengths do not fit: a kernel would
+            read or write beside it.
     """
-    lanes = x_BTF.shape[0]
-    if not x_BTF.size:
+    lanes, steps, _ = x_BTF.shape
+    if not lanes or not steps:
         return
     entry = packed.entries.get(activations) or packed.entry(activations)
     h_BU = states[0]
     c_BU = states[1] if len(states) == 2 else NO_STATE
     if lengths_B is None:
         lengths_B = NO_LENGTHS
+    elif lengths_B.shape != (lanes,):
+        raise ValueError(f"expected {lanes} lengths, received shape {lengths_B.shape}")
     if mask_BT is None:
         mask_BT = NO_MASK
+    elif mask_BT.shape != (lanes, steps):
+        raise ValueError(f"expected a mask {(lanes, steps)}, received shape {mask_BT.shape}")
     if y_BTU is None:
         y_BTU = NO_OUTPUT
-    for array in (x_BTF, h_BU, c_BU, y_BTU):
+    for array in (x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU):
         if not array.flags.c_contiguous:
             raise ValueError(f"kernels take C-contiguous arrays, received strides {array.strides}")
     weights, bias = packed.weights, packed.bias
     window = (x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, weights, bias)
-    steps = x_BTF.shape[1]
     if not threads.pays(lanes * steps * weights.size):
         entry(*window, 0, lanes, zero_masked, *ALONE)
         return
-    parts = threads.partners(lanes, weights.size)
-    if parts == 1 or steps == 1 or "softmax" in activations:
+    parts = threads.partners(lanes, weights.size, packed.groups)
+    if (
+        parts == 1
+        or steps == 1
+        or "softmax" in activations
+        or not _together(entry, window, zero_masked, parts)
+    ):
         threads.by_lanes(
             lambda first, last: entry(*window, first, last, zero_masked, *ALONE), lanes, lengths_B
         )
-        return
+
+
+def _together(
+    entry: Callable[..., None], window: tuple[Any, ...], zero_masked: bool, parts: int
+) -> bool:
+    """Several threads take all lanes, each some of their units; false if there are too few now."""
     from streamrnn.kernels import recurrent
 
-    shared = np.zeros(recurrent.scratch(bias.size, lanes, x_BTF.shape[2], parts), np.float32)
+    (lanes, _, features), bias = window[0].shape, window[-1]
+    shared = np.zeros(recurrent.scratch(bias.size, lanes, features, parts), np.float32)
     gate = np.zeros(recurrent.ALONE + 1, np.int64)
-    threads.together(
+    done = threads.together(
         lambda part: entry(*window, 0, lanes, zero_masked, part, parts, shared, gate),
         parts,
         give_up=lambda: gate.__setitem__(0, recurrent.NO_MEETING),
     )
-    threads.learn(slow=bool(gate[recurrent.ALONE]))
+    if done:
+        threads.learn(slow=bool(gate[recurrent.ALONE]))
+    return done

@@ -39,6 +39,7 @@ def pack(
     return Packed(
         weights,
         starts,
+        packing.groups_of(units, n, v),
         lambda f, g: (f"{name}-{n}x{v}", lambda: make(n, v, f, g)),
         lambda f, g: stepwise.gru(kernel_FG, recurrent_UG, both, reset_after, f, g),
         partial(pack, kernel_FG, recurrent_UG, both, reset_after=reset_after),

@@ -4,6 +4,7 @@ A kernel is compiled when it is first needed and kept on disk: in the user's cac
 name made of the version, a hash of the kernels' sources and the CPU. So an edit, an update or
 another machine never meets stale code. Numba's own cache does not see an edit in a file that a
 kernel only inlines from, and lays its files beside the sources or where the host process says.
+Where the user's cache folder cannot be written to, a temporary folder takes its place.
 
 Environment:
 
@@ -28,6 +29,7 @@ from typing import Any
 import numba
 import numba.extending
 from numba.core import compiler, registry, serialize
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.runtime.nrt import rtsys
 
 from streamrnn import __version__
@@ -98,6 +100,16 @@ def compiled(name: str, build: Callable[[], Any], signature: Any) -> Callable[..
 _loaded: dict[str, Any] = {}
 
 
+def _renew_lock() -> None:
+    """In a forked process: another thread of the parent may have held it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def _compile(name: str, dispatcher: Any, signature: Any) -> Any:
     if not hasattr(dispatcher, "compile"):
         raise ConfigError(
@@ -105,48 +117,83 @@ def _compile(name: str, dispatcher: Any, signature: Any) -> Any:
         )
     dispatcher.compile(signature)
     (result,) = dispatcher.overloads.values()
-    path = folder() / f"{name}.bin"
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        partial.write_bytes(serialize.dumps(result._reduce()))
-        partial.replace(path)
-    except OSError as error:
-        warnings.warn(f"cannot keep a compiled kernel in {path}: {error}", stacklevel=2)
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    _keep(f"{name}.bin", serialize.dumps(result._reduce()))
     return result
 
 
-def _load(name: str) -> Any:
-    path = folder() / f"{name}.bin"
-    context = registry.cpu_target.target_context
-    rtsys.initialize(context)  # memory for arrays; all else of a context is for compiling, 0.3 s
-    try:
-        return compiler.CompileResult._rebuild(context, *pickle.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # noqa: BLE001 - whatever a damaged file does, compiling cures it
-        warnings.warn(f"{path} is damaged ({error}); compiling anew", stacklevel=2)
-        return None
+def _keep(name: str, content: bytes) -> None:
+    """Write a file into the first folder that takes it; its checksum goes in front."""
+    content = hashlib.sha256(content).digest() + content
+    for folder in folders():
+        partial = folder / f"{name}.{uuid.uuid4().hex}.tmp"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            partial.write_bytes(content)
+            partial.chmod(0o644)
+            partial.replace(folder / name)
+        except OSError as error:
+            _warn_of_folder(folder, error)
+            with contextlib.suppress(OSError):
+                partial.unlink()
+        else:
+            return
 
 
 @functools.cache
-def folder() -> Path:
-    """Where compiled kernels are kept, made if needed; a private temporary folder if that fails."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    path = Path(base).expanduser() / "streamrnn" / f"{__version__}-{_sources()[:16]}-{_target()}"
+def _warn_once(text: str) -> None:
+    warnings.warn(text, stacklevel=5)
+
+
+def _warn_of_folder(folder: Path, error: OSError) -> None:
+    others = [other for other in folders() if other != folder]
+    where = f"go to {others[-1]}" if folder != folders()[-1] else "are not kept"
+    _warn_once(
+        f"cannot write to the cache folder {folder} ({error.strerror}): compiled kernels {where}; "
+        "set XDG_CACHE_HOME to a writable folder"
+    )
+
+
+def _load(name: str) -> Any:
+    context = registry.cpu_target.target_context
+    rtsys.initialize(context)  # memory for arrays; all else of a context is for compiling, 0.3 s
+    for folder in folders():
+        path = folder / f"{name}.bin"
+        try:
+            content = _read(path)
+            if content is not None:
+                with global_compiler_lock:
+                    return compiler.CompileResult._rebuild(context, *pickle.loads(content))
+        except Exception as error:  # noqa: BLE001 - whatever a damaged file does, compiling cures it
+            warnings.warn(f"{path} is damaged ({error}); compiling anew", stacklevel=2)
+    return None
+
+
+def _read(path: Path) -> bytes | None:
+    """What `_keep` wrote; None if there is nothing, or if others than the user could write it."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()
-    except (OSError, RuntimeError) as error:
-        spare = Path(tempfile.mkdtemp(prefix="streamrnn-kernels-"))
-        warnings.warn(
-            f"cannot write to the cache folder {path} ({error}): compiled kernels go to {spare} "
-            "and the next start compiles again; set XDG_CACHE_HOME to a writable folder",
-            stacklevel=2,
-        )
-        return spare
-    return path
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read()
+    except OSError:
+        return None
+    if hasattr(os, "getuid") and (status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022):
+        return None
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise ValueError("its checksum is another one")
+    return content[32:]
+
+
+@functools.cache
+def folders() -> tuple[Path, ...]:
+    """Where compiled kernels may lie, best place first: in the user's cache folder, or, where that
+    cannot be written to, in a temporary one."""
+    name = f"{__version__}-{_sources()[:16]}-{_target()}"
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    found = [Path(tempfile.gettempdir()) / f"streamrnn-{user}" / name]
+    with contextlib.suppress(RuntimeError):  # nobody's home
+        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        found.insert(0, base / "streamrnn" / name)
+    return tuple(found)
 
 
 def _sources() -> str:

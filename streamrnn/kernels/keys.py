@@ -53,20 +53,26 @@ class Table:
     def truncate(self, size: int) -> None:
         """Forget all from number `size` on."""
         if size < len(self):
-            self._counts[:2] = size, 0
-            self._cells[:] = 0
+            self._empty_cells(len(self._cells), known=size)
 
     def _grow(self, size: int) -> None:
         """Make room for one more of `size` bytes, and as many again as there are."""
         known = len(self)
         if 2 * (known + 1) > len(self._cells):
-            self._cells = np.zeros(2 * len(self._cells), np.uint64)
-            self._counts[PLACED] = 0
-        if known + 1 > len(self._size):
-            self._hashes, self._size = _doubled(self._hashes), _doubled(self._size)
+            self._empty_cells(2 * len(self._cells), known)
+        # The kernel asks for room in `size`, which grows last: an interrupt leaves no array short.
+        if known + 2 > len(self._begin):
             self._begin = np.append(self._begin, np.zeros(len(self._begin) - 1, np.int64))
+        if known + 1 > len(self._hashes):
+            self._hashes = _doubled(self._hashes)
+        if known + 1 > len(self._size):
+            self._size = _doubled(self._size)
         while self._begin[known] + (size + 7) // 8 > len(self._words):
             self._words = _doubled(self._words)
+
+    def _empty_cells(self, size: int, known: int) -> None:
+        # In one statement: an interrupt comes before both or after both.
+        self._cells, self._counts[:2] = np.zeros(size, np.uint64), (known, 0)
 
 
 def _doubled(array: Any) -> Any:

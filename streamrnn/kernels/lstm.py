@@ -22,6 +22,7 @@ def pack(kernel_FG: Any, recurrent_UG: Any, bias_G: Any = None) -> Packed:
     return Packed(
         weights,
         bias,
+        packing.groups_of(units, n, 1),
         lambda f, g: (f"lstm-{n}", lambda: _kernel(n, f, g)),
         lambda f, g: stepwise.lstm(kernel_FG, recurrent_UG, bias_G, f, g),
         partial(pack, kernel_FG, recurrent_UG, bias_G),

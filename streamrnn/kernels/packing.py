@@ -20,10 +20,15 @@ def vectors_of(units: int, n: int, gates: int) -> int:
     return min((1, 2, 3, 4)[: 4 // gates], key=lambda v: -(-full // v) * v * (1 + 0.25 / v))
 
 
+def groups_of(units: int, n: int, vectors: int) -> int:
+    """Groups that hold all units."""
+    return -(-units // (n * vectors))
+
+
 def by_group(gates: list[Any], n: int, vectors: int) -> Any:
     """Arrays (..., units), one a gate, as (groups, ..., vectors, gates, n), padded with zeros."""
     units = gates[0].shape[-1]
-    groups = -(-units // (n * vectors))
+    groups = groups_of(units, n, vectors)
     stacked = np.zeros((len(gates), *gates[0].shape[:-1], groups * vectors * n), np.float32)
     stacked[..., :units] = gates
     split = stacked.reshape(*stacked.shape[:-1], groups, vectors, n)

@@ -30,7 +30,7 @@ six steps, not once a step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are fas
 
 PATIENCE, START_PATIENCE = 50, 1000
 """Looks in vain, each of which let others run (0.3 µs), before the first thread goes on alone; and
-those before the first step, as a thread that slept takes longer to come."""
+those before the first step, as a thread that slept takes longer to come. For each other thread."""
 
 UNEVEN = 15_000
 """Products of a thread that excuse one such look: half as long as they take."""
@@ -162,7 +162,7 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
             if parts > 1:
                 met += parts
                 meet(gate, met)
-                if part == 0 and gate[1] < START_PATIENCE:
+                if part == 0 and gate[1] < START_PATIENCE * (parts - 1):
                     gate[1] = 0
             for t in range(steps):
                 if alone and t % BLOCK == 0:
@@ -195,7 +195,7 @@ def window(phases: tuple[Phase, ...], others: int) -> Any:
                 )  # fmt: skip
                 if parts > 1:
                     met += parts * sweeps
-                    if part == 0 and gate[1] > PATIENCE + (t + 1) * uneven:
+                    if part == 0 and gate[1] > (PATIENCE + (t + 1) * uneven) * (parts - 1):
                         gate[ALONE] = met
                     meet(gate, met)
                     if gate[ALONE] == met:  # not what the first may already say of the next step

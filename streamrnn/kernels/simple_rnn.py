@@ -23,6 +23,7 @@ def pack(kernel_FU: Any, recurrent_UU: Any, bias_U: Any = None) -> Packed:
     return Packed(
         weights,
         bias,
+        packing.groups_of(units, n, v),
         lambda g: (f"simple_rnn-{n}x{v}", lambda: _kernel(n, v, g)),
         lambda g: stepwise.simple_rnn(kernel_FU, recurrent_UU, bias_U, g),
         partial(pack, kernel_FU, recurrent_UU, bias_U),

@@ -5,11 +5,16 @@ of a few lanes takes. So both sides look for a moment before they sleep. And two
 system has put on one core stay there for many milliseconds, at a tenth of the speed where they meet
 after each step: a helper that finds itself so goes elsewhere.
 
+One caller at a time has the helpers; who finds them taken does its work alone. A caller does not
+return before its helpers have ended, as they write into its arrays: neither after an error nor
+after an interrupt. Those who wait for one that failed are sent home (`give_up`).
+
 Where other work holds the cores, waiting for a helper takes longer than it saves (4 ms, a time
 slice of the system). After such a call there is a rest, in which callers are left to themselves; it
 doubles as long as the call after it is no better.
 """
 
+import contextlib
 import os
 import queue
 import threading
@@ -38,91 +43,124 @@ def _core() -> int:
 
 
 class _Helper:
-    """One thread. The queues hand over; the counters only say that they are worth a look."""
+    """One thread. The queue hands jobs over; the counters say that a look is worth it.
+
+    `_done` is held while a job is under way: a bare lock, as an interrupt may leave the lock inside
+    an Event or a Condition taken for ever.
+    """
 
     def __init__(self) -> None:
         from streamrnn.kernels.meeting import watcher
 
         self._watch = watcher()
         self.core = -1
+        self.error: BaseException | None = None
+        """What the last job raised."""
         self._taken: set[int] = set()
         self._ticket = 0
-        self._jobs: queue.SimpleQueue[tuple[int, Job]] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[tuple[int, BaseException | None]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job, Job]] = queue.SimpleQueue()
+        self._done = threading.Lock()
         self._started, self._ended = np.zeros(2, np.int64), np.zeros(2, np.int64)
         threading.Thread(target=self._run, name="streamrnn-kernel", daemon=True).start()
 
-    def start(self, job: Job, taken: set[int]) -> None:
-        """Do a job, on none of the cores `taken` if there are others."""
+    @property
+    def idle(self) -> bool:
+        """Whether every job that was started has ended."""
+        return bool(self._ended[0] == self._ticket)
+
+    def start(self, job: Job, give_up: Job, taken: set[int]) -> None:
+        """Do a job, on none of the cores `taken` if there are others; `give_up` if it fails."""
+        self.error = None
         self._taken = taken
+        self._done.acquire(blocking=False)
         self._ticket += 1
-        self._jobs.put((self._ticket, job))
+        self._jobs.put((job, give_up))
         self._started[0] = self._ticket
 
-    def error(self) -> BaseException | None:
-        """Wait for the job that was started last; what it raised."""
+    def wait(self) -> None:
+        """Until it is idle."""
         self._watch(self._ended, self._ticket, LOOKS)
-        while True:
-            ticket, error = self._results.get()
-            if ticket == self._ticket:  # not one whose caller was interrupted while it waited
-                return error
+        while not self.idle:
+            self._done.acquire()
 
     def _run(self) -> None:
         ticket = 0
         while True:
-            self._watch(self._started, ticket + 1, LOOKS)
-            ticket, job = self._jobs.get()
-            error: BaseException | None = None
+            ticket += 1
+            self._watch(self._started, ticket, LOOKS)
+            job, give_up = self._jobs.get()
             try:
                 self._go_elsewhere()
                 job()
-            except BaseException as raised:  # noqa: BLE001 - raised again in the caller's thread
-                error = raised
-            del job  # its arrays are the caller's
-            self._results.put((ticket, error))
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                self.error = error
+                give_up()
+            del job, give_up  # what they hold is the caller's
             self._ended[0] = ticket
+            with contextlib.suppress(RuntimeError):  # nobody holds it
+                self._done.release()
 
     def _go_elsewhere(self) -> None:
         self.core = _core()
         if self.core in self._taken and self.core >= 0:
-            free = os.sched_getaffinity(os.getpid()) - self._taken
-            if free:
-                os.sched_setaffinity(0, free)  # of this thread alone
-                self.core = _core()
+            with contextlib.suppress(OSError):  # it may not choose: then it stays
+                free = os.sched_getaffinity(os.getpid()) - self._taken
+                if free:
+                    os.sched_setaffinity(0, free)  # of this thread alone
+                    self.core = _core()
 
 
 class _Team:
-    """Helpers, and who has them: one caller at a time."""
+    """Helpers, made when they are first needed."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.taken = threading.Lock()
         self.rests_until = 0.0
         self._rest = LEAST_REST
+        self._lock = threading.RLock()
         self._helpers: list[_Helper] = []
 
-    def run(self, jobs: Sequence[Job], give_up: Job = lambda: None) -> None:
+    def run(self, jobs: Sequence[Job], give_up: Job) -> bool:
         """Do all jobs at the same time, the first in this thread; raise the first error.
 
-        `give_up` is called if the first one ends with an error, or is interrupted before.
+        False, and nothing is done, if there are not enough idle helpers.
         """
-        while len(self._helpers) < len(jobs) - 1:
-            self._helpers.append(_Helper())
-        busy = []
-        taken = {_core()}
+        busy: list[_Helper] = []
         try:
-            for helper, job in zip(self._helpers, jobs[1:], strict=False):
-                helper.start(job, set(taken))
-                busy.append(helper)
-                taken.add(helper.core)
-            jobs[0]()
-        except BaseException:
-            give_up()
-            raise
+            try:
+                if not self._start(jobs[1:], give_up, busy):
+                    return False
+                jobs[0]()
+            finally:
+                give_up()  # whoever still waits for the first waits in vain
         finally:
-            errors = [error for error in [helper.error() for helper in busy] if error is not None]
-        if errors:
-            raise errors[0]
+            interrupt = _wait_for(busy)
+            if interrupt is not None:
+                raise interrupt
+        for helper in busy:
+            error, helper.error = helper.error, None
+            if error is not None:
+                raise error
+        return True
+
+    def _start(self, jobs: Sequence[Job], give_up: Job, busy: list[_Helper]) -> bool:
+        """Hand each job to a helper, and add that to `busy` first."""
+        taken = {_core()}
+        with self._lock:
+            helpers = self._idle(len(jobs))
+            if len(helpers) < len(jobs):
+                return False
+            for helper, job in zip(helpers, jobs, strict=True):
+                busy.append(helper)
+                helper.start(job, give_up, set(taken))
+                taken.add(helper.core)
+        return True
+
+    def _idle(self, count: int) -> list[_Helper]:
+        with contextlib.suppress(RuntimeError):  # the system gives no more threads
+            while len(self._helpers) < count:
+                self._helpers.append(_Helper())
+        return [helper for helper in self._helpers[:count] if helper.idle]
 
     def learn(self, slow: bool) -> None:
         """Rest after what was slow, longer and longer; a good call ends that."""
@@ -144,34 +182,43 @@ def _mine() -> _Team:
     return _team
 
 
-def together(jobs: Sequence[Job], give_up: Job) -> None:
-    """Do all jobs at the same time: they may wait for each other. Waits for other callers.
+def _wait_for(helpers: Sequence[_Helper]) -> BaseException | None:
+    """Until all have ended, whatever comes between; returns what came."""
+    interrupt = None
+    for helper in helpers:
+        while not helper.idle:
+            try:
+                helper.wait()
+            except BaseException as error:  # noqa: BLE001 - raised when nobody writes any more
+                interrupt = error
+    return interrupt
 
-    If the first ends with an error, `give_up` must bring the others to an end.
+
+def together(jobs: Sequence[Job], give_up: Job) -> bool:
+    """Do all jobs at the same time: they may wait for each other.
+
+    False, and nothing is done, if there are not enough threads now. When one ends, `give_up` must
+    bring those that still wait for it to an end.
     """
-    team = _mine()
-    with team.taken:
-        team.run(jobs, give_up)
+    return _mine().run(jobs, give_up)
 
 
 def beside(jobs: Sequence[Job]) -> bool:
-    """The same for jobs that need not overlap; false, and nothing is done, if there is no use."""
+    """The same for jobs that do not wait for each other."""
     team = _mine()
-    if rests() or not team.taken.acquire(blocking=False):
+    if rests():
         return False
     own: list[float] = []
 
     def first() -> None:
-        began = time.perf_counter()
+        own.append(time.perf_counter())
         jobs[0]()
-        own.append(time.perf_counter() - began)
+        own.append(time.perf_counter())
 
-    began = time.perf_counter()
-    try:
-        team.run([first, *jobs[1:]])
-        team.learn(slow=time.perf_counter() - began > 2 * own[0] + SLOW)
-    finally:
-        team.taken.release()
+    if not team.run([first, *jobs[1:]], lambda: None):
+        return False
+    began, ended = own
+    team.learn(slow=time.perf_counter() - ended > ended - began + SLOW)
     return True
 
 

@@ -1,11 +1,14 @@
 """How many threads the kernels use, and what each takes: lanes, or units of a few lanes."""
 
+import functools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,9 +28,20 @@ _threads = 0
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """The cores that this process may use, by its affinity and the quota of its container."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, _quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
+
+
+@functools.cache
+def _quota(path: Path) -> int | None:
+    """Cores' worth of time that a container gives, rounded up; None if that is not said."""
+    try:
+        quota, period = path.read_text().split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
 
 
 def set_threads(n: int) -> None:
@@ -65,25 +79,22 @@ def pays(products: int) -> bool:
     return products >= SMALL and not getattr(_local, "alone", False) and get_threads() > 1
 
 
-def partners(lanes: int, weights: int) -> int:
+def partners(lanes: int, weights: int, groups: int) -> int:
     """How many threads should take lanes of so many weights together: several where there would be
-    few lanes for each, and each would read all weights for them.
-
-    One where accesses are checked: a thread that raised would never come to the next meeting.
+    few lanes for each, and each would read all weights for them. Units are dealt out by groups.
     """
-    if os.environ.get("STREAMRNN_BOUNDSCHECK") == "1" or lanes >= 3 * get_threads():
+    if lanes >= 3 * get_threads() or team.rests():
         return 1
-    if team.rests():
-        return 1
-    return max(1, min(get_threads(), weights // SHARE))
+    return max(1, min(get_threads(), weights // SHARE, groups))
 
 
-def together(work: Callable[[int], None], parts: int, give_up: Callable[[], object]) -> None:
+def together(work: Callable[[int], None], parts: int, give_up: Callable[[], object]) -> bool:
     """Call `work(part)` in `parts` threads at the same time; they may wait for each other.
 
-    If the first ends with an error, `give_up` must bring the others to an end.
+    False, and nothing is done, if there are not enough threads now. When one ends, `give_up` must
+    bring those that still wait for it to an end.
     """
-    team.together([partial(work, part) for part in range(parts)], give_up)
+    return team.together([partial(work, part) for part in range(parts)], give_up)
 
 
 def learn(slow: bool) -> None:

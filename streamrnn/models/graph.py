@@ -107,6 +107,7 @@ class Graph:
                 mask = _fill(step.inputs, masked)
             else:
                 mask = np.asarray(_fill(step.mask, values), dtype=np.bool_)
+                mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
             inner = run.at(step.path)
             if step.training is not None:
                 inner = inner.with_training(bool(step.training))

@@ -2,11 +2,16 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numba
 import pytest
+
+from streamrnn.kernels import jit, meeting
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +22,7 @@ from streamrnn.kernels import jit, normalization
 x = np.array([[1, 2, 3]], np.float32)
 y = np.empty_like(x)
 normalization.layer_norm(x, np.ones(3, np.float32), np.zeros(3, np.float32), 0.0, y)
-print(f"{y[0, 2]:.4f}", jit.folder())
+print(f"{y[0, 2]:.4f}", jit.folders()[0])
 """
 
 
@@ -48,14 +53,37 @@ def test_kept_in_the_users_cache_under_version_sources_and_cpu(tmp_path: Path) -
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
 
 
-def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_file_is_compiled_anew(tmp_path: Path, damage: str) -> None:
+    """Machine code with a wrong byte would end the process, at every start."""
     start(XDG_CACHE_HOME=str(tmp_path))
     (file,) = kept(tmp_path)
-    file.write_bytes(file.read_bytes()[:100])
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content[:100] if damage == "cut" else content)
     done = start(XDG_CACHE_HOME=str(tmp_path))
     assert done.stdout.split()[0] == "1.2247"
     assert "is damaged" in done.stderr
     assert start(XDG_CACHE_HOME=str(tmp_path)).stderr == ""
+
+
+def test_code_that_others_could_have_written_is_not_run(tmp_path: Path) -> None:
+    """It is compiled, and kept in place of theirs; with any umask of one's own."""
+    start(XDG_CACHE_HOME=str(tmp_path))
+    (file,) = kept(tmp_path)
+    file.write_bytes(b"theirs")
+    file.chmod(0o666)
+    mask = os.umask(0)
+    try:
+        done = start(XDG_CACHE_HOME=str(tmp_path))
+    finally:
+        os.umask(mask)
+    assert done.stdout.split()[0] == "1.2247"
+    assert done.stderr == ""
+    assert file.stat().st_mode & 0o777 == 0o644
+    before = file.stat().st_mtime_ns
+    start(XDG_CACHE_HOME=str(tmp_path))
+    assert file.stat().st_mtime_ns == before
 
 
 def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path) -> None:
@@ -76,18 +104,77 @@ def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path) -> None:
 def test_a_cache_folder_that_cannot_be_made_is_replaced_with_a_warning(
     tmp_path: Path, broken: str
 ) -> None:
-    """As with a read-only or missing home: work goes on, from a temporary folder."""
+    """As with a read-only or missing home: work goes on, from a temporary folder, which the next
+    start finds."""
     home = tmp_path / "home"
     if broken == "file":
         home.write_text("in the way")
     else:
         home = Path("/proc/nowhere" if broken == "missing" else "/proc/sys")
-    done = start(XDG_CACHE_HOME=str(home), TMPDIR=str(tmp_path))
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    done = start(XDG_CACHE_HOME=str(home), TMPDIR=str(temporary))
+    assert done.stdout.split()[0] == "1.2247"
+    assert f"cannot write to the cache folder {home}/streamrnn" in done.stderr
+    assert "set XDG_CACHE_HOME to a writable folder" in done.stderr
+    (file,) = temporary.rglob("*.bin")
+    assert str(file.parent) in done.stderr
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    again = start(XDG_CACHE_HOME=str(home), TMPDIR=str(temporary))
+    assert (again.stdout, again.stderr) == (done.stdout, "")
+
+
+def test_kernels_in_a_folder_that_can_only_be_read_are_used(tmp_path: Path) -> None:
+    """As in the image of a container whose file system is read-only."""
+    start(XDG_CACHE_HOME=str(tmp_path))
+    (file,) = kept(tmp_path)
+    code = "from streamrnn.kernels import jit; jit._keep = None\n" + CODE
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1.2247", str(file.parent)]
+
+
+def test_a_user_without_a_home_has_the_temporary_folder(tmp_path: Path) -> None:
+    code = (
+        """
+import pathlib
+def nobody(path):
+    raise RuntimeError("Could not determine home directory.")
+pathlib.Path.expanduser = nobody
+"""
+        + CODE
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+    )
     value, folder = done.stdout.split()
     assert value == "1.2247"
-    assert Path(folder).parent == tmp_path
-    assert "cannot write to the cache folder" in done.stderr
-    assert "set XDG_CACHE_HOME to a writable folder" in done.stderr
+    assert Path(folder).is_relative_to(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_forked_while_a_kernel_is_compiled_does_not_wait_for_it() -> None:
+    held, go_on = threading.Event(), threading.Event()
+
+    def compile_slowly() -> None:
+        with jit._lock:
+            held.set()
+            assert go_on.wait(60)
+
+    other = threading.Thread(target=compile_slowly)
+    other.start()
+    assert held.wait(60)
+    child = os.fork()
+    if not child:
+        signal.alarm(30)  # ends a child that hangs
+        jit.compiled("core", lambda: meeting._core, numba.types.int32())
+        os._exit(0)
+    go_on.set()
+    other.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_numba_is_imported_by_the_first_kernel_and_not_before() -> None:

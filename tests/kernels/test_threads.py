@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from streamrnn.kernels import get_threads, one_thread, set_threads, team, thread
 @pytest.fixture(autouse=True)
 def three_threads(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(team, "SLOW", 60)  # on a busy machine too
-    monkeypatch.delenv("STREAMRNN_BOUNDSCHECK", raising=False)
+    monkeypatch.setattr(team, "_team", team._Team())
     set_threads(3)
     yield
     set_threads(0)
@@ -69,26 +71,31 @@ def test_one_thread_holds_for_the_calling_thread_only() -> None:
 
 
 def test_few_weights_keep_one_thread() -> None:
-    """Together only where a step is long enough to meet after it; never where one might raise."""
-    assert threads.partners(1, threads.SHARE - 1) == 1
-    assert threads.partners(1, 2 * threads.SHARE) == 2
-    assert threads.partners(3, 99 * threads.SHARE) == 3
+    """Together only where a step is long enough to meet after it, and each has units."""
+    assert threads.partners(1, threads.SHARE - 1, 99) == 1
+    assert threads.partners(1, 2 * threads.SHARE, 99) == 2
+    assert threads.partners(3, 99 * threads.SHARE, 99) == 3
+    assert threads.partners(3, 99 * threads.SHARE, 2) == 2
 
 
 def test_many_lanes_are_dealt_out() -> None:
     """Each thread then has three lanes or more to use a weight for."""
-    assert threads.partners(8, 99 * threads.SHARE) == 3
-    assert threads.partners(9, 99 * threads.SHARE) == 1
+    assert threads.partners(8, 99 * threads.SHARE, 99) == 3
+    assert threads.partners(9, 99 * threads.SHARE, 99) == 1
 
 
-def test_checked_accesses_keep_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that raised would never come to the next meeting."""
-    monkeypatch.setenv("STREAMRNN_BOUNDSCHECK", "1")
-    assert threads.partners(1, 99 * threads.SHARE) == 1
+@pytest.mark.parametrize(
+    ("text", "cores"), [("150000 100000\n", 2), ("20000 100000", 1), ("max 100000", None)]
+)
+def test_the_quota_of_a_container_counts(tmp_path: Path, text: str, cores: int | None) -> None:
+    """More threads than that would be stopped, each while others wait for it."""
+    path = tmp_path / "cpu.max"
+    path.write_text(text)
+    assert threads._quota(path) == cores
+    assert threads._quota(tmp_path / "none") is None
 
 
 def test_those_who_work_together_run_at_the_same_time() -> None:
-    """Also when two callers want it at once: then one after the other."""
     meeting = threading.Barrier(3, timeout=20)
     seen = []
 
@@ -96,42 +103,79 @@ def test_those_who_work_together_run_at_the_same_time() -> None:
         meeting.wait()
         seen.append(part)
 
-    arguments = work, 3, meeting.abort
-    callers = [threading.Thread(target=threads.together, args=arguments) for _ in range(4)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert sorted(seen) == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert threads.together(work, 3, lambda: None)
+    assert sorted(seen) == [0, 1, 2]
 
 
-def test_a_team_that_is_taken_does_not_hold_up_others() -> None:
-    """Two callers at once: one has the threads, the other does all lanes itself."""
-    inside, go_on, ranges = threading.Event(), threading.Event(), []
+def test_helpers_that_are_busy_hold_nobody_up() -> None:
+    """Two callers at once: one has the helpers, the other does all lanes itself."""
+    inside, go_on, ranges = threading.Barrier(4, timeout=20), threading.Event(), []
 
     def slow(first: int, last: int) -> None:
-        if not first:
-            inside.set()
-            assert go_on.wait(20)
+        inside.wait()
+        assert go_on.wait(20)
 
     one = threading.Thread(target=threads.by_lanes, args=(slow, 7))
     one.start()
-    assert inside.wait(20)
+    inside.wait()
     threads.by_lanes(lambda first, last: ranges.append((first, last)), 7)
+    assert not threads.together(lambda part: ranges.append(part), 3, lambda: None)
     go_on.set()
     one.join()
     assert ranges == [(0, 7)]
+    assert threads.together(lambda part: None, 3, lambda: None)
+
+
+def test_a_call_inside_a_call_works_alone() -> None:
+    """As in a signal handler: the helpers of the thread's own outer call are no help."""
+    done, ranges = threading.Event(), []
+
+    def work(first: int, last: int) -> None:
+        if first:
+            assert done.wait(20)
+        else:
+            threads.by_lanes(lambda *some: ranges.append(some), 5)
+            done.set()
+
+    threads.by_lanes(work, 7)
+    assert ranges == [(0, 5)]
+
+
+def test_without_threads_the_caller_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the system allows no more of them."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ranges = []
+    threads.by_lanes(lambda first, last: ranges.append((first, last)), 7)
+    assert ranges == [(0, 7)]
+    assert not threads.together(lambda part: None, 3, lambda: None)
+
+
+def test_a_thread_that_may_not_choose_its_core_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    monkeypatch.setattr(team, "_core", lambda: 0)
+    ranges = []
+    threads.by_lanes(lambda first, last: ranges.append((first, last)), 6)
+    assert sorted(ranges) == [(0, 2), (2, 4), (4, 6)]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own() -> None:
     """Those of its parent do not live on in it."""
     threads.by_lanes(lambda first, last: None, 7)
     child = os.fork()
     if not child:
+        signal.alarm(30)  # ends a child that hangs
         names = set()
         threads.by_lanes(lambda first, last: names.add(threading.get_ident()), 7)
-        os._exit(0 if names else 1)
+        os._exit(0 if len(names) == 3 else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
@@ -149,7 +193,7 @@ def test_after_a_slow_call_callers_are_left_to_themselves(monkeypatch: pytest.Mo
 
     assert parts() == 3
     assert parts() == 1
-    assert threads.partners(1, 99 * threads.SHARE) == 1
+    assert threads.partners(1, 99 * threads.SHARE, 99) == 1
     now[0] += team.LEAST_REST
     assert parts() == 3
     now[0] += team.LEAST_REST
@@ -159,41 +203,84 @@ def test_after_a_slow_call_callers_are_left_to_themselves(monkeypatch: pytest.Mo
     assert (parts(), parts()) == (3, 3)
 
 
-def test_who_waits_for_a_first_part_that_failed_is_sent_home() -> None:
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_who_waits_for_a_part_that_failed_is_sent_home(failing: int) -> None:
     """Or it would wait forever, and the error never be seen."""
     meeting = threading.Barrier(3, timeout=20)
 
     def work(part: int) -> None:
-        if not part:
-            raise RuntimeError("first")
+        if part == failing:
+            raise RuntimeError("one of them")
         with contextlib.suppress(threading.BrokenBarrierError):
             meeting.wait()
 
-    with pytest.raises(RuntimeError, match="first"):
+    with pytest.raises(RuntimeError, match="one of them"):
         threads.together(work, 3, meeting.abort)
+    assert threads.together(lambda part: None, 3, lambda: None)
 
 
-def test_an_interrupted_call_does_not_upset_the_next_one() -> None:
-    """Ctrl-C while the caller waits: the helper ends its job later, and that end is not taken for
-    the end of the job after it."""
+@pytest.mark.parametrize(("where", "which"), [("start", 1), ("wait", 0)])
+def test_an_interrupted_call_ends_when_its_helpers_have(where: str, which: int) -> None:
+    """They write into its arrays. The next call has them again."""
     finished: list[int] = []
-    slow = threading.Event()
 
     def work(first: int, last: int) -> None:
         if first:
-            assert slow.wait(20)
+            time.sleep(0.1)
             finished.append(last)
 
-    helpers = team._mine()
-    threads.by_lanes(lambda first, last: None, 2)
+    threads.by_lanes(lambda first, last: None, 7)
+    helper = team._mine()._helpers[which]
+    original, calls = getattr(helper, where), []
+
+    def interrupted(*arguments: object) -> None:
+        calls.append(where)
+        if where == "start" or len(calls) > 1:
+            original(*arguments)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(helpers._helpers[0], "error", _interrupt)
+        patch.setattr(helper, where, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            threads.by_lanes(work, 2)
-    slow.set()
-    threads.by_lanes(work, 2)
-    assert finished == [2, 2]
+            threads.by_lanes(work, 7)
+    assert sorted(finished) == [4, 7]
+    threads.by_lanes(work, 7)
+    assert sorted(finished) == [4, 4, 7, 7]
 
 
-def _interrupt() -> None:
-    raise KeyboardInterrupt
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_interrupts_at_any_moment_leave_nothing_behind() -> None:
+    """Hundreds of them; afterwards all helpers are idle, and calls have them."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def work(part: int) -> None:
+        time.sleep(1e-5)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    rng, interrupts = np.random.default_rng(1), 0
+    try:
+        for _ in range(500):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 6e-4))
+                for _ in range(50):
+                    threads.together(work, 3, lambda: None)
+                time.sleep(0.1)
+            except KeyboardInterrupt:
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupts == 500
+    time.sleep(0.1)  # an interrupt in the midst of waiting may leave a helper at its job's end
+    assert threads.together(lambda part: None, 3, lambda: None)
+    other = []
+    caller = threading.Thread(
+        target=lambda: other.append(threads.together(lambda part: None, 3, lambda: None))
+    )
+    caller.start()
+    caller.join()
+    assert other == [True]
