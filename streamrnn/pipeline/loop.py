@@ -92,7 +92,12 @@ class Loop:
                 if upcoming is not None:
                     work = upcoming.result()
                     continue
-                found = next(ahead, None)
+                try:
+                    found = next(ahead, None)
+                except Exception:
+                    if due:  # what comes next cannot be read; what is done still counts
+                        self._commit(writer, target, position, complete=False, goes_on=True)
+                    raise
                 if due and found is not None:
                     self._commit(writer, target, position, complete=False, goes_on=True)
                     since = 0

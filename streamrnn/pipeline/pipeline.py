@@ -165,6 +165,7 @@ class Pipeline:
             "config": self.config.model_dump_json(exclude_unset=True),
             "schema": base64.b64encode(self._scorer.bound.schema.serialize()).decode(),
             "rows": self._rows,
+            "rejected": self._scorer.rejected,
         }
         metadata = {**table.schema.metadata, _SESSION: json.dumps(session).encode()}
         return table.replace_schema_metadata(metadata)
@@ -183,6 +184,7 @@ class Pipeline:
         bound = pipeline.parts.bind(schema, where)
         pipeline._scorer = Scorer(bound, starting_table(bound, table, where))
         pipeline._rows = pipeline._scorer.rows_read = session["rows"]
+        pipeline._scorer.rejected = session.get("rejected", 0)
         return pipeline
 
     @property

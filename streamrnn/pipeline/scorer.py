@@ -30,10 +30,14 @@ class Scored:
 
 
 class Prepared(NamedTuple):
-    """A record batch whose rows are in stream order, if they can be before the one before it."""
+    """A record batch whose rows are in stream order, if they can be before the one before it.
+
+    `streams`: how many the table has with those of this batch.
+    """
 
     rows: Rows
     arranged: Arranged | None
+    streams: int
 
 
 class Scorer:
@@ -66,11 +70,13 @@ class Scorer:
         try:
             arranged = self._arrange(rows, room=True)
             computed = self._compute(rows, arranged)
+            scored = self._scored(rows, arranged, computed)
         except BaseException:
             self.table.truncate(before)
             raise
         self._remember(arranged)
-        return self._scored(rows, arranged, computed)
+        self._settle(rows, computed)
+        return scored
 
     def prepare(self, rows: Rows) -> Prepared:
         """The first half of `score`, for `compute`: it may run beside the `compute` before it.
@@ -78,18 +84,21 @@ class Scorer:
         After an error the table is of no use any more.
         """
         if not self.can_prepare_ahead:
-            return Prepared(rows, None)
+            return Prepared(rows, None, len(self.table))
         arranged = self._arrange(rows, room=False)
         self._remember(arranged)
-        return Prepared(rows, arranged)
+        return Prepared(rows, arranged, len(self.table))
 
     def compute(self, prepared: Prepared) -> Scored:
         """The second half of `score`. After an error the table is of no use any more."""
-        rows, arranged = prepared
+        rows, arranged, streams = prepared
         if arranged is None:
             return self.score(rows)
-        self.table.make_room()
-        return self._scored(rows, arranged, self._compute(rows, arranged, at_once=True))
+        self.table.make_room(streams)
+        computed = self._compute(rows, arranged, at_once=True)
+        scored = self._scored(rows, arranged, computed)
+        self._settle(rows, computed)
+        return scored
 
     def finish(self) -> Iterator[pa.RecordBatch]:
         """The rows that could not come out before the end of the input."""
@@ -136,11 +145,13 @@ class Scorer:
         return computed
 
     def _scored(self, rows: Rows, arranged: Arranged, computed: Computed | None) -> Scored:
+        rejects = self._rejects(rows, arranged)
+        return Scored(self._emit(rows.batch, arranged, computed), rejects, arranged.counts)
+
+    def _settle(self, rows: Rows, computed: Computed | None) -> None:
         if computed is not None:
             computed.settle()
-        output = self._emit(rows.batch, arranged, computed)
         self.rows_read += len(rows)
-        return Scored(output, self._rejects(rows, arranged), arranged.counts)
 
     def _slots(self, rows: Rows, room: bool) -> Ints:
         """The slot of each row; -1 where the row breaks the contract."""
@@ -197,7 +208,9 @@ class Scorer:
             "row": pa.array(index + rows.first_row),
         }
         for name, column in zip(taken.schema.names, taken.columns, strict=True):
-            columns[name if name not in columns else f"{name}_"] = column
+            while name in columns:
+                name += "_"
+            columns[name] = column
         return pa.RecordBatch.from_pydict(columns)
 
 

@@ -70,7 +70,9 @@ class Ahead(Generic[T]):
 class Behind:
     """Does calls in order on a thread, at most `depth` waiting. Use it in a `with` block.
 
-    An error of a call is raised by the next `do` or by `wait`; calls after it are not done.
+    An error of a call is raised by the next `do` or by `wait`; calls after it are not done. Those
+    that wait where the block ends with an error are done: a commit among them counts. After an
+    interrupt they are not.
     """
 
     def __init__(self, depth: int = 2) -> None:
@@ -88,7 +90,7 @@ class Behind:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None and self._error is None:
+        if error is not None and not isinstance(error, Exception) and self._error is None:
             self._error = error
         self._queue.put(None)
         self._thread.join()

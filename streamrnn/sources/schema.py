@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from streamrnn.errors import DataError
+from streamrnn.errors import DataError, DTypeError
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which values are used: a dictionary's own, and views as what they look at.
+    """The type in which values are used: a dictionary's or run's own, views as what they look at.
 
-    Arrow can do little with views yet (no `take`, no `fill_null`).
+    Arrow can do little with views and runs yet (no `take`, no `fill_null`).
     """
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return value_type(kind.value_type)
     if pa.types.is_string_view(kind):
         return pa.large_string()
@@ -33,6 +34,8 @@ def select(
             array = batch.column(field.name)
             if pa.types.is_dictionary(array.type):
                 array = array.dictionary_decode()
+            elif pa.types.is_run_end_encoded(array.type):
+                array = pc.run_end_decode(array)
         else:
             array = pa.repeat((constants or {})[field.name], batch.num_rows)
         arrays.append(array.cast(field.type) if array.type != field.type else array)
@@ -42,7 +45,8 @@ def select(
 def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> pa.Schema:
     """The fields of the columns in use, by `value_type`; None means all of them.
 
-    Raises DataError that names the file and the column that is missing or there twice.
+    Raises DataError that names the file and the column that is missing or there twice, DTypeError
+    for one whose rows Arrow cannot choose from.
     """
     counts = Counter(schema.names)
     names = list(schema.names) if columns is None else list(columns)
@@ -54,8 +58,16 @@ def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> 
                 f"{path}: column {name!r} is there {counts[name]} times: expected once. "
                 "Rename all but one."
             )
-    fields = [schema.field(name) for name in names]
-    return pa.schema([pa.field(f.name, value_type(f.type)) for f in fields])
+    fields = [pa.field(name, value_type(schema.field(name).type)) for name in names]
+    for field in fields:
+        try:
+            pa.nulls(0, field.type).take(pa.array([], pa.int64()))
+        except pa.ArrowNotImplementedError as error:
+            raise DTypeError(
+                f"{path}: column {field.name!r}: Arrow cannot choose rows of {field.type}. "
+                "Cast it, or leave it out of [output] columns."
+            ) from error
+    return pa.schema(fields)
 
 
 def missing_column(path: str, name: str, names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.errors import StateError
 from streamrnn.kernels.keys import Table
 from streamrnn.states.words import bytes_of, words_of
 
@@ -52,7 +53,9 @@ class KeyIndex:
 
     def _whole(self) -> list[pa.Array]:
         """Each column's keys as one array."""
-        self._keys = [own if len(own) == 1 else [pa.concat_arrays(own)] for own in self._keys]
+        for field, own in zip(self.fields, self._keys, strict=True):
+            if len(own) > 1:
+                own[:] = [_joined_chunks(field, own)]
         return [own[0] for own in self._keys]
 
     def _joined(self, keys: list[pa.Array], add: bool) -> tuple[npt.NDArray[np.uint64], Ints, Ints]:
@@ -64,6 +67,17 @@ class KeyIndex:
         width = numbers.shape[1] * numbers.itemsize
         start = np.arange(len(numbers)) * width
         return words_of(numbers.view(np.uint8).ravel()), start, np.full(len(numbers), width)
+
+
+def _joined_chunks(field: pa.Field, chunks: list[pa.Array]) -> pa.Array:
+    try:
+        return pa.concat_arrays(chunks)
+    except pa.ArrowInvalid as error:  # offsets of 32 bits
+        raise StateError(
+            f"the values of key column {field.name!r} take more than 2 GiB, which its type "
+            f"{field.type} cannot hold in one column of the state: cast it to large_{field.type} "
+            "in the source"
+        ) from error
 
 
 def _comparable(kind: pa.DataType) -> pa.DataType:

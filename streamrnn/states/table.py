@@ -69,8 +69,9 @@ class StateTable:
     def find(self, keys: Sequence[pa.Array], add: bool = True, room: bool = True) -> Ints:
         """The slot (N,) int64 of each of N keys; new streams start with the initial state.
 
-        With `add=False` unknown keys are -1. With `room=False` the arrays of states are left
-        alone, so that a thread may work on them; call `make_room` before new slots are used.
+        With `add=False` unknown keys are -1. With `room=False` all that has to do with states is
+        left alone, so that another thread may work on them; that one calls `make_room(len(table))`,
+        as it is after `find`, before it uses new slots.
         """
         before = len(self)
         slots = self._index.find(keys, add)
@@ -81,14 +82,13 @@ class StateTable:
         self.touched[before : len(self)] = True
         for _, there in self.previous.values():
             there[before : len(self)] = False
-        self._room = min(self._room, before)
         if room:
-            self.make_room()
+            self.make_room(len(self))
         return slots
 
-    def make_room(self) -> None:
-        """Give the streams that were added since the last call the initial state."""
-        start, self._room = self._room, len(self)
+    def make_room(self, streams: int) -> None:
+        """Give the first `streams` the initial state, where they are new since the last call."""
+        start, self._room = self._room, streams
         if len(self.waiting_count) < self._room:
             size = len(self.steps)
             self.waiting_count = _grown(self.waiting_count, size)
@@ -103,6 +103,7 @@ class StateTable:
     def truncate(self, size: int) -> None:
         """Forget the streams that were added last, down to `size`."""
         self._index.truncate(size)
+        self._room = min(self._room, size)
 
     def key_arrays(self) -> list[pa.Array]:
         """The key columns, one value a stream."""

@@ -267,3 +267,25 @@ def test_arrays_with_gaps_are_refused(case: Case) -> None:
     states = [np.zeros((2, 2 * case.units), np.float32)[:, ::2] for _ in range(case.kind.states)]
     with pytest.raises(ValueError, match="C-contiguous"):
         case.kind.module.run(case.packed, case.window(2, 1), None, None, states, None)
+
+
+def test_masks_and_lengths_that_do_not_fit_are_refused(case: Case) -> None:
+    """The kernel would read beside them."""
+    x, start = case.window(2, 5), case.start(2)
+    with pytest.raises(ValueError, match="expected 2 lengths"):
+        case.run(x, start, lengths=[5])
+    with pytest.raises(ValueError, match=r"a mask \(2, 5\), received shape \(2, 4\)"):
+        case.run(x, start, mask=np.ones((2, 4), bool))
+
+
+def test_without_features_the_state_still_moves() -> None:
+    """As with features that are all zero."""
+    for kind in KINDS:
+        case = Case(kind, features=1)
+        start = case.start(2)
+        wanted, after = case.run(np.zeros((2, 3, 1), np.float32), start)
+        kernel, *rest = case.weights
+        case.packed = case.kind.module.pack(kernel[:0], *rest, **case.kind.options)
+        y, states = case.run(np.zeros((2, 3, 0), np.float32), start)
+        np.testing.assert_array_equal(y, wanted)
+        np.testing.assert_array_equal(states, after)

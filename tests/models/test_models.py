@@ -421,3 +421,13 @@ def test_one_of_several_outputs_of_a_call_may_be_an_input() -> None:
     assert last.predict(np.zeros((2, 5, 4), np.float32)).shape == (2, 5, 2)
     with pytest.raises(ConfigError, match="output 1 of layer 'lstm' is needed"):
         Model(y, layers.Dense(2)(h))
+
+
+def test_a_mask_of_another_length_is_refused() -> None:
+    """A kernel would read beside it."""
+    x, mask = Input((None, 3)), Input((None,), dtype="bool")
+    model = Model([x, mask], layers.GRU(4, name="gru")(x, mask=mask))
+    model([np.zeros((2, 10, 3)), np.ones((2, 10), bool)])
+    for steps in (2, 11):
+        with pytest.raises(ShapeError, match=rf"gru.*\(2, 10\), received \(2, {steps}\)"):
+            model([np.zeros((2, 10, 3)), np.ones((2, steps), bool)])

@@ -9,6 +9,7 @@ from typing import Any
 
 import logs
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from streamrnn import Pipeline
@@ -135,3 +136,70 @@ def test_a_changed_type_is_named(config: dict[str, Any]) -> None:
         DTypeError, match="'a': expected double as in the first one, received float"
     ):
         pipeline.process(other)
+
+
+def test_rejected_rows_are_counted_on_after_a_checkpoint(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    config["source"] |= {"bad": "reject", "nulls": "error", "max_rejects": 4}
+    table = logs.random_log(100)
+    a = table.column("a").to_pylist()
+    a[3] = a[40] = a[60] = a[80] = a[90] = float("nan")
+    table = table.set_column(2, "a", pa.array(a, from_pandas=False))
+    pipeline = Pipeline.from_dict(config)
+    pipeline.process(table.slice(0, 50))
+    pipeline.checkpoint(tmp_path / "c.arrow")
+    for again in (pickle.loads(pickle.dumps(pipeline)), Pipeline.resume(tmp_path / "c.arrow")):
+        with pytest.raises(DataError, match="5 rows are rejected, more than"):
+            again.process(table.slice(50))
+    pipeline.process(table.slice(50, 35))
+
+
+def test_names_of_rejected_columns_stay_apart(config: dict[str, Any]) -> None:
+    config["source"] |= {"bad": "reject", "nulls": "error"}
+    config["output"] = {"columns": "*"}
+    table = logs.random_log(5)
+    a = [1.0, float("nan"), 1.0, 1.0, 1.0]
+    table = table.set_column(2, "a", pa.array(a, from_pandas=False))
+    for name in ("reason_", "reason", "row"):
+        table = table.append_column(name, pa.array([name] * 5))
+    pipeline = Pipeline.from_dict(config)
+    pipeline.process(table)
+    (row,) = pipeline.rejects.to_pylist()
+    assert (row["reason_"], row["reason__"], row["row"], row["row_"]) == (
+        "reason_",
+        "reason",
+        1,
+        "row",
+    )
+
+
+@pytest.mark.parametrize("emit", [{"emit": "last", "last_of": 2}, {"emit": "every"}])
+def test_runs_and_views_are_carried_as_their_values(
+    config: dict[str, Any], emit: dict[str, Any]
+) -> None:
+    """Of which Arrow cannot choose rows; here some are rejected."""
+    config["source"] |= {"bad": "reject", "nulls": "error"}
+    config["output"] = {"columns": ["id", "note"], **emit}
+    table = logs.random_log(30).combine_chunks()
+    a = table.column("a").to_pylist()
+    a[7] = float("inf")
+    table = table.set_column(2, "a", pa.array(a))
+    notes = pa.array([f"n{i // 3}" for i in range(30)])
+    found = []
+    for column in (notes, pc.run_end_encode(notes), notes.cast(pa.string_view())):
+        pipeline = Pipeline.from_dict(config)
+        scored = pipeline.process(table.append_column("note", column))
+        found.append((scored.to_pylist(), pipeline.rejects.to_pylist()))
+    assert found == [found[0]] * 3
+
+
+def test_a_column_of_which_arrow_cannot_choose_rows_is_refused_by_name(
+    config: dict[str, Any],
+) -> None:
+    config["output"] = {"columns": ["id", "note"], "emit": "last", "last_of": 2}
+    table = logs.random_log(30).combine_chunks()
+    views = pa.StructArray.from_arrays([pa.array(["x"] * 30).cast(pa.string_view())], ["v"])
+    pipeline = Pipeline.from_dict(config)
+    with pytest.raises(DTypeError, match=r"column 'note': Arrow cannot choose rows of struct"):
+        pipeline.process(table.append_column("note", views))

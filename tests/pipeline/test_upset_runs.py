@@ -154,3 +154,27 @@ def test_a_reset_in_one_stream_changes_no_bit_of_another(base: Path) -> None:
     same = pa.array([key != ids[60] or i < 60 for i, key in enumerate(ids)])
     assert plain.filter(same) == other.filter(same)
     assert plain.column("score")[60] != other.column("score")[60]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_was_due_is_committed_where_the_next_file_cannot_be_read(
+    base: Path, every: int
+) -> None:
+    """And once the file is mended the run goes on from there."""
+    for name in ("2", "3"):
+        logs.write(logs.random_log(120, seed=int(name)), base / "in" / f"{name}.parquet")
+    sound = (base / "in" / "3.parquet").read_bytes()
+    torn = bytearray(sound)
+    torn[40:400] = b"\xff" * 360
+    (base / "in" / "3.parquet").write_bytes(torn)
+    config = _config(base, checkpoint={"every": every}, source={"late": "apply"})
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"3\.parquet"):
+            Pipeline.from_dict(config).run()
+        assert pq.read_table(base / "out").num_rows == 240
+    (base / "in" / "3.parquet").write_bytes(sound)
+    Pipeline.from_dict(config).run()
+    whole = _config(base, source={"late": "apply"}, sink={"path": str(base / "whole")})
+    Pipeline.from_dict(whole).run()
+    assert pq.read_table(base / "out") == pq.read_table(base / "whole")
+    assert read_states(str(base / "out")) == read_states(str(base / "whole"))

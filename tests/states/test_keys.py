@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamrnn.errors import StateError
 from streamrnn.states import KeyIndex
 
 D = decimal.Decimal
@@ -140,3 +141,21 @@ def test_no_rows_and_many_rows() -> None:
         index.find([many.slice(at, 100_000)])
     assert index.find([many]).tolist() == list(range(300_000))
     assert index.arrays()[0][0].as_py() > datetime.date(1970, 1, 1)
+
+
+def test_more_keys_than_their_type_can_hold_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """2 GiB of them, as Arrow says it; the message says what to do."""
+    index = KeyIndex([pa.field("device", pa.string())])
+    for each in ("a", "b"):
+        index.find([pa.array([each])])
+
+    def full(arrays: list[pa.Array]) -> pa.Array:
+        raise pa.ArrowInvalid("offset overflow while concatenating arrays")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pa, "concat_arrays", full)
+        with pytest.raises(StateError, match=r"'device' take more than 2 GiB.*large_string"):
+            index.arrays()
+    assert index.arrays()[0].to_pylist() == ["a", "b"]

@@ -243,3 +243,34 @@ def test_half_a_million_streams_are_out_and_in_again_within_seconds() -> None:
         .equals(exported)
     )
     assert time.process_time() - began < 20
+
+
+def test_streams_found_ahead_leave_the_states_of_others_alone() -> None:
+    """As when a record batch is prepared while the one before it is computed."""
+    table = StateTable(CARRY, _initial(CARRY))
+
+    def keys(*numbers: int) -> list[pa.Array]:
+        days = pa.array(numbers, pa.int64()).cast(pa.timestamp("s"))
+        return [pa.array([f"s{i}" for i in numbers]), days]
+
+    first = table.find(keys(0, 1, 2), room=False)
+    table.find(keys(3, 1, 4), room=False)
+    table.make_room(3)
+    table.scatter(first, {name: np.full((3, 3), 7, np.float32) for name in CARRY.states})
+    last = table.find(keys(*range(2000)), room=False)
+    table.make_room(5)
+    table.make_room(2000)
+    for array in table.states.values():
+        assert (array[:3] == 7).all()
+        assert (array[3 : len(last)] == 0.5).all()
+
+
+def test_streams_that_were_forgotten_begin_anew() -> None:
+    table = _carry(5)
+    table.truncate(2)
+    before = {name: array[:2].copy() for name, array in table.states.items()}
+    days = pa.array(np.arange(5), pa.int64()).cast(pa.timestamp("s"))
+    table.find([pa.array([f"s{i}" for i in range(5)]), days])
+    for name, array in table.states.items():
+        np.testing.assert_array_equal(array[:2], before[name])
+        assert (array[2:5] == 0.5).all()
