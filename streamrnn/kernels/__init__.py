@@ -18,6 +18,7 @@ From the inside out:
 Two promises. Kernels write into given arrays and never look at shapes: layers do. And each lane's
 arithmetic has one order (what it starts from, then input by input, then state by state, each
 product added by an exact fma), so no bit depends on B, T, the cut, the thread, the tile or the CPU.
+(Unless the host process lets some of its threads round subnormal numbers to zero.)
 
 A kernel for another cell: `pack` its weights gate by gate, write the cell as a function of vectors
 (see `lstm`), say which sum each gate adds to (`sweep.Shape`), and give both to `recurrent.window`.

@@ -33,7 +33,8 @@ def compiled(step: Callable[..., None], who: str) -> Callable[..., None]:
             step if isinstance(step, numba.core.dispatcher.Dispatcher) else jit.kernel(step)
         )
     loop = _loops[step]
-    refused: list[Exception] = []
+    there = isinstance(loop, numba.core.dispatcher.Dispatcher)
+    refused: list[Exception | str] = [] if there else ["NUMBA_DISABLE_JIT"]
     checked: set[tuple[object, ...]] = set()
 
     def run(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked):
@@ -88,7 +89,7 @@ def _try_indices(step, who, x_BTF, states, weights, held_BU) -> None:
 def _make_loop(step):
     def loop(first, last, x, lengths, mask, states, weights, held, y, zero):
         for b in range(first, last):
-            for t in range(lengths[b]):
+            for t in range(min(lengths[b], x.shape[1])):
                 if mask[b, t]:
                     step(x[b, t], _lane(states, b), weights, held[b])
                 if y.shape[0]:

@@ -141,7 +141,7 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Any:
         for lane in range(first, last):
             copy(state, lane * past, s, series, past)
             live = 0
-            for t in range(lengths_B[lane] if lengths_B.size else steps):
+            for t in range(min(lengths_B[lane], steps) if lengths_B.size else steps):
                 if mask_BT.size == 0 or mask_BT[lane, t]:
                     where[live] = lane * steps + t
                     copy(x, where[live] * features, s, series + past + live * features, features)

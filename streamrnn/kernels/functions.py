@@ -1,8 +1,9 @@
 """Activations on vectors: elementary functions by polynomials and at most one division.
 
 Errors in ulp are the largest found over every float32; tests/kernels/test_functions.py samples
-them. NaN stays NaN everywhere, and infinities give the limit. Names and formulas of the activations
-are those of Keras 3; parameters are constants of the compiled code.
+them. NaN stays NaN everywhere; infinities give the limit, but where the formula itself has none
+(silu, gelu and mish of -inf, softsign of both are NaN). Names and formulas of the activations are
+those of Keras 3; parameters are constants of the compiled code.
 """
 
 from collections.abc import Callable

@@ -76,3 +76,20 @@ except IndexError as error:
 def test_a_width_that_does_not_exist_is_refused() -> None:
     done = python("-c", "from streamrnn.kernels import jit; jit.simd()", STREAMRNN_SIMD="5")
     assert "STREAMRNN_SIMD must be 4, 8 or 16, received '5'" in done.stderr
+
+
+def test_without_the_compiler_cells_run_in_python_and_kernels_say_what_to_do() -> None:
+    code = """
+import numpy as np
+from layers.kinds import MinimalGatedUnit
+from streamrnn import layers
+x = np.ones((2, 3, 4), np.float32)
+print(np.abs(layers.RNN(MinimalGatedUnit(5))(x)).max() > 0)
+try:
+    layers.LSTM(3)(x)
+except ValueError as error:
+    print(error)
+"""
+    done = python("-c", code, NUMBA_DISABLE_JIT="1")
+    assert done.stdout.splitlines()[0] == "True", done.stderr
+    assert "unset NUMBA_DISABLE_JIT" in done.stdout.splitlines()[1]
