@@ -78,7 +78,9 @@ def test_a_width_that_does_not_exist_is_refused() -> None:
     assert "STREAMRNN_SIMD must be 4, 8 or 16, received '5'" in done.stderr
 
 
-def test_without_the_compiler_cells_run_in_python_and_kernels_say_what_to_do() -> None:
+def test_without_the_compiler_cells_run_in_python_and_kernels_say_what_to_do(
+    tmp_path: Path,
+) -> None:
     code = """
 import numpy as np
 from layers.kinds import MinimalGatedUnit
@@ -90,6 +92,6 @@ try:
 except ValueError as error:
     print(error)
 """
-    done = python("-c", code, NUMBA_DISABLE_JIT="1")
+    done = python("-c", code, NUMBA_DISABLE_JIT="1", XDG_CACHE_HOME=str(tmp_path))
     assert done.stdout.splitlines()[0] == "True", done.stderr
     assert "unset NUMBA_DISABLE_JIT" in done.stdout.splitlines()[1]
