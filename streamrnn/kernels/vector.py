@@ -217,6 +217,42 @@ def copier(n: int) -> Any:
     return copy
 
 
+def transposer(n: int) -> Any:
+    """Make `transpose(source, i, stride, target, j)`: n x n floats change rows with columns,
+
+    target.flat[j + k*n + r] = source.flat[i + r*stride + k] for all r, k < n.
+    """
+
+    @intrinsic
+    def transpose(typingctx, source, i, stride, target, j):
+        def emit(context, builder, sig, args):
+            source, i, stride, target, j = args
+            rows = []
+            for r in range(n):
+                start = builder.add(i, builder.mul(stride, stride.type(r)))
+                rows.append(read(context, builder, sig.args[0], source, start, n))
+            # Two rows half of all apart become one of twice the length, place by place in turn:
+            # after log2(n) times columns stand where rows stood.
+            half = n // 2
+            zipped = [
+                [x for k in part for x in (k, n + k)] for part in (range(half), range(half, n))
+            ]
+            orders = [ir.Constant(ir.VectorType(I32, n), order) for order in zipped]
+            for _ in range(n.bit_length() - 1):
+                rows = [
+                    builder.shuffle_vector(rows[k // 2], rows[k // 2 + half], orders[k % 2])
+                    for k in range(n)
+                ]
+            for k, column in enumerate(rows):
+                at = builder.add(j, j.type(k * n))
+                write(context, builder, sig.args[3], target, at, column)
+
+        intp = types.intp
+        return types.void(source, intp, intp, target, intp), emit
+
+    return transpose
+
+
 @intrinsic(prefer_literal=True)
 def splat(typingctx, number, n):
     """One number in `n` places."""

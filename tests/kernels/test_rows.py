@@ -23,10 +23,11 @@ def random(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("units", [1, 5, 40, 64, 70])
-def test_dense_agrees_with_the_oracle(units: int) -> None:
-    x, kernel, bias = random(9, 6), random(6, units), random(units)
-    y = np.empty((9, units), np.float32)
+@pytest.mark.parametrize("units", [1, 2, 5, 40, 64, 70])
+@pytest.mark.parametrize(("rows", "features"), [(9, 6), (1, 16), (37, 35), (130, 18)])
+def test_dense_agrees_with_the_oracle(rows: int, features: int, units: int) -> None:
+    x, kernel, bias = random(rows, features), random(features, units), random(units)
+    y = np.empty((rows, units), np.float32)
     dense.run(dense.pack(kernel, bias), x, y)
     np.testing.assert_allclose(y, np.array(naive.dense(x, kernel, bias)), rtol=1e-5, atol=5e-6)
     dense.run(dense.pack(kernel), x, y, activation="softmax")
@@ -34,18 +35,21 @@ def test_dense_agrees_with_the_oracle(units: int) -> None:
     np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_a_row_of_dense_does_not_see_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("features", "units"), [(6, 5), (6, 1), (21, 2)])
+def test_a_row_of_dense_does_not_see_the_others(
+    features: int, units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In any company, at any place among the rows, on any thread."""
-    x, packed = random(205, 6), dense.pack(random(6, 5), random(5))
+    x, packed = random(205, features), dense.pack(random(features, units), random(units))
     with one_thread():
-        alone = np.empty((205, 5), np.float32)
+        alone = np.empty((205, units), np.float32)
         for i in range(205):
             dense.run(packed, x[i : i + 1], alone[i : i + 1])
     monkeypatch.setattr(threads, "SMALL", 0)
     try:
         for count in (1, 3):
             set_threads(count)
-            y = np.empty((205, 5), np.float32)
+            y = np.empty((205, units), np.float32)
             dense.run(packed, x, y)
             np.testing.assert_array_equal(y, alone)
     finally:
@@ -71,6 +75,19 @@ def test_conv1d_agrees_with_the_oracle_cut_anywhere(taps: int, dilation: int) ->
             y[:, part] = out
         np.testing.assert_array_equal(y, whole)
         np.testing.assert_array_equal(state, end)
+
+
+def test_a_dense_layer_of_few_units_has_the_bits_of_one_of_many() -> None:
+    """Vectors of rows or of units: each row's additions have one order."""
+    x, kernel, bias = random(70, 37), random(37, 40), random(40)
+    wide = np.empty((70, 40), np.float32)
+    dense.run(dense.pack(kernel, bias), x, wide, activation="tanh")
+    for first, units in ((0, 1), (7, 2)):
+        some = slice(first, first + units)
+        narrow = np.empty((70, units), np.float32)
+        packed = dense.pack(kernel[:, some], bias[some])
+        dense.run(packed, x, narrow, activation="tanh")
+        np.testing.assert_array_equal(narrow, wide[:, some])
 
 
 def test_absent_steps_are_not_in_the_past_of_a_convolution() -> None:

@@ -13,6 +13,7 @@ from streamrnn.kernels.vector import (
     power_of_two,
     splat,
     store,
+    transposer,
     where_less,
 )
 
@@ -88,6 +89,21 @@ def test_copy_takes_any_count_and_no_more(n: int) -> None:
         run(a, b, count)
         np.testing.assert_array_equal(b[2 : 2 + count], a[3 : 3 + count])
         assert (np.delete(b, np.arange(2, 2 + count)) == -1).all()
+
+
+@pytest.mark.parametrize("n", [4, 8, 16])
+def test_rows_and_columns_change_places(n: int) -> None:
+    transpose = transposer(n)
+
+    @kernel
+    def run(a, b):
+        transpose(a, 5, n + 3, b, 2)
+
+    a = np.arange(5 + n * (n + 3), dtype=np.float32)
+    b = np.full(n * n + 4, -1, np.float32)
+    run(a, b)
+    wanted = a[5:].reshape(n, n + 3)[:, :n].T
+    np.testing.assert_array_equal(b, [-1, -1, *wanted.ravel(), -1, -1])
 
 
 @pytest.mark.parametrize(
