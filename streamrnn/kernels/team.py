@@ -5,7 +5,7 @@ of a few lanes takes. So both sides look for a moment before they sleep. And two
 system has put on one core stay there for many milliseconds, at a tenth of the speed where they meet
 after each step: a helper that finds itself so goes elsewhere.
 
-One caller at a time has the helpers; who finds them taken does its work alone. A caller does not
+A caller takes helpers that are idle, or, if there are too few, does its work alone. It does not
 return before its helpers have ended, as they write into its arrays: neither after an error nor
 after an interrupt. Those who wait for one that failed are sent home (`give_up`).
 
@@ -42,63 +42,73 @@ def _core() -> int:
     return core()()
 
 
-class _Helper:
-    """One thread. The queue hands jobs over; the counters say that a look is worth it.
+class _Task:
+    """A job on its way through a helper.
 
-    `_done` is held while a job is under way: a bare lock, as an interrupt may leave the lock inside
-    an Event or a Condition taken for ever.
+    `under_way` is held until it is done: a bare lock, as an interrupt may leave the lock inside an
+    Event or a Condition taken for ever.
     """
+
+    __slots__ = ("done", "error", "give_up", "job", "ticket", "under_way")
+
+    def __init__(self, job: Job, give_up: Job) -> None:
+        self.job, self.give_up = job, give_up
+        self.ticket = 0
+        """Its number in the helper's work; 0: not handed over."""
+        self.done = False
+        self.error: BaseException | None = None
+        self.under_way = threading.Lock()
+        self.under_way.acquire()
+
+
+class _Helper:
+    """One thread. The queue hands tasks over; the counters say that a look is worth it."""
 
     def __init__(self) -> None:
         from streamrnn.kernels.meeting import watcher
 
         self._watch = watcher()
         self.core = -1
-        self.error: BaseException | None = None
-        """What the last job raised."""
         self._taken: set[int] = set()
         self._ticket = 0
-        self._jobs: queue.SimpleQueue[tuple[Job, Job]] = queue.SimpleQueue()
-        self._done = threading.Lock()
+        self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._started, self._ended = np.zeros(2, np.int64), np.zeros(2, np.int64)
         threading.Thread(target=self._run, name="streamrnn-kernel", daemon=True).start()
 
     @property
     def idle(self) -> bool:
-        """Whether every job that was started has ended."""
+        """Whether every task that was handed over is done."""
         return bool(self._ended[0] == self._ticket)
 
-    def start(self, job: Job, give_up: Job, taken: set[int]) -> None:
-        """Do a job, on none of the cores `taken` if there are others; `give_up` if it fails."""
-        self.error = None
+    def start(self, task: _Task, taken: set[int]) -> None:
+        """Do a task, on none of the cores `taken` if there are others."""
         self._taken = taken
-        self._done.acquire(blocking=False)
-        self._ticket += 1
-        self._jobs.put((job, give_up))
-        self._started[0] = self._ticket
+        task.ticket = self._ticket = self._ticket + 1  # no interrupt comes between these two lines
+        self._tasks.put(task)
+        self._started[0] = task.ticket
 
-    def wait(self) -> None:
-        """Until it is idle."""
-        self._watch(self._ended, self._ticket, LOOKS)
-        while not self.idle:
-            self._done.acquire()
+    def wait(self, task: _Task) -> None:
+        """Until a task is done that was handed over."""
+        self._watch(self._ended, task.ticket, LOOKS)
+        if not task.done:
+            task.under_way.acquire()
 
     def _run(self) -> None:
         ticket = 0
         while True:
             ticket += 1
             self._watch(self._started, ticket, LOOKS)
-            job, give_up = self._jobs.get()
+            task = self._tasks.get()
             try:
                 self._go_elsewhere()
-                job()
+                task.job()
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-                self.error = error
-                give_up()
-            del job, give_up  # what they hold is the caller's
+                task.error = error
+                task.give_up()
+            task.done = True
             self._ended[0] = ticket
-            with contextlib.suppress(RuntimeError):  # nobody holds it
-                self._done.release()
+            task.under_way.release()
+            del task  # what it holds is the caller's
 
     def _go_elsewhere(self) -> None:
         self.core = _core()
@@ -125,34 +135,33 @@ class _Team:
 
         False, and nothing is done, if there are not enough idle helpers.
         """
-        busy: list[_Helper] = []
+        tasks = [_Task(job, give_up) for job in jobs[1:]]
+        helpers: list[_Helper] = []
         try:
             try:
-                if not self._start(jobs[1:], give_up, busy):
+                if not self._start(tasks, helpers):
                     return False
                 jobs[0]()
             finally:
                 give_up()  # whoever still waits for the first waits in vain
         finally:
-            interrupt = _wait_for(busy)
+            interrupt = _wait_for(tasks, helpers)
             if interrupt is not None:
                 raise interrupt
-        for helper in busy:
-            error, helper.error = helper.error, None
-            if error is not None:
-                raise error
+        for task in tasks:
+            if task.error is not None:
+                raise task.error
         return True
 
-    def _start(self, jobs: Sequence[Job], give_up: Job, busy: list[_Helper]) -> bool:
-        """Hand each job to a helper, and add that to `busy` first."""
+    def _start(self, tasks: Sequence[_Task], helpers: list[_Helper]) -> bool:
+        """Hand each task to an idle helper, which is put into `helpers`."""
         taken = {_core()}
         with self._lock:
-            helpers = self._idle(len(jobs))
-            if len(helpers) < len(jobs):
+            helpers += self._idle(len(tasks))
+            if len(helpers) < len(tasks):
                 return False
-            for helper, job in zip(helpers, jobs, strict=True):
-                busy.append(helper)
-                helper.start(job, give_up, set(taken))
+            for helper, task in zip(helpers, tasks, strict=True):
+                helper.start(task, set(taken))
                 taken.add(helper.core)
         return True
 
@@ -182,13 +191,13 @@ def _mine() -> _Team:
     return _team
 
 
-def _wait_for(helpers: Sequence[_Helper]) -> BaseException | None:
-    """Until all have ended, whatever comes between; returns what came."""
+def _wait_for(tasks: Sequence[_Task], helpers: Sequence[_Helper]) -> BaseException | None:
+    """Until all that were handed over are done, whatever comes between; returns what came."""
     interrupt = None
-    for helper in helpers:
-        while not helper.idle:
+    for task, helper in zip(tasks, helpers, strict=False):
+        while task.ticket and not task.done:
             try:
-                helper.wait()
+                helper.wait(task)
             except BaseException as error:  # noqa: BLE001 - raised when nobody writes any more
                 interrupt = error
     return interrupt
