@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -18,8 +17,6 @@ from streamrnn import errors
 from streamrnn.cli import main
 from streamrnn.cli.report import count, facts, table
 from streamrnn.sinks.stream import PipeClosed
-
-ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -116,27 +113,6 @@ def test_help_and_version_import_neither_numba_nor_pyarrow():
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-
-
-def test_a_run_does_not_load_pandas_where_it_is_there(tmp_path):
-    """Arrow would, for its first array: 0.4 s of a start."""
-    (tmp_path / "pandas.py").write_text("raise SystemExit('pandas is loaded')")
-    out = tmp_path / "out"
-    code = (
-        "import sys\nfrom streamrnn.cli import main\n"
-        f"sys.argv[1:] = ['run', 'pipelines/weather.toml', '-q', '--set', 'sink.path={out}']\n"
-        "main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert list(out.glob("*.parquet"))
 
 
 def test_version(cli):

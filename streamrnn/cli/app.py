@@ -9,7 +9,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -57,8 +57,6 @@ def _streamrnn(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; always ends in SystemExit with one of the codes above."""
-    if arguments is None:  # a process of its own, in which nothing wants pandas:
-        cast("dict[str, object]", sys.modules).setdefault("pandas", None)  # Arrow loads it, 0.4 s
     try:
         app(args=arguments, prog_name="streamrnn")
     except StreamRNNError as problem:

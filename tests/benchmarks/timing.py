@@ -79,20 +79,18 @@ def add_markdown(parser: argparse.ArgumentParser) -> None:
 
 
 def publish(texts: dict[str, str], paths: Iterable[Path]) -> None:
-    """Print the first text and write it to files; where a file has lines `<!-- name -->` and
-    `<!-- end of name -->`, as the READMEs do, only what stands between them becomes that text."""
+    """Print the first text and write it to files. Of a page with lines `<!-- name -->` and `<!-- end
+    of name -->`, as the READMEs have them, only what stands between them becomes that text."""
     whole = next(iter(texts.values()))
     print(whole)
     for path in paths:
         page = path.read_text() if path.exists() else ""
-        found = False
         for name, text in texts.items():
             begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
             if begin in page:
                 head, _, rest = page.partition(begin)
                 page = f"{head}{begin}\n{text}\n\n{end}{rest.partition(end)[2]}"
-                found = True
-        path.write_text(page if found else f"{whole}\n")
+        path.write_text(page if "<!-- end of " in page else f"{whole}\n")
 
 
 def machine(*packages: str) -> str:
