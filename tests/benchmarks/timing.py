@@ -79,8 +79,8 @@ def add_markdown(parser: argparse.ArgumentParser) -> None:
 
 
 def publish(texts: dict[str, str], paths: Iterable[Path]) -> None:
-    """Print the first text and write it to files. Of a page with lines `<!-- name -->` and `<!-- end
-    of name -->`, as the READMEs have them, only what stands between them becomes that text."""
+    """Print the first text and write it to files. Of a page with lines `<!-- name -->` and
+    `<!-- end of name -->`, as the READMEs have, only what stands between becomes that text."""
     whole = next(iter(texts.values()))
     print(whole)
     for path in paths:
