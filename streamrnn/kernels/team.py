@@ -105,8 +105,8 @@ class _Helper:
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 task.error = error
                 task.give_up()
+            self._ended[0] = ticket  # idle before its caller goes on: the next call has it
             task.done = True
-            self._ended[0] = ticket
             task.under_way.release()
             del task  # what it holds is the caller's
 
