@@ -274,7 +274,7 @@ def test_interrupts_at_any_moment_leave_nothing_behind() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert interrupts > 100  # the interpreter drops some, in callbacks of its own
+    assert interrupts > 100  # 490 of 500 were seen on a busy machine; why is not known
     time.sleep(0.5)  # an interrupt in the midst of waiting may leave a helper at its job's end
     assert threads.together(lambda part: None, 3, lambda: None)
     other = []
