@@ -39,7 +39,8 @@ class Whole:
         self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64] | None
     ) -> list[Floats]:
         run = Run(kind="whole", lengths=lengths_B)
-        return self.model.graph.run(inputs, [None] * len(inputs), run)[0]
+        with np.errstate(all="ignore"):  # what stands past a length is garbage, infinities too
+            return self.model.graph.run(inputs, [None] * len(inputs), run)[0]
 
     def _by_length(self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64]) -> list[Floats]:
         """Some layer changes the time axis: rows of one length at a time."""

@@ -100,15 +100,17 @@ def test_cut_anywhere_same_bits(name: str, cuts: list[int]) -> None:
     assert_same(list(states.values()), list(whole.values()))
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 3e38])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_row_without_steps_keeps_its_bytes(name: str) -> None:
-    """Whatever garbage stands past a row's length: NaN, ids that do not exist."""
+def test_a_row_without_steps_keeps_its_bytes(name: str, wrong: float) -> None:
+    """Whatever garbage stands past a row's length (NaN, infinities, ids that do not exist);
+    and without a warning (they are errors in the tests)."""
     make, x = MODELS[name]
     stream = Stream(randomized(make()))
     states = {k: RNG.normal(size=v.shape).astype("f4") for k, v in stream.initial_state(4).items()}
     before = {key: value.copy() for key, value in states.items()}
     garbage = x.copy()
-    garbage[1] = np.nan if x.dtype == np.float32 else -7
+    garbage[1] = wrong if x.dtype == np.float32 else -7
     stream.run([garbage], LENGTHS, states)
     for key, state in states.items():
         assert_same(state[1], before[key][1])
