@@ -15,6 +15,7 @@ import typer
 
 from streamrnn import __version__
 from streamrnn.cli import check, files, models, outputs, run, states
+from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
 from streamrnn.errors import StreamRNNError
 
@@ -56,7 +57,12 @@ def _streamrnn(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; always ends in SystemExit with one of the codes above."""
+    """Run the command line; always ends in SystemExit with one of the codes above.
+
+    Without arguments it takes those of the process, which is then the command's own.
+    """
+    if arguments is None:
+        run_without_pandas()
     try:
         app(args=arguments, prog_name="streamrnn")
     except StreamRNNError as problem:
