@@ -3,7 +3,8 @@
 A pool of the standard library takes 60 µs to hand over a call and to come back: as long as a chunk
 of a few lanes takes. So both sides look for a moment before they sleep. And two threads that the
 system has put on one core stay there for many milliseconds, at a tenth of the speed where they meet
-after each step: a helper that finds itself so goes elsewhere.
+after each step: a caller keeps its helpers off its own core before it wakes them, and a helper that
+finds itself on another's goes elsewhere.
 
 A caller takes helpers that are idle, or, if there are too few, does its work alone. It does not
 return before its helpers have ended, as they write into its arrays: neither after an error nor
@@ -70,10 +71,13 @@ class _Helper:
         self._watch = watcher()
         self.core = -1
         self._taken: set[int] = set()
+        self._may_use: set[int] = set()
+        """Cores; empty: as the process."""
         self._ticket = 0
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._started, self._ended = np.zeros(2, np.int64), np.zeros(2, np.int64)
-        threading.Thread(target=self._run, name="streamrnn-kernel", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="streamrnn-kernel", daemon=True)
+        self._thread.start()
 
     @property
     def idle(self) -> bool:
@@ -83,6 +87,8 @@ class _Helper:
     def start(self, task: _Task, taken: set[int]) -> None:
         """Do a task, on none of the cores `taken` if there are others."""
         self._taken = taken
+        if not self._may_use or self._may_use & taken:
+            self._keep_off_taken()
         task.ticket = self._ticket = self._ticket + 1  # no interrupt comes between these two lines
         self._tasks.put(task)
         self._started[0] = task.ticket
@@ -112,12 +118,16 @@ class _Helper:
 
     def _go_elsewhere(self) -> None:
         self.core = _core()
-        if self.core in self._taken and self.core >= 0:
-            with contextlib.suppress(OSError):  # it may not choose: then it stays
-                free = os.sched_getaffinity(os.getpid()) - self._taken
-                if free:
-                    os.sched_setaffinity(0, free)  # of this thread alone
-                    self.core = _core()
+        if self.core in self._taken:
+            self._keep_off_taken()
+            self.core = _core()
+
+    def _keep_off_taken(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):  # it may not choose: then it stays
+            free = os.sched_getaffinity(os.getpid()) - self._taken
+            if free and self._thread.native_id is not None:
+                os.sched_setaffinity(self._thread.native_id, free)  # of this thread alone
+                self._may_use = free
 
 
 class _Team:

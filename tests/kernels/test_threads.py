@@ -166,6 +166,24 @@ def test_a_thread_that_may_not_choose_its_core_stays(monkeypatch: pytest.MonkeyP
     assert sorted(ranges) == [(0, 2), (2, 4), (4, 6)]
 
 
+def test_a_helper_is_kept_off_its_callers_core_before_it_wakes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Woken there it would wait for a time slice of the system, some 5 ms."""
+    asked = []
+    monkeypatch.setattr(team, "_core", lambda: 0 if threading.get_ident() == caller else 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(
+        os, "sched_setaffinity",
+        lambda thread, cores: asked.append((threading.get_ident(), thread, cores)), raising=False,
+    )  # fmt: skip
+    caller = threading.get_ident()
+    for _ in range(2):
+        threads.by_lanes(lambda first, last: None, 2)
+    helper = team._mine()._helpers[0]._thread.native_id
+    assert asked == [(caller, helper, {1})]  # once: it stays so
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own() -> None:
