@@ -1,7 +1,13 @@
 """Keys to numbers: a hash table whose search is a kernel, so that it costs less than the model.
 
 As operations of Arrow and numpy over whole columns it took an eighth of a run that meets 100,000
-streams in each record batch (0.29 s of 2,000,000 rows); one loop takes 0.06 s.
+streams in each record batch (0.29 s of 2,000,000 rows); this loop takes 0.03 s. It waits for memory
+above all, and so
+
+- looks up the cells of the next rows together, so that these wait at the same time (a million
+  streams in random order: 210 -> 150 ns a row)
+- first tries the key that came after the one before, as streams that are logged in turns mostly
+  come in the same order again (100,000 of them: 26 -> 16 ns a row)
 """
 
 import functools
@@ -10,6 +16,9 @@ from typing import Any
 import numpy as np
 
 KNOWN, PLACED, DONE = range(3)
+AHEAD = 64
+"""Rows whose cells are looked up together."""
+
 _FACTOR = np.uint64(0xFF51AFD7ED558CCD)
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
@@ -140,18 +149,37 @@ def _kernel() -> Any:
         for old in range(counts[PLACED], known):
             cells[free_cell(cells, hashes[old])] = content(hashes[old], old)
         mask = np.uint64(len(cells) - 1)
-        row = counts[DONE]
+        value_A, inside_A = np.empty(AHEAD, np.uint64), np.empty(AHEAD, np.uint64)
+        row = ahead_from = ahead_to = counts[DONE]
+        number = np.int64(-1)
         while row < len(start_N):
-            start, size = start_N[row], size_N[row]
-            value = hashed(words, start, size)
-            cell = value & mask
+            if row == ahead_to:
+                ahead_from, ahead_to = row, min(row + AHEAD, len(start_N))
+                for a in range(ahead_to - row):
+                    value_A[a] = hashed(words, start_N[row + a], size_N[row + a])
+                for a in range(ahead_to - row):
+                    inside_A[a] = cells[value_A[a] & mask]
+            start, size, value = start_N[row], size_N[row], value_A[row - ahead_from]
+            follows = number + 1
             number = np.int64(-1)
-            while cells[cell] != 0 and number < 0:
-                if (cells[cell] ^ value) >> _HALF == 0:
-                    other = np.int64(cells[cell] & _LOW) - 1
-                    if sizes[other] == size and equal(words, start, size, own, begin[other]):
-                        number = other
-                cell = (cell + np.uint64(1)) & mask
+            if (
+                follows < known
+                and hashes[follows] == value
+                and sizes[follows] == size
+                and equal(words, start, size, own, begin[follows])
+            ):
+                number = follows
+            if number < 0:
+                cell, inside = value & mask, inside_A[row - ahead_from]
+                if inside == 0:  # it may have been filled since
+                    inside = cells[cell]
+                while inside != 0 and number < 0:
+                    if (inside ^ value) >> _HALF == 0:
+                        other = np.int64(inside & _LOW) - 1
+                        if sizes[other] == size and equal(words, start, size, own, begin[other]):
+                            number = other
+                    cell = (cell + np.uint64(1)) & mask
+                    inside = cells[cell]
             if number < 0 and add:
                 first, count = begin[known], (size + 7) // 8
                 full = 2 * (known + 1) > len(cells) or known + 1 > len(sizes)

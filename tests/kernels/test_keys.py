@@ -72,3 +72,15 @@ def test_what_was_forgotten_gets_its_number_anew() -> None:
     assert len(table) == 100
     later = [text for text, number in numbers.items() if number >= 100][::-1]
     assert table.find(*words(later), True)[0].tolist() == list(range(100, len(numbers)))
+
+
+@pytest.mark.parametrize("add", [True, False])
+def test_strings_in_turns_and_out_of_turn(add: bool) -> None:
+    """A key is first taken for the one that came after the key before it."""
+    table, known = keys.Table(), [b"key-%d" % i for i in range(300)]
+    table.find(*words(known), True)
+    turns = known + known[:100] + [b"new"] + known[50:] + [b"key-7", b"key-8\0", b"key-9", b"new"]
+    numbers = {text: number for number, text in enumerate(known)}
+    wanted = [numbers.setdefault(text, len(numbers)) if add else numbers.get(text, -1)
+              for text in turns]  # fmt: skip
+    assert table.find(*words(turns), add)[0].tolist() == wanted
