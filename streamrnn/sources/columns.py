@@ -20,7 +20,7 @@ _INT64 = (1 << 63) - 1
 def to_float32(
     array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]
 ) -> npt.NDArray[np.float32]:
-    """A column of N numbers or booleans as float32 (N,); NaN where it is null.
+    """A column of N numbers or booleans as float32 (N,), perhaps a view; NaN where it is null.
 
     Faults: NaN and infinity, numbers beyond float32, integers that float32 cannot hold, and null
     where nulls = "error". Values outside `valid` (inclusive) become null, then `clip` limits, then
@@ -31,7 +31,7 @@ def to_float32(
         low, high = _limits(feature.valid)
         outside = (values < low) | (values > high)
         counts["out_of_range"] += int(outside.sum())
-        values[outside] = np.nan
+        values = np.where(outside, np.float32(np.nan), values)
     if feature.clip is not None:
         limited = np.clip(values, *_limits(feature.clip))
         counts["clipped"] += int(((limited != values) & ~np.isnan(values)).sum())
@@ -56,7 +56,7 @@ def _settle_nulls(
         what = "is null or outside valid" if feature.valid is not None else "is null"
         faults.add(nulls, f'column {feature.name!r}: {what} and nulls = "error"')
     else:
-        values[nulls] = np.float32(feature.nulls)
+        values = np.where(nulls, np.float32(feature.nulls), values)
         counts["filled"] += int(nulls.sum())
     return values
 
@@ -74,11 +74,9 @@ def _numbers(array: pa.Array, name: str, faults: Faults) -> npt.NDArray[np.float
         array = array.fill_null(pa.scalar(0, array.type))
     raw: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
-        values: npt.NDArray[np.float32] = raw.astype(np.float32)
+        values: npt.NDArray[np.float32] = raw.astype(np.float32, copy=False)
     _note_loss(raw, values, name, faults)
-    if nulls is not None:
-        values[nulls] = np.nan
-    return values
+    return values if nulls is None else np.where(nulls, np.float32(np.nan), values)
 
 
 def _note_loss(

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -49,6 +50,19 @@ def test_small_batches_share_row_groups(writer, tmp_path, monkeypatch):
     writer.finish()
     found = pq.ParquetFile(tmp_path / "staged.tmp").metadata
     assert [found.row_group(n).num_rows for n in range(found.num_row_groups)] == [100, 100, 50]
+
+
+@pytest.mark.parametrize(("keys", "dictionary"), [(1_000, True), (30_000, True), (99_000, False)])
+def test_keys_that_hardly_repeat_have_no_dictionary(writer, tmp_path, keys, dictionary):
+    """They come in turns, so that the first rows say nothing."""
+    numbers = np.arange(100_000) % keys
+    columns = [pa.array(numbers).cast(pa.string()), pa.array(numbers, pa.float32())]
+    writer.write(pa.record_batch(columns, schema=SCHEMA))
+    writer.finish()
+    group = pq.ParquetFile(tmp_path / "staged.tmp").metadata.row_group(0)
+    assert group.column(0).has_dictionary_page is dictionary
+    assert not group.column(1).has_dictionary_page
+    assert pq.read_table(tmp_path / "staged.tmp").column(0).equals(pa.chunked_array(columns[:1]))
 
 
 def test_a_part_without_rows_has_the_schema(writer, tmp_path):
