@@ -11,8 +11,8 @@ return before its helpers have ended, as they write into its arrays: neither aft
 after an interrupt. Those who wait for one that failed are sent home (`give_up`).
 
 Where other work holds the cores, waiting for a helper takes longer than it saves (4 ms, a time
-slice of the system). After such a call there is a rest, in which callers are left to themselves; it
-doubles as long as the call after it is no better.
+slice of the system). After two such calls (one may only have woken a core that slept) there is a
+rest, in which callers are left to themselves; it doubles as long as the call after it is no better.
 """
 
 import contextlib
@@ -136,7 +136,7 @@ class _Team:
     def __init__(self) -> None:
         self.process = os.getpid()
         self.rests_until = 0.0
-        self._rest = LEAST_REST
+        self._rest = 0.0
         self._lock = threading.RLock()
         self._helpers: list[_Helper] = []
 
@@ -182,12 +182,13 @@ class _Team:
         return [helper for helper in self._helpers[:count] if helper.idle]
 
     def learn(self, slow: bool) -> None:
-        """Rest after what was slow, longer and longer; a good call ends that."""
-        if slow:
-            self.rests_until = time.monotonic() + min(self._rest, MOST_REST)
-            self._rest *= 2
-        else:
-            self._rest = LEAST_REST
+        """Rest after the second slow call, longer and longer; a good call ends that."""
+        if not slow:
+            self._rest = 0.0
+            return
+        if self._rest:
+            self.rests_until = time.monotonic() + self._rest
+        self._rest = min(max(2 * self._rest, LEAST_REST), MOST_REST)
 
 
 _team = _Team()

@@ -198,7 +198,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_after_a_slow_call_callers_are_left_to_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_slow_calls_callers_are_left_to_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer and longer while it gets no better: other work holds the cores."""
     now, ranges = [100.0], []
     monkeypatch.setattr(team.time, "monotonic", lambda: now[0])
@@ -210,16 +210,17 @@ def test_after_a_slow_call_callers_are_left_to_themselves(monkeypatch: pytest.Mo
         threads.by_lanes(lambda first, last: ranges.append(first) or time.sleep(0.002 * first), 6)
         return len(ranges)
 
-    assert parts() == 3
-    assert parts() == 1
+    assert (parts(), parts(), parts()) == (3, 3, 1)
     assert threads.partners(1, 99 * threads.SHARE, 99) == 1
     now[0] += team.LEAST_REST
-    assert parts() == 3
+    assert (parts(), parts()) == (3, 1)
     now[0] += team.LEAST_REST
     assert parts() == 1
     now[0] += team.LEAST_REST
     monkeypatch.setattr(team, "SLOW", 60)
     assert (parts(), parts()) == (3, 3)
+    monkeypatch.setattr(team, "SLOW", -1)
+    assert (parts(), parts(), parts()) == (3, 3, 1)
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
