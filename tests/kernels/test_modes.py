@@ -40,14 +40,17 @@ print(kernelcases.digest({kinds}), test_modes.feedforward())
 
 
 def feedforward() -> str:
-    """A hash of what a convolution and a normalization over features compute."""
+    """A hash of what a convolution, a normalization over features and a Dense of few units say."""
     rng = np.random.default_rng(4)
     conv = layers.Conv1D(21, 3, padding="causal")
     conv.build((None, None, 5))
     conv.set_weights([rng.standard_normal(w.shape) for w in conv.weights])
     norm = layers.LayerNormalization()
+    few = layers.Dense(3, "tanh")
+    few.build((None, None, 21))
+    few.set_weights([rng.standard_normal(w.shape) for w in few.weights])
     y = norm(conv(rng.standard_normal((3, 9, 5)).astype(np.float32)))
-    return hashlib.sha256(y.tobytes()).hexdigest()
+    return hashlib.sha256(y.tobytes() + few(y).tobytes()).hexdigest()
 
 
 def test_any_shape_with_every_access_checked() -> None:
