@@ -6,9 +6,9 @@
 Stateful chunks of T steps of B lanes, all outputs kept, float32. Every side is checked against a
 float64 oracle, then all sides are timed in turn, and the machine with them. `ratio` is the best
 peer's time over ours. `rate` is our share of the multiply-adds a second that a loop of nothing but
-multiply-adds reaches; for one lane, our share of the rate at which the machine reads an array as
-large as the weights, taking all weights as read once a step (a lone lane reads those of the input
-once for several steps). `speed-up` is our time on one thread over that on all. Needs
+multiply-adds reaches on as many threads; for one lane, our share of the rate at which a core reads
+an array as large as the weights, taking all weights as read once a step (a lone lane reads those of
+the input once for several steps). `speed-up` is our time on one thread over that on all. Needs
 `pip install -e '.[bench]' onnx`.
 """
 
@@ -147,11 +147,15 @@ def measure(kind: str, point: Point, threads: int, names: list[str]) -> Result:
             return alone()
 
     products = sum(w.size for w in weights[:2])
-    limit_side, limit_work = limits.reading(4 * products) if lanes == 1 else limits.multiply_adds()
+    of_one = lanes == 1
+    limit_side, limit_work = (
+        limits.reading(4 * products) if of_one else limits.multiply_adds(threads)
+    )
     beside = {"limit": limit_side, "one thread": on_one_thread}
-    seconds = timing.in_turn(sides | beside, pause=timing.PAUSE if threads > 1 else 0.002)
+    rounds, pause = timing.turns(threads)
+    seconds = timing.in_turn(sides | beside, rounds, pause=pause)
     speedup = seconds["one thread"] / seconds["streamrnn"]
-    work = (4 if lanes == 1 else lanes / threads) * products * steps
+    work = (4 if of_one else lanes) * products * steps
     rate = work / seconds["streamrnn"] / (limit_work / seconds["limit"])
     micros = {name: 1e6 * seconds[name] / (lanes * steps) for name in sides}
     return Result(kind, point, threads, micros, rate, speedup)

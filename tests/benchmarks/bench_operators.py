@@ -188,11 +188,11 @@ def measure(name: str, case: Case, threads: int) -> list[str]:
         error = np.abs(side() - case.wanted)[case.live_BT].max(initial=0)
         if not error <= (5e-6 if side_name == "streamrnn" else 1e-4):
             raise SystemExit(f"{side_name}, {name}: error {error}")
-    limit_side, limit_work = limits.multiply_adds()
-    pause = timing.PAUSE if threads > 1 else 0.002
-    seconds = timing.in_turn(case.sides | {"limit": limit_side}, pause=pause)
+    limit_side, limit_work = limits.multiply_adds(threads)
+    rounds, pause = timing.turns(threads)
+    seconds = timing.in_turn(case.sides | {"limit": limit_side}, rounds, pause=pause)
     live = int(case.live_BT.sum())
-    work = case.products * live / threads
+    work = case.products * live
     rate = work / seconds["streamrnn"] / (limit_work / seconds["limit"])
     others = {n: seconds[n] for n in case.sides if n != "streamrnn"}
     ratio = min(others.values(), default=0) / seconds["streamrnn"]

@@ -1,4 +1,4 @@
-"""What one core of this machine can do: multiply-adds, and reading an array again and again.
+"""What the cores of this machine can do: multiply-adds, and reading an array again and again.
 
 Sides for `timing.in_turn`, so that a share of a limit compares two figures of the same moment.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.kernels import jit
+from streamrnn.kernels import jit, threads
 from streamrnn.kernels.packing import aligned
 from streamrnn.kernels.vector import fma, load, splat, store
 
@@ -17,10 +17,16 @@ Limit = tuple[Callable[[], object], int]
 """A call, and how many multiply-adds it does or bytes it reads."""
 
 
-def multiply_adds(rounds: int = 100_000) -> Limit:
-    """Nothing but multiply-adds, in as many independent sums as the core can want."""
-    spin, out = _spin(), np.zeros(jit.simd(), np.float32)
-    return (lambda: spin(out, rounds)), 10 * jit.simd() * rounds
+def multiply_adds(count: int = 1, rounds: int = 2_000_000) -> Limit:
+    """Nothing but multiply-adds, in as many independent sums as a core can want, on `count` threads
+    at once: what two cores reach together may be less than twice what one does."""
+    spin, out = _spin(), np.zeros((count, jit.simd()), np.float32)
+
+    def work(first: int, last: int) -> None:
+        for thread in range(first, last):
+            spin(out[thread], rounds)
+
+    return (lambda: threads.by_lanes(work, count)), 10 * jit.simd() * rounds * count
 
 
 def reading(size: int) -> Limit:
