@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("onnx", reason="needs the onnx extra")
 
 from formats import onnx_graphs
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import streamrnn
 from streamrnn import Pipeline
@@ -149,6 +149,35 @@ def test_states_that_nothing_carries_on(tmp_path):
     del made.graph.output[1:]
     model = streamrnn.load_model(saved(made, tmp_path))
     with pytest.raises(ModelMismatchError, match=r"'c' .*state = \{ c = "):
+        Stream(model)
+
+
+@pytest.mark.parametrize(
+    ("dims", "nodes", "said"),
+    [
+        (
+            ["batch", 1, 1, 3],
+            [("Squeeze", ["s", "axes"], "past"), ("Identity", ["s"], "next")],
+            r"two or three axes",
+        ),
+        (
+            ["batch", 3],
+            [("Identity", ["s"], "past"), ("Slice", ["x", "zero", "one", "one"], "next")],
+            r"cannot be run on streams",
+        ),
+    ],
+)
+def test_states_of_other_shapes(dims, nodes, said, tmp_path):
+    """One of too many axes, and one that would be spread over the old state in silence."""
+    made = onnx_graphs.model(
+        [*[helper.make_node(kind, names, [out]) for kind, names, out in nodes],
+         helper.make_node("Add", ["x", "past"], ["y"])],
+        {"x": (TensorProto.FLOAT, ["batch", 3]), "s": (TensorProto.FLOAT, dims)},
+        ["y", "next"],
+        {"axes": np.array([1, 2]), "zero": np.array([0]), "one": np.array([1])},
+    )  # fmt: skip
+    model = streamrnn.load_model(saved(made, tmp_path), state={"s": "next"})
+    with pytest.raises(ModelMismatchError, match=said):
         Stream(model)
 
 

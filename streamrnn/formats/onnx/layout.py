@@ -89,6 +89,7 @@ def find(evaluator: Evaluator, wiring: Wiring) -> Layout:
         try:
             values = evaluator.run(feeds)
             _check_recurrent(evaluator, values, rows, 1 if one_step else steps)
+            _check_states(wiring, dict(zip(wiring.states, states, strict=True)), feeds, values)
             outputs = _outputs(evaluator, wiring, values, rows, 0 if one_step else steps)
         except StreamRNNError as error:
             said = str(error)
@@ -185,6 +186,21 @@ def _check_recurrent(
         expected = (rows, steps) if found.batch_first else (steps, rows)
         if shape[:2] != expected:
             raise ModelMismatchError(f"{found.node} reads X of shape {shape}")
+
+
+def _check_states(
+    wiring: Wiring,
+    places: Mapping[str, Place],
+    feeds: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> None:
+    for name, place in places.items():
+        taken, made = feeds[name].shape, values[str(wiring.states[name])].shape
+        if len(place.axes) != len(taken) or made != taken:
+            raise ModelMismatchError(
+                f"state {name!r} takes shape {taken} and {wiring.states[name]!r} gives {made}: "
+                "expected equal shapes of two or three axes"
+            )
 
 
 def _outputs(
