@@ -82,11 +82,11 @@ def test_dropout_with_the_masks_of_keras(
         rates["recurrent_dropout"] = 0.25
     options = {"reset_after": False} if "/" in kind else {}
     layer = of(kind.partition("/")[0], name, **rates, **options)
-    drawn = layer.cell.draw_masks(3, 2)
     theirs = [GOLDEN.get(f"{name}:{key}", np.ones((1, 3, 4), np.float32)) for key in ("mx", "mh")]
     masks = [np.ascontiguousarray(m.swapaxes(0, 1)) for m in theirs]
-    assert [m.shape for m in drawn] == [m.shape for m in masks]
-    for mine, keras in zip(drawn, masks, strict=True):
+    assert [m.shape for m in layer.cell.draw_masks(3, 2)] == [m.shape for m in masks]
+    many = layer.cell.draw_masks(300, 2)  # six numbers of one mask may all be alike
+    for mine, keras in zip(many, masks, strict=True):
         assert set(np.unique(mine)) == set(np.unique(keras))
     monkeypatch.setattr(layer.cell, "draw_masks", lambda rows, features: masks)
     assert_close(layer(kept(name, "x")[0], training=True), kept(name, "y"))
