@@ -2,7 +2,7 @@
 
 Vectors hold units of one row. Where units are few, as in most last layers, they would be nearly
 empty: then vectors hold features of one row, and their places are added up at its end. (Dense(1),
-64 features: 29 -> 3 ns a row.)
+64 features: 29 -> 6 ns a row; less than 16 features cost as much as 16.)
 """
 
 from collections.abc import Callable
@@ -67,9 +67,10 @@ def pack(kernel_FU: Any, bias_U: Any = None) -> Packed:
         bias_U = np.zeros(units, np.float32)
     again = partial(pack, kernel_FU, bias_U)
     if units <= FEW:
-        rest = -len(kernel_FU) % SUMS
-        weights = np.pad(np.asarray(kernel_FU, np.float32).T, ((0, 0), (0, rest))).reshape(-1)
-        return Packed(weights, np.ascontiguousarray(bias_U, np.float32), n, 0, again)
+        features = len(kernel_FU)
+        weights = np.zeros((units, -(-features // SUMS) * SUMS), np.float32)
+        weights[:, :features] = kernel_FU.T
+        return Packed(weights.reshape(-1), np.ascontiguousarray(bias_U, np.float32), n, 0, again)
     v = packing.vectors_of(units, n, 1)
     weights = packing.weights([([kernel_FU], [])], n, v)
     return Packed(weights, packing.starts([[bias_U]], n, v), n, v, again)
@@ -77,7 +78,7 @@ def pack(kernel_FU: Any, bias_U: Any = None) -> Packed:
 
 def run(packed: Packed, x_NF: Any, y_NU: Any, *, activation: Spec = "linear") -> None:
     """`y_NU` = the activation of each row of `x_NF` times the weights plus the bias."""
-    if not x_NF.size:
+    if not y_NU.size:
         return
     if activation == "softmax":
         run(packed, x_NF, y_NU)

@@ -43,6 +43,12 @@ def _core() -> int:
     return core()()
 
 
+def _cores() -> set[int]:
+    """The cores that the calling thread may use; none where the system does not say."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return affinity(0) if affinity else set()
+
+
 class _Task:
     """A job on its way through a helper.
 
@@ -70,9 +76,9 @@ class _Helper:
 
         self._watch = watcher()
         self.core = -1
+        self._free: set[int] = set()
         self._taken: set[int] = set()
         self._may_use: set[int] = set()
-        """Cores; empty: as the process."""
         self._ticket = 0
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._started, self._ended = np.zeros(2, np.int64), np.zeros(2, np.int64)
@@ -84,11 +90,11 @@ class _Helper:
         """Whether every task that was handed over is done."""
         return bool(self._ended[0] == self._ticket)
 
-    def start(self, task: _Task, taken: set[int]) -> None:
-        """Do a task, on none of the cores `taken` if there are others."""
-        self._taken = taken
-        if not self._may_use or self._may_use & taken:
-            self._keep_off_taken()
+    def start(self, task: _Task, free: set[int], taken: set[int]) -> None:
+        """Do a task on one of the cores `free`, and on none of `taken` if there are others."""
+        self._free, self._taken = free, taken
+        if self._may_use != free:
+            self._move_to(free)
         task.ticket = self._ticket = self._ticket + 1  # no interrupt comes between these two lines
         self._tasks.put(task)
         self._started[0] = task.ticket
@@ -119,15 +125,14 @@ class _Helper:
     def _go_elsewhere(self) -> None:
         self.core = _core()
         if self.core in self._taken:
-            self._keep_off_taken()
+            self._move_to(self._free - self._taken)
             self.core = _core()
 
-    def _keep_off_taken(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):  # it may not choose: then it stays
-            free = os.sched_getaffinity(os.getpid()) - self._taken
-            if free and self._thread.native_id is not None:
-                os.sched_setaffinity(self._thread.native_id, free)  # of this thread alone
-                self._may_use = free
+    def _move_to(self, cores: set[int]) -> None:
+        if cores and self._thread.native_id is not None:
+            with contextlib.suppress(OSError):  # it may not choose: then it stays
+                os.sched_setaffinity(self._thread.native_id, cores)  # of this thread alone
+                self._may_use = cores
 
 
 class _Team:
@@ -165,14 +170,17 @@ class _Team:
 
     def _start(self, tasks: Sequence[_Task], helpers: list[_Helper]) -> bool:
         """Hand each task to an idle helper, which is put into `helpers`."""
-        taken = {_core()}
+        cores = _cores()
+        taken = {_core()} if len(tasks) < len(cores) else set()  # else some must share one
+        free = cores - taken
         with self._lock:
             helpers += self._idle(len(tasks))
             if len(helpers) < len(tasks):
                 return False
             for helper, task in zip(helpers, tasks, strict=True):
-                helper.start(task, set(taken))
-                taken.add(helper.core)
+                helper.start(task, free, set(taken))
+                if taken:
+                    taken.add(helper.core)
         return True
 
     def _idle(self, count: int) -> list[_Helper]:

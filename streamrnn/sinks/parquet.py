@@ -16,6 +16,9 @@ GROUP_ROWS = 131072
 SAMPLE = 8192
 """Rows that are looked at to say whether the values of a column repeat."""
 
+LONG = 64
+"""Bytes of a value that is no key."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -113,7 +116,8 @@ def _repeats(column: pa.ChunkedArray) -> bool:
     kind = column.type
     if pa.types.is_floating(kind):
         return False
-    if not len(column) or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    short = column.nbytes < min(LONG * len(column), 1 << 30)  # or to take some would be too much
+    if not short or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return True
     rows = np.random.default_rng(0).integers(0, len(column), SAMPLE)
     distinct: int = pc.count_distinct(column.take(pa.array(rows))).as_py()

@@ -22,11 +22,13 @@ def multiply_adds(count: int = 1, rounds: int = 2_000_000) -> Limit:
     at once: what two cores reach together may be less than twice what one does."""
     spin, out = _spin(), np.zeros((count, jit.simd()), np.float32)
 
-    def work(first: int, last: int) -> None:
-        for thread in range(first, last):
-            spin(out[thread], rounds)
+    def side() -> None:
+        if count == 1:
+            spin(out[0], rounds)
+        elif not threads.together(lambda thread: spin(out[thread], rounds), count, lambda: None):
+            raise RuntimeError("expected idle threads")
 
-    return (lambda: threads.by_lanes(work, count)), 10 * jit.simd() * rounds * count
+    return side, 10 * jit.simd() * rounds * count
 
 
 def reading(size: int) -> Limit:

@@ -121,3 +121,10 @@ def test_layer_norm_agrees_with_the_oracle() -> None:
     normalization.layer_norm(x, gamma, beta, 1e-3, y)
     wanted = np.array(naive.layer_normalization(x, gamma, beta))
     np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("units", [2, 20])
+def test_dense_without_features_gives_the_bias(units: int) -> None:
+    bias, y = random(units), np.full((3, units), -7, np.float32)
+    dense.run(dense.pack(np.zeros((0, units), np.float32), bias), np.zeros((3, 0), np.float32), y)
+    np.testing.assert_array_equal(y, np.tile(bias, (3, 1)))

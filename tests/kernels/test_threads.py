@@ -161,6 +161,7 @@ def test_a_thread_that_may_not_choose_its_core_stays(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
     monkeypatch.setattr(team, "_core", lambda: 0)
+    monkeypatch.setattr(team, "_cores", lambda: {0, 1, 2})
     ranges = []
     threads.by_lanes(lambda first, last: ranges.append((first, last)), 6)
     assert sorted(ranges) == [(0, 2), (2, 4), (4, 6)]
@@ -170,18 +171,21 @@ def test_a_helper_is_kept_off_its_callers_core_before_it_wakes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Woken there it would wait for a time slice of the system, some 5 ms."""
-    asked = []
+    asked, caller = [], threading.get_ident()
+
+    def ask(thread: int, cores: set[int]) -> None:
+        asked.append((threading.get_ident(), thread, cores))
+
     monkeypatch.setattr(team, "_core", lambda: 0 if threading.get_ident() == caller else 1)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setattr(
-        os, "sched_setaffinity",
-        lambda thread, cores: asked.append((threading.get_ident(), thread, cores)), raising=False,
-    )  # fmt: skip
-    caller = threading.get_ident()
+    monkeypatch.setattr(team, "_cores", lambda: {0, 1})
+    monkeypatch.setattr(os, "sched_setaffinity", ask, raising=False)
     for _ in range(2):
         threads.by_lanes(lambda first, last: None, 2)
     helper = team._mine()._helpers[0]._thread.native_id
     assert asked == [(caller, helper, {1})]  # once: it stays so
+    threads.by_lanes(lambda first, last: None, 3)  # more threads than cores: wherever there is room
+    assert asked[1] == (caller, helper, {0, 1})
+    assert {cores == {0, 1} for _, _, cores in asked[1:]} == {True}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -10,6 +10,7 @@ import pytest
 from streamrnn.errors import SinkError
 from streamrnn.sinks import PartWriter, open_files
 from streamrnn.sinks.local import LocalFiles
+from streamrnn.sinks.parquet import _repeats
 
 SCHEMA = pa.schema([("key", pa.string()), ("y", pa.float32())])
 
@@ -63,6 +64,12 @@ def test_keys_that_hardly_repeat_have_no_dictionary(writer, tmp_path, keys, dict
     assert group.column(0).has_dictionary_page is dictionary
     assert not group.column(1).has_dictionary_page
     assert pq.read_table(tmp_path / "staged.tmp").column(0).equals(pa.chunked_array(columns[:1]))
+
+
+def test_long_texts_are_not_looked_at():
+    """Some thousands of them, or the chunks joined, would be more than Arrow can hold at once."""
+    chunk = pa.array(["x" * (1 << 20)] * 64)
+    assert _repeats(pa.chunked_array([chunk] * 40))
 
 
 def test_a_part_without_rows_has_the_schema(writer, tmp_path):
