@@ -66,6 +66,7 @@ def torch_files(outputs):
 
 
 def onnx_exports(outputs):
+    import onnx
     import torch
 
     class Scorer(torch.nn.Module):
@@ -89,7 +90,12 @@ def onnx_exports(outputs):
         "torch_dynamo": {"dynamo": True, "dynamic_shapes": shapes, "external_data": False},
     }
     for name, options in ways.items():
-        torch.onnx.export(module, args, HERE / f"{name}.onnx", **names, **options)
+        path = HERE / f"{name}.onnx"
+        torch.onnx.export(module, args, path, **names, **options)
+        exported = onnx.load(path)
+        for node in exported.graph.node:  # stack traces, with folders of the machine that made them
+            node.ClearField("metadata_props")
+        onnx.save(exported, path)
         with torch.no_grad():
             made = module(*args)
         record(outputs, name, [a.numpy() for a in args], [y.numpy() for y in made])
