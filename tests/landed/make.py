@@ -1,0 +1,209 @@
+"""Write the folders of outputs that later versions must resume.
+
+    PYTHONPATH=CHECKOUT python tests/landed/make.py COMMIT
+
+makes `tests/landed/COMMIT/` with the streamrnn of that checkout: one output folder for each kind of
+window and emit mode, as a run left it that was stopped in its second file, and `hashes.json`, the
+rows, rejects and states that the run would have ended with, had it not been stopped. The log and
+the model are made once, by the first call, and stay.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).parent
+DAYS = ("day-1.parquet", "day-2.parquet")
+KINDS = {"carry": {"steps": 16}, "fixed": {"steps": 6, "stride": 4}, "whole": {}}
+EMITS = {"every": {}, "last": {"last_of": 5}, "final": {}}
+FOLDERS = {"out": "output", "out.rejects": "output.rejects"}
+"""Folder of a run -> its name here (git ignores `out`)."""
+CHAIN = "carry-chain"
+"""A state written by deltas: small tables are written whole unless `SMALL` says otherwise."""
+
+
+def cases() -> dict[str, dict[str, Any]]:
+    """The pipeline of each case, by name, with paths relative to the folder that it runs in."""
+    found = {}
+    for kind, window in KINDS.items():
+        for emit, options in EMITS.items():
+            output = {"emit": emit, "warmup": 3, "names": ["y"]}
+            # A window of kind fixed gives one row already, and has no last_of.
+            output |= {} if kind == "fixed" else options
+            found[f"{kind}-{emit}"] = _pipeline({"kind": kind, "lanes": 4, **window}, output)
+    window = {"kind": "carry", "lanes": 4, "steps": 16}
+    found[CHAIN] = _pipeline(window, {"names": ["y"]})
+    return found
+
+
+def _pipeline(window: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
+    features = ["a", {"name": "b", "valid": [-2, 2], "clip": [-1.5, 2], "nulls": 0.5}]
+    return {
+        "source": {
+            "path": "in",
+            "key": ["id", "unit"],
+            "time": "t",
+            "features": features,
+            "time_features": ["hour"],
+            "nulls": "previous",
+            "reset": "new",
+            "max_gap": "3h",
+            "late": "reject",
+            "batch_rows": 150,
+        },
+        "window": window,
+        "model": {"path": "model.safetensors"},
+        "output": output,
+        "sink": {"path": "out"},
+        "checkpoint": {"every": 1, "keep": 2},
+    }
+
+
+def log(day: int, prefix: str = "") -> pa.Table:
+    """300 rows of 40 streams: the later ones of a day touch few of them."""
+    rng = np.random.default_rng(day)
+    rows = 300
+    stream = np.where(np.arange(rows) < 150, np.arange(rows) % 40, rng.integers(0, 6, rows))
+    minutes = 1440 * day + np.cumsum(rng.integers(0, 9, rows)) - rng.integers(0, 2, rows)
+    start = np.datetime64("2024-01-01T00:00", "us").astype(np.int64)
+    return pa.table(
+        {
+            "id": pa.array([f"{prefix}s{i // 2}" for i in stream]),
+            "unit": pa.array(stream % 2, pa.int8()),
+            "t": pa.array(start + minutes * 60_000_000).cast(pa.timestamp("us", "UTC")),
+            "a": pa.array(rng.normal(size=rows), mask=rng.random(rows) < 0.1),
+            "b": pa.array(rng.integers(-4, 5, rows), pa.int32(), mask=rng.random(rows) < 0.1),
+            "new": pa.array(rng.random(rows) < 0.02),
+        }
+    )
+
+
+def make_inputs(folder: Path) -> None:
+    """The log of two days, of the kind whole with other streams on the second, and the model."""
+    from streamrnn import Sequential, layers
+
+    for name, prefix in (("in", ""), ("in-whole", "n")):
+        (folder / name).mkdir(parents=True)
+        pq.write_table(log(1), folder / name / DAYS[0], row_group_size=110)
+        pq.write_table(log(2, prefix), folder / name / DAYS[1], row_group_size=110)
+    lstm = layers.LSTM(4, return_sequences=True, name="lstm")
+    gru = layers.GRU(3, return_sequences=True, name="gru")
+    model = Sequential([layers.Input((None, 4)), lstm, gru, layers.Dense(1, name="y")])
+    rng = np.random.default_rng(5)
+    model.set_weights([rng.normal(0, 0.6, w.shape).astype(np.float32) for w in model.get_weights()])
+    model.save(folder / "model.safetensors")
+
+
+@contextmanager
+def workplace(case: str, days: int) -> Iterator[Path]:
+    """A folder with the first days of the log and the model, as the working directory."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "in").mkdir()
+        for day in range(1, days + 1):
+            add_day(Path(place), case, day)
+        shutil.copy(HERE / "model.safetensors", place)
+        os.chdir(place)
+        try:
+            yield Path(place)
+        finally:
+            os.chdir(before)
+
+
+def add_day(place: Path, case: str, day: int) -> None:
+    """Put the log of a day beside those before it."""
+    source = "in-whole" if case.startswith("whole") else "in"
+    shutil.copy(HERE / source / DAYS[day - 1], place / "in")
+
+
+def run(pipeline: dict[str, Any], stop_after: int = 0) -> None:
+    """Run a pipeline in the working directory; stop it after so many record batches."""
+    from streamrnn import Pipeline
+
+    stop, batches = threading.Event(), 0
+
+    def progress(_: Any) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == stop_after:
+            stop.set()
+
+    Pipeline.from_dict(pipeline).run(progress=progress, stop=stop)
+
+
+def write_case(case: str, pipeline: dict[str, Any], target: Path) -> dict[str, str]:
+    """The folder of an interrupted run; returns the hashes of the run that was not."""
+    with workplace(case, days=1) as place:
+        run(pipeline)
+        add_day(place, case, 2)
+        if not case.startswith("whole"):
+            run(pipeline, stop_after=1)
+        for name, stored in FOLDERS.items():
+            shutil.copytree(name, target / stored, ignore=shutil.ignore_patterns("lock"))
+    return undisturbed(case, pipeline)
+
+
+def undisturbed(case: str, pipeline: dict[str, Any]) -> dict[str, str]:
+    """The hashes after two whole runs, one a day."""
+    with workplace(case, days=1) as place:
+        run(pipeline)
+        add_day(place, case, 2)
+        run(pipeline)
+        return hashes()
+
+
+def hashes() -> dict[str, str]:
+    """SHA-256 of the rows, the rejects and the states in the working directory."""
+    from streamrnn.checkpoints import load_state
+
+    state = load_state("out")
+    found = {"rows": digest(_rows("out")), "rejects": digest(_rows("out.rejects"))}
+    return found if state is None else {**found, "state": digest(state)}
+
+
+def _rows(folder: str) -> pa.Table:
+    parts = sorted(Path(folder).glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(part) for part in parts]) if parts else pa.table({})
+
+
+def digest(table: pa.Table) -> str:
+    """SHA-256 of names, types and values."""
+    found = hashlib.sha256()
+    for field, column in zip(table.schema, table.columns, strict=True):
+        found.update(f"{field.name} {field.type}\n".encode())
+        found.update(json.dumps(column.to_pylist(), default=str).encode())
+    return found.hexdigest()
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("commit", help="the commit whose folders these are")
+    target = HERE / parser.parse_args(argv).commit
+    if not (HERE / "model.safetensors").exists():
+        make_inputs(HERE)
+    from streamrnn.checkpoints import versions
+
+    small = versions.SMALL
+    found = {}
+    for case, pipeline in cases().items():
+        versions.SMALL = 0 if case == CHAIN else small
+        found[case] = write_case(case, pipeline, target / case)
+        print(case, *(value[:12] for value in found[case].values()))
+    (target / "hashes.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,38 @@
+"""Outputs that earlier commits left unfinished are resumed by this one, with the same bits."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from landed import make
+
+COMMITS = sorted(path.parent.name for path in make.HERE.glob("*/hashes.json"))
+CASES = make.cases()
+
+
+def _recorded(commit: str, case: str) -> dict[str, str]:
+    found: dict[str, dict[str, str]] = json.loads((make.HERE / commit / "hashes.json").read_text())
+    return found[case]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("commit", COMMITS)
+def test_an_interrupted_run_of_an_earlier_commit_is_resumed(commit: str, case: str) -> None:
+    """Rows, rejects and state are those of that commit's own undisturbed run."""
+    with make.workplace(case, days=2):
+        for name, stored in make.FOLDERS.items():
+            shutil.copytree(make.HERE / commit / case / stored, name)
+        before = [path.read_bytes() for path in sorted(Path("out").glob("*.parquet"))]
+        make.run(CASES[case])
+        after = [path.read_bytes() for path in sorted(Path("out").glob("*.parquet"))]
+        assert make.hashes() == _recorded(commit, case)
+        assert after[: len(before)] == before
+        assert len(after) > len(before)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_from_scratch_gives_the_bits_of_the_earliest_commit(case: str) -> None:
+    """No bit of rows, rejects or states has moved since."""
+    recorded = {json.dumps(_recorded(commit, case)) for commit in COMMITS}
+    assert recorded == {json.dumps(make.undisturbed(case, CASES[case]))}
