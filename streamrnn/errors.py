@@ -60,6 +60,27 @@ class DataError(StreamRNNError, ValueError):
     exit_code = 65
 
 
+class LateRowError(DataError):
+    """A row is before its stream's last time.
+
+    `what` says where and by how much, `advice` what to do; `file` is the path of the row's file,
+    `last` the stream's last time in ticks.
+    """
+
+    def __init__(self, what: str, advice: str, file: str, last: int) -> None:
+        super().__init__(what, advice, file, last)
+        self.what = what
+        self.file = file
+        self.last = last
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.args[1]}"
+
+    def because(self, advice: str) -> "LateRowError":
+        """The same error with other advice."""
+        return LateRowError(self.what, advice, self.file, self.last)
+
+
 class ModelFileError(DataError):
     """A model file is damaged, or not what it says it is."""
 

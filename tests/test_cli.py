@@ -16,45 +16,32 @@ import streamrnn.pipeline
 from streamrnn import errors
 from streamrnn.cli import main
 from streamrnn.cli.report import count, facts, table
+from streamrnn.pipeline.summary import Summary
 from streamrnn.sinks.stream import PipeClosed
 
 
-@dataclass
-class FakeSummary:
-    rows: int = 26115
-    rows_out: int = 26100
-    streams: int = 3
-    new_streams: int = 1
-    seconds: float = 2.0
-    rows_per_second: float = 13057.5
-    skipped: int = 0
-    rejected: int = 0
-    dropped_late: int = 0
-    filled: int = 0
-    clipped: int = 0
-    out_of_range: int = 0
-    fresh_starts: int = 0
-    files: int = 1
-    vanished_files: int = 0
-    changed_files: int = 0
-    commits: int = 1
-    fresh_init_streams: int = 0
-    output: str = "out/weather"
-    state: str | None = "out/weather"
-    resumed: str | None = None
-    rejects: str | None = "out/weather.rejects"
-    interrupted: bool = False
-    nothing_new: bool = False
-
-    def as_dict(self):
-        return dict(vars(self))
+def summary(**changes):
+    """What the run of the weather pipeline might have said."""
+    usual = {
+        "rows": 26115,
+        "rows_out": 26100,
+        "streams": 3,
+        "new_streams": 1,
+        "seconds": 2.0,
+        "files": 1,
+        "commits": 1,
+        "output": "out/weather",
+        "state": "out/weather",
+        "rejects": "out/weather.rejects",
+    }
+    return Summary(**{**usual, **changes})
 
 
 @dataclass
 class FakePipeline:
     """Stands in for the class, and remembers how it was called."""
 
-    summary: FakeSummary = field(default_factory=FakeSummary)
+    summary: Summary = field(default_factory=summary)
     sink: str = "out/weather"
     during: object = None
     calls: list = field(default_factory=list)
@@ -165,7 +152,7 @@ def test_run_says_in_plain_words_what_was_done(cli, fake):
 
 
 def test_run_counts_what_was_not_simply_scored(cli, fake):
-    fake.summary = FakeSummary(
+    fake.summary = summary(
         skipped=1, rejected=2, dropped_late=3, filled=4, clipped=5, out_of_range=6, fresh_starts=7,
         vanished_files=8, fresh_init_streams=9,
     )  # fmt: skip
@@ -178,7 +165,7 @@ def test_run_counts_what_was_not_simply_scored(cli, fake):
 
 
 def test_run_with_nothing_new(cli, fake):
-    fake.summary = FakeSummary(nothing_new=True, rows=0, rows_out=0)
+    fake.summary = summary(nothing_new=True, rows=0, rows_out=0)
     code, out, _ = cli("run", "p.toml")
     assert code == 0
     assert out.startswith(
@@ -187,7 +174,7 @@ def test_run_with_nothing_new(cli, fake):
 
 
 def test_a_state_that_is_kept_nowhere(cli, fake):
-    fake.summary = FakeSummary(state=None, new_streams=3)
+    fake.summary = summary(state=None, new_streams=3)
     _, out, _ = cli("run", "p.toml")
     assert "state    3 streams; kept nowhere: [state] save would\n" in out
 

@@ -4,14 +4,17 @@ The loop of a run, whole::
 
     with OutputFolder.open("out/weather", keep=1) as folder:
         folder.begin(schema, model=model.fingerprint(), config=config.canonical())
-        plan = folder.check_sources(list_files(path))  # .files to read, .position, .vanished
+        source = ParquetSource(list_files(path), …)
+        plan = folder.check_sources(source.files, source)  # .files to read, .position, .vanished
         table = folder.load_state()                    # pa.Table, or None at the first start
-        for batch in ParquetSource(plan.files, …).batches(plan.position):
+        source.files = list(plan.files)
+        for batch in source.batches(plan.position, plan.before):
             folder.write(rows)                       # RecordBatch in the order of the input
             folder.reject(bad_rows)                  # RecordBatch; kept beside, committed alike
             if time_to_commit:
                 folder.commit(
                     sources=files_begun,             # sources.SourceFile, since the last commit
+                    readings=readings,               # name of the file -> batch.reading
                     position=batch.position,
                     state=Snapshot.of(state_table),  # then state_table.settle()
                     counters={"skipped": 3},         # any JSON; comes back in folder.manifest
@@ -34,7 +37,8 @@ from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.maintenance import compact, history, merge_small_parts, rewind, verify
 from streamrnn.checkpoints.manifest import Kept, Manifest, UsedFile
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
-from streamrnn.checkpoints.resume import SourcePlan, check_same, plan_sources
+from streamrnn.checkpoints.resume import check_same
+from streamrnn.checkpoints.used import SourcePlan, plan_sources
 from streamrnn.checkpoints.versions import Snapshot, Taken
 
 __all__ = [

@@ -12,15 +12,22 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.area import INSIDE, LOCK, STAGING, Area
 from streamrnn.checkpoints.lock import Lock
-from streamrnn.checkpoints.manifest import Manifest, StateFile, encode_schema, with_used
+from streamrnn.checkpoints.manifest import (
+    Manifest,
+    StateFile,
+    UsedFile,
+    encode_schema,
+    with_used,
+)
 from streamrnn.checkpoints.reading import MANIFEST, find_manifest
-from streamrnn.checkpoints.resume import SourcePlan, check_same, check_schema, plain, plan_sources
+from streamrnn.checkpoints.resume import check_same, check_schema, plain
 from streamrnn.checkpoints.starting import (
     free_number,
     has_manifest,
     last_manifest,
     refuse_strangers,
 )
+from streamrnn.checkpoints.used import SourcePlan, plan_sources, readings_of
 from streamrnn.checkpoints.versions import (
     Snapshot,
     Taken,
@@ -33,7 +40,7 @@ from streamrnn.checkpoints.versions import (
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks.opening import open_files, rejects_beside
 from streamrnn.sinks.parquet import Part, PartWriter
-from streamrnn.sources import Position, SourceFile
+from streamrnn.sources import ParquetSource, Position, Reading, SourceFile, canonical_name
 
 NOT_OURS = "what it holds is not of this output"
 
@@ -62,7 +69,8 @@ class OutputFolder:
         self._state_schema: pa.Schema | None = None
         self._writer: PartWriter | None = None
         self._rejects_writer: PartWriter | None = None
-        self._forced: list[SourceFile] = []
+        self._known: tuple[UsedFile, ...] = ()
+        self._forced: dict[SourceFile, Reading | None] = {}
         self._output = ""
         self._commit = 1
         self._settled = True
@@ -198,14 +206,25 @@ class OutputFolder:
             check_schema(self.manifest, schema, self.path)
         self._schema, self._model, self._config = schema, model, plain(config)
 
-    def check_sources(self, present: Sequence[SourceFile], *, force: bool = False) -> SourcePlan:
+    @property
+    def home(self) -> str:
+        """Where this folder is, however its path was spelled."""
+        return canonical_name(self.path)
+
+    def check_sources(
+        self, present: Sequence[SourceFile], reader: ParquetSource, *, force: bool = False
+    ) -> SourcePlan:
         """What of the files `present` (in the order to read) is to be read, and from where.
 
-        Raises CheckpointError, naming them, when used files changed (not with `force`), or when
-        the one being read is gone.
+        `reader` reads what it takes to know a used file again. Raises CheckpointError, naming them,
+        when used files changed or new ones hold used rows (not with `force`), or when the file
+        being read is gone.
         """
-        plan = plan_sources(self.manifest, present, force=force)
-        self._forced = [file for file in present if file.path in plan.changed]
+        plan = plan_sources(self.manifest, present, reader, home=self.home, force=force)
+        readings = readings_of(plan, reader)
+        rewritten = (file for rewrite in plan.rewritten for file in rewrite.new)
+        self._known = plan.known
+        self._forced = {f: readings.get(f.name) for f in (*plan.changed, *rewritten)}
         return plan
 
     def load_state(self) -> pa.Table | None:
@@ -253,6 +272,7 @@ class OutputFolder:
         *,
         state: Snapshot | Taken | None = None,
         sources: Sequence[SourceFile] = (),
+        readings: Mapping[str, Reading] | None = None,
         position: Position | None = None,
         counters: Mapping[str, Any] | None = None,
         complete: bool = False,
@@ -260,9 +280,10 @@ class OutputFolder:
         """Commit the rows written, the position and the state, all together.
 
         `sources` are the files begun or finished since the last commit (it does no harm to name
-        one again); without a `position`, or with one at the end of a file, all files so far are
-        done. `state` None leaves it as it is, `counters` None too. `complete` says that the input
-        has ended: if there is no row at all, an empty part with the schema is written.
+        one again), `readings` what was read of them, by name; without a `position`, or with one at
+        the end of a file, all files so far are done. `state` None leaves it as it is, `counters`
+        None too. `complete` says that the input has ended: if there is no row at all, an empty part
+        with the schema is written.
 
         Raises SinkError or CheckpointError; the folder takes no more rows or commits then, and the
         next start finds this commit either whole or not at all.
@@ -286,7 +307,7 @@ class OutputFolder:
             model=self._model,
             config=self._config,
             schema=encode_schema(self._schema),
-            sources=with_used(last.sources if last else (), (*self._forced, *sources)),
+            sources=self._used(sources, readings or {}),
             position=None if position is None or position.done else position,
             parts=(*(last.parts if last else ()), *parts),
             rejects_path=self.rejects_path,
@@ -295,10 +316,20 @@ class OutputFolder:
             state=version,
             counters=plain(counters if counters is not None else last.counters if last else {}),
             kept=last.kept_after(self.keep) if last else (),
+            home=self.home,
         )
         self._install(manifest, parts, rejects)
+        self._known, self._forced = manifest.sources, {}
         self._broken = False
         return manifest
+
+    def _used(
+        self, sources: Sequence[SourceFile], readings: Mapping[str, Reading]
+    ) -> tuple[UsedFile, ...]:
+        """All used files, those of the next commit among them."""
+        known = self._known or (self.manifest.sources if self.manifest else ())
+        forced = {file.name: found for file, found in self._forced.items() if found is not None}
+        return with_used(known, (*self._forced, *sources), {**forced, **readings})
 
     def replace(self, **changes: Any) -> Manifest:
         """Commit the last commit with some fields of its manifest changed: for maintenance.

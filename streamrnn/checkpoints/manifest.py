@@ -1,7 +1,8 @@
 """The manifest: one JSON file that says what is committed.
 
 The file begins with the sha256 of all bytes after it, so that a flipped or missing byte anywhere
-in it is noticed.
+in it is noticed. Version 1 named used files as the pipeline file did, and had a digest of their
+footers instead of their content.
 """
 
 import base64
@@ -16,31 +17,34 @@ import pyarrow as pa
 
 from streamrnn.errors import CheckpointError
 from streamrnn.sinks.parquet import Part
-from streamrnn.sources import Position, SourceFile
+from streamrnn.sources import Content, Position, Reading, SourceFile
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
 @dataclass(frozen=True)
 class UsedFile:
-    """A file of the source whose rows, or the first of them, are in the output."""
+    """A file of the source whose first rows, or all of them, are in the output.
+
+    `path` is its `SourceFile.name`, `content` of the rows that were read. Where that is None the
+    `identity` of the footer stands for it. `etag` is the object store's.
+    """
 
     path: str
     size: int
     mtime_ns: int
-    identity: str
+    identity: str = ""
+    etag: str = ""
+    content: Content | None = None
 
     @classmethod
-    def of(cls, file: SourceFile) -> "UsedFile":
-        """The file as it is now; reads its footer."""
-        return cls(file.path, file.size, file.mtime_ns, file.identity())
-
-    def is_as_it_was(self, file: SourceFile) -> bool:
-        """Whether `file` has the content that was used; reads its footer if size or time differ."""
-        if self.size != file.size:
-            return False
-        return self.mtime_ns == file.mtime_ns or self.identity == file.identity()
+    def of(cls, file: SourceFile, reading: Reading | None) -> "UsedFile":
+        """The file as it was listed, and what was read of it; None: its footer is read now."""
+        if reading is None:
+            return cls(file.name, file.size, file.mtime_ns, file.identity())
+        return cls(file.name, file.size, file.mtime_ns, "", reading.etag, reading.content)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ class Kept:
 class Manifest:
     """What is committed: rows (as parts), position in the source, and the state, at one moment.
 
-    `output` is a name drawn for the folder at its first commit, which its rejects bear as well.
+    `output` is a name drawn for the folder at its first commit, which its rejects bear as well;
+    `home` is where the folder was ("" in version 1).
     `sources` are in the order in which they were read; where `position` is not None, it lies in
     one of them and the others are done; it is never at the end of a file. `counters` is whatever
     the run gave to `commit`.
@@ -96,6 +101,7 @@ class Manifest:
     state: tuple[StateFile, ...] = ()
     counters: Mapping[str, Any] = field(default_factory=dict)
     kept: tuple[Kept, ...] = ()
+    home: str = ""
     version: int = VERSION
 
     @property
@@ -158,16 +164,17 @@ class Manifest:
                 "--full-refresh, which removes the output written so far."
             )
         found = json.loads(data)
-        if found["version"] != VERSION:
+        if found["version"] not in READABLE:
             raise CheckpointError(
-                f"{path} has format version {found['version']}, this streamrnn reads version "
-                f"{VERSION}. Use the streamrnn that wrote it, or start over with --full-refresh."
+                f"{path} has format version {found['version']}, this streamrnn reads versions "
+                f"{READABLE[0]} to {READABLE[-1]}. Use the streamrnn that wrote it, or start over "
+                "with --full-refresh."
             )
-        del found["sha256"]
+        del found["sha256"], found["version"]
         return cls(
             **{
                 **found,
-                "sources": tuple(UsedFile(**item) for item in found["sources"]),
+                "sources": tuple(map(_used, found["sources"])),
                 "position": _position(found["position"]),
                 "parts": tuple(Part(**item) for item in found["parts"]),
                 "rejects": tuple(Part(**item) for item in found["rejects"]),
@@ -186,13 +193,20 @@ class Manifest:
         )
 
 
-def with_used(known: Sequence[UsedFile], now: Sequence[SourceFile]) -> tuple[UsedFile, ...]:
-    """The used files with those of `now` added, or in place of those of the same path."""
-    by_path = {file.path: file for file in known}
+def with_used(
+    known: Sequence[UsedFile], now: Sequence[SourceFile], readings: Mapping[str, Reading]
+) -> tuple[UsedFile, ...]:
+    """The used files with those of `now` added, or in place of those of the same name.
+
+    `readings`: name -> what was read of a file. One without, that is known as it is, stays so.
+    """
+    by_name = {file.path: file for file in known}
     for file in now:
-        if file.path not in by_path or not by_path[file.path].is_as_it_was(file):
-            by_path[file.path] = UsedFile.of(file)
-    return tuple(by_path.values())
+        old, reading = by_name.get(file.name), readings.get(file.name)
+        if reading is None and old and (old.size, old.mtime_ns) == (file.size, file.mtime_ns):
+            continue
+        by_name[file.name] = UsedFile.of(file, reading)
+    return tuple(by_name.values())
 
 
 def encode_schema(schema: pa.Schema) -> str:
@@ -210,6 +224,11 @@ def _json(value: Any) -> str:
     if isinstance(value, tuple) and value:
         return "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
     return json.dumps(value, ensure_ascii=False, default=vars)
+
+
+def _used(found: dict[str, Any]) -> UsedFile:
+    content = found.get("content")
+    return UsedFile(**{**found, "content": None if content is None else Content(**content)})
 
 
 def _position(found: dict[str, Any] | None) -> Position | None:

@@ -112,8 +112,15 @@ def _notes(summary: "Summary") -> list[str]:
         (s.fresh_init_streams, "stream", "not in the initial state table, and started fresh"),
         (s.vanished_files, "used file", "no longer there"),
         (s.changed_files, "used file", "changed, and passed over because of --force"),
+        (s.rewritten_files, "new file", "with used rows, counted as used because of --force"),
+        (
+            s.files_by_footer,
+            "used file",
+            "with another time of change, compared by footer only: an older version read it",
+        ),
     ]
-    return [f"{count(number, noun)} {what}" for number, noun, what in told if number]
+    notes = [f"{count(number, noun)} {what}" for number, noun, what in told if number]
+    return [*notes, *filter(None, [s.times_go_back])]
 
 
 def _preview(rows: "pa.Table", as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -27,7 +27,7 @@ from streamrnn.operators import (
     plan_inputs,
 )
 from streamrnn.pipeline.config import Config
-from streamrnn.sources import Contract, Feature, used_schema
+from streamrnn.sources import Contract, Feature, ParquetSource, SourceFile, used_schema
 from streamrnn.states import MATRIX, Layout
 from streamrnn.windows import Rules
 
@@ -67,6 +67,11 @@ class Parts:
         """The columns in use; None for all of them."""
         carried = self.config.columns
         return None if carried is None else self.contract.columns(carried)
+
+    def source(self, files: Sequence[SourceFile], rows: int | None = None) -> ParquetSource:
+        """The record batches of files, `rows` in each (default: as the config says)."""
+        config = self.config.source
+        return ParquetSource(files, self.columns, rows or config.batch_rows, time=config.time)
 
     def bind(self, schema: pa.Schema, path: str) -> Bound:
         """These parts for a source whose columns in use have this schema.

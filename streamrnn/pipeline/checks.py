@@ -69,6 +69,12 @@ def _late_needs_time(tables: Tables) -> Iterator[Problem]:
         yield Problem(("source", "late"), "needs source.time: without it no row is late")
 
 
+@_needs("source.time", "source.order")
+def _order_by_time_needs_time(tables: Tables) -> Iterator[Problem]:
+    if tables.source.order == "time" and tables.source.time is None:
+        yield Problem(("source", "order"), "needs source.time, the column of the times")
+
+
 @_needs("source.key", "source.time")
 def _key_names_are_free(tables: Tables) -> Iterator[Problem]:
     for name in tables.source.key:

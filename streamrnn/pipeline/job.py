@@ -9,17 +9,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import Manifest, OutputFolder, merge_small_parts
-from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.checkpoints import (
+    Manifest,
+    OutputFolder,
+    SourcePlan,
+    UsedFile,
+    merge_small_parts,
+)
+from streamrnn.errors import ConfigError, DataError, LateRowError, MissingFileError
 from streamrnn.pipeline.build import Bound, Parts
 from streamrnn.pipeline.follow import Watcher
+from streamrnn.pipeline.lateness import name_the_files, note_on_order
 from streamrnn.pipeline.loop import Loop
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.scorer import Scorer
 from streamrnn.pipeline.state import starting_table
 from streamrnn.pipeline.summary import Progress, Summary
 from streamrnn.pipeline.targets import FolderTarget, StreamTarget
-from streamrnn.sources import ParquetSource, SourceFile, StreamSource, list_files
+from streamrnn.sources import ParquetSource, SourceFile, StreamSource, by_time, list_files
 from streamrnn.states import write_state_file
 
 PIPE = "-"
@@ -35,10 +42,20 @@ class Job:
         self.options = options
         self.summary = Summary()
         self._loop: Loop | None = None
+        self._source: ParquetSource | None = None
+        self._used: Sequence[UsedFile] = ()
         self._committed: Callable[[], None] = lambda: None
 
     def run(self) -> Summary:
         """Read what is new and commit it. Raises what the parts raise."""
+        try:
+            return self._run()
+        except LateRowError as error:
+            if self._source is None:
+                raise
+            raise name_the_files(error, self._source, self._used, self._order) from None
+
+    def _run(self) -> Summary:
         self.config.require_run()
         self._refuse_options()
         sink = self.config.sink.path
@@ -103,33 +120,47 @@ class Job:
 
     def _read_new(self, folder: OutputFolder, files: Sequence[SourceFile], last: bool) -> bool:
         """Score the files, or rows of a file, that are new; False if there are none."""
-        plan = folder.check_sources(files, force=self.options.force)
-        self.summary.vanished_files = len(plan.vanished)
-        self.summary.changed_files = len(plan.changed)
+        source = self.parts.source(files)
+        plan = folder.check_sources(files, source, force=self.options.force)
+        self.summary.note(plan)
         committed = folder.manifest
         if not files:
             return False
-        source = ParquetSource(files, self.parts.columns, self.config.source.batch_rows)
         if self._loop is None:
             bound = self.parts.bind(source.schema, source.files[0].path)
             self._begin(folder, bound)
         unfinished = committed is not None and not committed.complete and self._loop is None
-        if plan.changed and not plan.files:
-            folder.commit(complete=True)  # remembers the changed files as they are now
+        if (plan.changed or plan.rewritten) and not plan.files:
+            folder.commit(complete=True)  # remembers the files as they are now
         if not plan.files and not (unfinished and last):
             return committed is None
         if self._loop is None:
             self._start(folder, bound, 0 if self._whole else self.config.checkpoint.every)
             self._tell_resumed(committed)
-        source.files = list(plan.files)
-        rows = sum(source.rows_of_files())
+        source.files = self._in_order(source, plan)
+        self._source, self._used = source, plan.known
+        rows = source.total_rows()
         rows -= plan.position.file_row if plan.position else 0
         self.summary.files += len(plan.files)
         assert self._loop is not None
         self._loop.total_rows = self.summary.rows + rows
-        target = FolderTarget(folder, plan.files)
-        self._loop.run(source.batches(plan.position), target, last=last)
+        target = FolderTarget(folder, source.files)
+        self._loop.run(source.batches(plan.position, plan.before), target, last=last)
         return True
+
+    @property
+    def _order(self) -> str:
+        return self.config.source.order
+
+    def _in_order(self, source: ParquetSource, plan: SourcePlan) -> list[SourceFile]:
+        """The files to read: the one that was begun, then the others as [source] order says."""
+        begun = 0 if plan.position is None else 1
+        files = list(plan.files)
+        if self._order == "time":
+            files[begun:] = by_time(source, files[begun:])
+        elif self.config.source.late != "error":  # else late rows stop the run
+            self.summary.times_go_back = note_on_order(source, files, self._order)
+        return files
 
     @property
     def _whole(self) -> bool:
@@ -172,9 +203,10 @@ class Job:
             bound = self.parts.bind(source.schema, "stdin")
         else:
             files = source_files(self.parts, self.options)
-            source = ParquetSource(files, self.parts.columns, rows)
+            source = self._source = self.parts.source(files)
             bound = self.parts.bind(source.schema, files[0].path)
-            total = sum(source.rows_of_files())
+            source.files = self._in_order(source, SourcePlan(tuple(files)))
+            total = source.total_rows()
             self.summary.files = len(files)
         target = StreamTarget(
             bound.emitter.schema, self.config.sink.rejects, self.parts.fingerprint

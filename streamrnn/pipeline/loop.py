@@ -14,8 +14,9 @@ import pyarrow as pa
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.scorer import Prepared, Scored, Scorer
 from streamrnn.pipeline.summary import Progress, Summary
+from streamrnn.pipeline.targets import Read
 from streamrnn.pipeline.threads import Ahead, Behind
-from streamrnn.sources import Contract, Position, Rows, SourceBatch
+from streamrnn.sources import Contract, Position, Reading, Rows, SourceBatch
 
 
 class Target(Protocol):
@@ -28,16 +29,16 @@ class Target(Protocol):
         """Take rejected rows."""
 
     def commit(
-        self, scorer: Scorer, position: Position | None, complete: bool, goes_on: bool
+        self, scorer: Scorer, progress: Read, complete: bool, goes_on: bool
     ) -> Callable[[], object]:
-        """A call that makes all count that was taken, with the place in the source and the state
+        """A call that makes all count that was taken, with what was read and the state
         of `scorer` as it is now; `goes_on` says whether scoring does meanwhile."""
 
 
 class Work(NamedTuple):
-    """A record batch that is ready for the model, and the position behind it."""
+    """A record batch that is ready for the model, and where it stands in the source."""
 
-    position: Position
+    source: SourceBatch
     prepared: Prepared
 
 
@@ -46,6 +47,7 @@ class Loop:
     """Scores the batches of a source into a target.
 
     `every` record batches make a commit (0: one at the end); `committed` is called after each.
+    `readings`, by name, is what was read of files since the last one.
     `summary` is added to in place.
     """
 
@@ -57,6 +59,7 @@ class Loop:
     total_rows: int | None = None
     began: float = field(default_factory=time.monotonic)
     streams_before: int = 0
+    readings: dict[str, Reading] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.streams_before = len(self.scorer.table)
@@ -84,7 +87,8 @@ class Loop:
                 scored = self.scorer.compute(work.prepared)
                 self._count(work.prepared.rows, scored)
                 _write(writer, target, scored)
-                position = work.position
+                position = work.source.position
+                self.readings[position.file] = work.source.reading
                 self._tell()
                 if self.options.stop.is_set() and upcoming is None:
                     self.summary.interrupted = True
@@ -117,7 +121,7 @@ class Loop:
         if found is None:
             return None
         source_batch, rows = found
-        return Work(source_batch.position, self.scorer.prepare(rows))
+        return Work(source_batch, self.scorer.prepare(rows))
 
     def end(self, target: Target) -> None:
         """End a run whose batches were not the last ones when they were read."""
@@ -137,7 +141,8 @@ class Loop:
         goes_on: bool,
     ) -> None:
         writer.wait()  # the commit before: this one builds on it
-        writer.do(target.commit(self.scorer, position, complete, goes_on))
+        writer.do(target.commit(self.scorer, Read(position, self.readings), complete, goes_on))
+        self.readings = {}
         writer.do(self.committed)
         self.scorer.table.settle()
         self.summary.commits += 1

@@ -21,7 +21,7 @@ from streamrnn.pipeline.plan import explain, validate
 from streamrnn.pipeline.scorer import Scorer
 from streamrnn.pipeline.state import starting_table
 from streamrnn.pipeline.summary import Progress, Summary
-from streamrnn.sources import ParquetSource, select, used_schema
+from streamrnn.sources import by_time, select, used_schema
 from streamrnn.states import StateTable, read_state_file, write_state_file
 
 _BATCH = "the batch"
@@ -89,7 +89,9 @@ class Pipeline:
             raise ConfigError("--limit needs a source that can be read again, not stdin")
         files = source_files(self.parts, RunOptions())
         rows = min(limit, self.config.source.batch_rows)
-        source = ParquetSource(files, self.parts.columns, rows)
+        source = self.parts.source(files, rows)
+        if self.config.source.order == "time":
+            source.files = by_time(source, files)
         bound = self.parts.bind(source.schema, source.files[0].path)
         scorer = Scorer(bound, starting_table(bound, None, ""))
         outputs, left = [], limit

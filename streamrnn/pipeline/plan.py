@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from streamrnn.checkpoints import Manifest, check_same, has_manifest, plan_sources, read_manifest
 from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.build import Bound, Parts
 from streamrnn.pipeline.job import PIPE, refuse_own_output, run_config, source_files
+from streamrnn.pipeline.lateness import note_on_order
 from streamrnn.pipeline.options import RunOptions
 from streamrnn.pipeline.state import starting_table
-from streamrnn.sources import ParquetSource
+from streamrnn.sources import ParquetSource, SourceFile, by_time, canonical_name
 
 _LARGE_GROUP = 4_000_000
 
@@ -45,20 +47,31 @@ def explain(parts: Parts) -> dict[str, Any]:
     if config.source.path in (None, PIPE):
         return plan
     source, bound = _bind(parts)
-    rows = source.rows_of_files()
+    rows = source.total_rows()
     plan["output columns"] = ", ".join(bound.emitter.schema.names)
     plan["files"] = len(source.files)
-    plan["rows"] = sum(rows)
+    plan["order"] = f"by {config.source.order}: {_names(source.files)}"
+    plan["rows"] = rows
     plan["state per stream"] = f"{_stream_bytes(bound):,} bytes"
-    plan |= _memory(parts, bound, sum(rows))
+    plan |= _memory(parts, bound, rows)
     plan |= _committed(parts, bound, source)
+    if note := note_on_order(source, source.files, config.source.order):
+        plan["note"] = note
     return plan
+
+
+def _names(files: Sequence[SourceFile]) -> str:
+    paths = [file.path for file in files]
+    return ", ".join(paths if len(paths) < 5 else [*paths[:3], "…", paths[-1]])
 
 
 def _bind(parts: Parts) -> tuple[ParquetSource, Bound]:
     files = source_files(parts, RunOptions())
-    source = ParquetSource(files, parts.columns, parts.config.source.batch_rows)
-    return source, parts.bind(source.schema, source.files[0].path)
+    source = parts.source(files)
+    bound = parts.bind(source.schema, files[0].path)
+    if parts.config.source.order == "time":
+        source.files = by_time(source, files)
+    return source, bound
 
 
 def _stream_bytes(bound: Bound) -> int:
@@ -93,7 +106,7 @@ def _committed(parts: Parts, bound: Bound, source: ParquetSource) -> dict[str, A
     }
     try:
         check_same(last, parts.fingerprint, run_config(parts, bound), path)
-        plan = plan_sources(last, source.files, force=False)
+        plan = plan_sources(last, source.files, source, home=canonical_name(path))
     except CheckpointError as error:
         return {**told, "would refuse": str(error)}
     at = plan.position
@@ -112,4 +125,6 @@ def _notes(parts: Parts, source: ParquetSource) -> list[str]:
         )
     if parts.config.window.kind == "whole":
         notes.append("kind whole holds all rows in memory until the input ends")
+    if note := note_on_order(source, source.files, parts.config.source.order):
+        notes.append(note)
     return notes

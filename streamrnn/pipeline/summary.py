@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from streamrnn.checkpoints import SourcePlan
+
 COUNTS = (
     "skipped",
     "rejected",
@@ -47,6 +49,9 @@ class Summary:
     files: int = 0
     vanished_files: int = 0
     changed_files: int = 0
+    rewritten_files: int = 0
+    files_by_footer: int = 0
+    times_go_back: str | None = None
     commits: int = 0
     output: str = ""
     state: str | None = None
@@ -63,6 +68,13 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """All fields and `rows_per_second`, for JSON."""
         return {**asdict(self), "rows_per_second": round(self.rows_per_second, 1)}
+
+    def note(self, plan: SourcePlan) -> None:
+        """Count the used files that are not as they were."""
+        self.vanished_files = len(plan.vanished)
+        self.changed_files = len(plan.changed)
+        self.rewritten_files = sum(len(rewrite.new) for rewrite in plan.rewritten)
+        self.files_by_footer = plan.by_footer
 
     def add(self, counts: dict[str, int]) -> None:
         """Add the counts of a record batch."""

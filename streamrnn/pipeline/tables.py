@@ -194,6 +194,10 @@ class Source(Table):
         description='file, glob, directory (hive partitions too), URI, or "-" (Arrow IPC on stdin)',
         examples=["data/log.parquet"],
     )
+    order: Literal["path", "time"] = Field(
+        default="path",
+        description="order of files: path (with numbers as numbers) | time (by their statistics)",
+    )
     key: Key = Field(
         description="column or columns that name a stream, of any type but floats",
         examples=[["device"]],

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from streamrnn.checkpoints import OutputFolder, Snapshot
 from streamrnn.pipeline.scorer import Scorer
 from streamrnn.sinks import StreamSink
-from streamrnn.sources import Position, SourceFile
+from streamrnn.sources import Position, Reading, SourceFile
+
+
+class Read(NamedTuple):
+    """How far the source was read: the position (None: to the end), and, by name, what was read of
+    the files since the last commit."""
+
+    position: Position | None
+    readings: Mapping[str, Reading]
 
 
 class FolderTarget:
@@ -23,13 +32,15 @@ class FolderTarget:
         self._files = list(files)
 
     def commit(
-        self, scorer: Scorer, position: Position | None, complete: bool, goes_on: bool
+        self, scorer: Scorer, progress: Read, complete: bool, goes_on: bool
     ) -> Callable[[], object]:
         """A call that commits rows, state and position together, as they are now."""
+        position = progress.position
         return partial(
             self.folder.commit,
             state=self.folder.take(Snapshot.of(scorer.table, copy=goes_on)),
             sources=self._begun(position),
+            readings=progress.readings,
             position=position,
             counters={} if complete else scorer.counters(),
             complete=complete,
@@ -40,7 +51,7 @@ class FolderTarget:
         if position is None:
             begun, self._files = self._files, []
             return begun
-        at = [file.path for file in self._files].index(position.file)
+        at = [file.name for file in self._files].index(position.file)
         begun, self._files = self._files[: at + 1], self._files[at:]
         return begun
 
@@ -64,7 +75,7 @@ class StreamTarget:
         self._folder.write(batch)
 
     def commit(
-        self, scorer: Scorer, position: Position | None, complete: bool, goes_on: bool
+        self, scorer: Scorer, progress: Read, complete: bool, goes_on: bool
     ) -> Callable[[], object]:
         """A call that ends the stream, and keeps the rejects."""
 

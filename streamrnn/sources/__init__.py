@@ -1,28 +1,49 @@
 """Record batches with their position, and the contract that brings their rows to arrays."""
 
+from streamrnn.sources.content import NOTHING, Content, Reading, sum_of
 from streamrnn.sources.contract import Contract, Faults, Feature, Rows, shown, ticks
-from streamrnn.sources.files import SourceFile, list_files, resolve
+from streamrnn.sources.files import SourceFile, canonical_name, etag, list_files, resolve
 from streamrnn.sources.parquet import ParquetSource, SourceBatch
 from streamrnn.sources.position import Position
 from streamrnn.sources.schema import check_same, missing_column, select, used_schema, value_type
 from streamrnn.sources.stream import StreamSource
+from streamrnn.sources.timeline import (
+    FileTimes,
+    by_time,
+    file_times,
+    last_with,
+    shown_time,
+    steps_back,
+)
 
 __all__ = [
+    "NOTHING",
+    "Content",
     "Contract",
     "Faults",
     "Feature",
+    "FileTimes",
     "ParquetSource",
     "Position",
+    "Reading",
     "Rows",
     "SourceBatch",
     "SourceFile",
     "StreamSource",
+    "by_time",
+    "canonical_name",
     "check_same",
+    "etag",
+    "file_times",
+    "last_with",
     "list_files",
     "missing_column",
     "resolve",
     "select",
     "shown",
+    "shown_time",
+    "steps_back",
+    "sum_of",
     "ticks",
     "used_schema",
     "value_type",

@@ -7,26 +7,31 @@ import glob
 import hashlib
 import os
 import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from streamrnn.errors import DataError, MissingFileError
+from streamrnn.sources.disk import Entry, RealNames, entry, walk
+from streamrnn.sources.order import Hive, Partitions
 
 _GLOB = frozenset("*?[")
 _SUFFIXES = (".parquet", ".pq")
-_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-
-Partitions = tuple[tuple[str, pa.Scalar], ...]
+_SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source: `path` is what messages and the manifest call it."""
+    """One file of a source: `path` as messages show it, `name` as it is known by.
+
+    However a path is spelled (relative, through links, as a URI), a file has one `name`: the
+    real absolute path on a disk, else scheme, bucket and key.
+    """
 
     path: str
+    name: str
     size: int
     mtime_ns: int
     filesystem: pafs.FileSystem = field(compare=False, repr=False)
@@ -38,7 +43,7 @@ class SourceFile:
 
         A file that was only touched or copied keeps it. Raises DataError if there is no footer.
         """
-        with self.filesystem.open_input_file(self.location) as stream:
+        with self.open() as stream:
             size = stream.size()
             tail = stream.read_at(8, max(size - 8, 0))
             if size < 12 or tail[-4:] != b"PAR1":
@@ -48,6 +53,21 @@ class SourceFile:
                 )
             length = min(int.from_bytes(tail[:4], "little") + 8, size)
             return hashlib.sha256(stream.read_at(length, size - length)).hexdigest()[:32]
+
+    def open(self) -> pa.NativeFile:
+        """The file, open for reading. Raises OSError."""
+        return self.filesystem.open_input_file(self.location)
+
+
+def etag(stream: pa.NativeFile) -> str:
+    """What an object store calls the version of the object that is open; "" on a disk."""
+    if isinstance(stream, pa.MemoryMappedFile | pa.OSFile):
+        return ""
+    try:
+        found: dict[str, bytes] = stream.metadata() or {}
+    except (OSError, pa.ArrowException):
+        return ""
+    return found.get("ETag", b"").decode(errors="replace")
 
 
 def resolve(path: str) -> tuple[pafs.FileSystem, str]:
@@ -61,30 +81,59 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
     return pafs.LocalFileSystem(), path
 
 
+def canonical_name(path: str) -> str:
+    """The `SourceFile.name` of a path or URI, whether there is a file or not."""
+    if "://" not in path:
+        return os.path.realpath(path)
+    scheme, _, rest = path.partition("://")
+    if scheme == "file":
+        return os.path.realpath(resolve(path)[1])
+    place = rest.partition("?")[0].rpartition("@")[2]
+    return f"{_SAME_STORE.get(scheme, scheme)}://{place}"
+
+
 def list_files(path: str) -> list[SourceFile]:
-    """The files that a file name, glob, directory or URI means, sorted by path.
+    """The files that a file name, glob, directory or URI means, in the order of `Hive.order`.
 
     In a directory these are the *.parquet and *.pq files at any depth; names that begin with "."
-    or "_" are passed over, as Arrow does.
+    or "_" are passed over, as Arrow does. A file that is reached in several ways is listed once.
     Raises MissingFileError if there is nothing at `path`.
     """
     filesystem, location = _split_glob_uri(path)
-    pattern = _GLOB.intersection(location) and not _exists(filesystem, location)
-    if pattern:
+    if _GLOB.intersection(location) and not _exists(filesystem, location):
         found, base = _expand(filesystem, location), _fixed_part(location)
     else:
         info = _info(filesystem, location)
         if info.type == pafs.FileType.NotFound:
             raise MissingFileError(f"[source] path: {path}: there is no such file or directory")
         if info.type == pafs.FileType.File:
-            return [_source_file(filesystem, info, path, ())]
-        found, base = _walk(filesystem, location), location
-    prefix = path.partition("://")[0] + "://" if "://" in path else ""
-    partitions = _partitions([info.path for info in found], base)
-    return [
-        _source_file(filesystem, info, prefix + info.path, parts)
-        for info, parts in zip(found, partitions, strict=True)
-    ]
+            found, base = [_entry(info)], posixpath.dirname(location)
+        else:
+            found, base = _walk(filesystem, location), location
+    scheme = path.partition("://")[0] + "://" if "://" in path else ""
+    return _listed(filesystem, found, base, scheme)
+
+
+def _listed(
+    filesystem: pafs.FileSystem, found: list[Entry], base: str, scheme: str
+) -> list[SourceFile]:
+    """The files in order, each once."""
+    start = len(base.rstrip("/")) + 1 if base else 0
+    hive = Hive([each.path[start:] for each in found])
+    name_of = _naming(filesystem)
+    files: dict[str, SourceFile] = {}
+    for path, size, mtime_ns in sorted(found, key=lambda each: hive.order(each.path[start:])):
+        name, partitions = name_of(path), hive.partitions(path[start:])
+        file = SourceFile(scheme + path, name, size, mtime_ns, filesystem, path, partitions)
+        files.setdefault(name, file)
+    return list(files.values())
+
+
+def _naming(filesystem: pafs.FileSystem) -> Callable[[str], str]:
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return RealNames()
+    store = filesystem.type_name
+    return lambda path: f"{store}://{path}"
 
 
 def _split_glob_uri(path: str) -> tuple[pafs.FileSystem, str]:
@@ -111,7 +160,7 @@ def _fixed_part(path: str) -> str:
 def _info(filesystem: pafs.FileSystem, location: str) -> pafs.FileInfo:
     try:
         return filesystem.get_file_info(location)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise DataError(f"{location}: cannot be looked at: {error}") from error
 
 
@@ -119,28 +168,50 @@ def _exists(filesystem: pafs.FileSystem, location: str) -> bool:
     return bool(_info(filesystem, location).type != pafs.FileType.NotFound)
 
 
-def _walk(filesystem: pafs.FileSystem, location: str) -> list[pafs.FileInfo]:
-    selector = pafs.FileSelector(location, recursive=True)
-    infos = (i for i in filesystem.get_file_info(selector) if i.type == pafs.FileType.File)
-    start = len(location.rstrip("/")) + 1
-    shown = [
-        i
-        for i in infos
-        if i.path.endswith(_SUFFIXES)
-        and not any(p[0] in "._" for p in i.path[start:].split("/") if p)
-    ]
-    return sorted(shown, key=lambda info: info.path)
+def _entry(info: pafs.FileInfo) -> Entry:
+    return Entry(info.path, info.size or 0, info.mtime_ns or 0)
 
 
-def _expand(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
+def _walk(filesystem: pafs.FileSystem, location: str) -> list[Entry]:
     if isinstance(filesystem, pafs.LocalFileSystem):
-        paths = [p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p)]
-        return [_info(filesystem, p) for p in sorted(paths)]
+        found = walk(location, lambda name: name[0] not in "._")
+        return [each for each in found if each.path.endswith(_SUFFIXES)]
+    selector = pafs.FileSelector(location, recursive=True)
+    try:
+        infos = filesystem.get_file_info(selector)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{location}: cannot be listed: {error}") from error
+    start = len(location.rstrip("/")) + 1
     return [
-        info
-        for info in _walk(filesystem, _fixed_part(pattern))
-        if _matches(info.path.split("/"), pattern.split("/"))
+        _entry(info)
+        for info in infos
+        if info.type == pafs.FileType.File
+        and info.path.endswith(_SUFFIXES)
+        and not any(part[0] in "._" for part in info.path[start:].split("/") if part)
     ]
+
+
+def _expand(filesystem: pafs.FileSystem, pattern: str) -> list[Entry]:
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return _expand_local(pattern)
+    return [
+        each
+        for each in _walk(filesystem, _fixed_part(pattern))
+        if _matches(each.path.split("/"), pattern.split("/"))
+    ]
+
+
+def _expand_local(pattern: str) -> list[Entry]:
+    parts = pattern.split("/")
+    if "**" not in parts:
+        return [entry(path) for path in glob.glob(pattern) if os.path.isfile(path)]
+    # glob would follow a link to a folder above it as often as the system lets it.
+    top = "/" if parts[:2] == ["", "**"] else _fixed_part(pattern)
+    parts += ["*"] if parts[-1] == "**" else []
+    found = walk(top or ".", lambda name: not name.startswith("."))
+    if not top:
+        found = (each._replace(path=each.path.removeprefix("./")) for each in found)
+    return [each for each in found if _matches(each.path.split("/"), parts)]
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:
@@ -150,38 +221,3 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
     if pattern[0] == "**":
         return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
     return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _source_file(
-    filesystem: pafs.FileSystem, info: pafs.FileInfo, path: str, parts: Partitions
-) -> SourceFile:
-    return SourceFile(path, info.size or 0, info.mtime_ns or 0, filesystem, info.path, parts)
-
-
-def _partitions(paths: list[str], base: str) -> list[Partitions]:
-    """Hive partitions (`year=2013/`) of each path below base: integers where all are, else text."""
-    start = len(base.rstrip("/")) + 1 if base else 0
-    raw = []
-    for path in paths:
-        folders = path[start:].split("/")[:-1]
-        pairs = [folder.partition("=") for folder in folders if "=" in folder]
-        raw.append([(unquote(k), unquote(v)) for k, _, v in pairs])
-    values: dict[str, list[str]] = {}
-    for pairs_of_file in raw:
-        for name, value in pairs_of_file:
-            values.setdefault(name, []).append(value)
-    whole = {
-        n for n, vs in values.items() if all(_is_integer(v) or v == _NULL_PARTITION for v in vs)
-    }
-
-    def typed(name: str, value: str) -> pa.Scalar:
-        kind = pa.int64() if name in whole else pa.string()
-        if value == _NULL_PARTITION:
-            return pa.scalar(None, kind)
-        return pa.scalar(int(value) if name in whole else value, kind)
-
-    return [tuple((n, typed(n, v)) for n, v in pairs_of_file) for pairs_of_file in raw]
-
-
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and len(text) < 19

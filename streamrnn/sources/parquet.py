@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.errors import DataError
-from streamrnn.sources.files import SourceFile
+from streamrnn.sources.content import NOTHING, UNREAD, Content, Reading
+from streamrnn.sources.files import SourceFile, etag
+from streamrnn.sources.footer import Footer, read_footer
 from streamrnn.sources.position import Position
 from streamrnn.sources.schema import check_same, select, used_schema
 
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """One record batch, the place of its first row, and the position behind its last."""
+    """One record batch, the place of its first row, and the position behind its last.
+
+    `reading` is of all rows of the file before that position.
+    """
 
     batch: pa.RecordBatch
     file: str
     first_row: int
     position: Position
+    reading: Reading = UNREAD
 
 
 class ParquetSource:
     """The record batches of a list of files: `rows` at most in each, none across two files.
 
-    `columns` are the columns in use (None: all of the first file). The schema of the first file
-    holds for all (see `schema`); give `schema` to hold the files to an earlier run's.
+    `columns` are the columns in use (None: all of the first file), `time` the one that holds
+    times. The schema of the first file holds for all (see `schema`); give `schema` to hold the
+    files to an earlier run's.
     """
 
     def __init__(
@@ -37,12 +44,15 @@ class ParquetSource:
         columns: Sequence[str] | None,
         rows: int,
         schema: pa.Schema | None = None,
+        time: str | None = None,
     ) -> None:
         self.files = list(files)
         self.columns = columns
         self.rows = rows
+        self.time = time
         self._first = "the run before" if schema is not None else ""
         self._schema = schema
+        self._footers: dict[str, Footer] = {}
 
     @property
     def schema(self) -> pa.Schema:
@@ -52,48 +62,80 @@ class ParquetSource:
             self._first = self.files[0].path
         return self._schema
 
-    def rows_of_files(self) -> list[int]:
-        """Rows of each file, from its footer."""
-        return [self._open(file).metadata.num_rows for file in self.files]
+    def footer(self, file: SourceFile) -> Footer:
+        """What the footer of a file says; read once."""
+        if file.name not in self._footers:
+            kind = self.schema.field(self.time).type if self.time is not None else None
+            found = read_footer(self._open(file), self.time, kind)
+            if self.time in (parts := dict(file.partitions)) and found.times is None:
+                found = _with_time(found, parts[str(self.time)])
+            self._footers[file.name] = found
+        return self._footers[file.name]
+
+    def total_rows(self) -> int:
+        """Rows of all files, from their footers."""
+        return sum(self.footer(file).rows for file in self.files)
 
     def largest_group(self) -> int:
         """Rows of the largest row group."""
-        sizes = [n for file in self.files for n in _group_sizes(self._open(file))]
-        return max(sizes, default=0)
+        return max((n for file in self.files for n in self.footer(file).groups), default=0)
+
+    def content(self, file: SourceFile, rows: int | None = None) -> Content:
+        """What the first `rows` rows of a file hold (default: all of them); reads them.
+
+        Raises DataError when the file cannot be read or lacks a column in use.
+        """
+        found = NOTHING
+        for each in self._batches_of(file, None, NOTHING):
+            if rows is not None and each.reading.content.rows > rows:
+                return found + Content.of(each.batch.slice(0, rows - found.rows), self.time)
+            found = each.reading.content
+        return found
 
     def check_schemas(self) -> None:
         """Raise DataError if a file lacks a column in use or has it with another type."""
         for file in self.files:
             check_same(self.schema, self._used(file, self._open(file)), file.path, self._first)
 
-    def batches(self, start: Position | None = None) -> Iterator[SourceBatch]:
+    def batches(
+        self, start: Position | None = None, before: Content | None = None
+    ) -> Iterator[SourceBatch]:
         """All record batches from `start` (a position in the first of the files), in order.
 
-        A file without rows gives one batch of none, so that its end is a position too.
-        Raises DataError, with the file named, for a file that cannot be read to its end.
+        `before` is the content of the rows before `start`. A file without rows gives one batch of
+        none, so that its end is a position too. Raises DataError, with the file named, for a file
+        that cannot be read to its end.
         """
         for file in self.files:
-            here = start if start is not None and start.file == file.path else None
+            here = start if start is not None and start.file == file.name else None
             if here is not None and here.done:
                 continue
-            yield from self._batches_of(file, here)
+            content = before if here is not None and before is not None else NOTHING
+            yield from self._batches_of(file, here, content)
 
-    def _batches_of(self, file: SourceFile, start: Position | None) -> Iterator[SourceBatch]:
-        parquet = self._open(file)
+    def _batches_of(
+        self, file: SourceFile, start: Position | None, content: Content
+    ) -> Iterator[SourceBatch]:
+        stream = self._stream(file)
+        parquet, version = self._parquet(file, stream), etag(stream)
         found = self._used(file, parquet)
         check_same(self.schema, found, file.path, self._first)
-        sizes = _group_sizes(parquet)
-        group, skip, row = (start.row_group, start.row, start.file_row) if start else (0, 0, 0)
-        place = _Place(file.path, sizes, group, skip, row).after(0)
-        if row >= sum(sizes):
+        sizes = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
+        # Counted from the first row: a file that was written anew may have other row groups.
+        place = _Place(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
+        if place.row_group >= len(sizes):
             batch = pa.RecordBatch.from_pylist([], schema=self.schema)
-            yield SourceBatch(batch, file.path, row, place.position())
+            reading = Reading(content, version)
+            yield SourceBatch(batch, file.path, place.file_row, place.position(), reading)
             return
+        groups = range(place.row_group, len(sizes))
         try:
-            for batch in self._read(file, parquet, range(group, len(sizes)), skip):
+            for batch in self._read(file, parquet, groups, place.row):
                 first = place.file_row
                 place = place.after(batch.num_rows)
-                yield SourceBatch(batch, file.path, first, place.position())
+                content += Content.of(batch, self.time)
+                reading = Reading(content, version)
+                yield SourceBatch(batch, file.path, first, place.position(), reading)
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{file.path}: cannot be read after row {place.file_row}: {_one_line(error)}. "
@@ -113,11 +155,20 @@ class ParquetSource:
                 yield select(left, self.schema, dict(file.partitions))
 
     def _open(self, file: SourceFile) -> pq.ParquetFile:
-        # pre_buffer=False: it alone bounds memory (20 MB against 319 MB for a 321 MB file).
+        return self._parquet(file, self._stream(file))
+
+    def _stream(self, file: SourceFile) -> pa.NativeFile:
         try:
-            return pq.ParquetFile(file.location, filesystem=file.filesystem, pre_buffer=False)
+            return file.open()
         except FileNotFoundError as error:
             raise DataError(f"{file.path}: vanished before it could be read") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file.path}: cannot be opened: {_one_line(error)}") from error
+
+    def _parquet(self, file: SourceFile, stream: pa.NativeFile) -> pq.ParquetFile:
+        # pre_buffer=False: it alone bounds memory (20 MB against 319 MB for a 321 MB file).
+        try:
+            return pq.ParquetFile(stream, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{file.path}: not a readable Parquet file ({file.size} bytes): {_one_line(error)}"
@@ -135,7 +186,7 @@ class ParquetSource:
 class _Place:
     """Where reading stands in one file."""
 
-    path: str
+    name: str
     sizes: list[int]
     row_group: int
     row: int
@@ -146,15 +197,16 @@ class _Place:
         while group < len(self.sizes) and row >= self.sizes[group]:
             row -= self.sizes[group]
             group += 1
-        return _Place(self.path, self.sizes, group, row, self.file_row + rows)
+        return _Place(self.name, self.sizes, group, row, self.file_row + rows)
 
     def position(self) -> Position:
         done = self.row_group >= len(self.sizes)
-        return Position(self.path, self.row_group, self.row, self.file_row, done)
+        return Position(self.name, self.row_group, self.row, self.file_row, done)
 
 
-def _group_sizes(parquet: pq.ParquetFile) -> list[int]:
-    return [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
+def _with_time(footer: Footer, value: pa.Scalar) -> Footer:
+    """The footer of a file whose times are all the value of a partition."""
+    return replace(footer, times=(value.as_py(),) * 2 if isinstance(value.as_py(), int) else None)
 
 
 def _one_line(error: Exception) -> str:

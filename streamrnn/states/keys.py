@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamrnn.errors import StateError
 from streamrnn.kernels.keys import Table
-from streamrnn.states.words import bytes_of, words_of
+from streamrnn.sources.words import bytes_of, words_of
 
 Ints = npt.NDArray[np.int64]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamrnn.errors import DataError
-from streamrnn.sources import Rows, shown
+from streamrnn.errors import DataError, LateRowError
+from streamrnn.sources import Rows, shown, shown_time
 from streamrnn.windows.memory import Memory
 
 Ints = npt.NDArray[np.int64]
@@ -213,8 +213,9 @@ def _raise_first(
     broken = np.flatnonzero(rows.faults.codes) if rules.bad == "error" else np.zeros(0, np.int64)
     late = np.zeros(0, np.int64)
     if behind is not None and rules.late == "error":
-        late = np.sort(order[behind])
-    if len(broken) and (not len(late) or broken[0] < late[0]):
+        late = np.flatnonzero(behind)
+        late = late[np.argsort(order[late])]
+    if len(broken) and (not len(late) or broken[0] < order[late[0]]):
         row = int(broken[0])
         raise DataError(
             f"{rows.place(row)}: {rows.faults.reason(row)}. "
@@ -222,19 +223,26 @@ def _raise_first(
             '`nulls` for the column, or set [source] bad = "reject".'
         )
     if len(late):
-        raise DataError(_late_message(rows, int(late[0]), len(late)))
+        assert clock is not None
+        # The clock of a late row is that of the row before it.
+        raise _late_error(rows, int(order[late[0]]), int(clock[late[0]]), len(late))
 
 
-def _late_message(rows: Rows, row: int, count: int) -> str:
+def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
     keys = ", ".join(field.name for field in rows.key_fields)
-    return (
-        f"{rows.place(row)}: time goes backwards: {rows.time_name} "
-        f"{shown(rows.batch.column(rows.time_name), row)} is before the last time of this stream. "
-        f"{count} such row(s) in this record batch. If the source itself is out of order, sort it, "
+    times = rows.batch.column(rows.time_name)
+    what = (
+        f"{rows.place(row)}: time goes backwards: {rows.time_name} {shown(times, row)} is before "
+        f"{shown_time(last, times.type)}, the last time of this stream. {count} such row(s) in "
+        "this record batch."
+    )
+    advice = (
+        "If the source itself is out of order, sort it, "
         f"in DuckDB: COPY (SELECT * FROM '{rows.file}' ORDER BY {rows.time_name}, {keys}) TO "
         "'sorted.parquet'; if the rows are older than what an earlier run scored, or come late by "
         'nature, set [source] late to "drop", "reject" or "apply".'
     )
+    return LateRowError(what, advice, rows.file, last)
 
 
 def _fresh_starts(

@@ -4,12 +4,15 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import DataError, MissingFileError
-from streamrnn.sources import ParquetSource, list_files
+from streamrnn.sources import ParquetSource, canonical_name, files, list_files
 from streamrnn.sources.files import _matches, _split_glob_uri
+
+NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def _make(root: Path, *names: str, table: pa.Table | None = None) -> None:
@@ -23,12 +26,91 @@ def _names(path: str, root: Path) -> list[str]:
     return [os.path.relpath(f.path, root) for f in list_files(path)]
 
 
-def test_a_directory_is_its_parquet_files_at_any_depth_sorted_by_path(tmp_path: Path) -> None:
+def test_a_directory_is_its_parquet_files_at_any_depth_in_natural_order(tmp_path: Path) -> None:
     """Names that begin with . or _ are passed over, folders too."""
     _make(tmp_path, "b.parquet", "a/2.parquet", "a/10.pq", "_x/1.parquet", ".h/1.parquet")
     _make(tmp_path, "a/_1.parquet", "a/.1.parquet", "a/notes.txt")
-    assert _names(str(tmp_path), tmp_path) == ["a/10.pq", "a/2.parquet", "b.parquet"]
-    assert _names(f"{tmp_path}/", tmp_path) == ["a/10.pq", "a/2.parquet", "b.parquet"]
+    assert _names(str(tmp_path), tmp_path) == ["a/2.parquet", "a/10.pq", "b.parquet"]
+    assert _names(f"{tmp_path}/", tmp_path) == ["a/2.parquet", "a/10.pq", "b.parquet"]
+
+
+@pytest.mark.parametrize("filesystem", ["local", "object store"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["part-2.parquet", "part-10.parquet", "part-100.parquet"],
+        [f"year=2013/month={m}/day={d}/part-0.parquet" for m in (1, 2, 10) for d in (1, 2, 11)],
+        ["date=2013-01-05/p.parquet", "date=2013-01-06/p.parquet", "date=2013-01-10/p.parquet"],
+        [
+            "shift=-10/p.parquet",
+            "shift=-2/p.parquet",
+            "shift=3/p.parquet",
+            f"shift={NULL}/p.parquet",
+        ],
+        ["site=A/p.parquet", "site=b/p.parquet", f"site={NULL}/p.parquet"],
+        ["log1/z.parquet", "log2/a.parquet", "log10/a.parquet"],
+        ["v1.2.parquet", "v1.10.parquet", "v2.parquet"],
+        ["a/02.parquet", "a/2.parquet", "a/3.parquet", "b.parquet"],
+    ],
+    ids=lambda names: names[0],
+)
+def test_numbers_in_paths_count_as_numbers(
+    names: list[str], filesystem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Partition values by their type, null last; what a lake writes is read in its order."""
+    _make(tmp_path, *sorted(names))
+    if filesystem == "object store":
+        store = pafs.SubTreeFileSystem(str(tmp_path.parent), pafs.LocalFileSystem())
+        monkeypatch.setattr(files, "resolve", lambda _: (store, tmp_path.name))
+        found = [f.location.removeprefix(f"{tmp_path.name}/") for f in list_files("s3://bucket")]
+    else:
+        found = _names(str(tmp_path), tmp_path)
+    assert found == names
+
+
+def test_a_file_is_known_by_one_name_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative, absolute, with dots and slashes, through links, as a URI, by a pattern."""
+    _make(tmp_path, "in/a.parquet")
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "one.parquet").symlink_to("in/a.parquet")
+    monkeypatch.chdir(tmp_path)
+    spellings = [
+        "in", "./in", "in/", "in//", f"{tmp_path}/in", f"../{tmp_path.name}/in", "link",
+        "link/../in", f"file://{tmp_path}/in", "in/*.parquet", "in/**", "**/a.parquet",
+        "./**/in/a*", "in/a.parquet", "one.parquet", f"file://{tmp_path}/link/a.parquet",
+    ]  # fmt: skip
+    real = os.path.realpath(tmp_path / "in" / "a.parquet")
+    assert {path: [f.name for f in list_files(path)] for path in spellings} == {
+        path: [real] for path in spellings
+    }
+    assert canonical_name("in/a.parquet") == canonical_name(f"file://{tmp_path}/link/a.parquet")
+
+
+def test_names_on_object_stores_hold_no_options_and_no_secrets() -> None:
+    assert canonical_name("s3://key:secret@b/in/a.parquet?region=x") == "s3://b/in/a.parquet"
+    assert canonical_name("gs://b/a.parquet") == canonical_name("gcs://b/a.parquet")
+
+
+def test_links_in_a_circle_are_read_once(tmp_path: Path) -> None:
+    """A folder that holds itself, two that hold each other, and a file that is linked beside."""
+    _make(tmp_path, "in/a.parquet", "in/x/b.parquet", "in/y/c.parquet")
+    (tmp_path / "in/again").symlink_to(".")
+    (tmp_path / "in/x/y").symlink_to("../y")
+    (tmp_path / "in/y/x").symlink_to("../x")
+    (tmp_path / "in/zz.parquet").symlink_to("a.parquet")
+    (tmp_path / "in/nowhere.parquet").symlink_to("gone.parquet")
+    expected = ["a.parquet", "x/b.parquet", "y/c.parquet"]
+    assert _names(f"{tmp_path}/in", tmp_path / "in") == expected
+    assert _names(f"{tmp_path}/in/**/*.parquet", tmp_path / "in") == expected
+
+
+def test_links_to_other_folders_are_followed(tmp_path: Path) -> None:
+    _make(tmp_path, "else/where/a.parquet")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/link").symlink_to("../else")
+    assert _names(f"{tmp_path}/in", tmp_path) == ["in/link/where/a.parquet"]
 
 
 def test_globs(tmp_path: Path) -> None:

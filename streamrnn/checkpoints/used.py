@@ -1,0 +1,228 @@
+"""Which files of a source are new, and whether the used ones are as they were."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from streamrnn.checkpoints.manifest import Manifest, UsedFile
+from streamrnn.checkpoints.rewrites import Rewrite, find_rewrites
+from streamrnn.errors import CheckpointError, DataError
+from streamrnn.sources import (
+    NOTHING,
+    Content,
+    ParquetSource,
+    Position,
+    Reading,
+    SourceFile,
+    canonical_name,
+    etag,
+)
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """What is to be read: `files` in order, the first from `position` if that is not None.
+
+    `before` is the content of the rows before `position`. `known` are the used files by their
+    names of today. `vanished` were used and are gone; `changed` were used, are not what they were,
+    and are passed over because of `force`, as are the new files of `rewritten`, which hold rows
+    that were used. `by_footer` files could only be compared by their footers.
+    """
+
+    files: tuple[SourceFile, ...]
+    position: Position | None = None
+    before: Content = NOTHING
+    known: tuple[UsedFile, ...] = ()
+    vanished: tuple[str, ...] = ()
+    changed: tuple[SourceFile, ...] = ()
+    rewritten: tuple[Rewrite, ...] = ()
+    by_footer: int = 0
+
+
+class _Verdict(NamedTuple):
+    """A used file: as it is known from now on, what changed ("" if nothing), and by what."""
+
+    known: UsedFile
+    changed: str = ""
+    by_footer: bool = False
+
+
+def plan_sources(
+    manifest: Manifest | None,
+    present: Sequence[SourceFile],
+    reader: ParquetSource,
+    *,
+    home: str = "",
+    force: bool = False,
+) -> SourcePlan:
+    """Compare the files that are there with those that were used.
+
+    New files come in the order of `present`; `reader` reads what is needed to know them; `home` is
+    the canonical name of the output. Raises CheckpointError when a used file changed or new ones
+    hold rows that were used (and not `force`), or when the file that was being read is gone.
+    """
+    if manifest is None:
+        return SourcePlan(tuple(present))
+    there = {file.name: file for file in present}
+    names = _names_today(manifest, there, home)
+    known = [replace(file, path=names[file.path]) for file in manifest.sources]
+    position = manifest.position
+    if position is not None:
+        position = replace(position, file=names.get(position.file, position.file))
+        if position.file not in there:
+            raise CheckpointError(
+                f"{position.file} is gone: the last run stopped in it at row {position.file_row} "
+                "(from 0), and the rows after that are still to be read. Put it back, or start "
+                "over with --full-refresh."
+            )
+    partly = position.file if position is not None else ""
+    verdicts = [
+        _compare(file, there[file.path], reader, file.path == partly)
+        if file.path in there
+        else _Verdict(file)
+        for file in known
+    ]
+    changed = [verdict for verdict in verdicts if verdict.changed]
+    if changed and not force:
+        raise CheckpointError(_changed(changed))
+    used = {file.path: file for file in known}
+    new = [file for file in present if file.name not in used]
+    gone = [file for file in known if file.path not in there]
+    rewrites = find_rewrites(gone, new, reader)
+    if rewrites and not force:
+        raise CheckpointError(_rewritten(rewrites))
+    counted = {file.name for rewrite in rewrites for file in rewrite.new}
+    files = [file for file in new if file.name not in counted]
+    before = NOTHING
+    if position is not None:
+        files.insert(0, there[position.file])
+        before = _before(used[position.file], files[0], position, reader)
+    return SourcePlan(
+        files=tuple(files),
+        position=position,
+        before=before,
+        known=tuple(verdict.known for verdict in verdicts),
+        vanished=tuple(file.path for file in gone),
+        changed=tuple(there[verdict.known.path] for verdict in changed),
+        rewritten=tuple(rewrites),
+        by_footer=sum(verdict.by_footer for verdict in verdicts),
+    )
+
+
+def readings_of(plan: SourcePlan, reader: ParquetSource) -> dict[str, Reading]:
+    """What the files hold that `force` counts as used: name -> all rows of it.
+
+    A changed file that cannot be read is left out.
+    """
+    found = {}
+    for file in (*plan.changed, *(file for rewrite in plan.rewritten for file in rewrite.new)):
+        try:
+            found[file.name] = Reading(reader.content(file))
+        except DataError:
+            continue
+    return found
+
+
+def _names_today(manifest: Manifest, there: Mapping[str, SourceFile], home: str) -> dict[str, str]:
+    """What each used file is called now.
+
+    A manifest of version 1 has paths as the pipeline file spelled them. Of a folder that was moved
+    together with its source, files are found by their way from it.
+    """
+    if not manifest.home:
+        return {file.path: canonical_name(file.path) for file in manifest.sources}
+    moved = home != manifest.home and home.startswith("/") and manifest.home.startswith("/")
+
+    def today(name: str) -> str:
+        if name in there or not moved or not name.startswith("/"):
+            return name
+        other = os.path.normpath(os.path.join(home, os.path.relpath(name, manifest.home)))
+        return other if other in there else name
+
+    return {file.path: today(file.path) for file in manifest.sources}
+
+
+def _compare(used: UsedFile, file: SourceFile, reader: ParquetSource, partly: bool) -> _Verdict:
+    """Whether a file holds what was used of it. Of one that was read `partly` the rest may change.
+
+    It is read only where size or time differ and nothing else settles it.
+    """
+    if (used.size, used.mtime_ns) == (file.size, file.mtime_ns):
+        return _Verdict(used)
+    same = replace(used, size=file.size, mtime_ns=file.mtime_ns)
+    sizes = f"{used.size} bytes when it was read, {file.size} bytes now"
+    if used.content is None:
+        if used.size != file.size:
+            return _Verdict(used, sizes)
+        if used.identity != file.identity():
+            return _Verdict(used, f"{sizes}, other content")
+        return _Verdict(same, by_footer=True)
+    try:
+        if used.size == file.size and used.etag and used.etag == _etag(file):
+            return _Verdict(same)
+        rows, then = reader.footer(file).rows, used.content.rows
+        if rows < then or (rows > then and not partly):
+            return _Verdict(used, f"{then} rows when it was read, {rows} rows now")
+        if not reader.content(file, then).holds_the_rows_of(used.content):
+            return _Verdict(used, f"{sizes}, other values in its {then} rows")
+    except DataError as error:
+        return _Verdict(used, f"{sizes}; {error}")
+    return _Verdict(same)
+
+
+def _etag(file: SourceFile) -> str:
+    try:
+        with file.open() as stream:
+            return etag(stream)
+    except OSError:
+        return ""
+
+
+def _before(used: UsedFile, file: SourceFile, position: Position, reader: ParquetSource) -> Content:
+    """The content of the rows before a position; read again where more or nothing is known."""
+    if used.content is not None and used.content.rows == position.file_row:
+        return used.content
+    return reader.content(file, position.file_row)
+
+
+def _changed(changed: Sequence[_Verdict]) -> str:
+    lines = [f"  {verdict.known.path}: {verdict.changed}" for verdict in changed]
+    whose = "its" if len(changed) == 1 else "their"
+    return (
+        f"{_count(len(changed), 'file')} of the source changed after {whose} rows were used:\n"
+        + _some(lines)
+        + "\nStart over with --full-refresh, or go on with --force (rows used stay as they are; "
+        "new rows go into a new file)."
+    )
+
+
+def _rewritten(rewrites: Sequence[Rewrite]) -> str:
+    old = sum(len(rewrite.old) for rewrite in rewrites)
+    new = sum(len(rewrite.new) for rewrite in rewrites)
+    lines = [
+        f"  {_list([file.path for file in rewrite.old])} -> "
+        f"{_list([file.name for file in rewrite.new])}"
+        for rewrite in rewrites
+    ]
+    return (
+        f"{_count(new, 'new file')} of the source hold{'s' if new == 1 else ''} the rows of "
+        f"{_count(old, 'used file')} that {'is' if old == 1 else 'are'} gone:\n"
+        + _some(lines)
+        + "\nThese rows are in the output already. Count the new files as used with --force "
+        "(nothing of them is scored again), put the old files back, or start over with "
+        "--full-refresh."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _some(lines: Sequence[str]) -> str:
+    more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
+    return "\n".join([*lines[:10], *more])

@@ -1,0 +1,155 @@
+"""What rows of a file hold, as a few numbers: whether a used file changed, or became another one.
+
+The digest is of the decoded values of the columns in use, by the columns' names. It depends neither
+on the order of the rows nor on how a file is written, and those of several files add up, so that a
+file that was compressed anew, split or merged with others is known again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.kernels import digest
+from streamrnn.sources.words import bytes_of
+
+Hashes = npt.NDArray[np.uint64]
+_WORD = 1 << 64
+_NULL, _PLACE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
+
+
+@dataclass(frozen=True)
+class Content:
+    """Some rows: how many, their digest (mod 2**64), and their first and last time in ticks.
+
+    The times are None for no rows, and where a pipeline has no time.
+
+    >>> a, b = (Content.of(pa.record_batch({"x": x}), None) for x in ([1, 2], [3]))
+    >>> a + b == Content.of(pa.record_batch({"x": [3, 1, 2]}), None)
+    True
+    """
+
+    rows: int = 0
+    digest: int = 0
+    first: int | None = None
+    last: int | None = None
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch, time: str | None) -> Content:
+        """The content of a record batch; `time` names its column of times."""
+        hashes = np.zeros(batch.num_rows, np.uint64)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            _add(hashes, column, _factor(name))
+        first, last = (None, None) if time is None else _range(batch.column(time))
+        return cls(batch.num_rows, digest.total(hashes), first, last)
+
+    def __add__(self, other: Content) -> Content:
+        """The content of both, whichever came first."""
+        firsts = [t for t in (self.first, other.first) if t is not None]
+        lasts = [t for t in (self.last, other.last) if t is not None]
+        return Content(
+            self.rows + other.rows,
+            (self.digest + other.digest) % _WORD,
+            min(firsts, default=None),
+            max(lasts, default=None),
+        )
+
+    def holds_the_rows_of(self, other: Content) -> bool:
+        """Whether the rows are the same, in whatever order."""
+        return (self.rows, self.digest) == (other.rows, other.digest)
+
+
+NOTHING = Content()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a file so far; `etag` is the object store's name of the version read."""
+
+    content: Content = NOTHING
+    etag: str = ""
+
+
+UNREAD = Reading()
+
+
+def sum_of(contents: Iterable[Content]) -> Content:
+    """The content of all of them together."""
+    return functools.reduce(Content.__add__, contents, NOTHING)
+
+
+def _range(times: pa.Array) -> tuple[int | None, int | None]:
+    """The first and the last of some times, in ticks of their type."""
+    if pa.types.is_temporal(times.type):
+        times = times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())
+    found = pc.min_max(times)
+    return found["min"].as_py(), found["max"].as_py()
+
+
+@functools.cache
+def _factor(name: str) -> int:
+    """An odd number for a column: the digest does not depend on the columns' order."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") | 1
+
+
+def _add(hashes: Hashes, column: pa.Array, factor: int) -> None:
+    """Add a column to the hashes of its rows, in place."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if not column.null_count:
+        _add_values(hashes, column, factor)
+        return
+    # What stands under a null is anything.
+    own = np.zeros(len(column), np.uint64)
+    _add_values(own, column, factor)
+    own[column.is_null().to_numpy(zero_copy_only=False)] = _NULL * factor % _WORD
+    hashes += own
+
+
+def _add_values(hashes: Hashes, column: pa.Array, factor: int) -> None:
+    kind = column.type
+    types = pa.types
+    if types.is_null(kind) or not len(column):
+        return
+    if types.is_struct(kind):
+        for field, child in zip(kind, column.flatten(), strict=True):
+            _add(hashes, child, (factor * _factor(field.name)) % _WORD)
+    elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        _add_lists(hashes, column, factor)
+    elif types.is_boolean(kind) or (types.is_primitive(kind) and kind.bit_width <= 64):
+        digest.add_words(hashes, _words(column), factor)
+    elif types.is_nested(kind):  # maps, unions, views of lists
+        texts = pa.array([repr(value) for value in column.to_pylist()], pa.large_string())
+        digest.add_strings(hashes, *bytes_of(texts), factor)
+    else:
+        digest.add_strings(hashes, *bytes_of(column), factor)
+
+
+def _words(column: pa.Array) -> npt.NDArray[Any]:
+    """The bits of values of at most 64 bits, as uint32 or uint64."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    size = column.type.bit_width // 8
+    buffer = column.buffers()[1]
+    bits = np.frombuffer(buffer, f"<u{size}")[column.offset : column.offset + len(column)]
+    return bits if size >= 4 else bits.astype(np.uint32)
+
+
+def _add_lists(hashes: Hashes, column: pa.Array, factor: int) -> None:
+    values = column.flatten()
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    items = np.zeros(len(values), np.uint64)
+    _add(items, values, factor)
+    row = np.repeat(np.arange(len(column)), lengths)
+    place = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    items += (place + 1).astype(np.uint64) * np.uint64(_PLACE)
+    items ^= items >> np.uint64(31)
+    np.add.at(hashes, row, items * np.uint64(_NULL))

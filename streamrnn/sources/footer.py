@@ -1,0 +1,66 @@
+"""What the footer of a Parquet file says of its rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Footer:
+    """Rows of each row group, and the first and last time in ticks (None if it does not say)."""
+
+    groups: list[int]
+    times: tuple[int, int] | None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the file."""
+        return sum(self.groups)
+
+
+def read_footer(parquet: pq.ParquetFile, time: str | None, kind: pa.DataType | None) -> Footer:
+    """The footer of an open file; `time` names its column of times, which are read as `kind`."""
+    metadata = parquet.metadata
+    groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+    sizes = [group.num_rows for group in groups]
+    if time is None or kind is None:
+        return Footer(sizes, None)
+    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    if time not in names:
+        return Footer(sizes, None)
+    at = names.index(time)
+    ranges = [_range(group.column(at), metadata.schema.column(at), kind) for group in groups]
+    known = [found for found, rows in zip(ranges, sizes, strict=True) if rows and found]
+    if not known or len(known) < sum(rows > 0 for rows in sizes):
+        return Footer(sizes, None)
+    return Footer(sizes, (min(first for first, _ in known), max(last for _, last in known)))
+
+
+def _range(chunk: Any, column: Any, kind: pa.DataType) -> tuple[int, int] | None:
+    statistics = chunk.statistics
+    if statistics is None or not statistics.has_min_max:
+        return None
+    if pa.types.is_timestamp(kind):
+        unit = _UNITS.get(json.loads(column.logical_type.to_json()).get("timeUnit", ""))
+        if unit is None or column.physical_type != "INT64":
+            return None
+        ends = (statistics.min_raw, statistics.max_raw)
+        first, last = (end * _TICKS[kind.unit] // _TICKS[unit] for end in ends)
+        return first, last
+    ends = (statistics.min, statistics.max)
+    if pa.types.is_date(kind):
+        if not all(type(end) is date for end in ends):
+            return None
+        first, last = ((end - _EPOCH).days for end in ends)  # Parquet has no date64
+        return first, last
+    return ends if all(isinstance(end, int) for end in ends) else None

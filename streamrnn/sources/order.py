@@ -1,0 +1,69 @@
+"""The order in which files are read: by folders, partition values as what they are, then names."""
+
+from __future__ import annotations
+
+import math
+import re
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_DIGITS = re.compile("([0-9]+)")
+_LAST = "\U0010ffff"  # after every text
+_Key = tuple[tuple[str | float, ...], ...]
+
+Partitions = tuple[tuple[str, pa.Scalar], ...]
+
+
+class Hive:
+    """Hive partitions (`year=2013/`) of some paths: integers where all values are, else text.
+
+    paths: folders and name of each file, relative to the source, with "/" between them.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        values: dict[str, list[str]] = {}
+        for path in paths:
+            for name, value in _pairs(path):
+                values.setdefault(name, []).append(value)
+        self._integers = {
+            name
+            for name, found in values.items()
+            if all(_is_integer(value) or value == NULL_PARTITION for value in found)
+        }
+
+    def partitions(self, path: str) -> Partitions:
+        """Name and value of each partition that a file lies in."""
+        return tuple((name, self._typed(name, value)) for name, value in _pairs(path))
+
+    def order(self, path: str) -> tuple[_Key, str]:
+        """A key that sorts paths: `day=2` before `day=10`, `part-2` before `part-10`, null last."""
+        *folders, name = path.split("/")
+        return (*(self._folder_key(folder) for folder in folders), _natural(name)), path
+
+    def _typed(self, name: str, value: str) -> pa.Scalar:
+        kind = pa.int64() if name in self._integers else pa.string()
+        if value == NULL_PARTITION:
+            return pa.scalar(None, kind)
+        return pa.scalar(int(value) if name in self._integers else value, kind)
+
+    def _folder_key(self, folder: str) -> tuple[str | float, ...]:
+        name, mark, value = folder.partition("=")
+        if mark and unquote(name) in self._integers:
+            return f"{name}=", math.inf if value == NULL_PARTITION else int(unquote(value)), ""
+        return (f"{name}={_LAST}",) if mark and value == NULL_PARTITION else _natural(folder)
+
+
+def _pairs(path: str) -> list[tuple[str, str]]:
+    pairs = [folder.partition("=") for folder in path.split("/")[:-1] if "=" in folder]
+    return [(unquote(name), unquote(value)) for name, _, value in pairs]
+
+
+def _natural(text: str) -> tuple[str | float, ...]:
+    """Text and numbers in turns."""
+    return tuple(int(p) if i % 2 else p for i, p in enumerate(_DIGITS.split(text)))
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19
