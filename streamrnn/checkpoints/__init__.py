@@ -36,6 +36,7 @@ name. On object stores a rename is a copy on the server and a delete, the manife
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.maintenance import compact, history, merge_small_parts, rewind, verify
 from streamrnn.checkpoints.manifest import Kept, Manifest, UsedFile
+from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
 from streamrnn.checkpoints.resume import check_same
 from streamrnn.checkpoints.used import SourcePlan, plan_sources
@@ -57,6 +58,8 @@ __all__ = [
     "merge_small_parts",
     "plan_sources",
     "read_manifest",
+    "refuse_inside_output",
+    "refuse_nested_output",
     "rewind",
     "verify",
 ]

@@ -47,7 +47,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
     """Read every file that the last commit names and compare its checksum.
 
     A run may be at work meanwhile. Raises CheckpointError naming all files that are not as they
-    were written.
+    were written, and Parquet files that readers of the folder find and no commit names.
     """
 
     def look(manifest: Manifest, files: Files) -> Verified:
@@ -60,6 +60,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
                 check_version(files, INSIDE, version, whole=True)
             except CheckpointError as error:
                 wrong.append(str(error))
+        wrong += _foreign(Area(files), manifest.parts)
         if wrong:
             raise CheckpointError("\n".join(dict.fromkeys(wrong)))
         return Verified(
@@ -73,6 +74,25 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
         )
 
     return steadily(path, look)
+
+
+def _foreign(area: Area, parts: Sequence[Part]) -> list[str]:
+    """What to say of Parquet files that are not parts and not hidden from readers."""
+    ours = {part.name for part in parts}
+    found = [
+        name
+        for name in area.files.tree()
+        if name.endswith((".parquet", ".pq"))
+        and name not in ours
+        and not any(piece[0] in "._" for piece in name.split("/"))
+    ]
+    if not found:
+        return []
+    some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    return [
+        f"{area.path} holds Parquet files that no commit of it names: {some}. Who reads the folder "
+        "reads their rows too. Move them elsewhere."
+    ]
 
 
 def _wrong_parts(area: Area, parts: Sequence[Part]) -> list[str]:

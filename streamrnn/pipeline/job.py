@@ -15,6 +15,8 @@ from streamrnn.checkpoints import (
     SourcePlan,
     UsedFile,
     merge_small_parts,
+    refuse_inside_output,
+    refuse_nested_output,
 )
 from streamrnn.errors import ConfigError, DataError, LateRowError, MissingFileError
 from streamrnn.pipeline.build import Bound, Parts
@@ -198,11 +200,13 @@ class Job:
     def _run_to_stream(self) -> Summary:
         rows, total = self.config.source.batch_rows, None
         source: StreamSource | ParquetSource
-        if self.config.source.path == PIPE:
+        piped = self.config.source.path == PIPE
+        files = [] if piped else source_files(self.parts, self.options)
+        refuse_own_output(self.parts, files)
+        if piped:
             source = StreamSource(self.parts.columns, rows)
             bound = self.parts.bind(source.schema, "stdin")
         else:
-            files = source_files(self.parts, self.options)
             source = self._source = self.parts.source(files)
             bound = self.parts.bind(source.schema, files[0].path)
             source.files = self._in_order(source, SourcePlan(tuple(files)))
@@ -279,7 +283,8 @@ def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
 
 
 def refuse_own_output(parts: Parts, files: Sequence[SourceFile]) -> None:
-    """Raise ConfigError if source, sink, rejects or saved state lie inside one another."""
+    """Raise ConfigError if source, sink, rejects or saved state lie inside one another, or in
+    another output."""
     config = parts.config
     outputs = {
         "[sink] path": config.sink.path,
@@ -302,6 +307,9 @@ def refuse_own_output(parts: Parts, files: Sequence[SourceFile]) -> None:
                 f"{other}: {outputs[other]} and {name} {outputs[name]} lie inside one another: "
                 "readers of the output would find what is no output. Name a place beside it."
             )
+    for name in places:
+        refuse = refuse_inside_output if name == "[state] save" else refuse_nested_output
+        refuse(str(outputs[name]), name)
 
 
 def _real(path: str | None) -> str:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import OutputFolder, load_state, read_manifest
+from streamrnn.checkpoints import (
+    OutputFolder,
+    load_state,
+    read_manifest,
+    refuse_inside_output,
+)
 from streamrnn.errors import MissingFileError, StateError
 from streamrnn.pipeline.build import Bound
 from streamrnn.states import (
@@ -67,6 +72,7 @@ def read_states(path: str) -> pa.Table:
 def export_state(output: str, file: str) -> int:
     """Write the state of an output folder to a file; the number of streams."""
     check_suffix(file)
+    refuse_inside_output(file, "--output")
     table = read_states(output)
     write_state_file(table, file)
     return int(table.num_rows)

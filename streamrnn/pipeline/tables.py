@@ -21,6 +21,7 @@ from pydantic import (
 
 from streamrnn.pipeline.durations import PATTERN, format_duration, parse_duration
 from streamrnn.pipeline.problems import choices, did_you_mean, received
+from streamrnn.sinks import rejects_beside
 
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
@@ -348,7 +349,7 @@ class Output(Table):
 
 def _beside(data: dict[str, Any]) -> str | None:
     path = data.get("path")
-    return None if path in (None, "-") else f"{path.rstrip('/')}.rejects"
+    return None if path in (None, "-") else rejects_beside(path)
 
 
 class Sink(Table):

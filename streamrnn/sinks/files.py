@@ -134,6 +134,14 @@ class Files(ABC):
         """Names of files and folders right in `folder`, sorted; [] if it is not there."""
 
     @abstractmethod
+    def tree(self) -> list[str]:
+        """Names of all files at any depth, sorted; [] if the root is not there."""
+
+    @abstractmethod
+    def above(self) -> "Iterator[Files]":
+        """The folders that the root lies in, from the inside out."""
+
+    @abstractmethod
     def open(self, name: str) -> pa.NativeFile:
         """Open for reading; FileNotFoundError if it is not there."""
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -108,6 +109,17 @@ class LocalFiles(Files):
         with telling("list", self.show(folder)), contextlib.suppress(FileNotFoundError):
             return sorted(os.listdir(self.show(folder)))
         return []
+
+    def tree(self) -> list[str]:
+        return sorted(
+            os.path.relpath(os.path.join(folder, name), self.root)
+            for folder, _, names in os.walk(self.root)
+            for name in names
+        )
+
+    def above(self) -> Iterator[Files]:
+        for folder in Path(os.path.realpath(self.root)).parents:
+            yield LocalFiles(str(folder))
 
     def open(self, name: str) -> pa.NativeFile:
         return pa.OSFile(self.show(name), "rb")

@@ -1,6 +1,7 @@
 """Output in an object store, through pyarrow.fs: no rename, no sync, no lock."""
 
 import contextlib
+from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
@@ -51,9 +52,9 @@ class RemoteFiles(Files):
     def make(self, folder: str) -> None:
         """Nothing: object stores have no folders."""
 
-    def _list(self, folder: str) -> list[arrow_fs.FileInfo]:
+    def _list(self, folder: str, recursive: bool = False) -> list[arrow_fs.FileInfo]:
         with telling("list", self.show(folder)):
-            selector = arrow_fs.FileSelector(self._path(folder), allow_not_found=True)
+            selector = arrow_fs.FileSelector(self._path(folder), True, recursive)
             found: list[arrow_fs.FileInfo] = self.fs.get_file_info(selector)
         return found
 
@@ -63,6 +64,18 @@ class RemoteFiles(Files):
 
     def entries(self, folder: str) -> list[str]:
         return sorted(item.base_name for item in self._list(folder))
+
+    def tree(self) -> list[str]:
+        start = len(self.root) + 1
+        return sorted(item.path[start:] for item in self._list("", recursive=True) if item.is_file)
+
+    def above(self) -> Iterator[Files]:
+        root, uri = self.root, self.uri
+        while "/" in root:
+            root = root.rpartition("/")[0]
+            parts = urlsplit(uri)
+            uri = urlunsplit(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
+            yield RemoteFiles(self.fs, root, uri)
 
     def open(self, name: str) -> pa.NativeFile:
         return self.fs.open_input_file(self._path(name))

@@ -1,0 +1,40 @@
+"""Outputs inside one another: whoever reads the outer one would read the rows of both."""
+
+from streamrnn.checkpoints.area import INSIDE, OWNER
+from streamrnn.checkpoints.reading import MANIFEST
+from streamrnn.errors import ConfigError
+from streamrnn.sinks.files import Files
+from streamrnn.sinks.opening import open_files
+
+_OF_AN_OUTPUT = {name.removeprefix(f"{INSIDE}/") for name in (MANIFEST, OWNER)}
+
+
+def refuse_nested_output(path: str, key: str) -> None:
+    """Raise ConfigError if an output at `path` would lie in another one, or around one.
+
+    `key` says where the path comes from.
+    """
+    refuse_inside_output(path, key)
+    files = open_files(path)
+    ends = tuple(f"/{INSIDE}/{name}" for name in _OF_AN_OUTPUT)
+    inner = [name.rpartition(f"/{INSIDE}/")[0] for name in files.tree() if name.endswith(ends)]
+    if inner:
+        raise ConfigError(
+            f"{key}: {files.show('')} lies around the output {files.show(min(inner, key=len))}: who reads it "
+            "would read those rows too. Name a folder beside it, or move that output away."
+        )
+
+
+def refuse_inside_output(path: str, key: str) -> None:
+    """Raise ConfigError if a file or folder at `path` would lie in a committed output."""
+    files = open_files(path)
+    for outer in files.above():
+        if _is_output(outer):
+            raise ConfigError(
+                f"{key}: {files.show('')} lies inside the output {outer.show('')}: who reads that "
+                "folder would read these rows too. Name a place beside it."
+            )
+
+
+def _is_output(files: Files) -> bool:
+    return not _OF_AN_OUTPUT.isdisjoint(files.sizes(INSIDE))
