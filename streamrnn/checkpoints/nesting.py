@@ -19,8 +19,9 @@ def refuse_nested_output(path: str, key: str) -> None:
     ends = tuple(f"/{INSIDE}/{name}" for name in _OF_AN_OUTPUT)
     inner = [name.rpartition(f"/{INSIDE}/")[0] for name in files.tree() if name.endswith(ends)]
     if inner:
+        other = files.show(min(inner, key=len))
         raise ConfigError(
-            f"{key}: {files.show('')} lies around the output {files.show(min(inner, key=len))}: who reads it "
+            f"{key}: {files.show('')} lies around the output {other}: who reads it "
             "would read those rows too. Name a folder beside it, or move that output away."
         )
 

@@ -76,7 +76,9 @@ def resolve(path: str) -> tuple[pafs.FileSystem, str]:
         try:
             filesystem, location = pafs.FileSystem.from_uri(path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path}: cannot be opened as a URI: {error}") from error
+            scheme, _, rest = path.partition("://")
+            shown = f"{scheme}://{rest.rpartition('@')[2]}"  # without a password
+            raise DataError(f"{shown}: cannot be opened as a URI: {error}") from error
         return filesystem, location
     return pafs.LocalFileSystem(), path
 

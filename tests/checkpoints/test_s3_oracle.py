@@ -1,11 +1,19 @@
 """The same commits on an S3 server, started here on the loopback."""
 
+import io
+import time
+
+import logs
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from checkpoints.small_run import expected, run
 from pyarrow import fs as arrow_fs
 
-from streamrnn.checkpoints import compact, load_state, rewind, verify
+from streamrnn import Pipeline
+from streamrnn.checkpoints import compact, load_state, read_manifest, rewind, verify
+from streamrnn.errors import CheckpointError, ConfigError, DataError
+from streamrnn.sources import ParquetSource
 
 server = pytest.importorskip("moto.server", reason="needs the oracles extra")
 
@@ -59,3 +67,58 @@ def test_runs_merging_and_going_back_on_s3(bucket):
     names = fs.get_file_info(arrow_fs.FileSelector("bucket", recursive=True))
     files = [item.path for item in names if item.is_file]
     assert [name for name in files if "staging/" in name or name.endswith("lock")] == []
+
+
+def put(fs, name, table):
+    """Write an object, with a time of change that is another one."""
+    data = io.BytesIO()
+    pq.write_table(table, data)
+    time.sleep(1.1)  # the store's clock has seconds
+    with fs.open_output_stream(f"bucket/{name}") as stream:
+        stream.write(data.getvalue())
+
+
+def test_objects_are_known_by_name_version_and_content(bucket, tmp_path, monkeypatch):
+    """Whatever the options of the URI; equal versions are not read, changed ones are refused."""
+    fs, address = bucket
+    logs.small_model().save(tmp_path / "m.safetensors")
+    log = logs.random_log(300)
+    pieces = {"part-10": log.slice(200), "part-2": log.slice(100, 100), "part-1": log.slice(0, 100)}
+    for name, table in pieces.items():
+        put(fs, f"in/{name}.parquet", table)
+    out = address.format("scores")
+
+    def score(path="in", uri=address, **options):
+        config = logs.config(uri.format(path), str(tmp_path / "m.safetensors"), out)
+        return Pipeline.from_dict(config).run(**options)
+
+    assert score().rows == 300  # by time, so the order of the files is right
+    names = [file.path for file in read_manifest(out).sources]
+    assert names == [f"s3://bucket/in/part-{i}.parquet" for i in (1, 2, 10)]
+    secret = address.replace("s3://", "s3://key:secret@") + "&allow_bucket_creation=true"
+    for path, uri in (("in/", address), ("in/*.parquet", address), ("in", secret)):
+        assert score(path, uri).nothing_new
+    assert score("in/part-2.parquet", secret).vanished_files == 2
+
+    put(fs, "in/part-1.parquet", pieces["part-1"])
+    with monkeypatch.context() as patch:
+        patch.setattr(ParquetSource, "content", None)  # the etag says that it is the same
+        assert score().nothing_new
+    put(fs, "in/part-1.parquet", pieces["part-1"].slice(1))
+    with pytest.raises(CheckpointError, match="100 rows when it was read, 99 rows now") as caught:
+        score()
+    assert "s3://bucket/in/part-1.parquet" in str(caught.value)
+    with pytest.raises(DataError, match="cannot be looked at: Empty path component"):
+        score("in//part-1.parquet")
+
+
+def test_outputs_inside_one_another_are_refused_on_s3(bucket, tmp_path):
+    _, address = bucket
+    run(address.format("lake/one"))
+    logs.small_model().save(tmp_path / "m.safetensors")
+    logs.write(logs.random_log(20), tmp_path / "in.parquet")
+    for path, said in (("lake/one/two", "lies inside the output"), ("lake", "lies around the")):
+        config = logs.config(str(tmp_path / "in.parquet"), str(tmp_path / "m.safetensors"), None)
+        config["sink"] = {"path": address.format(path)}
+        with pytest.raises(ConfigError, match=said):
+            Pipeline.from_dict(config).run()
