@@ -138,7 +138,7 @@ class Job:
             return committed is None
         if self._loop is None:
             self._start(folder, bound, 0 if self._whole else self.config.checkpoint.every)
-            self._tell_resumed(committed)
+            self._tell_resumed(committed, plan)
         source.files = self._in_order(source, plan)
         self._source, self._used = source, plan.known
         rows = source.total_rows()
@@ -182,12 +182,12 @@ class Job:
         self.summary.rejects = self.config.sink.rejects
         self._loop = Loop(scorer, self.summary, self.options, every, self._committed)
 
-    def _tell_resumed(self, last: Manifest | None) -> None:
+    def _tell_resumed(self, last: Manifest | None, plan: SourcePlan) -> None:
         if last is None or last.complete:
             return
         where = "at the end of the files used so far"
-        if last.position is not None:
-            where = f"at row {last.position.file_row:,} of {last.position.file}"
+        if plan.position is not None:
+            where = f"at row {plan.position.file_row:,} of {plan.files[0].path}"
         self.summary.resumed = (
             f"Resumed {where}, after commit {last.commit} ({last.rows:,} rows written)."
         )

@@ -111,7 +111,7 @@ def _committed(parts: Parts, bound: Bound, source: ParquetSource) -> dict[str, A
         return {**told, "would refuse": str(error)}
     at = plan.position
     new = len(plan.files) - (at is not None)
-    place = f"row {at.file_row:,} of {at.file}, then " if at else ""
+    place = f"row {at.file_row:,} of {plan.files[0].path}, then " if at else ""
     return {**told, "next": f"{place}{new} new file(s)", "vanished files": len(plan.vanished)}
 
 
