@@ -1,4 +1,4 @@
-"""Files of a local disk: real names, and trees with links in them."""
+"""Files of a local disk: their real names, and trees with links in them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,12 @@ from streamrnn.errors import DataError
 
 
 class Entry(NamedTuple):
-    """A file, as pyarrow's FileInfo has it."""
+    """A file: its path as it was come by, and the name that it has however it is come by."""
 
     path: str
+    name: str
     size: int
     mtime_ns: int
-
-
-class RealNames:
-    """The real path of files; that of each folder is looked up once."""
-
-    def __init__(self) -> None:
-        self._folders: dict[str, str] = {}
-
-    def __call__(self, path: str) -> str:
-        if os.path.islink(path):
-            return os.path.realpath(path)
-        folder, name = os.path.split(os.path.abspath(path))
-        if folder not in self._folders:
-            self._folders[folder] = os.path.realpath(folder)
-        return os.path.join(self._folders[folder], name)
 
 
 def entry(path: str) -> Entry:
@@ -39,7 +25,7 @@ def entry(path: str) -> Entry:
         found = os.stat(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be looked at: {error.strerror}") from error
-    return Entry(path, found.st_size, found.st_mtime_ns)
+    return Entry(path, os.path.realpath(path), found.st_size, found.st_mtime_ns)
 
 
 def walk(top: str, wanted: Callable[[str], bool]) -> Iterator[Entry]:
@@ -52,7 +38,7 @@ def walk(top: str, wanted: Callable[[str], bool]) -> Iterator[Entry]:
     folders, links = [top.rstrip("/") or "/"], list[str]()
     while folders or links:
         folder = (folders or links).pop()
-        real = os.path.realpath(folder)
+        real = os.path.realpath(folder).rstrip("/")
         if real in seen:
             continue
         seen.add(real)
@@ -66,7 +52,9 @@ def walk(top: str, wanted: Callable[[str], bool]) -> Iterator[Entry]:
             elif found.is_file():
                 with suppress(FileNotFoundError):  # gone meanwhile
                     stat = found.stat()
-                    yield Entry(found.path, stat.st_size, stat.st_mtime_ns)
+                    linked = found.is_symlink()
+                    name = os.path.realpath(found.path) if linked else f"{real}/{found.name}"
+                    yield Entry(found.path, name, stat.st_size, stat.st_mtime_ns)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

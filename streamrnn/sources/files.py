@@ -7,14 +7,13 @@ import glob
 import hashlib
 import os
 import posixpath
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from streamrnn.errors import DataError, MissingFileError
-from streamrnn.sources.disk import Entry, RealNames, entry, walk
+from streamrnn.sources.disk import Entry, entry, walk
 from streamrnn.sources.order import Hive, Partitions
 
 _GLOB = frozenset("*?[")
@@ -109,7 +108,7 @@ def list_files(path: str) -> list[SourceFile]:
         if info.type == pafs.FileType.NotFound:
             raise MissingFileError(f"[source] path: {path}: there is no such file or directory")
         if info.type == pafs.FileType.File:
-            found, base = [_entry(info)], posixpath.dirname(location)
+            found, base = [_entry(filesystem, info)], posixpath.dirname(location)
         else:
             found, base = _walk(filesystem, location), location
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
@@ -122,20 +121,20 @@ def _listed(
     """The files in order, each once."""
     start = len(base.rstrip("/")) + 1 if base else 0
     hive = Hive([each.path[start:] for each in found])
-    name_of = _naming(filesystem)
     files: dict[str, SourceFile] = {}
-    for path, size, mtime_ns in sorted(found, key=lambda each: hive.order(each.path[start:])):
-        name, partitions = name_of(path), hive.partitions(path[start:])
-        file = SourceFile(scheme + path, name, size, mtime_ns, filesystem, path, partitions)
-        files.setdefault(name, file)
+    for each in sorted(found, key=lambda each: hive.order(each.path[start:])):
+        if each.name not in files:
+            partitions = hive.partitions(each.path[start:])
+            files[each.name] = SourceFile(
+                scheme + each.path,
+                each.name,
+                each.size,
+                each.mtime_ns,
+                filesystem,
+                each.path,
+                partitions,
+            )
     return list(files.values())
-
-
-def _naming(filesystem: pafs.FileSystem) -> Callable[[str], str]:
-    if isinstance(filesystem, pafs.LocalFileSystem):
-        return RealNames()
-    store = filesystem.type_name
-    return lambda path: f"{store}://{path}"
 
 
 def _split_glob_uri(path: str) -> tuple[pafs.FileSystem, str]:
@@ -170,8 +169,11 @@ def _exists(filesystem: pafs.FileSystem, location: str) -> bool:
     return bool(_info(filesystem, location).type != pafs.FileType.NotFound)
 
 
-def _entry(info: pafs.FileInfo) -> Entry:
-    return Entry(info.path, info.size or 0, info.mtime_ns or 0)
+def _entry(filesystem: pafs.FileSystem, info: pafs.FileInfo) -> Entry:
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return entry(info.path)
+    name = f"{filesystem.type_name}://{info.path}"
+    return Entry(info.path, name, info.size or 0, info.mtime_ns or 0)
 
 
 def _walk(filesystem: pafs.FileSystem, location: str) -> list[Entry]:
@@ -185,7 +187,7 @@ def _walk(filesystem: pafs.FileSystem, location: str) -> list[Entry]:
         raise DataError(f"{location}: cannot be listed: {error}") from error
     start = len(location.rstrip("/")) + 1
     return [
-        _entry(info)
+        _entry(filesystem, info)
         for info in infos
         if info.type == pafs.FileType.File
         and info.path.endswith(_SUFFIXES)

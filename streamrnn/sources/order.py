@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from posixpath import basename, dirname
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -24,23 +25,27 @@ class Hive:
 
     def __init__(self, paths: list[str]) -> None:
         values: dict[str, list[str]] = {}
-        for path in paths:
-            for name, value in _pairs(path):
-                values.setdefault(name, []).append(value)
+        folders = {dirname(path) for path in paths}
+        for name, value in (pair for folder in folders for pair in _pairs(folder)):
+            values.setdefault(name, []).append(value)
         self._integers = {
             name
             for name, found in values.items()
             if all(_is_integer(value) or value == NULL_PARTITION for value in found)
         }
+        self._partitions = {
+            folder: tuple((name, self._typed(name, value)) for name, value in _pairs(folder))
+            for folder in folders
+        }
+        self._keys = {folder: self._folder_key(folder) for folder in folders}
 
     def partitions(self, path: str) -> Partitions:
         """Name and value of each partition that a file lies in."""
-        return tuple((name, self._typed(name, value)) for name, value in _pairs(path))
+        return self._partitions[dirname(path)]
 
     def order(self, path: str) -> tuple[_Key, str]:
         """A key that sorts paths: `day=2` before `day=10`, `part-2` before `part-10`, null last."""
-        *folders, name = path.split("/")
-        return (*(self._folder_key(folder) for folder in folders), _natural(name)), path
+        return (*self._keys[dirname(path)], _natural(basename(path))), path
 
     def _typed(self, name: str, value: str) -> pa.Scalar:
         kind = pa.int64() if name in self._integers else pa.string()
@@ -48,15 +53,18 @@ class Hive:
             return pa.scalar(None, kind)
         return pa.scalar(int(value) if name in self._integers else value, kind)
 
-    def _folder_key(self, folder: str) -> tuple[str | float, ...]:
+    def _folder_key(self, path: str) -> _Key:
+        return tuple(self._step_key(step) for step in path.split("/") if step)
+
+    def _step_key(self, folder: str) -> tuple[str | float, ...]:
         name, mark, value = folder.partition("=")
         if mark and unquote(name) in self._integers:
             return f"{name}=", math.inf if value == NULL_PARTITION else int(unquote(value)), ""
         return (f"{name}={_LAST}",) if mark and value == NULL_PARTITION else _natural(folder)
 
 
-def _pairs(path: str) -> list[tuple[str, str]]:
-    pairs = [folder.partition("=") for folder in path.split("/")[:-1] if "=" in folder]
+def _pairs(folder: str) -> list[tuple[str, str]]:
+    pairs = [step.partition("=") for step in folder.split("/") if "=" in step]
     return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
 
