@@ -2,7 +2,7 @@
 
 Tensors: float32, one a weight, named by layer and weight ("lstm/cell/kernel"). Metadata:
 `format` = "streamrnn", `version` = "1", `config` = the model's config as JSON, `order` = the
-weights' names as JSON, in the order of `model.weights`.
+weights' names as JSON, in the order of `model.weights`. The same model gives the same bytes.
 """
 
 import json
@@ -43,15 +43,31 @@ def save(model: Model, path: str | Path) -> None:
         "order": json.dumps(list(weights)),
     }
     data = to_bytes({name: np.asarray(w, order="C") for name, w in weights.items()}, metadata)
+    header, tensors = _in_order(data)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            file.write(header)
+            file.write(tensors)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _in_order(data: bytes) -> tuple[bytes, memoryview]:
+    """A safetensors file as its header, with the metadata sorted, and the bytes of its tensors.
+
+    The library writes metadata in another order each time. A header is its length in 8 bytes,
+    then JSON that ends at a multiple of 8.
+    """
+    start = 8 + int.from_bytes(data[:8], "little")
+    entries = json.loads(data[8:start])
+    entries["__metadata__"] = dict(sorted(entries["__metadata__"].items()))
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(data)[start:]
 
 
 def load(path: str | Path) -> Model:
