@@ -1,4 +1,7 @@
-"""State tables as files: `.parquet` or `.arrow`, written whole or not at all."""
+"""State tables as files: `.parquet` or `.arrow`, written whole or not at all.
+
+Equal tables give equal bytes, whatever they were made of.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -73,8 +77,19 @@ def _write_local(table: pa.Table, path: str) -> None:
 
 
 def _write(table: pa.Table, stream: BinaryIO | pa.NativeFile, path: str) -> None:
+    table = _settled(table)
     if path.endswith(".parquet"):
         pq.write_table(table, stream, compression="zstd")
         return
     with pa.ipc.new_file(stream, table.schema) as writer:
         writer.write_table(table)
+
+
+def _settled(table: pa.Table) -> pa.Table:
+    """The table with each column in one chunk and zeros under its nulls, which Arrow files hold."""
+    table = table.combine_chunks()
+    for at, name in enumerate(table.column_names):
+        if table.column(at).null_count:
+            zeroed = table.column(at).take(pa.array(np.arange(len(table))))
+            table = table.set_column(at, table.schema.field(name), zeroed)
+    return table

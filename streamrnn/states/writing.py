@@ -34,7 +34,7 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
         arrays.append(_fixed(flat, size, len(rows)))
     for name, kind in layout.previous.items():
         values, there = table.previous[name]
-        arrays.append(pa.array(values[rows], kind, mask=~there[rows]))
+        arrays.append(_where(there[rows], values[rows], kind))
     for name, kind in layout.waiting.items():
         arrays.append(_waiting(table.waiting[name][rows], table.waiting_count[rows], kind))
     if layout.pending:
@@ -47,8 +47,17 @@ def _fixed(flat: pa.Array, size: int, rows: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, type=kind) if rows else pa.array([], kind)
 
 
+def _where(there: npt.NDArray[np.bool_], values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """Values where they are there, else null.
+
+    An Arrow file holds what lies under a null as well, so equal tables are equal files only if
+    that is always 0, and not what a stream had before its reset.
+    """
+    return pa.array(np.where(there, values, np.zeros(1, values.dtype)), kind, mask=~there)
+
+
 def _times(ticks: Ints, seen: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
-    integers = pa.array(ticks, mask=~seen)
+    integers = _where(seen, ticks, pa.int64())
     if pa.types.is_date32(kind):
         integers = integers.cast(pa.int32())
     return integers.cast(kind)
