@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from streamrnn.sources.contract import Faults, Feature
@@ -141,25 +139,3 @@ def to_identifiers(
     values[missing] = nulls if kind == "string" else int(nulls)
     counts["filled"] += int(missing.sum())
     return values, np.ones(len(array), bool)
-
-
-def _part(read: Callable[[pa.Array], pa.Array]) -> Callable[[pa.Array], npt.NDArray[np.float64]]:
-    def numbers(times: pa.Array) -> npt.NDArray[np.float64]:
-        values: npt.NDArray[np.float64] = (
-            pc.fill_null(read(times), 0).to_numpy(zero_copy_only=False).astype(np.float64)
-        )
-        return values
-
-    return numbers
-
-
-def _hour(times: pa.Array) -> pa.Array:
-    return pc.hour(times) if pa.types.is_timestamp(times.type) else pa.repeat(0, len(times))
-
-
-# Name -> (period, reader). The reader gives float64; day_of_year counts from 1.
-TIME_FEATURES = {
-    "hour": (24.0, _part(_hour)),
-    "day_of_week": (7.0, _part(pc.day_of_week)),
-    "day_of_year": (366.0, _part(pc.day_of_year)),
-}

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import DTypeError
-from streamrnn.sources.columns import TIME_FEATURES, to_float32, to_identifiers
+from streamrnn.sources.angles import sine_and_cosine
+from streamrnn.sources.columns import to_float32, to_identifiers
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,7 @@ class Contract:
             out[:, i] = to_float32(batch.column(f.name), f, faults, counts)
         i = len(self.floats)
         for name in self.time_features:
-            period, read = TIME_FEATURES[name]
-            angle = (2 * np.pi / period) * read(batch.column(self.time))
-            out[:, i], out[:, i + 1] = np.sin(angle), np.cos(angle)
+            out[:, i : i + 2] = sine_and_cosine(name, batch.column(self.time))
             i += 2
         return out
 

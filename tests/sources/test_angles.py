@@ -1,0 +1,85 @@
+"""The constants of time features: where they come from, and that each row gets its own."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from streamrnn.sources import Contract
+
+BITS = 256
+PERIODS = {"hour": 24, "day_of_week": 7, "day_of_year": 366}
+
+
+def sine_and_cosine(angle: float) -> tuple[float, float]:
+    """Of exactly this number, rounded to float64 once: the series in integers of 256 bits."""
+    x = int(Fraction(angle) * 2**BITS)
+    sums, term, n = [0, 0], 2**BITS, 0
+    while term:
+        sums[n % 2] += -term if n % 4 >= 2 else term
+        n += 1
+        term = (term * x >> BITS) // n
+    cosine, sine = (float(Fraction(total, 2**BITS)) for total in sums)
+    return sine, cosine
+
+
+def expected(name: str, n: int) -> list[np.float32]:
+    return [np.float32(value) for value in sine_and_cosine((2 * math.pi / PERIODS[name]) * n)]
+
+
+def features(name: str, times: pa.Array) -> np.ndarray:
+    batch = pa.record_batch({"k": pa.array(np.zeros(len(times), int)), "t": times})
+    return Contract(("k",), "t", (), (name,)).read(batch, "f", 0).features
+
+
+def seconds(values: np.ndarray) -> pa.Array:
+    return pa.array(values).cast(pa.timestamp("s"))
+
+
+DAY = 86_400
+LEAP_YEAR = 1_704_067_200  # 2024-01-01, a Monday
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "first"),
+    [
+        ("hour", np.arange(24) * 3600 + 1799, 0),
+        ("day_of_week", LEAP_YEAR + np.arange(7) * DAY + 80_000, 0),
+        ("day_of_year", LEAP_YEAR + np.arange(366) * DAY, 1),
+    ],
+)
+def test_every_angle_is_the_exact_one_rounded(name: str, times: np.ndarray, first: int) -> None:
+    """To the bit: 24 hours, 7 days from Monday, 366 days from 1."""
+    got = features(name, seconds(times))
+    wanted = [expected(name, first + i) for i in range(len(times))]
+    assert got.tobytes() == np.array(wanted, np.float32).tobytes()
+
+
+@pytest.mark.parametrize("name", PERIODS)
+def test_no_function_of_the_c_library_is_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last bit depends on the CPU."""
+
+    def asked(*_: object) -> None:
+        raise AssertionError("a sine is computed")
+
+    for module in (np, math):
+        monkeypatch.setattr(module, "sin", asked)
+        monkeypatch.setattr(module, "cos", asked)
+    assert features(name, seconds(np.arange(3))).shape == (3, 2)
+
+
+@pytest.mark.parametrize("name", PERIODS)
+@pytest.mark.parametrize("kind", [pa.timestamp("ns", "Europe/Berlin"), pa.date32()])
+def test_a_null_time_has_the_angle_0(name: str, kind: pa.DataType) -> None:
+    """The row breaks the contract; what stands in its features is not left to chance."""
+    assert features(name, pa.array([None, None], kind)).tolist() == [[0, 1], [0, 1]]
+
+
+def test_years_before_the_epoch_and_dates_have_their_day() -> None:
+    """1899-12-31 is day 365, a Sunday; the hour of a date is 0."""
+    days = pa.array([-25568], pa.int32()).cast(pa.date32())
+    assert features("day_of_year", days)[0].tolist() == expected("day_of_year", 365)
+    assert features("day_of_week", days)[0].tolist() == expected("day_of_week", 6)
+    assert features("hour", days)[0].tolist() == [0, 1]
