@@ -23,6 +23,20 @@ COUNTER = ir.IntType(64)
 LOOKS = 500
 """Looks before others may run first: some 10 µs."""
 FOREVER = 1 << 62
+_WHOLE_SYSTEM = ir.IntType(32)(15)
+
+
+def pause(builder: ir.IRBuilder) -> None:
+    """Emit what a CPU wants in a loop that only looks: it leaves room for a sibling thread, saves
+    power, and keeps looks from piling up. Nothing where no such instruction is known.
+
+    On ARM `yield` does nothing on most cores; `isb` waits for some 10 ns, as `pause` does.
+    """
+    triple = builder.module.triple
+    if triple.startswith(("x86", "i686")):
+        _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
+    elif triple.startswith(("aarch64", "arm64")):
+        _call(builder, "llvm.aarch64.isb", ir.VoidType(), _WHOLE_SYSTEM)
 
 
 @intrinsic
@@ -53,8 +67,7 @@ def watch(typingctx, counter, expected, looks):
         patient = builder.icmp_signed(">", remaining, COUNTER(0))
         builder.cbranch(builder.and_(missing, patient), wait, after)
         builder.position_at_end(wait)
-        if builder.module.triple.startswith(("x86", "i686")):  # leaves room for a sibling thread
-            _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
+        pause(builder)
         if hasattr(os, "sched_yield"):
             long = builder.icmp_signed("<", remaining, builder.sub(args[2], COUNTER(LOOKS)))
             with builder.if_then(long, likely=False):
@@ -102,8 +115,8 @@ def core() -> Callable[[], int]:
     return compiled("core", lambda: _core, types.int32())
 
 
-def _call(builder, name, result):
-    """Call a C function or an intrinsic of LLVM that takes nothing."""
-    kind = ir.FunctionType(result, [])
+def _call(builder, name, result, *arguments):
+    """Call a C function or an intrinsic of LLVM."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
     function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    return builder.call(function, [])
+    return builder.call(function, arguments)

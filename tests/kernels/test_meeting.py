@@ -1,14 +1,18 @@
 """Threads that take a few lanes together, more of them than there are cores."""
 
 import os
+import platform
 import time
 from functools import partial
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from kernelcases import KINDS, Case
+from llvmlite import ir
+from numba import types
 
-from streamrnn.kernels import one_thread, set_threads, team, threads
+from streamrnn.kernels import meeting, one_thread, set_threads, team, threads
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,3 +55,48 @@ def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
         set_threads(0)
     assert len(alone) == 40
     assert all(alone[1::2])
+
+
+INSTRUCTIONS = {"x86_64": "pause", "aarch64": "isb", "arm64": "isb"}
+
+
+def instructions(code: str) -> list[str]:
+    return [line.split()[0] for line in code.splitlines() if line.startswith("\t")]
+
+
+@pytest.mark.parametrize(
+    ("triple", "wanted"),
+    [
+        ("x86_64-unknown-linux-gnu", ["pause"]),
+        ("aarch64-unknown-linux-gnu", ["isb"]),
+        ("arm64-apple-darwin", ["isb"]),
+        ("powerpc64le-unknown-linux-gnu", []),
+    ],
+)
+def test_each_cpu_pauses_in_its_own_way(triple: str, wanted: list[str]) -> None:
+    """One that is not known gets no instruction, and no call that its code could not be linked to.
+
+    Compiled for other machines here: LLVM in llvmlite's wheels knows them all.
+    """
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        machine = llvm.Target.from_triple(triple).create_target_machine()
+    except RuntimeError:
+        pytest.skip(f"this LLVM does not compile for {triple}")
+    module = ir.Module()
+    module.triple = triple
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), "wait")
+    builder = ir.IRBuilder(function.append_basic_block())
+    meeting.pause(builder)
+    builder.ret_void()
+    code = instructions(machine.emit_assembly(llvm.parse_assembly(str(module))))
+    assert [name for name in code if name in ("pause", "isb", "bl", "callq")] == wanted
+
+
+@pytest.mark.skipif(platform.machine() not in INSTRUCTIONS, reason="a CPU without such a thing")
+def test_a_thread_that_watches_pauses() -> None:
+    signature = types.void(types.Array(types.int64, 1, "C"), types.int64, types.int64)
+    meeting._watch.compile(signature)
+    (code,) = meeting._watch.inspect_asm().values()
+    assert INSTRUCTIONS[platform.machine()] in instructions(code)
