@@ -83,6 +83,18 @@ def test_tanh_is_odd() -> None:
     np.testing.assert_array_equal(apply("tanh", -x), -apply("tanh", x))
 
 
+def test_the_end_of_tanh() -> None:
+    """As its docstring says: largest where rounding goes up, and the same from 8.3 to infinity."""
+    bits = np.arange(*np.array([8, 8.3], np.float32).view(np.uint32), dtype=np.uint32)
+    y = apply("tanh", bits.view(np.float32))
+    assert y.max() == np.nextafter(np.float32(1), np.float32(2))
+    assert (y > 1).sum() == 116
+    assert bits.view(np.float32)[y > 1].min() > 8.2
+    beyond = np.array([8.3, 8.4, 9, 1e10, np.finfo(np.float32).max, np.inf], np.float32)
+    assert apply("tanh", beyond).view(np.uint32).tolist() == [0x3F7FFFFE] * 6
+    assert apply("tanh", -beyond).view(np.uint32).tolist() == [0xBF7FFFFE] * 6
+
+
 ELEMENTWISE = sorted(set(activation.DEFAULTS) - {"softmax"})
 
 
