@@ -56,6 +56,9 @@ A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
 >>> layers.RNN(MinimalGatedUnit(4), return_sequences=True)(np.zeros((2, 5, 3))).shape
 (2, 5, 4)
 
+A cell gives the same bits on any CPU, unless it calls the C library in float64 (`math.exp` of a
+float64) or computes in NumPy: their last bit may differ from one CPU to another.
+
 With `streamrnn.register_layer("MinimalGatedUnit", MinimalGatedUnit)` a model that has it can be
 saved and loaded.
 """
