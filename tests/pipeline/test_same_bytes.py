@@ -1,5 +1,5 @@
-"""Equal runs give equal files: parts, rejects, states, checkpoints; manifests but for times and
-the name that is drawn for an output."""
+"""Equal runs give equal files: parts, rejects, states, checkpoints; manifests but for times, the
+place of the output and the name that is drawn for it."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def settled(path):
     for table in (found, *found["kept"], *found["sources"]):
         for name in ("sha256", "output", "time", "mtime_ns"):
             table.pop(name, None)
-    return json.dumps(found).encode()
+    return json.dumps(found).replace(os.getcwd(), "").encode()
 
 
 with tempfile.TemporaryDirectory() as base:
