@@ -15,6 +15,7 @@ from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.lookup import IntegerLookup, StringLookup
 from streamrnn.layers.lstm import LSTM, LSTMCell
 from streamrnn.layers.mask_operations import NotEqual
+from streamrnn.layers.masked_array import MaskedArray
 from streamrnn.layers.masking import Masking
 from streamrnn.layers.merge import (
     Add,
@@ -76,6 +77,7 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "MaskedArray",
     "Masking",
     "Maximum",
     "Minimum",

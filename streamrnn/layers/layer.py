@@ -13,7 +13,8 @@ import numpy as np
 
 from streamrnn.errors import ConfigError, DataError, DTypeError, ShapeError, UnsupportedError
 from streamrnn.layers import initializers, naming
-from streamrnn.layers.masks import joined_mask
+from streamrnn.layers.masked_array import MaskedArray
+from streamrnn.layers.masks import carried, carry, joined_mask, joined_masks
 from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.symbol import Node, Shape, Symbol, map_lists, map_structure, symbols_in
 
@@ -129,8 +130,10 @@ class Layer:
     def forward(
         self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None
     ) -> tuple[Any, Any]:
-        """Outputs and their masks: one node of a graph. Models have a quicker way than this."""
+        """Outputs and their masks: one node of a graph, or one call on arrays."""
         outputs = self.apply(inputs, run, mask=mask, initial_state=initial_state)
+        if type(outputs) is MaskedArray:  # a layer called inside has said which steps count
+            return np.asarray(outputs), outputs._keras_mask
         return outputs, self.compute_mask(inputs, mask)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -298,11 +301,17 @@ class Layer:
     ) -> Any:
         """Arrays in, arrays out; on symbols it adds a node to the graph and returns symbols.
 
-        initial_state: recurrent layers. mask: bool (B, T), False where a step is to be left out.
-        lengths: int (B,), a short form of a mask that leaves out each row's end.
-        training: True applies dropout.
+        initial_state: recurrent layers. mask: bool (B, T), False where a step is to be left out;
+        of several inputs a list with one (or None) each, or one for all. lengths: int (B,), a short
+        form of a mask that leaves out each row's end. training: True applies dropout.
+
+        Without `mask`, the inputs' own is used: an array that a layer returned carries the mask of
+        its steps (`layers.MaskedArray`) if some are left out, to every call, also one with an
+        initial_state (where Keras 3 forgets it). Where no step is left out, plain arrays come out.
         """
-        if symbols_in([inputs, initial_state, mask]):
+        # A plain array alone, the common case, is known at a glance: calls of one step are short.
+        plain = type(inputs) is np.ndarray and initial_state is None and mask is None
+        if not plain and symbols_in([inputs, initial_state, mask]):
             if lengths is not None:
                 raise ArgumentError(
                     f"{self}: lengths= belongs to data, not to the graph; give it to the model's "
@@ -316,13 +325,16 @@ class Layer:
         if initial_state is not None and not self.takes_state:
             raise ArgumentError(f"{self} has no state, so it takes no initial_state")
         if mask is not None or lengths is not None:
-            mask = self.make_mask(shape, mask, lengths)
+            mask = self.make_mask(shape, carried(inputs) if mask is None else mask, lengths)
+        elif not plain:
+            mask = carried(inputs)
         run = Run(training=bool(training))
         try:
-            return self.apply(arrays, run, mask=mask, initial_state=initial_state)
+            outputs, masks = self.forward(arrays, run, mask=mask, initial_state=initial_state)
         except BaseException:
             run.undo()
             raise
+        return outputs if masks is None else carry(outputs, masks)
 
     def connect(self, inputs: Any, **kwargs: Any) -> Any:
         """Add a node to the graph; inputs and other arguments may be nested lists of symbols."""
@@ -370,9 +382,13 @@ class Layer:
         return int(shape[-1])
 
     def make_mask(self, shape: Any, mask: Any, lengths: Any) -> Any:
-        """One bool mask (B, T) of a mask and lengths, checked against the input's shape."""
-        first = shape[0] if isinstance(shape, list) else shape
-        return joined_mask(str(self), first, mask, lengths)
+        """A bool mask (B, T) of a mask and lengths, checked against the input's shape.
+
+        Of several inputs, a list with one (or None) each.
+        """
+        if isinstance(shape, list):
+            return joined_masks(str(self), shape, mask, lengths)
+        return joined_mask(str(self), shape, mask, lengths)
 
     def _cast(self, x: Any) -> Array:
         return cast_floats(str(self), x)

@@ -1,12 +1,61 @@
-"""The mask that a call's `mask` and `lengths` make together."""
+"""The masks of a call: what its `mask` and `lengths` make together, and what arrays carry."""
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from streamrnn.errors import DTypeError, ShapeError
+from streamrnn.layers.masked_array import MaskedArray
 from streamrnn.layers.run import Array
+from streamrnn.layers.symbol import leaves, map_structure
+
+
+def carried(inputs: Any) -> Any:
+    """The mask that an array carries, for a list of them one an input; None if there is none."""
+    if isinstance(inputs, MaskedArray):
+        return inputs._keras_mask
+    if isinstance(inputs, list | tuple):
+        found = [x._keras_mask if isinstance(x, MaskedArray) else None for x in inputs]
+        return None if all(mask is None for mask in found) else found
+    return None
+
+
+def carry(outputs: Any, masks: Any) -> Any:
+    """The outputs of a call, each carrying its mask if that leaves out a step.
+
+    masks: None, one for all outputs, or a list with one (or None) an output, flat.
+    """
+    if masks is None:
+        return outputs
+    each = leaves(masks) if isinstance(masks, list | dict) else repeat(masks)
+    return map_structure(lambda array: _carrying(array, next(each)), outputs)
+
+
+def _carrying(array: Array, mask: Array | None) -> Array:
+    return array if mask is None or mask.all() else MaskedArray.of(array, mask)
+
+
+def joined_masks(
+    who: str, shapes: Sequence[Sequence[int]], mask: Any, lengths: Any
+) -> list[Array | None]:
+    """The masks of several inputs; those without a time axis have none.
+
+    mask: one for all of them, or a list with one (or None) an input. See joined_mask.
+    """
+    one_each = (
+        isinstance(mask, list | tuple)
+        and all(m is None or np.ndim(m) == 2 for m in mask)
+        and (len(shapes) > 1 or len(mask) == 1)
+    )
+    masks = list(mask) if one_each else [mask] * len(shapes)
+    if len(masks) != len(shapes):
+        raise ShapeError(f"{who}: expected {len(shapes)} masks, received {len(masks)}")
+    return [
+        joined_mask(who, shape, one, lengths) if len(shape) > 1 else None
+        for shape, one in zip(shapes, masks, strict=True)
+    ]
 
 
 def joined_mask(who: str, shape: Sequence[int], mask: Any, lengths: Any) -> Array | None:

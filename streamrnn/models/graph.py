@@ -106,7 +106,7 @@ class Graph:
             if step.mask is None:
                 mask = _fill(step.inputs, masked)
             else:
-                mask = np.asarray(_fill(step.mask, values), dtype=np.bool_)
+                mask = _bools(_fill(step.mask, values), inputs)
                 mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
             inner = run.at(step.path)
             if step.training is not None:
@@ -114,7 +114,7 @@ class Graph:
             made, made_masks = layer.forward(
                 inputs,
                 inner,
-                mask=_none_if_all_none(mask),
+                mask=none_if_all_none(mask),
                 initial_state=_fill(step.initial_state, values),
             )
             flat = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
@@ -161,7 +161,15 @@ def _flat_shapes(shapes: Any) -> list[Any]:
     return [shapes]
 
 
-def _none_if_all_none(mask: Any) -> Any:
+def _bools(mask: Any, inputs: Any) -> Any:
+    """A mask, or one (or None) each of several inputs."""
+    if isinstance(inputs, list) and isinstance(mask, list):
+        return [None if one is None else np.asarray(one, dtype=np.bool_) for one in mask]
+    return np.asarray(mask, dtype=np.bool_)
+
+
+def none_if_all_none(mask: Any) -> Any:
+    """A list of masks, or None in place of one that holds none."""
     if isinstance(mask, list) and all(item is None for item in mask):
         return None
     return mask

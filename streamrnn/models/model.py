@@ -11,12 +11,12 @@ import numpy as np
 
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
 from streamrnn.layers.layer import ArgumentError, Layer, cast_floats, cast_ids
-from streamrnn.layers.masks import joined_mask
+from streamrnn.layers.masks import carried, carry, joined_masks
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
-from streamrnn.models.graph import Graph
+from streamrnn.models.graph import Graph, none_if_all_none
 from streamrnn.models.summary import print_summary
 
 
@@ -143,9 +143,11 @@ class Model(Layer):
         """Arrays in, arrays out; on symbols it becomes a layer of another graph.
 
         inputs: an array, a list of them, or a dictionary by the inputs' names. mask, lengths: of
-        every input that has a time axis.
+        every input that has a time axis. Masks that arrays carry come in and go out as in a call of
+        a layer.
         """
-        if symbols_in(inputs):
+        plain = type(inputs) is np.ndarray
+        if not plain and symbols_in(inputs):
             return super().__call__(
                 self._listed(inputs),
                 initial_state,
@@ -158,14 +160,18 @@ class Model(Layer):
                 f"{self}: a model takes no initial_state; make it an Input and give it to the layer"
             )
         arrays = self.check_arrays(inputs)
-        masks = self._masks(arrays, mask, lengths)
+        found = None if plain or mask is not None else carried(self._listed(inputs))
+        if found is None or lengths is not None:
+            masks = self._masks(arrays, mask if found is None else found, lengths)
+        else:
+            masks = found if isinstance(found, list) else [found]
         run = Run(training=bool(training))
         try:
-            outputs, _ = self.graph.run(arrays, masks, run)
+            outputs, made = self.graph.run(arrays, masks, run)
         except BaseException:
             run.undo()
             raise
-        return self._structured(outputs)
+        return self._structured(carry(outputs, none_if_all_none(made)))
 
     def forward(
         self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None
@@ -213,15 +219,7 @@ class Model(Layer):
     def _masks(self, arrays: list[Array], mask: Any, lengths: Any) -> list[Array | None]:
         if mask is None and lengths is None:
             return [None] * len(arrays)
-        several = mask if isinstance(mask, list) else [mask] * len(arrays)
-        if len(arrays) == 1 and not (len(several) == 1 and np.ndim(several[0]) in (0, 2)):
-            several = [mask]  # one mask, as nested lists
-        if len(several) != len(arrays):
-            raise ShapeError(f"{self}: expected {len(arrays)} masks, received {len(several)}")
-        return [
-            joined_mask(str(self), array.shape, one, lengths) if array.ndim > 1 else None
-            for array, one in zip(arrays, several, strict=True)
-        ]
+        return joined_masks(str(self), [array.shape for array in arrays], mask, lengths)
 
     def predict(
         self,
@@ -240,7 +238,8 @@ class Model(Layer):
 
         No bit depends on batch_size, unless the model is stateful: then row i of a batch goes on
         from row i of the batch before, as in Keras, so all batches must have the same rows, else
-        ShapeError. verbose is taken and ignored; steps and callbacks must be None.
+        ShapeError. verbose is taken and ignored; steps and callbacks must be None. Arrays are plain
+        here: a mask that x carries is not used, as in Keras; give it as mask=.
 
         training=True, samples=n: Monte Carlo dropout. The rows go through the model n times, each
         time with new dropout masks; returns (mean, standard deviation) of the n outputs (Gal &
