@@ -11,7 +11,12 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from streamrnn.sources.contract import Faults, Feature
 
+Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 _EXACT = 1 << 24  # every integer up to here is a float32
+_DIGITS = 76  # of the widest decimal
+_SHORT = 9  # digits below 2**32
+_HALF = np.uint64(32)
 _INT64 = (1 << 63) - 1
 
 
@@ -20,9 +25,10 @@ def to_float32(
 ) -> npt.NDArray[np.float32]:
     """A column of N numbers or booleans as float32 (N,), perhaps a view; NaN where it is null.
 
-    Faults: NaN and infinity, numbers beyond float32, integers that float32 cannot hold, and null
-    where nulls = "error". Values outside `valid` (inclusive) become null, then `clip` limits, then
-    a number given by `nulls` fills.
+    Faults: NaN and infinity, numbers beyond float32, integers (also among decimals) that float32
+    cannot hold, and null where nulls = "error". Other decimals are rounded, as float64 is. Values
+    outside `valid` (inclusive) become null, then `clip` limits, then a number given by `nulls`
+    fills.
     """
     values = _numbers(array, feature.name, faults)
     if feature.valid is not None:
@@ -64,9 +70,10 @@ def _numbers(array: pa.Array, name: str, faults: Faults) -> npt.NDArray[np.float
     if pa.types.is_null(kind):
         return np.full(len(array), np.nan, np.float32)
     nulls = _null_mask(array)
+    decimals = array if pa.types.is_decimal(kind) else None
     if pa.types.is_boolean(kind):
         array = array.cast(pa.uint8())
-    elif pa.types.is_decimal(kind):
+    elif decimals is not None:
         array = array.cast(pa.float64())
     if nulls is not None:
         array = array.fill_null(pa.scalar(0, array.type))
@@ -74,6 +81,9 @@ def _numbers(array: pa.Array, name: str, faults: Faults) -> npt.NDArray[np.float
     with np.errstate(over="ignore"):
         values: npt.NDArray[np.float32] = raw.astype(np.float32, copy=False)
     _note_loss(raw, values, name, faults)
+    if decimals is not None:
+        wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
+        _note_integers(decimals, wide, name, faults)
     return values if nulls is None else np.where(nulls, np.float32(np.nan), values)
 
 
@@ -95,11 +105,61 @@ def _note_loss(
             size = raw[wide].astype(np.int64).view(np.uint64)
             if signed:
                 size = np.where(raw[wide] < 0, -size, size)
-            # Exact where no more than 24 bits stand between the highest and the lowest that is set.
-            lowest = size & -size
-            changed = np.zeros(len(raw), bool)
-            changed[wide] = (size >> np.uint64(24)) >= lowest
-            faults.add(changed, f"column {name!r}: the integer cannot be held by float32 exactly")
+            _note_changed(wide[_is_changed(size, np.zeros_like(size))], name, faults)
+
+
+def _note_integers(decimals: pa.Array, wide: Ints, name: str, faults: Faults) -> None:
+    """Note the integers among the decimals of the rows `wide` that float32 cannot hold.
+
+    float64 cannot tell: it rounds 2**53 + 1 to a number that float32 holds. Below 2**128 each.
+    """
+    if not len(wide):
+        return
+    widest = pa.decimal256(_DIGITS, max(decimals.type.scale, 0))
+    size = pc.abs(decimals.take(pa.array(wide)).cast(widest))
+    limbs = np.frombuffer(size.buffers()[1], "<u4").reshape(-1, 8)[size.offset :][: len(size)]
+    limbs = np.ascontiguousarray(limbs.T[::-1], np.uint64)
+    whole = _divide(limbs, widest.scale)
+    high, low = ((limbs[at] << _HALF) | limbs[at + 1] for at in (4, 6))
+    _note_changed(wide[whole & _is_changed(low, high)], name, faults)
+
+
+def _divide(limbs: Words, digits: int) -> npt.NDArray[np.bool_]:
+    """Divide K integers by 10**digits, in place; which of them (K,) left nothing over.
+
+    `limbs` (8, K): 32 bits in each, the highest first. Arrow's own division (its `trunc` too)
+    gives some wrong quotients near 2**64.
+    """
+    whole = np.ones(limbs.shape[1], bool)
+    for done in range(0, digits, _SHORT):
+        unit = np.uint64(10 ** min(_SHORT, digits - done))
+        rest = np.zeros(limbs.shape[1], np.uint64)
+        for limb in limbs:
+            value = (rest << _HALF) | limb
+            limb[:], rest = value // unit, value % unit
+        whole &= rest == 0
+    return whole
+
+
+def _is_changed(low: Words, high: Words) -> npt.NDArray[np.bool_]:
+    """Which integers high * 2**64 + low float32 cannot hold.
+
+    It can where no more than 24 bits stand between the highest and the lowest that is set.
+    """
+    bits = np.uint64(24)
+    above = high >> bits
+    below = (low >> bits) | (high << (np.uint64(64) - bits))
+    changed: npt.NDArray[np.bool_] = np.where(
+        low != 0, (above != 0) | (below >= (low & -low)), above >= (high & -high)
+    )
+    return changed
+
+
+def _note_changed(rows: Ints, name: str, faults: Faults) -> None:
+    if len(rows):
+        changed = np.zeros(len(faults.codes), bool)
+        changed[rows] = True
+        faults.add(changed, f"column {name!r}: the integer cannot be held by float32 exactly")
 
 
 def _null_mask(array: pa.Array) -> npt.NDArray[np.bool_] | None:

@@ -1,6 +1,7 @@
 """Columns to arrays: what float32 can hold, what it cannot, and nulls."""
 
 import decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,74 @@ def test_unsigned_extremes_are_refused_where_they_would_change() -> None:
     """2**64 - 1 rounds to 2**64."""
     numbers = [2**64 - 1, 2**63, 2**63 + 1, 2**64 - 2**40]
     assert _read(pa.array(numbers, pa.uint64()))[1] == [0, 2]
+
+
+# Decimal type -> digits and bytes. (pyarrow < 18 has the last two only.)
+WIDTHS = {
+    getattr(pa, name): size
+    for name, size in {
+        "decimal32": (9, 4),
+        "decimal64": (18, 8),
+        "decimal128": (38, 16),
+        "decimal256": (76, 32),
+    }.items()
+    if hasattr(pa, name)
+}
+# A number with few bits set, its neighbours, and any number at all.
+UNSCALED = st.one_of(
+    st.integers(-(10**76) + 1, 10**76 - 1),
+    st.builds(
+        lambda odd, shift, add, sign: sign * ((odd << shift) + add),
+        st.integers(0, 2**25),
+        st.integers(0, 230),
+        st.integers(-2, 2),
+        st.sampled_from((-1, 1)),
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(list(WIDTHS)), st.integers(-6, 40), st.lists(UNSCALED, min_size=1, max_size=9)
+)
+@pytest.mark.parametrize("integers", [True, False])
+def test_a_decimal_that_is_an_integer_is_taken_as_one_and_any_other_as_a_float(
+    integers: bool, width: Any, scale: int, unscaled: list[int]
+) -> None:
+    """The oracle is Python's fractions: float64 would take 2**53 + 1 for 2**53."""
+    digits, size = WIDTHS[width]
+    scale = min(scale, digits)
+    unit = 10 ** max(scale, 0) if integers else 1
+    numbers = [n for u in [0, *unscaled] if abs(n := u * unit) < 10**digits]
+    raw = b"".join(n.to_bytes(size, "little", signed=True) for n in numbers)
+    kind = width(digits, scale)
+    values, bad, _, _ = _read(pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(raw)]))
+    for row, (number, value) in enumerate(zip(numbers, values, strict=True)):
+        exact = Fraction(number) / Fraction(10) ** scale
+        if abs(exact) >= 2**128:
+            assert row in bad
+        elif exact.denominator == 1:
+            with np.errstate(over="ignore"):
+                nearest = float(np.float32(float(exact)))
+            assert (row in bad) == (abs(nearest) == float("inf") or Fraction(nearest) != exact)
+            assert row in bad or value == exact
+        elif abs(exact) < 2**127:
+            assert row not in bad
+            # Nearest, but for what lies within a millionth of half way between two.
+            spacing = Fraction(float(np.spacing(np.float32(abs(value)))))
+            assert abs(Fraction(value) - exact) <= spacing / 2 * (1 + Fraction(1, 10**6))
+
+
+def test_an_integer_among_decimals_is_refused_in_the_words_for_integers() -> None:
+    """With a scale, in a slice, beside a null, beyond the bits of a float64."""
+    amounts = [D("12.34"), D("16777216.00"), None, D("16777217.00"), D("16777217.50")]
+    column = pa.array([D("16777217.00"), *amounts], pa.decimal128(20, 2)).slice(1)
+    values, bad, _, faults = _read(column, nulls=0.0)
+    assert bad == [3]
+    assert "integer cannot be held by float32 exactly" in faults.reason(3)
+    assert values == [float(np.float32(12.34)), 2.0**24, 0, 2.0**24, 2.0**24 + 2]
+    assert _read(pa.array([D(2**53), D(2**53 + 1)], pa.decimal128(20, 0)))[1] == [1]
+    assert _read(pa.array([D(2**53 + 1), D(2**100)], pa.decimal256(76, 0)))[1] == [0]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e39, -1e39])
