@@ -8,41 +8,86 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from streamrnn.errors import DataError
+from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.sources.parquet import SourceBatch
 from streamrnn.sources.position import Position
 from streamrnn.sources.schema import select, used_schema
 
 STDIN = "stdin"
+# What pyarrow raises over damaged bytes; names that are no UTF-8 are ValueErrors.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 class StreamSource:
-    """The record batches of an Arrow IPC stream, `rows` at most in each. It is read once."""
+    """The record batches of an Arrow IPC stream, `rows` at most in each. It is read once.
+
+    The values in use are checked before they are touched, as damaged offsets would lead anywhere.
+    (11 to 22 ms for 100 MB, a fifth of what reading them takes.)
+    """
 
     def __init__(
         self, columns: Sequence[str] | None, rows: int, stream: BinaryIO | None = None
     ) -> None:
         self.rows = rows
+        self._input = _Input(stream or sys.stdin.buffer)
         try:
-            self._reader = pa.ipc.open_stream(stream or sys.stdin.buffer)
-        except (pa.ArrowException, OSError) as error:
+            self._reader = pa.ipc.open_stream(self._input)
+            self.schema = used_schema(self._reader.schema, columns, STDIN)
+        except StreamRNNError:
+            raise
+        except _DAMAGE as error:
             raise DataError(
                 f"{STDIN}: expected an Arrow IPC stream, received something else: {error}. In "
                 "Python: pyarrow.ipc.new_stream(sys.stdout.buffer, schema)"
             ) from error
-        self.schema = used_schema(self._reader.schema, columns, STDIN)
 
     def batches(self) -> Iterator[SourceBatch]:
-        """All record batches. Raises DataError where the stream breaks off."""
+        """All record batches.
+
+        Raises DataError where the stream is damaged or breaks off, and at its end if the mark of
+        the end is missing, as its producer may have been stopped before it was done.
+        """
         row = 0
         try:
             for whole in self._reader:
-                for first in range(0, whole.num_rows, self.rows):
-                    batch = whole.slice(first, self.rows)
+                used = whole.select(self.schema.names)
+                used.validate(full=True)
+                for first in range(0, used.num_rows, self.rows):
+                    batch = select(used.slice(first, self.rows), self.schema)
                     position = Position(STDIN, 0, 0, row + batch.num_rows, done=False)
-                    yield SourceBatch(select(batch, self.schema), STDIN, row, position)
+                    yield SourceBatch(batch, STDIN, row, position)
                     row += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGE as error:
+            what = "breaks off" if self._input.ended else "is damaged"
             raise DataError(
-                f"{STDIN}: the Arrow stream breaks off after row {row}: {error}"
+                f"{STDIN}: the Arrow stream {what} after row {row}: {error}. Run what writes it "
+                "again."
             ) from error
+        if self._input.ended:
+            raise DataError(
+                f"{STDIN}: the Arrow stream breaks off after row {row}: expected the mark of its "
+                "end, received the end of the input. What writes it was stopped, or has to close "
+                "the stream: in Python, writer.close()."
+            )
+
+
+class _Input:
+    """A binary stream that remembers whether more was wanted of it than was there.
+
+    pyarrow takes that for the end of an Arrow stream too, where it comes between two messages;
+    behind the mark of the end it reads no further.
+    """
+
+    closed = False
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self.ended = self.ended or len(data) < size
+        return data
