@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from streamrnn.errors import ConfigError, DataError, MissingFileError, SinkError
 
 _SUFFIXES = (".parquet", ".arrow")
+# What pyarrow raises over damaged bytes; names that are no UTF-8 are ValueErrors.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 def check_suffix(path: str) -> None:
@@ -40,18 +42,30 @@ def write_state_file(table: pa.Table, path: str) -> None:
 
 
 def read_state_file(path: str) -> pa.Table:
-    """Read what `write_state_file` wrote. Raises MissingFileError or DataError."""
+    """Read what `write_state_file` wrote. Raises MissingFileError or DataError.
+
+    All values are checked before they are touched, as damaged offsets would lead anywhere.
+    """
     check_suffix(path)
     try:
-        filesystem, location = _place(path)
-        with filesystem.open_input_file(location) as stream:
-            if path.endswith(".parquet"):
-                return pq.ParquetFile(stream).read()
-            return pa.ipc.open_file(stream).read_all()
+        table = _read(path)
+        table.validate(full=True)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: there is no such state table") from error
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable state table: {error}") from error
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path}: not a readable state table: {error}. Export it again, or restore it from a "
+            "backup."
+        ) from error
+    return table
+
+
+def _read(path: str) -> pa.Table:
+    filesystem, location = _place(path)
+    with filesystem.open_input_file(location) as stream:
+        if path.endswith(".parquet"):
+            return pq.ParquetFile(stream).read()
+        return pa.ipc.open_file(stream).read_all()
 
 
 def _place(path: str) -> tuple[pafs.FileSystem, str]:

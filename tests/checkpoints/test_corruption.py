@@ -90,6 +90,18 @@ def test_any_region_of_the_state_flipped_or_cut_is_noticed(out):
     assert outcome(out) == expected(4)
 
 
+def test_any_region_of_the_state_flipped_is_noticed_by_who_only_looks_at_it(out):
+    """As `streamrnn state show` does: Arrow would follow damaged offsets wherever they lead."""
+    for path in state_files(out):
+        good = path.read_bytes()
+        for at in places(path):
+            flip(path, at)
+            with pytest.raises(CheckpointError, match=f"{path.name} is damaged.*sha256"):
+                load_state(str(out))
+            path.write_bytes(good)
+    assert load_state(str(out)) is not None
+
+
 def test_a_missing_state_is_named(out):
     os.unlink(state_files(out)[-1])
     with pytest.raises(CheckpointError, match=r"state-00003\.arrow is damaged.*no such file"):
