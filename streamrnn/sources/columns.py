@@ -182,8 +182,11 @@ def to_identifiers(
     if kind == "string":
         array = array.fill_null("") if missing is not None else array
         encoded = array.dictionary_encode()
-        texts = np.array(encoded.dictionary.to_pylist(), object)
-        values = texts[encoded.indices.to_numpy()] if len(texts) else np.zeros(0, object)
+        texts, wrong = _texts(encoded.dictionary)
+        rows = encoded.indices.to_numpy()
+        values = texts[rows] if len(texts) else np.zeros(0, object)
+        if wrong.any():
+            faults.add(wrong[rows], f"column {name!r}: the text is not valid UTF-8")
     else:
         array = array.fill_null(pa.scalar(0, array.type)) if missing is not None else array
         raw = array.to_numpy(zero_copy_only=False)
@@ -199,3 +202,14 @@ def to_identifiers(
     values[missing] = nulls if kind == "string" else int(nulls)
     counts["filled"] += int(missing.sum())
     return values, np.ones(len(array), bool)
+
+
+def _texts(array: pa.Array) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Texts as objects, and which of them are none: Parquet takes any bytes for text."""
+    try:
+        return np.array(array.to_pylist(), object), np.zeros(len(array), bool)
+    except UnicodeDecodeError:
+        raw = array.cast(pa.large_binary()).to_pylist()
+        texts = [each.decode(errors="replace") for each in raw]
+        wrong = [text.encode() != each for text, each in zip(texts, raw, strict=True)]
+        return np.array(texts, object), np.array(wrong)

@@ -198,7 +198,10 @@ def shown(array: pa.Array, row: int) -> str:
         one = one.dictionary_decode()
     if pa.types.is_temporal(one.type):
         return str(one.cast(pa.string())[0].as_py())
-    return repr(one[0].as_py())
+    try:
+        return repr(one[0].as_py())
+    except UnicodeDecodeError:  # Parquet takes any bytes for text
+        return repr(one.cast(pa.large_binary())[0].as_py())
 
 
 def _nulls(array: pa.Array) -> npt.NDArray[np.bool_]:

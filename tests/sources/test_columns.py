@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrnn.sources import Faults, Feature
+from streamrnn.sources import Faults, Feature, shown
 from streamrnn.sources.columns import to_float32, to_identifiers
 
 D = decimal.Decimal
@@ -189,3 +189,12 @@ def test_nulls_of_identifiers() -> None:
     assert _identify(column, "int64", "error")[2] == [1]
     assert _identify(pa.array([None, 7], pa.uint64()), "int64", -1.0)[0] == [-1, 7]
     assert _identify(pa.array(["a", None]), "string", "previous")[1:] == ([True, False], [])
+
+
+def test_bytes_that_are_no_text_are_a_fault_of_their_row_and_can_be_shown() -> None:
+    """Parquet takes any bytes for text."""
+    raw = pa.array([b"a", b"\xff\xfe", None, b"\xff\xfe"])
+    column = pa.Array.from_buffers(pa.string(), 4, raw.buffers())
+    values, there, bad = _identify(column, "string", "skip")
+    assert (values[0], there, bad) == ("a", [True, True, False, True], [1, 3])
+    assert [shown(column, row) for row in range(3)] == ["'a'", r"b'\xff\xfe'", "None"]
