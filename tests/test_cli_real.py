@@ -210,6 +210,40 @@ def test_stdin_and_stdout_speak_arrow(cli):
     assert cli("state diff out s.arrow")[0] == 0
 
 
+def test_a_cut_stream_commits_nothing_and_leaves_ours_without_its_end(cli):
+    """A producer that was killed between two batches; the next program must notice it as well."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, LOG.schema) as writer:
+        writer.write_table(LOG)
+    cut = sink.getvalue().to_pybytes()[:-8]
+    command = "from streamrnn.cli import main; main()"
+    run = [sys.executable, "-c", command, "run", "p.toml", "--set", "source.path='-'"]
+    for path in ("-", "piped"):
+        done = subprocess.run(
+            [*run, "--set", f"sink.path='{path}'", "--set", "state.save=s.arrow"],
+            input=cut, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 65
+        assert b"error: stdin: the Arrow stream breaks off after row 100" in done.stderr
+        assert not done.stdout.endswith(b"\0\0\0\0")
+        assert len(done.stdout) > 1000 or path != "-"
+        assert not Path("s.arrow").exists()
+    assert not list(Path().glob("piped/**/*.parquet"))
+
+
+def test_times_that_python_has_no_type_for_are_shown(cli):
+    """Nanoseconds, which pandas writes; years beyond 9999."""
+    ticks = pa.array(range(100), pa.int64())
+    for kind, time in (("ns", "1970-01-01 00:00:00.000000099"), ("s", "<value out of range: ")):
+        later = pc.add(ticks, 0 if kind == "ns" else 1 << 50)
+        logs.write(LOG.set_column(1, "t", later.cast(pa.timestamp(kind))), Path("in/one.parquet"))
+        assert cli("run p.toml --full-refresh")[0] == 0
+        for line in ("state show out", "state show out --json", "run p.toml --limit 100 --json"):
+            code, out, err = cli(line)
+            assert (code, err) == (0, ""), line
+            assert time in out, line
+
+
 def test_a_run_does_not_import_pandas(cli, monkeypatch):
     """pyarrow would, wherever it is installed, and each start take 0.4 s more."""
     Path("elsewhere").mkdir()

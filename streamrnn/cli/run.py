@@ -8,6 +8,7 @@ import typer
 from streamrnn.cli.progress import progress
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, print_table
 from streamrnn.cli.signals import stop_on_signal
+from streamrnn.cli.values import rows, values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,8 +124,8 @@ def _notes(summary: "Summary") -> list[str]:
     return [*notes, *filter(None, [s.times_go_back])]
 
 
-def _preview(rows: "pa.Table", as_json: bool) -> None:
+def _preview(scored: "pa.Table", as_json: bool) -> None:
     if as_json:
-        print_json(rows.to_pylist())
+        print_json(rows(scored))
     else:
-        print_table(rows.schema.names, zip(*rows.to_pydict().values(), strict=True), widest=28)
+        print_table(scored.column_names, zip(*map(values, scored.columns), strict=True), widest=28)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
+from streamrnn.cli.values import rows, values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +43,7 @@ def show(
     states = read_states(out)
     first = states.slice(0, limit)
     if as_json:
-        print_json(first.to_pylist())
+        print_json(rows(first))
         return
     print_table(first.schema.names, zip(*map(_cells, first.columns), strict=True))
     left = states.num_rows - first.num_rows
@@ -92,13 +93,13 @@ def diff(
     elif not found:
         print(f"no difference in {count(found.same, 'stream')}")
     else:
-        rows = [
+        lines = [
             *([key, "differs", ", ".join(columns)] for key, columns in found.changed.items()),
             *([key, f"only in {a}", ""] for key in found.only_a),
             *([key, f"only in {b}", ""] for key in found.only_b),
         ]
-        print_table(["stream", "what", "columns"], rows)
-        print(f"\n{count(len(rows), 'difference')}; {count(found.same, 'stream')} alike")
+        print_table(["stream", "what", "columns"], lines)
+        print(f"\n{count(len(lines), 'difference')}; {count(found.same, 'stream')} alike")
     if found:
         raise typer.Exit(DIFFERENT)
 
@@ -152,7 +153,7 @@ def gc(out: Output, verbose: Verbose = False) -> None:
 
 def _cells(column: "pa.ChunkedArray") -> list[Any]:
     """Values of a column; of a state the first three numbers, and how many there are."""
-    return [_vector(value) if isinstance(value, list) else value for value in column.to_pylist()]
+    return [_vector(value) if isinstance(value, list) else value for value in values(column)]
 
 
 def _vector(values: list[Any]) -> str:
