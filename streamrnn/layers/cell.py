@@ -207,7 +207,7 @@ def begun_states(
 
     Raises ShapeError where the number or a shape differs: nothing is broadcast.
     """
-    from streamrnn.layers.layer import cast_floats
+    from streamrnn.layers.casts import cast_floats
     from streamrnn.layers.symbol import leaves
 
     given = [states] if isinstance(states, np.ndarray) else list(leaves(states))

@@ -7,7 +7,8 @@ import numpy as np
 from streamrnn.errors import DataError
 from streamrnn.kernels import embedding
 from streamrnn.layers import initializers
-from streamrnn.layers.layer import Layer, cast_ids, positive_integer
+from streamrnn.layers.casts import cast_ids
+from streamrnn.layers.layer import Layer, positive_integer
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Run
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from streamrnn.errors import DataError, DTypeError
-from streamrnn.layers.layer import ArgumentError, Layer, cast_ids
+from streamrnn.layers.casts import cast_ids
+from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Run
 

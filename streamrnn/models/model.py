@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
-from streamrnn.layers.layer import ArgumentError, Layer, cast_floats, cast_ids
+from streamrnn.layers.casts import cast_floats, cast_ids
+from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Floats, Run

@@ -13,8 +13,9 @@ from streamrnn.formats.onnx.evaluate import Evaluator, require_supported
 from streamrnn.formats.onnx.layout import Layout, Place, find
 from streamrnn.formats.onnx.wiring import Wiring, wire
 from streamrnn.layers import Identity, Input
+from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.initializers import Constant
-from streamrnn.layers.layer import Layer, cast_floats, cast_ids
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Floats, Run
 from streamrnn.layers.symbol import symbols_in

@@ -1,0 +1,46 @@
+"""What callers give, as the arrays that layers compute with."""
+
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import DataError, DTypeError
+from streamrnn.layers.run import Array, Floats
+
+
+def cast_floats(who: str, x: Any) -> Floats:
+    """x as C-contiguous float32. Raises DTypeError for what is not a number."""
+    if type(x) is np.ndarray and x.dtype == np.float32:
+        return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"{who}: expected numbers (float32; other floats, integers and booleans are cast), "
+            f"received {array.dtype}"
+        )
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(array, dtype=np.float32)
+    except FloatingPointError:
+        largest = np.abs(array[np.isfinite(array)]).max()
+        raise DataError(
+            f"{who}: received numbers of up to {largest:.3g}, more than float32 holds (3.4e38)"
+        ) from None
+
+
+def cast_ids(who: str, x: Any) -> Array:
+    """x as C-contiguous int64. Raises DTypeError for what is not whole numbers."""
+    array = np.asarray(x)
+    if array.dtype.kind == "f":
+        if array.size and not (np.isfinite(array).all() and (array == np.floor(array)).all()):
+            raise DTypeError(f"{who}: token ids must be whole numbers, received {array.dtype}")
+    elif array.dtype.kind not in "iub":
+        raise DTypeError(f"{who}: token ids must be integers, received {array.dtype}")
+    if array.dtype.kind == "f" or array.dtype == np.uint64:
+        outside = array >= 2**63 if array.dtype.kind == "u" else np.abs(array) >= 2.0**63
+        if outside.any():
+            first = tuple(int(i) for i in np.argwhere(outside)[0])
+            raise DataError(
+                f"{who}: token id {array[first]} at {first} is more than an int64 holds"
+            )
+    return np.ascontiguousarray(array, dtype=np.int64)
