@@ -75,7 +75,7 @@ class Bidirectional(Layer):
                     f"forward and {values[1]} backward"
                 )
         if self.merge_mode in ("sum", "mul", "ave"):
-            sizes = forward.cell.output_features(), backward.cell.output_features()
+            sizes = forward.runner.output_features(), backward.runner.output_features()
             if sizes[0] != sizes[1]:
                 raise ArgumentError(
                     f"{self}: merge_mode={self.merge_mode!r} needs layers of one size, received "
@@ -116,7 +116,7 @@ class Bidirectional(Layer):
         outputs = [passed] * (2 if self.merge_mode is None else 1)
         if self.return_state:
             outputs += [None] * sum(
-                len(child.cell.state_shapes())
+                len(child.runner.state_shapes())
                 for child in (self.forward_layer, self.backward_layer)
             )
         return outputs if len(outputs) > 1 else outputs[0]
@@ -153,8 +153,8 @@ class Bidirectional(Layer):
     def _halves(self, states: Any) -> tuple[list[Any], list[Any]]:
         """The forward and the backward layer's part of a list of states."""
         flat = [states] if isinstance(states, np.ndarray) else list(leaves(states))
-        forward = len(self.forward_layer.cell.state_shapes())
-        expected = forward + len(self.backward_layer.cell.state_shapes())
+        forward = len(self.forward_layer.runner.state_shapes())
+        expected = forward + len(self.backward_layer.runner.state_shapes())
         if len(flat) != expected:
             raise ShapeError(
                 f"{self}: expected {expected} states, the forward layer's {forward} first, "

@@ -1,91 +1,116 @@
-"""The base of cells: what a recurrent layer does in one step.
+"""The base of cells: what a recurrent layer does in one step."""
 
-Three ways to write a cell of your own for `RNN(cell)`:
-
-* **Compiled**: give it a static method `step(x, states, weights, y)` that Numba can compile. It
-  sees one stream: `x` (F,), `states` a tuple of arrays in the shapes of `state_size` to be
-  overwritten, `weights` a tuple in the order of `add_weight`, `y` (output_size,) to be written.
-  Plain loops and `math` functions compile best, with the units innermost, which makes them vector
-  code (at 64 units 0.5 µs a step, not 3.5). It is as cut-free as the built-in cells: what a stream
-  gives does not depend on the batch, the chunk or the thread it is computed in. Compiled code does
-  not check indices: the first step runs once in Python, which does, and with the environment
-  variable STREAMRNN_BOUNDSCHECK=1 all of them are checked.
-* **Keras's way**: a method `call(inputs, states)`, with `training=False` if it wants it, on arrays
-  (rows, F) and a list of (rows, …) that returns (output, new states). It runs in NumPy, one row and
-  one step at a time so that no result depends on the batch: some 5 to 20 µs a row and step, where a
-  compiled step of the same size takes less than one.
-* A `step` that Numba refuses runs in Python, with a warning that says what Numba said.
-
-A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
-
->>> import math
->>> import numpy as np
->>> from streamrnn import layers
->>> class MinimalGatedUnit(layers.Cell):
-...     def __init__(self, units, **kwargs):
-...         super().__init__(**kwargs)
-...         self.units = self.state_size = self.output_size = units
-...
-...     def build(self, input_shape):
-...         self.add_weight("kernel", (input_shape[-1], 2 * self.units))
-...         self.add_weight("recurrent_kernel", (self.units, 2 * self.units), "orthogonal")
-...         self.add_weight("bias", (2 * self.units,), "zeros")
-...
-...     @staticmethod
-...     def step(x, states, weights, y):
-...         (h,), (kernel, recurrent, bias) = states, weights
-...         units = h.size
-...         z = bias.copy()
-...         for k in range(x.size):
-...             for u in range(2 * units):
-...                 z[u] += x[k] * kernel[k, u]
-...         for k in range(units):
-...             for u in range(units):
-...                 z[u] += h[k] * recurrent[k, u]
-...         for u in range(units):  # f = sigmoid(x Kf + h Rf + bf)
-...             z[u] = 1 / (1 + math.exp(-z[u]))
-...         for k in range(units):
-...             for u in range(units, 2 * units):
-...                 z[u] += z[k] * h[k] * recurrent[k, u]
-...         for u in range(units):  # h' = (1 - f) h + f tanh(x Kh + (f h) Rh + bh)
-...             y[u] = (1 - z[u]) * h[u] + z[u] * math.tanh(z[units + u])
-...         h[:] = y
-...
-...     def get_config(self):
-...         return {**super().get_config(), "units": self.units}
->>> layers.RNN(MinimalGatedUnit(4), return_sequences=True)(np.zeros((2, 5, 3))).shape
-(2, 5, 4)
-
-A cell gives the same bits on any CPU, unless it calls the C library in float64 (`math.exp` of a
-float64) or computes in NumPy: their last bit may differ from one CPU to another.
-
-With `streamrnn.register_layer("MinimalGatedUnit", MinimalGatedUnit)` a model that has it can be
-saved and loaded.
-"""
-
-import inspect
-from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
 
 from streamrnn.errors import ShapeError
+from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.rowwise import row_by_row
 from streamrnn.layers.run import Array, Floats, Run
-
-StateSize = int | Sequence[int | tuple[int, ...]]
+from streamrnn.layers.symbol import leaves
 
 
 class Cell(Layer):
-    """One step of a recurrent layer. See the module for how to write one.
+    """One step of a recurrent layer: the base of the built-in cells, and of cells of your own.
 
-    state_size: an int, or a list with one entry (int or shape) a state.
-    output_size: the size of what a step gives; `units`, else the first state's, if not set.
+    There are two ways to write a cell for `RNN(cell)`. How it is written decides how it runs, and
+    so its bits: nothing is compiled or not as it happens.
+
+    **Keras's way**: any `layers.Layer` with `state_size` (an int, or a list with an int or a shape
+    for each state), a method `call(inputs, states)`, with `training=False` if it wants it, that
+    returns the output and the new states, and, if they differ from the defaults, `output_size` (an
+    int; default: the first state's size) and `get_initial_state(batch_size=None)` (default: zeros).
+    Products are NumPy's: `@` or `np.matmul` for `ops.matmul`.
+
+    >>> import numpy as np
+    >>> from streamrnn import layers
+    >>> class MinimalRNNCell(layers.Layer):
+    ...     def __init__(self, units, **kwargs):
+    ...         super().__init__(**kwargs)
+    ...         self.units = units
+    ...         self.state_size = units
+    ...
+    ...     def build(self, input_shape):
+    ...         self.kernel = self.add_weight(
+    ...             shape=(input_shape[-1], self.units), initializer="uniform", name="kernel"
+    ...         )
+    ...         self.recurrent_kernel = self.add_weight(
+    ...             shape=(self.units, self.units), initializer="uniform", name="recurrent_kernel"
+    ...         )
+    ...         self.built = True
+    ...
+    ...     def call(self, inputs, states):
+    ...         output = inputs @ self.kernel + states[0] @ self.recurrent_kernel
+    ...         return output, [output]
+    >>> layers.RNN([MinimalRNNCell(4), MinimalRNNCell(8)])(np.zeros((2, 5, 3))).shape
+    (2, 8)
+
+    `call` runs in Python, on one row and one step at a time: `inputs` (1, F), `states` a list of
+    arrays (1, ...), all of them copies. So it is cut-free, and no stream sees another, even if it
+    takes a mean over the batch (here a batch of one). That costs some 5 to 20 µs a row and step.
+    It must not depend on anything but its arguments and its weights. Its bits are those of NumPy
+    and its BLAS: the same in every run on a machine with so many BLAS threads, not on every CPU.
+
+    **Compiled**: a Cell (or such a Layer) with a static method `step(x, states, weights, y)` that
+    Numba can compile. It sees one stream: `x` (F,), `states` a tuple of arrays in the shapes of
+    `state_size` to be overwritten, `weights` a tuple in the order of `add_weight`, `y`
+    (output_size,) to be written. Plain loops and `math` functions compile best, with the units
+    innermost, which makes them vector code (at 64 units 0.5 µs a step, not 3.5). It is as cut-free
+    as the built-in cells, and gives the same bits on any CPU unless it calls the C library in
+    float64 (`math.exp` of a float64). Compiled code does not check indices: the first step runs
+    once in Python, which does, and with the environment variable STREAMRNN_BOUNDSCHECK=1 all of
+    them are checked. A step that Numba refuses runs in Python, with a warning that says why.
+
+    A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
+
+    >>> import math
+    >>> class MinimalGatedUnit(layers.Cell):
+    ...     def __init__(self, units, **kwargs):
+    ...         super().__init__(**kwargs)
+    ...         self.units = self.state_size = self.output_size = units
+    ...
+    ...     def build(self, input_shape):
+    ...         self.add_weight("kernel", (input_shape[-1], 2 * self.units))
+    ...         self.add_weight("recurrent_kernel", (self.units, 2 * self.units), "orthogonal")
+    ...         self.add_weight("bias", (2 * self.units,), "zeros")
+    ...
+    ...     @staticmethod
+    ...     def step(x, states, weights, y):
+    ...         (h,), (kernel, recurrent, bias) = states, weights
+    ...         units = h.size
+    ...         z = bias.copy()
+    ...         for k in range(x.size):
+    ...             for u in range(2 * units):
+    ...                 z[u] += x[k] * kernel[k, u]
+    ...         for k in range(units):
+    ...             for u in range(units):
+    ...                 z[u] += h[k] * recurrent[k, u]
+    ...         for u in range(units):  # f = sigmoid(x Kf + h Rf + bf)
+    ...             z[u] = 1 / (1 + math.exp(-z[u]))
+    ...         for k in range(units):
+    ...             for u in range(units, 2 * units):
+    ...                 z[u] += z[k] * h[k] * recurrent[k, u]
+    ...         for u in range(units):  # h' = (1 - f) h + f tanh(x Kh + (f h) Rh + bh)
+    ...             y[u] = (1 - z[u]) * h[u] + z[u] * math.tanh(z[units + u])
+    ...         h[:] = y
+    >>> layers.RNN(MinimalGatedUnit(4), return_sequences=True)(np.zeros((2, 5, 3))).shape
+    (2, 5, 4)
+
+    A Cell may leave `state_size` to `build`, and where it sets no `output_size`, it is `units`.
+
+    **Saved and loaded** is a model that has either kind of cell once its class is registered:
+    `streamrnn.register_layer("MinimalRNNCell", MinimalRNNCell)`. A class without a `get_config` of
+    its own is made again from the arguments it was made with. Layers in its attributes, or in lists
+    there, are part of a cell: their weights are saved and loaded with its own.
     """
 
     units: int
     state_size: Any
     output_size: int
+    call: Any
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -110,6 +135,15 @@ class Cell(Layer):
         """Flat states in the structure that Keras returns: a list, nested where cells stack."""
         return states
 
+    def nest_in_stack(self, states: list[Any]) -> Any:
+        """What stands for its states among those of a stack: a list, or the only one as it is.
+
+        As in Keras: bare where state_size is an int, unless a get_initial_state gives a list.
+        """
+        size = getattr(self, "state_size", None)
+        bare = isinstance(size, int) and not isinstance(self.own_initial_state(1), list | tuple)
+        return states[0] if bare else self.nest(states)
+
     @property
     def holds_output(self) -> bool:
         """Must the last output be carried for masked steps, because no state equals it?"""
@@ -128,6 +162,22 @@ class Cell(Layer):
             np.zeros((batch_size or 0, *shape), np.float32)
             for shape in self.state_shapes().values()
         ]
+
+    def own_initial_state(self, batch_size: int) -> Any:
+        """What the cell's own get_initial_state gives, None if it has none."""
+        own = type(self).get_initial_state is not Cell.get_initial_state
+        return self.get_initial_state(batch_size) if own else None
+
+    # ---- building
+
+    def ensure_built(self, input_shape: Any) -> None:
+        if self.built:
+            return
+        super().ensure_built(input_shape)
+        if not all(child.built for child in self.children().values()):
+            # Layers that `call` calls are built by the first step; a file's weights come before it.
+            with np.errstate(all="ignore"):
+                self(np.zeros((1, input_shape[-1]), np.float32), self.get_initial_state(1))
 
     # ---- computing
 
@@ -155,9 +205,9 @@ class Cell(Layer):
         weights = tuple(self._weights.values())
         step = getattr(self, "step", None)
         if step is None:
-            call = _rowwise(self, training)
+            one = row_by_row(self, self.call, training)
             kernel.run_plain(
-                call, x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked
+                one, x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked
             )
             return
         if self._driver is None:
@@ -197,7 +247,13 @@ def state_shapes_of(cell: Any) -> list[tuple[int, ...]]:
     if size is None:
         raise ArgumentError(f"{cell}: a cell must have state_size or units")
     sizes = list(size) if isinstance(size, list | tuple) else [size]
-    return [tuple(s) if isinstance(s, list | tuple) else (int(s),) for s in sizes]
+    try:
+        return [tuple(map(index, s)) if isinstance(s, list | tuple) else (index(s),) for s in sizes]
+    except TypeError:
+        raise ArgumentError(
+            f"{cell}: state_size must be an int, or a list with an int or a shape for each state, "
+            f"received {size!r}; states are not nested any deeper"
+        ) from None
 
 
 def begun_states(
@@ -207,9 +263,6 @@ def begun_states(
 
     Raises ShapeError where the number or a shape differs: nothing is broadcast.
     """
-    from streamrnn.layers.casts import cast_floats
-    from streamrnn.layers.symbol import leaves
-
     given = [states] if isinstance(states, np.ndarray) else list(leaves(states))
     if len(given) != len(shapes):
         raise ShapeError(
@@ -225,33 +278,3 @@ def begun_states(
             )
         flat.append(array.copy())
     return flat
-
-
-def _require_row(cell: Any, what: str, value: Any, place: Floats) -> None:
-    if np.shape(value) != (1, *place.shape):
-        raise ShapeError(
-            f"{cell}: call returned its {what} in shape {np.shape(value)}, expected "
-            f"{(1, *place.shape)}, one row as its inputs"
-        )
-
-
-def _rowwise(cell: Any, training: bool) -> Any:
-    """Keras's cell.call as a step of one stream, so that no result depends on the batch."""
-
-    parameters = inspect.signature(cell.call).parameters.values()
-    takes = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
-    options = {"training": training} if takes else {}
-
-    def step(x: Floats, states: tuple[Floats, ...], weights: Any, y: Floats) -> None:
-        rows = [state[None] for state in states]
-        output, new = cell.call(x[None], cell.nest(rows), **options)
-        new = [new] if isinstance(new, np.ndarray) else list(new)
-        if len(new) != len(states):
-            raise ShapeError(f"{cell}: call returned {len(new)} states, expected {len(states)}")
-        _require_row(cell, "output", output, y)
-        y[:] = output[0]
-        for i, (state, value) in enumerate(zip(states, new, strict=True)):
-            _require_row(cell, f"state {i}", value, state)
-            state[...] = value[0]
-
-    return step

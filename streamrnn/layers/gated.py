@@ -102,6 +102,9 @@ class GatedCell(Cell):
     def output_features(self) -> int:
         return self.units
 
+    def nest_in_stack(self, states: list[Any]) -> Any:
+        return states
+
     @property
     def holds_output(self) -> bool:
         return False

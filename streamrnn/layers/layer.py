@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, UnsupportedError
-from streamrnn.layers import initializers, naming
+from streamrnn.layers import initializers, naming, registry
+from streamrnn.layers.arguments import given_arguments
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.masked_array import MaskedArray
 from streamrnn.layers.masks import carried, carry, joined_mask, joined_masks
@@ -60,6 +61,13 @@ class Layer:
 
     takes_state: bool = False
     """Does a call accept initial_state?"""
+
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        layer = super().__new__(cls)
+        layer._made_with = args, kwargs
+        return layer
 
     def __init__(
         self,
@@ -146,12 +154,26 @@ class Layer:
         return mask
 
     def children(self) -> dict[str, "Layer"]:
-        """Layers inside this one, by the name their weights stand under."""
-        return {}
+        """Layers inside this one, by the name their weights stand under.
+
+        By default those in its attributes, and in lists there.
+        """
+        found: dict[str, Layer] = {}
+        for name, value in vars(self).items():
+            several = isinstance(value, list | tuple)
+            for i, item in enumerate(value if several else [value]):
+                if isinstance(item, Layer) and item not in found.values():
+                    found[f"{name}/{i}" if several else name] = item
+        return found
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-able."""
+        """The constructor's arguments, JSON-able.
+
+        By default, those that a class of yours was made with.
+        """
         config: dict[str, Any] = {"name": self.name, "trainable": self.trainable}
+        if type(self).get_config is Layer.get_config and not registry.is_own(type(self)):
+            config = given_arguments(self, *self._made_with) | config
         if self.batch_input_shape is not None:
             config["batch_input_shape"] = list(self.batch_input_shape)
         return config
@@ -207,8 +229,15 @@ class Layer:
         initializer: Any = "glorot_uniform",
         *,
         trainable: bool = True,
+        dtype: Any = None,
+        regularizer: Any = None,
+        constraint: Any = None,
     ) -> Floats:
-        """Make a weight and return it: float32, read-only, its values change by set_weights."""
+        """Make a weight and return it: float32, read-only, its values change by set_weights.
+
+        regularizer, constraint: taken, as they matter only to training. dtype: "float32" or None.
+        """
+        self._check_dtype(dtype)
         weight = np.array(initializers.get(initializer)(tuple(shape)), np.float32, order="C")
         weight.flags.writeable = False
         self._weights[name] = weight
@@ -324,7 +353,7 @@ class Layer:
         self.ensure_built(map_lists(lambda s: (None, *s[1:]), shape))
         self.check_input(shape)
         if initial_state is not None and not self.takes_state:
-            raise ArgumentError(f"{self} has no state, so it takes no initial_state")
+            return self._step_of_a_cell(arrays, initial_state, mask, lengths, bool(training))
         if mask is not None or lengths is not None:
             mask = self.make_mask(shape, carried(inputs) if mask is None else mask, lengths)
         elif not plain:
@@ -336,6 +365,18 @@ class Layer:
             run.undo()
             raise
         return outputs if masks is None else carry(outputs, masks)
+
+    def _step_of_a_cell(
+        self, inputs: Any, states: Any, mask: Any, lengths: Any, training: bool
+    ) -> Any:
+        """cell(inputs, states) of a layer that Keras takes as a cell: one step, as of a Cell."""
+        from streamrnn.layers.layer_cell import as_cell
+
+        if not hasattr(self, "state_size"):
+            raise ArgumentError(f"{self} has no state, so it takes no initial_state")
+        if mask is not None or lengths is not None:
+            raise ArgumentError(f"{self}: one step of a cell takes no mask and no lengths")
+        return as_cell(self, str(self))(inputs, states, training=training)
 
     def connect(self, inputs: Any, **kwargs: Any) -> Any:
         """Add a node to the graph; inputs and other arguments may be nested lists of symbols."""

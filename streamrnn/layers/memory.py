@@ -11,7 +11,7 @@ from streamrnn.layers.symbol import leaves
 
 
 class _Owner(Protocol):
-    cell: Cell
+    runner: Cell
     stateful: bool
 
 
@@ -62,7 +62,7 @@ class Memory:
         """Copies of what is carried, nested as the cell nests it, or None."""
         if self._states is None:
             return None
-        nested = self._owner.cell.nest([state.copy() for state in self._states])
+        nested = self._owner.runner.nest([state.copy() for state in self._states])
         return [*nested, self._held.copy()] if with_held and self._held is not None else nested
 
     def assign(self, state: Any) -> None:
@@ -72,7 +72,7 @@ class Memory:
             self._states = self._held = None
             return
         given = [state] if isinstance(state, np.ndarray) else list(leaves(state))
-        shapes, cell = self._owner.cell.state_shapes(), self._owner.cell
+        shapes, cell = self._owner.runner.state_shapes(), self._owner.runner
         if cell.holds_output and len(given) == len(shapes) + 1:
             shapes = shapes | {"y": (cell.output_features(),)}
         flat = begun_states(str(self._owner), shapes, given, _rows(str(self._owner), given))
@@ -91,7 +91,7 @@ class Memory:
         self._held = None if self._origin is None else self._blank_held()
 
     def _blank_held(self) -> Floats | None:
-        cell = self._owner.cell
+        cell = self._owner.runner
         if self._states is None or not cell.holds_output:
             return None
         return np.zeros((len(self._states[0]), cell.output_features()), np.float32)

@@ -58,6 +58,11 @@ def register_layer(class_name: str, cls: "type[Layer]") -> None:
     _classes[class_name] = cls
 
 
+def is_own(cls: type) -> bool:
+    """Is this a class of the package, and no subclass of someone's?"""
+    return cls.__module__.partition(".")[0] == __package__.partition(".")[0]
+
+
 def names() -> list[str]:
     """All class names that a config may use, sorted."""
     return sorted(_classes)

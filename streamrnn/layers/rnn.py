@@ -8,7 +8,8 @@ import numpy as np
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import registry
 from streamrnn.layers.cell import Cell, begun_states
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
+from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.memory import Memory
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Floats, Run
@@ -22,6 +23,8 @@ _FLOAT32 = np.dtype(np.float32)
 class RNN(Layer):
     """Run a cell, or a list of cells, over (batch, time, features).
 
+    cell: one of this package's, or of your own: `help(streamrnn.layers.Cell)` has the ways to write
+    one.
     return_sequences: the output of every step (B, T, U), else of the last (B, U).
     return_state: the final states after the output, nested where cells are stacked.
     go_backwards: from the last step to the first; outputs in that order, as in Keras.
@@ -46,12 +49,8 @@ class RNN(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.cell: Cell = StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell
-        if not isinstance(self.cell, Cell):
-            raise ArgumentError(
-                f"{self}: a cell must be a layers.Cell (or a list of them), received "
-                f"{type(self.cell).__name__}"
-            )
+        self.cell: Any = StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell
+        self.runner: Cell = as_cell(self.cell, str(self))
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.go_backwards = go_backwards
@@ -67,11 +66,11 @@ class RNN(Layer):
     # ---- shapes
 
     def build(self, input_shape: Any) -> None:
-        self.cell.ensure_built((input_shape[0], self.known_features(input_shape)))
+        self.runner.ensure_built((input_shape[0], self.known_features(input_shape)))
         self.features = self.known_features(input_shape)
-        self._step_states = tuple(self.cell.state_shapes().values())
-        self._step_features, self._step_units = self.features, self.cell.output_features()
-        self._step_holds = self.cell.holds_output
+        self._step_states = tuple(self.runner.state_shapes().values())
+        self._step_features, self._step_units = self.features, self.runner.output_features()
+        self._step_holds = self.runner.holds_output
         self.built = True
 
     def check_input(self, shape: Any) -> None:
@@ -83,19 +82,19 @@ class RNN(Layer):
         self.expect_features(shape, self.features, rank=3)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        batch, units = input_shape[0], self.cell.output_features()
+        batch, units = input_shape[0], self.runner.output_features()
         y = (*input_shape[:2], units) if self.return_sequences else (batch, units)
         if not self.return_state:
             return y
-        states = [(batch, *shape) for shape in self.cell.state_shapes().values()]
-        return [y, *self.cell.nest(states)]
+        states = [(batch, *shape) for shape in self.runner.state_shapes().values()]
+        return [y, *self.runner.nest(states)]
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """A mask passes on with the sequence (Keras up to 3.15), and ends with it."""
         passed = mask if self.return_sequences else None
         if not self.return_state:
             return passed
-        return [passed] + [None] * len(self.cell.state_shapes())
+        return [passed] + [None] * len(self.runner.state_shapes())
 
     def children(self) -> dict[str, Layer]:
         return {"cell": self.cell}
@@ -110,9 +109,9 @@ class RNN(Layer):
         x, lengths = inputs, run.lengths
         if self.go_backwards:
             x, mask = reverse(x, lengths), None if mask is None else reverse(mask, lengths)
-        batch, steps, units = x.shape[0], x.shape[1], self.cell.output_features()
+        batch, steps, units = x.shape[0], x.shape[1], self.runner.output_features()
         y = np.empty((batch, steps, units), np.float32) if sequences else None
-        self.cell.run_window(
+        self.runner.run_window(
             x,
             lengths,
             mask,
@@ -123,18 +122,18 @@ class RNN(Layer):
             training=run.training,
         )
         if y is None:
-            y = (self.cell.output_of(states) if held is None else held).copy()
+            y = (self.runner.output_of(states) if held is None else held).copy()
             if self.zero_output_for_mask and mask is not None and lengths is None and steps:
                 y[~mask[:, -1]] = 0
         if run.kind == "call" and self.stateful:
             self.memory.keep(states, held)
         if not self.return_state or run.kind == "stream":
             return y
-        return [y, *self.cell.nest(states)]
+        return [y, *self.runner.nest(states)]
 
     def _begin(self, x: Floats, run: Run, initial_state: Any) -> tuple[list[Floats], Floats | None]:
         """States to start from, ours to overwrite, and the held output if the cell needs one."""
-        cell, batch = self.cell, len(x)
+        cell, batch = self.runner, len(x)
         shapes = cell.state_shapes()
         held_shape = (cell.output_features(),) if cell.holds_output else None
         if run.kind == "stream":
@@ -184,14 +183,14 @@ class RNN(Layer):
         units = self._step_units
         y = np.empty((rows, 1, units), _FLOAT32)
         held = np.zeros((rows, units), _FLOAT32) if self._step_holds else None
-        self.cell.run_window(x[:, None], None, None, states, held, y)
+        self.runner.run_window(x[:, None], None, None, states, held, y)
         return y[:, 0]
 
     def _check_step(self, x: Array, states: list[Array]) -> None:
         """Say what is wrong with the arguments of `step`."""
         if not self.built:
             raise ConfigError(f"{self}: step needs a built layer; call build(input_shape) first")
-        names = self.cell.state_shapes()
+        names = self.runner.state_shapes()
         if len(states) != len(names):
             raise ShapeError(
                 f"{self}: step expected {len(names)} states ({', '.join(names)}), received "
@@ -220,7 +219,7 @@ class RNN(Layer):
                 )
 
     def check_initial(self, states: Any) -> None:
-        check_states(str(self), self.cell.state_shapes(), list(leaves(states)))
+        check_states(str(self), self.runner.state_shapes(), list(leaves(states)))
 
     # ---- state from call to call
 
@@ -253,17 +252,17 @@ class RNN(Layer):
         return "it reads its input backwards (go_backwards=True)" if self.go_backwards else None
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
-        shapes = self.cell.state_shapes()
-        if self.cell.holds_output:
-            shapes = shapes | {"y": (self.cell.output_features(),)}
+        shapes = self.runner.state_shapes()
+        if self.runner.holds_output:
+            shapes = shapes | {"y": (self.runner.output_features(),)}
         return shapes
 
     def stream_initial(self, n: int) -> dict[str, Floats]:
-        shapes = self.cell.state_shapes()
-        flat = begun_states(str(self), shapes, self.cell.get_initial_state(n), n)
+        shapes = self.runner.state_shapes()
+        flat = begun_states(str(self), shapes, self.runner.get_initial_state(n), n)
         initial = dict(zip(shapes, flat, strict=True))
-        if self.cell.holds_output:
-            initial["y"] = np.zeros((n, self.cell.output_features()), np.float32)
+        if self.runner.holds_output:
+            initial["y"] = np.zeros((n, self.runner.output_features()), np.float32)
         return initial
 
     # ---- config

@@ -8,6 +8,7 @@ import numpy as np
 from streamrnn.layers import registry
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.registry import ours
 from streamrnn.layers.run import Array, Floats
 from streamrnn.layers.symbol import leaves
@@ -21,26 +22,22 @@ class StackedRNNCells(Cell):
     no cell sees the future.
     """
 
-    def __init__(self, cells: Sequence[Cell], **kwargs: Any) -> None:
+    def __init__(self, cells: Sequence[Layer], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not cells:
             raise ArgumentError(f"{self}: expected one cell or more, received none")
-        for cell in cells:
-            if not isinstance(cell, Cell):
-                raise ArgumentError(
-                    f"{self}: expected cells (layers.Cell), received {type(cell).__name__}"
-                )
         self.cells = list(cells)
+        self._runners = [as_cell(cell, str(self)) for cell in cells]
 
     def build(self, input_shape: Any) -> None:
         shape = input_shape
-        for cell in self.cells:
+        for cell in self._runners:
             cell.ensure_built(shape)
             shape = (input_shape[0], cell.output_features())
         self.built = True
 
     def check_input(self, shape: Any) -> None:
-        self.cells[0].check_input(shape)
+        self._runners[0].check_input(shape)
 
     def children(self) -> dict[str, Layer]:
         return {str(i): cell for i, cell in enumerate(self.cells)}
@@ -48,37 +45,41 @@ class StackedRNNCells(Cell):
     @property
     def state_size(self) -> list[Any]:
         """One entry a cell."""
-        return [cell.state_size for cell in self.cells]
+        return [cell.state_size for cell in self._runners]
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         return {
             f"{i}/{name}": shape
-            for i, cell in enumerate(self.cells)
+            for i, cell in enumerate(self._runners)
             for name, shape in cell.state_shapes().items()
         }
 
     def output_features(self) -> int:
-        return self.cells[-1].output_features()
+        return self._runners[-1].output_features()
 
     def nest(self, states: list[Any]) -> list[Any]:
-        return [cell.nest(part) for cell, part in zip(self.cells, self._split(states), strict=True)]
+        parts = zip(self._runners, self._split(states), strict=True)
+        return [cell.nest_in_stack(part) for cell, part in parts]
 
     def _split(self, states: list[Any]) -> list[list[Any]]:
         parts, at = [], 0
-        for cell in self.cells:
+        for cell in self._runners:
             parts.append(states[at : at + len(cell.state_shapes())])
             at += len(cell.state_shapes())
         return parts
 
     @property
     def holds_output(self) -> bool:
-        return self.cells[-1].holds_output
+        return self._runners[-1].holds_output
 
     def output_of(self, states: list[Floats]) -> Floats:
-        return self.cells[-1].output_of(self._split(states)[-1])
+        return self._runners[-1].output_of(self._split(states)[-1])
 
     def get_initial_state(self, batch_size: int | None = None) -> Any:
-        return [list(leaves([cell.get_initial_state(batch_size)])) for cell in self.cells]
+        return [
+            cell.nest_in_stack(list(leaves([cell.get_initial_state(batch_size)])))
+            for cell in self._runners
+        ]
 
     def run_window(
         self,
@@ -93,13 +94,13 @@ class StackedRNNCells(Cell):
         training: bool = False,
     ) -> None:
         x, parts = x_BTF, self._split(states)
-        for cell, part in zip(self.cells[:-1], parts[:-1], strict=True):
+        for cell, part in zip(self._runners[:-1], parts[:-1], strict=True):
             units = cell.output_features()
             y = np.zeros((*x.shape[:2], units), np.float32)
             held = np.zeros((len(x), units), np.float32) if cell.holds_output else None
             cell.run_window(x, lengths_B, mask_BT, part, held, y, training=training)
             x = y
-        self.cells[-1].run_window(
+        self._runners[-1].run_window(
             x,
             lengths_B,
             mask_BT,
@@ -117,7 +118,7 @@ class StackedRNNCells(Cell):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         config = dict(config)
         config["cells"] = [
-            cell if isinstance(cell, Cell) else registry.deserialize(cell)
+            cell if isinstance(cell, Layer) else registry.deserialize(cell)
             for cell in config["cells"]
         ]
         return cls(**config)

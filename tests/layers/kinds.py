@@ -102,6 +102,100 @@ def naive_moments(kernel: Any) -> Callable[..., Any]:
     return step
 
 
+class MinimalRNNCell(layers.Layer):
+    """The cell of Keras's documentation of RNN, with NumPy's matmul."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.state_size = units
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], self.units), initializer="uniform", name="kernel"
+        )
+        self.recurrent_kernel = self.add_weight(
+            shape=(self.units, self.units), initializer="uniform", name="recurrent_kernel"
+        )
+        self.built = True
+
+    def call(self, inputs, states):
+        prev_output = states[0]
+        h = np.matmul(inputs, self.kernel)
+        output = h + np.matmul(prev_output, self.recurrent_kernel)
+        return output, [output]
+
+
+class MixesRows(MinimalRNNCell):
+    """Its body takes a mean over the batch: what no cell of a stream may see."""
+
+    def call(self, inputs, states):
+        output, new = super().call(inputs - inputs.mean(axis=0), states)
+        return output + states[0].sum(axis=0), new
+
+
+class LayerGatedUnit(layers.Layer):
+    """The gated unit once more, as Keras code writes it: no Cell, weights as attributes."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.state_size = units
+
+    def build(self, input_shape: Any) -> None:
+        u = self.units
+        self.kernel = self.add_weight(shape=(input_shape[-1], 2 * u), name="kernel")
+        self.recurrent = self.add_weight(shape=(u, 2 * u), name="recurrent_kernel")
+        self.bias = self.add_weight(shape=(2 * u,), initializer="zeros", name="bias")
+        self.built = True
+
+    def call(self, inputs, states):
+        (h,), u = states, self.units
+        with np.errstate(all="ignore"):
+            z = inputs @ self.kernel + self.bias
+            f = 1 / (1 + np.exp(-(z[:, :u] + h @ self.recurrent[:, :u])))
+            h = (1 - f) * h + f * np.tanh(z[:, u:] + (f * h) @ self.recurrent[:, u:])
+        return h, [h]
+
+
+class LayerMoments(layers.Layer):
+    """A matrix and a count as states, and an output of a size of its own."""
+
+    output_size = 2
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.state_size = [(units, 2), 1]
+        self.units = units
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+
+    def call(self, inputs, states):
+        moments, count = states
+        values = inputs @ self.kernel
+        moments = 0.5 * moments + np.stack([values, values**2], axis=-1)
+        count = count + 1
+        output = np.concatenate([moments.max(axis=(1, 2))[:, None], moments[:, 0, :1] / count], 1)
+        return output, [moments, count]
+
+
+def naive_layer_moments(kernel: Any) -> Callable[..., Any]:
+    kernel = naive.lists(kernel)
+
+    def step(x: Any, states: Any) -> Any:
+        moments, (count,) = states
+        values = naive.matmul(x, kernel)
+        moments = [
+            [0.5 * first + v, 0.5 * second + v * v]
+            for v, (first, second) in zip(values, moments, strict=True)
+        ]
+        output = [max(v for row in moments for v in row), moments[0][0] / (count + 1)]
+        return output, [moments, [count + 1]]
+
+    return step
+
+
 class Kind(NamedTuple):
     """layer(units, **options) makes it; oracle(weights, units) is the oracle's cell."""
 
@@ -147,6 +241,24 @@ KINDS: dict[str, Kind] = {
     "custom_stacked": Kind(
         rnn(layers.GRUCell, MinimalGatedUnit),
         lambda w, u: naive.stacked(naive.gru(*w[:3]), naive.minimal_gated_unit(*w[3:])),
+    ),
+    "custom_layer": Kind(rnn(LayerGatedUnit), lambda w, u: naive.minimal_gated_unit(*w)),
+    "custom_layer_states": Kind(
+        rnn(LayerMoments),
+        lambda w, u: naive.Cell(
+            naive_layer_moments(w[0]),
+            lambda: [[[0.0, 0.0] for _ in range(u)], [0.0]],
+            lambda _: [0.0, 0.0],
+            2,
+        ),
+    ),
+    "custom_layer_stacked": Kind(
+        rnn(LayerGatedUnit, layers.LSTMCell, LayerGatedUnit),
+        lambda w, u: naive.stacked(
+            naive.minimal_gated_unit(*w[:3]),
+            naive.lstm(*w[3:6]),
+            naive.minimal_gated_unit(*w[6:]),
+        ),
     ),
 }
 

@@ -15,10 +15,10 @@ X = RNG.normal(size=(3, 5, 4)).astype(np.float32)
 
 
 def random_states(layer: layers.RNN, rows: int = 3) -> list[Any]:
-    return layer.cell.nest(
+    return layer.runner.nest(
         [
             RNG.normal(size=(rows, *shape)).astype(np.float32)
-            for shape in layer.cell.state_shapes().values()
+            for shape in layer.runner.state_shapes().values()
         ]
     )
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.every import EVERY
-from layers.kinds import KINDS, assert_same, built
+from layers.kinds import KINDS, MinimalRNNCell, MixesRows, assert_same, built
 
 from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import ModelMismatchError
@@ -57,8 +57,18 @@ def masked() -> Model:
     )
 
 
+def of_layers() -> Model:
+    """Cells that are layers, in NumPy: wide enough for products to depend on the batch, were they
+    of one; one mixes the rows of its batch."""
+    cells = [MinimalRNNCell(70), layers.GRUCell(40), MixesRows(50)]
+    return Sequential(
+        [Input((None, 3)), layers.Masking(), layers.RNN(cells), layers.Dense(2, name="out")]
+    )
+
+
 IDS = RNG.integers(0, 5, (4, 9)) * (RNG.random((4, 9)) < 0.6)
-MODELS = {"deep": (deep, X), "masked": (masked, IDS)}
+GAPPED = X * (RNG.random((4, 9, 1)) < 0.7).astype(np.float32)
+MODELS = {"deep": (deep, X), "masked": (masked, IDS), "layers": (of_layers, GAPPED)}
 
 
 def prefixes(model: Model, x: np.ndarray) -> list[np.ndarray]:

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from layers.kinds import MinimalRNNCell, MixesRows
 
-from streamrnn import Pipeline
+import streamrnn
+from streamrnn import Input, Pipeline, Sequential, layers
 from streamrnn.pipeline import read_states
 
 ROOT = Path(__file__).parents[2]
@@ -52,13 +54,27 @@ def _run(config: dict[str, Any]) -> tuple[pa.Table, pa.Table]:
     return pq.read_table(out).combine_chunks(), read_states(out).combine_chunks()
 
 
-@pytest.fixture(scope="module", params=["weather", "streams"])
+def _save_model(name: str, path: Path) -> None:
+    """An LSTM, or cells that are layers in NumPy, whose products depend on the batch."""
+    if name == "layers":
+        for cell in (MinimalRNNCell, MixesRows):
+            streamrnn.register_layer(cell.__name__, cell)
+        stack = layers.RNN([MinimalRNNCell(64), MixesRows(70)], name="rnn")
+        model = Sequential([Input((None, 2)), stack, layers.Dense(1, name="score")])
+        rng = np.random.default_rng(11)
+        model.set_weights([rng.normal(0, 0.1, w.shape) for w in model.get_weights()])
+    else:
+        model = logs.small_model("LSTM", units=19)
+    model.save(path)
+
+
+@pytest.fixture(scope="module", params=["weather", "streams", "layers"])
 def whole(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, pa.Table, pa.Table]:
     """A run in one piece: name, folder, output, state."""
     base = tmp_path_factory.mktemp(request.param)
-    logs.small_model("LSTM", units=19).save(base / "m.safetensors")
+    _save_model(request.param, base / "m.safetensors")
     source = logs.write(_log(request.param), base / "whole.parquet", row_group=100_000)
     output, state = _run(_config(request.param, base / "whole", source))
     assert output.num_rows > 2500
@@ -86,8 +102,8 @@ def test_two_runs_with_the_state_handed_over(
     head = logs.write(table.slice(0, first), at / "head.parquet")
     tail = logs.write(table.slice(first), at / "tail.parquet")
     saved = str(at / f"state.{'arrow' if first == 1 else 'parquet'}")
-    if name == "streams":
-        logs.small_model("LSTM", units=19).save(at / "m.safetensors")
+    if name != "weather":
+        _save_model(name, at / "m.safetensors")
     one, _ = _run(_config(name, at / "one", head, state={"save": saved}))
     two, end = _run(_config(name, at / "two", tail, state={"init": saved}))
     assert pa.concat_tables([one, two]).combine_chunks() == output

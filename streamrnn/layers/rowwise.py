@@ -1,0 +1,46 @@
+"""A cell's `call(inputs, states)` as the step of one stream."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import ShapeError
+from streamrnn.layers.run import Floats
+
+Step = Callable[[Floats, tuple[Floats, ...], Any, Floats], None]
+
+
+def row_by_row(cell: Any, call: Callable[..., Any], training: bool) -> Step:
+    """`call` on one row: step(x_F, states, weights, y_U), states and y written in place.
+
+    A product of NumPy gives a row other bits in a batch of nine than alone, and a mean over the
+    batch is another number; one row at a time, neither can be seen.
+    """
+    parameters = inspect.signature(call).parameters.values()
+    takes = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
+    options = {"training": training} if takes else {}
+
+    def step(x: Floats, states: tuple[Floats, ...], weights: Any, y: Floats) -> None:
+        # Copies, as what is returned may be what was given: states are often handed on in turn.
+        rows = [state[None].copy() for state in states]
+        output, returned = call(x[None].copy(), rows, **options)
+        new = [returned] if isinstance(returned, np.ndarray) else list(returned)
+        if len(new) != len(states):
+            raise ShapeError(f"{cell}: call returned {len(new)} states, expected {len(states)}")
+        _require_row(cell, "output", output, y)
+        y[:] = output[0]
+        for i, (state, value) in enumerate(zip(states, new, strict=True)):
+            _require_row(cell, f"state {i}", value, state)
+            state[...] = value[0]
+
+    return step
+
+
+def _require_row(cell: Any, what: str, value: Any, place: Floats) -> None:
+    if np.shape(value) != (1, *place.shape):
+        raise ShapeError(
+            f"{cell}: call returned its {what} in shape {np.shape(value)}, expected "
+            f"{(1, *place.shape)}, one row as its inputs"
+        )
