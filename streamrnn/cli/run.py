@@ -121,7 +121,7 @@ def _notes(summary: "Summary") -> list[str]:
         ),
     ]
     notes = [f"{count(number, noun)} {what}" for number, noun, what in told if number]
-    return [*notes, *filter(None, [s.times_go_back])]
+    return [*s.state_notes, *notes, *filter(None, [s.times_go_back])]
 
 
 def _preview(scored: "pa.Table", as_json: bool) -> None:

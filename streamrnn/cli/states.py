@@ -157,5 +157,18 @@ def _cells(column: "pa.ChunkedArray") -> list[Any]:
 
 
 def _vector(values: list[Any]) -> str:
-    head = " ".join("-" if value is None else f"{value:.4g}" for value in values[:3])
+    head = " ".join(map(_item, values[:3]))
     return f"{head} … ({len(values)})" if len(values) > 3 else head
+
+
+def _item(value: Any) -> str:
+    """One of a list: a number of a state, or a row that waits for its window."""
+    match value:
+        case None:
+            return "-"
+        case list():
+            return f"[{_vector(value)}]"
+        case float():
+            return f"{value:.4g}"
+        case _:
+            return str(value)

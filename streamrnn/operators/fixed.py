@@ -12,7 +12,7 @@ from streamrnn.models import Whole
 from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.workers import Workers
-from streamrnn.states import MATRIX, StateTable
+from streamrnn.states import MATRIX, StateTable, waiting_after
 from streamrnn.windows import Arranged
 
 Ints = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class FixedOperator:
         """The value of each window that these rows complete, at the row that completes it."""
         base = np.where(arranged.fresh, 0, table.steps[arranged.slot])
         held = np.where(arranged.fresh, 0, table.waiting_count[arranged.slot])
-        if (held != self._waiting(base)).any():
+        if (held != waiting_after(base, self.steps, self.stride)).any():
             raise StateError(
                 f"the state is of other windows than [window] steps = {self.steps}, stride = "
                 f"{self.stride}: other rows wait in it. Use the windows that made it, or start "
@@ -74,12 +74,6 @@ class FixedOperator:
         within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
         return segment, (first[segment] + within) * self.stride + self.steps
 
-    def _waiting(self, steps: Ints) -> Ints:
-        """How many rows of a stream wait for their window after so many steps."""
-        done = np.maximum((steps - self.steps) // self.stride + 1, 0)
-        wait: Ints = np.maximum(steps - done * self.stride, 0)
-        return wait
-
     def _run(self, begin: Ints, joined: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         values = np.empty((len(begin), self.units), np.float32)
         identifiers = {name: a for name, a in joined.items() if name != MATRIX}
@@ -106,7 +100,7 @@ class FixedOperator:
     ) -> None:
         """The rows from the next window's first one on wait for it."""
         last = np.flatnonzero(arranged.last)
-        wait = self._waiting((base + arranged.length)[last])
+        wait = waiting_after((base + arranged.length)[last], self.steps, self.stride)
         slot = arranged.slot[last]
         end = at[last] + held[last] + arranged.length[last]
         table.waiting_count[slot] = wait

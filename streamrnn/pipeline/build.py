@@ -136,6 +136,7 @@ class Bound:
             previous={n: features[n] for n in features if n in self.rules.previous},
             waiting=waiting,
             waiting_rows=config.window.steps - 1 if fixed else 0,
+            stride=config.window.stride if fixed else 0,
             pending=self.emitter.pending_fields(),
             fingerprint=self.parts.fingerprint,
             layers=self.parts.model.layer_shapes(),

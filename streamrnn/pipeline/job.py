@@ -175,7 +175,8 @@ class Job:
     def _start(self, folder: OutputFolder | None, bound: Bound, every: int) -> None:
         committed = folder.load_state() if folder else None
         where = f"the state of {folder.path}" if folder else ""
-        scorer = Scorer(bound, starting_table(bound, committed, where))
+        table = starting_table(bound, committed, where, self.summary.state_notes)
+        scorer = Scorer(bound, table)
         last = folder.manifest if folder else None
         if last is not None and not last.complete:
             scorer.count_on(last.counters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,8 @@ from streamrnn.pipeline.summary import Progress, Summary
 from streamrnn.sources import by_time, select, used_schema
 from streamrnn.states import StateTable, read_state_file, write_state_file
 
+_LOGGER = logging.getLogger("streamrnn.state")
+_AGAIN = "Restore it from a backup, or write it again."
 _BATCH = "the batch"
 _SESSION = b"streamrnn.session"
 
@@ -93,7 +96,7 @@ class Pipeline:
         if self.config.source.order == "time":
             source.files = by_time(source, files)
         bound = self.parts.bind(source.schema, source.files[0].path)
-        scorer = Scorer(bound, starting_table(bound, None, ""))
+        scorer = Scorer(bound, _initial_table(bound))
         outputs, left = [], limit
         for each in source.batches():
             batch = each.batch.slice(0, left)
@@ -180,13 +183,12 @@ class Pipeline:
                 f"{where}: not a checkpoint of a pipeline. A state table alone is named in "
                 "[state] init."
             )
-        session = json.loads(text)
-        pipeline = Pipeline(Config.parse(json.loads(session["config"])))
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
+        config, schema, counters = _read_session(text, where)
+        pipeline = Pipeline(Config.parse(config))
         bound = pipeline.parts.bind(schema, where)
         pipeline._scorer = Scorer(bound, starting_table(bound, table, where))
-        pipeline._rows = pipeline._scorer.rows_read = session["rows"]
-        pipeline._scorer.rejected = session.get("rejected", 0)
+        pipeline._scorer.count_on(counters)
+        pipeline._rows = pipeline._scorer.rows_read
         return pipeline
 
     @property
@@ -207,7 +209,7 @@ class Pipeline:
     def _bound_scorer(self, schema: pa.Schema) -> Scorer:
         if self._scorer is None:
             bound: Bound = self.parts.bind(schema, _BATCH)
-            self._scorer = Scorer(bound, starting_table(bound, None, ""))
+            self._scorer = Scorer(bound, _initial_table(bound))
         else:
             self.parts.bind(schema, _BATCH)
             used = used_schema(schema, self.parts.columns, _BATCH)
@@ -218,6 +220,36 @@ class Pipeline:
                         f"one, received {used.field(field.name).type}"
                     )
         return self._scorer
+
+
+def _initial_table(bound: Bound) -> StateTable:
+    """The state to start from; what of `[state] init` is not taken over is logged."""
+    notes: list[str] = []
+    table = starting_table(bound, None, "", notes)
+    for note in notes:
+        _LOGGER.warning("[state] init: %s", note)
+    return table
+
+
+def _read_session(text: bytes, where: str) -> tuple[dict[str, Any], pa.Schema, dict[str, int]]:
+    """What `_portable` put beside the state: the config, the schema of the rows, the counters."""
+    try:
+        session = json.loads(text)
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
+        counters = {"rows_read": session["rows"], "rejected": session.get("rejected", 0)}
+        config = json.loads(session["config"])
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        OSError,
+        RecursionError,
+        pa.ArrowException,
+    ) as error:
+        raise StateError(f"{where}: the checkpoint is damaged: {error!r}. {_AGAIN}") from error
+    if not isinstance(config, dict) or not all(type(n) is int for n in counters.values()):
+        raise StateError(f"{where}: the checkpoint is damaged: no config or counters. {_AGAIN}")
+    return config, schema, counters
 
 
 def _table(data: Any) -> pa.Table:

@@ -26,9 +26,10 @@ def validate(parts: Parts) -> list[str]:
         return ["the source is not a file: its columns are checked when it is read"]
     source, bound = _bind(parts)
     source.check_schemas()
-    starting_table(bound, None, "")
+    notes: list[str] = []
+    starting_table(bound, None, "", notes)
     refuse_own_output(parts, source.files)
-    return _notes(parts, source)
+    return notes + _notes(parts, source)
 
 
 def explain(parts: Parts) -> dict[str, Any]:

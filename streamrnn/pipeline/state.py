@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from streamrnn.checkpoints import (
@@ -15,25 +18,30 @@ from streamrnn.checkpoints import (
 from streamrnn.errors import MissingFileError, StateError
 from streamrnn.pipeline.build import Bound
 from streamrnn.states import (
+    Layout,
     StateTable,
     check_suffix,
     diff,
     from_arrow,
     key_names,
+    meta,
     read_state_file,
     write_state_file,
 )
 from streamrnn.states.diff import StateDiff
 
 
-def starting_table(bound: Bound, committed: pa.Table | None, where: str) -> StateTable:
+def starting_table(
+    bound: Bound, committed: pa.Table | None, where: str, notes: list[str] | None = None
+) -> StateTable:
     """The state of the last commit, else the one of `[state] init`, else an empty one.
 
-    Raises StateError, naming both sides, for a table of another model or other keys.
+    What `[state] init` has and is not taken over is added to `notes`. Raises StateError, naming
+    both sides, for a table of another model or other keys.
     """
     config = bound.parts.config.state
     if committed is not None:
-        table = from_arrow(committed, bound.layout, bound.initial(), where)
+        table = from_arrow(committed, bound.layout, bound.initial(), where, ours=True)
         table.settle()  # the next commit writes what changes from here
         return table
     if config.init is None:
@@ -41,11 +49,14 @@ def starting_table(bound: Bound, committed: pa.Table | None, where: str) -> Stat
     _check_map(config.map, bound)
     found = read_state_file(config.init)
     where = f"[state] init: {config.init}"
-    return from_arrow(found, bound.layout, bound.initial(), where, config.map)
+    return from_arrow(found, bound.layout, bound.initial(), where, config.map, notes=notes)
 
 
 def _check_map(mapping: dict[str, str], bound: Bound) -> None:
+    # Kinds fixed and whole carry no layer's state: there any layer says that the table is meant,
+    # and what is taken from it is what waits, steps and times.
     layers = {name.rsplit("/", 1)[0] for name in bound.layout.states}
+    layers = layers or set(bound.parts.model.layer_shapes())
     for layer in mapping:
         if not any(name == layer or name.startswith(f"{layer}/") for name in layers):
             raise StateError(
@@ -94,39 +105,53 @@ def open_existing(output: str) -> OutputFolder:
 def import_state(file: str, output: str) -> int:
     """Put a state table in place of an output folder's, as a commit; the number of streams.
 
-    Raises StateError unless keys, states and model are the folder's.
+    Raises StateError unless keys, states and model are the folder's, and the values such as a
+    stream can have: what `[state] init` asks.
     """
     new = read_state_file(file)
     with open_existing(output) as folder:
         old = folder.load_state()
-        if old is None:
+        if old is None or folder.manifest is None:
             raise StateError(
                 f"{output}: there is no state to replace. To start a run from a table, name it in "
                 "the pipeline: [state] init"
             )
         _check_alike(new, old, file, output)
-        folder.replace_state(new.select(old.schema.names).cast(old.schema))
-    return int(new.num_rows)
+        layout = _layout_of(old.schema, folder.manifest.config)
+        table = from_arrow(new, layout, _nothing(layout), file)
+        folder.replace_state(table.to_arrow().cast(old.schema))
+    return len(table)
+
+
+def _layout_of(schema: pa.Schema, config: Mapping[str, Any]) -> Layout:
+    """The layout of a committed state, of a run with this config."""
+    if config.get("window.kind") != "fixed":
+        return Layout.of(schema, 0, 0)
+    return Layout.of(schema, int(config["window.steps"]) - 1, int(config["window.stride"]))
+
+
+def _nothing(layout: Layout) -> dict[str, Any]:
+    """Initial states that nobody needs: all streams of a table have one."""
+    return {name: np.zeros(size, np.float32) for name, size in layout.states.items()}
 
 
 def diff_states(a: str, b: str) -> StateDiff:
     """What differs between the states of two output folders or files."""
-    return diff(read_states(a), read_states(b))
+    return diff(read_states(a), read_states(b), a, b)
 
 
 def _check_alike(new: pa.Table, old: pa.Table, file: str, output: str) -> None:
-    if key_names(new) != key_names(old):
+    here, there = key_names(new, file), key_names(old, output)
+    if here != there:
         raise StateError(
-            f"{file}: its keys are {', '.join(key_names(new))}; those of {output} are "
-            f"{', '.join(key_names(old))}"
+            f"{file}: its keys are {', '.join(here)}; those of {output} are {', '.join(there)}"
         )
     for name in ("fingerprint", "layers"):
-        key = f"streamrnn.{name}".encode()
-        here, there = (t.schema.metadata.get(key, b"").decode() for t in (new, old))
-        if here != there:
+        mine, yours = meta(new, name), meta(old, name)
+        if mine != yours:
             raise StateError(
-                f"{file}: this is the state of another model.\n  {file}: {here[:200]}\n"
-                f"  {output}: {there[:200]}"
+                f"{file}: this is the state of another model.\n  {file}: {mine[:200]}\n"
+                f"  {output}: {yours[:200]}"
             )
     for field in old.schema:
         if field.name not in new.schema.names:

@@ -31,7 +31,8 @@ class Progress:
 
 @dataclass
 class Summary:
-    """What a run did. `streams` are those in the state table, `new_streams` the ones it added."""
+    """What a run did. `streams` are those in the state table, `new_streams` the ones it added;
+    `state_notes` say what of `[state] init` was not taken over."""
 
     rows: int = 0
     rows_out: int = 0
@@ -59,6 +60,7 @@ class Summary:
     interrupted: bool = False
     nothing_new: bool = False
     rejects: str | None = field(default=None)
+    state_notes: list[str] = field(default_factory=list)
 
     @property
     def rows_per_second(self) -> float:

@@ -376,7 +376,7 @@ class StateIO(Table):
     )
     map: dict[str, Text] = Field(
         default_factory=dict,
-        description="this model's layer = that table's layer; needs init",
+        description="this model's layer = that table's layer, if another model's; needs init",
         examples=[{"decoder": "encoder"}],
     )
     save: FilePath | None = Field(

@@ -57,7 +57,10 @@ def drop_idle(output: str, silence: timedelta) -> int:
         if not newest.is_valid:
             return table
         oldest = pc.subtract(newest, pa.scalar(silence, pa.duration("us")))
-        return table.filter(pc.greater_equal(last, oldest))
+        # Of a stream whose state came without times nobody knows how long it has been silent.
+        return table.filter(
+            pc.or_(last.is_null(), pc.fill_null(pc.greater_equal(last, oldest), False))
+        )
 
     return _change(output, active)
 

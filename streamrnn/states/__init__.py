@@ -1,9 +1,10 @@
 """State of streams: a table with one row each, in memory, in Arrow and as files."""
 
-from streamrnn.states.diff import StateDiff, diff, key_names, key_text
+from streamrnn.states.diff import StateDiff, diff, key_text
 from streamrnn.states.files import check_suffix, read_state_file, write_state_file
+from streamrnn.states.incoming import key_names, meta
 from streamrnn.states.keys import KeyIndex
-from streamrnn.states.layout import MATRIX, Layout
+from streamrnn.states.layout import MATRIX, Layout, waiting_after
 from streamrnn.states.reading import from_arrow
 from streamrnn.states.table import StateTable
 from streamrnn.states.writing import to_arrow
@@ -19,7 +20,9 @@ __all__ = [
     "from_arrow",
     "key_names",
     "key_text",
+    "meta",
     "read_state_file",
     "to_arrow",
+    "waiting_after",
     "write_state_file",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import StateError
+from streamrnn.states.incoming import Incoming, key_names
 from streamrnn.states.keys import KeyIndex
 
 
@@ -27,23 +27,25 @@ class StateDiff:
         return bool(self.only_a or self.only_b or self.changed)
 
 
-def diff(a: pa.Table, b: pa.Table) -> StateDiff:
+def diff(a: pa.Table, b: pa.Table, a_name: str = "a", b_name: str = "b") -> StateDiff:
     """Compare two state tables stream by stream, bit for bit.
 
-    Raises StateError if their keys or columns differ.
+    Raises StateError, with the name of the table at fault, if their keys or columns differ, or if
+    one has a key that is null or there twice.
     """
-    names = key_names(a)
-    if a.schema.names != b.schema.names or names != key_names(b):
+    names = key_names(a, a_name)
+    if a.schema.names != b.schema.names or names != key_names(b, b_name):
         raise StateError(
-            f"the tables have other columns.\n  a: {', '.join(a.schema.names)}\n"
-            f"  b: {', '.join(b.schema.names)}"
+            f"the tables have other columns.\n  {a_name}: {', '.join(a.schema.names)}\n"
+            f"  {b_name}: {', '.join(b.schema.names)}"
         )
     for x, y in zip(a.schema, b.schema, strict=True):
         if x.type != y.type:
-            raise StateError(f"column {x.name!r}: {x.type} in a, {y.type} in b")
-    index = KeyIndex([a.schema.field(n) for n in names])
-    in_a = index.find(_keys(a, names)).tolist()
-    in_b = index.find(_keys(b, names)).tolist()
+            raise StateError(f"column {x.name!r}: {x.type} in {a_name}, {y.type} in {b_name}")
+    fields = [a.schema.field(n) for n in names]
+    index = KeyIndex(fields)
+    in_a = Incoming(a, fields, a_name).slots(index.find).tolist()
+    in_b = Incoming(b, fields, b_name).slots(index.find).tolist()
     row_b = {slot: row for row, slot in enumerate(in_b)}
     result = StateDiff(only_b=[key_text(b, r) for s, r in row_b.items() if s >= len(in_a)])
     others = [n for n in a.schema.names if n not in names]
@@ -57,15 +59,6 @@ def diff(a: pa.Table, b: pa.Table) -> StateDiff:
         result.changed[key_text(a, common[i][0])] = [n for n in others if unlike[n][i]]
     result.same = len(common) - len(changed)
     return result
-
-
-def key_names(table: pa.Table) -> list[str]:
-    """The key columns of a state table. Raises StateError if it is none."""
-    metadata = table.schema.metadata or {}
-    if b"streamrnn.keys" not in metadata:
-        raise StateError("not a state table: its schema has no metadata of streamrnn")
-    names: list[str] = json.loads(metadata[b"streamrnn.keys"])
-    return names
 
 
 def key_text(table: pa.Table, row: int) -> str:
@@ -88,22 +81,25 @@ def _unlike(left: pa.ChunkedArray, right: pa.ChunkedArray) -> npt.NDArray[np.boo
         unlike: npt.NDArray[np.bool_] = (x != y).reshape(len(left), -1).any(axis=1)
         return unlike
     if pa.types.is_nested(kind):
-        pairs = zip(left, right, strict=True)
-        return np.fromiter((not x.equals(y) for x, y in pairs), bool, len(left))
+        return _unlike_scalars(left, right)
     if pa.types.is_float32(kind):
         left, right = (
             pa.chunked_array([c.view(pa.int32()) for c in s.chunks], pa.int32())
             for s in (left, right)
         )
-    both = pc.fill_null(pc.not_equal(left, right), False)
+    try:
+        both = pc.fill_null(pc.not_equal(left, right), False)
+    except pa.ArrowNotImplementedError:  # a column of somebody else's, of a type like no other
+        return _unlike_scalars(left, right)
     other: npt.NDArray[np.bool_] = pc.or_(both, pc.xor(left.is_null(), right.is_null())).to_numpy()
     return other
+
+
+def _unlike_scalars(left: pa.ChunkedArray, right: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    pairs = zip(left, right, strict=True)
+    return np.fromiter((not x.equals(y) for x, y in pairs), bool, len(left))
 
 
 def _bits(floats: pa.Array) -> npt.NDArray[np.int32]:
     bits: npt.NDArray[np.int32] = floats.to_numpy(zero_copy_only=False).view(np.int32)
     return bits
-
-
-def _keys(table: pa.Table, names: list[str]) -> list[pa.Array]:
-    return [table.column(n).combine_chunks() for n in names]

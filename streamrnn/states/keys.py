@@ -22,7 +22,10 @@ class KeyIndex:
     """
 
     def __init__(self, fields: Sequence[pa.Field]) -> None:
+        """Raise StateError for a field whose values are not bytes that can be compared."""
         self.fields = tuple(fields)
+        for field in self.fields:
+            _check_type(field)
         # Joined when they are wanted: to do so in each record batch costs the square of the keys.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
         self._columns = [Table() for _ in fields] if len(self.fields) > 1 else []
@@ -78,6 +81,16 @@ def _joined_chunks(field: pa.Field, chunks: list[pa.Array]) -> pa.Array:
             f"{field.type} cannot hold in one column of the state: cast it to large_{field.type} "
             "in the source"
         ) from error
+
+
+def _check_type(field: pa.Field) -> None:
+    kind = _comparable(field.type)
+    unequal = (pa.types.is_floating, pa.types.is_nested, pa.types.is_null, pa.types.is_interval)
+    if any(is_so(kind) for is_so in unequal) or pa.types.is_run_end_encoded(kind):
+        raise StateError(
+            f"key column {field.name!r}: expected a type with equality (string, integer, boolean, "
+            f"date, timestamp, decimal, binary), received {field.type}"
+        )
 
 
 def _comparable(kind: pa.DataType) -> pa.DataType:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError
 
+Ints = npt.NDArray[np.int64]
 FORMAT_VERSION = "1"
 MATRIX = "features"
 
@@ -20,7 +24,8 @@ class Layout:
 
     `states` maps a state's name (`lstm/h`) to its size; `previous` maps a feature whose last value
     is carried to its Arrow type; `waiting` maps what waits for its window (kind fixed) to the
-    type of one row of it; `pending` are the fields of the final row that is not yet written.
+    type of one row of it, `waiting_rows` at most, for windows every `stride` rows (0: any number
+    may wait); `pending` are the fields of the final row that is not yet written.
     """
 
     keys: tuple[pa.Field, ...]
@@ -29,17 +34,43 @@ class Layout:
     previous: Mapping[str, pa.DataType] = field(default_factory=dict)
     waiting: Mapping[str, pa.DataType] = field(default_factory=dict)
     waiting_rows: int = 0
+    stride: int = 0
     pending: tuple[pa.Field, ...] = ()
     fingerprint: str = ""
     layers: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ours = [f.name for f in self._own_fields()]
+        if twice := [name for name, times in Counter(ours).items() if times > 1]:
+            raise ConfigError(
+                f"a state of the model is named {twice[0]!r}, as a column of the state table is: "
+                "rename the layer"
+            )
         if clash := [f.name for f in self.keys if f.name in ours]:
             raise ConfigError(
                 f"[source] key: column {clash[0]!r} has the name of a column of the state table "
                 f"({', '.join(ours[:4])}, …): rename it in the source"
             )
+
+    @classmethod
+    def of(cls, schema: pa.Schema, waiting_rows: int, stride: int) -> Layout:
+        """The layout whose `schema` this is."""
+        metadata = schema.metadata
+        keys = json.loads(metadata[b"streamrnn.keys"])
+        own = {f.name: f.type for f in schema if f.name not in keys}
+        pending = own.get("pending")
+        return cls(
+            keys=tuple(schema.field(name) for name in keys),
+            time=own.get("last_time"),
+            states={n: t.list_size for n, t in own.items() if pa.types.is_fixed_size_list(t)},
+            previous=_below("previous/", own),
+            waiting={n: t.value_type for n, t in _below("waiting/", own).items()},
+            waiting_rows=waiting_rows,
+            stride=stride,
+            pending=tuple(pending) if pending is not None else (),
+            fingerprint=metadata[b"streamrnn.fingerprint"].decode(),
+            layers=json.loads(metadata[b"streamrnn.layers"]),
+        )
 
     def schema(self) -> pa.Schema:
         """The Arrow schema of the table as a file."""
@@ -63,3 +94,19 @@ class Layout:
         if self.pending:
             fields.append(pa.field("pending", pa.struct(self.pending)))
         return fields
+
+
+def waiting_after(steps: Ints, window: int, stride: int) -> Ints:
+    """How many rows wait after `steps` (S,) of their streams, for windows of `window` rows."""
+    done = np.maximum((steps - window) // stride + 1, 0)
+    wait: Ints = np.maximum(steps - done * stride, 0)
+    return wait
+
+
+def _below(prefix: str, fields: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
+    """The fields whose names begin so, without it. States, of whatever name, are fixed lists."""
+    return {
+        name.removeprefix(prefix): kind
+        for name, kind in fields.items()
+        if name.startswith(prefix) and not pa.types.is_fixed_size_list(kind)
+    }

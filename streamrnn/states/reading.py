@@ -10,10 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.errors import StateError
-from streamrnn.states.layout import FORMAT_VERSION, Layout
+from streamrnn.states.incoming import Incoming, meta, nulls
+from streamrnn.states.layout import FORMAT_VERSION, Layout, waiting_after
 from streamrnn.states.table import StateTable
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+_MOST_STEPS = 1 << 62
 
 
 def from_arrow(
@@ -22,95 +25,198 @@ def from_arrow(
     initial: Mapping[str, npt.NDArray[np.float32]],
     where: str,
     mapping: Mapping[str, str] | None = None,
+    *,
+    ours: bool = False,
+    notes: list[str] | None = None,
 ) -> StateTable:
     """The streams of an Arrow table under this layout.
 
-    `mapping` (this model's layer -> that table's layer) takes another model's state as initial
-    state: the streams begin here, so steps, times and what waits are not taken over. Raises
-    StateError, with `where`, for another model's table without a mapping, and for a column that
-    is missing or has another type or size.
+    `mapping` (this model's layer -> that table's layer) takes another model's state: it says where
+    a layer's state comes from, and all else of a stream (steps, last time, previous values, what
+    waits) is taken over as without it. `ours` says that this pipeline wrote the table: then a
+    stream may have steps and no time, as its first state may have come without times. What is not
+    taken over is added to `notes`, a sentence each.
+
+    Raises StateError, with `where`, for another model's table without a mapping; for a column that
+    is missing, there twice, or of another type or size; and for values that no stream has, with
+    the row and the stream.
     """
     _check_version(source, where)
+    incoming = Incoming(source, layout.keys, where)
     if not mapping:
-        _check_model(source, layout, where)
+        _check_model(incoming, layout)
     table = StateTable(layout, initial)
-    keys = [_column(source, f.name, f.type, where) for f in layout.keys]
-    _check_keys(keys, layout, where)
-    slots = table.find(keys)
-    if len(table) != source.num_rows:
-        raise StateError(
-            f"{where}: {source.num_rows} rows but {len(table)} streams: each key must be there once"
-        )
+    slots = incoming.slots(table.find)
+    notes = [] if notes is None else notes
     for name, size in layout.states.items():
         origin = _origin(name, mapping)
-        if origin is not None:
-            table.states[name][slots] = _floats(source, origin, size, where)
-    if not mapping:
-        _load_memory(source, table, slots, where)
+        if origin is None:
+            notes.append(f"{name} is not in [state] map: it begins in its initial state")
+        else:
+            table.states[name][slots] = _floats(incoming, origin, size)
+    _load_steps(incoming, table, slots)
+    _load_times(incoming, table, slots, bool(mapping), ours, notes)
+    for name, kind in layout.previous.items():
+        _load_previous(incoming, name, kind, table, slots, notes)
+    _load_waiting(incoming, table, slots)
+    _load_pending(incoming, table, slots, notes)
     return table
 
 
-def _load_memory(source: pa.Table, table: StateTable, slots: Ints, where: str) -> None:
-    layout = table.layout
-    steps = _column(source, "steps", pa.int64(), where)
-    if steps.null_count or (steps.to_numpy() < 0).any():
-        raise StateError(f"{where}: column 'steps' has nulls or numbers below 0")
-    table.steps[slots] = steps.to_numpy()
-    table.seen[slots] = True
-    if layout.time is not None:
-        time = _column(source, "last_time", layout.time, where)
-        table.seen[slots] = time.is_valid().to_numpy(zero_copy_only=False)
-        table.last_time[slots] = _ticks(time)
-    for name, kind in layout.previous.items():
-        if f"previous/{name}" not in source.column_names:
-            continue
-        column = _column(source, f"previous/{name}", kind, where)
-        values, there = table.previous[name]
-        there[slots] = column.is_valid().to_numpy(zero_copy_only=False)
-        empty = "" if pa.types.is_string(kind) else 0
-        values[slots] = column.fill_null(pa.scalar(empty, kind)).to_numpy(zero_copy_only=False)
-    for name, kind in layout.waiting.items():
-        column = _column(source, f"waiting/{name}", pa.list_(kind), where)
-        _load_waiting(column, name, kind, table, slots, where)
-    if layout.pending and "pending" in source.column_names:
-        pending = _column(source, "pending", pa.struct(layout.pending), where)
-        rows = np.flatnonzero(pending.is_valid().to_numpy(zero_copy_only=False))
-        table.pending_slots = slots[rows]
-        table.pending_rows = pa.RecordBatch.from_struct_array(pending.take(pa.array(rows)))
+def _load_steps(incoming: Incoming, table: StateTable, slots: Ints) -> None:
+    steps = incoming.column("steps", pa.int64())
+    incoming.refuse("steps", nulls(steps), "expected a number of steps, is null")
+    numbers = steps.to_numpy()
+    wrong = (numbers < 0) | (numbers > _MOST_STEPS)
+    incoming.refuse("steps", wrong, "expected a number of steps, is below 0 or beyond 2**62")
+    table.steps[slots] = numbers
 
 
-def _load_waiting(
-    column: pa.Array, name: str, kind: pa.DataType, table: StateTable, slots: Ints, where: str
+def _load_times(
+    incoming: Incoming,
+    table: StateTable,
+    slots: Ints,
+    mapped: bool,
+    ours: bool,
+    notes: list[str],
 ) -> None:
-    counts = column.value_lengths().fill_null(0).to_numpy()
-    rows = column.flatten()
-    flat = rows.flatten() if pa.types.is_fixed_size_list(kind) else rows
-    most = int(counts.max(initial=0))
-    if most > table.layout.waiting_rows or flat.null_count:
-        raise StateError(
-            f"{where}: column 'waiting/{name}': expected at most {table.layout.waiting_rows} rows "
-            f"a stream without nulls, received {most} and {flat.null_count} null(s). Is it of "
-            "windows with more steps?"
+    kind = table.layout.time
+    table.seen[slots] = kind is None
+    if kind is None:
+        return
+    if mapped and "last_time" not in incoming:
+        notes.append("the state table has no last_time: no row counts as late or after a gap yet")
+        return
+    time = incoming.column("last_time", kind)
+    none = nulls(time)
+    if not ours:
+        unknown = none & (table.steps[slots] > 0)
+        incoming.refuse("last_time", unknown, "is null, and the stream has had steps")
+    table.seen[slots] = ~none
+    table.last_time[slots] = _ticks(time)
+
+
+def _load_previous(
+    incoming: Incoming,
+    name: str,
+    kind: pa.DataType,
+    table: StateTable,
+    slots: Ints,
+    notes: list[str],
+) -> None:
+    column = f"previous/{name}"
+    if column not in incoming:
+        notes.append(f"the state table has no {column}: a null before the first value is missing")
+        return
+    array = incoming.column(column, kind)
+    empty = "" if pa.types.is_string(kind) else 0
+    found = array.fill_null(pa.scalar(empty, kind)).to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(kind):
+        incoming.refuse(column, ~np.isfinite(found), "is NaN or infinite; null says there is none")
+    values, there = table.previous[name]
+    values[slots], there[slots] = found, ~nulls(array)
+
+
+def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints) -> None:
+    counts = None
+    for name, kind in table.layout.waiting.items():
+        column = f"waiting/{name}"
+        array = incoming.column(column, pa.list_(kind))
+        found = array.value_lengths().fill_null(0).to_numpy().astype(np.int64)
+        _check_waiting(incoming, column, found, table, slots)
+        if counts is not None:
+            incoming.refuse(column, found != counts, "another number of rows wait than in others")
+        counts = table.waiting_count[slots] = found
+        stream = np.repeat(np.arange(len(slots)), found)
+        within = np.arange(len(stream)) - np.repeat(np.cumsum(found) - found, found)
+        rows = array.flatten()
+        _refuse_items(incoming, column, stream, nulls(rows), "a value that waits is null")
+        if pa.types.is_fixed_size_list(kind):
+            values = _flat(incoming, column, rows, kind.list_size, stream)
+        else:
+            values = rows.to_numpy(zero_copy_only=False)
+        table.waiting[name][slots[stream], within] = values
+
+
+def _check_waiting(
+    incoming: Incoming, column: str, found: Ints, table: StateTable, slots: Ints
+) -> None:
+    most, stride = table.layout.waiting_rows, table.layout.stride
+    incoming.refuse(
+        column,
+        found > most,
+        f"expected at most {most} rows that wait for their window, received up to "
+        f"{int(found.max(initial=0))}, as of windows with more steps",
+    )
+    if stride:
+        incoming.refuse(
+            column,
+            found != waiting_after(table.steps[slots], most + 1, stride),
+            f"other rows wait than after so many steps with [window] steps = {most + 1}, stride = "
+            f"{stride}: the state is of other windows",
         )
-    table.waiting_count[slots] = counts
-    values = flat.to_numpy(zero_copy_only=False).reshape(len(rows), *table.waiting[name].shape[2:])
-    stream = np.repeat(np.arange(len(slots)), counts)
-    within = np.arange(len(stream)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table.waiting[name][slots[stream], within] = values
+
+
+def _load_pending(incoming: Incoming, table: StateTable, slots: Ints, notes: list[str]) -> None:
+    if "pending" not in incoming:
+        return
+    if not table.layout.pending:
+        held = len(incoming) - incoming.source.column("pending").null_count
+        if held:
+            notes.append(
+                f'{held} rows that emit = "final" holds in the state table do not come out here'
+            )
+        return
+    array = incoming.column("pending", pa.struct(table.layout.pending))
+    rows = np.flatnonzero(~nulls(array))
+    held_rows = pa.RecordBatch.from_struct_array(array.take(pa.array(rows)))
+    for field in table.layout.pending[-2:]:  # how the emitter keeps them in order
+        wrong = nulls(held_rows.column(field.name))
+        _refuse_items(incoming, "pending", rows, wrong, f"{field.name} of the held row is null")
+    table.pending_slots, table.pending_rows = slots[rows], held_rows
+
+
+def _floats(incoming: Incoming, name: str, size: int) -> npt.NDArray[np.float32]:
+    """A column of states (S, size)."""
+    column = incoming.column(name, pa.list_(pa.float32(), size))
+    incoming.refuse(name, nulls(column), "is null: each stream has a state")
+    return _flat(incoming, name, column, size, np.arange(len(column)))
+
+
+def _flat(
+    incoming: Incoming, name: str, column: pa.Array, size: int, row: Ints
+) -> npt.NDArray[np.float32]:
+    """Lists of `size` numbers as (N, size), where list n is of row `row[n]` of the table."""
+    flat = column.flatten()
+    holes: Bools = np.any(nulls(flat).reshape(-1, size), axis=1)
+    _refuse_items(incoming, name, row, holes, "has nulls: expected numbers")
+    values: npt.NDArray[np.float32] = flat.to_numpy(zero_copy_only=False).reshape(-1, size)
+    wrong: Bools = np.any(~np.isfinite(values), axis=1)
+    _refuse_items(incoming, name, row, wrong, "has NaN or infinite values: expected numbers")
+    return values
+
+
+def _refuse_items(incoming: Incoming, name: str, row: Ints, wrong: Bools, what: str) -> None:
+    """Refuse the rows of the table that have a wrong item; item n is of row `row[n]`."""
+    if wrong.any():
+        rows = np.zeros(len(incoming), bool)
+        rows[row[wrong]] = True
+        incoming.refuse(name, rows, what)
 
 
 def _origin(name: str, mapping: Mapping[str, str] | None) -> str | None:
     """The column of the other table that holds this state; None if it is not mapped."""
     if not mapping:
         return name
-    for ours, theirs in mapping.items():
-        if name == ours or name.startswith(f"{ours}/"):
-            return theirs + name[len(ours) :]
-    return None
+    ours = [layer for layer in mapping if name == layer or name.startswith(f"{layer}/")]
+    if not ours:
+        return None
+    nearest = max(ours, key=len)
+    return mapping[nearest] + name[len(nearest) :]
 
 
 def _check_version(source: pa.Table, where: str) -> None:
-    found = _meta(source, "format_version")
+    found = meta(source, "format_version")
     if found != FORMAT_VERSION:
         what = f"format version {found}" if found else "a table without streamrnn's metadata"
         raise StateError(
@@ -119,79 +225,17 @@ def _check_version(source: pa.Table, where: str) -> None:
         )
 
 
-def _check_model(source: pa.Table, layout: Layout, where: str) -> None:
-    found = _meta(source, "fingerprint")
+def _check_model(incoming: Incoming, layout: Layout) -> None:
+    found = meta(incoming.source, "fingerprint")
     if found != layout.fingerprint:
         raise StateError(
-            f"{where}: this is the state of another model.\n"
-            f"  table: model {found[:12]}, layers {_meta(source, 'layers')}\n"
+            f"{incoming.where}: this is the state of another model.\n"
+            f"  table: model {found[:12]}, layers {meta(incoming.source, 'layers')}\n"
             f"  here:  model {layout.fingerprint[:12]}, layers "
             f"{json.dumps(layout.layers, sort_keys=True)}\n"
             "If it is meant, say which layer takes which state: [state] map = "
             '{ here = "there" }.'
         )
-
-
-def _check_keys(keys: list[pa.Array], layout: Layout, where: str) -> None:
-    for field, array in zip(layout.keys, keys, strict=True):
-        if array.null_count:
-            raise StateError(f"{where}: key column {field.name!r} has {array.null_count} null(s)")
-
-
-def _meta(source: pa.Table, name: str) -> str:
-    metadata = source.schema.metadata or {}
-    return str(metadata.get(f"streamrnn.{name}".encode(), b"").decode())
-
-
-def _column(source: pa.Table, name: str, kind: pa.DataType, where: str) -> pa.Array:
-    if name not in source.column_names:
-        raise StateError(
-            f"{where}: there is no column {name!r}. Columns there are: "
-            f"{', '.join(source.column_names)}"
-        )
-    column = source.column(name)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if column.type != kind:
-        if not _alike(column.type, kind):
-            raise StateError(f"{where}: column {name!r}: expected {kind}, received {column.type}")
-        column = column.cast(kind)
-    return _one_piece(column)
-
-
-def _one_piece(column: pa.ChunkedArray) -> pa.Array:
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _alike(found: pa.DataType, kind: pa.DataType) -> bool:
-    """What Parquet may make of a type: it has no seconds, no date64, and other names for items."""
-    types = pa.types
-    if types.is_fixed_size_list(found) and types.is_fixed_size_list(kind):
-        same = found.list_size == kind.list_size
-        return bool(same and _alike(found.value_type, kind.value_type))
-    if types.is_list(found) and types.is_list(kind):
-        return _alike(found.value_type, kind.value_type)
-    if types.is_struct(found) and types.is_struct(kind):
-        return [f.name for f in found] == [f.name for f in kind] and all(
-            _alike(a.type, b.type) for a, b in zip(found, kind, strict=True)
-        )
-    if types.is_timestamp(found) and types.is_timestamp(kind):
-        return bool(found.tz == kind.tz)
-    units = (types.is_date, types.is_time, types.is_duration)
-    return bool(found == kind) or any(is_so(found) and is_so(kind) for is_so in units)
-
-
-def _floats(source: pa.Table, name: str, size: int, where: str) -> npt.NDArray[np.float32]:
-    column = _column(source, name, pa.list_(pa.float32(), size), where)
-    flat = column.flatten()
-    if column.null_count or flat.null_count:
-        raise StateError(f"{where}: column {name!r} has nulls: a state has none")
-    values: npt.NDArray[np.float32] = flat.to_numpy().reshape(-1, size)
-    if not np.isfinite(values).all():
-        raise StateError(f"{where}: column {name!r} has NaN or infinite values: a state has none")
-    return values
 
 
 def _ticks(array: pa.Array) -> Ints:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from streamrnn.states import (
     StateTable,
     from_arrow,
     read_state_file,
+    waiting_after,
     write_state_file,
 )
 
@@ -108,55 +110,188 @@ def test_some_streams_of_a_table_are_a_table() -> None:
     assert from_arrow(part, CARRY, _initial(CARRY), "f").to_arrow().equals(part.combine_chunks())
 
 
-def test_layers_are_mapped_and_the_rest_begins_fresh() -> None:
-    """A decoder from an encoder's state: states only, no steps, no times."""
+def test_layers_are_mapped_and_streams_stay_what_they_are() -> None:
+    """A map says where a layer's state comes from, not that its streams are new."""
     theirs = _carry().to_arrow()
     layout = replace(CARRY, states={"decoder/h": 3, "other/h": 2}, fingerprint="g" * 64)
     initial = {"decoder/h": np.zeros(3, np.float32), "other/h": np.ones(2, np.float32)}
     with pytest.raises(StateError, match="another model"):
         from_arrow(theirs, layout, initial, "f")
-    table = from_arrow(theirs, layout, initial, "f", {"decoder": "lstm"})
+    notes: list[str] = []
+    table = from_arrow(theirs, layout, initial, "f", {"decoder": "lstm"}, notes=notes)
     got = table.to_arrow()
     assert got.column("decoder/h").to_pylist() == theirs.column("lstm/h").to_pylist()
     assert got.column("other/h").to_pylist() == [[1, 1]] * 5
-    assert (table.steps[:5] == 0).all()
+    for name in ("k", "day", "steps", "last_time", "previous/a", "previous/i", "previous/s"):
+        assert got.column(name).equals(theirs.column(name)), name
+    assert notes == ["other/h is not in [state] map: it begins in its initial state"]
+
+
+def test_what_a_mapped_table_lacks_is_noted() -> None:
+    """Of a pipeline without times and with other rules for nulls."""
+    theirs = _carry().to_arrow().drop_columns(["last_time", "previous/i"])
+    notes: list[str] = []
+    table = from_arrow(theirs, CARRY, _initial(CARRY), "f", {"lstm": "lstm"}, notes=notes)
+    assert [note.split(":")[0] for note in notes] == [
+        "the state table has no last_time",
+        "the state table has no previous/i",
+    ]
+    assert table.steps[:5].tolist() == [0, 10, 20, 30, 40]
     assert not table.seen[:5].any()
+    assert not table.previous["i"][1][:5].any()
+    without = table.to_arrow()
+    with pytest.raises(StateError, match=r"row 1 .*'last_time': is null, and .* had steps"):
+        from_arrow(without, CARRY, _initial(CARRY), "f")
+    assert from_arrow(without, CARRY, _initial(CARRY), "f", ours=True).to_arrow().equals(without)
 
 
-def _with(name: str, values: pa.Array) -> pa.Table:
-    table = _carry(2).to_arrow()
+def test_the_nearest_layer_of_a_map_counts() -> None:
+    """A model within a model, whatever the order of the map."""
+    layout = replace(CARRY, states={"a/b/h": 3, "a/c/h": 3})
+    for order in (1, -1):
+        mapping = dict([("a", "lstm"), ("a/b", "x")][::order])
+        theirs = _carry().to_arrow()
+        renamed = theirs.rename_columns({"lstm/h": "x/h", "lstm/c": "lstm/c/h"})
+        theirs = renamed.replace_schema_metadata(theirs.schema.metadata)
+        got = from_arrow(theirs, layout, _initial(layout), "f", mapping).to_arrow()
+        assert got.column("a/b/h").equals(theirs.column("x/h"))
+        assert got.column("a/c/h").equals(theirs.column("lstm/c/h"))
+
+
+def test_held_rows_that_find_no_place_are_noted() -> None:
+    notes: list[str] = []
+    from_arrow(_fixed().to_arrow(), replace(FIXED, pending=()), {}, "f", notes=notes)
+    assert notes == ['1 rows that emit = "final" holds in the state table do not come out here']
+
+
+def _with(name: str, values: pa.Array, table: pa.Table | None = None) -> pa.Table:
+    table = _carry(2).to_arrow() if table is None else table
     return table.set_column(table.schema.get_field_index(name), name, values)
 
 
+def _meta(name: str, value: bytes) -> pa.Table:
+    table = _carry(2).to_arrow()
+    metadata = {**table.schema.metadata, b"streamrnn." + name.encode(): value}
+    return table.replace_schema_metadata(metadata)
+
+
 H = pa.list_(pa.float32(), 3)
+NAN, INF = float("nan"), float("inf")
+TIME = CARRY.time
+ROW_1 = r"row 1 \(from 0\): stream k='s1', day=1970-01-01 00:00:01: "
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
         (_carry().to_arrow().drop_columns(["lstm/c"]), "there is no column 'lstm/c'"),
-        (_carry().to_arrow().replace_schema_metadata(), "without streamrnn's metadata"),
-        (_with("k", pa.array(["a", None])), "key column 'k' has 1 null"),
+        (_carry().to_arrow().drop_columns(["last_time"]), "there is no column 'last_time'"),
+        (_carry(2).to_arrow().replace_schema_metadata(), "without streamrnn's metadata"),
+        (_meta("format_version", b"\xff\xfe"), "received format version"),
+        (_meta("fingerprint", b"\xff\xfe"), "state of another model"),
+        (_with("k", pa.array(["a", None])), r"row 1 \(from 0\): stream k=None, .*'k': .* is null"),
         (_with("k", pa.array([1, 2])), "column 'k': expected string, received int64"),
-        (_with("steps", pa.array([1, None])), "'steps' has nulls"),
-        (_with("steps", pa.array([1, -1])), "below 0"),
-        (_with("lstm/h", pa.array([[1, 2, 3], None], H)), "'lstm/h' has nulls"),
-        (_with("lstm/h", pa.array([[1, 2, 3], [1, None, 2]], H)), "'lstm/h' has nulls"),
-        (_with("lstm/h", pa.array([[1, 2, 3], [1, float("nan"), 2]], H)), "NaN or infinite"),
+        (_with("steps", pa.array([1, None])), ROW_1 + "column 'steps': .* is null"),
+        (_with("steps", pa.array([1, -1])), ROW_1 + "column 'steps': .* is below 0"),
+        (_with("steps", pa.array([1, 2**62 + 1])), ROW_1 + "column 'steps': .* beyond"),
+        (_with("steps", pa.array([1.0, 2.0])), "'steps': expected int64, received double"),
+        (_with("lstm/h", pa.array([[1, 2, 3], None], H)), ROW_1 + "column 'lstm/h': is null"),
+        (_with("lstm/h", pa.array([[1, 2, 3], [1, None, 2]], H)), ROW_1 + ".* has nulls"),
+        (_with("lstm/h", pa.array([[1, 2, 3], [1, NAN, 2]], H)), ROW_1 + ".* NaN or infinite"),
+        (_with("lstm/h", pa.array([[1, 2, 3], [1, INF, 2]], H)), ROW_1 + ".* NaN or infinite"),
         (_with("lstm/h", pa.array([[1, 2]] * 2, pa.list_(pa.float32(), 2))), r"expected .*\[3\]"),
-        (pa.concat_tables([_carry(1).to_arrow()] * 2), "2 rows but 1 streams"),
+        (_with("last_time", pa.nulls(2, TIME)), ROW_1 + "column 'last_time': is null, and"),
+        (_with("last_time", pa.array([1.0, 2.0])), r"expected timestamp\[s.*received double"),
+        (_with("last_time", pa.array([1, 2], pa.timestamp("us", "UTC"))), "without loss"),
+        (_with("last_time", pa.array([1, 2], pa.timestamp("s", "Europe/Berlin"))), "expected"),
+        (_with("previous/a", pa.array([1, NAN], pa.float32())), ROW_1 + "column 'previous/a': is"),
+        (_with("previous/i", pa.array(["x", "y"])), "'previous/i': expected int64"),
+        (_carry(2).to_arrow().append_column("lstm/h", pa.array([1, 2])), "'lstm/h' is there 2"),
+        (_carry(2).to_arrow().append_column("k", pa.array([1, 2])), "'k' is there 2 times"),
+        (
+            pa.concat_tables([_carry(2).to_arrow()] * 2),
+            r"row 2 \(from 0\): stream k='s0', .* row 0 is of the same one \(2 of 4 rows\)",
+        ),
     ],
 )
-def test_tables_that_do_not_belong_are_refused(table: pa.Table, message: str) -> None:
-    """Where, which column, expected and received."""
+@pytest.mark.parametrize("mapping", [None, {"lstm": "lstm"}], ids=["plain", "mapped"])
+def test_tables_that_do_not_belong_are_refused(
+    table: pa.Table, message: str, mapping: dict[str, str] | None
+) -> None:
+    """Where, which column, which stream; expected and received."""
+    if mapping and ("another model" in message or "no column 'last_time'" in message):
+        from_arrow(table, CARRY, _initial(CARRY), "here.parquet", mapping)
+        return
     with pytest.raises(StateError, match=f"here.parquet: .*{message}"):
-        from_arrow(table, CARRY, _initial(CARRY), "here.parquet")
+        from_arrow(table, CARRY, _initial(CARRY), "here.parquet", mapping)
+
+
+ITEM = pa.list_(pa.float32(), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        (MATRIX, [[], [[1, 2], None], []], "row 1 .*a value that waits is null"),
+        (MATRIX, [[], [[1, 2], [1, None]], []], "row 1 .*has nulls"),
+        (MATRIX, [[], [[1, 2], [1, NAN]], []], "row 1 .*has NaN"),
+        (MATRIX, [[], [], [[1, 2]] * 4], "row 2 .*expected at most 3 rows .* received up to 4"),
+        ("i", [[], [1], []], "row 1 .*another number of rows"),
+        ("s", [[], ["a", None], ["a"] * 3], "row 1 .*a value that waits is null"),
+    ],
+)
+def test_rows_that_cannot_wait_are_refused(name: str, values: list[Any], message: str) -> None:
+    table = _fixed().to_arrow()
+    column = pa.array(values, pa.list_(FIXED.waiting[name]))
+    with pytest.raises(StateError, match=f"f: {message}"):
+        from_arrow(_with(f"waiting/{name}", column, table), FIXED, {}, "f")
 
 
 def test_more_waiting_rows_than_a_window_has_are_refused() -> None:
     """A table of windows with more steps."""
-    with pytest.raises(StateError, match=r"expected at most 2 rows a stream .* received 3"):
+    with pytest.raises(StateError, match=r"row 2 .* expected at most 2 rows .* received up to 3"):
         from_arrow(_fixed().to_arrow(), replace(FIXED, waiting_rows=2), {}, "f")
+
+
+def test_rows_that_wait_are_held_to_the_windows() -> None:
+    """After 7 steps of windows of 4 rows, every 3 rows, the last of the first waits, and 3 more."""
+    layout = replace(FIXED, stride=3)
+    assert waiting_after(np.arange(9), 4, 3).tolist() == [0, 1, 2, 3, 1, 2, 3, 1, 2]
+    table = _fixed()
+    table.steps[:3] = [0, 5, 6]
+    exported = table.to_arrow()
+    assert from_arrow(exported, layout, {}, "f").to_arrow().equals(exported)
+    table.steps[1] = 4
+    with pytest.raises(StateError, match=r"row 1 .*steps = 4, stride = 3: the state is of other"):
+        from_arrow(table.to_arrow(), layout, {}, "f")
+
+
+def test_a_held_row_needs_its_place() -> None:
+    table = _fixed()
+    kept = {"_row": pa.array([7]), "_computed": pa.array([None], pa.bool_())}
+    fields = [
+        *table.pending_rows.schema,
+        pa.field("_row", pa.int64()),
+        pa.field("_computed", pa.bool_()),
+    ]
+    table.layout = replace(FIXED, pending=tuple(fields))
+    columns = [*table.pending_rows.columns, *kept.values()]
+    table.pending_rows = pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+    with pytest.raises(StateError, match=r"row 2 .*'pending': _computed of the held row is null"):
+        from_arrow(table.to_arrow(), table.layout, {}, "f")
+
+
+@pytest.mark.parametrize("layout", [CARRY, replace(FIXED, stride=2)], ids=["carry", "fixed"])
+def test_a_layout_is_read_from_its_own_schema(layout: Layout) -> None:
+    """What `state import` holds a table to."""
+    again = Layout.of(layout.schema(), layout.waiting_rows, layout.stride)
+    assert again == replace(layout, keys=again.keys, pending=again.pending)
+    assert again.schema().equals(layout.schema(), check_metadata=True)
+
+
+def test_a_layer_named_like_a_column_of_the_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"named 'previous/a'.*rename the layer"):
+        replace(CARRY, states={"previous/a": 3})
 
 
 def test_a_key_named_like_a_column_of_the_table_is_refused() -> None:
