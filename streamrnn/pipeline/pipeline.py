@@ -184,7 +184,7 @@ class Pipeline:
                 "[state] init."
             )
         config, schema, counters = _read_session(text, where)
-        pipeline = Pipeline(Config.parse(config))
+        pipeline = Pipeline(config)
         bound = pipeline.parts.bind(schema, where)
         pipeline._scorer = Scorer(bound, starting_table(bound, table, where))
         pipeline._scorer.count_on(counters)
@@ -231,13 +231,13 @@ def _initial_table(bound: Bound) -> StateTable:
     return table
 
 
-def _read_session(text: bytes, where: str) -> tuple[dict[str, Any], pa.Schema, dict[str, int]]:
+def _read_session(text: bytes, where: str) -> tuple[Config, pa.Schema, dict[str, int]]:
     """What `_portable` put beside the state: the config, the schema of the rows, the counters."""
     try:
         session = json.loads(text)
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
         counters = {"rows_read": session["rows"], "rejected": session.get("rejected", 0)}
-        config = json.loads(session["config"])
+        config = Config.parse(dict(json.loads(session["config"])))
     except (
         ValueError,
         LookupError,
@@ -246,9 +246,10 @@ def _read_session(text: bytes, where: str) -> tuple[dict[str, Any], pa.Schema, d
         RecursionError,
         pa.ArrowException,
     ) as error:
-        raise StateError(f"{where}: the checkpoint is damaged: {error!r}. {_AGAIN}") from error
-    if not isinstance(config, dict) or not all(type(n) is int for n in counters.values()):
-        raise StateError(f"{where}: the checkpoint is damaged: no config or counters. {_AGAIN}")
+        found = f"{type(error).__name__}: {error}"
+        raise StateError(f"{where}: the checkpoint is damaged: {found}. {_AGAIN}") from error
+    if not all(type(n) is int and n >= 0 for n in counters.values()):
+        raise StateError(f"{where}: the checkpoint is damaged: counters are {counters}. {_AGAIN}")
     return config, schema, counters
 
 

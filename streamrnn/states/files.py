@@ -50,6 +50,8 @@ def read_state_file(path: str) -> pa.Table:
     try:
         table = _read(path)
         table.validate(full=True)
+        for field in table.schema:
+            _check_shown(field)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: there is no such state table") from error
     except _DAMAGE as error:
@@ -66,6 +68,17 @@ def _read(path: str) -> pa.Table:
         if path.endswith(".parquet"):
             return pq.ParquetFile(stream).read()
         return pa.ipc.open_file(stream).read_all()
+
+
+def _check_shown(field: pa.Field) -> None:
+    """Raise what pyarrow does over a name that is no UTF-8, or a time zone that nobody knows."""
+    field.name.encode()
+    kind = field.type
+    if pa.types.is_struct(kind):
+        for inner in kind:
+            _check_shown(inner)
+    elif pa.types.is_timestamp(kind):
+        pa.scalar(0, kind).cast(pa.string())
 
 
 def _place(path: str) -> tuple[pafs.FileSystem, str]:
