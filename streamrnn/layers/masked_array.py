@@ -1,7 +1,6 @@
 """An array that carries a mask from one layer's call to the next."""
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, Self
 
 import numpy as np
@@ -85,15 +84,16 @@ def _plain(tree: Any) -> Any:
 
 
 def _method_of_plain(name: str) -> Callable[..., Any]:
-    @wraps(getattr(np.ndarray, name))
     def method(self: MaskedArray, *args: Any, **kwargs: Any) -> Any:
         return getattr(np.asarray(self), name)(*_plain(args), **_plain(kwargs))
 
+    method.__name__, method.__doc__ = name, f"ndarray.{name}, of the plain array."
     return method
 
 
 def _attribute_of_plain(name: str) -> property:
-    return property(lambda self: getattr(np.asarray(self), name), doc=f"ndarray.{name}, plain.")
+    doc = f"ndarray.{name}, of the plain array."
+    return property(lambda self: getattr(np.asarray(self), name), doc=doc)
 
 
 _METHODS = """
