@@ -1,6 +1,7 @@
 """Imports point one way, and nothing heavy is loaded before it is needed."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -16,26 +17,31 @@ HOME = {name: home.split(".")[1] for name, home in streamrnn._HOME.items()}
 # Room -> the rooms below it that it may import. `cli` parses, calls one public function, prints.
 MAY_IMPORT = {
     "errors": "",
+    "config": "errors",
+    "storage": "errors",
     "kernels": "errors",
     "layers": "errors kernels",
     "models": "errors kernels layers",
     "formats": "errors kernels layers models",
-    "sources": "errors kernels",
-    "states": "errors kernels sources",
+    "sources": "errors kernels storage",
+    "states": "errors kernels sources storage",
     "windows": "errors sources",
-    "sinks": "errors",
+    "sinks": "errors storage",
     "operators": "errors kernels models states sources windows",
-    "checkpoints": "errors states sources sinks",
-    "pipeline": "errors formats models states sources windows operators sinks checkpoints",
-    "engines": "errors pipeline",
-    "cli": "errors formats layers models states checkpoints pipeline",
+    "checkpoints": "errors config states sources sinks storage",
+    "scoring": "errors config formats models states sources windows operators",
+    "engines": "errors checkpoints scoring sinks sources states",
+    "outputs": "errors config formats models states sinks storage checkpoints",
+    "pipeline": "errors config states sources checkpoints scoring engines outputs",
+    "cli": "errors config formats layers models outputs pipeline",
 }
 # Library -> the rooms that may import it.
 ONLY_IN = {
     "numba": "kernels",
     "llvmlite": "kernels",
-    "pyarrow": "states sources windows operators sinks checkpoints pipeline cli",
-    "pydantic": "pipeline",
+    "pyarrow": "storage sources states windows operators sinks checkpoints scoring engines outputs "
+    "pipeline cli",
+    "pydantic": "config",
     "typer": "cli",
     "click": "cli",
     "rich": "cli",
@@ -85,6 +91,41 @@ def test_imports_point_one_way(path: Path) -> None:
     doors = {below for file, below in DOORS if path == PACKAGE / file}
     extra = rooms_used - {room} - doors - set(MAY_IMPORT[room].split())
     assert not extra, f"{room} must not import {', '.join(sorted(extra))}"
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {_module(path) for path in FILES}
+
+
+def _imported_at_once(path: Path) -> set[str]:
+    """Modules of the package that are loaded when a module is: not those inside functions."""
+    found: set[str] = set()
+    waiting: list[ast.stmt] = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= whole & MODULES if whole <= MODULES else whole & MODULES | {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+            waiting += [*node.body, *node.orelse]
+        elif isinstance(node, ast.Try):
+            waiting += node.body
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Annotations excepted: a cycle has no order to read it in."""
+    graph = {_module(path): _imported_at_once(path) & MODULES - {_module(path)} for path in FILES}
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 def test_every_room_stands_in_the_table() -> None:

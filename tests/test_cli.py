@@ -16,7 +16,7 @@ import streamrnn.pipeline
 from streamrnn import errors
 from streamrnn.cli import main
 from streamrnn.cli.report import count, facts, table
-from streamrnn.pipeline.summary import Summary
+from streamrnn.scoring.summary import Summary
 from streamrnn.sinks.stream import PipeClosed
 
 

@@ -34,7 +34,6 @@ name. On object stores a rename is a copy on the server and a delete, the manife
 """
 
 from streamrnn.checkpoints.folder import OutputFolder
-from streamrnn.checkpoints.maintenance import compact, history, merge_small_parts, rewind, verify
 from streamrnn.checkpoints.manifest import Kept, Manifest, UsedFile
 from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
@@ -51,15 +50,10 @@ __all__ = [
     "Taken",
     "UsedFile",
     "check_same",
-    "compact",
     "has_manifest",
-    "history",
     "load_state",
-    "merge_small_parts",
     "plan_sources",
     "read_manifest",
     "refuse_inside_output",
     "refuse_nested_output",
-    "rewind",
-    "verify",
 ]

@@ -12,8 +12,8 @@ from contextlib import suppress
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks.files import Files
 from streamrnn.sinks.parquet import Part, PartWriter
+from streamrnn.storage.files import Files
 
 INSIDE = "_streamrnn"
 STAGING = f"{INSIDE}/staging"

@@ -37,10 +37,11 @@ from streamrnn.checkpoints.versions import (
     take,
     write_version,
 )
+from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks.opening import open_files, rejects_beside
 from streamrnn.sinks.parquet import Part, PartWriter
 from streamrnn.sources import ParquetSource, Position, Reading, SourceFile, canonical_name
+from streamrnn.storage.opening import open_files
 
 NOT_OURS = "what it holds is not of this output"
 

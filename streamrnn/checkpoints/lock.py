@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks.files import Files, telling
-from streamrnn.sinks.local import LocalFiles
+from streamrnn.storage.files import Files, telling
+from streamrnn.storage.local import LocalFiles
 
 # A run on an object store that has not committed for so long counts as dead.
 STALE_SECONDS = 300

@@ -3,8 +3,8 @@
 from streamrnn.checkpoints.area import INSIDE, OWNER
 from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.errors import ConfigError
-from streamrnn.sinks.files import Files
-from streamrnn.sinks.opening import open_files
+from streamrnn.storage.files import Files
+from streamrnn.storage.opening import open_files
 
 _OF_AN_OUTPUT = {name.removeprefix(f"{INSIDE}/") for name in (MANIFEST, OWNER)}
 

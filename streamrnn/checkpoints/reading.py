@@ -9,8 +9,8 @@ from streamrnn.checkpoints.area import INSIDE
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.versions import check_version, read_version
 from streamrnn.errors import CheckpointError
-from streamrnn.sinks.files import Files, telling
-from streamrnn.sinks.opening import open_files
+from streamrnn.storage.files import Files, telling
+from streamrnn.storage.opening import open_files
 
 MANIFEST = f"{INSIDE}/manifest.json"
 _Found = TypeVar("_Found")

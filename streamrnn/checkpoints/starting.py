@@ -7,7 +7,7 @@ from streamrnn.checkpoints.area import INSIDE, STAGING, Area
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import find_manifest
 from streamrnn.errors import CheckpointError
-from streamrnn.sinks.files import Files
+from streamrnn.storage.files import Files
 
 _NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
 

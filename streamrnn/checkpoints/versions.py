@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.manifest import StateFile
 from streamrnn.errors import CheckpointError, StateError
-from streamrnn.sinks.files import Files, telling
 from streamrnn.states import StateTable
+from streamrnn.storage.files import Files, telling
 
 CHANGED = "__row__"
 SMALL = 1 << 20

@@ -15,7 +15,7 @@ def init(
     ),
 ) -> None:
     """Write a commented sample of a pipeline file."""
-    from streamrnn.pipeline.sample import sample
+    from streamrnn.config import sample
 
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -27,6 +27,6 @@ def init(
 
 def schema() -> None:
     """Print the JSON Schema of the pipeline file, for editors."""
-    from streamrnn.pipeline.config import json_schema
+    from streamrnn.config import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

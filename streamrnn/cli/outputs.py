@@ -18,9 +18,9 @@ def verify(
     out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
     """Check all that is committed. Every file is read and compared with its checksum."""
-    from streamrnn import checkpoints
+    from streamrnn import outputs
 
-    found = checkpoints.verify(out, rejects=rejects)
+    found = outputs.verify(out, rejects=rejects)
     if as_json:
         print_json(asdict(found))
     else:
@@ -42,10 +42,10 @@ def rewind(
     verbose: Verbose = False,
 ) -> None:
     """List the kept commits. With --to N: go back to one, and drop the rows after it."""
-    from streamrnn import checkpoints
+    from streamrnn import outputs
 
     if to is not None:
-        manifest = checkpoints.rewind(out, to, rejects=rejects)
+        manifest = outputs.rewind(out, to, rejects=rejects)
         if as_json:
             print_json({"commit": manifest.commit, "rows": manifest.rows})
         else:
@@ -64,7 +64,7 @@ def rewind(
             "files": kept.sources,
             "complete": kept.complete,
         }
-        for kept in checkpoints.history(out)
+        for kept in outputs.history(out)
     ]
     if as_json:
         print_json(commits)
@@ -80,10 +80,10 @@ def compact(
     out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
     """Join small parts into larger ones. Rows, their order and the state stay."""
-    from streamrnn import checkpoints
+    from streamrnn import outputs
 
-    before = len(checkpoints.read_manifest(out).parts)
-    manifest = checkpoints.compact(out, rejects=rejects)
+    before = len(outputs.read_manifest(out).parts)
+    manifest = outputs.compact(out, rejects=rejects)
     after = before if manifest is None else len(manifest.parts)
     if as_json:
         print_json({"parts_before": before, "parts_after": after})

@@ -38,7 +38,7 @@ def show(
     verbose: Verbose = False,
 ) -> None:
     """Show the state of streams, in the order of their first rows."""
-    from streamrnn.pipeline import read_states
+    from streamrnn.outputs import read_states
 
     states = read_states(out)
     first = states.slice(0, limit)
@@ -59,7 +59,7 @@ def export(
     verbose: Verbose = False,
 ) -> None:
     """Write the state of all streams to a file."""
-    from streamrnn.pipeline import export_state
+    from streamrnn.outputs import export_state
 
     print(f"wrote {file}: {count(export_state(out, file), 'stream')}")
 
@@ -71,7 +71,7 @@ def import_(
     verbose: Verbose = False,
 ) -> None:
     """Put a state table in place of an output folder's, in one commit."""
-    from streamrnn.pipeline import import_state
+    from streamrnn.outputs import import_state
 
     number = import_state(file, out)
     print(f"{out} goes on from the state in {file}: {count(number, 'stream')}")
@@ -85,7 +85,7 @@ def diff(
     verbose: Verbose = False,
 ) -> None:
     """Compare two state tables, bit for bit. Exits with 1 where they differ."""
-    from streamrnn.pipeline import diff_states
+    from streamrnn.outputs import diff_states
 
     found = diff_states(a, b)
     if as_json:
@@ -107,7 +107,7 @@ def diff(
 @app.command()
 def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Forget streams. A row of one begins it anew, like a stream never seen."""
-    from streamrnn.pipeline.upkeep import drop_streams
+    from streamrnn.outputs import drop_streams
 
     print(f"{out}: {count(drop_streams(out, keys), 'stream')} dropped")
 
@@ -115,7 +115,7 @@ def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
 @app.command()
 def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Let streams begin fresh. They keep their last time: rows before it are late."""
-    from streamrnn.pipeline.upkeep import reset_streams
+    from streamrnn.outputs import reset_streams
 
     print(f"{out}: {count(reset_streams(out, keys), 'stream')} will begin fresh")
 
@@ -133,8 +133,8 @@ def compact(
     verbose: Verbose = False,
 ) -> None:
     """Drop streams that have been silent for long."""
-    from streamrnn.pipeline.durations import parse_duration
-    from streamrnn.pipeline.upkeep import drop_idle
+    from streamrnn.config import parse_duration
+    from streamrnn.outputs import drop_idle
 
     try:
         silence = parse_duration(idle)
@@ -146,7 +146,7 @@ def compact(
 @app.command()
 def gc(out: Output, verbose: Verbose = False) -> None:
     """Remove what a killed run left behind, as the next run would."""
-    from streamrnn.pipeline.upkeep import clear_leftovers
+    from streamrnn.outputs import clear_leftovers
 
     print(f"{out}: {count(clear_leftovers(out), 'file')} cleared away")
 

@@ -1,9 +1,9 @@
-"""The pipeline file, and the one loop that runs it."""
+"""What users hold: a pipeline, its runs, and what they would do."""
 
-from streamrnn.pipeline.config import Config
+from streamrnn.config import Config
+from streamrnn.outputs import diff_states, export_state, import_state, read_states
 from streamrnn.pipeline.pipeline import Pipeline
-from streamrnn.pipeline.state import diff_states, export_state, import_state, read_states
-from streamrnn.pipeline.summary import Progress, Summary
+from streamrnn.scoring import Progress, Summary
 
 __all__ = [
     "Config",

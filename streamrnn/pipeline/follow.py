@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from streamrnn.checkpoints import Manifest
 from streamrnn.errors import DataError
-from streamrnn.pipeline.options import RunOptions
-from streamrnn.pipeline.summary import Progress, Summary
+from streamrnn.scoring.options import RunOptions
+from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import SourceFile
 
 

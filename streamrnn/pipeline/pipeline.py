@@ -13,15 +13,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamrnn.config.load import Config
 from streamrnn.errors import ConfigError, DTypeError, StateError
-from streamrnn.pipeline.build import Bound, Parts
-from streamrnn.pipeline.config import Config
-from streamrnn.pipeline.job import Job, source_files
-from streamrnn.pipeline.options import RunOptions
-from streamrnn.pipeline.plan import explain, validate
-from streamrnn.pipeline.scorer import Scorer
-from streamrnn.pipeline.state import starting_table
-from streamrnn.pipeline.summary import Progress, Summary
+from streamrnn.pipeline.explain import explain, validate
+from streamrnn.pipeline.preflight import source_files
+from streamrnn.pipeline.run import Job
+from streamrnn.scoring import starting_table
+from streamrnn.scoring.bind import Bound, Parts
+from streamrnn.scoring.options import RunOptions
+from streamrnn.scoring.scorer import Scorer
+from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import by_time, select, used_schema
 from streamrnn.states import StateTable, read_state_file, write_state_file
 

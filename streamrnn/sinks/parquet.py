@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from streamrnn.sinks.files import Files, telling
+from streamrnn.storage.files import Files, telling
 
 # Readers skip and parallelize by row group: many tiny ones cost more than this buffer.
 GROUP_ROWS = 131072

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from streamrnn.errors import StreamRNNError
-from streamrnn.sinks.files import telling
+from streamrnn.storage.files import telling
 
 
 class PipeClosed(StreamRNNError):  # noqa: N818 - not an error: the reader has seen enough

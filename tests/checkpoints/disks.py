@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from streamrnn.sinks.local import Disk
+from streamrnn.storage.local import Disk
 
 
 class Stopped(BaseException):

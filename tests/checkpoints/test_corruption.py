@@ -7,17 +7,10 @@ import pytest
 from checkpoints.disks import HastyDisk
 from checkpoints.small_run import expected, outcome, run
 
-from streamrnn.checkpoints import (
-    Manifest,
-    history,
-    load_state,
-    read_manifest,
-    rewind,
-    verify,
-    versions,
-)
+from streamrnn.checkpoints import Manifest, load_state, read_manifest, versions
 from streamrnn.errors import CheckpointError
-from streamrnn.sinks.local import LocalFiles
+from streamrnn.outputs import history, rewind, verify
+from streamrnn.storage.local import LocalFiles
 
 
 @pytest.fixture

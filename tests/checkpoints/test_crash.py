@@ -10,8 +10,9 @@ import pytest
 from checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, StoppingDisk, TracingDisk
 from checkpoints.small_run import expected, files_of, outcome, run, visible
 
-from streamrnn.checkpoints import compact, history, read_manifest, rewind, verify, versions
-from streamrnn.sinks.local import LocalFiles
+from streamrnn.checkpoints import read_manifest, versions
+from streamrnn.outputs import compact, history, rewind, verify
+from streamrnn.storage.local import LocalFiles
 
 STEPS = 2
 

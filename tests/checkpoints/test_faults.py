@@ -9,7 +9,7 @@ from checkpoints.disks import HastyDisk, TracingDisk
 from checkpoints.small_run import expected, outcome, run
 
 from streamrnn.errors import SinkError
-from streamrnn.sinks.local import LocalFiles
+from streamrnn.storage.local import LocalFiles
 
 STEPS = 2
 

@@ -21,7 +21,7 @@ from streamrnn.checkpoints import (
     read_manifest,
 )
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks.local import LocalFiles
+from streamrnn.storage.local import LocalFiles
 
 
 @pytest.fixture(autouse=True)

@@ -11,20 +11,10 @@ from checkpoints.disks import Stopped
 from checkpoints.small_run import expected, run
 from pyarrow import fs as arrow_fs
 
-from streamrnn.checkpoints import (
-    OutputFolder,
-    area,
-    compact,
-    folder,
-    load_state,
-    maintenance,
-    read_manifest,
-    reading,
-    rewind,
-    verify,
-)
+from streamrnn.checkpoints import OutputFolder, area, folder, load_state, read_manifest, reading
 from streamrnn.errors import CheckpointError
-from streamrnn.sinks.remote import RemoteFiles
+from streamrnn.outputs import compact, parts, rewind, verify
+from streamrnn.storage.remote import RemoteFiles
 
 STEPS = 2
 URI = "mock://bucket/out"
@@ -50,7 +40,7 @@ def store(tmp_path, monkeypatch):
             ]
 
     store = Store()
-    for module in (folder, maintenance, reading):
+    for module in (folder, parts, reading):
         monkeypatch.setattr(module, "open_files", store.files)
     return store
 

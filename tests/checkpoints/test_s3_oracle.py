@@ -11,8 +11,9 @@ from checkpoints.small_run import expected, run
 from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import compact, load_state, read_manifest, rewind, verify
+from streamrnn.checkpoints import load_state, read_manifest
 from streamrnn.errors import CheckpointError, ConfigError, DataError
+from streamrnn.outputs import compact, rewind, verify
 from streamrnn.sources import ParquetSource
 
 server = pytest.importorskip("moto.server", reason="needs the oracles extra")

@@ -7,7 +7,7 @@ from checkpoints.disks import HastyDisk
 
 from streamrnn.checkpoints import Snapshot, versions
 from streamrnn.errors import CheckpointError, StateError
-from streamrnn.sinks.local import LocalFiles
+from streamrnn.storage.local import LocalFiles
 
 WIDTH = 4
 

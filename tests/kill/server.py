@@ -14,7 +14,7 @@ from pathlib import Path
 from checkpoints.disks import StoppingDisk, TracingDisk
 from kill import case
 
-from streamrnn.sinks.local import LocalFiles
+from streamrnn.storage.local import LocalFiles
 
 
 def child(folder: Path, out: Path, point: int | None, trace: str | None) -> None:

@@ -4,7 +4,7 @@ import shutil
 
 from kill import case
 
-from streamrnn.checkpoints import compact, history, rewind
+from streamrnn.outputs import compact, history, rewind
 
 
 def test_a_bad_load_is_taken_back_and_run_again(tmp_path):

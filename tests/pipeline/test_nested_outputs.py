@@ -9,10 +9,11 @@ import pyarrow.fs as pafs
 import pytest
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import nesting, refuse_inside_output, refuse_nested_output, verify
+from streamrnn.checkpoints import nesting, refuse_inside_output, refuse_nested_output
 from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.outputs import verify
 from streamrnn.pipeline import export_state
-from streamrnn.sinks.remote import RemoteFiles
+from streamrnn.storage.remote import RemoteFiles
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from streamrnn import Pipeline
 from streamrnn.checkpoints import UsedFile, read_manifest
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError
-from streamrnn.pipeline.summary import Summary
+from streamrnn.scoring.summary import Summary
 from streamrnn.sources import list_files
 
 LOG = logs.random_log(300)

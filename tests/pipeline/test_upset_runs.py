@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import history, read_manifest
+from streamrnn.checkpoints import read_manifest
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, ConfigError, DataError
+from streamrnn.outputs import history
 from streamrnn.pipeline import export_state, import_state, read_states
 
 

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import SinkError
-from streamrnn.sinks import PartWriter, open_files
-from streamrnn.sinks.local import LocalFiles
+from streamrnn.sinks import PartWriter
 from streamrnn.sinks.parquet import _repeats
+from streamrnn.storage import open_files
+from streamrnn.storage.local import LocalFiles
 
 SCHEMA = pa.schema([("key", pa.string()), ("y", pa.float32())])
 

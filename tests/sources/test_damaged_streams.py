@@ -20,8 +20,8 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.errors import DataError, StreamRNNError
-from streamrnn.pipeline.scorer import Scorer
-from streamrnn.pipeline.state import starting_table
+from streamrnn.scoring import starting_table
+from streamrnn.scoring.scorer import Scorer
 from streamrnn.sources import StreamSource
 
 MARK = b"\xff\xff\xff\xff\x00\x00\x00\x00"

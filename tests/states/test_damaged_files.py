@@ -24,8 +24,8 @@ from streamrnn import Pipeline
 from streamrnn.cli import main
 from streamrnn.errors import DataError, StateError, StreamRNNError
 from streamrnn.pipeline import read_states
-from streamrnn.sinks.local import LocalFiles
 from streamrnn.states import read_state_file, write_state_file
+from streamrnn.storage.local import LocalFiles
 
 KINDS: list[dict[str, Any]] = [
     {},

@@ -1,0 +1,17 @@
+"""The pipeline file: schema, loading, checks, overrides, environment, sample."""
+
+from streamrnn.config.durations import parse_duration
+from streamrnn.config.load import Config, ConfigFileMissingError, json_schema
+from streamrnn.config.paths import rejects_beside
+from streamrnn.config.problems import did_you_mean
+from streamrnn.config.sample import sample
+
+__all__ = [
+    "Config",
+    "ConfigFileMissingError",
+    "did_you_mean",
+    "json_schema",
+    "parse_duration",
+    "rejects_beside",
+    "sample",
+]

@@ -1,0 +1,62 @@
+"""Environment variables in the string values of a parsed pipeline file."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from streamrnn.config.problems import Path, Problem
+
+# `$${` stands for a literal `${`; anything else that begins with `${` must be a variable.
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\})?")
+
+
+def interpolate(
+    data: dict[str, Any], environment: Mapping[str, str]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """A copy of `data` with `${VAR}` and `${VAR:-default}` replaced in every string value.
+
+    As in a shell, a default also stands in for a variable that is set and empty. Keys, numbers
+    and what a variable's value contains are left as they are. A variable that is unset and has no
+    default is a problem, and its text stays.
+    """
+    problems: list[Problem] = []
+
+    def visit(value: Any, path: Path) -> Any:
+        if isinstance(value, dict):
+            return {key: visit(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [visit(item, (*path, index)) for index, item in enumerate(value)]
+        if isinstance(value, str):
+            problems.extend(Problem(path, fault) for fault in _faults(value, environment))
+            return _REFERENCE.sub(lambda match: _replacement(match, environment), value)
+        return value
+
+    return {key: visit(value, (key,)) for key, value in data.items()}, problems
+
+
+def _faults(text: str, environment: Mapping[str, str]) -> Iterator[str]:
+    for match in _REFERENCE.finditer(text):
+        name = match["name"]
+        if match[0] == "$${":
+            continue
+        if name is None:
+            yield (
+                f'"{text}" has a "${{" that begins no variable; write ${{NAME}} or '
+                f"${{NAME:-default}}, and $${{ for the two characters themselves"
+            )
+        elif match["default"] is None and name not in environment:
+            yield (
+                f"environment variable {name} is not set; set it, or give a default: "
+                f"${{{name}:-default}}"
+            )
+
+
+def _replacement(match: re.Match[str], environment: Mapping[str, str]) -> str:
+    if match[0] == "$${":
+        return "${"
+    name, default = match["name"], match["default"]
+    if name is None:
+        return match[0]
+    if default is not None:
+        return environment.get(name) or default
+    return environment.get(name, match[0])

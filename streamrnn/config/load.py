@@ -1,0 +1,278 @@
+"""The pipeline file, checked: every key has a value, and all that is wrong is told at once."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path as FsPath
+from typing import Any, Self, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from streamrnn.config.environment import interpolate
+from streamrnn.config.overrides import apply_overrides
+from streamrnn.config.problems import (
+    Path,
+    Problem,
+    choices,
+    config_error,
+    did_you_mean,
+    received,
+)
+from streamrnn.config.rules import run_checks
+from streamrnn.config.schema import (
+    Checkpoint,
+    Feature,
+    ModelSpec,
+    Output,
+    Sink,
+    Source,
+    StateIO,
+    Table,
+    Tables,
+    Window,
+)
+from streamrnn.config.toml_lines import key_lines
+from streamrnn.errors import ConfigError
+
+__all__ = [
+    "Checkpoint",
+    "Config",
+    "ConfigFileMissingError",
+    "Feature",
+    "ModelSpec",
+    "Output",
+    "Sink",
+    "Source",
+    "StateIO",
+    "Window",
+    "json_schema",
+]
+
+# What a table may be filled up with so that the checks between keys can run on its good part.
+_STAND_INS: dict[str, dict[str, Any]] = {
+    "source": {"key": "?", "features": ["?"]},
+    "model": {"path": "?"},
+}
+
+
+class ConfigFileMissingError(ConfigError, FileNotFoundError):
+    """The pipeline file is not there."""
+
+
+class Config(Tables):
+    """A pipeline file: seven frozen tables, each key as in the file."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Self:
+        """Read a TOML file, apply `dotted.key=value` overrides, fill in environment variables.
+
+        Raises ConfigError that tells everything that is wrong, by file, line and dotted key;
+        ConfigFileMissingError where there is no such file.
+        """
+        file = os.fspath(path)
+        text = _read(file)
+        data = _parse_toml(text, file)
+        origins, problems = apply_overrides(data, overrides)
+        lines = {
+            place: line
+            for place, line in key_lines(text).items()
+            if not any(place[: len(override)] == override for override in origins)
+        }
+        data, unset = interpolate(data, os.environ)
+        config, wrong = cls._check(data, {problem.path for problem in unset})
+        problems = [*problems, *unset, *wrong]
+        if config is None or problems:
+            raise config_error(problems, file=file, lines=lines, origins=origins)
+        return config
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """A config from a dict of the file's form; `${VAR}` is text here, and stays.
+
+        Raises ConfigError that tells everything that is wrong, by dotted key.
+        """
+        config, problems = cls._check(data, set())
+        if config is None:
+            raise config_error(problems)
+        return config
+
+    @classmethod
+    def _check(cls, data: Mapping[str, Any], known: set[Path]) -> tuple[Self | None, list[Problem]]:
+        """The config, or None and what is wrong with it. `known` paths are told elsewhere."""
+        problems = [
+            Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
+        ]
+        broken: set[Path] = {path[:2] for path in known}
+        tables: dict[str, Table] = {}
+        for name in cls.model_fields:
+            kind = cls.model_fields[name].annotation
+            assert isinstance(kind, type)
+            assert issubclass(kind, Table)
+            raw = data.get(name, {})
+            if not isinstance(raw, dict):
+                message = f"expected a table [{name}], got {received(raw)}"
+                problems.append(Problem((name,), message))
+                broken.update((name, key) for key in kind.model_fields)
+                raw = _STAND_INS.get(name, {})
+            try:
+                tables[name] = kind.model_validate(raw)
+            except ValidationError as error:
+                details = error.errors(include_url=False)
+                found = [_translate(detail, name, kind) for detail in details]
+                problems += [problem for problem in found if problem and problem.path not in known]
+                bad = {str(detail["loc"][0]) for detail in details}
+                broken.update((name, key) for key in bad)
+                good = {key: value for key, value in raw.items() if key not in bad}
+                tables[name] = kind.model_validate({**_STAND_INS.get(name, {}), **good})
+        config = cls.model_construct(None, **tables)
+        problems += run_checks(config, broken)
+        return (None if problems or known else config), problems
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Columns carried through to the output, by default key and time; None: all there are."""
+        source, columns = self.source, self.output.columns
+        if columns is None:
+            return (*source.key, *filter(None, [source.time]))
+        return None if columns == ("*",) else columns
+
+    def require_run(self) -> None:
+        """Raise ConfigError unless source.path and sink.path are there: `process` needs neither."""
+        missing = [
+            Problem((name, "path"), f"required for a run, and missing: {description}")
+            for name, table in (("source", self.source), ("sink", self.sink))
+            if table.path is None
+            for description in [type(table).model_fields["path"].description]
+        ]
+        if missing:
+            raise config_error(missing)
+
+    def canonical(self) -> dict[str, Any]:
+        """Every key by its dotted name, as values that JSON can hold; defaults are filled in.
+
+        A feature's own keys stand under its name: `source.features.temp.clip`.
+        """
+        data = self.model_dump(mode="json")
+        source = data["source"]
+        for feature, spec in zip(source["features"], self.source.features, strict=True):
+            feature["nulls"] = self.source.nulls_of(spec)
+        flat: dict[str, Any] = {}
+        for table, keys in data.items():
+            for key, value in keys.items():
+                flat[f"{table}.{key}"] = _portable(value)
+        flat["source.features"] = [feature["name"] for feature in source["features"]]
+        for feature in source["features"]:
+            name = feature.pop("name")
+            for key, value in feature.items():
+                flat[f"source.features.{name}.{key}"] = _portable(value)
+        flat["output.columns"] = "*" if self.columns is None else list(self.columns)
+        return flat
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a pipeline file, for editors."""
+    schema = {**Tables.model_json_schema(), "title": "streamrnn pipeline"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _read(file: str) -> str:
+    try:
+        return FsPath(file).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except FileNotFoundError:
+        raise ConfigFileMissingError(
+            f"{file}: there is no such pipeline file; `streamrnn init {file}` writes a sample"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{file}: not valid TOML: byte {error.start} is not UTF-8; is this a pipeline file?"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{file}: cannot be read: {reason}") from None
+
+
+def _parse_toml(text: str, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{file}: not valid TOML: nested too deep") from None
+    except ValueError as error:
+        message = str(error).removesuffix(" (at end of document)")
+        if place := re.search(r" \(at line (\d+), column (\d+)\)$", message):
+            message = message.removesuffix(place[0])
+            file = f"{file}:{place[1]}:{place[2]}"
+        elif message != str(error):
+            file = f"{file}:{len(text.splitlines()) or 1}"
+        raise ConfigError(f"{file}: not valid TOML: {message}") from None
+
+
+def _translate(detail: ErrorDetails, table: str, kind: type[Table]) -> Problem | None:
+    """A pydantic error in our words; None for what only follows from another error."""
+    path: Path = (table, *detail["loc"])
+    context = detail.get("ctx", {})
+    value = received(detail["input"])
+    match detail["type"]:
+        case "default_factory_not_called":
+            return None
+        case "value_error":
+            return Problem(path, str(context["error"]))
+        case "extra_forbidden":
+            return Problem(path, _unknown(str(path[-1]), _table_at(kind, path[1:-1])))
+        case "missing":
+            owner = _table_at(kind, path[1:-1])
+            return Problem(
+                path, f"required, and missing: {owner.model_fields[str(path[-1])].description}"
+            )
+        case "literal_error":
+            options = _options(kind, path[1:])
+            hint = did_you_mean(str(detail["input"]), options)
+            return Problem(path, f"expected {choices(options)}, got {value}{hint}")
+        case "int_type" | "greater_than_equal" | "less_than_equal" | "int_parsing_size":
+            least = "0" if _at_least(kind, path[1:]) == 0 else "1"
+            return Problem(path, f"expected an integer from {least} to 2147483647, got {value}")
+        case "string_type" | "string_too_short" | "too_short":
+            return Problem(path, f"expected a string that is not empty, got {value}")
+        case "model_type" | "dict_type":
+            return Problem(path, f"expected a table, got {value}")
+        case _:
+            return Problem(path, f"{detail['msg']}, got {value}")
+
+
+def _unknown(name: str, table: type[Table]) -> str:
+    """What to say of a key that the table does not have."""
+    known = list(table.model_fields)
+    homes = [
+        home
+        for home, field in Tables.model_fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, Table)
+        and name in field.annotation.model_fields
+    ]
+    hint = did_you_mean(name, known)
+    if homes:
+        hint = f"; it belongs to {' or '.join(f'[{home}]' for home in homes)}"
+    return f"unknown key{hint} (known here: {', '.join(known)})"
+
+
+def _table_at(table: type[Table], path: Path) -> type[Table]:
+    return Feature if path[:1] == ("features",) else table
+
+
+def _options(table: type[Table], path: Path) -> list[str]:
+    annotation = _table_at(table, path).model_fields[str(path[-1])].annotation
+    return [str(option) for option in get_args(annotation)]
+
+
+def _at_least(table: type[Table], path: Path) -> int | None:
+    """The lower bound of an integer key."""
+    metadata = _table_at(table, path).model_fields[str(path[-1])].metadata
+    return next((item.ge for item in metadata if hasattr(item, "ge")), None)
+
+
+def _portable(value: Any) -> Any:
+    """JSON has no infinity, and an open end of a range must survive it."""
+    if isinstance(value, list | tuple):
+        return [_portable(item) for item in value]
+    return str(value) if value in (float("inf"), float("-inf")) else value

@@ -1,0 +1,200 @@
+"""What the keys of a pipeline file ask of each other, beyond what each key asks for itself."""
+
+from collections.abc import Callable, Iterator
+
+from streamrnn.config.problems import Path, Problem, choices, did_you_mean
+from streamrnn.config.schema import Tables
+
+Check = Callable[[Tables], Iterator[Problem]]
+
+_CHECKS: list[tuple[tuple[str, ...], Check]] = []
+STATE_COLUMNS = ("steps", "last_time")
+"""Columns of a state table that a key column must not be named like."""
+
+
+def run_checks(tables: Tables, broken: set[Path]) -> list[Problem]:
+    """All problems between keys. A check that needs a key in `broken` is left out: that key's own
+    problem is told already, and what would follow from it is noise."""
+    return [
+        problem
+        for needs, check in _CHECKS
+        if not any(tuple(key.split(".")) in broken for key in needs)
+        for problem in check(tables)
+    ]
+
+
+def _needs(*keys: str) -> Callable[[Check], Check]:
+    def register(check: Check) -> Check:
+        _CHECKS.append((keys, check))
+        return check
+
+    return register
+
+
+@_needs("source.features", "source.time_features")
+def _features_are_there_once(tables: Tables) -> Iterator[Problem]:
+    source = tables.source
+    if not source.feature_names:
+        yield Problem(("source", "features"), "expected at least one feature, got an empty list")
+    first: dict[str, int] = {}
+    for index, feature in enumerate(source.features):
+        if feature.name in first:
+            yield Problem(
+                ("source", "features", index),
+                f'"{feature.name}" is feature {first[feature.name]} already; name each column once',
+            )
+        elif feature.name in source.time_feature_names:
+            yield Problem(
+                ("source", "features", index),
+                f'"{feature.name}" is what time_features adds already; remove one of the two',
+            )
+        first.setdefault(feature.name, index)
+
+
+@_needs("source.time", "source.time_features")
+def _time_features_need_time(tables: Tables) -> Iterator[Problem]:
+    if tables.source.time_features and tables.source.time is None:
+        yield Problem(("source", "time_features"), "needs source.time, the column to take it from")
+
+
+@_needs("source.time", "source.max_gap")
+def _max_gap_needs_time(tables: Tables) -> Iterator[Problem]:
+    if tables.source.max_gap is not None and tables.source.time is None:
+        yield Problem(("source", "max_gap"), "needs source.time, the column to measure it in")
+
+
+@_needs("source.time", "source.late")
+def _late_needs_time(tables: Tables) -> Iterator[Problem]:
+    if tables.source.late != "error" and tables.source.time is None:
+        yield Problem(("source", "late"), "needs source.time: without it no row is late")
+
+
+@_needs("source.time", "source.order")
+def _order_by_time_needs_time(tables: Tables) -> Iterator[Problem]:
+    if tables.source.order == "time" and tables.source.time is None:
+        yield Problem(("source", "order"), "needs source.time, the column of the times")
+
+
+@_needs("source.key", "source.time")
+def _key_names_are_free(tables: Tables) -> Iterator[Problem]:
+    for name in tables.source.key:
+        if name in STATE_COLUMNS:
+            yield Problem(
+                ("source", "key"),
+                f'a state table has a column "{name}" of its own; rename the key column',
+            )
+    if tables.source.time in tables.source.key:
+        yield Problem(
+            ("source", "time"), f'"{tables.source.time}" is a key: a stream would be one moment'
+        )
+
+
+@_needs("window.kind", "window.stride")
+def _stride_is_for_fixed(tables: Tables) -> Iterator[Problem]:
+    window = tables.window
+    if window.kind != "fixed" and "stride" in window.model_fields_set:
+        yield Problem(
+            ("window", "stride"),
+            f'only kind = "fixed" has a stride, and kind is "{window.kind}"; remove stride',
+        )
+
+
+@_needs("model.inputs", "source.features", "source.time_features")
+def _inputs_are_features(tables: Tables) -> Iterator[Problem]:
+    inputs, known = tables.model.inputs, tables.source.feature_names
+    used = {feature: name for name, features in inputs.items() for feature in features}
+    for feature, name in used.items():
+        if feature not in known:
+            yield Problem(
+                ("model", "inputs", name),
+                f'"{feature}" is not among the features'
+                f"{did_you_mean(feature, known)} (they are {', '.join(known)})",
+            )
+    idle = [feature for feature in known if feature not in used]
+    if inputs and idle and used.keys() <= set(known):
+        yield Problem(
+            ("model", "inputs"),
+            f"no input takes {choices(idle)}; name each feature in an input, or remove it",
+        )
+
+
+@_needs("model.path", "model.state")
+def _state_is_for_onnx(tables: Tables) -> Iterator[Problem]:
+    if tables.model.state and not tables.model.path.lower().endswith(".onnx"):
+        yield Problem(
+            ("model", "state"),
+            f"only ONNX graphs name what carries their state, and {tables.model.path} is no .onnx; "
+            "remove it",
+        )
+
+
+@_needs("model.path", "model.layers")
+def _layers_are_not_for_onnx(tables: Tables) -> Iterator[Problem]:
+    if tables.model.layers and tables.model.path.lower().endswith((".onnx", ".keras")):
+        yield Problem(
+            ("model", "layers"),
+            f"{tables.model.path} says itself which layers it has; remove [[model.layers]]",
+        )
+
+
+@_needs("output.emit", "output.last_of", "window.kind")
+def _last_of_goes_with_last(tables: Tables) -> Iterator[Problem]:
+    output, fixed = tables.output, tables.window.kind == "fixed"
+    if output.last_of is not None and output.emit != "last":
+        yield Problem(
+            ("output", "last_of"),
+            f'only emit = "last" counts steps, and emit is "{output.emit}"; remove last_of, or '
+            'set emit = "last"',
+        )
+    elif output.last_of is not None and fixed:
+        yield Problem(
+            ("output", "last_of"),
+            'kind = "fixed" gives one row a window already; remove last_of, and set '
+            "window.stride for how often",
+        )
+    elif output.last_of is None and output.emit == "last" and not fixed:
+        yield Problem(
+            ("output", "emit"),
+            'emit = "last" needs last_of, such as last_of = 24: one row of every 24 steps',
+        )
+
+
+@_needs("output.names", "output.columns", "source.key", "source.time")
+def _names_are_free(tables: Tables) -> Iterator[Problem]:
+    carried = tables.output.columns
+    if carried is None:
+        carried = (*tables.source.key, *filter(None, [tables.source.time]))
+    clash = [name for name in tables.output.names or () if name in carried]
+    if clash:
+        yield Problem(
+            ("output", "names"),
+            f"{choices(clash)} is a column that is carried through; choose another name, or leave "
+            "it out of output.columns",
+        )
+
+
+@_needs("source.late", "source.bad", "sink.path", "sink.rejects")
+def _rejects_have_a_place(tables: Tables) -> Iterator[Problem]:
+    rejecting = [key for key in ("late", "bad") if getattr(tables.source, key) == "reject"]
+    if rejecting and tables.sink.path == "-" and tables.sink.rejects is None:
+        yield Problem(
+            ("source", rejecting[0]),
+            "rejected rows need a place, and stdout is the output's: set sink.rejects to a "
+            "directory",
+        )
+
+
+@_needs("state.init", "state.save")
+def _state_files_are_named_as_such(tables: Tables) -> Iterator[Problem]:
+    for key in ("init", "save"):
+        path = getattr(tables.state, key)
+        if path is not None and not path.endswith((".parquet", ".arrow")):
+            yield Problem(
+                ("state", key), f"expected a file name ending in .parquet or .arrow, got {path!r}"
+            )
+
+
+@_needs("state.init", "state.map")
+def _map_needs_init(tables: Tables) -> Iterator[Problem]:
+    if tables.state.map and tables.state.init is None:
+        yield Problem(("state", "map"), "needs state.init, the table whose layers it names")

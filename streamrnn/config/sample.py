@@ -1,0 +1,74 @@
+"""The commented sample of `streamrnn init`, made from the tables so that it cannot drift."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from streamrnn.config.schema import Table, Tables
+
+# What a pipeline that runs needs; all other keys are shown as comments.
+_ACTIVE = {
+    "source.path",
+    "source.key",
+    "source.time",
+    "source.features",
+    "model.path",
+    "sink.path",
+}
+
+_HEAD = """\
+# A streamrnn pipeline. Check it with `streamrnn validate`, run it with `streamrnn run`.
+# Above each key stands what it does. A key behind a "#" shows its default, or an example where
+# it has none. Strings may hold ${VAR} and ${VAR:-default}, filled in from the environment.
+"""
+
+
+def sample() -> str:
+    """A pipeline file with every key: those of a simple run are set, the rest are comments."""
+    lines = [_HEAD]
+    for name, field in Tables.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, Table)
+        lines.append(f"# {kind.__doc__}\n[{name}]")
+        for key, spec in kind.model_fields.items():
+            lines += _entry(name, key, spec)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _entry(table: str, key: str, field: FieldInfo) -> Iterator[str]:
+    active = f"{table}.{key}" in _ACTIVE
+    value = field.examples[0] if field.examples else field.get_default()
+    assert value is not PydanticUndefined
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        body = [
+            f"[[{table}.{key}]]",
+            *(f"{name} = {toml(item)}" for name, item in value[0].items()),
+        ]
+    else:
+        body = [f"{key} = {toml(value)}"]
+    yield f"# {field.description}"
+    yield from (line if active else f"#{line}" for line in body)
+
+
+def toml(value: Any) -> str:
+    """A value as TOML text on one line.
+
+    >>> toml(["a", {"name": "b", "valid": [0, 9.5]}])
+    '["a", { name = "b", valid = [0, 9.5] }]'
+    """
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case list() | tuple():
+            return f"[{', '.join(toml(item) for item in value)}]"
+        case dict():
+            return f"{{ {', '.join(f'{key} = {toml(item)}' for key, item in value.items())} }}"
+        case _:
+            return str(value)

@@ -1,0 +1,51 @@
+"""All streams in this process: one shard, scored by the one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from streamrnn.scoring import Loop, RunOptions, Scorer, Summary, Target
+from streamrnn.sources import SourceBatch
+from streamrnn.states import StateTable
+
+
+class LocalEngine:
+    """Scores the record batches of a run into a target, which makes the commits.
+
+    `every` record batches make a commit (0: one at the end); `committed` is called after each.
+    `summary` is added to in place.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        summary: Summary,
+        options: RunOptions,
+        every: int,
+        committed: Callable[[], None],
+    ) -> None:
+        self._loop = Loop(scorer, summary, options, every, committed)
+
+    @property
+    def table(self) -> StateTable:
+        """The state of all streams so far."""
+        return self._loop.scorer.table
+
+    @property
+    def streams_before(self) -> int:
+        """How many streams the run began with."""
+        return self._loop.streams_before
+
+    def run(
+        self, batches: Iterator[SourceBatch], target: Target, total: int | None, *, last: bool
+    ) -> None:
+        """Score the batches and commit them; `total` rows in all, if known, for the progress.
+
+        With `last` the run ends with these batches, unless it is asked to stop before.
+        """
+        self._loop.total_rows = total
+        self._loop.run(batches, target, last=last)
+
+    def end(self, target: Target) -> None:
+        """End a run whose batches were not the last ones when they were read."""
+        self._loop.end(target)

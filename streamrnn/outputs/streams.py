@@ -1,0 +1,176 @@
+"""Upkeep of the state that an output folder carries on: drop, reset and sort out streams."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.checkpoints import Manifest
+from streamrnn.checkpoints.area import INSIDE, STAGING
+from streamrnn.config.problems import did_you_mean
+from streamrnn.errors import ConfigError, StateError
+from streamrnn.formats import load_model
+from streamrnn.models import Stream
+from streamrnn.outputs.transfer import open_existing
+from streamrnn.states import key_names
+from streamrnn.storage.opening import open_files
+
+Mask = npt.NDArray[np.bool_]
+
+
+def drop_streams(output: str, keys: Sequence[str]) -> int:
+    """Forget streams, in one commit: a row of one begins it anew, like a stream never seen.
+
+    keys: one text a stream; the values of several key columns are separated by commas, as in a
+    CSV file. Returns how many were dropped. Raises ConfigError for a key that is not there,
+    StateError where there is no state, CheckpointError.
+    """
+    return _change(output, lambda table, _: table.filter(pa.array(~_rows_of(table, keys, output))))
+
+
+def drop_idle(output: str, silence: timedelta) -> int:
+    """Forget streams whose last row is older by more than `silence` than the newest of all.
+
+    Measured in the data's own time, so that it does not matter when it is called. Returns how
+    many were dropped. Raises StateError where the state holds no timestamps, CheckpointError.
+    """
+
+    if silence <= timedelta():
+        raise ConfigError("expected a silence above zero")
+
+    def active(table: pa.Table, _: Manifest) -> pa.Table:
+        kind = table.schema.field("last_time").type if "last_time" in table.column_names else None
+        if kind is None or not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+            raise StateError(
+                f"{output}: silence is measured in timestamps or dates, and last_time is "
+                f"{kind or 'not kept: the pipeline has no [source] time'}"
+            )
+        last = table.column("last_time").cast(pa.timestamp("us", getattr(kind, "tz", None)))
+        newest = pc.max(last)
+        if not newest.is_valid:
+            return table
+        oldest = pc.subtract(newest, pa.scalar(silence, pa.duration("us")))
+        # Of a stream whose state came without times nobody knows how long it has been silent.
+        return table.filter(
+            pc.or_(last.is_null(), pc.fill_null(pc.greater_equal(last, oldest), False))
+        )
+
+    return _change(output, active)
+
+
+def reset_streams(output: str, keys: Sequence[str]) -> int:
+    """Let streams begin fresh with their next row, in one commit.
+
+    Unlike a dropped stream, one that was reset keeps its last time, so that rows before it are
+    still late. `keys` as for `drop_streams`. The model is read again, for its initial state.
+    Returns how many were reset; raises what `drop_streams` and `load_model` raise, and StateError
+    if the model file is no longer the one that made the state.
+    """
+    count = 0
+
+    def fresh(table: pa.Table, manifest: Manifest) -> pa.Table:
+        nonlocal count
+        rows = _rows_of(table, keys, output)
+        count = int(rows.sum())
+        return _with_fresh(table, rows, _initial(manifest, output))
+
+    _change(output, fresh)
+    return count
+
+
+def clear_leftovers(output: str) -> int:
+    """Finish or remove what a killed run left behind, as the next run would. How many files."""
+    files = open_files(output)
+
+    def names() -> set[str]:
+        return {f"{area}/{name}" for area in (INSIDE, STAGING) for name in files.entries(area)}
+
+    before = names()
+    with open_existing(output):
+        return len(before - names())
+
+
+def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> int:
+    """Commit a changed state table; how many streams it has fewer."""
+    with open_existing(output) as folder:
+        table = folder.load_state()
+        if table is None or folder.manifest is None:
+            raise StateError(f"{output}: this run keeps no state")
+        changed = change(table, folder.manifest)
+        if not changed.equals(table):
+            folder.replace_state(changed.combine_chunks())
+        return int(table.num_rows - changed.num_rows)
+
+
+def _rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Mask:
+    """Which rows (S,) belong to the keys. Raises ConfigError for one that is not there."""
+    names = key_names(table)
+    rows = np.zeros(table.num_rows, bool)
+    for key in keys:
+        values = next(csv.reader([key]), []) or [key]
+        if len(values) != len(names):
+            raise ConfigError(
+                f"--key {key}: expected {len(names)} value(s), of {', '.join(names)}, got "
+                f"{len(values)}"
+            )
+        found = np.ones(table.num_rows, bool)
+        for name, value in zip(names, values, strict=True):
+            equal = pc.equal(table.column(name), _typed(value, table.schema.field(name)))
+            found &= equal.to_numpy(zero_copy_only=False) if table.num_rows else found
+        if not found.any():
+            known = [str(value) for value in table.column(names[0]).slice(0, 1000).to_pylist()]
+            raise ConfigError(
+                f"--key {key}: there is no such stream in {output}{did_you_mean(values[0], known)}"
+            )
+        rows |= found
+    return rows
+
+
+def _typed(text: str, field: pa.Field) -> pa.Scalar:
+    try:
+        return pa.scalar(text).cast(field.type)
+    except pa.ArrowException:
+        raise ConfigError(
+            f"--key {text}: expected {field.type}, the type of the key column {field.name!r}"
+        ) from None
+
+
+def _initial(manifest: Manifest, output: str) -> dict[str, Any]:
+    """The initial state of one stream, from the model that made the state."""
+    config = manifest.config
+    path = str(config["model.path"])
+    options = {name: config[f"model.{name}"] for name in ("layers", "state")}
+    model = load_model(path, **{name: value for name, value in options.items() if value})
+    if model.fingerprint() != manifest.model:
+        raise StateError(
+            f"{path} is no longer the model that made the state of {output}.\n"
+            f"  state: model {manifest.model[:12]}\n  file:  model {model.fingerprint()[:12]}"
+        )
+    return Stream(model).initial_state(1) if config["window.kind"] == "carry" else {}
+
+
+def _with_fresh(table: pa.Table, rows: Mask, initial: dict[str, Any]) -> pa.Table:
+    """The table with `rows` as a fresh stream has them, key and last time aside."""
+    for at, field in enumerate(table.schema):
+        if field.name == "steps":
+            value: Any = 0
+        elif field.name in initial:
+            value = initial[field.name][0].tolist()
+        elif field.name.startswith("previous/"):
+            value = None
+        elif field.name.startswith("waiting/"):
+            value = []
+        else:
+            continue
+        # The old values, and behind them the new one: each row takes the one it needs.
+        both = pa.concat_arrays([*table.column(at).chunks, pa.array([value], field.type)])
+        chosen = np.where(rows, len(both) - 1, np.arange(table.num_rows))
+        table = table.set_column(at, field, both.take(pa.array(chosen)))
+    return table

@@ -1,0 +1,131 @@
+"""What a run would do, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from streamrnn.checkpoints import Manifest, check_same, has_manifest, plan_sources, read_manifest
+from streamrnn.errors import CheckpointError
+from streamrnn.pipeline.lateness import note_on_order
+from streamrnn.pipeline.preflight import PIPE, refuse_own_output, run_config, source_files
+from streamrnn.scoring import starting_table
+from streamrnn.scoring.bind import Bound, Parts
+from streamrnn.scoring.options import RunOptions
+from streamrnn.sources import ParquetSource, SourceFile, by_time, canonical_name
+
+_LARGE_GROUP = 4_000_000
+
+
+def validate(parts: Parts) -> list[str]:
+    """Check everything that can be checked without computing; notes on what is noteworthy.
+
+    Raises what a run would raise: ConfigError, DataError, StateError, MissingFileError.
+    """
+    if parts.config.source.path in (None, PIPE):
+        return ["the source is not a file: its columns are checked when it is read"]
+    source, bound = _bind(parts)
+    source.check_schemas()
+    notes: list[str] = []
+    starting_table(bound, None, "", notes)
+    refuse_own_output(parts, source.files)
+    return notes + _notes(parts, source)
+
+
+def explain(parts: Parts) -> dict[str, Any]:
+    """The plan of a run as plain values; raises what `validate` raises."""
+    config = parts.config
+    plan: dict[str, Any] = {
+        "model": config.model.path,
+        "model fingerprint": parts.fingerprint[:16],
+        "features": ", ".join(parts.contract.feature_names()),
+        "kind": config.window.kind,
+        "lanes x steps": f"{config.window.lanes} x {config.window.steps}",
+        "output": config.sink.path,
+        "output columns": ", ".join(parts.names),
+        "emit": config.output.emit,
+    }
+    if config.source.path in (None, PIPE):
+        return plan
+    source, bound = _bind(parts)
+    rows = source.total_rows()
+    plan["output columns"] = ", ".join(bound.emitter.schema.names)
+    plan["files"] = len(source.files)
+    plan["order"] = f"by {config.source.order}: {_names(source.files)}"
+    plan["rows"] = rows
+    plan["state per stream"] = f"{_stream_bytes(bound):,} bytes"
+    plan |= _memory(parts, bound, rows)
+    plan |= _committed(parts, bound, source)
+    if note := note_on_order(source, source.files, config.source.order):
+        plan["note"] = note
+    return plan
+
+
+def _names(files: Sequence[SourceFile]) -> str:
+    paths = [file.path for file in files]
+    return ", ".join(paths if len(paths) < 5 else [*paths[:3], "…", paths[-1]])
+
+
+def _bind(parts: Parts) -> tuple[ParquetSource, Bound]:
+    files = source_files(parts, RunOptions())
+    source = parts.source(files)
+    bound = parts.bind(source.schema, files[0].path)
+    if parts.config.source.order == "time":
+        source.files = by_time(source, files)
+    return source, bound
+
+
+def _stream_bytes(bound: Bound) -> int:
+    layout = bound.layout
+    waiting = layout.waiting_rows * len(bound.parts.contract.feature_names())
+    return 4 * (sum(layout.states.values()) + waiting) + 24
+
+
+def _memory(parts: Parts, bound: Bound, rows: int) -> dict[str, Any]:
+    width = len(parts.contract.feature_names()) + len(parts.names)
+    batch = 4 * width * parts.config.source.batch_rows
+    if parts.config.window.kind == "whole":
+        return {"memory": f"about {_mib(4 * width * rows)}: kind whole holds all {rows:,} rows"}
+    return {
+        "memory": f"about {_mib(4 * batch)} for record batches, and {_stream_bytes(bound):,} bytes "
+        "a stream, whatever the length of the source"
+    }
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def _committed(parts: Parts, bound: Bound, source: ParquetSource) -> dict[str, Any]:
+    path = str(parts.config.sink.path)
+    if parts.config.sink.path in (None, PIPE) or not has_manifest(path):
+        return {"would go on from": "nothing: this is the first run"}
+    last: Manifest = read_manifest(path)
+    told: dict[str, Any] = {
+        "would go on from": f"commit {last.commit} ({last.time}), {last.rows:,} rows written",
+        "streams": last.state_rows,
+    }
+    try:
+        check_same(last, parts.fingerprint, run_config(parts, bound), path)
+        plan = plan_sources(last, source.files, source, home=canonical_name(path))
+    except CheckpointError as error:
+        return {**told, "would refuse": str(error)}
+    at = plan.position
+    new = len(plan.files) - (at is not None)
+    place = f"row {at.file_row:,} of {plan.files[0].path}, then " if at else ""
+    return {**told, "next": f"{place}{new} new file(s)", "vanished files": len(plan.vanished)}
+
+
+def _notes(parts: Parts, source: ParquetSource) -> list[str]:
+    notes = []
+    largest = source.largest_group()
+    if largest > _LARGE_GROUP:
+        notes.append(
+            f"a row group has {largest:,} rows: it is the unit that is read, so memory grows with "
+            "it; write smaller ones (row_group_size)"
+        )
+    if parts.config.window.kind == "whole":
+        notes.append("kind whole holds all rows in memory until the input ends")
+    if note := note_on_order(source, source.files, parts.config.source.order):
+        notes.append(note)
+    return notes

@@ -1,0 +1,78 @@
+"""What is checked before a run: the files of the source, and paths inside one another."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from streamrnn.checkpoints import refuse_inside_output, refuse_nested_output
+from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.scoring import Bound, Parts, RunOptions
+from streamrnn.sources import SourceFile, list_files
+
+PIPE = "-"
+
+
+def run_config(parts: Parts, bound: Bound) -> dict[str, Any]:
+    """What a commit remembers of the config, and of the columns it was used with."""
+    schema = {f.name: str(f.type) for f in bound.schema}
+    return {**parts.config.canonical(), "source.schema": schema}
+
+
+def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
+    """The files that the source names now. Raises DataError if there are none."""
+    path = parts.config.source.path
+    assert path is not None
+    try:
+        files = list_files(path)
+    except MissingFileError:
+        if not options.follow:
+            raise
+        return []
+    if not files and not options.follow:
+        raise DataError(
+            f"[source] path: {path}: no Parquet file there (expected names ending in .parquet or "
+            ".pq). To wait for files, run with --follow."
+        )
+    return files
+
+
+def refuse_own_output(parts: Parts, files: Sequence[SourceFile]) -> None:
+    """Raise ConfigError if source, sink, rejects or saved state lie inside one another, or in
+    another output."""
+    config = parts.config
+    outputs = {
+        "[sink] path": config.sink.path,
+        "[sink] rejects": config.sink.rejects,
+        "[state] save": config.state.save,
+    }
+    places = {name: _real(path) for name, path in outputs.items() if path not in (None, PIPE)}
+    source = config.source.path
+    inputs = [_real(file.path) for file in files]
+    inputs += [_real(source)] if source not in (None, PIPE) else []
+    for name, place in places.items():
+        if any(_overlap(place, each) for each in inputs):
+            raise ConfigError(
+                f"{name}: {outputs[name]} and the source {source} lie inside one another: the "
+                "next run would read its own output. Name a place outside the source."
+            )
+    for name, other in itertools.combinations(places, 2):
+        if _overlap(places[name], places[other]):
+            raise ConfigError(
+                f"{other}: {outputs[other]} and {name} {outputs[name]} lie inside one another: "
+                "readers of the output would find what is no output. Name a place beside it."
+            )
+    for name in places:
+        refuse = refuse_inside_output if name == "[state] save" else refuse_nested_output
+        refuse(str(outputs[name]), name)
+
+
+def _real(path: str | None) -> str:
+    local = str(path).removeprefix("file://")
+    return local.rstrip("/") if "://" in local else os.path.realpath(local)
+
+
+def _overlap(a: str, b: str) -> bool:
+    return a == b or a.startswith(b + "/") or b.startswith(a + "/")

@@ -1,0 +1,215 @@
+"""From the pipeline file to the parts of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.config.load import Config
+from streamrnn.errors import ConfigError, DTypeError
+from streamrnn.formats import load_model
+from streamrnn.models import Stream, Whole
+from streamrnn.operators import (
+    CarryOperator,
+    Emitter,
+    FixedOperator,
+    InputPlan,
+    WholeOperator,
+    Workers,
+    choose_inputs,
+    feature_kinds,
+    plan_inputs,
+)
+from streamrnn.sources import Contract, Feature, ParquetSource, SourceFile, used_schema
+from streamrnn.states import MATRIX, Layout
+from streamrnn.windows import Rules
+
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+class Parts:
+    """A config and its model, checked against each other.
+
+    Raises ConfigError or ModelMismatchError where they do not fit.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.model = _load(config)
+        names = [f.name for f in config.source.features]
+        extra = [part for n in config.source.time_features for part in (f"{n}_sin", f"{n}_cos")]
+        specs = self.model.input_specs
+        chosen = choose_inputs(specs, [*names, *extra], config.model.inputs)
+        kinds = feature_kinds(specs, chosen)
+        self.contract = Contract(
+            key=config.source.key,
+            time=config.source.time,
+            features=tuple(_feature(f, kinds[f.name], config) for f in config.source.features),
+            time_features=config.source.time_features,
+            reset=config.source.reset,
+        )
+        self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
+        self.runner: Stream | Whole = (
+            Stream(self.model) if config.window.kind == "carry" else Whole(self.model)
+        )
+        self.names = _output_names(self.runner.outputs, config)
+        self.fingerprint: str = self.model.fingerprint()
+
+    @cached_property
+    def columns(self) -> list[str] | None:
+        """The columns in use; None for all of them."""
+        carried = self.config.columns
+        return None if carried is None else self.contract.columns(carried)
+
+    def source(self, files: Sequence[SourceFile], rows: int | None = None) -> ParquetSource:
+        """The record batches of files, `rows` in each (default: as the config says)."""
+        config = self.config.source
+        return ParquetSource(files, self.columns, rows or config.batch_rows, time=config.time)
+
+    def bind(self, schema: pa.Schema, path: str) -> Bound:
+        """These parts for a source whose columns in use have this schema.
+
+        Raises DataError, DTypeError or ConfigError, naming `path` and the column.
+        """
+        schema = used_schema(schema, self.columns, path)
+        if self.columns is None:
+            used_schema(schema, self.contract.columns(), path)
+        self.contract.check(schema, path)
+        return Bound(self, schema, path)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Parts that know the types of their columns."""
+
+    parts: Parts
+    schema: pa.Schema
+    path: str
+
+    @cached_property
+    def rules(self) -> Rules:
+        source = self.parts.config.source
+        contract = self.parts.contract
+        return Rules(
+            late=source.late,
+            bad=source.bad,
+            max_gap=_gap_ticks(source.max_gap, self.schema, source.time, self.path),
+            previous=frozenset(f.name for f in contract.features if f.nulls == "previous"),
+            float_names=tuple(f.name for f in contract.floats),
+        )
+
+    @cached_property
+    def emitter(self) -> Emitter:
+        output = self.parts.config.output
+        carried = self.parts.config.columns or self.schema.names
+        names = self.parts.names
+        if clash := [n for n in names if n in carried]:
+            raise ConfigError(
+                f"[output] names: {clash[0]!r} is also a column that is carried through: "
+                "choose another name"
+            )
+        fields = tuple(self.schema.field(n) for n in carried)
+        return Emitter(fields, names, output.emit, output.last_of or 1, output.warmup)
+
+    @cached_property
+    def layout(self) -> Layout:
+        config, contract = self.parts.config, self.parts.contract
+        runner = self.parts.runner
+        fixed = config.window.kind == "fixed"
+        types = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.string()}
+        features = {f.name: types[f.kind] for f in contract.features}
+        waiting: dict[str, pa.DataType] = {}
+        if fixed:
+            waiting[MATRIX] = pa.list_(pa.float32(), len(contract.feature_names()))
+            waiting |= {n: t for n, t in features.items() if t != pa.float32()}
+        return Layout(
+            keys=tuple(self.schema.field(n) for n in contract.key),
+            time=self.schema.field(contract.time).type if contract.time else None,
+            states=runner.state_spec if isinstance(runner, Stream) else {},
+            previous={n: features[n] for n in features if n in self.rules.previous},
+            waiting=waiting,
+            waiting_rows=config.window.steps - 1 if fixed else 0,
+            stride=config.window.stride if fixed else 0,
+            pending=self.emitter.pending_fields(),
+            fingerprint=self.parts.fingerprint,
+            layers=self.parts.model.layer_shapes(),
+        )
+
+    def initial(self) -> dict[str, Any]:
+        """The initial state of one stream: name -> (size,) float32."""
+        runner = self.parts.runner
+        if not isinstance(runner, Stream):
+            return {}
+        return {name: np.asarray(a)[0] for name, a in runner.initial_state(1).items()}
+
+    def operator(self) -> CarryOperator | FixedOperator | WholeOperator:
+        """A new operator of the config's kind of window."""
+        window, runner = self.parts.config.window, self.parts.runner
+        workers = Workers(self.parts.config.model.threads)
+        if isinstance(runner, Stream):
+            return CarryOperator(runner, self.parts.inputs, window.lanes, window.steps, workers)
+        if window.kind == "fixed":
+            return FixedOperator(
+                runner, self.parts.inputs, window.lanes, window.steps, window.stride, workers
+            )
+        return WholeOperator(runner, self.parts.inputs, window.lanes, workers)
+
+
+def _load(config: Config) -> Any:
+    spec = config.model
+    options: dict[str, Any] = {}
+    if spec.layers:
+        options["layers"] = [dict(layer) for layer in spec.layers]
+    if spec.state:
+        options["state"] = dict(spec.state)
+    load: Callable[..., Any] = load_model
+    return load(spec.path, **options)
+
+
+def _feature(feature: Any, kind: str, config: Config) -> Feature:
+    nulls = config.source.nulls_of(feature)
+    if kind != "float32":
+        if feature.valid is not None or feature.clip is not None:
+            raise ConfigError(
+                f"[source] features: {feature.name!r} is read as {kind} by the model: valid and "
+                "clip are for numbers"
+            )
+        if not isinstance(nulls, str) and (kind == "string" or nulls != math.floor(nulls)):
+            raise ConfigError(
+                f"[source] nulls: {nulls} cannot stand for a null of {feature.name!r}, which the "
+                f"model reads as {kind}"
+            )
+    return Feature(feature.name, kind, feature.valid, feature.clip, nulls)
+
+
+def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, ...]:
+    units = sum(n for _, n in outputs)
+    names = config.output.names
+    if names is None:
+        default = [layer if n == 1 else f"{layer}_{i}" for layer, n in outputs for i in range(n)]
+        return tuple(default)
+    if len(names) != units:
+        listed = ", ".join(f"{layer} ({n})" for layer, n in outputs)
+        raise ConfigError(
+            f"[output] names: the model gives {units} value(s) a row ({listed}), "
+            f"received {len(names)} name(s): {', '.join(names)}"
+        )
+    return tuple(names)
+
+
+def _gap_ticks(gap: timedelta | None, schema: pa.Schema, time: str | None, path: str) -> int | None:
+    if gap is None or time is None:
+        return None
+    kind = schema.field(time).type
+    if not pa.types.is_timestamp(kind):
+        raise DTypeError(
+            f"{path}: [source] max_gap: column {time!r}: expected a timestamp, received {kind}"
+        )
+    return math.floor(gap.total_seconds() * _TICKS[kind.unit])

@@ -1,0 +1,24 @@
+"""How a run is asked for, beside the pipeline file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from streamrnn.scoring.summary import Progress
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """`full_refresh` starts over, `force` goes on although a used file changed, `follow` waits for
+    new files every `poll` seconds; `progress` is called after each record batch; once `stop` is
+    set the run commits and ends.
+    """
+
+    full_refresh: bool = False
+    force: bool = False
+    follow: bool = False
+    poll: float = 1.0
+    progress: Callable[[Progress], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)

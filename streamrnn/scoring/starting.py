@@ -1,0 +1,43 @@
+"""The state table that a run starts from."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from streamrnn.errors import StateError
+from streamrnn.scoring.bind import Bound
+from streamrnn.states import StateTable, from_arrow, read_state_file
+
+
+def starting_table(
+    bound: Bound, committed: pa.Table | None, where: str, notes: list[str] | None = None
+) -> StateTable:
+    """The state of the last commit, else the one of `[state] init`, else an empty one.
+
+    What `[state] init` has and is not taken over is added to `notes`. Raises StateError, naming
+    both sides, for a table of another model or other keys.
+    """
+    config = bound.parts.config.state
+    if committed is not None:
+        table = from_arrow(committed, bound.layout, bound.initial(), where, ours=True)
+        table.settle()  # the next commit writes what changes from here
+        return table
+    if config.init is None:
+        return StateTable(bound.layout, bound.initial())
+    _check_map(config.map, bound)
+    found = read_state_file(config.init)
+    where = f"[state] init: {config.init}"
+    return from_arrow(found, bound.layout, bound.initial(), where, config.map, notes=notes)
+
+
+def _check_map(mapping: dict[str, str], bound: Bound) -> None:
+    # Kinds fixed and whole carry no layer's state: there any layer says that the table is meant,
+    # and what is taken from it is what waits, steps and times.
+    layers = {name.rsplit("/", 1)[0] for name in bound.layout.states}
+    layers = layers or set(bound.parts.model.layer_shapes())
+    for layer in mapping:
+        if not any(name == layer or name.startswith(f"{layer}/") for name in layers):
+            raise StateError(
+                f"[state] map: {layer!r} is not a layer of this model that has a state: expected "
+                f"one of {', '.join(sorted(layers))}"
+            )

@@ -1,0 +1,75 @@
+"""What a run tells: while it works, and at its end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+COUNTS = (
+    "skipped",
+    "rejected",
+    "dropped_late",
+    "filled",
+    "clipped",
+    "out_of_range",
+    "fresh_starts",
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is. `total_rows` is None where it cannot be known (a pipe)."""
+
+    rows: int
+    total_rows: int | None
+    streams: int
+    seconds: float
+    message: str | None = None
+
+
+@dataclass
+class Summary:
+    """What a run did. `streams` are those in the state table, `new_streams` the ones it added;
+    `state_notes` say what of `[state] init` was not taken over."""
+
+    rows: int = 0
+    rows_out: int = 0
+    streams: int = 0
+    new_streams: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    rejected: int = 0
+    dropped_late: int = 0
+    filled: int = 0
+    clipped: int = 0
+    out_of_range: int = 0
+    fresh_starts: int = 0
+    fresh_init_streams: int = 0
+    files: int = 0
+    vanished_files: int = 0
+    changed_files: int = 0
+    rewritten_files: int = 0
+    files_by_footer: int = 0
+    times_go_back: str | None = None
+    commits: int = 0
+    output: str = ""
+    state: str | None = None
+    resumed: str | None = None
+    interrupted: bool = False
+    nothing_new: bool = False
+    rejects: str | None = field(default=None)
+    state_notes: list[str] = field(default_factory=list)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read a second."""
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields and `rows_per_second`, for JSON."""
+        return {**asdict(self), "rows_per_second": round(self.rows_per_second, 1)}
+
+    def add(self, counts: dict[str, int]) -> None:
+        """Add the counts of a record batch."""
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + counts.get(name, 0))

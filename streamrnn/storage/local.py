@@ -1,0 +1,154 @@
+"""Output on a disk of this machine, or one that is mounted."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from streamrnn.storage.files import Files, Output, telling
+
+
+class Disk:
+    """The system calls that change a local disk; tests put a failing one in its place."""
+
+    def create(self, path: str) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+
+    def write(self, descriptor: int, view: memoryview) -> int:
+        return os.write(descriptor, view)
+
+    def sync(self, descriptor: int) -> None:
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(source, target)
+
+    def delete(self, path: str) -> None:
+        os.unlink(path)
+
+    def make(self, path: str) -> None:
+        os.mkdir(path)
+
+    def sync_folder(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class _LocalOutput(Output):
+    def __init__(self, disk: Disk, path: str) -> None:
+        super().__init__(path)
+        self._disk = disk
+        with telling("create", path):
+            self._descriptor = disk.create(path)
+
+    def _write(self, view: memoryview) -> None:
+        while view:
+            try:
+                done = self._disk.write(self._descriptor, view)
+            except InterruptedError:
+                continue
+            view = view[done:]
+
+    def finish(self) -> None:
+        # Once fsync has failed the kernel may have dropped the pages: it is never tried again.
+        try:
+            with telling("sync", self.path):
+                self._disk.sync(self._descriptor)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            with telling("close", self.path):
+                self._disk.close(self._descriptor)
+
+
+class LocalFiles(Files):
+    """Files on a local (or mounted) disk. `disk` makes the system calls."""
+
+    local = True
+    disk = Disk()
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def show(self, name: str) -> str:
+        return os.path.join(self.root, name) if name else self.root
+
+    def make(self, folder: str) -> None:
+        path = Path(self.show(folder))
+        with telling("make the directory", str(path)):
+            for step in [*reversed(path.parents), path]:
+                if not step.exists():
+                    with contextlib.suppress(FileExistsError):
+                        self.disk.make(str(step))
+                    self.disk.sync_folder(str(step.parent))
+            if not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a directory")
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        with (
+            telling("list", self.show(folder)),
+            contextlib.suppress(FileNotFoundError),
+            os.scandir(self.show(folder)) as found,
+        ):
+            return {item.name: item.stat().st_size for item in found if item.is_file()}
+        return {}
+
+    def entries(self, folder: str) -> list[str]:
+        with telling("list", self.show(folder)), contextlib.suppress(FileNotFoundError):
+            return sorted(os.listdir(self.show(folder)))
+        return []
+
+    def tree(self) -> list[str]:
+        return sorted(
+            os.path.relpath(os.path.join(folder, name), self.root)
+            for folder, _, names in os.walk(self.root)
+            for name in names
+        )
+
+    def above(self) -> Iterator[Files]:
+        for folder in Path(os.path.realpath(self.root)).parents:
+            yield LocalFiles(str(folder))
+
+    def open(self, name: str) -> pa.NativeFile:
+        return pa.OSFile(self.show(name), "rb")
+
+    def create(self, name: str) -> Output:
+        return _LocalOutput(self.disk, self.show(name))
+
+    def put(self, name: str, data: bytes) -> None:
+        output = self.create(f"{name}.tmp")
+        try:
+            output.write(data)
+            output.finish()
+        finally:
+            output.close()
+        self.move(f"{name}.tmp", name)
+        self.sync(os.path.dirname(name))
+
+    def move(self, source: str, target: str) -> None:
+        with telling("rename to", self.show(target)):
+            self.disk.rename(self.show(source), self.show(target))
+
+    def delete(self, name: str) -> None:
+        with telling("delete", self.show(name)), contextlib.suppress(FileNotFoundError):
+            self.disk.delete(self.show(name))
+
+    def sync(self, folder: str) -> None:
+        with telling("sync", self.show(folder)):
+            self.disk.sync_folder(self.show(folder))
+
+    def clear(self, folder: str) -> None:
+        with contextlib.suppress(OSError):
+            os.rmdir(self.show(folder))

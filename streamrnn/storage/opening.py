@@ -1,0 +1,30 @@
+"""From the path in a pipeline file to the files below it."""
+
+import os
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import fs as arrow_fs
+
+from streamrnn.errors import ConfigError
+from streamrnn.storage.files import Files
+from streamrnn.storage.local import LocalFiles
+from streamrnn.storage.remote import RemoteFiles
+
+
+def open_files(path: str) -> Files:
+    """The files below `path`: a directory, or a URI that pyarrow.fs opens.
+
+    Raises ConfigError when the URI cannot be opened.
+    """
+    scheme = urlsplit(path).scheme
+    if "://" not in path or scheme == "file":
+        return LocalFiles(os.path.abspath(urlsplit(path).path if scheme == "file" else path))
+    try:
+        fs, root = arrow_fs.FileSystem.from_uri(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"sink.path {path!r} cannot be opened: {error}. Expected a directory, "
+            "or a URI such as s3://bucket/folder, gs://…, abfss://… or file:///…"
+        ) from error
+    return RemoteFiles(fs, root, path)

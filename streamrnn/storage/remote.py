@@ -1,0 +1,106 @@
+"""Output in an object store, through pyarrow.fs: no rename, no sync, no lock."""
+
+import contextlib
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+import pyarrow as pa
+from pyarrow import fs as arrow_fs
+
+from streamrnn.storage.files import Files, Output, telling
+
+
+class _RemoteOutput(Output):
+    def __init__(self, stream: pa.NativeFile, path: str) -> None:
+        super().__init__(path)
+        self._stream = stream
+
+    def _write(self, view: memoryview) -> None:
+        self._stream.write(view)
+
+    def finish(self) -> None:
+        self.closed = True
+        with telling("finish", self.path):
+            self._stream.close()
+
+    def close(self) -> None:
+        # An object that is given up may still appear, in staging, where the next start removes it.
+        if not self.closed:
+            self.closed = True
+            with contextlib.suppress(OSError, pa.ArrowException):
+                self._stream.close()
+
+
+class RemoteFiles(Files):
+    """Files in an object store, or whatever pyarrow.fs opens. Objects appear once whole."""
+
+    local = False
+
+    def __init__(self, fs: arrow_fs.FileSystem, root: str, uri: str) -> None:
+        self.fs = fs
+        self.root = root.rstrip("/")
+        self.uri = uri
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}" if name else self.root
+
+    def show(self, name: str) -> str:
+        parts = urlsplit(self.uri)
+        path = parts.path.rstrip("/") + (f"/{name}" if name else "")
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+
+    def make(self, folder: str) -> None:
+        """Nothing: object stores have no folders."""
+
+    def _list(self, folder: str, recursive: bool = False) -> list[arrow_fs.FileInfo]:
+        with telling("list", self.show(folder)):
+            selector = arrow_fs.FileSelector(self._path(folder), True, recursive)
+            found: list[arrow_fs.FileInfo] = self.fs.get_file_info(selector)
+        return found
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        found = self._list(folder)
+        return {item.base_name: item.size for item in found if item.is_file}
+
+    def entries(self, folder: str) -> list[str]:
+        return sorted(item.base_name for item in self._list(folder))
+
+    def tree(self) -> list[str]:
+        start = len(self.root) + 1
+        return sorted(item.path[start:] for item in self._list("", recursive=True) if item.is_file)
+
+    def above(self) -> Iterator[Files]:
+        root, uri = self.root, self.uri
+        while "/" in root:
+            root = root.rpartition("/")[0]
+            parts = urlsplit(uri)
+            uri = urlunsplit(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
+            yield RemoteFiles(self.fs, root, uri)
+
+    def open(self, name: str) -> pa.NativeFile:
+        return self.fs.open_input_file(self._path(name))
+
+    def create(self, name: str) -> Output:
+        with telling("create", self.show(name)):
+            stream = self.fs.open_output_stream(self._path(name), compression=None)
+        return _RemoteOutput(stream, self.show(name))
+
+    def put(self, name: str, data: bytes) -> None:
+        output = self.create(name)
+        output.write(data)
+        output.finish()
+
+    def move(self, source: str, target: str) -> None:
+        with telling("copy to", self.show(target)):
+            self.fs.copy_file(self._path(source), self._path(target))
+        self.delete(source)
+
+    def delete(self, name: str) -> None:
+        with telling("delete", self.show(name)), contextlib.suppress(FileNotFoundError):
+            self.fs.delete_file(self._path(name))
+
+    def sync(self, folder: str) -> None:
+        """Nothing: an object that was put lasts."""
+
+    def clear(self, folder: str) -> None:
+        """Nothing: object stores have no folders."""

@@ -1,0 +1,352 @@
+"""The pipeline file: defaults, forms that a key may take, and what is refused in which words."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from streamrnn.config.load import Config, ConfigFileMissingError
+from streamrnn.errors import ConfigError
+
+MINIMAL = """\
+[source]
+path = "log.parquet"
+key = "device"
+features = ["a", "b"]
+[model]
+path = "m.safetensors"
+[sink]
+path = "out/scores"
+"""
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Load TOML text by the short name `p.toml`."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(text, *overrides):
+        Path("p.toml").write_bytes(text.encode())
+        return Config.load("p.toml", overrides)
+
+    return load
+
+
+def message_of(load, text, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        load(text, *overrides)
+    assert caught.value.exit_code == 78
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_design(load):
+    config = load(MINIMAL)
+    assert config.source.model_dump() == {
+        "path": "log.parquet",
+        "order": "path",
+        "key": ("device",),
+        "time": None,
+        "features": (
+            {"name": "a", "valid": None, "clip": None, "nulls": None},
+            {"name": "b", "valid": None, "clip": None, "nulls": None},
+        ),
+        "time_features": (),
+        "nulls": "error",
+        "reset": None,
+        "max_gap": None,
+        "late": "error",
+        "bad": "error",
+        "max_rejects": 1000,
+        "batch_rows": 131072,
+    }
+    assert config.window.model_dump() == {"kind": "carry", "lanes": 64, "steps": 128, "stride": 128}
+    assert config.model.model_dump() == {
+        "path": "m.safetensors",
+        "threads": 0,
+        "inputs": {},
+        "state": {},
+        "layers": (),
+    }
+    assert config.output.model_dump() == {
+        "emit": "every",
+        "last_of": None,
+        "columns": None,
+        "names": None,
+        "warmup": 0,
+    }
+    assert config.sink.model_dump() == {"path": "out/scores", "rejects": "out/scores.rejects"}
+    assert config.state.model_dump() == {"init": None, "map": {}, "save": None}
+    assert config.checkpoint.model_dump() == {"every": 16, "keep": 1}
+
+
+def test_every_key_in_its_longest_form(load):
+    config = load("""
+        [source]
+        path = "-"
+        key = ["site", "device"]
+        time = "at"
+        features = ["a", { name = "b", valid = [0, inf], clip = [-1, 60.5], nulls = 0 }, "token"]
+        time_features = ["hour", "day_of_week", "day_of_year"]
+        nulls = "previous"
+        reset = "new_session"
+        max_gap = "1h30m"
+        late = "reject"
+        bad = "reject"
+        max_rejects = 0
+        batch_rows = 1000
+        [window]
+        kind = "fixed"
+        lanes = 3
+        steps = 12
+        stride = 4
+        [model]
+        path = "m.onnx"
+        threads = 2
+        inputs = { ids = "token", x = ["a", "b", "hour_sin", "hour_cos", "day_of_week_sin",
+                   "day_of_week_cos", "day_of_year_sin", "day_of_year_cos"] }
+        state = { h = "hn" }
+        [output]
+        emit = "last"
+        columns = "*"
+        names = "forecast"
+        warmup = 5
+        [sink]
+        path = "-"
+        rejects = "bad"
+        [state]
+        init = "before.parquet"
+        map = { decoder = "encoder" }
+        save = "after.arrow"
+        [checkpoint]
+        every = 1
+        keep = 0
+    """)
+    a, b, _ = config.source.features
+    assert config.source.key == ("site", "device")
+    assert (b.valid, b.clip, b.nulls) == ((0, float("inf")), (-1, 60.5), 0.0)
+    assert (config.source.nulls_of(a), config.source.nulls_of(b)) == ("previous", 0.0)
+    assert config.source.max_gap == timedelta(minutes=90)
+    assert config.window.stride == 4
+    assert config.model.inputs["ids"] == ("token",)
+    assert config.output.names == ("forecast",)
+    assert config.columns is None
+
+
+def test_stride_is_steps_by_default(load):
+    assert load(MINIMAL + "[window]\nkind = 'fixed'\nsteps = 12").window.stride == 12
+
+
+def test_columns_are_key_and_time_by_default(load):
+    assert load(MINIMAL).columns == ("device",)
+    assert load(MINIMAL, "source.time=at").columns == ("device", "at")
+    assert load(MINIMAL, "output.columns=['x']").columns == ("x",)
+
+
+def test_layers_of_weights_pass_through(load):
+    layers = load(
+        MINIMAL
+        + """
+        [[model.layers]]
+        type = "LSTM"
+        units = 8
+        weights = "encoder.lstm"
+        [[model.layers]]
+        type = "Dense"
+        units = 1
+        """
+    ).model.layers
+    assert layers == (
+        {"type": "LSTM", "units": 8, "weights": "encoder.lstm"},
+        {"type": "Dense", "units": 1},
+    )
+
+
+def test_all_problems_are_told_at_once_with_their_lines(load):
+    message = message_of(
+        load,
+        """\
+[source]
+path = "log.parquet"
+key = 5
+features = [
+  "a",                        # a comment = with ["marks"]
+  { name = "b", valid = [9, 3], nulls = "prevous" },
+  { nam = "c" },
+]
+late = "dorp"
+batch_rows = "12"
+max_gap = "6x"
+lanes = 4
+
+[windows]
+[window]
+"kind" = "carri"
+steps = 0
+[[model.layers]]
+type = "LSTM"
+[[model.layers]]
+typ = "LSTM"
+""",
+        "window.lanes=abc",
+    )
+    known = "known here: path, order, key, time, features, time_features, nulls, reset, max_gap, "
+    assert message.split("\n  ") == [
+        "p.toml has 15 problems:",
+        "p.toml:3: source.key: expected a name or a list of names, got the integer 5",
+        "p.toml:6: source.features[1].valid: low must not be above high, got [9.0, 3.0]",
+        'p.toml:6: source.features[1].nulls: expected "error", "previous", "skip" or a number, '
+        'got the string "prevous"; did you mean "previous"?',
+        "p.toml:7: source.features[2].name: required, and missing: the column",
+        'p.toml:7: source.features[2].nam: unknown key; did you mean "name"? '
+        "(known here: name, valid, clip, nulls)",
+        'p.toml:9: source.late: expected "error", "drop", "reject" or "apply", '
+        'got the string "dorp"; did you mean "drop"?',
+        "p.toml:10: source.batch_rows: expected an integer from 1 to 2147483647, "
+        'got the string "12"',
+        'p.toml:11: source.max_gap: expected a length of time such as "6h", "90s", "1d" or '
+        '"1h30m" (units w, d, h, m, s, ms, us), got "6x"',
+        f"p.toml:12: source.lanes: unknown key; it belongs to [window] ({known}"
+        "late, bad, max_rejects, batch_rows)",
+        'p.toml:14: windows: unknown key; did you mean "window"? '
+        "(known here: source, window, model, output, sink, state, checkpoint)",
+        'p.toml:16: window.kind: expected "carry", "fixed" or "whole", got the string "carri"; '
+        'did you mean "carry"?',
+        "p.toml:17: window.steps: expected an integer from 1 to 2147483647, got the integer 0",
+        "p.toml:18: model.path: required, and missing: .safetensors, .keras, .h5, .hdf5 or .onnx",
+        'p.toml:18: model.layers: layer 1 needs a type, such as type = "LSTM"; '
+        "got the keys ['typ']",
+        "--set window.lanes=abc: window.lanes: expected an integer from 1 to 2147483647, "
+        'got the string "abc"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("source.max_gap='6h'", "source.max_gap: needs source.time"),
+        ("source.time_features=['hour']", "source.time_features: needs source.time"),
+        ("source.late='drop'", "source.late: needs source.time"),
+        ("source.time='device'", '"device" is a key'),
+        ("source.key=['a', 'a']", '"a" is given more than once'),
+        ("source.key=[]", "source.key: expected at least one name, got an empty list"),
+        ("source.key='steps'", 'a state table has a column "steps" of its own'),
+        ("source.features=[]", "source.features: expected at least one feature"),
+        ("source.features=['a', 'b', 'a']", 'source.features[2]: "a" is feature 0 already'),
+        ("source.features='a'", "expected a list of columns, got the string"),
+        ("source.features=[3]", "source.features[0]: expected a table, got the integer 3"),
+        ("source.features=[{name='a', clip=[0]}]", "expected two numbers [low, high]"),
+        ("source.features=[{name='a', clip=[0, nan]}]", "expected two numbers [low, high]"),
+        ("source.features=[{name='a', valid=[true, 2]}]", "expected two numbers [low, high]"),
+        ("source.time_features=['hours']", 'did you mean "hour"?'),
+        ("source.nulls=true", "got the boolean true"),
+        ("source.nulls=nan", "no number that float32 can hold"),
+        ("source.nulls=1e39", "no number that float32 can hold"),
+        ("source.batch_rows=1.5", "expected an integer from 1 to 2147483647, got the number 1.5"),
+        ("source.batch_rows=true", "got the boolean true"),
+        ("source.max_rejects=-1", "expected an integer from 0 to 2147483647"),
+        ("source.batch_rows=99999999999999999999", "expected an integer from 1 to 2147483647"),
+        ("source.path=''", "source.path: expected a string that is not empty"),
+        ("source.max_gap='0s'", "expected a length of time above zero"),
+        ("source.max_gap=6", "expected a length of time such as"),
+        ("window.stride=4", 'only kind = "fixed" has a stride, and kind is "carry"'),
+        ("output.emit='last'", 'emit = "last" needs last_of'),
+        ("output.last_of=4", 'only emit = "last" counts steps, and emit is "every"'),
+        ("output.names=['device']", '"device" is a column that is carried through'),
+        ("output.names=['x', 'x']", '"x" is given more than once'),
+        ("output.columns=['*', 'x']", '"*" is all columns already'),
+        ("model.inputs={x = ['a', 'c']}", '"c" is not among the features'),
+        ("model.inputs={x = 'a'}", 'no input takes "b"'),
+        ("model.state={h = 'hn'}", "only ONNX graphs name what carries their state"),
+        ("state.map={decoder = 'encoder'}", "state.map: needs state.init"),
+        ("model.layers=[3]", "expected tables [[model.layers]]"),
+        ("source=3", "source: expected a table [source], got the integer 3"),
+    ],
+)
+def test_what_is_refused_is_named(load, override, expected):
+    message = message_of(load, MINIMAL, override)
+    assert message.startswith(f"--set {override}: "), message
+    assert expected in message
+    assert "\n" not in message, "one mistake must give one problem"
+
+
+def test_last_of_is_not_for_fixed_windows(load):
+    fixed = MINIMAL + "[window]\nkind = 'fixed'\n[output]\nemit = 'last'\n"
+    assert load(fixed).output.last_of is None
+    assert 'kind = "fixed" gives one row a window' in message_of(load, fixed, "output.last_of=2")
+
+
+def test_rejects_need_a_place_where_stdout_is_the_sink(load):
+    assert "set sink.rejects" in message_of(load, MINIMAL, "sink.path='-'", "source.bad='reject'")
+    assert load(MINIMAL, "sink.path='-'", "source.bad='reject'", "sink.rejects=r").sink.path == "-"
+
+
+def test_a_feature_must_not_be_named_like_a_time_feature(load):
+    message = message_of(
+        load, MINIMAL, "source.time=t", "source.time_features=['hour']",
+        "source.features=['hour_sin']",
+    )  # fmt: skip
+    assert "is what time_features adds already" in message
+
+
+def test_broken_toml_names_line_and_column(load):
+    assert message_of(load, "[source]\nkey = \n") == "p.toml:2:7: not valid TOML: Invalid value"
+    assert "nested too deep" in message_of(load, f"a = {'[' * 9000}")
+    assert message_of(load, "a = 1\na = 2").startswith("p.toml:2:")
+
+
+def test_files_of_windows_editors_are_read(load):
+    text = "\ufeff" + MINIMAL.replace("\n", "\r\n")
+    assert load(text).source.key == ("device",)
+    assert message_of(load, text + "x = 1\r\n").startswith("p.toml:9: sink.x: ")
+
+
+def test_a_file_that_is_none(tmp_path, load):
+    with pytest.raises(ConfigFileMissingError, match="no such pipeline file") as caught:
+        Config.load(tmp_path / "nope.toml")
+    assert isinstance(caught.value, FileNotFoundError)
+    assert caught.value.exit_code == 78
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Config.load(tmp_path)
+    (tmp_path / "model.toml").write_bytes(b"PK\x03\x04\xff")
+    with pytest.raises(ConfigError, match="byte 4 is not UTF-8"):
+        Config.load(tmp_path / "model.toml")
+
+
+def test_a_dict_is_a_config_too():
+    config = Config.parse(
+        {"source": {"key": "k", "features": ["a"]}, "model": {"path": Path("m.safetensors")}}
+    )
+    assert config.model.path == "m.safetensors"
+    assert config.source.path is None
+    with pytest.raises(ConfigError, match=r"^the pipeline config has 3 problems:\n  source.key: "):
+        Config.parse({})
+
+
+def test_a_run_needs_source_and_sink():
+    config = Config.parse({"source": {"key": "k", "features": ["a"]}, "model": {"path": "m.h5"}})
+    with pytest.raises(ConfigError, match=r"(?s)source.path: required.*sink.path: required"):
+        config.require_run()
+
+
+def test_a_config_is_frozen(load):
+    config = load(MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        config.window.lanes = 2
+
+
+def test_canonical_is_flat_and_free_of_how_it_was_written(load):
+    short = load(MINIMAL).canonical()
+    spelt = load(
+        MINIMAL, "source.key=['device']", "source.features=[{name = 'a'}, {name = 'b'}]",
+        "output.columns=['device']", "window.steps=128",
+    ).canonical()  # fmt: skip
+    assert short == spelt
+    assert short["source.features"] == ["a", "b"]
+    assert short["source.features.a.nulls"] == "error"
+    other = load(MINIMAL, "source.features=[{name = 'a', valid = [0, inf]}, 'b']").canonical()
+    differing = {key for key in short if short[key] != other[key]}
+    assert differing == {"source.features.a.valid"}
+    assert other["source.features.a.valid"] == [0.0, "inf"]
+    assert load(MINIMAL, "source.max_gap=90m", "source.time=t").canonical()["source.max_gap"] == (
+        "1h30m"
+    )
