@@ -70,7 +70,7 @@ class OutputFolder:
         self._state_schema: pa.Schema | None = None
         self._writer: PartWriter | None = None
         self._rejects_writer: PartWriter | None = None
-        self._known: tuple[UsedFile, ...] = ()
+        self._known: tuple[UsedFile, ...] | None = None  # None: not looked at by this run
         self._forced: dict[SourceFile, Reading | None] = {}
         self._output = ""
         self._commit = 1
@@ -228,6 +228,15 @@ class OutputFolder:
         self._forced = {f: readings.get(f.name) for f in (*plan.changed, *rewritten)}
         return plan
 
+    def refresh_sources(self) -> None:
+        """Commit what `check_sources` found of used files that are as they were.
+
+        They are then known without being read again. What can be gone back to stays.
+        """
+        assert self.manifest is not None
+        assert self._known is not None
+        self.replace(sources=self._known, home=self.home, kept=self.manifest.kept)
+
     def load_state(self) -> pa.Table | None:
         """The state table of the last commit; None before the first, or where there is no state."""
         if self.manifest is None or not self.manifest.state:
@@ -317,10 +326,13 @@ class OutputFolder:
             state=version,
             counters=plain(counters if counters is not None else last.counters if last else {}),
             kept=last.kept_after(self.keep) if last else (),
-            home=self.home,
+            # Names in the manifest are as this run knows them only if it has looked.
+            home=self.home if last is None or self._known is not None else last.home,
         )
         self._install(manifest, parts, rejects)
-        self._known, self._forced = manifest.sources, {}
+        self._forced = {}
+        if self._known is not None:
+            self._known = manifest.sources
         self._broken = False
         return manifest
 
@@ -328,7 +340,9 @@ class OutputFolder:
         self, sources: Sequence[SourceFile], readings: Mapping[str, Reading]
     ) -> tuple[UsedFile, ...]:
         """All used files, those of the next commit among them."""
-        known = self._known or (self.manifest.sources if self.manifest else ())
+        known = self._known
+        if known is None:
+            known = self.manifest.sources if self.manifest else ()
         forced = {file.name: found for file, found in self._forced.items() if found is not None}
         return with_used(known, (*self._forced, *sources), {**forced, **readings})
 

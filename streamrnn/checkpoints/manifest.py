@@ -10,12 +10,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.errors import CheckpointError
+from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sinks.parquet import Part
 from streamrnn.sources import Content, Position, Reading, SourceFile
 
@@ -29,7 +30,9 @@ class UsedFile:
     """A file of the source whose first rows, or all of them, are in the output.
 
     `path` is its `SourceFile.name`, `content` of the rows that were read. Where that is None the
-    `identity` of the footer stands for it. `etag` is the object store's.
+    `identity` of the footer stands for it. `etag` is the object store's. `mtime_ns` is -1 where the
+    file was written so shortly before it was read that the next change may have the same time.
+    `gone`: it was no longer in the source at an earlier commit.
     """
 
     path: str
@@ -38,13 +41,21 @@ class UsedFile:
     identity: str = ""
     etag: str = ""
     content: Content | None = None
+    gone: bool = False
 
     @classmethod
     def of(cls, file: SourceFile, reading: Reading | None) -> "UsedFile":
-        """The file as it was listed, and what was read of it; None: its footer is read now."""
+        """The file as it was listed, and what was read of it; None: its footer is read now.
+
+        A damaged one, which is passed over, has none.
+        """
         if reading is None:
-            return cls(file.name, file.size, file.mtime_ns, file.identity())
-        return cls(file.name, file.size, file.mtime_ns, "", reading.etag, reading.content)
+            identity = ""
+            with suppress(DataError):
+                identity = file.identity()
+            return cls(file.name, file.size, file.mtime_ns, identity)
+        time = -1 if _is_fresh(file.mtime_ns, reading.opened_ns) else file.mtime_ns
+        return cls(file.name, file.size, time, "", reading.etag, reading.content)
 
 
 @dataclass(frozen=True)
@@ -200,13 +211,25 @@ def with_used(
 
     `readings`: name -> what was read of a file. One without, that is known as it is, stays so.
     """
-    by_name = {file.path: file for file in known}
+    used = list(known)  # two may have one name, where an older version knew a file by two
+    places = {file.path: at for at, file in reversed(list(enumerate(used)))}
     for file in now:
-        old, reading = by_name.get(file.name), readings.get(file.name)
-        if reading is None and old and (old.size, old.mtime_ns) == (file.size, file.mtime_ns):
-            continue
-        by_name[file.name] = UsedFile.of(file, reading)
-    return tuple(by_name.values())
+        at, reading = places.get(file.name), readings.get(file.name)
+        if at is None:
+            places[file.name] = len(used)
+            used.append(UsedFile.of(file, reading))
+        elif reading is not None or (used[at].size, used[at].mtime_ns) != (
+            file.size,
+            file.mtime_ns,
+        ):
+            used[at] = UsedFile.of(file, reading)
+    return tuple(used)
+
+
+def _is_fresh(mtime_ns: int, opened_ns: int) -> bool:
+    """Whether a file may be written once more without getting another time: where times are whole
+    seconds, as on object stores, within the same one."""
+    return mtime_ns % 1_000_000_000 == 0 and opened_ns - mtime_ns < 2_000_000_000
 
 
 def encode_schema(schema: pa.Schema) -> str:

@@ -1,4 +1,4 @@
-"""Whether a run may go on from what is committed."""
+"""Whether a run may resume from what is committed."""
 
 import json
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_same(manifest: Manifest, model: str, config: Mapping[str, Any], output: str) -> None:
-    """Refuse to go on with another model or config than the manifest's.
+    """Refuse to resume with another model or config than the manifest's.
 
     Raises CheckpointError with both fingerprints and all differing keys with both values.
     """

@@ -27,7 +27,9 @@ class SourcePlan:
     `before` is the content of the rows before `position`. `known` are the used files by their
     names of today. `vanished` were used and are gone; `changed` were used, are not what they were,
     and are passed over because of `force`, as are the new files of `rewritten`, which hold rows
-    that were used. `by_footer` files could only be compared by their footers.
+    that were used. `by_footer` files could only be compared by their footers. `unsettled`: it could
+    not be told whether new files hold the rows of vanished ones. `refreshed`: `known` says more
+    than the manifest.
     """
 
     files: tuple[SourceFile, ...]
@@ -38,6 +40,8 @@ class SourcePlan:
     changed: tuple[SourceFile, ...] = ()
     rewritten: tuple[Rewrite, ...] = ()
     by_footer: int = 0
+    unsettled: bool = False
+    refreshed: bool = False
 
 
 class _Verdict(NamedTuple):
@@ -90,9 +94,9 @@ def plan_sources(
     new = [file for file in present if file.name not in used]
     gone = [file for file in known if file.path not in there]
     rewrites = find_rewrites(gone, new, reader)
-    if rewrites and not force:
-        raise CheckpointError(_rewritten(rewrites))
-    counted = {file.name for rewrite in rewrites for file in rewrite.new}
+    if rewrites.found and not force:
+        raise CheckpointError(_rewritten(rewrites.found))
+    counted = {file.name for rewrite in rewrites.found for file in rewrite.new}
     files = [file for file in new if file.name not in counted]
     before = NOTHING
     if position is not None:
@@ -102,11 +106,13 @@ def plan_sources(
         files=tuple(files),
         position=position,
         before=before,
-        known=tuple(verdict.known for verdict in verdicts),
+        known=tuple(replace(v.known, gone=v.known.path not in there) for v in verdicts),
         vanished=tuple(file.path for file in gone),
         changed=tuple(there[verdict.known.path] for verdict in changed),
-        rewritten=tuple(rewrites),
+        rewritten=tuple(rewrites.found),
         by_footer=sum(verdict.by_footer for verdict in verdicts),
+        unsettled=rewrites.unsettled,
+        refreshed=any(v.known.mtime_ns != f.mtime_ns for v, f in zip(verdicts, known, strict=True)),
     )
 
 
@@ -152,13 +158,13 @@ def _compare(used: UsedFile, file: SourceFile, reader: ParquetSource, partly: bo
         return _Verdict(used)
     same = replace(used, size=file.size, mtime_ns=file.mtime_ns)
     sizes = f"{used.size} bytes when it was read, {file.size} bytes now"
-    if used.content is None:
-        if used.size != file.size:
-            return _Verdict(used, sizes)
-        if used.identity != file.identity():
-            return _Verdict(used, f"{sizes}, other content")
-        return _Verdict(same, by_footer=True)
     try:
+        if used.content is None:
+            if used.size != file.size:
+                return _Verdict(used, sizes)
+            if used.identity != file.identity():
+                return _Verdict(used, f"{sizes}, other content")
+            return _Verdict(same, by_footer=True)
         if used.size == file.size and used.etag and used.etag == _etag(file):
             return _Verdict(same)
         rows, then = reader.footer(file).rows, used.content.rows
@@ -192,8 +198,9 @@ def _changed(changed: Sequence[_Verdict]) -> str:
     return (
         f"{_count(len(changed), 'file')} of the source changed after {whose} rows were used:\n"
         + _some(lines)
-        + "\nStart over with --full-refresh, or go on with --force (rows used stay as they are; "
-        "new rows go into a new file)."
+        + "\nStart over with --full-refresh, or resume with --force: the rows that were used stay "
+        f"as they are, and no other row of {'it' if len(changed) == 1 else 'them'} is scored. New "
+        "rows go into a new file."
     )
 
 
@@ -203,15 +210,17 @@ def _rewritten(rewrites: Sequence[Rewrite]) -> str:
     lines = [
         f"  {_list([file.path for file in rewrite.old])} -> "
         f"{_list([file.name for file in rewrite.new])}"
+        + (f" (with {rewrite.more:,} rows behind them)" if rewrite.more else "")
         for rewrite in rewrites
     ]
     return (
         f"{_count(new, 'new file')} of the source hold{'s' if new == 1 else ''} the rows of "
-        f"{_count(old, 'used file')} that {'is' if old == 1 else 'are'} gone:\n"
+        f"{_count(old, 'used file')} that {'is' if old == 1 else 'are'} no longer there:\n"
         + _some(lines)
-        + "\nThese rows are in the output already. Count the new files as used with --force "
-        "(nothing of them is scored again), put the old files back, or start over with "
-        "--full-refresh."
+        + "\nThese rows are in the output already. Count the new files as used with --force (no "
+        "row of them is scored), put the old files back beside files with new rows alone, or start "
+        "over with --full-refresh. If they are other rows that only look alike, keep the old files "
+        "in the source for one more run."
     )
 
 

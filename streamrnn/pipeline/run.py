@@ -116,7 +116,7 @@ class Job:
 
     def _read_new(self, folder: OutputFolder, files: Sequence[SourceFile], last: bool) -> bool:
         """Score the files, or rows of a file, that are new; False if there are none."""
-        source = self.parts.source(files)
+        source = self.parts.source(files, order=_committed_columns(folder.manifest))
         plan = folder.check_sources(files, source, force=self.options.force)
         self._count_used(plan)
         committed = folder.manifest
@@ -128,6 +128,8 @@ class Job:
         unfinished = committed is not None and not committed.complete and self._engine is None
         if (plan.changed or plan.rewritten) and not plan.files:
             folder.commit(complete=True)  # remembers the files as they are now
+        elif plan.refreshed and not plan.files and last:
+            folder.refresh_sources()
         if not plan.files and not (unfinished and last):
             return committed is None
         if self._engine is None:
@@ -150,6 +152,7 @@ class Job:
         self.summary.changed_files = len(plan.changed)
         self.summary.rewritten_files = sum(len(rewrite.new) for rewrite in plan.rewritten)
         self.summary.files_by_footer = plan.by_footer
+        self.summary.rewrites_unsettled = plan.unsettled
 
     @property
     def _order(self) -> str:
@@ -257,3 +260,8 @@ class Job:
         if table is not None:
             write_state_file(table, self.config.state.save)
             self.summary.state = self.config.state.save
+
+
+def _committed_columns(last: Manifest | None) -> list[str]:
+    """The columns that earlier runs used, in their order: another file may have another."""
+    return [] if last is None else list(last.config.get("source.schema", ()))

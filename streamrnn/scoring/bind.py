@@ -68,10 +68,19 @@ class Parts:
         carried = self.config.columns
         return None if carried is None else self.contract.columns(carried)
 
-    def source(self, files: Sequence[SourceFile], rows: int | None = None) -> ParquetSource:
-        """The record batches of files, `rows` in each (default: as the config says)."""
+    def source(
+        self,
+        files: Sequence[SourceFile],
+        rows: int | None = None,
+        order: Sequence[str] = (),
+    ) -> ParquetSource:
+        """The record batches of files, `rows` in each (default: as the config says).
+
+        `order`: that of the columns in an earlier run.
+        """
         config = self.config.source
-        return ParquetSource(files, self.columns, rows or config.batch_rows, time=config.time)
+        size = rows or config.batch_rows
+        return ParquetSource(files, self.columns, size, time=config.time, order=order)
 
     def bind(self, schema: pa.Schema, path: str) -> Bound:
         """These parts for a source whose columns in use have this schema.

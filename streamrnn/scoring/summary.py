@@ -50,6 +50,7 @@ class Summary:
     changed_files: int = 0
     rewritten_files: int = 0
     files_by_footer: int = 0
+    rewrites_unsettled: bool = False
     times_go_back: str | None = None
     commits: int = 0
     output: str = ""

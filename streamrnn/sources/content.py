@@ -72,10 +72,12 @@ NOTHING = Content()
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a file so far; `etag` is the object store's name of the version read."""
+    """What was read of a file so far; `etag` is the object store's name of the version read, and
+    `opened_ns` when reading began."""
 
     content: Content = NOTHING
     etag: str = ""
+    opened_ns: int = 0
 
 
 UNREAD = Reading()

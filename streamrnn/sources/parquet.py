@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,8 +35,8 @@ class ParquetSource:
     """The record batches of a list of files: `rows` at most in each, none across two files.
 
     `columns` are the columns in use (None: all of the first file), `time` the one that holds
-    times. The schema of the first file holds for all (see `schema`); give `schema` to hold the
-    files to an earlier run's.
+    times. The schema of the first file holds for all (see `schema`), its columns in the given
+    `order` if they are the same; give `schema` to hold the files to an earlier run's.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class ParquetSource:
         rows: int,
         schema: pa.Schema | None = None,
         time: str | None = None,
+        order: Sequence[str] = (),
     ) -> None:
         self.files = list(files)
         self.columns = columns
         self.rows = rows
         self.time = time
+        self._order = list(order)
         self._first = "the run before" if schema is not None else ""
         self._schema = schema
         self._footers: dict[str, Footer] = {}
@@ -58,9 +61,23 @@ class ParquetSource:
     def schema(self) -> pa.Schema:
         """Names and types of the columns in use, dictionaries decoded."""
         if self._schema is None:
-            self._schema = self._used(self.files[0], self._open(self.files[0]))
-            self._first = self.files[0].path
+            first, parquet = self._first_readable()
+            schema = self._used(first, parquet)
+            if sorted(schema.names) == sorted(self._order):
+                schema = pa.schema([schema.field(name) for name in self._order])
+            self._schema = schema
+            self._first = first.path
         return self._schema
+
+    def _first_readable(self) -> tuple[SourceFile, pq.ParquetFile]:
+        """A damaged file is reported where it is read, if it is: it may be a used one."""
+        errors = []
+        for file in self.files:
+            try:
+                return file, self._open(file)
+            except DataError as error:
+                errors.append(error)
+        raise errors[0]
 
     def footer(self, file: SourceFile) -> Footer:
         """What the footer of a file says; read once."""
@@ -116,6 +133,7 @@ class ParquetSource:
     def _batches_of(
         self, file: SourceFile, start: Position | None, content: Content
     ) -> Iterator[SourceBatch]:
+        opened = time.time_ns()
         stream = self._stream(file)
         parquet, version = self._parquet(file, stream), etag(stream)
         found = self._used(file, parquet)
@@ -125,7 +143,7 @@ class ParquetSource:
         place = _Place(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
         if place.row_group >= len(sizes):
             batch = pa.RecordBatch.from_pylist([], schema=self.schema)
-            reading = Reading(content, version)
+            reading = Reading(content, version, opened)
             yield SourceBatch(batch, file.path, place.file_row, place.position(), reading)
             return
         groups = range(place.row_group, len(sizes))
@@ -134,7 +152,7 @@ class ParquetSource:
                 first = place.file_row
                 place = place.after(batch.num_rows)
                 content += Content.of(batch, self.time)
-                reading = Reading(content, version)
+                reading = Reading(content, version, opened)
                 yield SourceBatch(batch, file.path, first, place.position(), reading)
         except (pa.ArrowException, OSError) as error:
             raise DataError(

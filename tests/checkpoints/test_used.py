@@ -1,13 +1,13 @@
 """Which files are read next, and how used files are known again."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from streamrnn.checkpoints import Manifest, UsedFile
+from streamrnn.checkpoints import Manifest, UsedFile, rewrites
 from streamrnn.checkpoints.used import plan_sources
 from streamrnn.errors import CheckpointError, DataError
-from streamrnn.sources import Content, Position
+from streamrnn.sources import Content, Position, Reading, SourceFile
 
 
 @dataclass(frozen=True)
@@ -258,8 +258,55 @@ def test_files_whose_times_differ_are_not_read(monkeypatch):
     assert reader.files_read == []
 
 
-def test_many_files_of_many_sizes_take_no_more_than_some_thousand_tries():
-    """Which of 200 numbers add up to another could take for ever."""
-    gone = [used(f"/in/{i}", tuple(range(2 * i, 4 * i + 2))) for i in range(200)]
-    found = plan(manifest(*gone), Present("/in/z", rows=tuple(range(9999))))
+@pytest.mark.parametrize("sizes", ["equal", "all others"])
+def test_many_files_take_a_bounded_number_of_tries(sizes, monkeypatch):
+    """Which of 200 numbers add up to another could take for ever; a run says that it gave up."""
+    monkeypatch.setattr(rewrites, "_STEPS", 100)
+    length = {"equal": lambda i: 5, "all others": lambda i: 2 * i + 2}[sizes]
+    gone = [used(f"/in/{i}", tuple(range(i, i + length(i)))) for i in range(200)]
+    reader = Reader()
+    found = plan(manifest(*gone), Present("/in/z", rows=tuple(range(995))), reader=reader)
     assert names(found) == ["/in/z"]
+    assert found.unsettled
+    assert reader.files_read in ([], ["/in/z"])
+
+
+def timed(rows, first, last):
+    return Content(len(rows), content(rows).digest, first, last)
+
+
+def test_times_tell_which_of_the_gone_files_a_new_one_may_hold(monkeypatch):
+    """Retention took the first ones, in the same moment; and files went to another folder."""
+    times = {"/m/x": (30, 59), "/in/new": (60, 69)}
+    monkeypatch.setattr(Reader, "footer", lambda _, file: _Footer(len(file.rows), times[file.name]))
+    gone = [
+        UsedFile(f"/in/{i}", 10, 1, content=timed((i, i + 1), 10 * i, 10 * i + 9)) for i in range(6)
+    ]
+    whole = Present("/m/x", rows=(3, 4, 4, 5, 5, 6))
+    with pytest.raises(CheckpointError, match="/in/3, /in/4, /in/5 -> /m/x"):
+        plan(manifest(*gone), whole, Present("/in/new", rows=(8,)))
+
+
+def test_what_vanished_since_the_last_commit_is_tried_first():
+    """Earlier retention, of files with as many rows, does not hide a rewrite."""
+    earlier = [replace(used(f"/in/{i}", (i, 9)), gone=True) for i in range(300)]
+    since = [used(f"/in/a{i}", (50 + i, 60 + i)) for i in range(20)]
+    rows = tuple(row for i in range(20) for row in (50 + i, 60 + i))
+    with pytest.raises(CheckpointError, match="the rows of 20 used files"):
+        plan(manifest(*earlier, *since), Present("/in/all", rows=rows))
+
+
+def test_a_file_that_begins_with_used_rows_is_refused():
+    with pytest.raises(CheckpointError, match=r"/in/a, /in/b -> /in/z \(with 3 rows behind them\)"):
+        plan(manifest(A, B), Present("/in/z", rows=(1, 2, 3, 4, 7, 8, 9)))
+
+
+# -- object stores ------------------------------------------------------------------------------
+
+
+def test_an_object_that_may_have_changed_within_the_second_is_looked_at_again():
+    second = 1_000_000_000
+    file = SourceFile("a", "s3://b/a", 10, 7 * second, None, "b/a")
+    at_once = UsedFile.of(file, Reading(content((1,)), "v1", opened_ns=8 * second))
+    later = UsedFile.of(file, Reading(content((1,)), "v1", opened_ns=10 * second))
+    assert (at_once.mtime_ns, later.mtime_ns) == (-1, 7 * second)

@@ -1,9 +1,11 @@
 """Which rows of a source count as used: other spellings, rewritten and changed files, links."""
 
+import io
 import os
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import logs
@@ -14,9 +16,10 @@ import pytest
 from streamrnn import Pipeline
 from streamrnn.checkpoints import UsedFile, read_manifest
 from streamrnn.cli.run import in_words
-from streamrnn.errors import CheckpointError
+from streamrnn.errors import CheckpointError, DataError
+from streamrnn.outputs import history, rewind
 from streamrnn.scoring.summary import Summary
-from streamrnn.sources import list_files
+from streamrnn.sources import ParquetSource, list_files
 
 LOG = logs.random_log(300)
 
@@ -158,7 +161,7 @@ def test_a_compacted_source_is_refused_with_both_names(base: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         _run()
     text = str(caught.value)
-    assert "1 new file of the source holds the rows of 3 used files that are gone" in text
+    assert "1 new file of the source holds the rows of 3 used files that are no longer" in text
     assert f"{base}/in/part-0.parquet, " in text
     assert f"-> {base}/in/all.parquet" in text
     assert "--force" in text
@@ -198,6 +201,49 @@ def test_ordinary_retention_passes_and_is_counted(base: Path) -> None:
     assert _rows() == 900
 
 
+@pytest.mark.parametrize("timed", [True, False], ids=["time", "no time"])
+@pytest.mark.parametrize("together", [True, False], ids=["at once", "a day later"])
+@pytest.mark.parametrize(
+    "become",
+    [
+        {"all": (100, 300)},
+        {"x": (100, 150), "y": (150, 300)},
+        {"month=1/x": (100, 300)},
+        {"a": (100, 125), "b": (125, 150), "c": (150, 200), "d": (200, 300)},
+    ],
+    ids=["one", "two", "elsewhere", "four"],
+)
+def test_a_compaction_beside_retention_is_refused(
+    base: Path, become: dict[str, tuple[int, int]], together: bool, timed: bool
+) -> None:
+    """The oldest file is deleted, the others become other files, and a new one comes."""
+    tables = {"source": {"late": "apply"}} if timed else {}
+    _run(time=timed, **tables)
+    (base / "in" / "part-0.parquet").unlink()
+    if not together:
+        logs.write(logs.random_log(50, seed=9), base / "in" / "part-3.parquet")
+        _run(time=timed, **tables)
+    for i in (1, 2):
+        (base / "in" / f"part-{i}.parquet").unlink()
+    for name, (first, last) in become.items():
+        logs.write(LOG.slice(first, last - first), base / "in" / f"{name}.parquet")
+    later = logs.random_log(77, seed=10)
+    logs.write(later, base / "in" / "part-4.parquet")
+    before = _rows()
+    with pytest.raises(CheckpointError, match="the rows of 2 used files"):
+        _run(time=timed, **tables)
+    assert _run(time=timed, options={"force": True}, **tables).rows == 77
+    assert _rows() == before + 77
+
+
+def test_an_export_that_grew_is_refused_under_a_new_name(base: Path) -> None:
+    """Yesterday's rows, and today's behind them."""
+    _run("in/part-0.parquet")
+    logs.write(LOG.slice(0, 150), base / "in" / "export-2.parquet")
+    with pytest.raises(CheckpointError, match=r"export-2\.parquet \(with 50 rows behind them\)"):
+        _run("in/export-2.parquet")
+
+
 def test_a_link_in_a_circle_adds_no_rows(base: Path) -> None:
     (base / "in" / "again").symlink_to(".")
     assert _run().rows == 300
@@ -206,13 +252,7 @@ def test_a_link_in_a_circle_adds_no_rows(base: Path) -> None:
 
 def test_files_of_an_older_version_are_compared_by_footer_with_a_note(base: Path) -> None:
     _run()
-    manifest = Path("out/_streamrnn/manifest.json")
-    found = read_manifest("out")
-    old = tuple(
-        UsedFile(f"in/part-{i}.parquet", f.size, f.mtime_ns, _footer(f.path))
-        for i, f in enumerate(found.sources)
-    )
-    manifest.write_bytes(type(found)(**{**vars(found), "sources": old, "home": ""}).to_bytes())
+    _as_version_1({f"in/part-{i}.parquet": f"in/part-{i}.parquet" for i in range(3)})
     assert "footer" not in in_words(_run())
     _touch(base / "in" / "part-1.parquet")
     summary = _run()
@@ -220,6 +260,87 @@ def test_files_of_an_older_version_are_compared_by_footer_with_a_note(base: Path
     assert "note     1 used file with another time of change, compared by footer only" in in_words(
         summary
     )
+
+
+def _as_version_1(paths: dict[str, str]) -> None:
+    """Give the manifest the used files of version 1: path as it was spelled, size, time, footer."""
+    found = read_manifest("out")
+    sources = tuple(
+        UsedFile(path, Path(real).stat().st_size, Path(real).stat().st_mtime_ns, _footer(real))
+        for path, real in paths.items()
+    )
+    changed = type(found)(**{**vars(found), "sources": sources, "home": ""})
+    Path("out/_streamrnn/manifest.json").write_bytes(changed.to_bytes())
+
+
+def test_a_file_that_an_older_version_knew_by_two_names_moves_no_rewind(base: Path) -> None:
+    """Each commit that is kept counts the files before it."""
+    _run("in/part-0.parquet", checkpoint={"keep": 9})
+    real = "in/part-0.parquet"
+    _as_version_1({real: real, f"./{real}": real})
+    for i in (1, 2):
+        _run(f"in/part-{i}.parquet", checkpoint={"keep": 9})
+    rewind("out", 2)
+    assert _run("in/part-[12].parquet", checkpoint={"keep": 9}).rows == 100
+    assert _rows() == 300
+
+
+def test_an_older_output_that_reads_stdin_once_still_knows_its_files(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run()
+    _as_version_1({f"in/part-{i}.parquet": f"in/part-{i}.parquet" for i in range(3)})
+    stream = io.BytesIO()
+    with pa.ipc.new_stream(stream, LOG.schema) as writer:
+        writer.write_table(LOG.slice(0, 20))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(stream.getvalue())))
+    assert _run("-").rows == 20
+    assert _run().nothing_new
+    assert _rows() == 320
+
+
+def test_an_older_output_takes_empty_files_as_they_come(base: Path) -> None:
+    """All empty files of one schema have one footer."""
+    logs.write(LOG.slice(0, 0), base / "in" / "part-3.parquet")
+    _run()
+    _as_version_1({f"in/part-{i}.parquet": f"in/part-{i}.parquet" for i in range(4)})
+    (base / "in" / "part-3.parquet").unlink()
+    logs.write(LOG.slice(0, 0), base / "in" / "part-4.parquet")
+    _run()
+
+
+def test_all_columns_keep_the_order_that_they_had(base: Path) -> None:
+    """Whatever file comes first today."""
+    every = {"output": {"columns": "*"}}
+    _run("in/part-[12].parquet", **every)
+    names = ["new", "b", "a", "t", "id"]
+    pq.write_table(pq.read_table("in/part-0.parquet").select(names), "in/part-0.parquet")
+    assert _run(**every).rows == 100
+    logs.write(LOG.slice(0, 5).append_column("more", pa.nulls(5)), base / "in" / "part-3.parquet")
+    with pytest.raises(DataError, match="'more' is not in"):
+        _run(**every)
+
+
+def test_a_damaged_used_file_can_be_passed_over(base: Path) -> None:
+    """Also the first one, which the schema came from."""
+    _run()
+    Path("in/part-0.parquet").write_bytes(b"torn")
+    logs.write(LOG.slice(0, 30), base / "in" / "part-3.parquet")
+    with pytest.raises(CheckpointError, match=r"part-0\.parquet: \d+ bytes .* not a readable"):
+        _run()
+    assert _run(options={"force": True}).rows == 30
+    assert _rows() == 330
+
+
+def test_a_touched_file_is_read_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found of it is kept, though nothing else came; so is what can be gone back to."""
+    _run()
+    kept = [each.commit for each in history("out")]
+    _touch(base / "in" / "part-1.parquet")
+    assert _run().nothing_new
+    monkeypatch.setattr(ParquetSource, "content", None)
+    assert _run().nothing_new
+    assert [each.commit for each in history("out")][:-1] == kept[:-1]
 
 
 def _footer(path: str) -> str:
