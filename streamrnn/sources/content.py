@@ -18,12 +18,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.errors import DTypeError
 from streamrnn.kernels import digest
+from streamrnn.sources.schema import value_type
 from streamrnn.sources.words import bytes_of
 
 Hashes = npt.NDArray[np.uint64]
 _WORD = 1 << 64
 _NULL, _PLACE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
+_LISTS = (
+    pa.ListArray,
+    pa.LargeListArray,
+    pa.FixedSizeListArray,
+    pa.ListViewArray,
+    pa.LargeListViewArray,
+)
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,7 @@ def _factor(name: str) -> int:
 
 def _add(hashes: Hashes, column: pa.Array, factor: int) -> None:
     """Add a column to the hashes of its rows, in place."""
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
+    column = _plain(column)
     if not column.null_count:
         _add_values(hashes, column, factor)
         return
@@ -116,6 +124,29 @@ def _add(hashes: Hashes, column: pa.Array, factor: int) -> None:
     hashes += own
 
 
+def _plain(column: pa.Array) -> pa.Array:
+    """The values themselves: in dictionaries, runs and views, equal ones may look different."""
+    types, kind = pa.types, column.type
+    if isinstance(column, pa.ExtensionArray):
+        return _plain(column.storage)
+    if types.is_dictionary(kind):
+        return _plain(column.dictionary_decode())
+    if types.is_run_end_encoded(kind):
+        return _plain(pc.run_end_decode(column))
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        return column.cast(value_type(kind))
+    if types.is_map(kind):
+        entries = pa.StructArray.from_arrays([column.keys, column.items], ["key", "value"])
+        return pa.Array.from_buffers(
+            pa.list_(entries.type),
+            len(column),
+            column.buffers()[:2],
+            offset=column.offset,
+            children=[entries],
+        )
+    return column
+
+
 def _add_values(hashes: Hashes, column: pa.Array, factor: int) -> None:
     kind = column.type
     types = pa.types
@@ -124,13 +155,12 @@ def _add_values(hashes: Hashes, column: pa.Array, factor: int) -> None:
     if types.is_struct(kind):
         for field, child in zip(kind, column.flatten(), strict=True):
             _add(hashes, child, (factor * _factor(field.name)) % _WORD)
-    elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    elif isinstance(column, _LISTS):
         _add_lists(hashes, column, factor)
     elif types.is_boolean(kind) or (types.is_primitive(kind) and kind.bit_width <= 64):
         digest.add_words(hashes, _words(column), factor)
-    elif types.is_nested(kind):  # maps, unions, views of lists
-        texts = pa.array([repr(value) for value in column.to_pylist()], pa.large_string())
-        digest.add_strings(hashes, *bytes_of(texts), factor)
+    elif types.is_nested(kind):  # unions, which Parquet has not
+        raise DTypeError(f"values of type {kind} cannot be compared. Cast the column.")
     else:
         digest.add_strings(hashes, *bytes_of(column), factor)
 
@@ -150,8 +180,10 @@ def _add_lists(hashes: Hashes, column: pa.Array, factor: int) -> None:
     lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     items = np.zeros(len(values), np.uint64)
     _add(items, values, factor)
-    row = np.repeat(np.arange(len(column)), lengths)
-    place = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    items += (place + 1).astype(np.uint64) * np.uint64(_PLACE)
+    ends = np.cumsum(lengths)
+    place = np.arange(1, len(values) + 1) - np.repeat(ends - lengths, lengths)
+    items += place.astype(np.uint64) * np.uint64(_PLACE)
     items ^= items >> np.uint64(31)
-    np.add.at(hashes, row, items * np.uint64(_NULL))
+    sums = np.zeros(len(values) + 1, np.uint64)  # mod 2**64, so that differences are exact
+    np.cumsum(items * np.uint64(_NULL), out=sums[1:])
+    hashes += sums[ends] - sums[ends - lengths]

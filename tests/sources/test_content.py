@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamrnn.errors import DTypeError
 from streamrnn.sources import Content, ParquetSource, list_files, sum_of
 
 WORD = 1 << 64
@@ -114,6 +115,74 @@ def test_every_type_has_a_digest(column: pa.Array) -> None:
     assert _of(a=pa.concat_arrays([column, column]).slice(2, 3)) == _of(
         a=pa.concat_arrays([column.slice(2), column.slice(0, 2)])
     )
+
+
+WORDS = pa.dictionary(pa.int8(), pa.string())
+HELD_IN_OTHER_WAYS = [
+    (pa.string(), WORDS, ["a", "b", None]),
+    (pa.list_(pa.string()), pa.list_(WORDS), [["a", "b"], ["b", None], None]),
+    (pa.list_(pa.string(), 2), pa.list_(WORDS, 2), [["a", "b"], ["b", None], None]),
+    (
+        pa.struct({"x": pa.string()}),
+        pa.struct({"x": WORDS}),
+        [{"x": "a"}, {"x": "b"}, {"x": None}],
+    ),
+    (
+        pa.list_(pa.struct({"x": pa.list_(pa.string())})),
+        pa.list_(pa.struct({"x": pa.list_(WORDS)})),
+        [[{"x": ["a", "b"]}], [{"x": ["b"]}, None], []],
+    ),
+    (
+        pa.map_(pa.string(), pa.string()),
+        pa.map_(pa.string(), WORDS),
+        [[("k", "a")], [("k", "b"), ("l", "a")], None],
+    ),
+    (pa.string(), pa.string_view(), ["a", "a string that is longer", None]),
+    (pa.binary(), pa.binary_view(), [b"a", b"a string that is longer", None]),
+    (
+        pa.list_(pa.string()),
+        pa.list_(pa.string_view()),
+        [["a"], ["a string that is longer", None], None],
+    ),
+    (pa.list_(pa.int64()), pa.list_view(pa.int64()), [[1, 2], [], None]),
+    (pa.list_(pa.int64()), pa.large_list_view(pa.int64()), [[1, 2], [], None]),
+]
+
+
+@pytest.mark.parametrize(("kind", "other", "rows"), HELD_IN_OTHER_WAYS, ids=str)
+def test_the_digest_is_of_values_not_of_how_they_are_held(
+    kind: pa.DataType, other: pa.DataType, rows: list[Any]
+) -> None:
+    """Whatever the order of a dictionary, and in lists, structs and maps as in columns."""
+    expected = _of(a=pa.array(rows, kind))
+    column = pa.array(rows, other)
+    backwards = pa.array(rows[::-1], other)  # another order of the dictionary
+    assert _of(a=column) == _of(a=backwards) == expected
+    assert sum_of(_of(a=column.slice(i, 1)) for i in range(3)) == expected
+    assert _of(a=pa.array([rows[0], rows[0], rows[2]], other)) != expected
+
+
+def test_views_that_share_or_cross_their_values_count_as_lists() -> None:
+    views = pa.ListViewArray.from_arrays(
+        pa.array([1, 0, 0], pa.int32()), pa.array([2, 2, 0], pa.int32()), pa.array([1, 2, 3])
+    )
+    assert _of(a=views) == _of(a=[[2, 3], [1, 2], []])
+
+
+def test_maps_need_not_fit_into_python() -> None:
+    """Times beyond the year 9999, and bytes that are no UTF-8 though their type says text."""
+    late = pa.map_(pa.string(), pa.timestamp("s"))
+    maps = [pa.array([[("k", time)]], late) for time in (1 << 55, (1 << 55) + 1)]
+    assert _of(a=maps[0]) != _of(a=maps[1])
+    text = pa.StringArray.from_buffers(1, pa.array([b"\xff"]).buffers()[1], pa.py_buffer(b"\xff"))
+    odd = pa.MapArray.from_arrays([0, 1], text, pa.array([1]))
+    assert _of(a=odd) != _of(a=pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())))
+
+
+def test_a_union_is_refused_rather_than_compared_by_its_layout() -> None:
+    union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
+    with pytest.raises(DTypeError, match=r"sparse_union.* cannot be compared"):
+        _of(a=union)
 
 
 def test_a_column_of_nulls_without_a_type_is_the_same_everywhere() -> None:
