@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import stat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from streamrnn.errors import DataError
+from streamrnn.sources.order import steps_of
+from streamrnn.sources.patterns import Wanted
+
+# There is no file: none of that name, something else on the way to it, or links in a circle.
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Entry(NamedTuple):
-    """A file: its path as it was come by, and the name that it has however it is come by."""
+    """A file: the path it was reached by, and the name that it has however it is reached.
+
+    `links` says how many links the path has.
+    """
 
     path: str
     name: str
     size: int
     mtime_ns: int
+    links: int = 0
+
+
+class _Folder(NamedTuple):
+    """A folder on a walk: the path to it, the places on that path, and what is wanted in it."""
+
+    path: str
+    wanted: Wanted
+    above: frozenset[tuple[str, Wanted]] = frozenset()
+    partitions: int = 0
+    links: int = 0
 
 
 def entry(path: str) -> Entry:
@@ -24,44 +44,105 @@ def entry(path: str) -> Entry:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be looked at: {error.strerror}") from error
-    return Entry(path, os.path.realpath(path), found.st_size, found.st_mtime_ns)
+        raise _unreadable(path, error) from error
+    return _entry(path, os.path.realpath(path), found, 0)
 
 
-def walk(top: str, wanted: Callable[[str], bool]) -> Iterator[Entry]:
-    """The files below `top`, at any depth, whose names and whose folders' names are `wanted`.
+def walk(top: str, wanted: Wanted) -> Iterator[Entry]:
+    """The files below `top` that are `wanted`, by the paths with the fewest links to them.
 
-    Links to folders are followed once the others are done, each folder is read once: a link to
-    a folder above it adds nothing. Raises DataError for a folder that cannot be listed.
+    Links to folders are followed, but not into a folder that the path is in already. A folder to
+    which several paths lead is read by the first of them in natural order, and again only by one
+    with more Hive partitions (`day=1/`): links among n folders are n readings of each at most.
+    Raises DataError for what cannot be read.
     """
-    seen: set[str] = set()
-    folders, links = [top.rstrip("/") or "/"], list[str]()
-    while folders or links:
-        folder = (folders or links).pop()
-        real = os.path.realpath(folder).rstrip("/")
-        if real in seen:
-            continue
-        seen.add(real)
-        for found in _entries(folder):
-            if not wanted(found.name):
-                continue
-            if found.is_dir(follow_symlinks=False):
-                folders.append(found.path)
-            elif found.is_dir():
-                links.append(found.path)
-            elif found.is_file():
-                with suppress(FileNotFoundError):  # gone meanwhile
-                    stat = found.stat()
-                    linked = found.is_symlink()
-                    name = os.path.realpath(found.path) if linked else f"{real}/{found.name}"
-                    yield Entry(found.path, name, stat.st_size, stat.st_mtime_ns)
+    most: dict[tuple[str, Wanted], int] = {}
+    folders, linked = [_Folder(top.rstrip("/") or "/", wanted)], list[_Folder]()
+    while folders:
+        folder = folders.pop()
+        place = (os.path.realpath(folder.path).rstrip("/"), folder.wanted)
+        if place not in folder.above and most.get(place, -1) < folder.partitions:
+            most[place] = folder.partitions
+            for found in _entries(folder.path):
+                below, takes = folder.wanted.below(found.name), folder.wanted.takes(found.name)
+                kind = _kind(found) if below or takes else 0
+                if below and kind == stat.S_IFDIR:
+                    inner = _inside(folder, place, found, below)
+                    (linked if found.is_symlink() else folders).append(inner)
+                elif takes and kind == stat.S_IFREG:
+                    yield from _file(found, place[0], folder.links)
+        if not folders:
+            folders = sorted(linked, key=lambda each: steps_of(each.path), reverse=True)
+            linked = []
+
+
+def _inside(
+    folder: _Folder, place: tuple[str, Wanted], found: os.DirEntry[str], wanted: Wanted
+) -> _Folder:
+    return _Folder(
+        found.path,
+        wanted,
+        folder.above | {place},
+        folder.partitions + ("=" in found.name),
+        folder.links + found.is_symlink(),
+    )
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda each: each.name)
-    except FileNotFoundError:  # gone meanwhile
-        return []
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
+        if error.errno in _NOTHING:
+            return []
+        raise _unreadable(folder, error) from error
+
+
+def _kind(found: os.DirEntry[str]) -> int:
+    """The kind of file that is there, at the end of links: `stat.S_IFDIR`, …; 0 for none."""
+    if not found.is_symlink():
+        if found.is_dir(follow_symlinks=False):
+            return stat.S_IFDIR
+        return stat.S_IFREG if found.is_file(follow_symlinks=False) else 0
+    there = _stat(found)
+    return stat.S_IFMT(there.st_mode) if there else 0
+
+
+def _stat(found: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return os.stat(found.path)
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return None
+        raise _unreadable(found.path, error) from error
+
+
+def _file(found: os.DirEntry[str], folder: str, links: int) -> Iterator[Entry]:
+    """The file, unless it is gone meanwhile; `folder` is the real path of the one it is in."""
+    there = _stat(found)
+    if there is None:
+        return
+    if found.is_symlink():
+        yield _entry(found.path, os.path.realpath(found.path), there, links + 1)
+    else:
+        yield _entry(found.path, f"{folder}/{found.name}", there, links)
+
+
+def _entry(path: str, name: str, found: os.stat_result, links: int) -> Entry:
+    for text in (path, name):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{os.fsencode(text)!r}: the name is not valid UTF-8. Rename the file or folder."
+            ) from error
+    return Entry(path, name, found.st_size, found.st_mtime_ns, links)
+
+
+def _unreadable(path: str, error: OSError) -> DataError:
+    real = os.path.realpath(path)
+    shown = path if real == os.path.abspath(path) else f"{path} (a link to {real})"
+    return DataError(
+        f"{shown}: cannot be read: {error.strerror}. Allow this user to read it, or take it out "
+        "of the source."
+    )

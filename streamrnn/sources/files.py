@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import fnmatch
-import glob
 import hashlib
 import os
 import posixpath
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from streamrnn.errors import DataError, MissingFileError
 from streamrnn.sources.disk import Entry, entry, walk
-from streamrnn.sources.order import Hive, Partitions
+from streamrnn.sources.order import Hive, Partitions, steps_of
+from streamrnn.sources.patterns import (
+    MAGIC,
+    ParquetFiles,
+    Pattern,
+    fixed_part,
+    is_meant,
+)
 
-_GLOB = frozenset("*?[")
-_SUFFIXES = (".parquet", ".pq")
 _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 
 
@@ -101,8 +105,8 @@ def list_files(path: str) -> list[SourceFile]:
     Raises MissingFileError if there is nothing at `path`.
     """
     filesystem, location = _split_glob_uri(path)
-    if _GLOB.intersection(location) and not _exists(filesystem, location):
-        found, base = _expand(filesystem, location), _fixed_part(location)
+    if MAGIC.intersection(location) and not _exists(filesystem, location):
+        found, base = _expand(filesystem, location), fixed_part(location)
     else:
         info = _info(filesystem, location)
         if info.type == pafs.FileType.NotFound:
@@ -118,23 +122,30 @@ def list_files(path: str) -> list[SourceFile]:
 def _listed(
     filesystem: pafs.FileSystem, found: list[Entry], base: str, scheme: str
 ) -> list[SourceFile]:
-    """The files in order, each once."""
+    """The files in order, each once: by its path with most partitions, then with fewest links."""
     start = len(base.rstrip("/")) + 1 if base else 0
-    hive = Hive([each.path[start:] for each in found])
-    files: dict[str, SourceFile] = {}
-    for each in sorted(found, key=lambda each: hive.order(each.path[start:])):
-        if each.name not in files:
-            partitions = hive.partitions(each.path[start:])
-            files[each.name] = SourceFile(
-                scheme + each.path,
-                each.name,
-                each.size,
-                each.mtime_ns,
-                filesystem,
-                each.path,
-                partitions,
-            )
-    return list(files.values())
+    ways: dict[str, list[Entry]] = {}
+    for each in found:
+        ways.setdefault(each.name, []).append(each)
+    chosen = [min(entries, key=_by_which_path) for entries in ways.values()]
+    hive = Hive([each.path[start:] for each in chosen])
+    return [
+        SourceFile(
+            scheme + each.path,
+            each.name,
+            each.size,
+            each.mtime_ns,
+            filesystem,
+            each.path,
+            hive.partitions(each.path[start:]),
+        )
+        for each in sorted(chosen, key=lambda each: hive.order(each.path[start:]))
+    ]
+
+
+def _by_which_path(each: Entry) -> tuple[Any, ...]:
+    folders = posixpath.dirname(each.path).split("/")
+    return -sum("=" in folder for folder in folders), each.links, steps_of(each.path)
 
 
 def _split_glob_uri(path: str) -> tuple[pafs.FileSystem, str]:
@@ -142,27 +153,18 @@ def _split_glob_uri(path: str) -> tuple[pafs.FileSystem, str]:
         return resolve(path)
     # In a URI "?" begins the options.
     place, mark, options = path.partition("?")
-    if not _GLOB.intersection(place):
+    if not MAGIC.intersection(place):
         return resolve(path)
-    head = _fixed_part(place)
+    head = fixed_part(place)
     filesystem, base = resolve(head + mark + options)
     return filesystem, posixpath.join(base, place[len(head) :].lstrip("/"))
-
-
-def _fixed_part(path: str) -> str:
-    parts: list[str] = []
-    for part in path.split("/"):
-        if _GLOB.intersection(part):
-            break
-        parts.append(part)
-    return "/".join(parts)
 
 
 def _info(filesystem: pafs.FileSystem, location: str) -> pafs.FileInfo:
     try:
         return filesystem.get_file_info(location)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{location}: cannot be looked at: {error}") from error
+        raise DataError(f"{location}: cannot be read: {error}") from error
 
 
 def _exists(filesystem: pafs.FileSystem, location: str) -> bool:
@@ -178,8 +180,7 @@ def _entry(filesystem: pafs.FileSystem, info: pafs.FileInfo) -> Entry:
 
 def _walk(filesystem: pafs.FileSystem, location: str) -> list[Entry]:
     if isinstance(filesystem, pafs.LocalFileSystem):
-        found = walk(location, lambda name: name[0] not in "._")
-        return [each for each in found if each.path.endswith(_SUFFIXES)]
+        return list(walk(location, ParquetFiles()))
     selector = pafs.FileSelector(location, recursive=True)
     try:
         infos = filesystem.get_file_info(selector)
@@ -189,39 +190,17 @@ def _walk(filesystem: pafs.FileSystem, location: str) -> list[Entry]:
     return [
         _entry(filesystem, info)
         for info in infos
-        if info.type == pafs.FileType.File
-        and info.path.endswith(_SUFFIXES)
-        and not any(part[0] in "._" for part in info.path[start:].split("/") if part)
+        if info.type == pafs.FileType.File and is_meant(info.path[start:], ParquetFiles())
     ]
 
 
 def _expand(filesystem: pafs.FileSystem, pattern: str) -> list[Entry]:
+    top = fixed_part(pattern)
+    wanted = Pattern.of(pattern[len(top) :])
     if isinstance(filesystem, pafs.LocalFileSystem):
-        return _expand_local(pattern)
-    return [
-        each
-        for each in _walk(filesystem, _fixed_part(pattern))
-        if _matches(each.path.split("/"), pattern.split("/"))
-    ]
-
-
-def _expand_local(pattern: str) -> list[Entry]:
-    parts = pattern.split("/")
-    if "**" not in parts:
-        return [entry(path) for path in glob.glob(pattern) if os.path.isfile(path)]
-    # glob would follow a link to a folder above it as often as the system lets it.
-    top = "/" if parts[:2] == ["", "**"] else _fixed_part(pattern)
-    parts += ["*"] if parts[-1] == "**" else []
-    found = walk(top or ".", lambda name: not name.startswith("."))
-    if not top:
-        found = (each._replace(path=each.path.removeprefix("./")) for each in found)
-    return [each for each in found if _matches(each.path.split("/"), parts)]
-
-
-def _matches(parts: list[str], pattern: list[str]) -> bool:
-    """Whether folders and name are as the pattern says; `**` stands for any number of folders."""
-    if not parts or not pattern:
-        return parts == pattern
-    if pattern[0] == "**":
-        return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
-    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+        if top or pattern.startswith("/"):
+            return list(walk(top or "/", wanted))
+        found = walk(".", wanted)
+        return [each._replace(path=each.path.removeprefix("./")) for each in found]
+    start = len(top.rstrip("/")) + 1 if top else 0
+    return [each for each in _walk(filesystem, top) if is_meant(each.path[start:], wanted)]

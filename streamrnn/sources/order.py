@@ -68,6 +68,11 @@ def _pairs(folder: str) -> list[tuple[str, str]]:
     return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
 
+def steps_of(path: str) -> _Key:
+    """A key that sorts paths by folders and name, in natural order: `part-2` before `part-10`."""
+    return tuple(_natural(step) for step in path.split("/"))
+
+
 def _natural(text: str) -> tuple[str | float, ...]:
     """Text and numbers in turns."""
     return tuple(int(p) if i % 2 else p for i, p in enumerate(_DIGITS.split(text)))

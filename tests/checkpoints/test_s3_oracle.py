@@ -109,7 +109,7 @@ def test_objects_are_known_by_name_version_and_content(bucket, tmp_path, monkeyp
     with pytest.raises(CheckpointError, match="100 rows when it was read, 99 rows now") as caught:
         score()
     assert "s3://bucket/in/part-1.parquet" in str(caught.value)
-    with pytest.raises(DataError, match="cannot be looked at: Empty path component"):
+    with pytest.raises(DataError, match="cannot be read: Empty path component"):
         score("in//part-1.parquet")
 
 

@@ -1,16 +1,19 @@
 """Which files a path means, in which order, with which partitions."""
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from streamrnn.errors import DataError, MissingFileError
-from streamrnn.sources import ParquetSource, canonical_name, files, list_files
-from streamrnn.sources.files import _matches, _split_glob_uri
+from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.sources import ParquetSource, canonical_name, disk, files, list_files
+from streamrnn.sources.files import _split_glob_uri
+from streamrnn.sources.patterns import Pattern, is_meant
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -113,6 +116,92 @@ def test_links_to_other_folders_are_followed(tmp_path: Path) -> None:
     assert _names(f"{tmp_path}/in", tmp_path) == ["in/link/where/a.parquet"]
 
 
+def test_a_folder_with_several_links_is_read_where_it_has_its_partitions(tmp_path: Path) -> None:
+    """Whatever the names of the other links, and by the first path in order where both have."""
+    _make(tmp_path, "store/a/p.parquet", "store/b/p.parquet", "in/day=2/p.parquet")
+    for link, folder in (("day=1", "a"), ("a", "a"), ("latest", "a"), ("day=10", "b")):
+        (tmp_path / "in" / link).symlink_to(tmp_path / "store" / folder)
+    (tmp_path / "in/day=9").symlink_to(tmp_path / "store/b")
+    expected = ["day=1/p.parquet", "day=2/p.parquet", "day=9/p.parquet"]
+    for path in ("in", "in/**/*.parquet", "in/*/*.parquet"):
+        assert _names(f"{tmp_path}/{path}", tmp_path / "in") == expected, path
+    assert [dict(f.partitions)["day"].as_py() for f in list_files(f"{tmp_path}/in")] == [1, 2, 9]
+    assert _names(f"{tmp_path}/in/late*/**/*.parquet", tmp_path / "in") == ["latest/p.parquet"]
+
+
+def test_a_linked_folder_that_lies_inside_as_well_is_read_by_its_partition(tmp_path: Path) -> None:
+    _make(tmp_path, "in/all/x/p.parquet", "in/all/y/p.parquet")
+    (tmp_path / "in/day=1").symlink_to("all/x")
+    (tmp_path / "in/zz").symlink_to("all")
+    assert _names(f"{tmp_path}/in", tmp_path / "in") == ["all/y/p.parquet", "day=1/p.parquet"]
+
+
+@pytest.mark.parametrize("name", ["to-{}", "to={}", "{}=1"])
+def test_many_links_in_circles_are_few_readings(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve folders that each hold links to all of them: 12! paths without a file twice."""
+    for i in range(12):
+        _make(tmp_path, f"in/{i}/p.parquet")
+        for j in range(12):
+            (tmp_path / "in" / str(i) / name.format(j)).symlink_to(f"../{j}")
+    read: list[str] = []
+    entries = disk._entries
+    monkeypatch.setattr(disk, "_entries", lambda path: read.append(path) or entries(path))
+    assert len(list_files(f"{tmp_path}/in")) == 12
+    assert len(read) <= 1 + 12 * 13
+
+
+def test_a_link_to_itself_is_no_file(tmp_path: Path) -> None:
+    _make(tmp_path, "in/a.parquet")
+    for name in ("x", "x.parquet"):
+        (tmp_path / "in" / name).symlink_to(name)
+    for path in ("in", "in/*", "in/**", "in/**/*.parquet"):
+        assert _names(f"{tmp_path}/{path}", tmp_path / "in") == ["a.parquet"], path
+
+
+@pytest.mark.parametrize("call", ["scandir", "stat"])
+@pytest.mark.parametrize("path", ["in", "in/**/*.parquet", "in/*/*.parquet"])
+def test_what_may_not_be_read_is_named(
+    path: str, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder, and a link that leads into one: nothing is left out in silence."""
+    _make(tmp_path, "in/a/p.parquet", "locked/p.parquet")
+    (tmp_path / "in/link").symlink_to(tmp_path / "locked")
+    refused = str(tmp_path / "in/link")
+    original = getattr(os, call)
+
+    def refuse(found: Any, *args: Any, **options: Any) -> Any:
+        if found == refused:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return original(found, *args, **options)
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(DataError, match=r"link \(a link to .*locked\): cannot be read: Permission"):
+        list_files(f"{tmp_path}/{path}")
+
+
+def test_a_name_that_is_no_text_is_named_in_bytes(tmp_path: Path) -> None:
+    """No manifest could hold it."""
+    _make(tmp_path, "in/a.parquet")
+    os.rename(tmp_path / "in/a.parquet", os.fsencode(tmp_path / "in") + b"/b\xff.parquet")
+    for path in ("in", "in/*"):
+        with pytest.raises(DataError, match=r"in/b\\xff\.parquet'.*Rename the file"):
+            list_files(f"{tmp_path}/{path}")
+
+
+def test_empty_parts_of_a_pattern_count_for_nothing(tmp_path: Path) -> None:
+    _make(tmp_path, "in/a.parquet", "in/x/b.parquet")
+    for path in ("in//**/*.parquet", "in/**//*.parquet", "in//./**/*.parquet", "in//**"):
+        found = [os.path.normpath(f.path) for f in list_files(f"{tmp_path}/{path}")]
+        assert found == [f"{tmp_path}/in/a.parquet", f"{tmp_path}/in/x/b.parquet"], path
+
+
+def test_a_way_up_after_a_pattern_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'"\.\." cannot stand after a pattern'):
+        list_files(f"{tmp_path}/*/../*.parquet")
+
+
 def test_globs(tmp_path: Path) -> None:
     """*, ?, [] and **, sorted; without a match there is no file."""
     _make(tmp_path, "b1.parquet", "b2.parquet", "c.parquet", "d/e/b3.parquet")
@@ -170,14 +259,21 @@ def test_options_of_a_uri_are_no_pattern() -> None:
         ("a/c/d/b.parquet", "a/**/*.parquet", True),
         ("a/c/d/b.parquet", "a/**/d/*", True),
         ("a", "a/*", False),
-        ("x/y", "**", False),
+        ("x/y", "**", True),
+        ("x/.y", "**", False),
+        (".x/y", "**", False),
+        (".x/y", ".*/*", True),
+        ("a/b/c/d", "**/b/**/d", True),
+        ("a/b/d", "**/b/**/d", True),
+        ("a/d/b", "**/b/**/d", False),
+        ("a/b.parquet", "a//*.parquet", True),
     ],
 )
 def test_patterns_on_object_stores_are_those_of_folders(
     path: str, pattern: str, expected: bool
 ) -> None:
     """`*` stays within a name."""
-    assert _matches(path.split("/"), pattern.split("/")) is expected
+    assert is_meant(path, Pattern.of(pattern)) is expected
 
 
 def _columns(root: Path, *names: str) -> dict[str, list[object]]:

@@ -1,0 +1,103 @@
+"""Which names below a folder a source path means: those of a pattern, or all Parquet files."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamrnn.errors import ConfigError
+
+MAGIC = frozenset("*?[")
+SUFFIXES = (".parquet", ".pq")
+
+
+class Wanted(Protocol):
+    """What is wanted of a folder. Hashable: equal ones want the same."""
+
+    def below(self, folder: str) -> Wanted | None:
+        """What is wanted of a folder of this name in it; None if nothing is."""
+
+    def takes(self, file: str) -> bool:
+        """Whether a file of this name in it is wanted."""
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """The *.parquet and *.pq files at any depth, but for names that begin with "." or "_"."""
+
+    def below(self, folder: str) -> ParquetFiles | None:
+        return None if folder[0] in "._" else self
+
+    def takes(self, file: str) -> bool:
+        return file[0] not in "._" and file.endswith(SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What is left of a pattern, as `rests` of its parts: `**` may have stood for more or fewer.
+
+    `*`, `?` and `[]` stay within a name and pass over one that begins with "."; `**` stands for
+    any number of folders.
+    """
+
+    rests: frozenset[tuple[str, ...]]
+
+    @classmethod
+    def of(cls, text: str) -> Pattern:
+        """A pattern, of which empty parts count for nothing and `**` at the end for all files.
+
+        Raises ConfigError for `..` in it: what a link leads up to would depend on what it matches.
+        """
+        parts = [part for part in text.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise ConfigError(
+                f'[source] path: ".." cannot stand after a pattern, as in {text}: write it without'
+            )
+        return cls(frozenset([(*parts, *["*"] * (parts[-1] == "**"))]))
+
+    def below(self, folder: str) -> Pattern | None:
+        rests = set()
+        for rest in self._open():
+            if rest[0] == "**" and not folder.startswith("."):
+                rests.add(rest)
+            elif len(rest) > 1 and _fits(folder, rest[0]):
+                rests.add(rest[1:])
+        return Pattern(frozenset(rests)) if rests else None
+
+    def takes(self, file: str) -> bool:
+        return any(len(rest) == 1 and _fits(file, rest[0]) for rest in self._open())
+
+    def _open(self) -> Iterator[tuple[str, ...]]:
+        """The rests, and what follows a `**` that stands for no folder."""
+        for rest in self.rests:
+            yield rest
+            while rest[0] == "**" and len(rest) > 1:
+                rest = rest[1:]
+                yield rest
+
+
+def fixed_part(path: str) -> str:
+    """The folders before the first part with a character of a pattern."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if MAGIC.intersection(part):
+            break
+        parts.append(part)
+    return "/".join(parts)
+
+
+def is_meant(path: str, wanted: Wanted) -> bool:
+    """Whether the folders and the name of a path are `wanted`."""
+    *folders, name = [part for part in path.split("/") if part]
+    inside: Wanted | None = wanted
+    for folder in folders:
+        inside = inside and inside.below(folder)
+    return inside is not None and inside.takes(name)
+
+
+def _fits(name: str, part: str) -> bool:
+    if part == "**" or (name.startswith(".") and not part.startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(name, part)
