@@ -2,7 +2,14 @@
 
 from streamrnn.sources.content import NOTHING, Content, Reading, sum_of
 from streamrnn.sources.contract import Contract, Faults, Feature, Rows, shown, ticks
-from streamrnn.sources.files import SourceFile, canonical_name, etag, list_files, resolve
+from streamrnn.sources.files import (
+    SourceFile,
+    canonical_name,
+    etag,
+    list_files,
+    resolve,
+    stored_name,
+)
 from streamrnn.sources.parquet import ParquetSource, SourceBatch
 from streamrnn.sources.position import Position
 from streamrnn.sources.schema import check_same, missing_column, select, used_schema, value_type
@@ -43,6 +50,7 @@ __all__ = [
     "shown",
     "shown_time",
     "steps_back",
+    "stored_name",
     "sum_of",
     "ticks",
     "used_schema",

@@ -7,6 +7,7 @@ import os
 import posixpath
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -22,6 +23,16 @@ from streamrnn.sources.patterns import (
     is_meant,
 )
 
+# What pyarrow takes behind "?" in a URI of an object store.
+_OPTIONS = {
+    *("region", "scheme", "endpoint_override", "anonymous", "role_arn", "session_name"),
+    *("external_id", "allow_bucket_creation", "allow_bucket_deletion", "allow_delayed_open"),
+    *("check_directory_existence_before_creation", "smart_defaults", "tls_ca_file_path"),
+    *("tls_verify_certificates", "retry_limit_seconds", "project_id", "enable_tls", "tenant_id"),
+    *("client_id", "client_secret", "credential_kind", "background_writes"),
+    *("blob_storage_authority", "blob_storage_scheme", "dfs_storage_authority"),
+    *("dfs_storage_scheme", "default_bucket_location", "default_metadata"),
+}
 _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 
 
@@ -44,8 +55,21 @@ class SourceFile:
     def identity(self) -> str:
         """A digest of the Parquet footer: it holds every chunk's place, size and statistics.
 
-        A file that was only touched or copied keeps it. Raises DataError if there is no footer.
+        A file that was only touched or copied keeps it. Raises DataError if it cannot be read, or
+        there is no footer.
         """
+        try:
+            return self._identity()
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path}: vanished before it could be read") from error
+        except (OSError, pa.ArrowException) as error:
+            cause = getattr(error, "strerror", None) or str(error)
+            raise DataError(
+                f"{self.path}: cannot be read: {cause}. Allow this user to read it, or take it "
+                "out of the source."
+            ) from error
+
+    def _identity(self) -> str:
         with self.open() as stream:
             size = stream.size()
             tail = stream.read_at(8, max(size - 8, 0))
@@ -93,8 +117,31 @@ def canonical_name(path: str) -> str:
     scheme, _, rest = path.partition("://")
     if scheme == "file":
         return os.path.realpath(resolve(path)[1])
-    place = rest.partition("?")[0].rpartition("@")[2]
-    return f"{_SAME_STORE.get(scheme, scheme)}://{place}"
+    return _remote_name(scheme, rest.partition("?")[0])
+
+
+def stored_name(path: str) -> str:
+    """The `SourceFile.name` of a file as manifests of version 1 hold it.
+
+    That is its scheme and its decoded key, or, if the file alone was the source, the URI itself.
+    A key may have "@" and "?" in it, and what looks like a code ("%20").
+    """
+    if "://" not in path:
+        return os.path.realpath(path)
+    scheme, _, rest = path.partition("://")
+    if scheme == "file":
+        decoded = unquote(rest)
+        encoded = os.path.exists(decoded) and not os.path.exists(rest)
+        return os.path.realpath(decoded if encoded else rest)
+    place, _, options = rest.rpartition("?")
+    ours = bool(place) and {pair.partition("=")[0] for pair in options.split("&")} <= _OPTIONS
+    return _remote_name(scheme, place if ours else rest)
+
+
+def _remote_name(scheme: str, place: str) -> str:
+    """Without the user and the password that may stand before the bucket."""
+    bucket, slash, key = place.partition("/")
+    return f"{_SAME_STORE.get(scheme, scheme)}://{bucket.rpartition('@')[2]}{slash}{key}"
 
 
 def list_files(path: str) -> list[SourceFile]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError
-from streamrnn.sources import ParquetSource, canonical_name, disk, files, list_files
+from streamrnn.sources import ParquetSource, canonical_name, disk, files, list_files, stored_name
 from streamrnn.sources.files import _split_glob_uri
 from streamrnn.sources.patterns import Pattern, is_meant
 
@@ -94,6 +95,45 @@ def test_a_file_is_known_by_one_name_however_it_is_spelled(
 def test_names_on_object_stores_hold_no_options_and_no_secrets() -> None:
     assert canonical_name("s3://key:secret@b/in/a.parquet?region=x") == "s3://b/in/a.parquet"
     assert canonical_name("gs://b/a.parquet") == canonical_name("gcs://b/a.parquet")
+
+
+def test_only_what_stands_before_the_bucket_is_a_user() -> None:
+    assert canonical_name("s3://b/in/a@b.parquet") == "s3://b/in/a@b.parquet"
+    assert canonical_name("s3://key:x@b/a@b.parquet") == "s3://b/a@b.parquet"
+
+
+@pytest.mark.parametrize(
+    ("stored", "name"),
+    [
+        ("s3://b/in/a.parquet", "s3://b/in/a.parquet"),
+        ("s3://b/in/user@host.parquet", "s3://b/in/user@host.parquet"),
+        ("s3://b/in/what?.parquet", "s3://b/in/what?.parquet"),
+        ("s3://b/in/day?x=1/a.parquet", "s3://b/in/day?x=1/a.parquet"),
+        ("s3://b/a%20b.parquet", "s3://b/a%20b.parquet"),
+        ("s3://key:secret@b/a.parquet?region=x&scheme=http", "s3://b/a.parquet"),
+        ("s3://b/what?.parquet?endpoint_override=h:1", "s3://b/what?.parquet"),
+        ("gs://b/a.parquet", "gcs://b/a.parquet"),
+    ],
+)
+def test_names_in_old_manifests_are_decoded_already(stored: str, name: str) -> None:
+    assert stored_name(stored) == name
+
+
+def test_local_names_in_old_manifests_are_decoded_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But where the source was one file, named by a URI: then the URI itself was kept."""
+    _make(tmp_path, "in/a%20b.parquet", "in/c d.parquet", "in/e?f@g.parquet")
+    monkeypatch.chdir(tmp_path)
+    names = {f.name for f in list_files("in")}
+    stored = [
+        "in/a%20b.parquet",
+        *(f"file://{tmp_path}/in/{n}.parquet" for n in ("c%20d", "e?f@g")),
+    ]
+    assert {stored_name(name) for name in stored} == names
+    assert stored_name(f"file://{tmp_path}/in/a%20b.parquet") in names
+    gone = f"{tmp_path}/in/gone%20.parquet"
+    assert stored_name(f"file://{gone}") == os.path.realpath(gone)
 
 
 def test_links_in_a_circle_are_read_once(tmp_path: Path) -> None:
@@ -305,3 +345,18 @@ def test_identity_is_that_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "c.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-3])
     with pytest.raises(DataError, match="expected 'PAR1' at its end"):
         list_files(f"{tmp_path}/c.parquet")[0].identity()
+
+
+def test_an_identity_that_cannot_be_read_names_the_file(tmp_path: Path) -> None:
+    _make(tmp_path, "a.parquet")
+    (file,) = list_files(str(tmp_path))
+
+    class Refusing:
+        def open_input_file(self, path: str) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(DataError, match=r"a\.parquet: cannot be read: Permission denied\. Allow"):
+        replace(file, filesystem=Refusing()).identity()
+    os.unlink(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: vanished"):
+        file.identity()
