@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Mapping
+from decimal import Decimal
 from posixpath import basename, dirname
 from urllib.parse import unquote
 
@@ -11,14 +12,18 @@ import pyarrow as pa
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _DIGITS = re.compile("([0-9]+)")
+_INTEGER = re.compile("-[0-9]{1,17}|[0-9]{1,18}")
+_NUMBER = re.compile("[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 _LAST = "\U0010ffff"  # after every text
-_Key = tuple[tuple[str | float, ...], ...]
+_Key = tuple[tuple[str | int | Decimal, ...], ...]
 
 Partitions = tuple[tuple[str, pa.Scalar], ...]
 
 
 class Hive:
     """Hive partitions (`year=2013/`) of some paths: integers where all values are, else text.
+
+    Where all values are numbers (`x=1.25`, `x=+2`), their text is sorted by them.
 
     paths: folders and name of each file, relative to the source, with "/" between them.
     """
@@ -28,11 +33,8 @@ class Hive:
         folders = {dirname(path) for path in paths}
         for name, value in (pair for folder in folders for pair in _pairs(folder)):
             values.setdefault(name, []).append(value)
-        self._integers = {
-            name
-            for name, found in values.items()
-            if all(_is_integer(value) or value == NULL_PARTITION for value in found)
-        }
+        self._integers = _names_of_only(_INTEGER, values)
+        self._numbers = self._integers | _names_of_only(_NUMBER, values)
         self._partitions = {
             folder: tuple((name, self._typed(name, value)) for name, value in _pairs(folder))
             for folder in folders
@@ -56,10 +58,11 @@ class Hive:
     def _folder_key(self, path: str) -> _Key:
         return tuple(self._step_key(step) for step in path.split("/") if step)
 
-    def _step_key(self, folder: str) -> tuple[str | float, ...]:
+    def _step_key(self, folder: str) -> tuple[str | int | Decimal, ...]:
         name, mark, value = folder.partition("=")
-        if mark and unquote(name) in self._integers:
-            return f"{name}=", math.inf if value == NULL_PARTITION else int(unquote(value)), ""
+        if mark and unquote(name) in self._numbers:
+            null = value == NULL_PARTITION
+            return f"{name}=", Decimal("Infinity" if null else unquote(value)), ""
         return (f"{name}={_LAST}",) if mark and value == NULL_PARTITION else _natural(folder)
 
 
@@ -73,10 +76,15 @@ def steps_of(path: str) -> _Key:
     return tuple(_natural(step) for step in path.split("/"))
 
 
-def _natural(text: str) -> tuple[str | float, ...]:
+def _natural(text: str) -> tuple[str | int | Decimal, ...]:
     """Text and numbers in turns."""
     return tuple(int(p) if i % 2 else p for i, p in enumerate(_DIGITS.split(text)))
 
 
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19
+def _names_of_only(kind: re.Pattern[str], values: Mapping[str, list[str]]) -> set[str]:
+    """The partitions whose values are all of a kind, or null."""
+    return {
+        name
+        for name, found in values.items()
+        if all(value == NULL_PARTITION or kind.fullmatch(value) for value in found)
+    }

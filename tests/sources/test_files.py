@@ -51,6 +51,12 @@ def test_a_directory_is_its_parquet_files_at_any_depth_in_natural_order(tmp_path
             "shift=3/p.parquet",
             f"shift={NULL}/p.parquet",
         ],
+        [
+            f"x={x}/p.parquet"
+            for x in ("-1e3", "-.5", "0.5", "1.", "1.25", "1.5", "+2", "1e1", NULL)
+        ],
+        [f"n={n}/p.parquet" for n in ("-3", "1", "+2", "10", "123456789012345678901")],
+        ["site=1.5/p.parquet", "site=1.25/p.parquet", "site=x/p.parquet"],
         ["site=A/p.parquet", "site=b/p.parquet", f"site={NULL}/p.parquet"],
         ["log1/z.parquet", "log2/a.parquet", "log10/a.parquet"],
         ["v1.2.parquet", "v1.10.parquet", "v2.parquet"],
@@ -328,6 +334,12 @@ def test_hive_partitions_are_columns(tmp_path: Path) -> None:
     _make(tmp_path, "year=__HIVE_DEFAULT_PARTITION__/site=c d/1.parquet")
     found = _columns(tmp_path, "site", "year", "x")
     assert found == {"site": ["a/b", "7", "c d"], "year": [2012, 2013, None], "x": [1, 1, 1]}
+
+
+def test_numbers_that_are_no_integers_stay_text(tmp_path: Path) -> None:
+    """They are only sorted as numbers."""
+    _make(tmp_path, "v=1.5/p.parquet", "v=1.25/p.parquet", "v=+2/p.parquet")
+    assert _columns(tmp_path, "v") == {"v": ["1.25", "1.5", "+2"]}
 
 
 def test_a_column_of_the_file_goes_before_a_partition_of_its_name(tmp_path: Path) -> None:
