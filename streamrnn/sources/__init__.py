@@ -13,7 +13,7 @@ from streamrnn.sources.files import (
 from streamrnn.sources.parquet import ParquetSource, SourceBatch
 from streamrnn.sources.position import Position
 from streamrnn.sources.schema import check_same, missing_column, select, used_schema, value_type
-from streamrnn.sources.stream import StreamSource
+from streamrnn.sources.stream import DAMAGE, StreamSource
 from streamrnn.sources.timeline import (
     FileTimes,
     by_time,
@@ -24,6 +24,7 @@ from streamrnn.sources.timeline import (
 )
 
 __all__ = [
+    "DAMAGE",
     "NOTHING",
     "Content",
     "Contract",

@@ -15,10 +15,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError, SinkError
+from streamrnn.sources import DAMAGE
 
 _SUFFIXES = (".parquet", ".arrow")
-# What pyarrow raises over damaged bytes; names that are no UTF-8 are ValueErrors.
-_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 def check_suffix(path: str) -> None:
@@ -54,7 +53,7 @@ def read_state_file(path: str) -> pa.Table:
             _check_shown(field)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: there is no such state table") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(
             f"{path}: not a readable state table: {error}. Export it again, or restore it from a "
             "backup."

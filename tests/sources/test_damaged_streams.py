@@ -164,13 +164,29 @@ def _is_between_two(data: bytes, schema: pa.Schema) -> bool:
         return False
 
 
-def test_what_stands_behind_the_mark_is_left_alone() -> None:
+def test_what_stands_behind_the_mark_of_a_given_stream_is_left_alone() -> None:
     """As Arrow does it: the next stream may begin there."""
     data = stream(logs.random_log(60))
     rest = io.BytesIO(data + data)
     assert sum(each.batch.num_rows for each in StreamSource(None, 100, rest).batches()) == 60
     assert sum(each.batch.num_rows for each in StreamSource(None, 100, rest).batches()) == 60
     assert rest.read() == b""
+
+
+@pytest.mark.parametrize("rest", [stream(logs.random_log(9)), b"x"], ids=["stream", "byte"])
+def test_nothing_may_follow_the_stream_on_stdin(
+    rest: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cat a.arrows b.arrows` would score the first one alone."""
+    data = stream(logs.random_log(60))
+    for more in (b"", rest):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data + more)))
+        source = StreamSource(None, 100)
+        if not more:
+            assert sum(each.batch.num_rows for each in source.batches()) == 60
+            continue
+        with pytest.raises(DataError, match=r"more bytes after the end of the Arrow stream, .* 60"):
+            list(source.batches())
 
 
 def test_an_empty_stream_needs_its_mark_too() -> None:
