@@ -2,7 +2,7 @@
 
 from streamrnn.checkpoints.area import INSIDE, OWNER
 from streamrnn.checkpoints.reading import MANIFEST
-from streamrnn.errors import ConfigError
+from streamrnn.errors import ConfigError, SinkError
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
 
@@ -21,21 +21,29 @@ def refuse_nested_output(path: str, key: str) -> None:
     if inner:
         other = files.show(min(inner, key=len))
         raise ConfigError(
-            f"{key}: {files.show('')} lies around the output {other}: who reads it "
-            "would read those rows too. Name a folder beside it, or move that output away."
+            f"{key}: {files.show('')} lies around the output {other}: whoever reads it "
+            "would read those rows too. Name a folder beside it, or move that output away, which "
+            "is safe: its files are known by their way from it, and it resumes where it stopped."
         )
 
 
 def refuse_inside_output(path: str, key: str) -> None:
-    """Raise ConfigError if a file or folder at `path` would lie in a committed output."""
+    """Raise ConfigError if a file or folder at `path` would lie in a committed output.
+
+    A folder above it that may not be listed is taken for none.
+    """
     files = open_files(path)
     for outer in files.above():
         if _is_output(outer):
             raise ConfigError(
-                f"{key}: {files.show('')} lies inside the output {outer.show('')}: who reads that "
-                "folder would read these rows too. Name a place beside it."
+                f"{key}: {files.show('')} lies inside the output {outer.show('')}: whoever reads "
+                "that folder would read these rows too. Name a place beside it."
             )
 
 
 def _is_output(files: Files) -> bool:
-    return not _OF_AN_OUTPUT.isdisjoint(files.sizes(INSIDE))
+    # Credentials for a prefix alone may not list what is above it.
+    try:
+        return not _OF_AN_OUTPUT.isdisjoint(files.sizes(INSIDE))
+    except SinkError:
+        return False

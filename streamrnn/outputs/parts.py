@@ -83,7 +83,7 @@ def _foreign(area: Area, parts: Sequence[Part]) -> list[str]:
     found = [
         name
         for name in area.files.tree()
-        if name.endswith((".parquet", ".pq"))
+        if name.lower().endswith((".parquet", ".pq"))
         and name not in ours
         and not any(piece[0] in "._" for piece in name.split("/"))
     ]
@@ -91,8 +91,8 @@ def _foreign(area: Area, parts: Sequence[Part]) -> list[str]:
         return []
     some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     return [
-        f"{area.path} holds Parquet files that no commit of it names: {some}. Who reads the folder "
-        "reads their rows too. Move them elsewhere."
+        f"{area.path} holds Parquet files that no commit of it names: {some}. Whoever reads the "
+        "folder reads their rows too. Move them elsewhere."
     ]
 
 

@@ -139,7 +139,10 @@ class Files(ABC):
 
     @abstractmethod
     def tree(self) -> list[str]:
-        """Names of all files at any depth, sorted; [] if the root is not there."""
+        """Names of all files at any depth, sorted; [] if the root is not there.
+
+        Links to folders are followed, as readers do; each real folder is listed once.
+        """
 
     @abstractmethod
     def above(self) -> "Iterator[Files]":

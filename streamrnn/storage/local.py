@@ -111,11 +111,18 @@ class LocalFiles(Files):
         return []
 
     def tree(self) -> list[str]:
-        return sorted(
-            os.path.relpath(os.path.join(folder, name), self.root)
-            for folder, _, names in os.walk(self.root)
-            for name in names
-        )
+        found, seen, tops = list[str](), set[str](), [self.root]
+        for top in tops:  # and those added on the way: links last, so that real names win
+            for folder, folders, names in os.walk(top):
+                real = os.path.realpath(folder)
+                if real in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                inside = (os.path.join(folder, name) for name in folders)
+                tops += [path for path in inside if os.path.islink(path)]
+                found += [os.path.join(folder, name) for name in names]
+        return sorted(os.path.relpath(path, self.root) for path in found)
 
     def above(self) -> Iterator[Files]:
         for folder in Path(os.path.realpath(self.root)).parents:

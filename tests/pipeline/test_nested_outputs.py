@@ -10,7 +10,7 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.checkpoints import nesting, refuse_inside_output, refuse_nested_output
-from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.errors import CheckpointError, ConfigError, SinkError
 from streamrnn.outputs import verify
 from streamrnn.pipeline import export_state
 from streamrnn.storage.remote import RemoteFiles
@@ -69,7 +69,7 @@ def test_a_state_is_not_exported_into_an_output(base: Path) -> None:
 def test_an_output_around_another_one_is_refused(base: Path) -> None:
     """Whether the outer one is new or was there before."""
     _run("lake/one")
-    with pytest.raises(ConfigError, match=r"lies around the output .*lake/one: who reads it"):
+    with pytest.raises(ConfigError, match=r"lies around the output .*lake/one: whoever reads it"):
         _run("lake")
     shutil.move("lake/one", "out/one")  # as an older version let it happen
     logs.write(logs.random_log(10, seed=3), base / "in" / "b.parquet")
@@ -77,6 +77,7 @@ def test_an_output_around_another_one_is_refused(base: Path) -> None:
         _run("out")
     shutil.move("out/one", "lake/one")
     _run("out")
+    assert _pipeline("lake/one").run().rows == 10  # as the message says: moving it is safe
 
 
 def test_outputs_beside_one_another_are_fine(base: Path) -> None:
@@ -92,8 +93,42 @@ def test_verify_reports_parquet_files_that_are_not_of_the_output(base: Path) -> 
     verify("out")
     for foreign in ("copy.parquet", "sub/a.parquet"):
         logs.write(logs.random_log(5), base / "out" / foreign)
-    with pytest.raises(CheckpointError, match=r"no commit of it names: copy\.parquet, sub/a\.par"):
+    Path("out/copy.parquet").rename("out/copy.PARQUET")
+    with pytest.raises(CheckpointError, match=r"no commit of it names: copy\.PARQUET, sub/a\.par"):
         verify("out")
+
+
+def test_linked_folders_are_looked_through_as_readers_do(base: Path) -> None:
+    """By verify, and for outputs in them; a link that leads back is no end of it."""
+    (base / "out" / "again").symlink_to(".")
+    (base / "out" / "more").symlink_to(base / "in")
+    with pytest.raises(CheckpointError, match=r"no commit of it names: more/a\.parquet\. Whoever"):
+        verify("out")
+    _run("else/one")
+    (base / "lake").mkdir()
+    (base / "lake" / "link").symlink_to(base / "else")
+    with pytest.raises(ConfigError, match=r"lies around the output .*lake/link/one"):
+        _run("lake")
+
+
+def test_folders_above_that_may_not_be_listed_are_passed(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials for one prefix: the job runs; without leave for its own folder it does not."""
+
+    class Store:
+        def get_file_info(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
+            if not selector.base_dir.startswith("bucket/mine"):
+                raise OSError("AWS Error ACCESS_DENIED during ListObjectsV2 operation")
+            return []
+
+    def opened(uri: str) -> RemoteFiles:
+        return RemoteFiles(Store(), uri.removeprefix("s3://"), uri)
+
+    monkeypatch.setattr(nesting, "open_files", opened)
+    refuse_nested_output("s3://bucket/mine/out", "[sink] path")
+    with pytest.raises(SinkError, match="ACCESS_DENIED"):
+        refuse_nested_output("s3://bucket/yours/out", "[sink] path")
 
 
 def test_it_is_the_same_on_an_object_store(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,16 @@ def test_messages_name_the_uri_and_no_secret(files):
         assert files.show("") == "s3://bucket/out"
 
 
+def test_a_tree_follows_links_and_lists_each_folder_once(tmp_path):
+    """By its real name where it lies inside, whatever a link to it is called."""
+    for name in ("root/sub/b", "root/a", "else/inner/c"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for link, target in (("root/0", "sub"), ("root/l", "../else"), ("else/inner/up", "../../root")):
+        (tmp_path / link).symlink_to(target)
+    assert LocalFiles(str(tmp_path / "root")).tree() == ["a", "l/inner/c", "sub/b"]
+
+
 @pytest.mark.parametrize("path", ["{}", "file://{}"])
 def test_paths_and_file_uris_are_on_the_disk(tmp_path, path):
     files = open_files(path.format(tmp_path))
