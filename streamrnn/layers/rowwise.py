@@ -25,8 +25,7 @@ def row_by_row(cell: Any, call: Callable[..., Any], training: bool) -> Step:
     def step(x: Floats, states: tuple[Floats, ...], weights: Any, y: Floats) -> None:
         # Copies, as what is returned may be what was given: states are often handed on in turn.
         rows = [state[None].copy() for state in states]
-        output, returned = call(x[None].copy(), rows, **options)
-        new = [returned] if isinstance(returned, np.ndarray) else list(returned)
+        output, new = _pair(cell, call(x[None].copy(), rows, **options))
         if len(new) != len(states):
             raise ShapeError(f"{cell}: call returned {len(new)} states, expected {len(states)}")
         _require_row(cell, "output", output, y)
@@ -36,6 +35,31 @@ def row_by_row(cell: Any, call: Callable[..., Any], training: bool) -> Step:
             state[...] = value[0]
 
     return step
+
+
+def _pair(cell: Any, returned: Any) -> tuple[Any, list[Any]]:
+    """The output and the new states that `call` returned, a state alone without a list too."""
+    if not isinstance(returned, tuple | list):
+        received = _shown(returned)
+    elif len(returned) != 2:
+        received = f"{len(returned)} values"
+    else:
+        output, states = returned
+        if isinstance(states, np.ndarray):
+            return output, [states]
+        if isinstance(states, tuple | list):
+            return output, list(states)
+        received = f"an output and {_shown(states)}"
+    raise ShapeError(
+        f"{cell}: call returned {received}, expected a pair: (output, new states), the states in "
+        "a list as it is given them"
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"one array of shape {value.shape}"
+    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 def _require_row(cell: Any, what: str, value: Any, place: Floats) -> None:

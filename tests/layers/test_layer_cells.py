@@ -1,5 +1,6 @@
 """Cells that are layers, as Keras code writes them. (All that recurrent layers do: kinds.KINDS.)"""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -265,12 +266,28 @@ def test_nested_sizes_are_refused_by_name(attributes: Any, message: str) -> None
         (lambda x, s: (x[:, :1], s), r"'some'.*its output in shape \(1, 1\), expected \(1, 4\)"),
         (lambda x, s: (x, [x[0]]), r"'some'.*its state 0 in shape \(4,\), expected \(1, 4\)"),
         (lambda x, s: (x, [*s, *s]), "'some'.*returned 2 states, expected 1"),
+        (
+            lambda x, s: x,
+            r"'some'.*returned one array of shape \(1, 4\), expected a pair: \(output",
+        ),
+        (lambda x, s: None, "'some'.*returned None, expected a pair"),
+        (lambda x, s: (x, s, s), "'some'.*returned 3 values, expected a pair"),
+        (lambda x, s: (x, None), "'some'.*returned an output and None, expected a pair"),
+        (lambda x, s: (x, 1.0), "'some'.*an output and a value of type float, expected a pair"),
     ],
 )
 def test_what_call_returns_is_checked(returned: Any, message: str) -> None:
     cell = nothing(call=lambda self, x, s: returned(x, s), state_size=4)
     with pytest.raises(ShapeError, match=message):
         layers.RNN(cell)(X)
+
+
+def test_what_call_raises_itself_is_what_is_raised() -> None:
+    """With the user's own line in its traceback: `states` is a list, in Keras too."""
+    cell = nothing(call=lambda self, x, s: (x, s + 1), state_size=4)
+    with pytest.raises(TypeError, match="can only concatenate list") as caught:
+        layers.RNN(cell)(X)
+    assert caught.traceback[-1].path == Path(__file__)
 
 
 # ---- saved and loaded
