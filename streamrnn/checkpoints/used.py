@@ -15,8 +15,8 @@ from streamrnn.sources import (
     Position,
     Reading,
     SourceFile,
-    canonical_name,
     etag,
+    stored_name,
 )
 
 
@@ -137,7 +137,7 @@ def _names_today(manifest: Manifest, there: Mapping[str, SourceFile], home: str)
     together with its source, files are found by their way from it.
     """
     if not manifest.home:
-        return {file.path: canonical_name(file.path) for file in manifest.sources}
+        return {file.path: stored_name(file.path) for file in manifest.sources}
     moved = home != manifest.home and home.startswith("/") and manifest.home.startswith("/")
 
     def today(name: str) -> str:
