@@ -7,24 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.checkpoints.manifest import Manifest, decode_schema
+from streamrnn.config import may_change, value_of
 from streamrnn.errors import CheckpointError
-
-# What the promises let change between two runs: none of it changes a bit of the output so far.
-# `source.path`: files are known by their own paths. `late`, `bad`: said of rows not yet read.
-FREE = (
-    "source.path",
-    "source.order",
-    "source.batch_rows",
-    "source.late",
-    "source.bad",
-    "source.max_rejects",
-    "window.lanes",
-    "model.path",
-    "model.threads",
-    "sink",
-    "state.save",
-    "checkpoint",
-)
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +29,7 @@ def check_same(manifest: Manifest, model: str, config: Mapping[str, Any], output
     lines += [
         f"  {key}: {_said(then, key)} then, {_said(now, key)} now"
         for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key) and not _is_free(key, then, now)
+        if _known(then, key) != _known(now, key) and not may_change(key, then, now)
     ]
     if lines:
         raise CheckpointError(
@@ -70,12 +54,8 @@ def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
-def _is_free(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    if key == "window.steps":
-        return then.get("window.kind") == now.get("window.kind") == "carry"
-    if key == "window.stride":  # means something in the kind fixed only
-        return "fixed" not in (then.get("window.kind"), now.get("window.kind"))
-    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+def _known(config: Mapping[str, Any], key: str) -> Any:
+    return json.loads(json.dumps(value_of(key, config), default=str))
 
 
 def _said(config: Mapping[str, Any], key: str) -> str:

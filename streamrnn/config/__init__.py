@@ -1,17 +1,22 @@
 """The pipeline file: schema, loading, checks, overrides, environment, sample."""
 
 from streamrnn.config.durations import parse_duration
+from streamrnn.config.keys import FIXED, FREE, may_change, value_of
 from streamrnn.config.load import Config, ConfigFileMissingError, json_schema
 from streamrnn.config.paths import rejects_beside
 from streamrnn.config.problems import did_you_mean
 from streamrnn.config.sample import sample
 
 __all__ = [
+    "FIXED",
+    "FREE",
     "Config",
     "ConfigFileMissingError",
     "did_you_mean",
     "json_schema",
+    "may_change",
     "parse_duration",
     "rejects_beside",
     "sample",
+    "value_of",
 ]

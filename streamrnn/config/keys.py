@@ -1,0 +1,87 @@
+"""Which keys may change between two runs of one output, and what a key counts as that is not there.
+
+Every key of the pipeline file is declared here, once: free, as no change of it changes a bit of
+what is written, or fixed. An output keeps the keys that it was written with; one that it lacks,
+because it is older than the key, counts as the default.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamrnn.config.schema import Feature, Tables
+
+FREE = frozenset(
+    {
+        "source.path",  # files are known by their own names
+        "source.order",
+        "source.batch_rows",
+        "source.late",  # of rows that are still to be read
+        "source.bad",
+        "source.max_rejects",
+        "window.lanes",
+        "model.path",  # the fingerprint tells
+        "model.threads",
+        "sink.path",
+        "sink.rejects",
+        "state.save",
+        "checkpoint.every",
+        "checkpoint.keep",
+    }
+)
+FIXED = frozenset(
+    {
+        "source.key",
+        "source.time",
+        "source.features",
+        "source.features.*.valid",
+        "source.features.*.clip",
+        "source.features.*.nulls",
+        "source.time_features",
+        "source.nulls",
+        "source.reset",
+        "source.max_gap",
+        "window.kind",
+        "window.steps",  # free in kind carry
+        "window.stride",  # free but in kind fixed
+        "model.inputs",
+        "model.state",
+        "model.layers",
+        "output.emit",
+        "output.last_of",
+        "output.columns",
+        "output.names",
+        "output.warmup",
+        "state.init",
+        "state.map",
+    }
+)
+
+
+def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a key may differ between two runs with these configs (dotted key -> value)."""
+    kinds = (then.get("window.kind"), now.get("window.kind"))
+    if key == "window.steps":
+        return kinds == ("carry", "carry")
+    if key == "window.stride":
+        return "fixed" not in kinds
+    return key in FREE
+
+
+def value_of(key: str, config: Mapping[str, Any]) -> Any:
+    """The value of a key in a config, its default if the config is older than the key."""
+    if key in config:
+        return config[key]
+    table, _, name = key.partition(".")
+    last = name.rpartition(".")[2]
+    if name.startswith("features."):
+        # A feature without nulls of its own has the source's.
+        return config.get("source.nulls") if last == "nulls" else _default(Feature, last)
+    found = Tables.model_fields.get(table)
+    return _default(found.annotation, name) if found is not None else None
+
+
+def _default(table: Any, name: str) -> Any:
+    field = table.model_fields.get(name)
+    if field is None or field.is_required():
+        return None
+    return field.get_default(call_default_factory=True, validated_data={})
