@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.errors import StateError
+from streamrnn.states.lossless import UnfitValueError, converted
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -38,26 +39,35 @@ class Incoming:
         return int(self.source.num_rows)
 
     def column(self, name: str, kind: pa.DataType) -> pa.Array:
-        """A column in this type. Types that differ without loss are taken too (see `_alike`)."""
+        """A column in this type; see `lossless` for the types that are taken for it."""
         names = self.source.column_names
         if names.count(name) != 1:
             raise StateError(f"{self.where}: {_missing_or_twice(name, names)}")
         column = self.source.column(names.index(name))
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if column.type != kind:
-            if not _alike(column.type, kind):
-                raise StateError(
-                    f"{self.where}: column {name!r}: expected {kind}, received {column.type}"
-                )
-            try:
-                column = column.cast(kind)
-            except pa.ArrowException as error:
-                raise StateError(
-                    f"{self.where}: column {name!r}: expected {kind}, received {column.type}, "
-                    f"which cannot be brought to it without loss: {error}"
-                ) from error
-        return _one_piece(column)
+        if not column.num_chunks:
+            return self._converted(name, pa.array([], column.type), kind, 0)
+        pieces, row = [], 0
+        for chunk in column.chunks:
+            pieces.append(self._converted(name, chunk, kind, row))
+            row += len(chunk)
+        return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+
+    def _converted(self, name: str, chunk: pa.Array, kind: pa.DataType, row: int) -> pa.Array:
+        """Values of a column, the first of which is in this row."""
+        try:
+            return converted(chunk, kind)
+        except TypeError as error:
+            raise StateError(
+                f"{self.where}: column {name!r}: expected {kind}, received {chunk.type}"
+            ) from error
+        except UnfitValueError as error:
+            place = self.place(row + error.row)
+            raise StateError(f"{place}: column {name!r}: {error}") from error
+        except pa.ArrowException as error:
+            raise StateError(
+                f"{self.where}: column {name!r}: expected {kind}, received {chunk.type}, "
+                f"which cannot be brought to it without loss: {error}"
+            ) from error
 
     def slots(self, find: Callable[[Sequence[pa.Array]], Ints]) -> Ints:
         """What `find` gives for the keys, which must be there once each."""
@@ -140,27 +150,3 @@ def _shown(array: pa.Array, row: int) -> str:
     if pa.types.is_temporal(one.type):
         return str(one.cast(pa.string())[0].as_py())
     return repr(one[0].as_py())
-
-
-def _one_piece(column: pa.ChunkedArray) -> pa.Array:
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _alike(found: pa.DataType, kind: pa.DataType) -> bool:
-    """What Parquet may make of a type: it has no seconds, no date64, and other names for items."""
-    types = pa.types
-    if types.is_fixed_size_list(found) and types.is_fixed_size_list(kind):
-        same = found.list_size == kind.list_size
-        return bool(same and _alike(found.value_type, kind.value_type))
-    if types.is_list(found) and types.is_list(kind):
-        return _alike(found.value_type, kind.value_type)
-    if types.is_struct(found) and types.is_struct(kind):
-        return [f.name for f in found] == [f.name for f in kind] and all(
-            _alike(a.type, b.type) for a, b in zip(found, kind, strict=True)
-        )
-    if types.is_timestamp(found) and types.is_timestamp(kind):
-        return bool(found.tz == kind.tz)
-    units = (types.is_date, types.is_time, types.is_duration)
-    return bool(found == kind) or any(is_so(found) and is_so(kind) for is_so in units)

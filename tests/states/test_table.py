@@ -103,6 +103,52 @@ def test_columns_may_stand_in_any_order_and_keys_be_dictionaries() -> None:
     assert from_arrow(odd, CARRY, _initial(CARRY), "f").to_arrow().equals(exported)
 
 
+def _elsewhere(kind: pa.DataType, text: pa.DataType, lists: Any) -> pa.DataType:
+    """What another library holds values of a type in."""
+    if pa.types.is_string(kind):
+        return text
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return lists(pa.field("element", _elsewhere(kind.value_type, text, lists)))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, _elsewhere(f.type, text, lists)) for f in kind])
+    return kind
+
+
+def _held_text() -> StateTable:
+    table = _fixed()
+    table.layout = replace(FIXED, pending=(*FIXED.pending, pa.field("text", pa.string())))
+    columns = [*table.pending_rows.columns, pa.array(["held"])]
+    table.pending_rows = pa.record_batch(columns, schema=pa.schema(table.layout.pending))
+    return table
+
+
+@pytest.mark.parametrize("text", [pa.large_string(), pa.string_view(), pa.string()], ids=str)
+@pytest.mark.parametrize("lists", [pa.list_, pa.large_list], ids=["list", "large list"])
+@pytest.mark.parametrize("table", [_carry(), _held_text()], ids=["carry", "fixed"])
+def test_types_of_other_libraries_are_taken(
+    table: StateTable, text: pa.DataType, lists: Any
+) -> None:
+    """pandas and Polars know no lists of a fixed size, or other strings; also cut in chunks."""
+    ours = table.to_arrow()
+    kinds = [_elsewhere(field.type, text, lists) for field in ours.schema]
+    columns = [pa.array(c.to_pylist(), k) for c, k in zip(ours.columns, kinds, strict=True)]
+    theirs = pa.table(columns, ours.column_names, metadata=ours.schema.metadata)
+    theirs = pa.concat_tables([theirs.slice(0, 2), theirs.slice(2)])
+    again = from_arrow(theirs, table.layout, _initial(table.layout), "f").to_arrow()
+    assert again.equals(ours, check_metadata=True)
+
+
+def test_widths_units_and_columns_of_nulls_alone_are_taken() -> None:
+    ours = _carry().to_arrow()
+    ours = _with("previous/i", pa.nulls(5, pa.int64()), ours)
+    theirs = _with("previous/i", pa.nulls(5), ours)
+    theirs = _with("steps", theirs.column("steps").cast(pa.uint8()), theirs)
+    times = theirs.column("last_time").cast(pa.timestamp("us", "Etc/UTC"))  # as DuckDB has it
+    theirs = _with("last_time", times, theirs)
+    again = from_arrow(theirs, CARRY, _initial(CARRY), "f").to_arrow()
+    assert again.equals(ours, check_metadata=True)
+
+
 def test_some_streams_of_a_table_are_a_table() -> None:
     """Filtered, as initial state for a run on some streams."""
     exported = _carry().to_arrow()
@@ -200,6 +246,20 @@ ROW_1 = r"row 1 \(from 0\): stream k='s1', day=1970-01-01 00:00:01: "
         (_with("lstm/h", pa.array([[1, 2, 3], [1, NAN, 2]], H)), ROW_1 + ".* NaN or infinite"),
         (_with("lstm/h", pa.array([[1, 2, 3], [1, INF, 2]], H)), ROW_1 + ".* NaN or infinite"),
         (_with("lstm/h", pa.array([[1, 2]] * 2, pa.list_(pa.float32(), 2))), r"expected .*\[3\]"),
+        (
+            _with("lstm/h", pa.array([[1, 2, 3], [1, 2]], pa.list_(pa.float32()))),
+            ROW_1 + "column 'lstm/h': expected lists of 3, received one of 2",
+        ),
+        (
+            _with("lstm/h", pa.array([[1, 2, 3], None], pa.large_list(pa.float32()))),
+            ROW_1 + ".*is null",
+        ),
+        (_with("lstm/h", pa.array([[1.0, 2, 3]] * 2)), "expected .*, received list<item: double>"),
+        (_with("k", pa.array([b"s0", b"s1"])), "'k': expected string, received binary"),
+        (
+            _with("steps", pa.array([1, 2**63], pa.uint64())),
+            "int64, received uint64, .*without loss",
+        ),
         (_with("last_time", pa.nulls(2, TIME)), ROW_1 + "column 'last_time': is null, and"),
         (_with("last_time", pa.array([1.0, 2.0])), r"expected timestamp\[s.*received double"),
         (_with("last_time", pa.array([1, 2], pa.timestamp("us", "UTC"))), "without loss"),
@@ -245,6 +305,14 @@ def test_rows_that_cannot_wait_are_refused(name: str, values: list[Any], message
     column = pa.array(values, pa.list_(FIXED.waiting[name]))
     with pytest.raises(StateError, match=f"f: {message}"):
         from_arrow(_with(f"waiting/{name}", column, table), FIXED, {}, "f")
+
+
+def test_a_row_that_waits_and_is_too_short_is_refused() -> None:
+    """In lists that may be of any length; the row is that of the table."""
+    column = pa.array([[], [[1, 2], [1]], [[1, 2]]], pa.list_(pa.list_(pa.float32())))
+    table = _with(f"waiting/{MATRIX}", column, _fixed().to_arrow())
+    with pytest.raises(StateError, match=r"row 1 .*expected lists of 2, received one of 1"):
+        from_arrow(table, FIXED, {}, "f")
 
 
 def test_more_waiting_rows_than_a_window_has_are_refused() -> None:
