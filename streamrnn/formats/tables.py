@@ -4,6 +4,7 @@
 of their names); everything else is an argument of the layer's constructor, as in Keras.
 """
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,6 @@ def parse(tables: Any) -> list[Table]:
 
 
 def _from_toml(path: Path) -> Any:
-    import tomllib
-
     if not path.is_file():
         raise MissingFileError(f"{path}: there is no such file of layers")
     try:
