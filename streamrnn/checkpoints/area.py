@@ -5,21 +5,19 @@ prefix of the committed rows: what is in the way is removed from the last to the
 is missing appears from the first to the last.
 """
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks.parquet import Part, PartWriter
+from streamrnn.sinks import FORMATS, Part, PartWriter, name_of, number_of
 from streamrnn.storage.files import Files
 
 INSIDE = "_streamrnn"
 STAGING = f"{INSIDE}/staging"
 LOCK = f"{INSIDE}/lock"
 OWNER = f"{INSIDE}/owner"
-_PART = re.compile(r"part-(\d{5})\.parquet")
 _LAST_NUMBER = 99_999
 
 
@@ -43,7 +41,7 @@ class Area:
     def is_ours(self) -> bool:
         """Whether there is nothing but our own folder and parts named as we name them."""
         entries = self.files.entries("")
-        return INSIDE in entries and all(e == INSIDE or _PART.fullmatch(e) for e in entries)
+        return INSIDE in entries and all(e == INSIDE or number_of(e) is not None for e in entries)
 
     def owner(self) -> str:
         """The output that the parts belong to, where `mark` has said so; else ""."""
@@ -58,22 +56,24 @@ class Area:
 
     def _visible(self) -> dict[str, int]:
         found = self.files.sizes("")
-        return {name: size for name, size in found.items() if _PART.fullmatch(name)}
+        return {name: size for name, size in found.items() if number_of(name) is not None}
 
-    def writer(self, schema: pa.Schema, parts: Sequence[Part], commit: int) -> PartWriter:
+    def writer(
+        self, schema: pa.Schema, parts: Sequence[Part], commit: int, format: str
+    ) -> PartWriter:
         """A writer of the part that comes after `parts`. Raises SinkError."""
-        number = 0 if not parts else int(parts[-1].name[5:10]) + 1
+        number = 0 if not parts else parts[-1].number + 1
         if number > _LAST_NUMBER:
             raise SinkError(
                 f"{self.path} has {len(parts)} parts and no number for another. "
                 f"Merge them with `streamrnn compact {self.path}`."
             )
-        return self.rewriter(schema, f"part-{number:05d}.parquet", commit)
+        return self.rewriter(schema, name_of(number, FORMATS[format].suffix), commit)
 
     def rewriter(self, schema: pa.Schema, name: str, commit: int) -> PartWriter:
         """A writer of a part of the given name, which may take the place of another."""
-        staged = Part(name, 0, 0, "", commit).staged
-        return PartWriter(self.files, f"{STAGING}/{staged}", schema, name, commit)
+        part = Part(name, 0, 0, "", commit)
+        return PartWriter(self.files, f"{STAGING}/{part.staged}", schema, part)
 
     def sync_names(self) -> None:
         """Make the names of parts last, before the manifest that names them.

@@ -37,9 +37,9 @@ from streamrnn.checkpoints.versions import (
     take,
     write_version,
 )
-from streamrnn.config import rejects_beside
+from streamrnn.config import rejects_beside, value_of
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks.parquet import Part, PartWriter
+from streamrnn.sinks import Part, PartWriter
 from streamrnn.sources import ParquetSource, Position, Reading, SourceFile, canonical_name
 from streamrnn.storage.opening import open_files
 
@@ -208,6 +208,10 @@ class OutputFolder:
         self._schema, self._model, self._config = schema, model, plain(config)
 
     @property
+    def _format(self) -> str:
+        return str(value_of("sink.format", self._config))
+
+    @property
     def home(self) -> str:
         """Where this folder is, however its path was spelled."""
         return canonical_name(self.path)
@@ -254,7 +258,7 @@ class OutputFolder:
             raise ValueError("call begin() before write()")
         if self._writer is None:
             parts = self.manifest.parts if self.manifest else ()
-            self._writer = self.rows.writer(self._schema, parts, self._commit)
+            self._writer = self.rows.writer(self._schema, parts, self._commit, self._format)
         self._writer.write(batch)
 
     def reject(self, batch: pa.RecordBatch) -> None:
@@ -265,7 +269,9 @@ class OutputFolder:
                 self._take(self.rejects)
             self.rejects.mark(self._output)
             parts = self.manifest.rejects if self.manifest else ()
-            self._rejects_writer = self.rejects.writer(batch.schema, parts, self._commit)
+            self._rejects_writer = self.rejects.writer(
+                batch.schema, parts, self._commit, self._format
+            )
         self._rejects_writer.write(batch)
 
     def take(self, state: Snapshot) -> Taken:
@@ -383,7 +389,7 @@ class OutputFolder:
     ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
         if complete and self._writer is None and not (last and last.parts):
             assert self._schema is not None
-            self._writer = self.rows.writer(self._schema, (), self._commit)
+            self._writer = self.rows.writer(self._schema, (), self._commit, self._format)
         parts = (self._writer.finish(),) if self._writer else ()
         rejects = (self._rejects_writer.finish(),) if self._rejects_writer else ()
         self._writer = self._rejects_writer = None

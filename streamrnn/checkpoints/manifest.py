@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError, DataError
-from streamrnn.sinks.parquet import Part
+from streamrnn.sinks import Part
 from streamrnn.sources import Content, Position, Reading, SourceFile
 
 VERSION = 2

@@ -51,6 +51,7 @@ FIXED = frozenset(
         "output.columns",
         "output.names",
         "output.warmup",
+        "sink.format",
         "state.init",
         "state.map",
     }

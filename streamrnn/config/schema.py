@@ -359,6 +359,9 @@ class Sink(Table):
         default=None, description='a directory or its URI, or "-" (Arrow IPC on stdout)',
         examples=["out/scores"],
     )  # fmt: skip
+    format: Literal["parquet", "arrow"] = Field(
+        default="parquet", description="of the parts: parquet | arrow (IPC files)"
+    )
     rejects: FilePath | None = Field(
         default_factory=_beside,
         description='directory of rejected rows; default the path with ".rejects" behind it',

@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from streamrnn.checkpoints.area import INSIDE, Area
 from streamrnn.checkpoints.folder import OutputFolder
@@ -14,7 +13,7 @@ from streamrnn.checkpoints.reading import read_manifest, steadily
 from streamrnn.checkpoints.versions import check_version
 from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.sinks.parquet import Part, PartWriter
+from streamrnn.sinks import Part, PartWriter
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
 
@@ -78,12 +77,12 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
 
 
 def _foreign(area: Area, parts: Sequence[Part]) -> list[str]:
-    """What to say of Parquet files that are not parts and not hidden from readers."""
+    """What to say of files of rows that are not parts and not hidden from readers."""
     ours = {part.name for part in parts}
     found = [
         name
         for name in area.files.tree()
-        if name.lower().endswith((".parquet", ".pq"))
+        if name.lower().endswith((".parquet", ".pq", ".arrow"))
         and name not in ours
         and not any(piece[0] in "._" for piece in name.split("/"))
     ]
@@ -91,7 +90,7 @@ def _foreign(area: Area, parts: Sequence[Part]) -> list[str]:
         return []
     some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     return [
-        f"{area.path} holds Parquet files that no commit of it names: {some}. Whoever reads the "
+        f"{area.path} holds files of rows that no commit of it names: {some}. Whoever reads the "
         "folder reads their rows too. Move them elsewhere."
     ]
 
@@ -228,8 +227,7 @@ def _write_again(
     try:
         for part in parts:
             with area.files.open(places.get(part.name, part.name)) as source:
-                file = pq.ParquetFile(source, pre_buffer=False)
-                for batch in file.iter_batches(_BATCH_ROWS):
+                for batch in part.format.batches(source, _BATCH_ROWS):
                     batch = batch.slice(0, rows)
                     rows -= batch.num_rows
                     writer = writer or area.rewriter(batch.schema, name, folder.next_commit)

@@ -1,6 +1,16 @@
 """Sinks: where rows go. Parts of an output folder (see `checkpoints`), or a stream on stdout."""
 
-from streamrnn.sinks.parquet import Part, PartWriter
+from streamrnn.sinks.formats import FORMATS, PartFormat
+from streamrnn.sinks.part import Part, PartWriter, name_of, number_of
 from streamrnn.sinks.stream import PipeClosed, StreamSink
 
-__all__ = ["Part", "PartWriter", "PipeClosed", "StreamSink"]
+__all__ = [
+    "FORMATS",
+    "Part",
+    "PartFormat",
+    "PartWriter",
+    "PipeClosed",
+    "StreamSink",
+    "name_of",
+    "number_of",
+]

@@ -74,7 +74,11 @@ def test_defaults_are_those_of_the_design(load):
         "names": None,
         "warmup": 0,
     }
-    assert config.sink.model_dump() == {"path": "out/scores", "rejects": "out/scores.rejects"}
+    assert config.sink.model_dump() == {
+        "path": "out/scores",
+        "format": "parquet",
+        "rejects": "out/scores.rejects",
+    }
     assert config.state.model_dump() == {"init": None, "map": {}, "save": None}
     assert config.checkpoint.model_dump() == {"every": 16, "keep": 1}
 

@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import SinkError
-from streamrnn.sinks import PartWriter
-from streamrnn.sinks.parquet import _repeats
+from streamrnn.sinks import Part, PartWriter
+from streamrnn.sinks.formats.parquet import _repeats
 from streamrnn.storage import open_files
 from streamrnn.storage.local import LocalFiles
 
+PART = Part("part-00000.parquet", 0, 0, "", 4)
 SCHEMA = pa.schema([("key", pa.string()), ("y", pa.float32())])
 
 
@@ -23,7 +24,7 @@ def batch(start, rows):
 
 @pytest.fixture
 def writer(tmp_path):
-    writer = PartWriter(open_files(str(tmp_path)), "staged.tmp", SCHEMA, "part-00000.parquet", 4)
+    writer = PartWriter(open_files(str(tmp_path)), "staged.tmp", SCHEMA, PART)
     yield writer
     writer.abandon()
 
@@ -46,7 +47,7 @@ def test_the_part_says_what_the_file_is(writer, tmp_path):
 
 
 def test_small_batches_share_row_groups(writer, tmp_path, monkeypatch):
-    monkeypatch.setattr("streamrnn.sinks.parquet.GROUP_ROWS", 100)
+    monkeypatch.setattr("streamrnn.sinks.part.GROUP_ROWS", 100)
     for start in range(0, 250, 10):
         writer.write(batch(start, 10))
     writer.finish()

@@ -1,0 +1,118 @@
+"""One part of the output: a file of rows, written in staging."""
+
+import re
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+import pyarrow as pa
+
+from streamrnn.sinks.formats import FORMATS, GroupWriter, PartFormat
+from streamrnn.storage import Files, telling
+
+# Readers skip and parallelize by groups of rows: many tiny ones cost more than this buffer.
+GROUP_ROWS = 131072
+_NAME = re.compile(rf"part-(\d{{5}})({'|'.join(re.escape(f.suffix) for f in FORMATS.values())})")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished part. `commit` is the number of the commit that wrote it."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+    commit: int
+
+    @property
+    def number(self) -> int:
+        """Its place among the parts of an output."""
+        return number_of(self.name) or 0
+
+    @property
+    def format(self) -> PartFormat:
+        """How its rows stand in the file."""
+        return next(each for each in FORMATS.values() if self.name.endswith(each.suffix))
+
+    @property
+    def staged(self) -> str:
+        """Its name in staging: no two commits share one, so a leftover is never taken for it."""
+        return f"{self.commit:05d}-{self.name}.tmp"
+
+
+def name_of(number: int, suffix: str) -> str:
+    """The name of a part: names sort as the numbers do."""
+    return f"part-{number:05d}{suffix}"
+
+
+def number_of(name: str) -> int | None:
+    """The number of a part by its name; None for a name that no part has."""
+    found = _NAME.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+class PartWriter:
+    """Writes batches of one schema into one file.
+
+    `files` and `part` say where it is written (in staging) and what it will be: its rows, bytes
+    and checksum come from what is written. Batches are gathered into groups of at least
+    `GROUP_ROWS` rows. Raises SinkError.
+    """
+
+    def __init__(self, files: Files, name: str, schema: pa.Schema, part: Part) -> None:
+        self.schema = schema
+        self.rows = 0
+        self._part = part
+        self._path = files.show(name)
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._output = files.create(name)
+        self._writer: GroupWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows; raises SinkError. The batch must have the schema of the part."""
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        self.rows += batch.num_rows
+        if self._waiting_rows >= GROUP_ROWS:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        table = pa.Table.from_batches(self._waiting, self.schema)
+        self._waiting, self._waiting_rows = [], 0
+        with telling("write", self._path):
+            if self._writer is None:
+                self._writer = self._part.format.create(self._output, self.schema, table)
+            self._writer.write(table)
+
+    def finish(self) -> Part:
+        """Write what waits, sync and close: from here the part is whole and lasts."""
+        output = self._output
+        try:
+            if self._waiting_rows or not self.rows:
+                self._write_group()
+            assert self._writer is not None
+            with telling("write", self._path):
+                self._writer.close()
+            output.finish()
+        finally:
+            self.abandon()
+        return replace(self._part, rows=self.rows, bytes=output.bytes, sha256=output.sha256)
+
+    def abandon(self) -> None:
+        """Close, finished or not; what is not stays in staging until the next start removes it."""
+        if self._writer is not None:
+            self._writer.abandon()
+        self._output.close()
+
+    def __enter__(self) -> "PartWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.abandon()

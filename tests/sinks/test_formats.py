@@ -1,0 +1,107 @@
+"""Formats of parts: an output is committed, resumed, cut, merged and verified in each of them."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import logs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline
+from streamrnn.config.schema import Sink
+from streamrnn.errors import CheckpointError
+from streamrnn.outputs import compact, history, rewind, verify
+from streamrnn.sinks import FORMATS, name_of, number_of
+
+LOG = logs.random_log(400, nulls=0.1, jitter=3)
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model and a log of two files, in the working directory."""
+    logs.small_model().save(tmp_path / "m.safetensors")
+    for day in (1, 2):
+        logs.write(LOG.slice(200 * day - 200, 200), tmp_path / "in" / f"{day}.parquet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _run(name: str, path: str = "in", out: str = "out") -> None:
+    config: dict[str, Any] = {
+        "source": {"nulls": "previous", "late": "reject", "batch_rows": 60},
+        "output": {"warmup": 4},
+        "sink": {"format": name},
+        "checkpoint": {"every": 1, "keep": 9},
+    }
+    Pipeline.from_dict(logs.config(path, "m.safetensors", out, **config)).run()
+
+
+def _read(folder: str, name: str) -> pa.Table:
+    """As a reader without streamrnn does."""
+    parts = sorted(Path(folder).glob(f"*{FORMATS[name].suffix}"))
+    if name == "parquet":
+        return pa.concat_tables([pq.read_table(part) for part in parts])
+    return pa.concat_tables([pa.ipc.open_file(part).read_all() for part in parts])
+
+
+def test_the_pipeline_file_knows_all_formats() -> None:
+    assert set(get_args(Sink.model_fields["format"].annotation)) == set(FORMATS)
+    assert len({each.suffix for each in FORMATS.values()}) == len(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_output_is_the_same_rows_in_every_format(base: Path, name: str) -> None:
+    """Committed, resumed, merged, gone back and verified."""
+    _run("parquet", out="right")
+    _run(name, "in/1.parquet")
+    _run(name)
+    for folder in ("", ".rejects"):
+        assert _read(f"out{folder}", name).equals(_read(f"right{folder}", "parquet"))
+    verify("out")
+    compact("out")
+    verify("out")
+    assert _read("out", name).equals(_read("right", "parquet"))
+    assert len(list(Path("out").glob("part-*"))) == 1
+    rows = {each.commit: each.rows for each in history("out")}
+    target = min(rows)
+    rewind("out", target)
+    assert _read("out", name).equals(_read("right", "parquet").slice(0, rows[target]))
+    _run(name)
+    assert _read("out", name).equals(_read("right", "parquet"))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_equal_rows_are_equal_files(base: Path, name: str) -> None:
+    """Also where a value was computed under a null."""
+    _run(name)
+    _run(name, out="again")
+    parts = sorted(path.name for path in Path("out").glob("part-*"))
+    assert parts == sorted(path.name for path in Path("again").glob("part-*"))
+    for part in parts:
+        assert Path("out", part).read_bytes() == Path("again", part).read_bytes()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_damaged_part_is_reported(base: Path, name: str) -> None:
+    _run(name)
+    part = next(Path("out").glob(f"*{FORMATS[name].suffix}"))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    for act in (verify, compact):
+        with pytest.raises(CheckpointError, match="is damaged"):
+            act("out")
+
+
+def test_an_output_keeps_its_format(base: Path) -> None:
+    _run("parquet")
+    with pytest.raises(CheckpointError, match=r'sink\.format: "parquet" then, "arrow" now'):
+        _run("arrow")
+
+
+def test_names_of_parts_sort_as_their_numbers_do() -> None:
+    suffixes = [each.suffix for each in FORMATS.values()]
+    assert all(number_of(name_of(n, s)) == n for n in (0, 7, 99_999) for s in suffixes)
+    assert number_of("part-00000.csv") is None
+    assert number_of("part-0.parquet") is None
