@@ -70,7 +70,7 @@ def import_state(file: str, output: str) -> int:
     """Put a state table in place of an output folder's, as a commit; the number of streams.
 
     Raises StateError unless keys, states and model are the folder's, and the values such as a
-    stream can have: what `[state] init` asks.
+    stream can have: what `[state] init` asks, and that no stream loses its last time.
     """
     new = read_state_file(file)
     with open_existing(output) as folder:
@@ -82,7 +82,8 @@ def import_state(file: str, output: str) -> int:
             )
         _check_alike(new, old, file, output)
         layout = _layout_of(old.schema, folder.manifest.config)
-        table = from_arrow(new, layout, _nothing(layout), file)
+        before = from_arrow(old, layout, _nothing(layout), output, ours=True)
+        table = from_arrow(new, layout, _nothing(layout), file, before=before)
         folder.replace_state(table.to_arrow().cast(old.schema))
     return len(table)
 

@@ -27,15 +27,17 @@ def from_arrow(
     mapping: Mapping[str, str] | None = None,
     *,
     ours: bool = False,
+    before: StateTable | None = None,
     notes: list[str] | None = None,
 ) -> StateTable:
     """The streams of an Arrow table under this layout.
 
     `mapping` (this model's layer -> that table's layer) takes another model's state: it says where
     a layer's state comes from, and all else of a stream (steps, last time, previous values, what
-    waits) is taken over as without it. `ours` says that this pipeline wrote the table: then a
-    stream may have steps and no time, as its first state may have come without times. What is not
-    taken over is added to `notes`, a sentence each.
+    waits) is taken over as without it. A stream may have steps and no last time, as its first
+    state may have come without times; unless this pipeline wrote the table (`ours`) that is noted.
+    `before` is the state that the table replaces: no stream may lose its last time.
+    What is not taken over is added to `notes`, a sentence each.
 
     Raises StateError, with `where`, for another model's table without a mapping; for a column that
     is missing, there twice, or of another type or size; and for values that no stream has, with
@@ -56,6 +58,8 @@ def from_arrow(
             table.states[name][slots] = _floats(incoming, origin, size)
     _load_steps(incoming, table, slots)
     _load_times(incoming, table, slots, bool(mapping), ours, notes)
+    if before is not None:
+        _refuse_lost_times(incoming, table, slots, before)
     for name, kind in layout.previous.items():
         _load_previous(incoming, name, kind, table, slots, notes)
     _load_waiting(incoming, table, slots)
@@ -88,12 +92,30 @@ def _load_times(
         notes.append("the state table has no last_time: no row counts as late or after a gap yet")
         return
     time = incoming.column("last_time", kind)
-    none = nulls(time)
-    if not ours:
-        unknown = none & (table.steps[slots] > 0)
-        incoming.refuse("last_time", unknown, "is null, and the stream has had steps")
-    table.seen[slots] = ~none
+    table.seen[slots] = ~nulls(time)
     table.last_time[slots] = _ticks(time)
+    unknown = int(np.count_nonzero(~table.seen[slots] & (table.steps[slots] > 0)))
+    if unknown and not ours:
+        notes.append(
+            f"{unknown:,} of {len(slots):,} streams in the state table have had steps and have no "
+            "last_time: no row of theirs counts as late or after a gap yet"
+        )
+
+
+def _refuse_lost_times(
+    incoming: Incoming, table: StateTable, slots: Ints, before: StateTable
+) -> None:
+    """Refuse streams without a time that have one in the table `before`, or are not in it."""
+    there = before.find(incoming.keys, add=False)  # -1: the last of these, for none
+    timed = np.append(before.seen[: len(before)], False)[there]
+    none = ~table.seen[slots]
+    incoming.refuse(
+        "last_time",
+        none & timed,
+        "is null, and the state that is replaced has a time: rows before it would not be late",
+    )
+    strange = none & (there < 0) & (table.steps[slots] > 0)
+    incoming.refuse("last_time", strange, "is null, and the stream has had steps")
 
 
 def _load_previous(

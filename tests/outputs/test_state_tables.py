@@ -71,11 +71,6 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "null state": (lambda t: _second(t, "rnn/h", None), ROW + "'rnn/h': is null"),
     "negative steps": (lambda t: _second(t, "steps", -1), ROW + "'steps': .*below 0"),
     "null steps": (lambda t: _second(t, "steps", None), ROW + "'steps': .*is null"),
-    "null time": (lambda t: _second(t, "last_time", None), ROW + "'last_time': is null"),
-    "null times": (
-        lambda t: _set(t, "last_time", pa.nulls(len(t), t.schema.field("last_time").type)),
-        r"row 0 .*'last_time': is null.* \(6 of 6 rows\)",
-    ),
     "another width": (
         lambda t: _set(t, "rnn/h", pa.array([[1, 2]] * len(t), pa.list_(pa.float32(), 2))),
         r"'rnn/h': expected .*\[5\], received .*\[2\]",
@@ -114,6 +109,25 @@ def test_import_refuses_what_init_refuses_and_commits_nothing(
     with pytest.raises(StateError, match=message):
         _run("two", LOG.slice(HALF), state={"init": f"s{suffix}"})
     assert not list(Path("two").rglob("*.parquet"))
+
+
+def test_import_refuses_to_lose_times_and_init_notes_it(base: Path) -> None:
+    """In a folder late checks would end in silence; a run that starts can say so."""
+    good, commits = read_states("out"), history("out")
+    nulls = pa.nulls(len(good), good.schema.field("last_time").type)
+    for table, message, number in (
+        (_second(good, "last_time", None), ROW + "'last_time': is null", 1),
+        (_set(good, "last_time", nulls), r"row 0 .*'last_time': is null.* \(6 of 6 rows\)", 6),
+    ):
+        write_state_file(table, "s.parquet")
+        with pytest.raises(StateError, match=message):
+            import_state("s.parquet", "out")
+        assert history("out") == commits
+        summary = _run(f"init{number}", LOG.slice(HALF), state={"init": "s.parquet"})
+        assert summary.state_notes == [
+            f"{number} of 6 streams in the state table have had steps and have no last_time: no "
+            "row of theirs counts as late or after a gap yet"
+        ]
 
 
 @pytest.mark.parametrize("value", [b"{", b"\xff", b"7", b"[1]", b"[]", b'["nobody"]'])
@@ -270,7 +284,13 @@ def test_what_a_table_lacks_is_said_in_the_summary_and_to_validate(
     unknown = pc.sum(read_states("second").column("last_time").is_null()).as_py()
     assert 0 < unknown < 6
     assert drop_idle("second", timedelta(days=900)) == 0
-    assert len(read_states("second")) == 6
+    good = read_states("second")
+    assert len(good) == 6
+    export_state("second", "t.parquet")
+    assert import_state("t.parquet", "second") == 6
+    assert read_states("second").equals(good, check_metadata=True)
+    summary = _run("third", LOG.slice(HALF + 3), "new.safetensors", state={"init": "t.parquet"})
+    assert f"{unknown} of 6 streams in the state table have had steps" in in_words(summary)
     _run("second", LOG.slice(HALF + 3), "new.safetensors", **tables)
 
 
