@@ -17,10 +17,14 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class Footer:
-    """Rows of each row group, and the first and last time in ticks (None if it does not say)."""
+    """Rows of each row group, and the first and last time in ticks (None if it does not say).
+
+    `stored` is Parquet's type of the column of times; "" if the file has no such column.
+    """
 
     groups: list[int]
     times: tuple[int, int] | None
+    stored: str = ""
 
     @property
     def rows(self) -> int:
@@ -39,11 +43,13 @@ def read_footer(parquet: pq.ParquetFile, time: str | None, kind: pa.DataType | N
     if time not in names:
         return Footer(sizes, None)
     at = names.index(time)
+    stored = metadata.schema.column(at).physical_type
     ranges = [_range(group.column(at), metadata.schema.column(at), kind) for group in groups]
     known = [found for found, rows in zip(ranges, sizes, strict=True) if rows and found]
     if not known or len(known) < sum(rows > 0 for rows in sizes):
-        return Footer(sizes, None)
-    return Footer(sizes, (min(first for first, _ in known), max(last for _, last in known)))
+        return Footer(sizes, None, stored)
+    times = min(first for first, _ in known), max(last for _, last in known)
+    return Footer(sizes, times, stored)
 
 
 def _range(chunk: Any, column: Any, kind: pa.DataType) -> tuple[int, int] | None:

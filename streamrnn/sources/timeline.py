@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamrnn.errors import DataError
 from streamrnn.sources.files import SourceFile
+from streamrnn.sources.footer import Footer
 from streamrnn.sources.parquet import ParquetSource
 
 
@@ -52,10 +53,27 @@ def by_time(source: ParquetSource, files: Sequence[SourceFile]) -> list[SourceFi
         if footer.rows and footer.times is None:
             raise DataError(
                 f'{file.path}: [source] order = "time" needs the least value of column '
-                f"{source.time!r} in the file's footer, and it is not there. Write the file with "
-                'statistics of that column, or set order = "path".'
+                f'{source.time!r}: {_why_unknown(footer)}, or set order = "path".'
             )
     return sorted(files, key=lambda file: (source.footer(file).times or (0, 0))[0])
+
+
+def _why_unknown(footer: Footer) -> str:
+    """Why a footer does not say the times, and what to do."""
+    if not footer.stored:
+        return (
+            "it is a partition, whose value is null for this file. Put the file into the "
+            "partition of its time"
+        )
+    if footer.stored == "INT96":
+        return (
+            "it is stored as INT96, which has no statistics that can be used. Write timestamps "
+            "(in Spark: spark.sql.parquet.outputTimestampType = TIMESTAMP_MICROS)"
+        )
+    return (
+        "the file's footer does not say it for all row groups. Write the file with statistics of "
+        "that column, and without nulls in it"
+    )
 
 
 def steps_back(times: Sequence[FileTimes]) -> list[tuple[FileTimes, FileTimes]]:

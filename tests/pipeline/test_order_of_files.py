@@ -79,6 +79,23 @@ def test_order_by_time_needs_statistics_and_a_time(base: Path) -> None:
         Pipeline.from_dict(config)
 
 
+def test_order_by_time_says_that_int96_has_no_statistics(base: Path) -> None:
+    """They were written: to ask for them would help nobody."""
+    Path("in").mkdir()
+    pq.write_table(PIECES[3], "in/e.parquet", use_deprecated_int96_timestamps=True)
+    with pytest.raises(DataError, match=r"'t': it is stored as INT96, .*Write timestamps"):
+        Pipeline.from_dict(_config(source={"order": "time"})).run()
+
+
+def test_order_by_time_says_that_a_partition_is_null(base: Path) -> None:
+    for name in ("t=3", "t=__HIVE_DEFAULT_PARTITION__"):
+        logs.write(PIECES[3].drop_columns(["t"]), Path("in") / name / "e.parquet")
+    with pytest.raises(
+        DataError, match=r"in/t=__HIVE.*'t': it is a partition, whose value is null"
+    ):
+        Pipeline.from_dict(_config(source={"order": "time"})).run()
+
+
 def test_a_late_row_names_the_file_that_was_ahead(base: Path) -> None:
     """Both files with their times, and the key that reads them in order; not the files' sorting."""
     logs.write(PIECES[1], Path("in/1.parquet"))
