@@ -103,48 +103,18 @@ def test_columns_may_stand_in_any_order_and_keys_be_dictionaries() -> None:
     assert from_arrow(odd, CARRY, _initial(CARRY), "f").to_arrow().equals(exported)
 
 
-def _elsewhere(kind: pa.DataType, text: pa.DataType, lists: Any) -> pa.DataType:
-    """What another library holds values of a type in."""
-    if pa.types.is_string(kind):
-        return text
-    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        return lists(pa.field("element", _elsewhere(kind.value_type, text, lists)))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, _elsewhere(f.type, text, lists)) for f in kind])
-    return kind
-
-
-def _held_text() -> StateTable:
-    table = _fixed()
-    table.layout = replace(FIXED, pending=(*FIXED.pending, pa.field("text", pa.string())))
-    columns = [*table.pending_rows.columns, pa.array(["held"])]
-    table.pending_rows = pa.record_batch(columns, schema=pa.schema(table.layout.pending))
-    return table
-
-
-@pytest.mark.parametrize("text", [pa.large_string(), pa.string_view(), pa.string()], ids=str)
-@pytest.mark.parametrize("lists", [pa.list_, pa.large_list], ids=["list", "large list"])
-@pytest.mark.parametrize("table", [_carry(), _held_text()], ids=["carry", "fixed"])
-def test_types_of_other_libraries_are_taken(
-    table: StateTable, text: pa.DataType, lists: Any
-) -> None:
-    """pandas and Polars know no lists of a fixed size, or other strings; also cut in chunks."""
-    ours = table.to_arrow()
-    kinds = [_elsewhere(field.type, text, lists) for field in ours.schema]
-    columns = [pa.array(c.to_pylist(), k) for c, k in zip(ours.columns, kinds, strict=True)]
-    theirs = pa.table(columns, ours.column_names, metadata=ours.schema.metadata)
-    theirs = pa.concat_tables([theirs.slice(0, 2), theirs.slice(2)])
-    again = from_arrow(theirs, table.layout, _initial(table.layout), "f").to_arrow()
-    assert again.equals(ours, check_metadata=True)
-
-
-def test_widths_units_and_columns_of_nulls_alone_are_taken() -> None:
+def test_types_of_other_libraries_are_taken() -> None:
+    """By the table as a whole; see test_lossless for each type."""
     ours = _carry().to_arrow()
     ours = _with("previous/i", pa.nulls(5, pa.int64()), ours)
     theirs = _with("previous/i", pa.nulls(5), ours)
     theirs = _with("steps", theirs.column("steps").cast(pa.uint8()), theirs)
     times = theirs.column("last_time").cast(pa.timestamp("us", "Etc/UTC"))  # as DuckDB has it
     theirs = _with("last_time", times, theirs)
+    theirs = _with("k", theirs.column("k").cast(pa.large_string()), theirs)
+    lists = pa.large_list(pa.field("element", pa.float32()))
+    theirs = _with("lstm/h", pa.array(ours.column("lstm/h").to_pylist(), lists), theirs)
+    theirs = pa.concat_tables([theirs.slice(0, 2), theirs.slice(2)])
     again = from_arrow(theirs, CARRY, _initial(CARRY), "f").to_arrow()
     assert again.equals(ours, check_metadata=True)
 
