@@ -4,7 +4,7 @@ The loop of a run, whole::
 
     with OutputFolder.open("out/weather", keep=1) as folder:
         folder.begin(schema, model=model.fingerprint(), config=config.canonical())
-        source = ParquetSource(list_files(path), …)
+        source = FileSource(list_files(path), …)
         plan = folder.check_sources(source.files, source)  # .files to read, .position, .vanished
         table = folder.load_state()                    # pa.Table, or None at the first start
         source.files = list(plan.files)

@@ -40,7 +40,7 @@ from streamrnn.checkpoints.versions import (
 from streamrnn.config import rejects_beside, value_of
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks import Part, PartWriter
-from streamrnn.sources import ParquetSource, Position, Reading, SourceFile, canonical_name
+from streamrnn.sources import FileSource, Position, Reading, SourceFile, canonical_name
 from streamrnn.storage.opening import open_files
 
 NOT_OURS = "what it holds is not of this output"
@@ -217,7 +217,7 @@ class OutputFolder:
         return canonical_name(self.path)
 
     def check_sources(
-        self, present: Sequence[SourceFile], reader: ParquetSource, *, force: bool = False
+        self, present: Sequence[SourceFile], reader: FileSource, *, force: bool = False
     ) -> SourcePlan:
         """What of the files `present` (in the order to read) is to be read, and from where.
 

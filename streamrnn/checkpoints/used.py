@@ -11,7 +11,7 @@ from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sources import (
     NOTHING,
     Content,
-    ParquetSource,
+    FileSource,
     Position,
     Reading,
     SourceFile,
@@ -55,7 +55,7 @@ class _Verdict(NamedTuple):
 def plan_sources(
     manifest: Manifest | None,
     present: Sequence[SourceFile],
-    reader: ParquetSource,
+    reader: FileSource,
     *,
     home: str = "",
     force: bool = False,
@@ -116,7 +116,7 @@ def plan_sources(
     )
 
 
-def readings_of(plan: SourcePlan, reader: ParquetSource) -> dict[str, Reading]:
+def readings_of(plan: SourcePlan, reader: FileSource) -> dict[str, Reading]:
     """What the files hold that `force` counts as used: name -> all rows of it.
 
     A changed file that cannot be read is left out.
@@ -149,7 +149,7 @@ def _names_today(manifest: Manifest, there: Mapping[str, SourceFile], home: str)
     return {file.path: today(file.path) for file in manifest.sources}
 
 
-def _compare(used: UsedFile, file: SourceFile, reader: ParquetSource, partly: bool) -> _Verdict:
+def _compare(used: UsedFile, file: SourceFile, reader: FileSource, partly: bool) -> _Verdict:
     """Whether a file holds what was used of it. Of one that was read `partly` the rest may change.
 
     It is read only where size or time differ and nothing else settles it.
@@ -185,7 +185,7 @@ def _etag(file: SourceFile) -> str:
         return ""
 
 
-def _before(used: UsedFile, file: SourceFile, position: Position, reader: ParquetSource) -> Content:
+def _before(used: UsedFile, file: SourceFile, position: Position, reader: FileSource) -> Content:
     """The content of the rows before a position; read again where more or nothing is known."""
     if used.content is not None and used.content.rows == position.file_row:
         return used.content

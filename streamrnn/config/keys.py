@@ -13,6 +13,7 @@ from streamrnn.config.schema import Feature, Tables
 FREE = frozenset(
     {
         "source.path",  # files are known by their own names
+        "source.format",
         "source.order",
         "source.batch_rows",
         "source.late",  # of rows that are still to be read

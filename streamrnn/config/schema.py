@@ -195,6 +195,10 @@ class Source(Table):
         description='file, glob, directory (hive partitions too), URI, or "-" (Arrow IPC on stdin)',
         examples=["data/log.parquet"],
     )
+    format: Literal["auto", "parquet", "arrow"] = Field(
+        default="auto",
+        description="of the files: parquet | arrow (IPC) | auto (by name; of a directory Parquet)",
+    )
     order: Literal["path", "time"] = Field(
         default="path",
         description="order of files: path (with numbers as numbers) | time (by their statistics)",

@@ -12,7 +12,7 @@ from streamrnn.pipeline.preflight import PIPE, refuse_own_output, run_config, so
 from streamrnn.scoring import starting_table
 from streamrnn.scoring.bind import Bound, Parts
 from streamrnn.scoring.options import RunOptions
-from streamrnn.sources import ParquetSource, SourceFile, by_time, canonical_name
+from streamrnn.sources import FileSource, SourceFile, by_time, canonical_name
 
 _LARGE_GROUP = 4_000_000
 
@@ -66,7 +66,7 @@ def _names(files: Sequence[SourceFile]) -> str:
     return ", ".join(paths if len(paths) < 5 else [*paths[:3], "…", paths[-1]])
 
 
-def _bind(parts: Parts) -> tuple[ParquetSource, Bound]:
+def _bind(parts: Parts) -> tuple[FileSource, Bound]:
     files = source_files(parts, RunOptions())
     source = parts.source(files)
     bound = parts.bind(source.schema, files[0].path)
@@ -96,7 +96,7 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def _committed(parts: Parts, bound: Bound, source: ParquetSource) -> dict[str, Any]:
+def _committed(parts: Parts, bound: Bound, source: FileSource) -> dict[str, Any]:
     path = str(parts.config.sink.path)
     if parts.config.sink.path in (None, PIPE) or not has_manifest(path):
         return {"would go on from": "nothing: this is the first run"}
@@ -116,7 +116,7 @@ def _committed(parts: Parts, bound: Bound, source: ParquetSource) -> dict[str, A
     return {**told, "next": f"{place}{new} new file(s)", "vanished files": len(plan.vanished)}
 
 
-def _notes(parts: Parts, source: ParquetSource) -> list[str]:
+def _notes(parts: Parts, source: FileSource) -> list[str]:
     notes = []
     largest = source.largest_group()
     if largest > _LARGE_GROUP:

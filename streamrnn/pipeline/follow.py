@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 
 from streamrnn.checkpoints import Manifest
-from streamrnn.errors import DataError
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import SourceFile
@@ -15,12 +14,18 @@ from streamrnn.sources import SourceFile
 class Watcher:
     """Iterates over the complete files of a source, each time that there are other ones.
 
-    A file counts as complete once it has a Parquet footer and is as it was one poll earlier; one
+    A file counts as complete once it has its footer and is as it was one poll earlier; one
     that was renamed in, or written before the last poll, need not wait. Ends when `stop` is set.
     """
 
-    def __init__(self, look: Callable[[], list[SourceFile]], options: RunOptions) -> None:
+    def __init__(
+        self,
+        look: Callable[[], list[SourceFile]],
+        is_complete: Callable[[SourceFile], bool],
+        options: RunOptions,
+    ) -> None:
         self._look = look
+        self._is_complete = is_complete
         self._options = options
         self._complete: dict[str, SourceFile] = {}
         self._seen: dict[str, SourceFile] = {}
@@ -58,7 +63,7 @@ class Watcher:
         complete = {}
         for file in found:
             known = self._complete.get(file.path)
-            if known == file or (self._is_still(file) and _has_footer(file)):
+            if known == file or (self._is_still(file) and self._is_complete(file)):
                 complete[file.path] = file
         self._complete = complete
         self._seen = {file.path: file for file in found}
@@ -67,11 +72,3 @@ class Watcher:
     def _is_still(self, file: SourceFile) -> bool:
         old = time.time() - file.mtime_ns / 1e9 > self._options.poll
         return old or self._seen.get(file.path) == file
-
-
-def _has_footer(file: SourceFile) -> bool:
-    try:
-        file.identity()
-    except DataError:
-        return False
-    return True

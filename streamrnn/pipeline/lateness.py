@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from streamrnn.checkpoints import UsedFile
 from streamrnn.errors import LateRowError
 from streamrnn.sources import (
+    FileSource,
     FileTimes,
-    ParquetSource,
     SourceFile,
     file_times,
     last_with,
@@ -18,7 +18,7 @@ from streamrnn.sources import (
 _BY_NATURE = 'If rows come late by nature, set [source] late to "drop", "reject" or "apply".'
 
 
-def note_on_order(source: ParquetSource, files: Sequence[SourceFile], order: str) -> str | None:
+def note_on_order(source: FileSource, files: Sequence[SourceFile], order: str) -> str | None:
     """A note where the times of consecutive files go back; None where they do not, or none know."""
     if source.time is None or order == "time":
         return None
@@ -36,7 +36,7 @@ def note_on_order(source: ParquetSource, files: Sequence[SourceFile], order: str
 
 
 def name_the_files(
-    error: LateRowError, source: ParquetSource, used: Sequence[UsedFile], order: str
+    error: LateRowError, source: FileSource, used: Sequence[UsedFile], order: str
 ) -> LateRowError:
     """The error with the file that was ahead of the late row, where footers tell which it was.
 

@@ -10,7 +10,7 @@ from typing import Any
 from streamrnn.checkpoints import refuse_inside_output, refuse_nested_output
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.scoring import Bound, Parts, RunOptions
-from streamrnn.sources import SourceFile, list_files
+from streamrnn.sources import SourceFile, list_files, suffixes_of
 
 PIPE = "-"
 
@@ -26,15 +26,16 @@ def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
     path = parts.config.source.path
     assert path is not None
     try:
-        files = list_files(path)
+        files = list_files(path, suffixes_of(parts.config.source.format))
     except MissingFileError:
         if not options.follow:
             raise
         return []
     if not files and not options.follow:
         raise DataError(
-            f"[source] path: {path}: no Parquet file there (expected names ending in .parquet or "
-            ".pq). To wait for files, run with --follow."
+            f"[source] path: {path}: there is no file to read (expected names ending in "
+            f"{' or '.join(suffixes_of(parts.config.source.format))}; [source] format says which). "
+            "To wait for files, run with --follow."
         )
     return files
 

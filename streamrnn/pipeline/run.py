@@ -23,7 +23,7 @@ from streamrnn.scoring import (
     Target,
     starting_table,
 )
-from streamrnn.sources import ParquetSource, SourceFile, StreamSource, by_time
+from streamrnn.sources import FileSource, SourceFile, StreamSource, by_time
 from streamrnn.states import write_state_file
 
 _SMALL_PARTS = 100  # of one output, before --follow merges them
@@ -38,7 +38,7 @@ class Job:
         self.options = options
         self.summary = Summary()
         self._engine: LocalEngine | None = None
-        self._source: ParquetSource | None = None
+        self._source: FileSource | None = None
         self._used: Sequence[UsedFile] = ()
         self._committed: Callable[[], None] = lambda: None
 
@@ -105,7 +105,11 @@ class Job:
             self._save(folder.load_state)
 
     def _follow(self, folder: OutputFolder) -> None:
-        watcher = Watcher(lambda: source_files(self.parts, self.options), self.options)
+        watcher = Watcher(
+            lambda: source_files(self.parts, self.options),
+            lambda file: self.parts.source([file]).is_complete(file),
+            self.options,
+        )
         self._committed = lambda: watcher.tell(folder.manifest, self.summary)
         for files in watcher:
             self._read_new(folder, files, last=False)
@@ -158,7 +162,7 @@ class Job:
     def _order(self) -> str:
         return self.config.source.order
 
-    def _in_order(self, source: ParquetSource, plan: SourcePlan) -> list[SourceFile]:
+    def _in_order(self, source: FileSource, plan: SourcePlan) -> list[SourceFile]:
         """The files to read: the one that was begun, then the others as [source] order says."""
         begun = 0 if plan.position is None else 1
         files = list(plan.files)
@@ -204,7 +208,7 @@ class Job:
 
     def _run_to_stream(self) -> Summary:
         rows, total = self.config.source.batch_rows, None
-        source: StreamSource | ParquetSource
+        source: StreamSource | FileSource
         piped = self.config.source.path == PIPE
         files = [] if piped else source_files(self.parts, self.options)
         refuse_own_output(self.parts, files)
@@ -233,7 +237,7 @@ class Job:
     def _score(
         self,
         target: Target,
-        source: StreamSource | ParquetSource,
+        source: StreamSource | FileSource,
         total: int | None,
     ) -> None:
         assert self._engine is not None

@@ -27,7 +27,7 @@ from streamrnn.operators import (
     feature_kinds,
     plan_inputs,
 )
-from streamrnn.sources import Contract, Feature, ParquetSource, SourceFile, used_schema
+from streamrnn.sources import Contract, Feature, FileSource, SourceFile, used_schema
 from streamrnn.states import MATRIX, Layout
 from streamrnn.windows import Rules
 
@@ -73,14 +73,16 @@ class Parts:
         files: Sequence[SourceFile],
         rows: int | None = None,
         order: Sequence[str] = (),
-    ) -> ParquetSource:
+    ) -> FileSource:
         """The record batches of files, `rows` in each (default: as the config says).
 
         `order`: that of the columns in an earlier run.
         """
         config = self.config.source
         size = rows or config.batch_rows
-        return ParquetSource(files, self.columns, size, time=config.time, order=order)
+        return FileSource(
+            files, self.columns, size, time=config.time, order=order, format=config.format
+        )
 
     def bind(self, schema: pa.Schema, path: str) -> Bound:
         """These parts for a source whose columns in use have this schema.

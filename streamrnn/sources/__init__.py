@@ -10,8 +10,9 @@ from streamrnn.sources.files import (
     resolve,
     stored_name,
 )
-from streamrnn.sources.parquet import ParquetSource, SourceBatch
+from streamrnn.sources.formats import FORMATS, FileFormat, suffixes_of
 from streamrnn.sources.position import Position
+from streamrnn.sources.reading import FileSource, SourceBatch
 from streamrnn.sources.schema import check_same, missing_column, select, used_schema, value_type
 from streamrnn.sources.stream import DAMAGE, StreamSource
 from streamrnn.sources.timeline import (
@@ -25,13 +26,15 @@ from streamrnn.sources.timeline import (
 
 __all__ = [
     "DAMAGE",
+    "FORMATS",
     "NOTHING",
     "Content",
     "Contract",
     "Faults",
     "Feature",
+    "FileFormat",
+    "FileSource",
     "FileTimes",
-    "ParquetSource",
     "Position",
     "Reading",
     "Rows",
@@ -52,6 +55,7 @@ __all__ = [
     "shown_time",
     "steps_back",
     "stored_name",
+    "suffixes_of",
     "sum_of",
     "ticks",
     "used_schema",

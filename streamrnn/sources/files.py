@@ -14,10 +14,11 @@ import pyarrow.fs as pafs
 
 from streamrnn.errors import DataError, MissingFileError
 from streamrnn.sources.disk import Entry, entry, walk
+from streamrnn.sources.formats import FORMATS
 from streamrnn.sources.order import Hive, Partitions, steps_of
 from streamrnn.sources.patterns import (
     MAGIC,
-    ParquetFiles,
+    AllFiles,
     Pattern,
     fixed_part,
     is_meant,
@@ -144,16 +145,18 @@ def _remote_name(scheme: str, place: str) -> str:
     return f"{_SAME_STORE.get(scheme, scheme)}://{bucket.rpartition('@')[2]}{slash}{key}"
 
 
-def list_files(path: str) -> list[SourceFile]:
+def list_files(
+    path: str, suffixes: tuple[str, ...] = FORMATS["parquet"].suffixes
+) -> list[SourceFile]:
     """The files that a file name, glob, directory or URI means, in the order of `Hive.order`.
 
-    In a directory these are the *.parquet and *.pq files at any depth; names that begin with "."
-    or "_" are passed over, as Arrow does. A file that is reached in several ways is listed once.
-    Raises MissingFileError if there is nothing at `path`.
+    In a directory these are the files at any depth whose names end in one of `suffixes`; names that
+    begin with "." or "_" are passed over, as Arrow does. A file that is reached in several ways is
+    listed once. Raises MissingFileError if there is nothing at `path`.
     """
     filesystem, location = _split_glob_uri(path)
     if MAGIC.intersection(location) and not _exists(filesystem, location):
-        found, base = _expand(filesystem, location), fixed_part(location)
+        found, base = _expand(filesystem, location, suffixes), fixed_part(location)
     else:
         info = _info(filesystem, location)
         if info.type == pafs.FileType.NotFound:
@@ -161,7 +164,7 @@ def list_files(path: str) -> list[SourceFile]:
         if info.type == pafs.FileType.File:
             found, base = [_entry(filesystem, info)], posixpath.dirname(location)
         else:
-            found, base = _walk(filesystem, location), location
+            found, base = _walk(filesystem, location, suffixes), location
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
     return _listed(filesystem, found, base, scheme)
 
@@ -225,9 +228,9 @@ def _entry(filesystem: pafs.FileSystem, info: pafs.FileInfo) -> Entry:
     return Entry(info.path, name, info.size or 0, info.mtime_ns or 0)
 
 
-def _walk(filesystem: pafs.FileSystem, location: str) -> list[Entry]:
+def _walk(filesystem: pafs.FileSystem, location: str, suffixes: tuple[str, ...]) -> list[Entry]:
     if isinstance(filesystem, pafs.LocalFileSystem):
-        return list(walk(location, ParquetFiles()))
+        return list(walk(location, AllFiles(suffixes)))
     selector = pafs.FileSelector(location, recursive=True)
     try:
         infos = filesystem.get_file_info(selector)
@@ -237,11 +240,11 @@ def _walk(filesystem: pafs.FileSystem, location: str) -> list[Entry]:
     return [
         _entry(filesystem, info)
         for info in infos
-        if info.type == pafs.FileType.File and is_meant(info.path[start:], ParquetFiles())
+        if info.type == pafs.FileType.File and is_meant(info.path[start:], AllFiles(suffixes))
     ]
 
 
-def _expand(filesystem: pafs.FileSystem, pattern: str) -> list[Entry]:
+def _expand(filesystem: pafs.FileSystem, pattern: str, suffixes: tuple[str, ...]) -> list[Entry]:
     top = fixed_part(pattern)
     wanted = Pattern.of(pattern[len(top) :])
     if isinstance(filesystem, pafs.LocalFileSystem):
@@ -250,4 +253,5 @@ def _expand(filesystem: pafs.FileSystem, pattern: str) -> list[Entry]:
         found = walk(".", wanted)
         return [each._replace(path=each.path.removeprefix("./")) for each in found]
     start = len(top.rstrip("/")) + 1 if top else 0
-    return [each for each in _walk(filesystem, top) if is_meant(each.path[start:], wanted)]
+    listed = _walk(filesystem, top, suffixes)
+    return [each for each in listed if is_meant(each.path[start:], wanted)]

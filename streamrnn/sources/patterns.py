@@ -1,4 +1,4 @@
-"""Which names below a folder a source path means: those of a pattern, or all Parquet files."""
+"""Which names below a folder a source path means: those of a pattern, or all of a format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Protocol
 from streamrnn.errors import ConfigError
 
 MAGIC = frozenset("*?[")
-SUFFIXES = (".parquet", ".pq")
 
 
 class Wanted(Protocol):
@@ -24,14 +23,17 @@ class Wanted(Protocol):
 
 
 @dataclass(frozen=True)
-class ParquetFiles:
-    """The *.parquet and *.pq files at any depth, but for names that begin with "." or "_"."""
+class AllFiles:
+    """The files with one of some `suffixes` at any depth, but for names that begin with "." or
+    "_"."""
 
-    def below(self, folder: str) -> ParquetFiles | None:
+    suffixes: tuple[str, ...]
+
+    def below(self, folder: str) -> AllFiles | None:
         return None if folder[0] in "._" else self
 
     def takes(self, file: str) -> bool:
-        return file[0] not in "._" and file.endswith(SUFFIXES)
+        return file[0] not in "._" and file.endswith(self.suffixes)
 
 
 @dataclass(frozen=True)

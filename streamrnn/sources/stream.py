@@ -9,8 +9,8 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from streamrnn.errors import DataError, StreamRNNError
-from streamrnn.sources.parquet import SourceBatch
 from streamrnn.sources.position import Position
+from streamrnn.sources.reading import SourceBatch
 from streamrnn.sources.schema import select, used_schema
 
 STDIN = "stdin"

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from streamrnn.errors import DataError
 from streamrnn.sources.files import SourceFile
-from streamrnn.sources.footer import Footer
-from streamrnn.sources.parquet import ParquetSource
+from streamrnn.sources.formats import Footer
+from streamrnn.sources.reading import FileSource
 
 
 class FileTimes(NamedTuple):
@@ -37,13 +37,13 @@ def shown_time(ticks: int, kind: pa.DataType) -> str:
     return str(integers.cast(kind).cast(pa.string())[0])
 
 
-def file_times(source: ParquetSource, files: Iterable[SourceFile]) -> list[FileTimes]:
+def file_times(source: FileSource, files: Iterable[SourceFile]) -> list[FileTimes]:
     """The times of files whose footers say them, in the order of the files."""
     found = ((file.path, source.footer(file).times) for file in files)
     return [FileTimes(path, *times) for path, times in found if times is not None]
 
 
-def by_time(source: ParquetSource, files: Sequence[SourceFile]) -> list[SourceFile]:
+def by_time(source: FileSource, files: Sequence[SourceFile]) -> list[SourceFile]:
     """Files in the order of their earliest times; equal ones, and empty ones, as they came.
 
     Raises DataError for a file with rows whose footer does not say its times.

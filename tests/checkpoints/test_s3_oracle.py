@@ -14,7 +14,7 @@ from streamrnn import Pipeline
 from streamrnn.checkpoints import load_state, read_manifest
 from streamrnn.errors import CheckpointError, ConfigError, DataError
 from streamrnn.outputs import compact, rewind, verify
-from streamrnn.sources import ParquetSource
+from streamrnn.sources import FileSource
 
 server = pytest.importorskip("moto.server", reason="needs the oracles extra")
 
@@ -103,7 +103,7 @@ def test_objects_are_known_by_name_version_and_content(bucket, tmp_path, monkeyp
 
     put(fs, "in/part-1.parquet", pieces["part-1"])
     with monkeypatch.context() as patch:
-        patch.setattr(ParquetSource, "content", None)  # the etag says that it is the same
+        patch.setattr(FileSource, "content", None)  # the etag says that it is the same
         assert score().nothing_new
     put(fs, "in/part-1.parquet", pieces["part-1"].slice(1))
     with pytest.raises(CheckpointError, match="100 rows when it was read, 99 rows now") as caught:

@@ -43,6 +43,7 @@ def test_defaults_are_those_of_the_design(load):
     config = load(MINIMAL)
     assert config.source.model_dump() == {
         "path": "log.parquet",
+        "format": "auto",
         "order": "path",
         "key": ("device",),
         "time": None,
@@ -193,7 +194,7 @@ typ = "LSTM"
 """,
         "window.lanes=abc",
     )
-    known = "known here: path, order, key, time, features, time_features, nulls, reset, max_gap, "
+    known = "known here: path, format, order, key, time, features, time_features, nulls, reset, "
     assert message.split("\n  ") == [
         "p.toml has 15 problems:",
         "p.toml:3: source.key: expected a name or a list of names, got the integer 5",
@@ -210,7 +211,7 @@ typ = "LSTM"
         'p.toml:11: source.max_gap: expected a length of time such as "6h", "90s", "1d" or '
         '"1h30m" (units w, d, h, m, s, ms, us), got "6x"',
         f"p.toml:12: source.lanes: unknown key; it belongs to [window] ({known}"
-        "late, bad, max_rejects, batch_rows)",
+        "max_gap, late, bad, max_rejects, batch_rows)",
         'p.toml:14: windows: unknown key; did you mean "window"? '
         "(known here: source, window, model, output, sink, state, checkpoint)",
         'p.toml:16: window.kind: expected "carry", "fixed" or "whole", got the string "carri"; '

@@ -19,7 +19,7 @@ from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.outputs import history, rewind
 from streamrnn.scoring.summary import Summary
-from streamrnn.sources import ParquetSource, list_files
+from streamrnn.sources import FileSource, list_files
 
 LOG = logs.random_log(300)
 
@@ -338,7 +338,7 @@ def test_a_touched_file_is_read_once(base: Path, monkeypatch: pytest.MonkeyPatch
     kept = [each.commit for each in history("out")]
     _touch(base / "in" / "part-1.parquet")
     assert _run().nothing_new
-    monkeypatch.setattr(ParquetSource, "content", None)
+    monkeypatch.setattr(FileSource, "content", None)
     assert _run().nothing_new
     assert [each.commit for each in history("out")][:-1] == kept[:-1]
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrnn.errors import DTypeError
-from streamrnn.sources import Content, ParquetSource, list_files, sum_of
+from streamrnn.sources import Content, FileSource, list_files, sum_of
 
 WORD = 1 << 64
 
@@ -252,7 +252,7 @@ def test_the_content_of_files_is_that_of_their_rows(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "b.parquet", compression="zstd", row_group_size=512)
     found = set()
     for rows in (7, 64, 5000):
-        source = ParquetSource(list_files(str(tmp_path)), ["id", "t", "x"], rows, time="t")
+        source = FileSource(list_files(str(tmp_path)), ["id", "t", "x"], rows, time="t")
         found |= {(source.content(file), source.content(file, 333)) for file in source.files}
     ((whole, part),) = found
     assert whole == Content.of(table.combine_chunks().to_batches()[0], "t")

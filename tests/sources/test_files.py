@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError
-from streamrnn.sources import ParquetSource, canonical_name, disk, files, list_files, stored_name
+from streamrnn.sources import FileSource, canonical_name, disk, files, list_files, stored_name
 from streamrnn.sources.files import _split_glob_uri
 from streamrnn.sources.patterns import Pattern, is_meant
 
@@ -323,7 +323,7 @@ def test_patterns_on_object_stores_are_those_of_folders(
 
 
 def _columns(root: Path, *names: str) -> dict[str, list[object]]:
-    source = ParquetSource(list_files(str(root)), list(names), 100)
+    source = FileSource(list_files(str(root)), list(names), 100)
     tables = [pa.Table.from_batches([b.batch]) for b in source.batches()]
     return pa.concat_tables(tables).to_pydict()
 

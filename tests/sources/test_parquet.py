@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import DataError
-from streamrnn.sources import ParquetSource, StreamSource, list_files
+from streamrnn.sources import FileSource, StreamSource, list_files
 
 ROWS = pa.table({"k": [f"s{i % 3}" for i in range(50)], "x": np.arange(50.0)})
 
@@ -35,7 +35,7 @@ def test_every_position_is_a_place_to_go_on_from(tmp_path: Path, rows: int) -> N
     """Empty row groups and files among them; first rows, positions and contents agree."""
     _files(tmp_path)
     files = list_files(str(tmp_path))
-    whole = list(ParquetSource(files, ["x", "k"], rows).batches())
+    whole = list(FileSource(files, ["x", "k"], rows).batches())
     table = pa.Table.from_batches([b.batch for b in whole])
     expected = pa.concat_tables([ROWS, ROWS.slice(0, 11)]).select(["x", "k"])
     assert table.equals(expected)
@@ -46,7 +46,7 @@ def test_every_position_is_a_place_to_go_on_from(tmp_path: Path, rows: int) -> N
         done += batch.batch.num_rows
         position = batch.position
         first = [f.path for f in files].index(position.file)
-        rest = list(ParquetSource(files[first:], ["x", "k"], 5).batches(position))
+        rest = list(FileSource(files[first:], ["x", "k"], 5).batches(position))
         assert pa.Table.from_batches([b.batch for b in rest], expected.schema).equals(
             expected.slice(done)
         )
@@ -58,7 +58,7 @@ def test_every_position_is_a_place_to_go_on_from(tmp_path: Path, rows: int) -> N
 def test_a_file_without_rows_gives_its_end(tmp_path: Path) -> None:
     """One record batch of no rows with the right types, so that its end can be committed."""
     _write(tmp_path / "a.parquet", ROWS.slice(0, 0), [])
-    (only,) = ParquetSource(list_files(str(tmp_path)), ["k"], 10).batches()
+    (only,) = FileSource(list_files(str(tmp_path)), ["k"], 10).batches()
     assert (only.batch.num_rows, only.batch.schema.names, only.position.done) == (0, ["k"], True)
 
 
@@ -69,7 +69,7 @@ def test_dictionaries_and_views_become_plain_values(tmp_path: Path) -> None:
         "v": pa.array(["a", None, "c"], pa.string_view()),
     }
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=2)
-    source = ParquetSource(list_files(str(tmp_path)), None, 10)
+    source = FileSource(list_files(str(tmp_path)), None, 10)
     assert source.schema.types == [pa.string(), pa.large_string()]
     table = pa.Table.from_batches([b.batch for b in source.batches()])
     assert table.to_pydict() == {"d": ["a", "b", "a"], "v": ["a", None, "c"]}
@@ -81,16 +81,16 @@ def test_files_with_other_columns_are_refused_by_name(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1], "z": [1]}), tmp_path / "b.parquet")
     pq.write_table(pa.table({"x": [1.0], "y": [1]}), tmp_path / "c.parquet")
     files = list_files(str(tmp_path))
-    assert len(list(ParquetSource(files[:2], ["x"], 10).batches())) == 2
+    assert len(list(FileSource(files[:2], ["x"], 10).batches())) == 2
     with pytest.raises(DataError, match=r"b\.parquet: there is no column 'y'.*there are: x, z"):
-        ParquetSource(files[:2], ["x", "y"], 10).check_schemas()
+        FileSource(files[:2], ["x", "y"], 10).check_schemas()
     with pytest.raises(DataError, match=r"c\.parquet: column 'x': expected int64 as in .*a\.par"):
-        list(ParquetSource([files[0], files[2]], ["x"], 10).batches())
+        list(FileSource([files[0], files[2]], ["x"], 10).batches())
     with pytest.raises(DataError, match=r"b\.parquet: there is no column 'y'"):
-        list(ParquetSource(files[:2], None, 10).batches())
+        list(FileSource(files[:2], None, 10).batches())
     pq.write_table(pa.table({"x": [1], "y": [1], "z": [1]}), tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"b\.parquet: column 'z' is not in"):
-        list(ParquetSource(files[:2], None, 10).batches())
+        list(FileSource(files[:2], None, 10).batches())
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
@@ -98,14 +98,14 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(DataError, match="column 'x' is there 2 times"):
-        _ = ParquetSource(list_files(str(tmp_path)), ["x"], 10).schema
+        _ = FileSource(list_files(str(tmp_path)), ["x"], 10).schema
 
 
 def test_a_dot_in_a_name_is_only_a_character(tmp_path: Path) -> None:
     """Parquet writes nested columns with dots."""
     nested = pa.array([{"speed": 7}])
     pq.write_table(pa.table({"wind": nested, "wind.speed": [1]}), tmp_path / "a.parquet")
-    source = ParquetSource(list_files(str(tmp_path)), ["wind.speed"], 10)
+    source = FileSource(list_files(str(tmp_path)), ["wind.speed"], 10)
     assert next(source.batches()).batch.to_pydict() == {"wind.speed": [1]}
 
 
@@ -117,7 +117,7 @@ def test_damage_is_told_with_the_file_and_the_last_good_row(tmp_path: Path) -> N
     start = pq.ParquetFile(path).metadata.row_group(1).column(0).dictionary_page_offset
     raw[start : start + 40] = b"\xff" * 40
     path.write_bytes(bytes(raw))
-    batches = ParquetSource(list_files(str(tmp_path)), None, 25).batches()
+    batches = FileSource(list_files(str(tmp_path)), None, 25).batches()
     assert next(batches).batch.num_rows == 25
     with pytest.raises(DataError, match=r"a\.parquet: cannot be read after row 25"):
         next(batches)

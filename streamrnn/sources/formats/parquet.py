@@ -1,35 +1,52 @@
-"""What the footer of a Parquet file says of its rows."""
+"""Parquet files."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamrnn.sources.formats.base import Footer
+
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 _EPOCH = date(1970, 1, 1)
 
 
-@dataclass(frozen=True)
-class Footer:
-    """Rows of each row group, and the first and last time in ticks (None if it does not say).
+class ParquetFiles:
+    """Parquet, with statistics in the footer."""
 
-    `stored` is Parquet's type of the column of times; "" if the file has no such column.
-    """
+    name = "Parquet"
+    suffixes: tuple[str, ...] = (".parquet", ".pq")
 
-    groups: list[int]
-    times: tuple[int, int] | None
-    stored: str = ""
+    def open(self, stream: pa.NativeFile) -> ParquetReader:
+        """Read the footer of a file. Raises pa.ArrowException or OSError for what is none."""
+        # pre_buffer=False: it alone bounds memory (20 MB against 319 MB for a 321 MB file).
+        return ParquetReader(pq.ParquetFile(stream, pre_buffer=False))
 
-    @property
-    def rows(self) -> int:
-        """Rows of the file."""
-        return sum(self.groups)
+
+class ParquetReader:
+    """One Parquet file, open."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._file = file
+        self.schema: pa.Schema = file.schema_arrow
+
+    def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
+        """Rows of each row group, and the range of the column of times by the statistics."""
+        return read_footer(self._file, time, kind)
+
+    def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """All rows from a row group on."""
+        groups = list(range(group, self._file.num_row_groups))
+        batches: Iterator[pa.RecordBatch] = self._file.iter_batches(
+            rows, row_groups=groups, columns=columns
+        )
+        return batches
 
 
 def read_footer(parquet: pq.ParquetFile, time: str | None, kind: pa.DataType | None) -> Footer:
