@@ -23,6 +23,9 @@ from streamrnn.config.durations import PATTERN, format_duration, parse_duration
 from streamrnn.config.paths import rejects_beside
 from streamrnn.config.problems import choices, did_you_mean, received
 
+PIPE = "-"
+"""The path that stands for stdin or stdout."""
+
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
 _EXPECTED_NULLS = 'expected "error", "previous", "skip" or a number'
@@ -249,6 +252,11 @@ class Source(Table):
     batch_rows: Count = Field(default=131072, description="rows of a record batch")
 
     @property
+    def piped(self) -> bool:
+        """Whether rows come on stdin."""
+        return self.path == PIPE
+
+    @property
     def time_feature_names(self) -> tuple[str, ...]:
         """What time_features add: hour_sin, hour_cos, …"""
         return tuple(f"{name}_{wave}" for name in self.time_features for wave in ("sin", "cos"))
@@ -353,7 +361,7 @@ class Output(Table):
 
 def _beside(data: dict[str, Any]) -> str | None:
     path = data.get("path")
-    return None if path in (None, "-") else rejects_beside(path)
+    return None if path in (None, PIPE) else rejects_beside(path)
 
 
 class Sink(Table):
@@ -371,6 +379,11 @@ class Sink(Table):
         description='directory of rejected rows; default the path with ".rejects" behind it',
         examples=["out/scores.rejects"],
     )
+
+    @property
+    def piped(self) -> bool:
+        """Whether rows go to stdout."""
+        return self.path == PIPE
 
 
 class StateIO(Table):

@@ -8,7 +8,7 @@ from typing import Any
 from streamrnn.checkpoints import Manifest, check_same, has_manifest, plan_sources, read_manifest
 from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
-from streamrnn.pipeline.preflight import PIPE, refuse_own_output, run_config, source_files
+from streamrnn.pipeline.preflight import refuse_own_output, run_config, source_files
 from streamrnn.scoring import starting_table
 from streamrnn.scoring.bind import Bound, Parts
 from streamrnn.scoring.options import RunOptions
@@ -22,7 +22,7 @@ def validate(parts: Parts) -> list[str]:
 
     Raises what a run would raise: ConfigError, DataError, StateError, MissingFileError.
     """
-    if parts.config.source.path in (None, PIPE):
+    if parts.config.source.path is None or parts.config.source.piped:
         return ["the source is not a file: its columns are checked when it is read"]
     source, bound = _bind(parts)
     source.check_schemas()
@@ -45,7 +45,7 @@ def explain(parts: Parts) -> dict[str, Any]:
         "output columns": ", ".join(parts.names),
         "emit": config.output.emit,
     }
-    if config.source.path in (None, PIPE):
+    if config.source.path is None or config.source.piped:
         return plan
     source, bound = _bind(parts)
     rows = source.total_rows()
@@ -98,7 +98,8 @@ def _mib(size: int) -> str:
 
 def _committed(parts: Parts, bound: Bound, source: FileSource) -> dict[str, Any]:
     path = str(parts.config.sink.path)
-    if parts.config.sink.path in (None, PIPE) or not has_manifest(path):
+    sink = parts.config.sink
+    if sink.path is None or sink.piped or not has_manifest(path):
         return {"would go on from": "nothing: this is the first run"}
     last: Manifest = read_manifest(path)
     told: dict[str, Any] = {

@@ -89,7 +89,7 @@ class Pipeline:
         Nothing is written, and what an earlier run committed is not looked at.
         """
         self.config.require_run()
-        if self.config.source.path == "-":
+        if self.config.source.piped:
             raise ConfigError("--limit needs a source that can be read again, not stdin")
         files = source_files(self.parts, RunOptions())
         rows = min(limit, self.config.source.batch_rows)

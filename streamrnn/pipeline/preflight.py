@@ -12,8 +12,6 @@ from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.scoring import Bound, Parts, RunOptions
 from streamrnn.sources import SourceFile, list_files, suffixes_of
 
-PIPE = "-"
-
 
 def run_config(parts: Parts, bound: Bound) -> dict[str, Any]:
     """What a commit remembers of the config, and of the columns it was used with."""
@@ -49,10 +47,12 @@ def refuse_own_output(parts: Parts, files: Sequence[SourceFile]) -> None:
         "[sink] rejects": config.sink.rejects,
         "[state] save": config.state.save,
     }
-    places = {name: _real(path) for name, path in outputs.items() if path not in (None, PIPE)}
+    if config.sink.piped:
+        del outputs["[sink] path"]
+    places = {name: _real(path) for name, path in outputs.items() if path is not None}
     source = config.source.path
     inputs = [_real(file.path) for file in files]
-    inputs += [_real(source)] if source not in (None, PIPE) else []
+    inputs += [] if source is None or config.source.piped else [_real(source)]
     for name, place in places.items():
         if any(_overlap(place, each) for each in inputs):
             raise ConfigError(

@@ -12,7 +12,7 @@ from streamrnn.errors import ConfigError, LateRowError
 from streamrnn.outputs import merge_small_parts
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
-from streamrnn.pipeline.preflight import PIPE, refuse_own_output, run_config, source_files
+from streamrnn.pipeline.preflight import refuse_own_output, run_config, source_files
 from streamrnn.scoring import (
     Bound,
     Parts,
@@ -57,9 +57,9 @@ class Job:
         sink = self.config.sink.path
         assert sink is not None
         self.summary.output = sink
-        if sink == PIPE:
+        if self.config.sink.piped:
             return self._run_to_stream()
-        files = [] if self.config.source.path == PIPE else source_files(self.parts, self.options)
+        files = [] if self.config.source.piped else source_files(self.parts, self.options)
         refuse_own_output(self.parts, files)
         with OutputFolder.open(
             sink,
@@ -68,7 +68,7 @@ class Job:
             full_refresh=self.options.full_refresh,
         ) as folder:
             self.summary.state = folder.path
-            if self.config.source.path == PIPE:
+            if self.config.source.piped:
                 self._read_pipe(folder)
             elif self.options.follow:
                 self._follow(folder)
@@ -81,7 +81,7 @@ class Job:
             return
         if self.config.window.kind == "whole":
             raise ConfigError('--follow: kind "whole" needs the end of the input')
-        if PIPE in (self.config.source.path, self.config.sink.path):
+        if self.config.source.piped or self.config.sink.piped:
             raise ConfigError(
                 "--follow watches files and commits to a folder: not for stdin, stdout"
             )
@@ -209,7 +209,7 @@ class Job:
     def _run_to_stream(self) -> Summary:
         rows, total = self.config.source.batch_rows, None
         source: StreamSource | FileSource
-        piped = self.config.source.path == PIPE
+        piped = self.config.source.piped
         files = [] if piped else source_files(self.parts, self.options)
         refuse_own_output(self.parts, files)
         if piped:
@@ -254,7 +254,7 @@ class Job:
             self._save(table.to_arrow)
         elif not self.summary.commits:
             self.summary.state = None
-            if self.config.sink.path != PIPE:
+            if not self.config.sink.piped:
                 self.summary.rows_out = 0
 
     def _save(self, state: Callable[[], pa.Table | None]) -> None:
