@@ -64,6 +64,10 @@ class Table:
         if size < len(self):
             self._empty_cells(len(self._cells), known=size)
 
+    def rebuild(self) -> None:
+        """Find places for all strings anew: for a copy that was made amid a `find`."""
+        self._empty_cells(len(self._cells), known=len(self))
+
     def _grow(self, size: int) -> None:
         """Make room for one more of `size` bytes, and as many again as there are."""
         known = len(self)

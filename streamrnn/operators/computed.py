@@ -15,8 +15,8 @@ class Computed:
 
     `row_K` int64 is the row of each, `step_K` its number since the stream began fresh,
     `values_KU` float32 the model's outputs side by side; `there_KU` bool (None: all) says which of
-    them the model gives for that row. `settle` moves the streams' states on; until it is called
-    the state table is as it was.
+    them the model gives for that row. `settle` moves the streams' states on, and may be called
+    again where it was cut short; until it is called the state table is as it was.
     """
 
     row_K: npt.NDArray[np.int64]

@@ -15,6 +15,7 @@ from streamrnn.sources import Rows
 from streamrnn.states import StateTable
 from streamrnn.windows import Arranged
 
+Ints = npt.NDArray[np.int64]
 _ORDER = pa.field("_row", pa.int64())
 _COMPUTED = pa.field("_computed", pa.bool_())
 
@@ -61,15 +62,16 @@ class Emitter:
             chosen = np.sort(computed.row_K[computed.step_K % self.last_of == 0])
         return self._build(batch, chosen, values, there)
 
-    def hold(
+    def held(
         self,
         batch: pa.RecordBatch,
         arranged: Arranged,
         computed: Computed,
         table: StateTable,
         first_row: int,
-    ) -> None:
-        """Keep each stream's last row of this record batch in `table` (emit final).
+    ) -> tuple[Ints, pa.RecordBatch]:
+        """The rows that `table` holds with each stream's last row of this record batch, and their
+        slots (emit final).
 
         A row that has a value is not replaced by one that has none.
         """
@@ -79,21 +81,20 @@ class Emitter:
         columns = [*built.columns, pa.array(row + first_row), pa.array(has)]
         new = pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.pending_fields()))
         if table.pending_rows is None:
-            table.pending_slots, table.pending_rows = slot, new
-            return
-        known = np.full(len(table), False)
+            return slot, new
+        known = np.full(table.streams, False)
         known[table.pending_slots] = table.pending_rows.column("_computed").to_numpy(
             zero_copy_only=False
         )
         better = has | ~known[slot]
         slot, new = slot[better], new.take(pa.array(np.flatnonzero(better)))
-        replaced = np.zeros(len(table), bool)
+        replaced = np.zeros(table.streams, bool)
         replaced[slot] = True
         stay = np.flatnonzero(~replaced[table.pending_slots])
         kept = table.pending_rows.take(pa.array(stay))
         both = pa.Table.from_batches([kept, new]).combine_chunks()
-        table.pending_slots = np.concatenate([table.pending_slots[stay], slot])
-        table.pending_rows = both.to_batches()[0] if both.num_rows else new
+        slots: Ints = np.concatenate([table.pending_slots[stay], slot])
+        return slots, both.to_batches()[0] if both.num_rows else new
 
     def final(self, table: StateTable) -> pa.RecordBatch:
         """The held rows in the order in which they were read; `table` holds none afterwards."""
@@ -101,18 +102,20 @@ class Emitter:
         if rows is None:
             return pa.RecordBatch.from_pylist([], schema=self.schema)
         order = np.argsort(rows.column("_row").to_numpy(), kind="stable")
+        out = rows.take(pa.array(order)).select(self.schema.names)
         table.touched[table.pending_slots] = True
-        table.pending_slots, table.pending_rows = np.zeros(0, np.int64), None
-        return rows.take(pa.array(order)).select(self.schema.names)
+        none = np.zeros(0, np.int64)
+        table.pending_slots, table.pending_rows = none, None  # together: no interrupt between them
+        return out
 
     def _last_rows(
         self, arranged: Arranged, computed: Computed, table: StateTable
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Each stream's last row with a value, or its last row: (row, slot, has a value)."""
         # Of several values for one place numpy keeps the last; rows of a stream are in order.
-        best = np.full(len(table), -1)
+        best = np.full(table.streams, -1)
         best[arranged.slot_N[arranged.kept]] = arranged.kept
-        valued = np.full(len(table), -1)
+        valued = np.full(table.streams, -1)
         warm = computed.step_K > self.warmup
         row = computed.row_K[warm]
         valued[arranged.slot_N[row]] = row

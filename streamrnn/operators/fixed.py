@@ -40,7 +40,7 @@ class FixedOperator:
 
     def process(self, arranged: Arranged, table: StateTable) -> Computed:
         """The value of each window that these rows complete, at the row that completes it."""
-        base = np.where(arranged.fresh, 0, table.steps[arranged.slot])
+        base = arranged.base
         held = np.where(arranged.fresh, 0, table.waiting_count[arranged.slot])
         if (held != waiting_after(base, self.steps, self.stride)).any():
             raise StateError(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
+import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamrnn.kernels import get_threads, one_thread
 
@@ -13,42 +17,144 @@ T = TypeVar("T")
 
 
 class Workers:
-    """`threads` threads (0: as many as `streamrnn.get_threads()`), started when first needed.
+    """`threads` threads (0: as many as `streamrnn.get_threads()`), the caller's among them.
 
-    The pieces are whole kernels' work, so that a kernel itself stays on its thread.
+    The pieces are whole kernels' work, so that a kernel itself stays on its thread. The caller does
+    not wait for a helper that has not come yet: where the pieces are small it does them all. (A
+    pool of the standard library may lose a lock to an interrupt, and then waits for ever.)
     """
 
     def __init__(self, threads: int = 0) -> None:
         self.threads = threads or get_threads()
-        self._pool: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
+        self._crew = _Crew()
+        self._share: _Share | None = None
 
     def map(self, work: Callable[[T], None], pieces: Sequence[T]) -> None:
-        """Do `work` on each piece; the first error is raised once all have ended."""
+        """Do `work` on each piece; the first error is raised once all have ended.
+
+        After an interrupt those not yet begun are left, and none is under way any more. Not for
+        two threads at once.
+        """
+        if self._crew.process != os.getpid():  # threads do not live on in a fork
+            self._crew, self._share = _Crew(), None
+        if self._share is not None:  # of a call that was interrupted while it waited for its end
+            self._share.end()
         if self.threads == 1 or len(pieces) < 2:
             with one_thread():
                 for piece in pieces:
                     work(piece)
             return
-        if self._pool is None or self._process != os.getpid():  # threads do not live on in a fork
-            self._process = os.getpid()
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="streamrnn-lanes")
+        self._share = share = _Share(work, pieces)
         try:
-            futures = [self._pool.submit(_alone, work, piece) for piece in pieces]
-            errors = [future.exception() for future in futures]
-        except BaseException:
-            # An interrupt: pieces that are under way write into arrays that the caller uses again.
-            pool, self._pool = self._pool, None
-            pool.shutdown(cancel_futures=True)
-            raise
-        for error in errors:
-            if error is not None:
-                raise error
+            self._crew.call(share, min(self.threads, len(pieces)) - 1)
+            with one_thread():
+                share.take()
+        finally:
+            share.end()
+        self._share = None
+        if share.errors:
+            raise share.errors[min(share.errors)]
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"threads": self.threads, "_pool": None, "_process": 0}
+    def __reduce__(self) -> tuple[type[Workers], tuple[int]]:
+        return Workers, (self.threads,)
 
 
-def _alone(work: Callable[[T], None], piece: T) -> None:
+class _Share:
+    """Pieces for whoever takes them, and those who may have one."""
+
+    def __init__(self, work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
+        self.errors: dict[int, BaseException] = {}
+        self._work = work
+        self._left = deque(enumerate(pieces))
+        self._turns: list[_Turn] = []
+
+    def take(self) -> None:
+        """Do pieces until none is left."""
+        while True:
+            try:
+                number, piece = self._left.popleft()
+            except IndexError:
+                return
+            try:
+                self._work(piece)
+            except Exception as error:  # noqa: BLE001 - raised once all have ended
+                self.errors[number] = error
+
+    def help(self) -> None:
+        """The same in another thread; `end` waits for it, if it comes in time to have a piece."""
+        turn = _Turn()
+        self._turns.append(turn)  # before a piece is taken
+        try:
+            self.take()
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self.errors[-1] = error
+        finally:
+            turn.end()
+
+    def end(self) -> None:
+        """Leave the pieces that nobody has, and wait for the others, whatever comes between.
+
+        An interrupt is raised at the end. It may be called again.
+        """
+        interrupt = None
+        self._left.clear()
+        for turn in list(self._turns):  # who comes later finds no piece
+            while not turn.ended:
+                try:
+                    turn.wait()
+                except BaseException as error:  # noqa: BLE001 - raised when nobody writes any more
+                    interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+
+class _Turn:
+    """A bare lock, as an interrupt may leave the lock inside an Event taken for ever."""
+
+    __slots__ = ("_lock", "ended")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self) -> None:
+        self._lock.acquire()
+
+    def end(self) -> None:
+        self.ended = True
+        self._lock.release()
+
+
+class _Crew:
+    """Helpers, started when they are first needed; they end with the crew."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self._shares: queue.SimpleQueue[_Share | None] = queue.SimpleQueue()
+        self._started = 0
+        weakref.finalize(self, self._shares.put, None).atexit = False
+
+    def call(self, share: _Share, helpers: int) -> None:
+        """Call so many of them, or as many as the system allows."""
+        with contextlib.suppress(RuntimeError):  # it gives no more threads
+            while self._started < helpers:
+                _start(self._shares)
+                self._started += 1
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._shares.get_nowait()  # a call that is over, to which one has not come yet
+        for _ in range(min(helpers, self._started)):
+            self._shares.put(share)
+
+
+def _start(shares: queue.SimpleQueue[_Share | None]) -> None:
+    threading.Thread(target=_serve, args=(shares,), name="streamrnn-lanes", daemon=True).start()
+
+
+def _serve(shares: queue.SimpleQueue[_Share | None]) -> None:
     with one_thread():
-        work(piece)
+        while (share := shares.get()) is not None:
+            share.help()
+            del share  # what it holds is the caller's
+    shares.put(None)  # for the next one

@@ -23,8 +23,8 @@ from streamrnn.scoring.bind import Bound, Parts
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scorer
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import by_time, select, used_schema
-from streamrnn.states import StateTable, read_state_file, write_state_file
+from streamrnn.sources import Rows, by_time, select, used_schema
+from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
 
 _LOGGER = logging.getLogger("streamrnn.state")
 _AGAIN = "Restore it from a backup, or write it again."
@@ -36,14 +36,17 @@ class Pipeline:
     """A pipeline file with its model loaded and checked.
 
     `run` reads the source and writes the sink; `process` scores Arrow data that the caller has,
-    with the state carried inside. One pipeline is for one thread at a time.
+    with the state carried inside. Several threads may call `process`, `finish`, `checkpoint` and
+    `state`, and pickle it: they take turns. Whatever ends `process` early, an interrupt at any
+    moment too, the state is as it was before the call, or as it is after it.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._scorer: Scorer | None = None
-        self._rows = 0
-        self.rejects: pa.RecordBatch | None = None
+        self._turn = OwnLock()
+        self._rejects: pa.RecordBatch | None = None
+        self._rejects_here = threading.local()
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Pipeline:
@@ -115,31 +118,43 @@ class Pipeline:
         Returns a RecordBatch for a RecordBatch, else a Table, of the output rows in the order of
         the input; the state of each stream is carried to the next call. Rows that are rejected
         stand in `rejects` until then. Raises DataError for rows that break the contract, and then
-        nothing of `data` has counted. Not for kind whole.
+        nothing of `data` has counted; after an interrupt all of it has, or nothing. Not for kind
+        whole.
         """
         if self.config.window.kind == "whole":
             raise ConfigError('process: kind "whole" needs all rows at once: use run()')
-        batches = _batches(data)
-        schema = batches[0].schema if batches else _table(data).schema
-        scorer = self._bound_scorer(schema)
-        outputs, rejects = [], []
-        for batch in batches:
-            used = used_schema(batch.schema, scorer.bound.parts.columns, _BATCH)
-            rows = self.parts.contract.read(select(batch, used), _BATCH, self._rows)
-            scored = scorer.score(rows)
-            self._rows += batch.num_rows
-            outputs.append(scored.output)
-            rejects += [scored.rejects] if scored.rejects is not None else []
-        self.rejects = rejects[-1] if rejects else None
+        batches, schema = _batches(data)
+        with self._turn.lock:
+            scorer = self._bound_scorer(schema)
+            if len(batches) > 1:
+                scorer = scorer.copy()  # all of them count by the assignment below, or none
+            scored = [scorer.score(self._rows(batch, scorer)) for batch in batches]
+            self._scorer = scorer
+            rejects = [each.rejects for each in scored if each.rejects is not None]
+            self._rejects = self._rejects_here.rows = _joined(rejects) if rejects else None
         if isinstance(data, pa.RecordBatch):
-            return outputs[0]
-        return pa.Table.from_batches(outputs, scorer.bound.emitter.schema)
+            return scored[0].output
+        return pa.Table.from_batches([s.output for s in scored], scorer.bound.emitter.schema)
+
+    def _rows(self, batch: pa.RecordBatch, scorer: Scorer) -> Rows:
+        used = used_schema(batch.schema, self.parts.columns, _BATCH)
+        return self.parts.contract.read(select(batch, used), _BATCH, scorer.rows_read)
+
+    @property
+    def rejects(self) -> pa.RecordBatch | None:
+        """The rows that this thread's last `process` rejected, with the reason beside each.
+
+        In a thread that has not called it: those of the last call of all. None if there are none.
+        """
+        here: pa.RecordBatch | None = getattr(self._rejects_here, "rows", self._rejects)
+        return here
 
     def finish(self) -> pa.RecordBatch | None:
         """The rows that emit "final" holds back: each stream's last, since the last `finish`."""
-        if self._scorer is None:
-            return None
-        return next(iter(self._scorer.finish()), None)
+        with self._turn.lock:
+            if self._scorer is None:
+                return None
+            return self._scorer.final()
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write the state that `process` carries, and this pipeline, to one Arrow file.
@@ -147,7 +162,9 @@ class Pipeline:
         It is there whole or not at all, and also a state table that `streamrnn state` reads.
         Raises ConfigError before the first call of `process`, SinkError.
         """
-        write_state_file(self._portable(), os.fspath(path))
+        with self._turn.lock:
+            table = self._portable()
+        write_state_file(table, os.fspath(path))
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str]) -> Pipeline:
@@ -159,9 +176,10 @@ class Pipeline:
         return cls._from_portable(table, os.fspath(path))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._scorer is None:
-            return type(self), (self.config,)
-        return Pipeline._from_portable, (self._portable(), "the pickled pipeline")
+        with self._turn.lock:
+            if self._scorer is None:
+                return type(self), (self.config,)
+            return Pipeline._from_portable, (self._portable(), "the pickled pipeline")
 
     def _portable(self) -> pa.Table:
         """The state table, with what it takes to go on from it in its metadata."""
@@ -170,7 +188,7 @@ class Pipeline:
         session = {
             "config": self.config.model_dump_json(exclude_unset=True),
             "schema": base64.b64encode(self._scorer.bound.schema.serialize()).decode(),
-            "rows": self._rows,
+            "rows": self._scorer.rows_read,
             "rejected": self._scorer.rejected,
         }
         metadata = {**table.schema.metadata, _SESSION: json.dumps(session).encode()}
@@ -189,15 +207,20 @@ class Pipeline:
         bound = pipeline.parts.bind(schema, where)
         pipeline._scorer = Scorer(bound, starting_table(bound, table, where))
         pipeline._scorer.count_on(counters)
-        pipeline._rows = pipeline._scorer.rows_read
         return pipeline
 
     @property
     def state(self) -> StateTable:
-        """The state that `process` carries. Raises ConfigError before the first call."""
-        if self._scorer is None:
-            raise ConfigError("there is no state before the first call of process()")
-        return self._scorer.table
+        """The state that `process` carries. Raises ConfigError before the first call.
+
+        Its arrays go on changing with it; `to_arrow()`, or `pyarrow.table` of it, is a copy that
+        belongs to one moment, whatever other threads do.
+        """
+        with self._turn.lock:
+            if self._scorer is None:
+                raise ConfigError("there is no state before the first call of process()")
+            len(self._scorer.table)  # completes what an interrupt left
+            return self._scorer.table
 
     def validate(self) -> list[str]:
         """Check model, config and the schemas of all source files; notes on what is noteworthy."""
@@ -208,18 +231,15 @@ class Pipeline:
         return explain(self.parts)
 
     def _bound_scorer(self, schema: pa.Schema) -> Scorer:
+        bound = self.parts.bind(schema, _BATCH)
         if self._scorer is None:
-            bound: Bound = self.parts.bind(schema, _BATCH)
-            self._scorer = Scorer(bound, _initial_table(bound))
-        else:
-            self.parts.bind(schema, _BATCH)
-            used = used_schema(schema, self.parts.columns, _BATCH)
-            for field in self._scorer.bound.schema:
-                if used.field(field.name).type != field.type:
-                    raise DTypeError(
-                        f"{_BATCH}: column {field.name!r}: expected {field.type} as in the first "
-                        f"one, received {used.field(field.name).type}"
-                    )
+            return Scorer(bound, _initial_table(bound))
+        for field in self._scorer.bound.schema:
+            if bound.schema.field(field.name).type != field.type:
+                raise DTypeError(
+                    f"{_BATCH}: column {field.name!r}: expected {field.type} as in the first "
+                    f"one, received {bound.schema.field(field.name).type}"
+                )
         return self._scorer
 
 
@@ -265,8 +285,13 @@ def _table(data: Any) -> pa.Table:
     )
 
 
-def _batches(data: Any) -> list[pa.RecordBatch]:
+def _batches(data: Any) -> tuple[list[pa.RecordBatch], pa.Schema]:
+    """One record batch, or none, and the schema. (More where text takes over 2 GiB.)"""
     if isinstance(data, pa.RecordBatch):
-        return [data]
-    batches: list[pa.RecordBatch] = _table(data).combine_chunks().to_batches()
-    return batches
+        return [data], data.schema
+    table = _table(data).combine_chunks()
+    return table.to_batches(), table.schema
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from streamrnn.errors import DataError
 from streamrnn.operators import CarryOperator, Computed, WholeOperator, check_finite
 from streamrnn.scoring.bind import Bound
 from streamrnn.sources import Rows
-from streamrnn.states import StateTable
+from streamrnn.states import StateTable, from_arrow
 from streamrnn.windows import Arranged, Memory, arrange
 
 Ints = npt.NDArray[np.int64]
@@ -43,7 +44,8 @@ class Prepared(NamedTuple):
 class Scorer:
     """Scores record batches one after another; `table` holds the state between them.
 
-    A batch that raises leaves the table as it was. Not for use by two threads at once.
+    Whatever ends `score` early, an interrupt at any moment too, the table is as it was before or as
+    it is after (see `StateTable.change`). Threads take turns.
     """
 
     def __init__(self, bound: Bound, table: StateTable) -> None:
@@ -52,7 +54,7 @@ class Scorer:
         self.rows_read = 0
         self.rejected = 0
         self._operator = bound.operator()
-        self._streams_before = len(table)
+        self._streams_before = table.streams
 
     @property
     def can_prepare_ahead(self) -> bool:
@@ -66,17 +68,23 @@ class Scorer:
 
         Raises DataError for rows that break the contract, unless the config says otherwise.
         """
-        before = len(self.table)
-        try:
-            arranged = self._arrange(rows, room=True)
-            computed = self._compute(rows, arranged)
-            scored = self._scored(rows, arranged, computed)
-        except BaseException:
-            self.table.truncate(before)
-            raise
-        self._remember(arranged)
-        self._settle(rows, computed)
-        return scored
+        return self.table.change(partial(self._score, rows))
+
+    def _score(self, rows: Rows) -> tuple[Scored, Callable[[], None]]:
+        """What comes of a record batch, and the call that makes it count."""
+        arranged = self._arrange(rows, room=True)
+        computed = self._compute(rows, arranged)
+        held = self._held(rows.batch, arranged, computed)
+        before = self.counters()
+
+        def count() -> None:
+            self.count_on(before)  # the call may be made again
+            self._remember(arranged)
+            self._settle(rows, computed)
+            if held is not None:
+                self.table.pending_slots, self.table.pending_rows = held
+
+        return self._scored(rows, arranged, computed), count
 
     def prepare(self, rows: Rows) -> Prepared:
         """The first half of `score`, for `compute`: it may run beside the `compute` before it.
@@ -84,10 +92,10 @@ class Scorer:
         After an error the table is of no use any more.
         """
         if not self.can_prepare_ahead:
-            return Prepared(rows, None, len(self.table))
+            return Prepared(rows, None, self.table.streams)
         arranged = self._arrange(rows, room=False)
         self._remember(arranged)
-        return Prepared(rows, arranged, len(self.table))
+        return Prepared(rows, arranged, self.table.streams)
 
     def compute(self, prepared: Prepared) -> Scored:
         """The second half of `score`. After an error the table is of no use any more."""
@@ -106,10 +114,30 @@ class Scorer:
             self.rows_read = 0
             for rows, arranged, computed in self._operator.finish():
                 check_finite(computed, rows, self.bound.parts.names)
+                held = self._held(rows.batch, arranged, computed)
+                if held is not None:
+                    self.table.pending_slots, self.table.pending_rows = held
                 yield self._emit(rows.batch, arranged, computed)
                 self.rows_read += len(rows)
-        if self.bound.emitter.emit == "final":
-            yield self.bound.emitter.final(self.table)
+        if (final := self.final()) is not None:
+            yield final
+
+    def final(self) -> pa.RecordBatch | None:
+        """The rows that emit "final" held back; None for another emit."""
+        if self.bound.emitter.emit != "final":
+            return None
+        with self.table.changes.lock:
+            self.table.changes.complete()
+            return self.bound.emitter.final(self.table)
+
+    def copy(self) -> Scorer:
+        """One that goes on from the same state, on its own."""
+        table = from_arrow(
+            self.table.to_arrow(), self.bound.layout, self.bound.initial(), "the state", ours=True
+        )
+        copy = Scorer(self.bound, table)
+        copy.count_on(self.counters())
+        return copy
 
     def counters(self) -> dict[str, int]:
         """What a run that goes on from a commit counts on from."""
@@ -174,9 +202,16 @@ class Scorer:
         emitter = self.bound.emitter
         if computed is not None and emitter.emit != "final":
             return emitter.rows(batch, arranged, computed)
-        if computed is not None:
-            emitter.hold(batch, arranged, computed, self.table, self.rows_read)
         return pa.RecordBatch.from_pylist([], schema=emitter.schema)
+
+    def _held(
+        self, batch: pa.RecordBatch, arranged: Arranged, computed: Computed | None
+    ) -> tuple[Ints, pa.RecordBatch] | None:
+        """The rows that are held until the end, with those of this record batch (emit final)."""
+        emitter = self.bound.emitter
+        if computed is None or emitter.emit != "final":
+            return None
+        return emitter.held(batch, arranged, computed, self.table, self.rows_read)
 
     def _refuse_used(self, rows: Rows, arranged: Arranged) -> None:
         used = np.flatnonzero(arranged.slot_N[arranged.kept] < self._streams_before)

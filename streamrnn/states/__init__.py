@@ -1,5 +1,6 @@
 """State of streams: a table with one row each, in memory, in Arrow and as files."""
 
+from streamrnn.states.changes import OwnLock
 from streamrnn.states.diff import StateDiff, diff, key_text
 from streamrnn.states.files import check_suffix, read_state_file, write_state_file
 from streamrnn.states.incoming import key_names, meta
@@ -13,6 +14,7 @@ __all__ = [
     "MATRIX",
     "KeyIndex",
     "Layout",
+    "OwnLock",
     "StateDiff",
     "StateTable",
     "check_suffix",

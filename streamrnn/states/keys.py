@@ -50,6 +50,11 @@ class KeyIndex:
         self._keys = [[key.slice(0, size)] for key in self._whole()]
         self._rows.truncate(size)
 
+    def rebuild(self) -> None:
+        """Make it fit to use in a process that was forked amid a `find` of another thread."""
+        for table in (*self._columns, self._rows):
+            table.rebuild()
+
     def arrays(self) -> list[pa.Array]:
         """The key columns, one value a slot."""
         return [key.cast(field.type) for key, field in zip(self._whole(), self.fields, strict=True)]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.states.changes import Changes
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layout import Layout
 from streamrnn.states.writing import to_arrow
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 class StateTable:
@@ -24,7 +27,8 @@ class StateTable:
     `last_time` (S,) int64 ticks; `seen` (S,) bool: it has had a row; `states` name -> (S, size)
     float32; `previous` feature -> values and which are there; `waiting` name -> (S, rows, …) with
     `waiting_count` (S,); `pending_rows` the rows of `pending_slots` that are written at the end of
-    the run. `touched` (S,) bool: changed since `settle`.
+    the run. `touched` (S,) bool: changed since `settle`. The arrays have room for more streams, and
+    are what `change` writes to: another thread, and who wants to keep them, takes `to_arrow`.
 
     >>> import pyarrow as pa
     >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
@@ -37,6 +41,7 @@ class StateTable:
     def __init__(self, layout: Layout, initial: Mapping[str, Floats] | None = None) -> None:
         self.layout = layout
         self._index = KeyIndex(layout.keys)
+        self.changes = Changes(self._index.rebuild)
         self._initial = {
             name: np.zeros(size, np.float32) if initial is None else initial[name]
             for name, size in layout.states.items()
@@ -63,27 +68,43 @@ class StateTable:
         self._used = 0  # rows of the arrays of states that are not zeros since they were made
 
     def __len__(self) -> int:
-        """Number of streams."""
+        """Number of streams. Not for use within a change, which may have added some: `streams`."""
+        with self.changes.lock:
+            self.changes.complete()
+            return self.streams
+
+    @property
+    def streams(self) -> int:
+        """Number of streams, with those of a change that is being made."""
         return len(self._index)
+
+    def change(self, work: Callable[[], tuple[T, Callable[[], object]]]) -> T:
+        """What `work` returns first; what it returns second writes the change.
+
+        The change counts whole or not at all, whatever comes between (see `Changes`). Until then
+        `work` may add streams (`find`), and writes nothing else. Other threads wait.
+        """
+        return self.changes.make(lambda: partial(self.truncate, self.streams), work)
 
     def find(self, keys: Sequence[pa.Array], add: bool = True, room: bool = True) -> Ints:
         """The slot (N,) int64 of each of N keys; new streams start with the initial state.
 
         With `add=False` unknown keys are -1. With `room=False` all that has to do with states is
-        left alone, so that another thread may work on them; that one calls `make_room(len(table))`,
-        as it is after `find`, before it uses new slots.
+        left alone, so that another thread may work on them; before that one uses new slots, it
+        calls `make_room` with the `streams` that there are after `find`.
         """
-        before = len(self)
+        before = self.streams
         slots = self._index.find(keys, add)
-        if len(self) > len(self.steps):
-            self._grow(max(1024, 2 * len(self)))
-        self.steps[before : len(self)] = 0
-        self.seen[before : len(self)] = False
-        self.touched[before : len(self)] = True
+        new = slice(before, self.streams)
+        if new.stop > len(self.steps):
+            self._grow(max(1024, 2 * new.stop))
+        self.steps[new] = 0
+        self.seen[new] = False
+        self.touched[new] = True
         for _, there in self.previous.values():
-            there[before : len(self)] = False
+            there[new] = False
         if room:
-            self.make_room(len(self))
+            self.make_room(new.stop)
         return slots
 
     def make_room(self, streams: int) -> None:
@@ -91,9 +112,10 @@ class StateTable:
         start, self._room = self._room, streams
         if len(self.waiting_count) < self._room:
             size = len(self.steps)
-            self.waiting_count = _grown(self.waiting_count, size)
             self.states = {name: _grown(array, size) for name, array in self.states.items()}
             self.waiting = {name: _grown(array, size) for name, array in self.waiting.items()}
+            # Last, as it says how large the others are: an interrupt leaves none of them short.
+            self.waiting_count = _grown(self.waiting_count, size)
         self.waiting_count[start : self._room] = 0
         for name, array in self.states.items():
             if start < self._used or self._initial[name].view(np.uint32).any():
@@ -142,9 +164,11 @@ class StateTable:
     def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
         """All streams in order of first appearance, or those of `slots`.
 
-        Without `copy` the result may share memory with this table.
+        Without `copy` the result may share memory with this table. Not for use within a change.
         """
-        return to_arrow(self, slots, copy)
+        with self.changes.lock:
+            self.changes.complete()
+            return to_arrow(self, slots, copy)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The table for anything that reads Arrow: `pa.table(state)`, pandas, Polars, DuckDB."""
@@ -155,16 +179,19 @@ class StateTable:
         self.touched[:] = False
 
     def _grow(self, size: int) -> None:
-        self.steps, self.last_time = _grown(self.steps, size), _grown(self.last_time, size)
-        self.seen, self.touched = _grown(self.seen, size), _grown(self.touched, size)
+        self.last_time, self.seen = _grown(self.last_time, size), _grown(self.seen, size)
+        self.touched = _grown(self.touched, size)
         self.previous = {
             name: (_grown(values, size), _grown(there, size))
             for name, (values, there) in self.previous.items()
         }
+        # Last, as it says how large the others are: an interrupt leaves none of them short.
+        self.steps = _grown(self.steps, size)
 
 
 def _grown(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    larger = np.zeros((size, *array.shape[1:]), array.dtype)
+    # An interrupt may have left it larger than the others.
+    larger = np.zeros((max(size, len(array)), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
 

@@ -19,7 +19,7 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
 
     A copy: it does not change when the table does. Without `copy` it may, and costs no memory.
     """
-    rows = np.arange(len(table)) if slots is None else slots
+    rows = np.arange(table.streams) if slots is None else slots
     layout = table.layout
     take = pa.array(rows)
     arrays = [array if slots is None else array.take(take) for array in table.key_arrays()]
@@ -27,7 +27,7 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
     if layout.time is not None:
         arrays.append(_times(table.last_time[rows], table.seen[rows], layout.time))
     for name, size in layout.states.items():
-        values = table.states[name][: len(table)]
+        values = table.states[name][: table.streams]
         if copy or slots is not None:
             values = np.take(values, rows, axis=0)
         flat = pa.array(values.reshape(-1))
@@ -80,7 +80,7 @@ def _pending(table: StateTable, rows: Ints) -> pa.Array:
     kind = pa.struct(table.layout.pending)
     if table.pending_rows is None:
         return pa.nulls(len(rows), kind)
-    at = np.full(len(table), -1)
+    at = np.full(table.streams, -1)
     at[table.pending_slots] = np.arange(len(table.pending_slots))
     found = at[rows]
     return table.pending_rows.to_struct_array().take(pa.array(found, mask=found < 0))

@@ -36,8 +36,9 @@ class Arranged:
     rows that are not skipped) stand in stream order: `row_M` is the row of each, `step_M` its
     number since the stream began fresh, `features_MF` and `identifiers` what the model sees.
     Segments are runs of steps of one stream without a fresh start inside: `start`, `length`,
-    `slot`; `fresh` ones begin from the initial state, and a stream's `last` one leaves the state
-    that is carried. `length` may be 0. `last_time` and `previous` hold what each segment leaves.
+    `slot`, and `base`, the steps of the stream before it; `fresh` ones begin from the initial
+    state, and a stream's `last` one leaves the state that is carried. `length` may be 0.
+    `last_time` and `previous` hold what each segment leaves.
     """
 
     slot_N: Ints
@@ -50,6 +51,7 @@ class Arranged:
     start: Ints
     length: Ints
     slot: Ints
+    base: Ints
     fresh: Bools
     last: Bools
     last_time: Ints | None
@@ -57,10 +59,9 @@ class Arranged:
     counts: dict[str, int]
 
     def remember(self, memory: Memory) -> None:
-        """Write what the streams' next rows need into `memory`, in place."""
+        """Write what the streams' next rows need into `memory`, in place; no harm if repeated."""
         slots = self.slot[self.last]
-        carried = np.where(self.fresh, 0, memory.steps[self.slot])[self.last]
-        memory.steps[slots] = carried + self.length[self.last]
+        memory.steps[slots] = (self.base + self.length)[self.last]
         memory.seen[slots] = True
         if self.last_time is not None:
             memory.last_time[slots] = self.last_time[self.last]
@@ -117,6 +118,7 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
         start=start,
         length=length,
         slot=slot,
+        base=base,
         fresh=fresh[group],
         last=last,
         last_time=time[_ends(group, len(order)) - 1] if time is not None else None,

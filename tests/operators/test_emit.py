@@ -47,7 +47,8 @@ class Lab:
         return [tuple(row.values()) for row in out.to_pylist()]
 
     def hold(self, keys: str, values: list[float | None], first_row: int) -> None:
-        self.emitter.hold(*self.arrange(keys, values), self.table, first_row)
+        found = self.emitter.held(*self.arrange(keys, values), self.table, first_row)
+        self.table.pending_slots, self.table.pending_rows = found
 
     def final(self) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in self.emitter.final(self.table).to_pylist()]
