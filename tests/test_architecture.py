@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "checkpoints": "errors config states sources sinks storage",
     "scoring": "errors config formats models states sources windows operators",
     "engines": "errors checkpoints scoring sinks sources states",
-    "outputs": "errors config formats models states sinks storage checkpoints",
+    "outputs": "errors config formats states operators sinks storage checkpoints",
     "pipeline": "errors config states sources checkpoints scoring engines outputs",
     "cli": "errors config formats layers models outputs pipeline",
 }

@@ -5,16 +5,20 @@ from streamrnn.operators.computed import Computed
 from streamrnn.operators.emit import Emitter, check_finite
 from streamrnn.operators.fixed import FixedOperator
 from streamrnn.operators.inputs import InputPlan, choose_inputs, feature_kinds, plan_inputs
+from streamrnn.operators.kinds import KINDS, WindowKind, WindowSize
 from streamrnn.operators.whole import WholeOperator
 from streamrnn.operators.workers import Workers
 
 __all__ = [
+    "KINDS",
     "CarryOperator",
     "Computed",
     "Emitter",
     "FixedOperator",
     "InputPlan",
     "WholeOperator",
+    "WindowKind",
+    "WindowSize",
     "Workers",
     "check_finite",
     "choose_inputs",

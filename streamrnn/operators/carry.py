@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from streamrnn.models import Stream
 from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.workers import Workers
+from streamrnn.sources import Rows
 from streamrnn.states import StateTable
 from streamrnn.windows import Arranged, Inputs, Lanes, pack
 
@@ -23,6 +24,18 @@ States = Mapping[str, Floats]
 
 class CarryOperator:
     """Runs a causal model over the steps of record batches, state carried in a state table."""
+
+    carries_state, needs_end, prepares_ahead, waits = True, False, True, False
+
+    @staticmethod
+    def runner(model: Any) -> Stream:
+        """The model step by step."""
+        return Stream(model)
+
+    @classmethod
+    def of(cls, runner: Stream, plan: InputPlan, size: Any, workers: Workers) -> CarryOperator:
+        """One for a run of the model, by [window] lanes and steps."""
+        return cls(runner, plan, size.lanes, size.steps, workers)
 
     def __init__(
         self, stream: Stream, plan: InputPlan, lanes: int, steps: int, workers: Workers
@@ -36,7 +49,13 @@ class CarryOperator:
         self._held = self._room_for(0)
         self._spare: list[dict[str, Floats]] = []
 
-    def process(self, arranged: Arranged, table: StateTable, at_once: bool = False) -> Computed:
+    def process(
+        self,
+        arranged: Arranged,
+        table: StateTable,
+        rows: Rows | None = None,
+        at_once: bool = False,
+    ) -> Computed:
         """Outputs of all M steps, from the states in `table`. Settle one batch before the next.
 
         With `at_once` states may move on before that, and an error leaves them between: it saves
@@ -58,6 +77,10 @@ class CarryOperator:
         return Computed(
             row_K=arranged.row_M, step_K=arranged.step_M, values_KU=batch.values_MU, settle=settle
         )
+
+    def finish(self) -> Iterator[tuple[Rows, Arranged, Computed]]:
+        """Nothing: every row has come out."""
+        return iter(())
 
     def _move(self, batch: _Batch, lanes: Lanes) -> None:
         """Run some lanes and move their states on in the table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from streamrnn.models import Whole
 from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.workers import Workers
+from streamrnn.sources import Rows
 from streamrnn.states import MATRIX, StateTable, waiting_after
 from streamrnn.windows import Arranged
 
@@ -26,6 +28,18 @@ class FixedOperator:
     stream began fresh.
     """
 
+    carries_state, needs_end, prepares_ahead, waits = False, False, False, True
+
+    @staticmethod
+    def runner(model: Any) -> Whole:
+        """The model on whole windows."""
+        return Whole(model)
+
+    @classmethod
+    def of(cls, runner: Whole, plan: InputPlan, size: Any, workers: Workers) -> FixedOperator:
+        """One for a run of the model, by [window] lanes, steps and stride."""
+        return cls(runner, plan, size.lanes, size.steps, size.stride, workers)
+
     def __init__(
         self, whole: Whole, plan: InputPlan, lanes: int, steps: int, stride: int, workers: Workers
     ) -> None:
@@ -38,7 +52,13 @@ class FixedOperator:
         self.workers = workers
         self.units = sum(units for _, units in whole.outputs)
 
-    def process(self, arranged: Arranged, table: StateTable) -> Computed:
+    def process(
+        self,
+        arranged: Arranged,
+        table: StateTable,
+        rows: Rows | None = None,
+        at_once: bool = False,
+    ) -> Computed:
         """The value of each window that these rows complete, at the row that completes it."""
         base = arranged.base
         held = np.where(arranged.fresh, 0, table.waiting_count[arranged.slot])
@@ -65,6 +85,10 @@ class FixedOperator:
             values_KU=values,
             settle=lambda: self._keep(arranged, table, base, held, at, joined),
         )
+
+    def finish(self) -> Iterator[tuple[Rows, Arranged, Computed]]:
+        """Nothing: rows that are short of a window wait for the next run."""
+        return iter(())
 
     def _windows(self, base: Ints, length: Ints) -> tuple[Ints, Ints]:
         """The segment and the last step of each window that is completed."""

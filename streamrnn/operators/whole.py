@@ -14,6 +14,7 @@ from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
+from streamrnn.states import StateTable
 from streamrnn.windows import Arranged, Inputs, Lanes, pack
 
 
@@ -23,6 +24,18 @@ class WholeOperator:
     A fresh start ends one sequence and begins the next. Memory grows with the data.
     """
 
+    carries_state, needs_end, prepares_ahead, waits = False, True, False, False
+
+    @staticmethod
+    def runner(model: Any) -> Whole:
+        """The model on whole sequences."""
+        return Whole(model)
+
+    @classmethod
+    def of(cls, runner: Whole, plan: InputPlan, size: Any, workers: Workers) -> WholeOperator:
+        """One for a run of the model, by [window] lanes."""
+        return cls(runner, plan, size.lanes, workers)
+
     def __init__(self, whole: Whole, plan: InputPlan, lanes: int, workers: Workers) -> None:
         self.whole = whole
         self.plan = plan
@@ -30,7 +43,9 @@ class WholeOperator:
         self.workers = workers
         self._batches: list[tuple[Rows, Arranged]] = []
 
-    def add(self, rows: Rows, arranged: Arranged) -> None:
+    def process(
+        self, arranged: Arranged, table: StateTable, rows: Rows, at_once: bool = False
+    ) -> None:
         """Keep the rows of a record batch."""
         lean = replace(rows, features=rows.features[:0], identifiers={})
         self._batches.append((lean, arranged))

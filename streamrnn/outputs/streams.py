@@ -17,7 +17,7 @@ from streamrnn.checkpoints.area import INSIDE, STAGING
 from streamrnn.config.problems import did_you_mean
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.formats import load_model
-from streamrnn.models import Stream
+from streamrnn.operators import KINDS
 from streamrnn.outputs.transfer import open_existing
 from streamrnn.states import key_names
 from streamrnn.storage.opening import open_files
@@ -153,7 +153,8 @@ def _initial(manifest: Manifest, output: str) -> dict[str, Any]:
             f"{path} is no longer the model that made the state of {output}.\n"
             f"  state: model {manifest.model[:12]}\n  file:  model {model.fingerprint()[:12]}"
         )
-    return Stream(model).initial_state(1) if config["window.kind"] == "carry" else {}
+    kind = KINDS[config["window.kind"]]
+    return kind.runner(model).initial_state(1) if kind.carries_state else {}
 
 
 def _with_fresh(table: pa.Table, rows: Mask, initial: dict[str, Any]) -> pa.Table:

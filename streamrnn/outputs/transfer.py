@@ -16,6 +16,7 @@ from streamrnn.checkpoints import (
     refuse_inside_output,
 )
 from streamrnn.errors import MissingFileError, StateError
+from streamrnn.operators import KINDS
 from streamrnn.states import (
     Layout,
     check_suffix,
@@ -90,7 +91,7 @@ def import_state(file: str, output: str) -> int:
 
 def _layout_of(schema: pa.Schema, config: Mapping[str, Any]) -> Layout:
     """The layout of a committed state, of a run with this config."""
-    if config.get("window.kind") != "fixed":
+    if not KINDS[str(config.get("window.kind", "carry"))].waits:
         return Layout.of(schema, 0, 0)
     return Layout.of(schema, int(config["window.steps"]) - 1, int(config["window.stride"]))
 

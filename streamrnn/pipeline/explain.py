@@ -84,7 +84,7 @@ def _stream_bytes(bound: Bound) -> int:
 def _memory(parts: Parts, bound: Bound, rows: int) -> dict[str, Any]:
     width = len(parts.contract.feature_names()) + len(parts.names)
     batch = 4 * width * parts.config.source.batch_rows
-    if parts.config.window.kind == "whole":
+    if parts.kind.needs_end:
         return {"memory": f"about {_mib(4 * width * rows)}: kind whole holds all {rows:,} rows"}
     return {
         "memory": f"about {_mib(4 * batch)} for record batches, and {_stream_bytes(bound):,} bytes "
@@ -125,7 +125,7 @@ def _notes(parts: Parts, source: FileSource) -> list[str]:
             f"a row group has {largest:,} rows: it is the unit that is read, so memory grows with "
             "it; write smaller ones (row_group_size)"
         )
-    if parts.config.window.kind == "whole":
+    if parts.kind.needs_end:
         notes.append("kind whole holds all rows in memory until the input ends")
     if note := note_on_order(source, source.files, parts.config.source.order):
         notes.append(note)

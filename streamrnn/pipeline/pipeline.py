@@ -121,8 +121,9 @@ class Pipeline:
         nothing of `data` has counted; after an interrupt all of it has, or nothing. Not for kind
         whole.
         """
-        if self.config.window.kind == "whole":
-            raise ConfigError('process: kind "whole" needs all rows at once: use run()')
+        if self.parts.kind.needs_end:
+            kind = self.config.window.kind
+            raise ConfigError(f'process: kind "{kind}" needs all rows at once: use run()')
         batches, schema = _batches(data)
         with self._turn.lock:
             scorer = self._bound_scorer(schema)

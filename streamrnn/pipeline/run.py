@@ -79,8 +79,10 @@ class Job:
     def _refuse_options(self) -> None:
         if not self.options.follow:
             return
-        if self.config.window.kind == "whole":
-            raise ConfigError('--follow: kind "whole" needs the end of the input')
+        if self.parts.kind.needs_end:
+            raise ConfigError(
+                f'--follow: kind "{self.config.window.kind}" needs the end of the input'
+            )
         if self.config.source.piped or self.config.sink.piped:
             raise ConfigError(
                 "--follow watches files and commits to a folder: not for stdin, stdout"
@@ -174,7 +176,7 @@ class Job:
 
     @property
     def _whole(self) -> bool:
-        return self.config.window.kind == "whole"
+        return self.parts.kind.needs_end
 
     def _begin(self, folder: OutputFolder, bound: Bound) -> None:
         config = run_config(self.parts, bound)

@@ -17,11 +17,11 @@ from streamrnn.errors import ConfigError, DTypeError
 from streamrnn.formats import load_model
 from streamrnn.models import Stream, Whole
 from streamrnn.operators import (
-    CarryOperator,
+    KINDS,
     Emitter,
-    FixedOperator,
     InputPlan,
-    WholeOperator,
+    WindowKind,
+    WindowSize,
     Workers,
     choose_inputs,
     feature_kinds,
@@ -56,9 +56,8 @@ class Parts:
             reset=config.source.reset,
         )
         self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
-        self.runner: Stream | Whole = (
-            Stream(self.model) if config.window.kind == "carry" else Whole(self.model)
-        )
+        self.kind = KINDS[config.window.kind]
+        self.runner: Stream | Whole = self.kind.runner(self.model)
         self.names = _output_names(self.runner.outputs, config)
         self.fingerprint: str = self.model.fingerprint()
 
@@ -133,11 +132,11 @@ class Bound:
     def layout(self) -> Layout:
         config, contract = self.parts.config, self.parts.contract
         runner = self.parts.runner
-        fixed = config.window.kind == "fixed"
+        waits = self.parts.kind.waits
         types = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.string()}
         features = {f.name: types[f.kind] for f in contract.features}
         waiting: dict[str, pa.DataType] = {}
-        if fixed:
+        if waits:
             waiting[MATRIX] = pa.list_(pa.float32(), len(contract.feature_names()))
             waiting |= {n: t for n, t in features.items() if t != pa.float32()}
         return Layout(
@@ -146,8 +145,8 @@ class Bound:
             states=runner.state_spec if isinstance(runner, Stream) else {},
             previous={n: features[n] for n in features if n in self.rules.previous},
             waiting=waiting,
-            waiting_rows=config.window.steps - 1 if fixed else 0,
-            stride=config.window.stride if fixed else 0,
+            waiting_rows=config.window.steps - 1 if waits else 0,
+            stride=config.window.stride if waits else 0,
             pending=self.emitter.pending_fields(),
             fingerprint=self.parts.fingerprint,
             layers=self.parts.model.layer_shapes(),
@@ -160,17 +159,11 @@ class Bound:
             return {}
         return {name: np.asarray(a)[0] for name, a in runner.initial_state(1).items()}
 
-    def operator(self) -> CarryOperator | FixedOperator | WholeOperator:
-        """A new operator of the config's kind of window."""
-        window, runner = self.parts.config.window, self.parts.runner
-        workers = Workers(self.parts.config.model.threads)
-        if isinstance(runner, Stream):
-            return CarryOperator(runner, self.parts.inputs, window.lanes, window.steps, workers)
-        if window.kind == "fixed":
-            return FixedOperator(
-                runner, self.parts.inputs, window.lanes, window.steps, window.stride, workers
-            )
-        return WholeOperator(runner, self.parts.inputs, window.lanes, workers)
+    def operator(self) -> WindowKind:
+        """A new one of the config's kind of window."""
+        window, parts = self.parts.config.window, self.parts
+        size = WindowSize(window.lanes, window.steps, window.stride)
+        return parts.kind.of(parts.runner, parts.inputs, size, Workers(parts.config.model.threads))
 
 
 def _load(config: Config) -> Any:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.errors import DataError
-from streamrnn.operators import CarryOperator, Computed, WholeOperator, check_finite
+from streamrnn.operators import Computed, check_finite
 from streamrnn.scoring.bind import Bound
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable, from_arrow
@@ -60,8 +60,7 @@ class Scorer:
     def can_prepare_ahead(self) -> bool:
         """Whether a batch may be prepared while the one before it is computed."""
         # Waiting windows and held rows are read together with steps and number of streams.
-        carry = isinstance(self._operator, CarryOperator)
-        return carry and self.bound.emitter.emit != "final"
+        return self._operator.prepares_ahead and self.bound.emitter.emit != "final"
 
     def score(self, rows: Rows) -> Scored:
         """The output rows of a record batch (of kind whole: none, they come with `finish`).
@@ -110,15 +109,17 @@ class Scorer:
 
     def finish(self) -> Iterator[pa.RecordBatch]:
         """The rows that could not come out before the end of the input."""
-        if isinstance(self._operator, WholeOperator):
+        if self._operator.needs_end:
             self.rows_read = 0
-            for rows, arranged, computed in self._operator.finish():
-                check_finite(computed, rows, self.bound.parts.names)
-                held = self._held(rows.batch, arranged, computed)
-                if held is not None:
-                    self.table.pending_slots, self.table.pending_rows = held
-                yield self._emit(rows.batch, arranged, computed)
-                self.rows_read += len(rows)
+        if self._operator.needs_end:
+            self.rows_read = 0
+        for rows, arranged, computed in self._operator.finish():
+            check_finite(computed, rows, self.bound.parts.names)
+            held = self._held(rows.batch, arranged, computed)
+            if held is not None:
+                self.table.pending_slots, self.table.pending_rows = held
+            yield self._emit(rows.batch, arranged, computed)
+            self.rows_read += len(rows)
         if (final := self.final()) is not None:
             yield final
 
@@ -160,16 +161,11 @@ class Scorer:
         self.rejected += arranged.counts["rejected"]
 
     def _compute(self, rows: Rows, arranged: Arranged, at_once: bool = False) -> Computed | None:
-        operator = self._operator
-        if isinstance(operator, WholeOperator):
+        if self._operator.needs_end:
             self._refuse_used(rows, arranged)
-            operator.add(rows, arranged)
-            return None
-        if isinstance(operator, CarryOperator):
-            computed = operator.process(arranged, self.table, at_once)
-        else:
-            computed = operator.process(arranged, self.table)
-        check_finite(computed, rows, self.bound.parts.names)
+        computed = self._operator.process(arranged, self.table, rows, at_once)
+        if computed is not None:
+            check_finite(computed, rows, self.bound.parts.names)
         return computed
 
     def _scored(self, rows: Rows, arranged: Arranged, computed: Computed | None) -> Scored:
