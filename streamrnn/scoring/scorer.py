@@ -111,8 +111,6 @@ class Scorer:
         """The rows that could not come out before the end of the input."""
         if self._operator.needs_end:
             self.rows_read = 0
-        if self._operator.needs_end:
-            self.rows_read = 0
         for rows, arranged, computed in self._operator.finish():
             check_finite(computed, rows, self.bound.parts.names)
             held = self._held(rows.batch, arranged, computed)
