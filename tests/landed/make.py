@@ -108,11 +108,13 @@ def make_inputs(folder: Path) -> None:
 
 
 @contextmanager
-def workplace(case: str, days: int) -> Iterator[Path]:
+def workplace(case: str, days: int, kept: bool = False) -> Iterator[Path]:
     """A folder with the first days of the log and the model, as the working directory."""
     before = os.getcwd()
-    with tempfile.TemporaryDirectory() as place:
-        (Path(place) / "in").mkdir()
+    with tempfile.TemporaryDirectory() as base:
+        # A manifest names it: of a folder that is kept the name must say nothing of a machine.
+        place = "/tmp/streamrnn" if kept else base
+        (Path(place) / "in").mkdir(parents=True)
         for day in range(1, days + 1):
             add_day(Path(place), case, day)
         shutil.copy(HERE / "model.safetensors", place)
@@ -121,6 +123,8 @@ def workplace(case: str, days: int) -> Iterator[Path]:
             yield Path(place)
         finally:
             os.chdir(before)
+            shutil.rmtree(place)
+            Path(base).mkdir(exist_ok=True)
 
 
 def add_day(place: Path, case: str, day: int) -> None:
@@ -146,7 +150,7 @@ def run(pipeline: dict[str, Any], stop_after: int = 0) -> None:
 
 def write_case(case: str, pipeline: dict[str, Any], target: Path) -> dict[str, str]:
     """The folder of an interrupted run; returns the hashes of the run that was not."""
-    with workplace(case, days=1) as place:
+    with workplace(case, days=1, kept=True) as place:
         run(pipeline)
         add_day(place, case, 2)
         if not case.startswith("whole"):
