@@ -215,7 +215,7 @@ def _rewritten(rewrites: Sequence[Rewrite]) -> str:
     ]
     return (
         f"{_count(new, 'new file')} of the source hold{'s' if new == 1 else ''} the rows of "
-        f"{_count(old, 'used file')} that {'is' if old == 1 else 'are'} no longer there:\n"
+        f"{_count(old, 'used file')} that {'is' if old == 1 else 'are'} no longer in it:\n"
         + _some(lines)
         + "\nThese rows are in the output already. Count the new files as used with --force (no "
         "row of them is scored), put the old files back beside files with new rows alone, or start "
