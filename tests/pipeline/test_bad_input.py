@@ -66,7 +66,7 @@ def flipped_pages(base: Path, table: pa.Table) -> None:
     path.write_bytes(data)
 
 
-@case(65, "empty", "no Parquet file")
+@case(65, "empty", "no file to read", ".parquet or .pq", "[source] format")
 def empty_directory(base: Path, table: pa.Table) -> dict[str, Any]:
     (base / "empty").mkdir()
     return {"source": {"path": str(base / "empty")}}

@@ -14,8 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn import Pipeline
+from streamrnn import Pipeline, StateTable
 from streamrnn.errors import DataError
+from streamrnn.operators import CarryOperator
+from streamrnn.scoring import Scorer
+from streamrnn.states import KeyIndex
+from streamrnn.windows import Arranged
 
 THREADS, CALLS, STREAMS, ROWS = 6, 40, 3, 2
 
@@ -156,37 +160,62 @@ def test_a_first_call_that_fails_has_not_chosen_the_types(config: dict[str, Any]
     assert pipeline.process(batch.slice(0, 3)).num_rows == 3
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+POINTS = [
+    (KeyIndex, "find"),
+    (StateTable, "find"),
+    (StateTable, "make_room"),
+    (CarryOperator, "process"),
+    (Arranged, "remember"),
+    (Scorer, "_settle"),
+]
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("owner", "name"), POINTS, ids=lambda part: getattr(part, "__name__", part)
+)
 def test_a_process_that_is_forked_amid_a_call_finds_no_lock_and_no_half_call(
-    config: dict[str, Any],
+    owner: type, name: str, when: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The calling thread does not live on there; its call has counted or it has not."""
+    """The calling thread does not live on there; its call has counted or it has not.
+
+    It stands still meanwhile: amid a call of Arrow it might hold a lock of Arrow's, which would
+    stay locked in the child (1 of 150 forks at random moments ended so).
+    """
     config["window"] = {"lanes": 1, "steps": 1}  # pieces for both threads
     config["model"]["threads"] = 2
     pipeline = Pipeline.from_dict(config)
     pipeline.process(_batch(0, 0))
-    ends = threading.Event()
+    caller = threading.Thread(target=lambda: pipeline.process(_batch(1, 0)))  # new streams
+    reached, proceed = threading.Event(), threading.Event()
+    original, parent = getattr(owner, name), os.getpid()
 
-    def work() -> None:
-        call = 0
-        while not ends.is_set():
-            pipeline.process(_batch(1, call))
-            pipeline.process(_batch(2 + call, 0))  # new streams in each call
-            call += 1
+    def stand_still() -> None:
+        if os.getpid() == parent and threading.current_thread() is caller:
+            reached.set()
+            assert proceed.wait(60)
 
-    thread = threading.Thread(target=work)
-    thread.start()
+    def paused(*arguments: Any, **options: Any) -> Any:
+        if when == "before":
+            stand_still()
+        result = original(*arguments, **options)
+        if when == "after":
+            stand_still()
+        return result
+
+    monkeypatch.setattr(owner, name, paused)
+    caller.start()
     try:
-        for _ in range(25):
-            time.sleep(0.003)
-            child = os.fork()
-            if not child:
-                os._exit(_look_as_a_child(pipeline))
-            assert os.waitpid(child, 0)[1] == 0
+        assert reached.wait(60)
+        child = os.fork()
+        if not child:
+            os._exit(_look_as_a_child(pipeline))
+        assert os.waitpid(child, 0)[1] == 0
     finally:
-        ends.set()
-        thread.join()
+        proceed.set()
+        caller.join()
+    _check(pa.table(pipeline.state))
 
 
 def _look_as_a_child(pipeline: Pipeline) -> int:
