@@ -130,7 +130,11 @@ def _known(pipeline: Pipeline) -> tuple[pa.Table, int, int]:
 
 
 class Signals:
-    """SIGALRMs that raise KeyboardInterrupt in `process` of one pipeline, and only there."""
+    """SIGALRMs that raise KeyboardInterrupt in `process` of one pipeline, and only there.
+
+    CPython drops one that is raised in a callback of the garbage collector or in a finalizer (of
+    the test tools, say), and reports it as unraisable: that call was not interrupted.
+    """
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
@@ -138,11 +142,17 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         self._before = signal.signal(signal.SIGALRM, self._handle)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._pass_on
         return self
 
     def __exit__(self, *error: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
+        sys.unraisablehook = self._hook
+
+    def _pass_on(self, dropped: "sys.UnraisableHookArgs") -> None:
+        if dropped.exc_type is not KeyboardInterrupt:
+            self._hook(dropped)
 
     def start(self, delay: float, gap: float, times: int) -> None:
         """The first after `delay` seconds, the next `gap` seconds later, `times` at most."""
