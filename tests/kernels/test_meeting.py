@@ -1,5 +1,6 @@
 """Threads that take a few lanes together, more of them than there are cores."""
 
+import inspect
 import os
 import platform
 import time
@@ -12,7 +13,7 @@ from kernelcases import KINDS, Case
 from llvmlite import ir
 from numba import types
 
-from streamrnn.kernels import meeting, one_thread, set_threads, team, threads
+from streamrnn.kernels import meeting, one_thread, recurrent, set_threads, team, threads
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -28,16 +29,16 @@ def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
     monkeypatch.setattr(threads, "learn", lambda slow: alone.append(slow))
     together, late = threads.together, False
 
-    def work_late(work, part: int) -> None:
-        if late and part == 1:
-            time.sleep(0.02)
+    def work_late(work, gate, parts: int, part: int) -> None:
+        while late and part == 1 and gate[1] < recurrent.START_PATIENCE * (parts - 1):
+            time.sleep(1e-4)  # until the others have lost patience, however busy the machine is
         work(part)
 
-    monkeypatch.setattr(
-        threads,
-        "together",
-        lambda work, *rest, **more: together(partial(work_late, work), *rest, **more),
-    )
+    def together_late(work, parts: int, give_up) -> bool:
+        gate = inspect.getclosurevars(give_up).nonlocals["gate"]
+        return together(partial(work_late, work, gate, parts), parts, give_up)
+
+    monkeypatch.setattr(threads, "together", together_late)
     case, rng = Case(kind, units=320), np.random.default_rng(3)
     set_threads((os.cpu_count() or 1) + 3)
     try:
