@@ -159,3 +159,24 @@ def test_what_an_import_does_not_load(code: str, absent: tuple[str, ...]) -> Non
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_nobody_but_the_state_table_reaches_into_it() -> None:
+    """Its memory is its own: others read copies, and write by its methods."""
+    table = PACKAGE / "states" / "table.py"
+    own = {
+        node.attr
+        for node in ast.walk(ast.parse(table.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_")
+        if isinstance(node.ctx, ast.Store)
+    }
+    assert {"_steps", "_states", "_waiting", "_held", "_dirty", "_previous"} <= own
+    found = [
+        f"{path.name}:{node.lineno} {ast.unparse(node)}"
+        for path in [*FILES, *Path(__file__).parent.rglob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr in own
+        and ast.unparse(node.value) != "self"
+    ]
+    assert found == []

@@ -16,7 +16,7 @@ The loop of a run, whole::
                     sources=files_begun,             # sources.SourceFile, since the last commit
                     readings=readings,               # name of the file -> batch.reading
                     position=batch.position,
-                    state=Snapshot.of(state_table),  # then state_table.settle()
+                    state=Snapshot.of(state_table),  # then state_table.mark_clean()
                     counters={"skipped": 3},         # any JSON; comes back in folder.manifest
                 )
         folder.commit(..., complete=True)            # the last one: the input has ended

@@ -44,12 +44,11 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def of(cls, table: StateTable, copy: bool = True) -> "Snapshot":
-        """What `table` holds now, with what it says was touched since `table.settle()`.
+        """What `table` holds now, with what is dirty since `table.mark_clean()`.
 
         Without `copy` the table must stay as it is until it is committed.
         """
-        touched = np.flatnonzero(table.touched[: len(table)])
-        return cls(len(table), touched, partial(table.to_arrow, copy=copy))
+        return cls(len(table), table.dirty(), partial(table.to_arrow, copy=copy))
 
 
 class Taken(NamedTuple):

@@ -46,8 +46,7 @@ class CarryOperator:
         self.steps = steps
         self.workers = workers
         self.units = sum(units for _, units in stream.outputs)
-        self._held = self._room_for(0)
-        self._spare: list[dict[str, Floats]] = []
+        self._held: dict[str, Floats] = {}
 
     def process(
         self,
@@ -85,24 +84,14 @@ class CarryOperator:
     def _move(self, batch: _Batch, lanes: Lanes) -> None:
         """Run some lanes and move their states on in the table."""
         slots, fresh = batch.arranged.slot[lanes.segment], batch.arranged.fresh[lanes.segment]
-        states = batch.table.side_by_side(slots, fresh)
-        if states is not None:
-            self._run(batch, lanes, states)
-            return
-        room = self._spare.pop() if self._spare else self._room_for(0)
-        if len(slots) > len(next(iter(room.values()), slots)):
-            room = self._room_for(len(slots))
-        states = {name: array[: len(slots)] for name, array in room.items()}
-        batch.table.gather(slots, fresh, states)
-        self._run(batch, lanes, states)
-        batch.table.scatter(slots, states)
-        self._spare.append(room)
+        batch.table.move(slots, fresh, partial(self._run, batch, lanes))
 
     def _hold(self, batch: _Batch, packed: list[Lanes]) -> Callable[[], None]:
         """Run all lanes on copies of their states; what moves them on in the table."""
         ends = np.cumsum([len(lanes.segment) for lanes in packed], dtype=np.int64).tolist()
+        # Kept from batch to batch: with 70,000 segments new pages cost more than the copies.
         if packed and ends[-1] > len(next(iter(self._held.values()), ())):
-            self._held = self._room_for(ends[-1])
+            self._held = batch.table.empty_states(ends[-1])
         pieces = [
             (lanes, {n: a[end - len(lanes.segment) : end] for n, a in self._held.items()})
             for lanes, end in zip(packed, ends, strict=True)
@@ -120,11 +109,6 @@ class CarryOperator:
 
         self.workers.map(work, pieces)
         return settle
-
-    def _room_for(self, rows: int) -> dict[str, Floats]:
-        # Kept from batch to batch: with 70,000 segments new pages cost more than the copies.
-        spec = self.stream.state_spec.items()
-        return {name: np.empty((rows, size), np.float32) for name, size in spec}
 
     def _run(self, batch: _Batch, lanes: Lanes, states: States) -> None:
         """Outputs of some lanes into their rows; `states` move on in place."""
@@ -157,5 +141,4 @@ def _reset_empty(arranged: Arranged, table: StateTable) -> None:
     """A stream that began fresh and had no step since is in the initial state."""
     empty = arranged.last & arranged.fresh & (arranged.length == 0)
     if empty.any():
-        slots = arranged.slot[empty]
-        table.scatter(slots, table.initial(len(slots)))
+        table.reset(arranged.slot[empty])

@@ -12,7 +12,7 @@ import pyarrow as pa
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.operators.computed import Computed
 from streamrnn.sources import Rows
-from streamrnn.states import StateTable
+from streamrnn.states import Held, StateTable
 from streamrnn.windows import Arranged
 
 Ints = npt.NDArray[np.int64]
@@ -69,9 +69,8 @@ class Emitter:
         computed: Computed,
         table: StateTable,
         first_row: int,
-    ) -> tuple[Ints, pa.RecordBatch]:
-        """The rows that `table` holds with each stream's last row of this record batch, and their
-        slots (emit final).
+    ) -> Held:
+        """What `table` holds, with each stream's last row of this record batch (emit final).
 
         A row that has a value is not replaced by one that has none.
         """
@@ -80,33 +79,30 @@ class Emitter:
         built = self._build(batch, row, values, there)
         columns = [*built.columns, pa.array(row + first_row), pa.array(has)]
         new = pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.pending_fields()))
-        if table.pending_rows is None:
-            return slot, new
+        before, rows = table.held
+        if rows is None:
+            return Held(slot, new)
         known = np.full(table.streams, False)
-        known[table.pending_slots] = table.pending_rows.column("_computed").to_numpy(
-            zero_copy_only=False
-        )
+        known[before] = rows.column("_computed").to_numpy(zero_copy_only=False)
         better = has | ~known[slot]
         slot, new = slot[better], new.take(pa.array(np.flatnonzero(better)))
         replaced = np.zeros(table.streams, bool)
         replaced[slot] = True
-        stay = np.flatnonzero(~replaced[table.pending_slots])
-        kept = table.pending_rows.take(pa.array(stay))
+        stay = np.flatnonzero(~replaced[before])
+        kept = rows.take(pa.array(stay))
         both = pa.Table.from_batches([kept, new]).combine_chunks()
-        slots: Ints = np.concatenate([table.pending_slots[stay], slot])
-        return slots, both.to_batches()[0] if both.num_rows else new
+        slots: Ints = np.concatenate([before[stay], slot])
+        return Held(slots, both.to_batches()[0] if both.num_rows else new)
 
     def final(self, table: StateTable) -> pa.RecordBatch:
         """The held rows in the order in which they were read; `table` holds none afterwards."""
-        rows = table.pending_rows
+        return table.release_held(self._in_order)
+
+    def _in_order(self, rows: pa.RecordBatch | None) -> pa.RecordBatch:
         if rows is None:
             return pa.RecordBatch.from_pylist([], schema=self.schema)
         order = np.argsort(rows.column("_row").to_numpy(), kind="stable")
-        out = rows.take(pa.array(order)).select(self.schema.names)
-        table.touched[table.pending_slots] = True
-        none = np.zeros(0, np.int64)
-        table.pending_slots, table.pending_rows = none, None  # together: no interrupt between them
-        return out
+        return rows.take(pa.array(order)).select(self.schema.names)
 
     def _last_rows(
         self, arranged: Arranged, computed: Computed, table: StateTable

@@ -61,7 +61,7 @@ class FixedOperator:
     ) -> Computed:
         """The value of each window that these rows complete, at the row that completes it."""
         base = arranged.base
-        held = np.where(arranged.fresh, 0, table.waiting_count[arranged.slot])
+        held = np.where(arranged.fresh, 0, table.waiting_counts(arranged.slot))
         if (held != waiting_after(base, self.steps, self.stride)).any():
             raise StateError(
                 f"the state is of other windows than [window] steps = {self.steps}, stride = "
@@ -71,7 +71,9 @@ class FixedOperator:
         columns = {MATRIX: arranged.features_MF, **arranged.identifiers}
         at, total = _places(held, arranged.length)
         joined = {
-            name: _joined(values, table.waiting[name], arranged, held, at, total)
+            name: _joined(
+                values, table.waiting(name, arranged.slot, held), arranged, held, at, total
+            )
             for name, values in columns.items()
         }
         segment, ends = self._windows(base, arranged.length)
@@ -127,12 +129,10 @@ class FixedOperator:
         wait = waiting_after((base + arranged.length)[last], self.steps, self.stride)
         slot = arranged.slot[last]
         end = at[last] + held[last] + arranged.length[last]
-        table.waiting_count[slot] = wait
         segment = np.repeat(np.arange(len(last)), wait)
         within = np.arange(len(segment)) - np.repeat(np.cumsum(wait) - wait, wait)
         source = end[segment] - wait[segment] + within
-        for name, values in joined.items():
-            table.waiting[name][slot[segment], within] = values[source]
+        table.wait(slot, wait, {name: values[source] for name, values in joined.items()})
 
 
 def _places(held: Ints, length: Ints) -> tuple[Ints, int]:
@@ -155,5 +155,5 @@ def _joined(
     out[new] = values
     segment = np.repeat(np.arange(len(held)), held)
     within = np.arange(len(segment)) - np.repeat(np.cumsum(held) - held, held)
-    out[at[segment] + within] = waiting[arranged.slot[segment], within]
+    out[at[segment] + within] = waiting
     return out

@@ -151,7 +151,7 @@ class Loop:
         writer.do(target.commit(self.scorer, Read(position, self.readings), complete, goes_on))
         self.readings = {}
         writer.do(self.committed)
-        self.scorer.table.settle()
+        self.scorer.table.mark_clean()
         self.summary.commits += 1
 
     def _count(self, rows: Rows, scored: Scored) -> None:

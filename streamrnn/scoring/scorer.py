@@ -15,8 +15,8 @@ from streamrnn.errors import DataError
 from streamrnn.operators import Computed, check_finite
 from streamrnn.scoring.bind import Bound
 from streamrnn.sources import Rows
-from streamrnn.states import StateTable, from_arrow
-from streamrnn.windows import Arranged, Memory, arrange
+from streamrnn.states import Held, StateTable, from_arrow
+from streamrnn.windows import Arranged, Update, arrange
 
 Ints = npt.NDArray[np.int64]
 
@@ -74,14 +74,15 @@ class Scorer:
         arranged = self._arrange(rows, room=True)
         computed = self._compute(rows, arranged)
         held = self._held(rows.batch, arranged, computed)
+        update = arranged.update()
         before = self.counters()
 
         def count() -> None:
             self.count_on(before)  # the call may be made again
-            self._remember(arranged)
+            self._advance(arranged, update)
             self._settle(rows, computed)
             if held is not None:
-                self.table.pending_slots, self.table.pending_rows = held
+                self.table.hold(held)
 
         return self._scored(rows, arranged, computed), count
 
@@ -93,7 +94,7 @@ class Scorer:
         if not self.can_prepare_ahead:
             return Prepared(rows, None, self.table.streams)
         arranged = self._arrange(rows, room=False)
-        self._remember(arranged)
+        self._advance(arranged, arranged.update())
         return Prepared(rows, arranged, self.table.streams)
 
     def compute(self, prepared: Prepared) -> Scored:
@@ -115,7 +116,7 @@ class Scorer:
             check_finite(computed, rows, self.bound.parts.names)
             held = self._held(rows.batch, arranged, computed)
             if held is not None:
-                self.table.pending_slots, self.table.pending_rows = held
+                self.table.hold(held)
             yield self._emit(rows.batch, arranged, computed)
             self.rows_read += len(rows)
         if (final := self.final()) is not None:
@@ -125,9 +126,7 @@ class Scorer:
         """The rows that emit "final" held back; None for another emit."""
         if self.bound.emitter.emit != "final":
             return None
-        with self.table.changes.lock:
-            self.table.changes.complete()
-            return self.bound.emitter.final(self.table)
+        return self.bound.emitter.final(self.table)
 
     def copy(self) -> Scorer:
         """One that goes on from the same state, on its own."""
@@ -149,13 +148,12 @@ class Scorer:
 
     def _arrange(self, rows: Rows, room: bool) -> Arranged:
         slots = self._slots(rows, room)
-        arranged = arrange(rows, slots, self._memory(), self.bound.rules)
+        arranged = arrange(rows, slots, self.table, self.bound.rules)
         self._limit_rejects(rows, arranged)
         return arranged
 
-    def _remember(self, arranged: Arranged) -> None:
-        arranged.remember(self._memory())
-        self.table.touched[arranged.slot] = True
+    def _advance(self, arranged: Arranged, update: Update) -> None:
+        self.table.advance(*update)
         self.rejected += arranged.counts["rejected"]
 
     def _compute(self, rows: Rows, arranged: Arranged, at_once: bool = False) -> Computed | None:
@@ -186,10 +184,6 @@ class Scorer:
         slots[good] = self.table.find(taken, room=room)
         return slots
 
-    def _memory(self) -> Memory:
-        table = self.table
-        return Memory(table.steps, table.last_time, table.seen, table.previous)
-
     def _emit(
         self, batch: pa.RecordBatch, arranged: Arranged, computed: Computed | None
     ) -> pa.RecordBatch:
@@ -200,7 +194,7 @@ class Scorer:
 
     def _held(
         self, batch: pa.RecordBatch, arranged: Arranged, computed: Computed | None
-    ) -> tuple[Ints, pa.RecordBatch] | None:
+    ) -> Held | None:
         """The rows that are held until the end, with those of this record batch (emit final)."""
         emitter = self.bound.emitter
         if computed is None or emitter.emit != "final":

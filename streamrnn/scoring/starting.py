@@ -20,7 +20,7 @@ def starting_table(
     config = bound.parts.config.state
     if committed is not None:
         table = from_arrow(committed, bound.layout, bound.initial(), where, ours=True)
-        table.settle()  # the next commit writes what changes from here
+        table.mark_clean()  # the next commit writes what changes from here
         return table
     if config.init is None:
         return StateTable(bound.layout, bound.initial())

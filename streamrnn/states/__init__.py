@@ -7,11 +7,12 @@ from streamrnn.states.incoming import key_names, meta
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layout import MATRIX, Layout, waiting_after
 from streamrnn.states.reading import from_arrow
-from streamrnn.states.table import StateTable
+from streamrnn.states.table import Held, StateTable
 from streamrnn.states.writing import to_arrow
 
 __all__ = [
     "MATRIX",
+    "Held",
     "KeyIndex",
     "Layout",
     "OwnLock",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import pyarrow as pa
 from streamrnn.errors import StateError
 from streamrnn.states.incoming import Incoming, meta, nulls
 from streamrnn.states.layout import FORMAT_VERSION, Layout, waiting_after
-from streamrnn.states.table import StateTable
+from streamrnn.states.table import Held, StateTable
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -55,115 +56,113 @@ def from_arrow(
         if origin is None:
             notes.append(f"{name} is not in [state] map: it begins in its initial state")
         else:
-            table.states[name][slots] = _floats(incoming, origin, size)
-    _load_steps(incoming, table, slots)
-    _load_times(incoming, table, slots, bool(mapping), ours, notes)
+            table.scatter(slots, {name: _floats(incoming, origin, size)})
+    steps = _steps(incoming)
+    time, seen = _times(incoming, layout.time, steps, bool(mapping), ours, notes)
     if before is not None:
-        _refuse_lost_times(incoming, table, slots, before)
-    for name, kind in layout.previous.items():
-        _load_previous(incoming, name, kind, table, slots, notes)
-    _load_waiting(incoming, table, slots)
-    _load_pending(incoming, table, slots, notes)
+        _refuse_lost_times(incoming, seen, steps, before)
+    previous = {
+        name: found
+        for name, kind in layout.previous.items()
+        if (found := _previous(incoming, name, kind, notes)) is not None
+    }
+    table.advance(slots, steps, time, previous, seen)
+    _load_waiting(incoming, table, slots, steps)
+    _load_held(incoming, table, slots, notes)
     return table
 
 
-def _load_steps(incoming: Incoming, table: StateTable, slots: Ints) -> None:
+def _steps(incoming: Incoming) -> Ints:
     steps = incoming.column("steps", pa.int64())
     incoming.refuse("steps", nulls(steps), "expected a number of steps, is null")
-    numbers = steps.to_numpy()
+    numbers: Ints = steps.to_numpy()
     wrong = (numbers < 0) | (numbers > _MOST_STEPS)
     incoming.refuse("steps", wrong, "expected a number of steps, is below 0 or beyond 2**62")
-    table.steps[slots] = numbers
+    return numbers
 
 
-def _load_times(
+def _times(
     incoming: Incoming,
-    table: StateTable,
-    slots: Ints,
+    kind: pa.DataType | None,
+    steps: Ints,
     mapped: bool,
     ours: bool,
     notes: list[str],
-) -> None:
-    kind = table.layout.time
-    table.seen[slots] = kind is None
+) -> tuple[Ints | None, Bools]:
+    """The last time of each stream, None for none at all, and which streams have had a row."""
     if kind is None:
-        return
+        return None, np.ones(len(steps), bool)
     if mapped and "last_time" not in incoming:
         notes.append("the state table has no last_time: no row counts as late or after a gap yet")
-        return
+        return None, np.zeros(len(steps), bool)
     time = incoming.column("last_time", kind)
-    table.seen[slots] = ~nulls(time)
-    table.last_time[slots] = _ticks(time)
-    unknown = int(np.count_nonzero(~table.seen[slots] & (table.steps[slots] > 0)))
+    seen = ~nulls(time)
+    unknown = int(np.count_nonzero(~seen & (steps > 0)))
     if unknown and not ours:
         notes.append(
-            f"{unknown:,} of {len(slots):,} streams in the state table have had steps and have no "
+            f"{unknown:,} of {len(steps):,} streams in the state table have had steps and have no "
             "last_time: no row of theirs counts as late or after a gap yet"
         )
+    return _ticks(time), seen
 
 
-def _refuse_lost_times(
-    incoming: Incoming, table: StateTable, slots: Ints, before: StateTable
-) -> None:
+def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: StateTable) -> None:
     """Refuse streams without a time that have one in the table `before`, or are not in it."""
-    there = before.find(incoming.keys, add=False)  # -1: the last of these, for none
-    timed = np.append(before.seen[: len(before)], False)[there]
-    none = ~table.seen[slots]
+    slots = before.find(incoming.keys, add=False)
+    known = slots >= 0
+    timed = np.zeros(len(slots), bool)
+    timed[known] = before.last_times(slots[known])[1]
     incoming.refuse(
         "last_time",
-        none & timed,
+        ~seen & timed,
         "is null, and the state that is replaced has a time: rows before it would not be late",
     )
-    strange = none & (there < 0) & (table.steps[slots] > 0)
+    strange = ~seen & ~known & (steps > 0)
     incoming.refuse("last_time", strange, "is null, and the stream has had steps")
 
 
-def _load_previous(
-    incoming: Incoming,
-    name: str,
-    kind: pa.DataType,
-    table: StateTable,
-    slots: Ints,
-    notes: list[str],
-) -> None:
+def _previous(
+    incoming: Incoming, name: str, kind: pa.DataType, notes: list[str]
+) -> tuple[npt.NDArray[Any], Bools] | None:
+    """The last values of a feature and which are present; None where the table has none."""
     column = f"previous/{name}"
     if column not in incoming:
         notes.append(f"the state table has no {column}: a null before the first value is missing")
-        return
+        return None
     array = incoming.column(column, kind)
     empty = "" if pa.types.is_string(kind) else 0
     found = array.fill_null(pa.scalar(empty, kind)).to_numpy(zero_copy_only=False)
     if pa.types.is_floating(kind):
         incoming.refuse(column, ~np.isfinite(found), "is NaN or infinite; null says there is none")
-    values, there = table.previous[name]
-    values[slots], there[slots] = found, ~nulls(array)
+    return found, ~nulls(array)
 
 
-def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints) -> None:
+def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints, steps: Ints) -> None:
     counts = None
+    waiting: dict[str, npt.NDArray[Any]] = {}
     for name, kind in table.layout.waiting.items():
         column = f"waiting/{name}"
         array = incoming.column(column, pa.list_(kind))
         found = array.value_lengths().fill_null(0).to_numpy().astype(np.int64)
-        _check_waiting(incoming, column, found, table, slots)
+        _check_waiting(incoming, column, found, table.layout, steps)
         if counts is not None:
             incoming.refuse(column, found != counts, "another number of rows wait than in others")
-        counts = table.waiting_count[slots] = found
+        counts = found
         stream = np.repeat(np.arange(len(slots)), found)
-        within = np.arange(len(stream)) - np.repeat(np.cumsum(found) - found, found)
         rows = array.flatten()
         _refuse_items(incoming, column, stream, nulls(rows), "a value that waits is null")
         if pa.types.is_fixed_size_list(kind):
-            values = _flat(incoming, column, rows, kind.list_size, stream)
+            waiting[name] = _flat(incoming, column, rows, kind.list_size, stream)
         else:
-            values = rows.to_numpy(zero_copy_only=False)
-        table.waiting[name][slots[stream], within] = values
+            waiting[name] = rows.to_numpy(zero_copy_only=False)
+    if counts is not None:
+        table.wait(slots, counts, waiting)
 
 
 def _check_waiting(
-    incoming: Incoming, column: str, found: Ints, table: StateTable, slots: Ints
+    incoming: Incoming, column: str, found: Ints, layout: Layout, steps: Ints
 ) -> None:
-    most, stride = table.layout.waiting_rows, table.layout.stride
+    most, stride = layout.waiting_rows, layout.stride
     incoming.refuse(
         column,
         found > most,
@@ -173,13 +172,13 @@ def _check_waiting(
     if stride:
         incoming.refuse(
             column,
-            found != waiting_after(table.steps[slots], most + 1, stride),
+            found != waiting_after(steps, most + 1, stride),
             f"other rows wait than after so many steps with [window] steps = {most + 1}, stride = "
             f"{stride}: the state is of other windows",
         )
 
 
-def _load_pending(incoming: Incoming, table: StateTable, slots: Ints, notes: list[str]) -> None:
+def _load_held(incoming: Incoming, table: StateTable, slots: Ints, notes: list[str]) -> None:
     if "pending" not in incoming:
         return
     if not table.layout.pending:
@@ -195,7 +194,7 @@ def _load_pending(incoming: Incoming, table: StateTable, slots: Ints, notes: lis
     for field in table.layout.pending[-2:]:  # how the emitter keeps them in order
         wrong = nulls(held_rows.column(field.name))
         _refuse_items(incoming, "pending", rows, wrong, f"{field.name} of the held row is null")
-    table.pending_slots, table.pending_rows = slots[rows], held_rows
+    table.hold(Held(slots[rows], held_rows))
 
 
 def _floats(incoming: Incoming, name: str, size: int) -> npt.NDArray[np.float32]:

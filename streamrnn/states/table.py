@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +16,31 @@ from streamrnn.states.layout import Layout
 from streamrnn.states.writing import to_arrow
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
+Values = npt.NDArray[Any]
 T = TypeVar("T")
+_NONE = np.zeros(0, np.int64)
+
+
+class Held(NamedTuple):
+    """Rows that come out at the end of the run: row i is of `slots[i]`; None: there is none."""
+
+    slots: Ints
+    rows: pa.RecordBatch | None
 
 
 class StateTable:
-    """State of every stream, as arrays that an operator gathers from and scatters to.
+    """State of every stream, and the only writer of it. A stream is known by its slot.
 
-    Row s of each array belongs to slot s. `steps` (S,) int64: steps since the stream began fresh;
-    `last_time` (S,) int64 ticks; `seen` (S,) bool: it has had a row; `states` name -> (S, size)
-    float32; `previous` feature -> values and which are there; `waiting` name -> (S, rows, …) with
-    `waiting_count` (S,); `pending_rows` the rows of `pending_slots` that are written at the end of
-    the run. `touched` (S,) bool: changed since `settle`. The arrays have room for more streams, and
-    are what `change` writes to: another thread, and who wants to keep them, takes `to_arrow`.
+    Of each stream: `steps` since its last reset; the time of its last row, in ticks; the states of
+    the model, name -> (size,) float32; the previous value of each feature that needs it; the rows
+    that wait for their window; the row that is held until the end of the run. It is dirty when it
+    was added or written since `mark_clean`.
+
+    Reading gives copies, never the table's own memory, but for `move` and the Arrow table of
+    `to_arrow(copy=False)`. Writing changes the table in place, and does no harm if it is repeated.
+    Another thread, and who wants to keep what it reads, takes `to_arrow`.
 
     >>> import pyarrow as pa
     >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
@@ -41,36 +53,37 @@ class StateTable:
     def __init__(self, layout: Layout, initial: Mapping[str, Floats] | None = None) -> None:
         self.layout = layout
         self._index = KeyIndex(layout.keys)
-        self.changes = Changes(self._index.rebuild)
+        self._changes = Changes(self._index.rebuild)
         self._initial = {
             name: np.zeros(size, np.float32) if initial is None else initial[name]
             for name, size in layout.states.items()
         }
-        self.steps = np.zeros(0, np.int64)
-        self.last_time = np.zeros(0, np.int64)
-        self.seen = np.zeros(0, bool)
-        self.touched = np.zeros(0, bool)
-        self.states: dict[str, Floats] = {
+        # Row s of each array belongs to slot s; there is room for more streams.
+        self._steps = np.zeros(0, np.int64)
+        self._last_time = np.zeros(0, np.int64)
+        self._seen = np.zeros(0, bool)
+        self._dirty = np.zeros(0, bool)
+        self._states: dict[str, Floats] = {
             name: np.zeros((0, size), np.float32) for name, size in layout.states.items()
         }
-        self.previous: dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]] = {
+        self._previous: dict[str, tuple[Values, Bools]] = {
             name: (np.zeros(0, _dtype(kind)), np.zeros(0, bool))
             for name, kind in layout.previous.items()
         }
-        self.waiting: dict[str, npt.NDArray[Any]] = {
+        self._waiting: dict[str, Values] = {
             name: np.zeros((0, layout.waiting_rows, *_width(kind)), _dtype(_item(kind)))
             for name, kind in layout.waiting.items()
         }
-        self.waiting_count = np.zeros(0, np.int64)
-        self.pending_slots = np.zeros(0, np.int64)
-        self.pending_rows: pa.RecordBatch | None = None
+        self._waiting_count = np.zeros(0, np.int64)
+        self._held = Held(_NONE, None)
+        self._spare: list[dict[str, Floats]] = []
         self._room = 0
         self._used = 0  # rows of the arrays of states that are not zeros since they were made
 
     def __len__(self) -> int:
         """Number of streams. Not for use within a change, which may have added some: `streams`."""
-        with self.changes.lock:
-            self.changes.complete()
+        with self._changes.lock:
+            self._changes.complete()
             return self.streams
 
     @property
@@ -84,7 +97,9 @@ class StateTable:
         The change counts whole or not at all, whatever comes between (see `Changes`). Until then
         `work` may add streams (`find`), and writes nothing else. Other threads wait.
         """
-        return self.changes.make(lambda: partial(self.truncate, self.streams), work)
+        return self._changes.make(lambda: partial(self._truncate, self.streams), work)
+
+    # -- streams -------------------------------------------------------------------------------
 
     def find(self, keys: Sequence[pa.Array], add: bool = True, room: bool = True) -> Ints:
         """The slot (N,) int64 of each of N keys; new streams start with the initial state.
@@ -96,13 +111,13 @@ class StateTable:
         before = self.streams
         slots = self._index.find(keys, add)
         new = slice(before, self.streams)
-        if new.stop > len(self.steps):
+        if new.stop > len(self._steps):
             self._grow(max(1024, 2 * new.stop))
-        self.steps[new] = 0
-        self.seen[new] = False
-        self.touched[new] = True
-        for _, there in self.previous.values():
-            there[new] = False
+        self._steps[new] = 0
+        self._seen[new] = False
+        self._dirty[new] = True
+        for _, present in self._previous.values():
+            present[new] = False
         if room:
             self.make_room(new.stop)
         return slots
@@ -110,39 +125,129 @@ class StateTable:
     def make_room(self, streams: int) -> None:
         """Give the first `streams` the initial state, where they are new since the last call."""
         start, self._room = self._room, streams
-        if len(self.waiting_count) < self._room:
-            size = len(self.steps)
-            self.states = {name: _grown(array, size) for name, array in self.states.items()}
-            self.waiting = {name: _grown(array, size) for name, array in self.waiting.items()}
+        if len(self._waiting_count) < self._room:
+            size = len(self._steps)
+            self._states = {name: _grown(array, size) for name, array in self._states.items()}
+            self._waiting = {name: _grown(array, size) for name, array in self._waiting.items()}
             # Last, as it says how large the others are: an interrupt leaves none of them short.
-            self.waiting_count = _grown(self.waiting_count, size)
-        self.waiting_count[start : self._room] = 0
-        for name, array in self.states.items():
+            self._waiting_count = _grown(self._waiting_count, size)
+        self._waiting_count[start : self._room] = 0
+        for name, array in self._states.items():
             if start < self._used or self._initial[name].view(np.uint32).any():
                 array[start : self._room] = self._initial[name]
         self._used = max(self._used, self._room)
-
-    def truncate(self, size: int) -> None:
-        """Forget the streams that were added last, down to `size`."""
-        self._index.truncate(size)
-        self._room = min(self._room, size)
 
     def key_arrays(self) -> list[pa.Array]:
         """The key columns, one value a stream."""
         return self._index.arrays()
 
-    def initial(self, rows: int) -> dict[str, Floats]:
-        """The initial state of `rows` streams: name -> (rows, size)."""
-        return {name: np.tile(value, (rows, 1)) for name, value in self._initial.items()}
+    def _truncate(self, size: int) -> None:
+        """Forget the streams that were added last, down to `size`."""
+        self._index.truncate(size)
+        self._room = min(self._room, size)
 
-    def gather(self, slots: Ints, fresh: npt.NDArray[np.bool_], out: Mapping[str, Floats]) -> None:
+    def _grow(self, size: int) -> None:
+        self._last_time, self._seen = _grown(self._last_time, size), _grown(self._seen, size)
+        self._dirty = _grown(self._dirty, size)
+        self._previous = {
+            name: (_grown(values, size), _grown(present, size))
+            for name, (values, present) in self._previous.items()
+        }
+        # Last, as it says how large the others are: an interrupt leaves none of them short.
+        self._steps = _grown(self._steps, size)
+
+    # -- steps, times, previous values ---------------------------------------------------------
+
+    def steps(self, slots: Ints) -> Ints:
+        """Steps (B,) since the last reset of each stream."""
+        return np.take(self._steps, slots)
+
+    def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
+        """The time (B,) of each stream's last row, in ticks, valid where (B,) it has had a row."""
+        return np.take(self._last_time, slots), np.take(self._seen, slots)
+
+    def previous(self, name: str, slots: Ints) -> tuple[Values, Bools]:
+        """The last values (B,) of a feature, and which of them are present."""
+        values, present = self._previous[name]
+        return np.take(values, slots), np.take(present, slots)
+
+    def advance(
+        self,
+        slots: Ints,
+        steps: Ints,
+        last_time: Ints | None,
+        previous: Mapping[str, tuple[Values, Bools]],
+        seen: Bools | bool = True,
+    ) -> None:
+        """Write what the next rows of these streams need; they are dirty from here.
+
+        Arrays (B,) as `steps`, `last_times` and `previous` return them. `seen`: whether a stream
+        has had a row.
+        """
+        self._steps[slots] = steps
+        self._seen[slots] = seen
+        if last_time is not None:
+            self._last_time[slots] = last_time
+        for name, (values, present) in previous.items():
+            self._previous[name][0][slots] = values
+            self._previous[name][1][slots] = present
+        self._dirty[slots] = True
+
+    # -- states of the model -------------------------------------------------------------------
+
+    def move(self, slots: Ints, fresh: Bools, run: Callable[[Mapping[str, Floats]], None]) -> None:
+        """Let `run` move on the states of B streams, which are the initial ones where `fresh`.
+
+        It gets name -> (B, size), and changes that in place: the table's own memory where slots
+        follow one another, else a copy that is written back. Threads may do so at the same time,
+        each for streams of its own.
+        """
+        views = self._side_by_side(slots, fresh)
+        if views is not None:
+            run(views)
+            return
+        try:
+            room = self._spare.pop()
+        except IndexError:  # asking first is too early: another thread may take the last
+            room = {}
+        if len(slots) > len(next(iter(room.values()), ())):
+            room = self.empty_states(len(slots))
+        states = {name: array[: len(slots)] for name, array in room.items()}
+        self.gather(slots, fresh, states)
+        run(states)
+        self.scatter(slots, states)
+        self._spare.append(room)
+
+    def empty_states(self, rows: int) -> dict[str, Floats]:
+        """Room for the states of `rows` streams: name -> (rows, size), undefined."""
+        return {
+            name: np.empty((rows, size), np.float32) for name, size in self.layout.states.items()
+        }
+
+    def gather(self, slots: Ints, fresh: Bools, out: Mapping[str, Floats]) -> None:
         """Copy the states of B slots, or the initial state where fresh, to name -> (B, size)."""
-        for name, array in self.states.items():
+        for name, array in self._states.items():
             np.take(array, slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
             if fresh.any():
                 out[name][fresh] = self._initial[name]
 
-    def side_by_side(self, slots: Ints, fresh: npt.NDArray[np.bool_]) -> dict[str, Floats] | None:
+    def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
+        """Write the states of B slots, name -> (B, size); a name that is left out stays."""
+        for name, values in states.items():
+            self._states[name][slots] = values
+
+    def reset(self, slots: Ints) -> None:
+        """Give these streams the initial state."""
+        for name, array in self._states.items():
+            array[slots] = self._initial[name]
+
+    def states(self, name: str) -> Floats:
+        """A state of all streams (S, size), as the table's own memory, to be read alone."""
+        view = self._states[name][: self.streams]
+        view.flags.writeable = False
+        return view
+
+    def _side_by_side(self, slots: Ints, fresh: Bools) -> dict[str, Floats] | None:
         """The states of B slots, set to the initial state where fresh, if they need no copy.
 
         Views name -> (B, size) if the slots follow one another, else None.
@@ -150,46 +255,84 @@ class StateTable:
         first, rows = int(slots[0]), len(slots)
         if int(slots[-1]) - first != rows - 1 or not (slots[1:] > slots[:-1]).all():
             return None
-        views = {name: array[first : first + rows] for name, array in self.states.items()}
+        views = {name: array[first : first + rows] for name, array in self._states.items()}
         if fresh.any():
             for name, view in views.items():
                 view[fresh] = self._initial[name]
         return views
 
-    def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
-        """Write the states of B slots back, in place."""
-        for name, array in self.states.items():
-            array[slots] = states[name]
+    # -- rows that wait for their window, rows that are held until the end -----------------------
+
+    def waiting_counts(self, slots: Ints) -> Ints:
+        """How many rows (B,) of each stream wait."""
+        return np.take(self._waiting_count, slots)
+
+    def waiting(self, name: str, slots: Ints, counts: Ints) -> Values:
+        """Values (K, …) of the first `counts` (B,) rows of each stream that wait, by stream."""
+        values: Values = self._waiting[name][_each(slots, counts)]
+        return values
+
+    def wait(self, slots: Ints, counts: Ints, rows: Mapping[str, Values]) -> None:
+        """Let `counts` (B,) rows of each stream wait, in place of those that did.
+
+        `rows` as `waiting` returns them.
+        """
+        places = _each(slots, counts)
+        self._waiting_count[slots] = counts
+        for name, values in rows.items():
+            self._waiting[name][places] = values
+
+    @property
+    def held(self) -> Held:
+        """The rows that are held until the end of the run."""
+        return self._held
+
+    def hold(self, held: Held) -> None:
+        """Hold these rows until the end of the run, in place of those that were."""
+        held.slots.flags.writeable = False
+        self._held = held
+
+    def release_held(self, build: Callable[[pa.RecordBatch | None], T]) -> T:
+        """What `build` makes of the held rows, which come in no order; then there are none."""
+        with self._changes.lock:
+            self._changes.complete()
+            slots, rows = self._held
+            built = build(rows)
+            self._dirty[slots] = True
+            self._held = Held(_NONE, None)
+            return built
+
+    # -- what a commit needs -------------------------------------------------------------------
+
+    def dirty(self) -> Ints:
+        """The slots of the streams that were added or written since `mark_clean`."""
+        return np.flatnonzero(self._dirty[: len(self)])
+
+    def mark_clean(self) -> None:
+        """Count no stream as dirty: all has been committed."""
+        self._dirty[:] = False
 
     def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
         """All streams in order of first appearance, or those of `slots`.
 
         Without `copy` the result may share memory with this table. Not for use within a change.
         """
-        with self.changes.lock:
-            self.changes.complete()
+        with self._changes.lock:
+            self._changes.complete()
             return to_arrow(self, slots, copy)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The table for anything that reads Arrow: `pa.table(state)`, pandas, Polars, DuckDB."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
-    def settle(self) -> None:
-        """Forget what was touched: it has been committed."""
-        self.touched[:] = False
 
-    def _grow(self, size: int) -> None:
-        self.last_time, self.seen = _grown(self.last_time, size), _grown(self.seen, size)
-        self.touched = _grown(self.touched, size)
-        self.previous = {
-            name: (_grown(values, size), _grown(there, size))
-            for name, (values, there) in self.previous.items()
-        }
-        # Last, as it says how large the others are: an interrupt leaves none of them short.
-        self.steps = _grown(self.steps, size)
+def _each(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """The slot of each of `counts` rows a stream, and its place among them."""
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(slots, counts), within
 
 
-def _grown(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+def _grown(array: Values, size: int) -> Values:
     # An interrupt may have left it larger than the others.
     larger = np.zeros((max(size, len(array)), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array

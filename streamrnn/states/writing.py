@@ -23,20 +23,21 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
     layout = table.layout
     take = pa.array(rows)
     arrays = [array if slots is None else array.take(take) for array in table.key_arrays()]
-    arrays.append(pa.array(table.steps[rows]))
+    arrays.append(pa.array(table.steps(rows)))
     if layout.time is not None:
-        arrays.append(_times(table.last_time[rows], table.seen[rows], layout.time))
+        arrays.append(_times(*table.last_times(rows), layout.time))
     for name, size in layout.states.items():
-        values = table.states[name][: table.streams]
+        values = table.states(name)
         if copy or slots is not None:
             values = np.take(values, rows, axis=0)
         flat = pa.array(values.reshape(-1))
         arrays.append(_fixed(flat, size, len(rows)))
     for name, kind in layout.previous.items():
-        values, there = table.previous[name]
-        arrays.append(_where(there[rows], values[rows], kind))
+        values, present = table.previous(name, rows)
+        arrays.append(_where(present, values, kind))
     for name, kind in layout.waiting.items():
-        arrays.append(_waiting(table.waiting[name][rows], table.waiting_count[rows], kind))
+        counts = table.waiting_counts(rows)
+        arrays.append(_waiting(table.waiting(name, rows, counts), counts, kind))
     if layout.pending:
         arrays.append(_pending(table, rows))
     return pa.Table.from_arrays(arrays, schema=layout.schema())
@@ -64,23 +65,22 @@ def _times(ticks: Ints, seen: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Ar
 
 
 def _waiting(values: npt.NDArray[Any], counts: Ints, kind: pa.DataType) -> pa.Array:
-    """(S, rows, …) with `counts` rows in use each, as a list a stream."""
-    there = np.arange(values.shape[1]) < counts[:, None]
-    used = values[there]
+    """(K, …) with `counts` (S,) rows of each stream, as a list a stream."""
     if pa.types.is_fixed_size_list(kind):
-        flat = pa.array(used.reshape(-1), kind.value_type)
+        flat = pa.array(values.reshape(-1), kind.value_type)
         items = pa.FixedSizeListArray.from_arrays(flat, type=kind)
     else:
-        items = pa.array(used, kind)
+        items = pa.array(values, kind)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), items, type=pa.list_(kind))
 
 
 def _pending(table: StateTable, rows: Ints) -> pa.Array:
     kind = pa.struct(table.layout.pending)
-    if table.pending_rows is None:
+    slots, held = table.held
+    if held is None:
         return pa.nulls(len(rows), kind)
     at = np.full(table.streams, -1)
-    at[table.pending_slots] = np.arange(len(table.pending_slots))
+    at[slots] = np.arange(len(slots))
     found = at[rows]
-    return table.pending_rows.to_struct_array().take(pa.array(found, mask=found < 0))
+    return held.to_struct_array().take(pa.array(found, mask=found < 0))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.sources import Rows, shown, shown_time
-from streamrnn.windows.memory import Memory
+from streamrnn.windows.past import Past, Previous, Update
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -55,22 +55,24 @@ class Arranged:
     fresh: Bools
     last: Bools
     last_time: Ints | None
-    previous: dict[str, tuple[npt.NDArray[Any], Bools]]
+    previous: Previous
     counts: dict[str, int]
 
-    def remember(self, memory: Memory) -> None:
-        """Write what the streams' next rows need into `memory`, in place; no harm if repeated."""
-        slots = self.slot[self.last]
-        memory.steps[slots] = (self.base + self.length)[self.last]
-        memory.seen[slots] = True
-        if self.last_time is not None:
-            memory.last_time[slots] = self.last_time[self.last]
-        for name, (values, there) in self.previous.items():
-            memory.previous[name][0][slots] = values[self.last]
-            memory.previous[name][1][slots] = there[self.last]
+    def update(self) -> Update:
+        """What the streams' next rows need."""
+        last = self.last
+        return Update(
+            self.slot[last],
+            (self.base + self.length)[last],
+            None if self.last_time is None else self.last_time[last],
+            {
+                name: (values[last], present[last])
+                for name, (values, present) in self.previous.items()
+            },
+        )
 
 
-def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
+def arrange(rows: Rows, slots: Ints, past: Past, rules: Rules) -> Arranged:
     """Bring N rows to stream order; `slots` (N,) int64 names the stream of each row.
 
     Rows of one stream keep their order. Nothing is changed in place. Raises DataError for the
@@ -80,7 +82,7 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
     order = _stream_order(rows, slots)
     stream = slots[order]
     begin = _changes(stream)
-    time, behind = _clock(rows, order, stream, begin, memory)
+    time, behind = _clock(rows, order, stream, begin, past)
     _raise_first(rows, order, behind, time, rules)
     late = np.zeros(0, np.int64)
     if behind is not None and behind.any() and rules.late != "apply":
@@ -89,11 +91,12 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
         begin = _changes(stream)
         assert time is not None
         time = time[~behind]
-    fresh = _fresh_starts(rows, order, stream, begin, time, memory, rules)
+    fresh = _fresh_starts(rows, order, stream, begin, time, past, rules)
     again = np.flatnonzero(fresh)
-    counts["fresh_starts"] = int((memory.seen[stream[again]] | ~begin[again]).sum())
+    _, seen = past.last_times(stream[again])
+    counts["fresh_starts"] = int((seen | ~begin[again]).sum())
     group = np.flatnonzero(begin | fresh)
-    values, missing, previous = _fill(rows, order, stream, group, fresh, memory, rules, counts)
+    values, missing, previous = _fill(rows, order, stream, group, fresh, past, rules, counts)
     stepped, start, end = _steps(missing, group)
     rejected = rows.faults.codes != 0
     if rules.late == "reject":
@@ -105,7 +108,7 @@ def arrange(rows: Rows, slots: Ints, memory: Memory, rules: Rules) -> Arranged:
     gone[late] = True
     length = end - start
     slot = stream[group]
-    base = np.where(fresh[group], 0, memory.steps[slot])
+    base = np.where(fresh[group], 0, past.steps(slot))
     last = np.append(slot[1:] != slot[:-1], True)[: len(slot)]
     return Arranged(
         kept=np.flatnonzero(~gone),
@@ -179,14 +182,14 @@ def _changes(stream: Ints) -> Bools:
 
 
 def _clock(
-    rows: Rows, order: Ints, stream: Ints, begin: Bools, memory: Memory
+    rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past
 ) -> tuple[Ints | None, Bools | None]:
     """The last time of each row's stream once the row has come, and which rows are late."""
     if rows.time is None:
         return None, None
     time = rows.time[order]
     first = np.flatnonzero(begin)
-    carried, seen = memory.last_time[stream[first]], memory.seen[stream[first]]
+    carried, seen = past.last_times(stream[first])
     before = np.empty_like(time)
     before[1:] = time[:-1]
     carried = np.where(seen, carried, time[first])
@@ -253,7 +256,7 @@ def _fresh_starts(
     stream: Ints,
     begin: Bools,
     time: Ints | None,
-    memory: Memory,
+    past: Past,
     rules: Rules,
 ) -> Bools:
     fresh = np.zeros(len(order), bool)
@@ -263,8 +266,8 @@ def _fresh_starts(
         before = np.empty_like(time)
         before[1:] = time[:-1]
         first = np.flatnonzero(begin)
-        known = memory.seen[stream[first]]
-        before[first] = np.where(known, memory.last_time[stream[first]], time[first])
+        carried, seen = past.last_times(stream[first])
+        before[first] = np.where(seen, carried, time[first])
         # Never negative, and as unsigned it cannot overflow.
         fresh |= (time - before).view(np.uint64) > rules.max_gap
     return fresh
@@ -276,18 +279,18 @@ def _fill(
     stream: Ints,
     group: Ints,
     fresh: Bools,
-    memory: Memory,
+    past: Past,
     rules: Rules,
     counts: dict[str, int],
-) -> tuple[dict[str, npt.NDArray[Any]], Bools, dict[str, tuple[npt.NDArray[Any], Bools]]]:
+) -> tuple[dict[str, npt.NDArray[Any]], Bools, Previous]:
     """Values in stream order with nulls filled, the rows to skip, and each segment's last values.
 
     The float32 features stand under the name "".
     """
     matrix = np.take(rows.features, order, axis=0)
     missing = np.zeros(len(order), bool)
-    previous: dict[str, tuple[npt.NDArray[Any], Bools]] = {}
-    carry = _Carry(stream[group], group, len(order), fresh[group], memory)
+    previous: Previous = {}
+    carry = _Carry(stream[group], group, len(order), fresh[group], past)
     absent = np.isnan(matrix)
     any_absent = bool(absent.any())
     for i, name in enumerate(rules.float_names):
@@ -315,18 +318,18 @@ class _Carry:
     group: Ints
     rows: int
     fresh: Bools
-    memory: Memory
+    past: Past
 
     def fill(
         self,
         name: str,
         column: npt.NDArray[Any],
         there: Bools,
-        previous: dict[str, tuple[npt.NDArray[Any], Bools]],
+        previous: Previous,
         counts: dict[str, int],
     ) -> tuple[npt.NDArray[Any], Bools]:
-        old, known = self.memory.previous[name]
-        start, known = old[self.slot], known[self.slot] & ~self.fresh
+        start, known = self.past.previous(name, self.slot)
+        known &= ~self.fresh
         ends = _ends(self.group, self.rows)
         if there.all():
             previous[name] = (column[ends - 1], np.ones(len(ends), bool))

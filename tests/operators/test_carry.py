@@ -11,7 +11,7 @@ from streamrnn.models import Stream
 from streamrnn.operators import CarryOperator, Workers, plan_inputs
 from streamrnn.sources import Contract, Feature
 from streamrnn.states import Layout, StateTable
-from streamrnn.windows import Memory, Rules, arrange
+from streamrnn.windows import Rules, arrange
 
 CONTRACT = Contract(("k",), None, (Feature("a", nulls="skip"), Feature("b")), (), "r")
 STREAM = Stream(logs.small_model("LSTM"))
@@ -44,14 +44,13 @@ def _score(
     arrays = {n: pa.array(v) for n, v in columns.items()}
     rows = CONTRACT.read(pa.RecordBatch.from_pydict(arrays), "f", 0)
     slots = table.find(rows.keys)
-    memory = Memory(table.steps, table.last_time, table.seen, table.previous)
-    arranged = arrange(rows, slots, memory, Rules(float_names=("a", "b")))
+    arranged = arrange(rows, slots, table, Rules(float_names=("a", "b")))
     computed = operator.process(arranged, table)
     values = np.full(len(slots), np.nan, np.float32)
     values[computed.row_K] = computed.values_KU[:, 0]
     if settle:
         computed.settle()
-        arranged.remember(memory)
+        table.advance(*arranged.update())
     return values
 
 
@@ -108,9 +107,9 @@ def test_a_reset_on_a_skipped_row_is_the_initial_state() -> None:
     """The stream began fresh and had no step since."""
     table, operator = _table(), _operator()
     _score({"k": [0, 1], "a": [1.0, 1.0], "b": [1.0, 1.0], "r": [False, False]}, operator, table)
-    assert table.states["rnn/h"][:2].any(axis=1).all()
+    assert table.states("rnn/h").any(axis=1).all()
     nothing = pa.array([None], pa.float64())
     got = _score({"k": [0], "a": nothing, "b": [1.0], "r": [True]}, operator, table)
     assert np.isnan(got).all()
-    assert table.states["rnn/h"][:2].any(axis=1).tolist() == [False, True]
-    assert table.steps[:2].tolist() == [0, 1]
+    assert table.states("rnn/h").any(axis=1).tolist() == [False, True]
+    assert table.steps(np.arange(2)).tolist() == [0, 1]

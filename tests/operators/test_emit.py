@@ -10,7 +10,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.operators import Computed, Emitter
 from streamrnn.sources import Contract, Feature
 from streamrnn.states import Layout, StateTable
-from streamrnn.windows import Arranged, Memory, Rules, arrange
+from streamrnn.windows import Arranged, Rules, arrange
 
 CONTRACT = Contract(("k",), None, (Feature("x", nulls="skip"),))
 FIELDS = (pa.field("k", pa.string()), pa.field("x", pa.float32()))
@@ -31,9 +31,8 @@ class Lab:
         rows = CONTRACT.read(batch, "f", 0)
         table = self.table
         slots = table.find(rows.keys)
-        memory = Memory(table.steps, table.last_time, table.seen, table.previous)
-        arranged = arrange(rows, slots, memory, Rules(float_names=("x",)))
-        arranged.remember(memory)
+        arranged = arrange(rows, slots, table, Rules(float_names=("x",)))
+        table.advance(*arranged.update())
         computed = Computed(
             arranged.row_M,
             arranged.step_M,
@@ -47,8 +46,7 @@ class Lab:
         return [tuple(row.values()) for row in out.to_pylist()]
 
     def hold(self, keys: str, values: list[float | None], first_row: int) -> None:
-        found = self.emitter.held(*self.arrange(keys, values), self.table, first_row)
-        self.table.pending_slots, self.table.pending_rows = found
+        self.table.hold(self.emitter.held(*self.arrange(keys, values), self.table, first_row))
 
     def final(self) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in self.emitter.final(self.table).to_pylist()]

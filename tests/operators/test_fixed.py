@@ -12,7 +12,7 @@ from streamrnn.errors import StateError
 from streamrnn.operators import FixedOperator, Workers, plan_inputs
 from streamrnn.sources import Contract, Feature
 from streamrnn.states import MATRIX, Layout, StateTable
-from streamrnn.windows import Memory, Rules, arrange
+from streamrnn.windows import Rules, arrange
 
 CONTRACT = Contract(("k",), None, (Feature("x", nulls="skip"),), (), "r")
 
@@ -56,11 +56,10 @@ def _process(
     )
     read = CONTRACT.read(batch, "f", 0)
     slots = table.find(read.keys)
-    memory = Memory(table.steps, table.last_time, table.seen, table.previous)
-    arranged = arrange(read, slots, memory, Rules(float_names=("x",)))
+    arranged = arrange(read, slots, table, Rules(float_names=("x",)))
     computed = operator.process(arranged, table)
     computed.settle()
-    arranged.remember(memory)
+    table.advance(*arranged.update())
     found = zip(computed.row_K, computed.step_K, computed.values_KU, strict=True)
     return {int(row): (int(step), values.tolist()) for row, step, values in found}
 
@@ -109,7 +108,7 @@ def test_a_batch_of_skipped_rows_only_leaves_what_waits() -> None:
     assert _process([(0, 3.0, False)], operator, table) == {0: (3, [1, 2, 3])}
     _process([(0, 4.0, False)], operator, table)
     assert _process([(0, None, True)], operator, table) == {}
-    assert table.waiting_count[0] == 0
+    assert table.waiting_counts(np.array([0])) == [0]
 
 
 def test_state_of_other_windows_is_refused() -> None:

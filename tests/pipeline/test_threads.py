@@ -19,7 +19,6 @@ from streamrnn.errors import DataError
 from streamrnn.operators import CarryOperator
 from streamrnn.scoring import Scorer
 from streamrnn.states import KeyIndex
-from streamrnn.windows import Arranged
 
 THREADS, CALLS, STREAMS, ROWS = 6, 40, 3, 2
 
@@ -165,7 +164,7 @@ POINTS = [
     (StateTable, "find"),
     (StateTable, "make_room"),
     (CarryOperator, "process"),
-    (Arranged, "remember"),
+    (StateTable, "advance"),
     (Scorer, "_settle"),
 ]
 

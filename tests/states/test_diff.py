@@ -35,13 +35,13 @@ def test_streams_are_compared_by_key_not_by_row() -> None:
 def test_each_column_that_differs_is_named_to_the_bit() -> None:
     """-0.0 is not 0.0 here; null is like null; nested columns count."""
     a, b = _table(1, 2, 3, 4, 5), _table(1, 2, 3, 4, 5)
-    a.states["h"][0, 1] = -0.0
-    a.steps[1] = 1
-    a.previous["a"][1][2] = True
-    a.previous["a"][0][3], b.previous["a"][0][3] = 0.0, -0.0
-    a.previous["a"][1][3] = b.previous["a"][1][3] = True
-    a.waiting_count[3] = 1
-    b.previous["a"][0][4] = 7  # not there: stays null
+    slots, none = np.arange(5), np.zeros(5, np.int64)
+    a.scatter(slots[:1], {"h": np.array([[0.0, -0.0]], np.float32)})
+    present = np.array([False, False, True, True, False])
+    a.advance(slots, np.array([0, 1, 0, 0, 0]), none, {"a": (np.zeros(5), present)}, seen=False)
+    values = np.array([0, 0, 0, -0.0, 7])  # 7 is not present: stays null
+    b.advance(slots, none, none, {"a": (values, slots == 3)}, seen=False)
+    a.wait(slots[3:4], np.array([1]), {"i": none[:1]})
     got = diff(a.to_arrow(), b.to_arrow())
     assert list(got.changed.values()) == [
         ["h"],

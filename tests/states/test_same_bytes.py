@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn.states import Layout, StateTable, read_state_file, write_state_file
+from streamrnn.states import Held, Layout, StateTable, read_state_file, write_state_file
 
 LAYOUT = Layout(
     keys=(pa.field("k", pa.string()),),
@@ -26,16 +26,17 @@ def _table(before: int) -> StateTable:
     rng = np.random.default_rng(7)
     table.scatter(slots, {n: rng.normal(size=(4, 3)).astype(np.float32) for n in LAYOUT.states})
     there = np.array([True, False, True, False])
-    table.last_time[slots], table.seen[slots] = np.where(there, 77, before), there
-    for name in ("a", "i"):
-        table.previous[name][0][slots] = np.where(there, 5, before)
-        table.previous[name][1][slots] = there
-    table.previous["s"][0][slots] = np.where(there, "x", str(before))
-    table.previous["s"][1][slots] = there
-    table.pending_slots = np.array([2])
-    table.pending_rows = pa.RecordBatch.from_arrays(
-        [pa.array(["c"]), pa.array([1.5], pa.float32())], schema=pa.schema(LAYOUT.pending)
-    )
+    numbers = np.where(there, 5, before)
+    previous = {
+        "a": (numbers, there),
+        "i": (numbers, there),
+        "s": (np.where(there, "x", str(before)).astype(object), there),
+    }
+    times = np.where(there, 77, before)
+    table.advance(slots, np.zeros(4, np.int64), times, previous, seen=there)
+    rows = [pa.array(["c"]), pa.array([1.5], pa.float32())]
+    schema = pa.schema(LAYOUT.pending)
+    table.hold(Held(np.array([2]), pa.RecordBatch.from_arrays(rows, schema=schema)))
     return table
 
 

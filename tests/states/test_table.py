@@ -12,6 +12,7 @@ import pytest
 from streamrnn.errors import ConfigError, DataError, MissingFileError, StateError
 from streamrnn.states import (
     MATRIX,
+    Held,
     Layout,
     StateTable,
     from_arrow,
@@ -38,6 +39,9 @@ FIXED = Layout(
 )
 
 
+ALL = np.arange(5)
+
+
 def _initial(layout: Layout) -> dict[str, np.ndarray]:
     return {n: np.full(size, 0.5, np.float32) for n, size in layout.states.items()}
 
@@ -51,28 +55,30 @@ def _carry(streams: int = 5) -> StateTable:
     table.scatter(
         slots, {n: rng.normal(size=(streams, 3)).astype(np.float32) for n in CARRY.states}
     )
-    table.steps[slots] = slots * 10
-    table.seen[slots[1:]] = True
-    table.last_time[slots] = slots + 1_700_000_000
-    table.previous["a"][0][slots], table.previous["a"][1][slots] = 0.25, slots % 2 == 0
-    table.previous["i"][0][slots], table.previous["i"][1][slots] = 2**60, slots % 2 == 1
-    table.previous["s"][0][slots[:2]], table.previous["s"][1][slots[:2]] = "é", True
+    previous = {
+        "a": (np.full(streams, 0.25), slots % 2 == 0),
+        "i": (np.full(streams, 2**60), slots % 2 == 1),
+        "s": (np.full(streams, "é", object), slots < 2),
+    }
+    table.advance(slots, slots * 10, slots + 1_700_000_000, previous, seen=slots > 0)
     return table
 
 
 def _fixed() -> StateTable:
     table = StateTable(FIXED)
     slots = table.find([pa.array([0, 86_400_000, 172_800_000], pa.int64()).cast(pa.date64())])
-    table.seen[slots], table.last_time[slots] = True, slots
-    table.waiting_count[slots] = [0, 2, 3]
-    table.waiting[MATRIX][:3] = np.arange(18).reshape(3, 3, 2)
-    table.waiting["i"][:3] = np.arange(9).reshape(3, 3)
-    table.waiting["s"][:3] = "w"
-    table.pending_slots = np.array([2])
-    table.pending_rows = pa.RecordBatch.from_arrays(
+    table.advance(slots, np.zeros(3, np.int64), slots, {})
+    waiting = {
+        MATRIX: np.arange(10, dtype=np.float32).reshape(5, 2),
+        "i": np.arange(5),
+        "s": np.full(5, "w", object),
+    }
+    table.wait(slots, np.array([0, 2, 3]), waiting)
+    rows = pa.RecordBatch.from_arrays(
         [pa.array([172_800_000]).cast(pa.date64()), pa.array([1.5], pa.float32())],
         schema=pa.schema(FIXED.pending),
     )
+    table.hold(Held(np.array([2]), rows))
     return table
 
 
@@ -89,7 +95,7 @@ def test_a_table_comes_back_from_a_file_as_it_was(name: str, suffix: str, tmp_pa
     assert second.to_arrow().equals(first.to_arrow(), check_metadata=True)
     assert len(second) == len(first)
     if layout.pending and len(first):
-        assert second.pending_slots.tolist() == [2]
+        assert second.held.slots.tolist() == [2]
 
 
 def test_columns_may_stand_in_any_order_and_keys_be_dictionaries() -> None:
@@ -152,9 +158,9 @@ def test_what_a_mapped_table_lacks_is_noted() -> None:
         "the state table has no last_time",
         "the state table has no previous/i",
     ]
-    assert table.steps[:5].tolist() == [0, 10, 20, 30, 40]
-    assert not table.seen[:5].any()
-    assert not table.previous["i"][1][:5].any()
+    assert table.steps(ALL).tolist() == [0, 10, 20, 30, 40]
+    assert not table.last_times(ALL)[1].any()
+    assert not table.previous("i", ALL)[1].any()
     without = table.to_arrow()
     for ours, said in (
         (False, ["4 of 5 streams in the state table have had steps and have no last_time"]),
@@ -169,11 +175,13 @@ def test_what_a_mapped_table_lacks_is_noted() -> None:
 def test_a_table_that_replaces_another_must_not_lose_times() -> None:
     """Nothing would count as late, in silence. What has none already may have none."""
     before = _carry()
-    before.seen[2:4] = False
+    slots = np.array([2, 3])
+    steps, times = before.steps(slots), before.last_times(slots)[0]
+    before.advance(slots, steps, times, {}, seen=False)
     table = before.to_arrow()
     new = from_arrow(table, CARRY, _initial(CARRY), "f", before=before)
     assert new.to_arrow().equals(table)
-    before.seen[3] = True
+    before.advance(slots[1:], steps[1:], times[1:], {})
     with pytest.raises(StateError, match=r"f: row 3 .*'last_time': is null, and the state that is"):
         from_arrow(table, CARRY, _initial(CARRY), "f", before=before)
     reset = _with("steps", pa.array([0] * 5), table)
@@ -318,10 +326,11 @@ def test_rows_that_wait_are_held_to_the_windows() -> None:
     layout = replace(FIXED, stride=3)
     assert waiting_after(np.arange(9), 4, 3).tolist() == [0, 1, 2, 3, 1, 2, 3, 1, 2]
     table = _fixed()
-    table.steps[:3] = [0, 5, 6]
+    slots = np.arange(3)
+    table.advance(slots, np.array([0, 5, 6]), None, {})
     exported = table.to_arrow()
     assert from_arrow(exported, layout, {}, "f").to_arrow().equals(exported)
-    table.steps[1] = 4
+    table.advance(slots[1:2], np.array([4]), None, {})
     with pytest.raises(StateError, match=r"row 1 .*steps = 4, stride = 3: the state is of other"):
         from_arrow(table.to_arrow(), layout, {}, "f")
 
@@ -330,13 +339,15 @@ def test_a_held_row_needs_its_place() -> None:
     table = _fixed()
     kept = {"_row": pa.array([7]), "_computed": pa.array([None], pa.bool_())}
     fields = [
-        *table.pending_rows.schema,
+        *table.layout.pending,
         pa.field("_row", pa.int64()),
         pa.field("_computed", pa.bool_()),
     ]
     table.layout = replace(FIXED, pending=tuple(fields))
-    columns = [*table.pending_rows.columns, *kept.values()]
-    table.pending_rows = pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+    slots, rows = table.held
+    assert rows is not None
+    columns = [*rows.columns, *kept.values()]
+    table.hold(Held(slots, pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))))
     with pytest.raises(StateError, match=r"row 2 .*'pending': _computed of the held row is null"):
         from_arrow(table.to_arrow(), table.layout, {}, "f")
 
@@ -367,7 +378,7 @@ def test_gather_copies_and_a_fresh_lane_has_the_initial_state() -> None:
     slots = np.array([3, 1])
     out = {name: np.empty((2, 3), np.float32) for name in CARRY.states}
     table.gather(slots, np.array([False, True]), out)
-    assert out["lstm/h"][0].tolist() == table.states["lstm/h"][3].tolist()
+    assert out["lstm/h"][0].tolist() == table.states("lstm/h")[3].tolist()
     assert out["lstm/h"][1].tolist() == [0.5] * 3
     out["lstm/h"] += 1
     assert table.to_arrow().equals(before)
@@ -380,32 +391,54 @@ def test_gather_copies_and_a_fresh_lane_has_the_initial_state() -> None:
     )
 
 
+def test_what_reading_gives_is_no_way_to_write() -> None:
+    """Copies, or memory that refuses it: the table is the only writer of a stream's memory."""
+    table = _carry()
+    before = table.to_arrow()
+    with pytest.raises(ValueError, match="read-only"):
+        table.states("lstm/h")[0, 0] = 9
+    table.steps(ALL)[:] = 9
+    for array in (*table.last_times(ALL), *table.previous("i", ALL)):
+        array[:] = 9
+    assert table.to_arrow().equals(before)
+    fixed = _fixed()
+    before, slots = fixed.to_arrow(), np.arange(3)
+    fixed.waiting_counts(slots)[:] = 1
+    fixed.waiting("i", slots, np.array([0, 2, 3]))[:] = 9
+    with pytest.raises(ValueError, match="read-only"):
+        fixed.held.slots[0] = 1
+    assert fixed.to_arrow().equals(before)
+
+
 def test_what_is_handed_out_does_not_change_with_the_table() -> None:
     """A user keeps the state of yesterday while today's rows are scored."""
     table = _carry()
     kept = table.to_arrow()
     text = kept.to_pydict()
-    table.states["lstm/h"][:] = 9
-    table.steps[:] = 9
-    table.last_time[:] = 9
-    table.previous["i"][0][:] = 9
+    nines = np.full(5, 9)
+    table.scatter(ALL, {"lstm/h": np.full((5, 3), 9, np.float32)})
+    table.advance(ALL, nines, nines, {"i": (nines, nines > 0)})
     assert kept.to_pydict() == text
 
 
-def test_only_what_was_touched_is_handed_out_for_a_commit() -> None:
-    """New streams are touched; a stream that was forgotten and comes anew is as a new one."""
+def test_only_what_is_dirty_is_handed_out_for_a_commit() -> None:
+    """New streams are dirty; a stream of a change that failed comes anew as a new one."""
     table = _carry(3)
-    assert table.touched[:3].all()
-    table.settle()
+    assert table.dirty().tolist() == [0, 1, 2]
+    table.mark_clean()
     keys = [pa.array(["new"]), pa.array([0], pa.int64()).cast(pa.timestamp("s"))]
-    (slot,) = table.find(keys)
-    table.steps[slot], table.seen[slot] = 5, True
-    table.states["lstm/h"][slot] = 7
-    table.previous["a"][1][slot] = True
-    assert np.flatnonzero(table.touched).tolist() == [3]
-    table.truncate(3)
+
+    def fail() -> Any:
+        slots = table.find(keys)
+        table.advance(slots, slots + 2, slots, {"a": (slots, slots > 0)})
+        table.scatter(slots, {"lstm/h": np.full((1, 3), 7, np.float32)})
+        raise DataError("late")
+
+    with pytest.raises(DataError, match="late"):
+        table.change(fail)
     assert table.find(keys, add=False).tolist() == [-1]
     assert table.find(keys).tolist() == [3]
+    assert table.dirty().tolist() == [3]
     row = table.to_arrow(np.array([3])).to_pylist()[0]
     assert (row["steps"], row["last_time"], row["previous/a"]) == (0, None, None)
     assert row["lstm/h"] == [0.5] * 3
@@ -430,7 +463,8 @@ def test_half_a_million_streams_are_out_and_in_again_within_seconds() -> None:
     table = StateTable(layout)
     began = time.process_time()
     table.find([pa.array(np.arange(500_000)).cast(pa.string())])
-    table.waiting_count[:500_000] = 1
+    everyone = np.arange(500_000)
+    table.wait(everyone, np.ones_like(everyone), {"i": everyone})
     exported = table.to_arrow()
     assert (
         from_arrow(exported, layout, {"h": np.zeros(4, np.float32)}, "f")
@@ -455,17 +489,27 @@ def test_streams_found_ahead_leave_the_states_of_others_alone() -> None:
     last = table.find(keys(*range(2000)), room=False)
     table.make_room(5)
     table.make_room(2000)
-    for array in table.states.values():
+    for name in CARRY.states:
+        array = table.states(name)
         assert (array[:3] == 7).all()
         assert (array[3 : len(last)] == 0.5).all()
 
 
-def test_streams_that_were_forgotten_begin_anew() -> None:
-    table = _carry(5)
-    table.truncate(2)
-    before = {name: array[:2].copy() for name, array in table.states.items()}
+def test_streams_of_a_change_that_failed_begin_anew() -> None:
+    """Their room in the arrays is used again, and holds what the change wrote."""
+    table = _carry(2)
+    before = table.to_arrow()
     days = pa.array(np.arange(5), pa.int64()).cast(pa.timestamp("s"))
-    table.find([pa.array([f"s{i}" for i in range(5)]), days])
-    for name, array in table.states.items():
-        np.testing.assert_array_equal(array[:2], before[name])
-        assert (array[2:5] == 0.5).all()
+    keys = [pa.array([f"s{i}" for i in range(5)]), days]
+
+    def fail() -> Any:
+        slots = table.find(keys)
+        table.scatter(slots[2:], {n: np.full((3, 3), 7, np.float32) for n in CARRY.states})
+        raise DataError("late")
+
+    with pytest.raises(DataError, match="late"):
+        table.change(fail)
+    table.find(keys)
+    assert table.to_arrow().slice(0, 2).equals(before)
+    for name in CARRY.states:
+        assert (table.states(name)[2:5] == 0.5).all()

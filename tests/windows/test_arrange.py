@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamrnn.errors import DataError
 from streamrnn.sources import Contract, Feature, Rows
-from streamrnn.windows import Arranged, Memory, Rules, arrange
+from streamrnn.windows import Arranged, Rules, Update, arrange
 
 STREAMS = 4
 COUNTS = ("fresh_starts", "dropped_late", "rejected", "skipped", "filled")
@@ -98,13 +98,35 @@ def _rows(rows: list[Row]) -> Rows:
     return CONTRACT.read(batch, "f", 0)
 
 
+class Memory:
+    """What is known of some streams, as plain arrays; written here alone."""
+
+    def __init__(self, kinds: dict[str, Any], streams: int = STREAMS) -> None:
+        self.all_steps = np.zeros(streams, np.int64)
+        self.last_time, self.seen = np.zeros(streams, np.int64), np.zeros(streams, bool)
+        self.values = {n: np.zeros(streams, kind) for n, kind in kinds.items()}
+        self.present = {n: np.zeros(streams, bool) for n in kinds}
+
+    def steps(self, slots: Any) -> Any:
+        return self.all_steps[slots]
+
+    def last_times(self, slots: Any) -> tuple[Any, Any]:
+        return self.last_time[slots], self.seen[slots]
+
+    def previous(self, name: str, slots: Any) -> tuple[Any, Any]:
+        return self.values[name][slots], self.present[name][slots]
+
+    def write(self, update: Update) -> None:
+        self.all_steps[update.slots], self.seen[update.slots] = update.steps, True
+        if update.last_time is not None:
+            self.last_time[update.slots] = update.last_time
+        for name, (values, present) in update.previous.items():
+            self.values[name][update.slots] = values
+            self.present[name][update.slots] = present
+
+
 def _memory(previous: tuple[str, ...] = ("a",)) -> Memory:
-    return Memory(
-        np.zeros(STREAMS, np.int64),
-        np.zeros(STREAMS, np.int64),
-        np.zeros(STREAMS, bool),
-        {name: (np.zeros(STREAMS, np.float32), np.zeros(STREAMS, bool)) for name in previous},
-    )
+    return Memory(dict.fromkeys(previous, np.float32))
 
 
 def _steps(arranged: Arranged) -> dict[int, tuple[int, int, float, float]]:
@@ -156,16 +178,16 @@ def test_any_rows_in_any_batches_are_as_row_by_row(
         assert arranged.slot_N[arranged.kept].tolist() == [piece[i].stream for i in expected.kept]
         assert arranged.rejected.tolist() == expected.rejected
         assert _steps(arranged) == expected.steps
-        arranged.remember(memory)
+        memory.write(arranged.update())
         for name in COUNTS:
             counts[name] += arranged.counts[name]
             total[name] += expected.counts[name]
     assert counts == total
     for stream, seen in streams.items():
         assert memory.seen[stream]
-        assert (memory.steps[stream], memory.last_time[stream]) == (seen.steps, seen.last)
-        values, there = memory.previous["a"]
-        assert (values[stream] if there[stream] else None) == seen.previous.get("a")
+        assert (memory.all_steps[stream], memory.last_time[stream]) == (seen.steps, seen.last)
+        value, present = memory.previous("a", stream)
+        assert (value if present else None) == seen.previous.get("a")
 
 
 def test_segments_are_runs_between_fresh_starts_and_the_last_one_carries() -> None:
@@ -188,7 +210,8 @@ def test_a_fresh_start_forgets_the_last_value_of_the_batch_before() -> None:
     """A null right after it has nothing that could stand for it."""
     memory = _memory()
     rules = Rules(previous=frozenset({"a"}), float_names=("a", "b"))
-    arrange(_rows([Row(0, 0, 1.0, 1.0, False)]), np.array([0]), memory, rules).remember(memory)
+    first = arrange(_rows([Row(0, 0, 1.0, 1.0, False)]), np.array([0]), memory, rules)
+    memory.write(first.update())
     rows = _rows([Row(0, 1, None, 1.0, False), Row(0, 2, None, 1.0, True)])
     got = arrange(rows, np.array([0, 0]), memory, rules)
     assert (got.row_M.tolist(), got.kept.tolist(), got.counts["filled"]) == ([0], [0, 1], 1)
@@ -228,9 +251,7 @@ def test_streams_beyond_16_bits_keep_the_order_of_their_rows() -> None:
     rng = np.random.default_rng(7)
     slots = rng.choice([0, 1, 65535, 65536, 65537, 200_000], 500)
     rows = [Row(int(s), 0, float(i), 1.0, False) for i, s in enumerate(slots)]
-    memory = Memory(
-        np.zeros(200_001, np.int64), np.zeros(200_001, np.int64), np.zeros(200_001, bool)
-    )
+    memory = Memory({}, 200_001)
     got = arrange(_rows(rows), slots, memory, Rules(float_names=("a", "b")))
     assert got.row_M.tolist() == np.lexsort((np.arange(500), slots)).tolist()
 
@@ -246,16 +267,12 @@ def test_identifiers_are_carried_like_numbers() -> None:
         names=["k", "i", "s"],
     )
     rows = Contract(("k",), None, features).read(batch, "f", 0)
-    memory = _memory(())
-    memory.previous = {
-        "i": (np.zeros(STREAMS, np.int64), np.zeros(STREAMS, bool)),
-        "s": (np.zeros(STREAMS, object), np.zeros(STREAMS, bool)),
-    }
+    memory = Memory({"i": np.int64, "s": object})
     rules = Rules(previous=frozenset({"i", "s"}))
     got = arrange(rows, np.array([0, 1, 0, 0]), memory, rules)
     assert got.row_M.tolist() == [0, 2, 3]
     assert got.identifiers["i"].tolist() == [5, 5, 7]
     assert got.identifiers["s"].tolist() == ["x", "x", "x"]
-    got.remember(memory)
-    assert memory.previous["i"][0][:2].tolist() == [7, 0]
-    assert memory.previous["s"][1].tolist() == [True, True, False, False]
+    memory.write(got.update())
+    assert memory.values["i"][:2].tolist() == [7, 0]
+    assert memory.present["s"].tolist() == [True, True, False, False]

@@ -1,0 +1,34 @@
+"""What sorting by stream needs to know of the rows before, and what it leaves for those after."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Previous = dict[str, tuple[npt.NDArray[Any], Bools]]
+
+
+class Past(Protocol):
+    """What is known of streams, by slot (B,); a state table, as far as it is read here."""
+
+    def steps(self, slots: Ints) -> Ints:
+        """Steps (B,) since the last reset of each stream."""
+
+    def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
+        """The time (B,) of each stream's last row, in ticks, valid where (B,) it has had a row."""
+
+    def previous(self, name: str, slots: Ints) -> tuple[npt.NDArray[Any], Bools]:
+        """The last values (B,) of a feature, and which of them are present."""
+
+
+class Update(NamedTuple):
+    """What is known of B streams after their rows, as `Past` will say it."""
+
+    slots: Ints
+    steps: Ints
+    last_time: Ints | None
+    previous: Previous
