@@ -58,7 +58,7 @@ class Settings:
     late: str = "apply"
     max_gap: float | None = None
     warmup: int = 0
-    window: tuple[int, int] | None = None  # kind fixed: steps, stride
+    window: tuple[int, int] | None = None  # kind independent: steps, stride
 
 
 def score(

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,36 @@ def test_imports_point_one_way(path: Path) -> None:
     doors = {below for file, below in DOORS if path == PACKAGE / file}
     extra = rooms_used - {room} - doors - set(MAY_IMPORT[room].split())
     assert not extra, f"{room} must not import {', '.join(sorted(extra))}"
+
+
+# `Run.kind` of a layer, or the whole of a model: another word than [window] kind.
+OTHER_KINDS = {("layers", "whole"), ("models", "whole")}
+NAMES_A_KIND = re.compile(r"carry|independent|fixed|whole|.*\bkind\W+(carry|independent|whole)\b")
+
+
+def _strings(tree: ast.Module) -> set[str]:
+    """All strings of a module that are code: docstrings are not."""
+    texts = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts
+    }
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_kind_of_window_is_named_where_it_is_defined(path: Path) -> None:
+    """Everyone else asks the kind: its name, whether it needs the end, whether its rows wait."""
+    named = {text for text in _strings(ast.parse(path.read_text())) if NAMES_A_KIND.match(text)}
+    named -= {kind for room, kind in OTHER_KINDS if room == _room(path)}
+    may = _room(path) == "config" or path.relative_to(PACKAGE).as_posix() in {
+        f"operators/{name}.py" for name in ("carry", "independent", "whole")
+    }
+    assert may or not named
 
 
 def _module(path: Path) -> str:

@@ -59,4 +59,4 @@ def _known(config: Mapping[str, Any], key: str) -> Any:
 
 
 def _said(config: Mapping[str, Any], key: str) -> str:
-    return json.dumps(config[key], ensure_ascii=False) if key in config else "not set"
+    return json.dumps(value_of(key, config), ensure_ascii=False) if key in config else "not set"

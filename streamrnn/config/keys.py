@@ -8,7 +8,7 @@ because it is older than the key, counts as the default.
 from collections.abc import Mapping
 from typing import Any
 
-from streamrnn.config.schema import Feature, Tables
+from streamrnn.config.schema import OLD_KINDS, Feature, Tables
 
 FREE = frozenset(
     {
@@ -43,7 +43,7 @@ FIXED = frozenset(
         "source.max_gap",
         "window.kind",
         "window.steps",  # free in kind carry
-        "window.stride",  # free but in kind fixed
+        "window.stride",  # free but in kind independent
         "model.inputs",
         "model.state",
         "model.layers",
@@ -61,18 +61,20 @@ FIXED = frozenset(
 
 def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether a key may differ between two runs with these configs (dotted key -> value)."""
-    kinds = (then.get("window.kind"), now.get("window.kind"))
+    kinds = (value_of("window.kind", then), value_of("window.kind", now))
     if key == "window.steps":
         return kinds == ("carry", "carry")
     if key == "window.stride":
-        return "fixed" not in kinds
+        return "independent" not in kinds
     return key in FREE
 
 
 def value_of(key: str, config: Mapping[str, Any]) -> Any:
-    """The value of a key in a config, its default if the config is older than the key."""
+    """The value of a key in a config as it is spelled now; the key's default if the config is older
+    than the key."""
     if key in config:
-        return config[key]
+        value = config[key]
+        return OLD_KINDS.get(value, value) if key == "window.kind" else value
     table, _, name = key.partition(".")
     last = name.rpartition(".")[2]
     if name.startswith("features."):

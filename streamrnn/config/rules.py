@@ -90,12 +90,12 @@ def _key_names_are_free(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("window.kind", "window.stride")
-def _stride_is_for_fixed(tables: Tables) -> Iterator[Problem]:
+def _stride_is_for_independent(tables: Tables) -> Iterator[Problem]:
     window = tables.window
-    if window.kind != "fixed" and "stride" in window.model_fields_set:
+    if window.kind != "independent" and "stride" in window.model_fields_set:
         yield Problem(
             ("window", "stride"),
-            f'only kind = "fixed" has a stride, and kind is "{window.kind}"; remove stride',
+            f'only kind = "independent" has a stride, and kind is "{window.kind}"; remove stride',
         )
 
 
@@ -139,20 +139,20 @@ def _layers_are_not_for_onnx(tables: Tables) -> Iterator[Problem]:
 
 @_needs("output.emit", "output.last_of", "window.kind")
 def _last_of_goes_with_last(tables: Tables) -> Iterator[Problem]:
-    output, fixed = tables.output, tables.window.kind == "fixed"
+    output, independent = tables.output, tables.window.kind == "independent"
     if output.last_of is not None and output.emit != "last":
         yield Problem(
             ("output", "last_of"),
             f'only emit = "last" counts steps, and emit is "{output.emit}"; remove last_of, or '
             'set emit = "last"',
         )
-    elif output.last_of is not None and fixed:
+    elif output.last_of is not None and independent:
         yield Problem(
             ("output", "last_of"),
-            'kind = "fixed" gives one row a window already; remove last_of, and set '
+            'kind = "independent" gives one row a window already; remove last_of, and set '
             "window.stride for how often",
         )
-    elif output.last_of is None and output.emit == "last" and not fixed:
+    elif output.last_of is None and output.emit == "last" and not independent:
         yield Problem(
             ("output", "emit"),
             'emit = "last" needs last_of, such as last_of = 24: one row of every 24 steps',

@@ -25,6 +25,8 @@ from streamrnn.config.problems import choices, did_you_mean, received
 
 PIPE = "-"
 """The path that stands for stdin or stdout."""
+OLD_KINDS = {"fixed": "independent"}
+"""Kinds of window that had another name: old -> new. Files and outputs that name them are read."""
 
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
@@ -127,6 +129,10 @@ def _layers(value: Any) -> Any:
     return tuple(value)
 
 
+def _kind(value: Any) -> Any:
+    return OLD_KINDS.get(value, value) if isinstance(value, str) else value
+
+
 def _fspath(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -145,6 +151,18 @@ Columns = Annotated[tuple[str, ...], BeforeValidator(_columns), WithJsonSchema(_
 TimeFeatures = Annotated[
     tuple[Literal["hour", "day_of_week", "day_of_year"], ...],
     BeforeValidator(_members("hour", "day_of_week", "day_of_year")),
+]
+Kind = Annotated[
+    Literal["carry", "independent", "whole"],
+    BeforeValidator(_kind),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["carry", "independent", "whole"]},
+                {"enum": list(OLD_KINDS), "deprecated": True},
+            ]
+        }
+    ),
 ]
 Range = Annotated[
     tuple[float, float],
@@ -274,18 +292,20 @@ class Source(Table):
 class Window(Table):
     """How streams are cut into windows."""
 
-    kind: Literal["carry", "fixed", "whole"] = Field(
+    kind: Kind = Field(
         default="carry",
-        description="carry (state goes on) | fixed (windows of steps rows) | whole (a stream is "
-        "one sequence)",
+        description="carry (state goes on) | independent (windows of steps rows) | whole (a "
+        "stream is one sequence)",
     )
     lanes: Count = Field(default=64, description="streams computed side by side; changes no result")
     steps: Count = Field(
-        default=128, description="rows of a stream in a window; changes a result in kind fixed only"
+        default=128,
+        description="rows of a stream in a window; changes a result in kind independent only",
     )
     stride: Count = Field(
         default_factory=lambda data: data.get("steps", 128),
-        description="kind fixed only: a window begins every stride rows of a stream; default steps",
+        description="kind independent only: a window begins every stride rows of a stream; "
+        "default steps",
         examples=[128],
     )
 

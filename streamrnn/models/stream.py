@@ -1,4 +1,4 @@
-"""A model as a pipeline runs it in kind carry: one step a row, the state in the caller's hands."""
+"""A model that carries state in a pipeline: one step a row, the state in the caller's hands."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,8 +10,6 @@ from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.symbol import Symbol, leaves
 from streamrnn.models.graph import Graph, Step
 from streamrnn.models.model import Model
-
-_OTHER_KINDS = 'Use [window] kind = "fixed" or "whole", which give it complete sequences.'
 
 
 class Stream:
@@ -67,8 +65,8 @@ class Stream:
 
 def _refuse(path: str, step: Step, why: str) -> ModelMismatchError:
     return ModelMismatchError(
-        f"layer {path + step.node.layer.name!r} ({type(step.node.layer).__name__}) cannot run in "
-        f"kind carry, one step a row: {why}. {_OTHER_KINDS}"
+        f"layer {path + step.node.layer.name!r} ({type(step.node.layer).__name__}) cannot run "
+        f"one step a row: {why}"
     )
 
 

@@ -1,4 +1,4 @@
-"""A model as a pipeline runs it in the kinds fixed and whole: each row is a complete sequence."""
+"""A model in a pipeline that carries no state: each row is a complete sequence."""
 
 from collections.abc import Sequence
 

@@ -3,7 +3,7 @@
 from streamrnn.operators.carry import CarryOperator
 from streamrnn.operators.computed import Computed
 from streamrnn.operators.emit import Emitter, check_finite
-from streamrnn.operators.fixed import FixedOperator
+from streamrnn.operators.independent import IndependentOperator
 from streamrnn.operators.inputs import InputPlan, choose_inputs, feature_kinds, plan_inputs
 from streamrnn.operators.kinds import KINDS, WindowKind, WindowSize
 from streamrnn.operators.whole import WholeOperator
@@ -14,7 +14,7 @@ __all__ = [
     "CarryOperator",
     "Computed",
     "Emitter",
-    "FixedOperator",
+    "IndependentOperator",
     "InputPlan",
     "WholeOperator",
     "WindowKind",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streamrnn.errors import ModelMismatchError
 from streamrnn.models import Stream
 from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
@@ -20,17 +21,25 @@ from streamrnn.windows import Arranged, Inputs, Lanes, pack
 Floats = npt.NDArray[np.float32]
 # Of some lanes: name -> (B, size).
 States = Mapping[str, Floats]
+_OTHER_KINDS = (
+    'Kind "carry" runs it so. Set [window] kind = "independent" or "whole", which give it complete '
+    "sequences."
+)
 
 
 class CarryOperator:
     """Runs a causal model over the steps of record batches, state carried in a state table."""
 
+    name = "carry"
     carries_state, needs_end, prepares_ahead, waits = True, False, True, False
 
     @staticmethod
     def runner(model: Any) -> Stream:
-        """The model step by step."""
-        return Stream(model)
+        """The model step by step; ModelMismatchError names a layer that needs more."""
+        try:
+            return Stream(model)
+        except ModelMismatchError as error:
+            raise ModelMismatchError(f"{error}. {_OTHER_KINDS}") from None
 
     @classmethod
     def of(cls, runner: Stream, plan: InputPlan, size: Any, workers: Workers) -> CarryOperator:

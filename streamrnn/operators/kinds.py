@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from streamrnn.operators.carry import CarryOperator
 from streamrnn.operators.computed import Computed
-from streamrnn.operators.fixed import FixedOperator
+from streamrnn.operators.independent import IndependentOperator
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.whole import WholeOperator
 from streamrnn.operators.workers import Workers
@@ -27,11 +27,13 @@ class WindowSize(NamedTuple):
 class WindowKind(Protocol):
     """How the rows of streams become windows of a model, and its outputs rows again.
 
-    `carries_state`: the state of a stream goes on from one window to the next. `needs_end`: nothing
-    comes out before the input ends. `prepares_ahead`: a record batch may be sorted by stream while
-    the one before it is computed. `waits`: rows that are short of a window wait in the state table.
+    `name`: [window] kind in the pipeline file. `carries_state`: the state of a stream goes on from
+    one window to the next. `needs_end`: nothing comes out before the input ends. `prepares_ahead`:
+    a record batch may be sorted by stream while the one before it is computed. `waits`: rows that
+    are short of a window wait in the state table.
     """
 
+    name: str
     carries_state: bool
     needs_end: bool
     prepares_ahead: bool
@@ -57,8 +59,6 @@ class WindowKind(Protocol):
         """The outputs that come at the end of the input, in the order of its record batches."""
 
 
-KINDS: dict[str, type[WindowKind]] = {
-    "carry": CarryOperator,
-    "fixed": FixedOperator,
-    "whole": WholeOperator,
-}
+_KINDS: tuple[type[WindowKind], ...] = (CarryOperator, IndependentOperator, WholeOperator)
+KINDS = {kind.name: kind for kind in _KINDS}
+"""Name in the pipeline file -> the kind."""

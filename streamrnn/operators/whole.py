@@ -24,6 +24,7 @@ class WholeOperator:
     A fresh start ends one sequence and begins the next. Memory grows with the data.
     """
 
+    name = "whole"
     carries_state, needs_end, prepares_ahead, waits = False, True, False, False
 
     @staticmethod

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from streamrnn.checkpoints import Manifest
 from streamrnn.checkpoints.area import INSIDE, STAGING
-from streamrnn.config.problems import did_you_mean
+from streamrnn.config import did_you_mean, value_of
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.formats import load_model
 from streamrnn.operators import KINDS
@@ -153,7 +153,7 @@ def _initial(manifest: Manifest, output: str) -> dict[str, Any]:
             f"{path} is no longer the model that made the state of {output}.\n"
             f"  state: model {manifest.model[:12]}\n  file:  model {model.fingerprint()[:12]}"
         )
-    kind = KINDS[config["window.kind"]]
+    kind = KINDS[value_of("window.kind", config)]
     return kind.runner(model).initial_state(1) if kind.carries_state else {}
 
 

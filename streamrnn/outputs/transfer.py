@@ -15,6 +15,7 @@ from streamrnn.checkpoints import (
     read_manifest,
     refuse_inside_output,
 )
+from streamrnn.config import value_of
 from streamrnn.errors import MissingFileError, StateError
 from streamrnn.operators import KINDS
 from streamrnn.states import (
@@ -91,7 +92,7 @@ def import_state(file: str, output: str) -> int:
 
 def _layout_of(schema: pa.Schema, config: Mapping[str, Any]) -> Layout:
     """The layout of a committed state, of a run with this config."""
-    if not KINDS[str(config.get("window.kind", "carry"))].waits:
+    if not KINDS[value_of("window.kind", config)].waits:
         return Layout.of(schema, 0, 0)
     return Layout.of(schema, int(config["window.steps"]) - 1, int(config["window.stride"]))
 

@@ -85,7 +85,10 @@ def _memory(parts: Parts, bound: Bound, rows: int) -> dict[str, Any]:
     width = len(parts.contract.feature_names()) + len(parts.names)
     batch = 4 * width * parts.config.source.batch_rows
     if parts.kind.needs_end:
-        return {"memory": f"about {_mib(4 * width * rows)}: kind whole holds all {rows:,} rows"}
+        return {
+            "memory": f"about {_mib(4 * width * rows)}: kind {parts.kind.name} holds all {rows:,} "
+            "rows"
+        }
     return {
         "memory": f"about {_mib(4 * batch)} for record batches, and {_stream_bytes(bound):,} bytes "
         "a stream, whatever the length of the source"
@@ -126,7 +129,7 @@ def _notes(parts: Parts, source: FileSource) -> list[str]:
             "it; write smaller ones (row_group_size)"
         )
     if parts.kind.needs_end:
-        notes.append("kind whole holds all rows in memory until the input ends")
+        notes.append(f"kind {parts.kind.name} holds all rows in memory until the input ends")
     if note := note_on_order(source, source.files, parts.config.source.order):
         notes.append(note)
     return notes

@@ -80,9 +80,7 @@ class Job:
         if not self.options.follow:
             return
         if self.parts.kind.needs_end:
-            raise ConfigError(
-                f'--follow: kind "{self.config.window.kind}" needs the end of the input'
-            )
+            raise ConfigError(f'--follow: kind "{self.parts.kind.name}" needs the end of the input')
         if self.config.source.piped or self.config.sink.piped:
             raise ConfigError(
                 "--follow watches files and commits to a folder: not for stdin, stdout"

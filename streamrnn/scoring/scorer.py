@@ -204,9 +204,11 @@ class Scorer:
     def _refuse_used(self, rows: Rows, arranged: Arranged) -> None:
         used = np.flatnonzero(arranged.slot_N[arranged.kept] < self._streams_before)
         if len(used):
+            kind = self.bound.parts.kind.name
             raise DataError(
                 f"{rows.place(int(arranged.kept[used[0]]))}: this stream was scored by an earlier "
-                "run, and kind whole needs all of its rows at once. Start over with --full-refresh."
+                f"run, and kind {kind} needs all of its rows at once. Start over with "
+                "--full-refresh."
             )
 
     def _limit_rejects(self, rows: Rows, arranged: Arranged) -> None:

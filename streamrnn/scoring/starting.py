@@ -31,8 +31,8 @@ def starting_table(
 
 
 def _check_map(mapping: dict[str, str], bound: Bound) -> None:
-    # Kinds fixed and whole carry no layer's state: there any layer says that the table is meant,
-    # and what is taken from it is what waits, steps and times.
+    # Some kinds of window carry no layer's state: there any layer says that the table is meant, and
+    # what is taken from it is what waits, steps and times.
     layers = {name.rsplit("/", 1)[0] for name in bound.layout.states}
     layers = layers or set(bound.parts.model.layer_shapes())
     for layer in mapping:

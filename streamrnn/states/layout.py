@@ -23,7 +23,7 @@ class Layout:
     """What is kept of each stream.
 
     `states` maps a state's name (`lstm/h`) to its size; `previous` maps a feature whose last value
-    is carried to its Arrow type; `waiting` maps what waits for its window (kind fixed) to the
+    is carried to its Arrow type; `waiting` maps what waits for its window (kind independent) to the
     type of one row of it, `waiting_rows` at most, for windows every `stride` rows (0: any number
     may wait); `pending` are the fields of the final row that is not yet written.
     """

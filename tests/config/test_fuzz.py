@@ -9,7 +9,21 @@ from streamrnn.config.load import Config
 from streamrnn.config.schema import Tables
 from streamrnn.errors import ConfigError
 
-WORDS = ["a", "b", "-", "*", "", "hour", "skip", "6h", "carry", "fixed", "last", "reject", "m.onnx"]
+WORDS = [
+    "a",
+    "b",
+    "-",
+    "*",
+    "",
+    "hour",
+    "skip",
+    "6h",
+    "carry",
+    "independent",
+    "last",
+    "reject",
+    "m.onnx",
+]
 scalars = st.one_of(
     st.sampled_from(WORDS),
     st.booleans(),

@@ -1,5 +1,6 @@
 """The pipeline file: defaults, forms that a key may take, and what is refused in which words."""
 
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_every_key_in_its_longest_form(load):
         max_rejects = 0
         batch_rows = 1000
         [window]
-        kind = "fixed"
+        kind = "independent"
         lanes = 3
         steps = 12
         stride = 4
@@ -138,7 +139,7 @@ def test_every_key_in_its_longest_form(load):
 
 
 def test_stride_is_steps_by_default(load):
-    assert load(MINIMAL + "[window]\nkind = 'fixed'\nsteps = 12").window.stride == 12
+    assert load(MINIMAL + "[window]\nkind = 'independent'\nsteps = 12").window.stride == 12
 
 
 def test_columns_are_key_and_time_by_default(load):
@@ -214,8 +215,8 @@ typ = "LSTM"
         "max_gap, late, bad, max_rejects, batch_rows)",
         'p.toml:14: windows: unknown key; did you mean "window"? '
         "(known here: source, window, model, output, sink, state, checkpoint)",
-        'p.toml:16: window.kind: expected "carry", "fixed" or "whole", got the string "carri"; '
-        'did you mean "carry"?',
+        'p.toml:16: window.kind: expected "carry", "independent" or "whole", got the string '
+        '"carri"; did you mean "carry"?',
         "p.toml:17: window.steps: expected an integer from 1 to 2147483647, got the integer 0",
         "p.toml:18: model.path: required, and missing: .safetensors, .keras, .h5, .hdf5 or .onnx",
         'p.toml:18: model.layers: layer 1 needs a type, such as type = "LSTM"; '
@@ -253,7 +254,7 @@ typ = "LSTM"
         ("source.path=''", "source.path: expected a string that is not empty"),
         ("source.max_gap='0s'", "expected a length of time above zero"),
         ("source.max_gap=6", "expected a length of time such as"),
-        ("window.stride=4", 'only kind = "fixed" has a stride, and kind is "carry"'),
+        ("window.stride=4", 'only kind = "independent" has a stride, and kind is "carry"'),
         ("output.emit='last'", 'emit = "last" needs last_of'),
         ("output.last_of=4", 'only emit = "last" counts steps, and emit is "every"'),
         ("output.names=['device']", '"device" is a column that is carried through'),
@@ -274,10 +275,26 @@ def test_what_is_refused_is_named(load, override, expected):
     assert "\n" not in message, "one mistake must give one problem"
 
 
-def test_last_of_is_not_for_fixed_windows(load):
-    fixed = MINIMAL + "[window]\nkind = 'fixed'\n[output]\nemit = 'last'\n"
-    assert load(fixed).output.last_of is None
-    assert 'kind = "fixed" gives one row a window' in message_of(load, fixed, "output.last_of=2")
+def test_last_of_is_not_for_independent_windows(load):
+    text = MINIMAL + "[window]\nkind = 'independent'\n[output]\nemit = 'last'\n"
+    assert load(text).output.last_of is None
+    assert 'kind = "independent" gives one row a window' in message_of(
+        load, text, "output.last_of=2"
+    )
+
+
+def test_the_old_name_of_a_kind_is_read_wherever_the_kind_is(load, monkeypatch):
+    """Kind "fixed" was renamed "independent": from TOML, --set, environment and dict it is that."""
+    monkeypatch.setenv("KIND", "fixed")
+    read = [
+        load(MINIMAL + "[window]\nkind = 'fixed'\nstride = 2"),
+        load(MINIMAL, "window.kind=fixed", "window.stride=2"),
+        load(MINIMAL + "[window]\nkind = '${KIND}'\nstride = 2"),
+        Config.parse({**tomllib.loads(MINIMAL), "window": {"kind": "fixed", "stride": 2}}),
+    ]
+    new = load(MINIMAL + "[window]\nkind = 'independent'\nstride = 2")
+    assert {config.window.kind for config in read} == {"independent"}
+    assert all(config.canonical() == new.canonical() for config in read)
 
 
 def test_rejects_need_a_place_where_stdout_is_the_sink(load):

@@ -30,6 +30,11 @@ def test_pipelines_are_valid(validator, file):
         validator.validate(data)
 
 
+@pytest.mark.parametrize("kind", ["carry", "independent", "whole", "fixed"])
+def test_every_kind_of_window_is_valid_and_the_old_name_of_one(validator, kind):
+    validator.validate(tomllib.loads(sample()) | {"window": {"kind": kind}})
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

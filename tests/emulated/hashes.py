@@ -27,7 +27,7 @@ START = 1_704_067_200_000_000  # 2024-01-01 UTC: a leap year, so that every day 
 SOURCE = {"key": "id", "time": "t", "reset": "new", "nulls": "previous", "batch_rows": 701}
 WINDOWS = {
     "carry": {"kind": "carry", "lanes": 24, "steps": 11},
-    "fixed": {"kind": "fixed", "lanes": 24, "steps": 6, "stride": 4},
+    "independent": {"kind": "independent", "lanes": 24, "steps": 6, "stride": 4},
     "whole": {"kind": "whole", "lanes": 24},
 }
 OUTPUTS = {

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from landed import make
 
+from streamrnn.outputs import export_state, import_state
+
 COMMITS = sorted(path.parent.name for path in make.HERE.glob("*/hashes.json"))
 CASES = make.cases()
 
@@ -29,6 +31,21 @@ def test_an_interrupted_run_of_an_earlier_commit_is_resumed(commit: str, case: s
         assert make.hashes() == _recorded(commit, case)
         assert after[: len(before)] == before
         assert len(after) > len(before)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("fixed")])
+@pytest.mark.parametrize("commit", COMMITS)
+def test_a_kind_that_was_renamed_resumes_under_either_name(commit: str, case: str) -> None:
+    """Kind "fixed" is "independent" now: its folders, written under the one, go by both in turn."""
+    pipeline = {**CASES[case], "window": {**CASES[case]["window"], "kind": "independent"}}
+    with make.workplace(case, days=2):
+        for name, stored in make.FOLDERS.items():
+            shutil.copytree(make.HERE / commit / case / stored, name)
+        export_state("out", "state.parquet")
+        import_state("state.parquet", "out")
+        make.run(pipeline, stop_after=1)
+        make.run(CASES[case])
+        assert make.hashes() == _recorded(commit, case)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -14,6 +14,7 @@ from layers.kinds import KINDS, MinimalRNNCell, MixesRows, assert_same, built
 from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import ModelMismatchError
 from streamrnn.models import Stream, Whole
+from streamrnn.operators import CarryOperator
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(4, 9, 3)).astype(np.float32)
@@ -201,11 +202,13 @@ def refused() -> dict[str, tuple[Any, str]]:
 
 @pytest.mark.parametrize("why", list(refused()))
 def test_what_needs_more_than_the_past_is_refused(why: str) -> None:
-    """With the layer's name, the reason, and the two kinds of window that can have it."""
+    """With the layer's name, the reason, and the kinds of window that can have it."""
     model, message = refused()[why]
-    with pytest.raises(ModelMismatchError, match=message) as caught:
+    with pytest.raises(ModelMismatchError, match=message):
         Stream(model)
-    assert '"fixed" or "whole"' in str(caught.value)
+    with pytest.raises(ModelMismatchError, match=message) as caught:
+        CarryOperator.runner(model)
+    assert '"independent" or "whole"' in str(caught.value)
     Whole(model)
 
 

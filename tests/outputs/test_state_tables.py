@@ -159,11 +159,11 @@ def test_import_takes_columns_in_any_order_and_rows_that_were_chosen(base: Path)
 @pytest.mark.parametrize(
     "tables",
     [
-        {"window": {"kind": "fixed", "steps": 4, "stride": 3}},
+        {"window": {"kind": "independent", "steps": 4, "stride": 3}},
         {"output": {"emit": "final"}},
         {"window": {"kind": "whole"}},
     ],
-    ids=["fixed", "final", "whole"],
+    ids=["independent", "final", "whole"],
 )
 def test_a_state_of_any_kind_goes_out_and_in_again(
     base: Path, tables: dict[str, Any], capfd: pytest.CaptureFixture[str]
@@ -182,8 +182,8 @@ def test_a_state_of_any_kind_goes_out_and_in_again(
 
 
 def test_a_state_of_other_windows_is_refused_by_import_too(base: Path) -> None:
-    _run("four", LOG.slice(0, HALF), window={"kind": "fixed", "steps": 4, "stride": 3})
-    _run("five", LOG.slice(0, HALF), window={"kind": "fixed", "steps": 5, "stride": 3})
+    _run("four", LOG.slice(0, HALF), window={"kind": "independent", "steps": 4, "stride": 3})
+    _run("five", LOG.slice(0, HALF), window={"kind": "independent", "steps": 5, "stride": 3})
     export_state("four", "s.arrow")
     with pytest.raises(StateError, match=r"s\.arrow: row \d .*steps = 5, stride = 3: the state is"):
         import_state("s.arrow", "five")
@@ -220,7 +220,7 @@ def _renamed(path: str) -> None:
     other.save(path)
 
 
-@pytest.mark.parametrize("window", [{}, {"kind": "fixed", "steps": 4, "stride": 3}])
+@pytest.mark.parametrize("window", [{}, {"kind": "independent", "steps": 4, "stride": 3}])
 def test_a_new_model_takes_over_a_stream_with_all_that_is_known_of_it(
     base: Path, window: dict[str, Any]
 ) -> None:

@@ -66,9 +66,9 @@ def _oracle(model: object) -> rowwise.Model:
     "window",
     [
         {"kind": "carry"},
-        {"kind": "fixed", "steps": 4},
-        {"kind": "fixed", "steps": 5, "stride": 2},
-        {"kind": "fixed", "steps": 2, "stride": 5},
+        {"kind": "independent", "steps": 4},
+        {"kind": "independent", "steps": 5, "stride": 2},
+        {"kind": "independent", "steps": 2, "stride": 5},
     ],
     ids=str,
 )
@@ -82,7 +82,7 @@ def test_every_row_is_as_the_oracle_says(
     table = logs.random_log(400, nulls=0.1, resets=resets, jitter=jitter)
     model = logs.small_model()
     model.save(tmp_path / "m.safetensors")
-    if window["kind"] == "fixed":
+    if window["kind"] == "independent":
         steps = int(str(window["steps"]))
         settings.window = (steps, int(str(window.get("stride", steps))))
     else:

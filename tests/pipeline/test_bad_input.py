@@ -148,7 +148,7 @@ def state_of_another_model(base: Path, table: pa.Table) -> dict[str, Any]:
     return {"state": {"init": str(base / "other.parquet")}}
 
 
-@case(78, "bidirectional", "carry", "fixed", "whole")
+@case(78, "bidirectional", "carry", "independent", "whole")
 def bidirectional_in_carry(base: Path, table: pa.Table) -> dict[str, Any]:
     model = Sequential(
         [layers.Input((None, 2)), layers.Bidirectional(layers.LSTM(2)), layers.Dense(1)]

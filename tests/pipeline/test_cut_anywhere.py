@@ -138,12 +138,12 @@ def test_process_in_pieces_is_run_in_one(whole: tuple[str, Path, pa.Table, pa.Ta
     assert pa.table(pipeline.state).combine_chunks() == state
 
 
-def test_kinds_fixed_and_whole_are_cut_free_too(tmp_path: Path) -> None:
+def test_kinds_independent_and_whole_are_cut_free_too(tmp_path: Path) -> None:
     """Batches, lanes and threads: a window and a sequence do not see them."""
     logs.small_model("LSTM", units=19).save(tmp_path / "m.safetensors")
     table = logs.random_log(1500, streams=40, resets=0.02)
     source = logs.write(table, tmp_path / "s.parquet", row_group=77)
-    for window in ({"kind": "fixed", "steps": 6, "stride": 4}, {"kind": "whole"}):
+    for window in ({"kind": "independent", "steps": 6, "stride": 4}, {"kind": "whole"}):
         found = []
         for i, (rows, lanes, threads) in enumerate([(10**6, 64, 1), (13, 3, 2), (400, 1, 1)]):
             config = logs.config(

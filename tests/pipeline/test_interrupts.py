@@ -33,7 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "carry": {},
     "threads": {"window": {"lanes": 1, "steps": 3}, "model": {"threads": 2}},
     "two keys": {"source": {"key": ["id", "part"]}},
-    "fixed": {"window": {"kind": "fixed", "steps": 3, "stride": 2}},
+    "independent": {"window": {"kind": "independent", "steps": 3, "stride": 2}},
     "final": {"output": {"emit": "final"}},
     "rejects": {"source": {"bad": "reject", "late": "reject", "max_rejects": 10**9}},
 }

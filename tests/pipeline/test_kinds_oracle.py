@@ -1,4 +1,4 @@
-"""The kinds fixed and whole give what Keras gives for the same windows and sequences."""
+"""The kinds independent and whole give what Keras gives for the same windows and sequences."""
 
 import os
 from pathlib import Path
@@ -59,7 +59,7 @@ def _features(table: pa.Table) -> np.ndarray:
 def test_fixed_windows(tmp_path: Path, stride: int, sequences: bool) -> None:
     table = logs.random_log(300, streams=6)
     model = _model(tmp_path / "m.keras", sequences)
-    got = _run(tmp_path, table, {"kind": "fixed", "steps": 7, "stride": stride})
+    got = _run(tmp_path, table, {"kind": "independent", "steps": 7, "stride": stride})
     expected: list[float | None] = [None] * 300
     windows = np.array(
         [

@@ -57,7 +57,8 @@ with tempfile.TemporaryDirectory() as base:
 
 
 def test_a_run_in_another_process_writes_the_same_files() -> None:
-    names = ["carry-every-arrow", "carry-final-parquet", "fixed-every-parquet", "whole-every-arrow"]
+    names = ["carry-every-arrow", "carry-final-parquet"]
+    names += ["independent-every-parquet", "whole-every-arrow"]
     first, *others = printed(CODE, *names)
     assert all(lines == first for lines in others)
     paths = [line.split()[0] for line in first]
@@ -93,7 +94,7 @@ def _saved(model: Path, folder: Path, suffix: str, cut: int, window: dict[str, A
 
 
 @pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
-@pytest.mark.parametrize("kind", ["carry", "fixed"])
+@pytest.mark.parametrize("kind", ["carry", "independent"])
 def test_a_state_file_does_not_tell_how_the_work_was_cut(
     kind: str, suffix: str, tmp_path: Path
 ) -> None:

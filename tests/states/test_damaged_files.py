@@ -29,7 +29,7 @@ from streamrnn.storage.local import LocalFiles
 
 KINDS: list[dict[str, Any]] = [
     {},
-    {"window": {"kind": "fixed", "steps": 6, "stride": 4}},
+    {"window": {"kind": "independent", "steps": 6, "stride": 4}},
     {"output": {"emit": "final"}},
 ]
 LOG = logs.random_log(120, streams=9, nulls=0.1)

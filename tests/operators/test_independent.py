@@ -1,4 +1,4 @@
-"""Fixed windows, judged by slicing lists: any batches, strides and resets."""
+"""Independent windows, judged by slicing lists: any batches, strides and resets."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrnn.errors import StateError
-from streamrnn.operators import FixedOperator, Workers, plan_inputs
+from streamrnn.operators import IndependentOperator, Workers, plan_inputs
 from streamrnn.sources import Contract, Feature
 from streamrnn.states import MATRIX, Layout, StateTable
 from streamrnn.windows import Rules, arrange
@@ -27,10 +27,10 @@ class Echo:
         return [np.ascontiguousarray(inputs[0][:, :, 0])]
 
 
-def _operator(steps: int, stride: int, lanes: int = 3) -> FixedOperator:
+def _operator(steps: int, stride: int, lanes: int = 3) -> IndependentOperator:
     plan = plan_inputs([("x", (None, 1), "float32")], {"x": ["x"]}, ["x"])
     echo: Any = Echo(steps)
-    return FixedOperator(echo, plan, lanes, steps, stride, Workers(1))
+    return IndependentOperator(echo, plan, lanes, steps, stride, Workers(1))
 
 
 def _table(steps: int) -> StateTable:
@@ -43,7 +43,7 @@ Row = tuple[int, float | None, bool]
 
 
 def _process(
-    rows: list[Row], operator: FixedOperator, table: StateTable
+    rows: list[Row], operator: IndependentOperator, table: StateTable
 ) -> dict[int, tuple[int, list[float]]]:
     """Row -> (step, the rows of the window that it completes)."""
     batch = pa.RecordBatch.from_arrays(

@@ -1,4 +1,4 @@
-"""Kind fixed: independent windows of T rows, every `stride` rows of a stream."""
+"""Kind independent: windows of T rows, each from zero, every `stride` rows of a stream."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ Ints = npt.NDArray[np.int64]
 _STEPS = 128
 
 
-class FixedOperator:
+class IndependentOperator:
     """Runs a model over windows of `steps` rows; rows short of a window wait in the state table.
 
     Window k of a stream holds its steps k * stride + 1 to k * stride + steps, counted since the
     stream began fresh.
     """
 
+    name = "independent"
     carries_state, needs_end, prepares_ahead, waits = False, False, False, True
 
     @staticmethod
@@ -36,7 +37,7 @@ class FixedOperator:
         return Whole(model)
 
     @classmethod
-    def of(cls, runner: Whole, plan: InputPlan, size: Any, workers: Workers) -> FixedOperator:
+    def of(cls, runner: Whole, plan: InputPlan, size: Any, workers: Workers) -> IndependentOperator:
         """One for a run of the model, by [window] lanes, steps and stride."""
         return cls(runner, plan, size.lanes, size.steps, size.stride, workers)
 
