@@ -23,7 +23,7 @@ from streamrnn.scoring.bind import Bound, Parts
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scorer
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import Rows, by_time, select, used_schema
+from streamrnn.sources import Origin, Rows, by_time, select, used_schema
 from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
 
 _LOGGER = logging.getLogger("streamrnn.state")
@@ -104,7 +104,7 @@ class Pipeline:
         outputs, left = [], limit
         for each in source.batches():
             batch = each.batch.slice(0, left)
-            read = self.parts.contract.read(batch, each.file, each.first_row)
+            read = self.parts.contract.read(batch, each.origin)
             outputs.append(scorer.score(read).output)
             left -= batch.num_rows
             if not left:
@@ -139,7 +139,8 @@ class Pipeline:
 
     def _rows(self, batch: pa.RecordBatch, scorer: Scorer) -> Rows:
         used = used_schema(batch.schema, self.parts.columns, _BATCH)
-        return self.parts.contract.read(select(batch, used), _BATCH, scorer.rows_read)
+        origin = Origin.consecutive(_BATCH, scorer.rows_read, batch.num_rows)
+        return self.parts.contract.read(select(batch, used), origin)
 
     @property
     def rejects(self) -> pa.RecordBatch | None:

@@ -176,4 +176,4 @@ def _write(writer: Behind, target: Target, scored: Scored) -> None:
 
 def _read(batches: Iterator[SourceBatch], contract: Contract) -> Iterator[tuple[SourceBatch, Rows]]:
     for each in batches:
-        yield each, contract.read(each.batch, each.file, each.first_row)
+        yield each, contract.read(each.batch, each.origin)

@@ -229,8 +229,8 @@ class Scorer:
         reasons = [_reason(rows, row) for row in index.tolist()]
         columns = {
             "reason": pa.array(reasons, pa.string()),
-            "file": pa.array([rows.file] * len(index), pa.string()),
-            "row": pa.array(index + rows.first_row),
+            "file": pa.array([rows.origin.file(row) for row in index.tolist()], pa.string()),
+            "row": pa.array(rows.origin.row_N[index]),
         }
         for name, column in zip(taken.schema.names, taken.columns, strict=True):
             while name in columns:

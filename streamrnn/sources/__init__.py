@@ -11,6 +11,7 @@ from streamrnn.sources.files import (
     stored_name,
 )
 from streamrnn.sources.formats import FORMATS, FileFormat, suffixes_of
+from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.reading import FileSource, SourceBatch
 from streamrnn.sources.schema import check_same, missing_column, select, used_schema, value_type
@@ -35,6 +36,7 @@ __all__ = [
     "FileFormat",
     "FileSource",
     "FileTimes",
+    "Origin",
     "Position",
     "Reading",
     "Rows",

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from streamrnn.errors import DTypeError
 from streamrnn.sources.angles import sine_and_cosine
 from streamrnn.sources.columns import to_float32, to_identifiers
+from streamrnn.sources.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,7 @@ class Rows:
     """
 
     batch: pa.RecordBatch
-    file: str
-    first_row: int
+    origin: Origin
     keys: list[pa.Array]
     time: npt.NDArray[np.int64] | None
     features: npt.NDArray[np.float32]
@@ -75,7 +75,7 @@ class Rows:
         """Where a row is, for a message."""
         named = zip(self.key_fields, self.keys, strict=True)
         key = ", ".join(f"{field.name}={shown(array, row)}" for field, array in named)
-        return f"{self.file}: row {self.first_row + row} (from 0): stream {key}"
+        return f"{self.origin.place(row)}: stream {key}"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Contract:
         for feature in self.features:
             _check_feature(schema.field(feature.name).type, feature, path)
 
-    def read(self, batch: pa.RecordBatch, file: str, first_row: int) -> Rows:
+    def read(self, batch: pa.RecordBatch, origin: Origin) -> Rows:
         """The arrays of a record batch of N rows, its broken rows noted in `faults`."""
         n = batch.num_rows
         faults = Faults(np.zeros(n, np.int32), [])
@@ -129,8 +129,7 @@ class Contract:
                 faults.add(_nulls(array), f"column {name!r}: the key is null")
         return Rows(
             batch=batch,
-            file=file,
-            first_row=first_row,
+            origin=origin,
             keys=keys,
             time=self._time(batch, faults),
             features=self._floats(batch, faults, counts),

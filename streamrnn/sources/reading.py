@@ -12,6 +12,7 @@ from streamrnn.errors import DataError
 from streamrnn.sources.content import NOTHING, UNREAD, Content, Reading
 from streamrnn.sources.files import SourceFile, etag
 from streamrnn.sources.formats import FileReader, Footer, format_of
+from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.schema import check_same, select, used_schema
 
@@ -28,6 +29,11 @@ class SourceBatch:
     first_row: int
     position: Position
     reading: Reading = UNREAD
+
+    @property
+    def origin(self) -> Origin:
+        """Where each of its rows comes from."""
+        return Origin.consecutive(self.file, self.first_row, self.batch.num_rows)
 
 
 class FileSource:

@@ -235,7 +235,7 @@ def _raise_first(
 
 def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
     keys = ", ".join(field.name for field in rows.key_fields)
-    times = rows.batch.column(rows.time_name)
+    times, file = rows.batch.column(rows.time_name), rows.origin.file(row)
     what = (
         f"{rows.place(row)}: time goes backwards: {rows.time_name} {shown(times, row)} is before "
         f"{shown_time(last, times.type)}, the last time of this stream. {count} such row(s) in "
@@ -243,11 +243,11 @@ def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
     )
     advice = (
         "If the source itself is out of order, sort it, "
-        f"in DuckDB: COPY (SELECT * FROM '{rows.file}' ORDER BY {rows.time_name}, {keys}) TO "
+        f"in DuckDB: COPY (SELECT * FROM '{file}' ORDER BY {rows.time_name}, {keys}) TO "
         "'sorted.parquet'; if the rows are older than what an earlier run scored, or come late by "
         'nature, set [source] late to "drop", "reject" or "apply".'
     )
-    return LateRowError(what, advice, rows.file, last)
+    return LateRowError(what, advice, file, last)
 
 
 def _fresh_starts(

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamrnn.models import Stream
 from streamrnn.operators import CarryOperator, Workers, plan_inputs
-from streamrnn.sources import Contract, Feature
+from streamrnn.sources import Contract, Feature, Origin
 from streamrnn.states import Layout, StateTable
 from streamrnn.windows import Rules, arrange
 
@@ -42,7 +42,8 @@ def _score(
 ) -> np.ndarray:
     """One value a row, NaN where there is none."""
     arrays = {n: pa.array(v) for n, v in columns.items()}
-    rows = CONTRACT.read(pa.RecordBatch.from_pydict(arrays), "f", 0)
+    batch = pa.RecordBatch.from_pydict(arrays)
+    rows = CONTRACT.read(batch, Origin.consecutive("f", 0, len(batch)))
     slots = table.find(rows.keys)
     arranged = arrange(rows, slots, table, Rules(float_names=("a", "b")))
     computed = operator.process(arranged, table)

@@ -8,7 +8,7 @@ import pytest
 
 from streamrnn.errors import ConfigError
 from streamrnn.operators import Computed, Emitter
-from streamrnn.sources import Contract, Feature
+from streamrnn.sources import Contract, Feature, Origin
 from streamrnn.states import Layout, StateTable
 from streamrnn.windows import Arranged, Rules, arrange
 
@@ -28,7 +28,7 @@ class Lab:
         batch = pa.RecordBatch.from_arrays(
             [pa.array(list(keys)), pa.array(values, pa.float32())], names=["k", "x"]
         )
-        rows = CONTRACT.read(batch, "f", 0)
+        rows = CONTRACT.read(batch, Origin.consecutive("f", 0, len(batch)))
         table = self.table
         slots = table.find(rows.keys)
         arranged = arrange(rows, slots, table, Rules(float_names=("x",)))

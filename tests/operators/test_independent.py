@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamrnn.errors import StateError
 from streamrnn.operators import IndependentOperator, Workers, plan_inputs
-from streamrnn.sources import Contract, Feature
+from streamrnn.sources import Contract, Feature, Origin
 from streamrnn.states import MATRIX, Layout, StateTable
 from streamrnn.windows import Rules, arrange
 
@@ -54,7 +54,7 @@ def _process(
         ],
         names=["k", "x", "r"],
     )
-    read = CONTRACT.read(batch, "f", 0)
+    read = CONTRACT.read(batch, Origin.consecutive("f", 0, len(batch)))
     slots = table.find(read.keys)
     arranged = arrange(read, slots, table, Rules(float_names=("x",)))
     computed = operator.process(arranged, table)

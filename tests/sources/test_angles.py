@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn.sources import Contract
+from streamrnn.sources import Contract, Origin
 
 BITS = 256
 PERIODS = {"hour": 24, "day_of_week": 7, "day_of_year": 366}
@@ -31,7 +31,11 @@ def expected(name: str, n: int) -> list[np.float32]:
 
 def features(name: str, times: pa.Array) -> np.ndarray:
     batch = pa.record_batch({"k": pa.array(np.zeros(len(times), int)), "t": times})
-    return Contract(("k",), "t", (), (name,)).read(batch, "f", 0).features
+    return (
+        Contract(("k",), "t", (), (name,))
+        .read(batch, Origin.consecutive("f", 0, len(batch)))
+        .features
+    )
 
 
 def seconds(values: np.ndarray) -> pa.Array:

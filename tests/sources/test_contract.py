@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from streamrnn.errors import DTypeError
-from streamrnn.sources import Contract, Feature
+from streamrnn.sources import Contract, Feature, Origin
 
 
 def _batch(**columns: pa.Array) -> pa.RecordBatch:
@@ -24,7 +24,7 @@ def test_calendar_features_are_local_across_a_change_of_clocks() -> None:
     zone = zoneinfo.ZoneInfo("Europe/Berlin")
     contract = Contract(("k",), "t", (), ("hour", "day_of_week", "day_of_year"))
     batch = _batch(k=pa.array(["a"] * 3), t=pa.array(times, pa.timestamp("us", "Europe/Berlin")))
-    got = contract.read(batch, "f", 0).features
+    got = contract.read(batch, Origin.consecutive("f", 0, len(batch))).features
     for row, time in zip(got, times, strict=True):
         local = time.astimezone(zone)
         parts = [
@@ -43,7 +43,7 @@ def test_dates_have_calendar_features_too(kind: pa.DataType) -> None:
     """A date is its midnight."""
     contract = Contract(("k",), "t", (), ("hour", "day_of_year"))
     times = pa.array([datetime.date(2024, 12, 31)]).cast(kind)
-    row = contract.read(_batch(k=pa.array([1]), t=times), "f", 0).features[0]
+    row = contract.read(_batch(k=pa.array([1]), t=times), Origin.consecutive("f", 0, 1)).features[0]
     np.testing.assert_allclose(row, [0, 1, 0, 1], atol=1e-6)
 
 
@@ -100,10 +100,22 @@ def test_a_row_is_named_by_file_number_and_key_without_losing_nanoseconds() -> N
     """Python's datetime ends at microseconds, and Arrow refuses to shorten."""
     contract = Contract(("t", "s"), "t", ())
     batch = _batch(t=pa.array([1, 2], pa.timestamp("ns")), s=pa.array(["x", "it's"]))
-    place = contract.read(batch, "a.parquet", 40).place(1)
+    place = contract.read(batch, Origin.consecutive("a.parquet", 40, len(batch))).place(1)
     assert place == (
         'a.parquet: row 41 (from 0): stream t=1970-01-01 00:00:00.000000002, s="it\'s"'
     )
+
+
+def test_rows_of_one_record_batch_may_come_from_anywhere() -> None:
+    """As where rows of several files are dealt out by stream: each keeps its file and number."""
+    batch = _batch(k=pa.array([1, 1, 2]), x=pa.array([0.0, math.nan, 1.0]))
+    origin = Origin(("a.parquet", "b.parquet"), np.array([1, 0, 1]), np.array([9, 2, 7]))
+    rows = Contract(("k",), None, (Feature("x"),)).read(batch, origin)
+    assert [rows.place(i) for i in range(3)] == [
+        "b.parquet: row 9 (from 0): stream k=1",
+        "a.parquet: row 2 (from 0): stream k=1",
+        "b.parquet: row 7 (from 0): stream k=2",
+    ]
 
 
 def test_the_first_thing_wrong_with_a_row_is_told() -> None:
@@ -116,8 +128,7 @@ def test_the_first_thing_wrong_with_a_row_is_told() -> None:
             x=pa.array([None, None, math.nan, None, 1.0]),
             r=pa.array([None, True, None, None, None]),
         ),
-        "f",
-        0,
+        Origin.consecutive("f", 0, 5),
     )
     reasons = [rows.faults.reason(i) for i in range(5)]
     assert [r.split(":")[0] for r in reasons] == [f"column {c!r}" for c in "ktxxr"]

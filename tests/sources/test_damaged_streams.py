@@ -117,7 +117,7 @@ def _score(pipeline: Pipeline, data: bytes) -> None:
     bound = parts.bind(source.schema, "stdin")
     scorer = Scorer(bound, starting_table(bound, None, ""))
     for each in source.batches():
-        scorer.score(parts.contract.read(each.batch, each.file, each.first_row))
+        scorer.score(parts.contract.read(each.batch, each.origin))
     list(scorer.finish())
 
 

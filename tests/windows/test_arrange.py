@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrnn.errors import DataError
-from streamrnn.sources import Contract, Feature, Rows
+from streamrnn.errors import DataError, LateRowError
+from streamrnn.sources import Contract, Feature, Origin, Rows
 from streamrnn.windows import Arranged, Rules, Update, arrange
 
 STREAMS = 4
@@ -95,7 +95,7 @@ def _rows(rows: list[Row]) -> Rows:
         ],
         names=["k", "t", "a", "b", "r"],
     )
-    return CONTRACT.read(batch, "f", 0)
+    return CONTRACT.read(batch, Origin.consecutive("f", 0, len(batch)))
 
 
 class Memory:
@@ -233,9 +233,19 @@ def test_a_late_time_is_told_to_the_nanosecond() -> None:
     batch = pa.RecordBatch.from_arrays(
         [pa.array([0, 0]), pa.array([2, 1], pa.timestamp("ns"))], names=["k", "t"]
     )
-    rows = Contract(("k",), "t", ()).read(batch, "f", 0)
+    rows = Contract(("k",), "t", ()).read(batch, Origin.consecutive("f", 0, len(batch)))
     with pytest.raises(DataError, match=r"goes backwards: t 1970-01-01 00:00:00\.000000001 is"):
         arrange(rows, np.zeros(2, np.int64), _memory(()), Rules())
+
+
+def test_a_late_row_is_named_by_its_own_file() -> None:
+    """Rows of one record batch may come from several."""
+    batch = pa.record_batch({"k": pa.array([0, 0]), "t": pa.array([2, 1], pa.timestamp("s"))})
+    origin = Origin(("a", "b"), np.array([0, 1]), np.array([5, 0]))
+    rows = Contract(("k",), "t", ()).read(batch, origin)
+    with pytest.raises(LateRowError, match=r"^b: row 0 .*FROM 'b' ORDER") as caught:
+        arrange(rows, np.zeros(2, np.int64), _memory(()), Rules())
+    assert caught.value.file == "b"
 
 
 def test_a_silence_of_all_time_is_a_gap() -> None:
@@ -266,7 +276,7 @@ def test_identifiers_are_carried_like_numbers() -> None:
         [pa.array([0, 1, 0, 0]), pa.array([5, None, None, 7]), pa.array(["x", "y", None, None])],
         names=["k", "i", "s"],
     )
-    rows = Contract(("k",), None, features).read(batch, "f", 0)
+    rows = Contract(("k",), None, features).read(batch, Origin.consecutive("f", 0, len(batch)))
     memory = Memory({"i": np.int64, "s": object})
     rules = Rules(previous=frozenset({"i", "s"}))
     got = arrange(rows, np.array([0, 1, 0, 0]), memory, rules)
