@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import naive
 import numpy as np
 
-from streamrnn.kernels import activation, dense, gru, lstm, simple_rnn
+from streamrnn.kernels import activation, dense, gru, lstm, recurrent, simple_rnn
 
 
 class Kind(NamedTuple):
@@ -16,6 +16,11 @@ class Kind(NamedTuple):
     states: int
     cell: Callable[..., naive.Cell]
     options: dict[str, bool]
+
+    def activations(self, given: dict[str, Any]) -> tuple[Any, ...]:
+        """Those of the kernel, Keras's names for them taken out of the options `given`."""
+        both = given.pop("recurrent_activation", "sigmoid"), given.pop("activation", "tanh")
+        return both if self.gates > 1 else both[1:]
 
 
 KINDS = {
@@ -66,7 +71,8 @@ class Case:
         lengths = None if lengths is None else np.asarray(lengths, np.int64)
         x = np.ascontiguousarray(x)
         mask = None if mask is None else np.ascontiguousarray(mask)
-        self.kind.module.run(self.packed, x, lengths, mask, after, y, **options)
+        names = self.kind.activations(options)
+        recurrent.run(self.packed, names, x, lengths, mask, after, y, **options)
         return y, after
 
     def expected(self, x: np.ndarray, states: list[np.ndarray], **options: Any) -> Any:

@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "errors": "",
     "config": "errors",
     "storage": "errors",
-    "kernels": "errors",
+    "simd": "errors",
+    "kernels": "errors simd",
     "layers": "errors kernels",
     "models": "errors kernels layers",
     "formats": "errors kernels layers models",
@@ -38,8 +39,8 @@ MAY_IMPORT = {
 }
 # Library -> the rooms that may import it.
 ONLY_IN = {
-    "numba": "kernels",
-    "llvmlite": "kernels",
+    "numba": "simd",
+    "llvmlite": "simd",
     "pyarrow": "storage sources states windows operators sinks checkpoints scoring engines outputs "
     "pipeline cli",
     "pydantic": "config",
@@ -49,7 +50,7 @@ ONLY_IN = {
     "safetensors": "formats",
     "h5py": "formats",
     "onnx": "formats",
-    "pickle": "kernels",  # compiled kernels in our own cache; never a file that someone hands over
+    "pickle": "simd",  # compiled kernels in our own cache; never a file that someone hands over
 }
 NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars", "duckdb"}
 NEVER |= {"marshal", "shelve"}

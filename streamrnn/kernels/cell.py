@@ -7,12 +7,11 @@ instruction with another, its bits cannot depend on the batch, the chunk or the 
 import warnings
 from collections.abc import Callable
 
-import numba
 import numpy as np
-from numba.extending import overload
 
+from streamrnn import simd
 from streamrnn.errors import ShapeError
-from streamrnn.kernels import jit, threads
+from streamrnn.kernels import threads
 
 _loops: dict[Callable[..., None], Callable[..., None]] = {}
 
@@ -29,12 +28,9 @@ def compiled(step: Callable[..., None], who: str) -> Callable[..., None]:
     a step share what is compiled.
     """
     if step not in _loops:
-        _loops[step] = _make_loop(
-            step if isinstance(step, numba.core.dispatcher.Dispatcher) else jit.kernel(step)
-        )
+        _loops[step] = simd.cell.loop_around(step)
     loop = _loops[step]
-    there = isinstance(loop, numba.core.dispatcher.Dispatcher)
-    refused: list[Exception | str] = [] if there else ["NUMBA_DISABLE_JIT"]
+    refused: list[Exception | str] = [] if simd.cell.is_compiled(loop) else ["NUMBA_DISABLE_JIT"]
     checked: set[tuple[object, ...]] = set()
 
     def run(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked):
@@ -86,21 +82,6 @@ def _try_indices(step, who, x_BTF, states, weights, held_BU) -> None:
         return
 
 
-def _make_loop(step):
-    def loop(first, last, x, lengths, mask, states, weights, held, y, zero):
-        for b in range(first, last):
-            for t in range(min(lengths[b], x.shape[1])):
-                if mask[b, t]:
-                    step(x[b, t], _lane(states, b), weights, held[b])
-                if y.shape[0]:
-                    if zero and not mask[b, t]:
-                        y[b, t] = 0
-                    else:
-                        y[b, t] = held[b]
-
-    return jit.kernel(loop)
-
-
 def _filled(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked):
     """The arguments of the loop, with arrays in place of None."""
     lanes, steps = x_BTF.shape[:2]
@@ -111,17 +92,6 @@ def _filled(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_mas
     if y_BTU is None:
         y_BTU = np.empty((0, 0, 0), np.float32)
     return x_BTF, lengths_B, mask_BT, tuple(states), weights, held_BU, y_BTU, zero_masked
-
-
-def _lane(states, b):
-    """The states of one lane. Compiled only: a tuple of different ranks has no loop in Python."""
-
-
-@overload(_lane)
-def _lane_compiled(states, b):
-    if len(states) == 1:
-        return lambda states, b: (states[0][b],)
-    return lambda states, b: (states[0][b], *_lane(states[1:], b))
 
 
 def run_plain(

@@ -10,17 +10,12 @@ above all, and so
   come in the same order again (100,000 of them: 26 -> 16 ns a row)
 """
 
-import functools
 from typing import Any
 
 import numpy as np
 
-KNOWN, PLACED, DONE = range(3)
-AHEAD = 64
-"""Rows whose cells are looked up together."""
-
-_FACTOR = np.uint64(0xFF51AFD7ED558CCD)
-_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+from streamrnn import simd
+from streamrnn.simd.arguments import DONE, KNOWN, Strings, StringTable
 
 
 class Table:
@@ -46,15 +41,15 @@ class Table:
         String n is `size_N[n]` bytes; `words[start_N[n] + k]` is the word (uint64, little-endian)
         that begins at its byte k. Without `add` an unknown one is -1.
         """
-        rows = len(start_N)
+        rows, strings = len(start_N), Strings(words, start_N, size_N)
         found, added = np.empty(rows, np.int64), np.empty(rows if add else 0, np.int64)
         before, counts = len(self), self._counts
         counts[DONE] = 0
         while True:
-            _find()(
-                words, start_N, size_N, add, before, self._cells, self._hashes, self._size,
-                self._begin, self._words, counts, found, added,
-            )  # fmt: skip
+            table = StringTable(
+                self._cells, self._hashes, self._size, self._begin, self._words, counts
+            )
+            simd.keys.find()(strings, add, before, table, found, added)
             if counts[DONE] == rows:
                 return found, added[: len(self) - before].copy()
             self._grow(int(size_N[counts[DONE]]))
@@ -90,114 +85,3 @@ class Table:
 
 def _doubled(array: Any) -> Any:
     return np.append(array, np.zeros_like(array))
-
-
-@functools.cache
-def _find() -> Any:
-    from streamrnn.kernels import jit
-
-    return jit.compiled("keys", _kernel, _signature())
-
-
-def _signature() -> Any:
-    from numba import types
-
-    any_words = types.Array(types.uint64, 1, "A", aligned=False)
-    u, i = types.Array(types.uint64, 1, "C"), types.Array(types.int64, 1, "C")
-    return types.void(any_words, i, i, types.boolean, types.intp, u, u, i, i, u, i, i, i)
-
-
-def _kernel() -> Any:
-    from streamrnn.kernels.jit import kernel, merge
-
-    @merge
-    def word(words, start, size, k):
-        """Word k of a string, zeros behind its end."""
-        left = size - 8 * k
-        value = words[start + 8 * k]
-        return value if left >= 8 else value & (~np.uint64(0) >> np.uint64(64 - 8 * left))
-
-    @merge
-    def hashed(words, start, size):
-        value = np.uint64(size) * _FACTOR
-        for k in range((size + 7) // 8):
-            value = (value ^ word(words, start, size, k)) * _FACTOR
-            value ^= value >> _HALF
-        return value
-
-    @merge
-    def content(value, number):
-        return (value & ~_LOW) | np.uint64(number + 1)
-
-    @merge
-    def free_cell(cells, value):
-        mask = np.uint64(len(cells) - 1)
-        cell = value & mask
-        while cells[cell] != 0:
-            cell = (cell + np.uint64(1)) & mask
-        return cell
-
-    @merge
-    def equal(words, start, size, own, first):
-        for k in range((size + 7) // 8):  # noqa: SIM110 - Numba has no generators
-            if word(words, start, size, k) != own[first + k]:
-                return False
-        return True
-
-    @kernel
-    def find(
-        words, start_N, size_N, add, before, cells, hashes, sizes, begin, own, counts, found, added
-    ):
-        """Stops early, with counts[DONE] < N, where there is no room for one more."""
-        known = counts[KNOWN]
-        for old in range(counts[PLACED], known):
-            cells[free_cell(cells, hashes[old])] = content(hashes[old], old)
-        mask = np.uint64(len(cells) - 1)
-        value_A, inside_A = np.empty(AHEAD, np.uint64), np.empty(AHEAD, np.uint64)
-        row = ahead_from = ahead_to = counts[DONE]
-        number = np.int64(-1)
-        while row < len(start_N):
-            if row == ahead_to:
-                ahead_from, ahead_to = row, min(row + AHEAD, len(start_N))
-                for a in range(ahead_to - row):
-                    value_A[a] = hashed(words, start_N[row + a], size_N[row + a])
-                for a in range(ahead_to - row):
-                    inside_A[a] = cells[value_A[a] & mask]
-            start, size, value = start_N[row], size_N[row], value_A[row - ahead_from]
-            follows = number + 1
-            number = np.int64(-1)
-            if (
-                follows < known
-                and hashes[follows] == value
-                and sizes[follows] == size
-                and equal(words, start, size, own, begin[follows])
-            ):
-                number = follows
-            if number < 0:
-                cell, inside = value & mask, inside_A[row - ahead_from]
-                if inside == 0:  # it may have been filled since
-                    inside = cells[cell]
-                while inside != 0 and number < 0:
-                    if (inside ^ value) >> _HALF == 0:
-                        other = np.int64(inside & _LOW) - 1
-                        if sizes[other] == size and equal(words, start, size, own, begin[other]):
-                            number = other
-                    cell = (cell + np.uint64(1)) & mask
-                    inside = cells[cell]
-            if number < 0 and add:
-                first, count = begin[known], (size + 7) // 8
-                full = 2 * (known + 1) > len(cells) or known + 1 > len(sizes)
-                if full or first + count > len(own):
-                    break
-                for k in range(count):
-                    own[first + k] = word(words, start, size, k)
-                hashes[known], sizes[known], begin[known + 1] = value, size, first + count
-                cells[cell] = content(value, known)
-                added[known - before] = row
-                number = known
-                known += 1
-            found[row] = number
-            row += 1
-        counts[KNOWN], counts[PLACED], counts[DONE] = known, known, row
-
-    return find

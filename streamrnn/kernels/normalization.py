@@ -1,39 +1,10 @@
 """Normalisation over the last axis, summed in one order and in float64."""
 
-import functools
 from typing import Any
 
-import numpy as np
+from streamrnn import simd
 
 
 def layer_norm(x_NF: Any, gamma_F: Any, beta_F: Any, epsilon: float, y_NF: Any) -> None:
     """Rows of `x_NF` normalised to mean 0 and variance 1, scaled and shifted, into `y_NF`."""
-    _layer_norm()(x_NF, gamma_F, beta_F, epsilon, y_NF)
-
-
-@functools.cache
-def _layer_norm() -> Any:
-    from numba import types
-
-    from streamrnn.kernels import jit
-
-    def build() -> Any:
-        @jit.kernel
-        def layer_norm(x_NF, gamma_F, beta_F, epsilon, y_NF):
-            features = x_NF.shape[1]
-            for n in range(x_NF.shape[0]):
-                mean = 0.0
-                for k in range(features):
-                    mean += x_NF[n, k]
-                mean /= features
-                variance = 0.0
-                for k in range(features):
-                    variance += (x_NF[n, k] - mean) ** 2
-                scale = 1.0 / np.sqrt(variance / features + epsilon)
-                for k in range(features):
-                    y_NF[n, k] = (x_NF[n, k] - mean) * scale * gamma_F[k] + beta_F[k]
-
-        return layer_norm
-
-    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
-    return jit.compiled("layer_norm", build, types.void(f2, f1, f1, types.float64, f2))
+    simd.normalization.layer_norm()(x_NF, gamma_F, beta_F, epsilon, y_NF)

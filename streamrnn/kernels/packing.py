@@ -1,8 +1,11 @@
 """Weights in the order in which a sweep reads them, and what else is kept of a layer's weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from streamrnn.simd.arguments import Weights
 
 
 def aligned(size: int) -> Any:
@@ -35,19 +38,30 @@ def by_group(gates: list[Any], n: int, vectors: int) -> Any:
     return np.moveaxis(np.moveaxis(split, 0, -2), -4, 0)
 
 
-def weights(parts: list[tuple[list[Any], list[Any]]], n: int, vectors: int) -> Any:
-    """For each sweep the gates' (F, U) and (U, U) weights -> one flat array."""
+def packed(
+    parts: list[tuple[list[Any], list[Any]]],
+    starts: list[list[Any]],
+    n: int,
+    vectors: int,
+    own: Sequence[Any] = (),
+) -> Weights:
+    """Weights of a kernel of groups of `vectors` of `n` units.
+
+    `parts`: for each sweep the gates' (F, U) and (U, U) weights; `starts`: for each sweep the (U,)
+    that its sums start from; `own`: (U,) each, what a unit multiplies by itself.
+    """
+    sums = [by_group(each, n, vectors).ravel() for each in starts]
+    rest = [by_group([each], n, vectors).ravel() for each in own]
+    return Weights(_weights(parts, n, vectors), _flat([*sums, *rest]))
+
+
+def _weights(parts: list[tuple[list[Any], list[Any]]], n: int, vectors: int) -> Any:
     flat = []
     for x_gates, h_gates in parts:
         groups = [by_group(gates, n, vectors) for gates in (x_gates, h_gates) if gates]
         groups = [group.reshape(group.shape[0], -1) for group in groups]
         flat.append(np.concatenate(groups, axis=1).ravel())
     return _flat(flat)
-
-
-def starts(parts: list[list[Any]], n: int, vectors: int) -> Any:
-    """For each sweep the biases (U,) of its sums -> one flat array."""
-    return _flat([by_group(sums, n, vectors).ravel() for sums in parts])
 
 
 def _flat(parts: list[Any]) -> Any:

@@ -11,27 +11,42 @@ import numpy as np
 
 from streamrnn.kernels import activation, dense
 from streamrnn.kernels.activation import Spec, split
+from streamrnn.kernels.packed import Kernel
 
 Step = Callable[..., tuple[Any, ...]]
 """(x_NF, h_NU, …) -> the new states, of all N lanes that are live."""
 
 
-def window(step: Step) -> Callable[..., None]:
+def unless_softmax(
+    compiled: Callable[[tuple[Spec, ...]], Kernel], plain: Callable[..., Step]
+) -> Callable[[tuple[Spec, ...]], Kernel]:
+    """What gives the kernel for some activations: compiled, or where one is softmax step by step.
+
+    `plain(*activations)` is the step then.
+    """
+
+    def entry(activations: tuple[Spec, ...]) -> Kernel:
+        return window(plain(*activations)) if "softmax" in activations else compiled(activations)
+
+    return entry
+
+
+def window(step: Step) -> Kernel:
     """A function that is called as the compiled window kernels are."""
 
-    def run(x_BTF, lengths_B, mask_BT, h_BU, c_BU, y_BTU, w, bias, first, last, zero_masked, *_):
-        states = [h_BU, c_BU] if c_BU.size else [h_BU]
+    def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
+        lengths_B, mask_BT = absent
         lanes = np.arange(first, last)
         for t in range(x_BTF.shape[1]):
             if lengths_B.size:
                 lanes = lanes[lengths_B[lanes] > t]
             live = lanes[mask_BT[lanes, t]] if mask_BT.size else lanes
             if live.size:
-                new = step(x_BTF[live, t], *(state[live] for state in states))
-                for state, rows in zip(states, new, strict=True):
+                new = step(x_BTF[live, t], *(state[live] for state in states_BU))
+                for state, rows in zip(states_BU, new, strict=True):
                     state[live] = rows
             if y_BTU.size:
-                y_BTU[lanes, t] = h_BU[lanes]
+                y_BTU[lanes, t] = states_BU[0][lanes]
                 if zero_masked:
                     y_BTU[np.setdiff1d(lanes, live), t] = 0
 

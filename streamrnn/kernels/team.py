@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from streamrnn import simd
+
 LOOKS = 5000
 """Looks for work, or for its end, before a thread sleeps: some 100 µs."""
 
@@ -38,9 +40,7 @@ Job = Callable[[], object]
 
 def _core() -> int:
     """The core that the calling thread runs on."""
-    from streamrnn.kernels.meeting import core
-
-    return core()()
+    return simd.meeting.core()()
 
 
 def _cores() -> set[int]:
@@ -72,9 +72,7 @@ class _Helper:
     """One thread. The queue hands tasks over; the counters say that a look is worth it."""
 
     def __init__(self) -> None:
-        from streamrnn.kernels.meeting import watcher
-
-        self._watch = watcher()
+        self._watch = simd.meeting.watcher()
         self.core = -1
         self._free: set[int] = set()
         self._taken: set[int] = set()

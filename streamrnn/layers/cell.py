@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ShapeError
+from streamrnn.kernels import cell as kernel
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.rowwise import row_by_row
@@ -197,10 +198,6 @@ class Cell(Layer):
 
         y_BTU is written where a step is present; None if only the end is wanted.
         """
-        # Here and not above: this kernel needs Numba as soon as it is imported, a model whose cells
-        # are built in only once it computes.
-        from streamrnn.kernels import cell as kernel
-
         assert held_BU is not None
         weights = tuple(self._weights.values())
         step = getattr(self, "step", None)

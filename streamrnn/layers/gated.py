@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from streamrnn.kernels import recurrent
 from streamrnn.layers import activations, initializers, naming
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.layer import ArgumentError, positive_integer
@@ -109,9 +110,9 @@ class GatedCell(Cell):
     def holds_output(self) -> bool:
         return False
 
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of the kernel's run."""
-        return {"activation": self.activation, "recurrent_activation": self.recurrent_activation}
+    def activations(self) -> tuple[Any, ...]:
+        """Those of the kernel: of the gates, then the others."""
+        return self.recurrent_activation, self.activation
 
     def run_window(
         self,
@@ -125,17 +126,17 @@ class GatedCell(Cell):
         zero_masked: bool = False,
         training: bool = False,
     ) -> None:
-        options = self.options()
+        names = self.activations()
         if not (training and (self.dropout or self.recurrent_dropout)):
-            self.kernel.run(
+            recurrent.run(
                 self.packed(),
+                names,
                 x_BTF,
                 lengths_B,
                 mask_BT,
                 states,
                 y_BTU,
                 zero_masked=zero_masked,
-                **options,
             )
             return
         # (x * mask) @ K is x @ (mask * K): a row's masks are the same for all its steps, so each
@@ -144,19 +145,19 @@ class GatedCell(Cell):
         w = self._weights
         for b in range(len(x_BTF)):
             row = slice(b, b + 1)
-            self.kernel.run(
+            recurrent.run(
                 self.pack(
                     self._scaled(w["kernel"], x_masks[b]),
                     self._scaled(w["recurrent_kernel"], h_masks[b]),
                     w.get("bias"),
                 ),
+                names,
                 x_BTF[row],
                 None if lengths_B is None else lengths_B[row],
                 None if mask_BT is None else mask_BT[row],
                 [state[row] for state in states],
                 None if y_BTU is None else y_BTU[row],
                 zero_masked=zero_masked,
-                **options,
             )
 
     def _scaled(self, kernel_FG: Floats, masks_GF: Floats) -> Floats:

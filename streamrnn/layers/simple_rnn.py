@@ -19,8 +19,8 @@ class SimpleRNNCell(GatedCell):
         # No recurrent_activation here: what follows `activation` is use_bias.
         super().__init__(units, activation, "sigmoid", *args, **kwargs)
 
-    def options(self) -> dict[str, Any]:
-        return {"activation": self.activation}
+    def activations(self) -> tuple[Any, ...]:
+        return (self.activation,)
 
 
 @ours

@@ -17,7 +17,16 @@ import numpy as np
 import operator_peers as peers
 import timing
 
-from streamrnn.kernels import conv1d, dense, embedding, gru, lstm, set_threads, simple_rnn
+from streamrnn.kernels import (
+    conv1d,
+    dense,
+    embedding,
+    gru,
+    lstm,
+    recurrent,
+    set_threads,
+    simple_rnn,
+)
 
 LANES, FEATURES, UNITS, STEPS, TAPS, IDS = 64, 64, 128, 64, 3, 10_000
 ROWS = LANES * STEPS
@@ -64,6 +73,7 @@ def ours(
     module: Any, weights: list[np.ndarray], x_BTF: np.ndarray, options: Any, *absent: Any
 ) -> Side:
     packed = module.pack(*weights, **options)
+    names = ("tanh",) if module is simple_rnn else ("sigmoid", "tanh")
     y_BTU = np.zeros((LANES, STEPS, UNITS), np.float32)
     zeros = [np.zeros((LANES, UNITS), np.float32) for _ in range(2 if module is lstm else 1)]
     states = [state.copy() for state in zeros]
@@ -71,13 +81,13 @@ def ours(
     def run() -> np.ndarray:
         for state, zero in zip(states, zeros, strict=True):
             state[:] = zero
-        module.run(packed, x_BTF, *(absent or (None, None)), states, y_BTU)
+        recurrent.run(packed, names, x_BTF, *(absent or (None, None)), states, y_BTU)
         return y_BTU
 
     return run
 
 
-def recurrent(threads: int) -> dict[str, Case]:
+def recurrences(threads: int) -> dict[str, Case]:
     x_BTF = (random(LANES, STEPS, FEATURES) * 12).astype(np.float32)
     everywhere = np.ones((LANES, STEPS), bool)
     found = {}
@@ -214,7 +224,7 @@ def main() -> None:
     parts = [timing.machine("numba", *peers.NAMES)]
     for threads in options.threads:
         set_threads(threads)
-        cases = recurrent(threads) | feedforward(threads)
+        cases = recurrences(threads) | feedforward(threads)
         lines = [measure(name, case, threads) for name, case in cases.items()]
         head = ["", "live steps", "streamrnn", *peers.NAMES, "ratio", "rate"]
         parts += [

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.kernels import jit, threads
+from streamrnn.kernels import threads
 from streamrnn.kernels.packing import aligned
-from streamrnn.kernels.vector import fma, load, splat, store
+from streamrnn.simd import jit
+from streamrnn.simd.vector import fma, load, splat, store
 
 Limit = tuple[Callable[[], object], int]
 """A call, and how many multiply-adds it does or bytes it reads."""
@@ -20,7 +21,7 @@ Limit = tuple[Callable[[], object], int]
 def multiply_adds(count: int = 1, rounds: int = 2_000_000) -> Limit:
     """Nothing but multiply-adds, in as many independent sums as a core can want, on `count` threads
     at once: what two cores reach together may be less than twice what one does."""
-    spin, out = _spin(), np.zeros((count, jit.simd()), np.float32)
+    spin, out = _spin(), np.zeros((count, jit.width()), np.float32)
 
     def side() -> None:
         if count == 1:
@@ -28,12 +29,12 @@ def multiply_adds(count: int = 1, rounds: int = 2_000_000) -> Limit:
         elif not threads.together(lambda thread: spin(out[thread], rounds), count, lambda: None):
             raise RuntimeError("expected idle threads")
 
-    return side, 10 * jit.simd() * rounds * count
+    return side, 10 * jit.width() * rounds * count
 
 
 def reading(size: int) -> Limit:
     """Read an array of so many bytes again and again."""
-    read, n = _read(), jit.simd()
+    read, n = _read(), jit.width()
     w, out = aligned(-(-size // 4) // (4 * n) * 4 * n), np.zeros(n, np.float32)
     rounds = max(1, 10_000_000 // w.nbytes)
     return (lambda: read(w, out, rounds)), w.nbytes * rounds
@@ -41,7 +42,7 @@ def reading(size: int) -> Limit:
 
 @functools.cache
 def _spin() -> Any:
-    n = jit.simd()
+    n = jit.width()
 
     @jit.kernel
     def spin(out, rounds):
@@ -57,7 +58,7 @@ def _spin() -> Any:
 
 @functools.cache
 def _read() -> Any:
-    n = jit.simd()
+    n = jit.width()
 
     @jit.kernel
     def read(w, out, rounds):

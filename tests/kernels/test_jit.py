@@ -11,14 +11,15 @@ from pathlib import Path
 import numba
 import pytest
 
-from streamrnn.kernels import jit, meeting
+from streamrnn.simd import jit, meeting
 
 ROOT = Path(__file__).parents[2]
 
 # layer_norm: the smallest kernel
 CODE = """
 import numpy as np
-from streamrnn.kernels import jit, normalization
+from streamrnn.kernels import normalization
+from streamrnn.simd import jit
 x = np.array([[1, 2, 3]], np.float32)
 y = np.empty_like(x)
 normalization.layer_norm(x, np.ones(3, np.float32), np.zeros(3, np.float32), 0.0, y)
@@ -93,7 +94,7 @@ def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "streamrnn", copy / "streamrnn", ignore=ignore)
     cache = str(tmp_path / "cache")
     start(copy, XDG_CACHE_HOME=cache)
-    with (copy / "streamrnn/kernels/functions.py").open("a") as file:
+    with (copy / "streamrnn/simd/functions.py").open("a") as file:
         file.write("# edited\n")
     start(copy, XDG_CACHE_HOME=cache)
     assert len(kept(tmp_path / "cache")) == 2
@@ -128,7 +129,7 @@ def test_kernels_in_a_folder_that_can_only_be_read_are_used(tmp_path: Path) -> N
     """As in the image of a container whose file system is read-only."""
     start(XDG_CACHE_HOME=str(tmp_path))
     (file,) = kept(tmp_path)
-    code = "from streamrnn.kernels import jit; jit._keep = None\n" + CODE
+    code = "from streamrnn.simd import jit; jit._keep = None\n" + CODE
     env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True

@@ -13,7 +13,8 @@ from kernelcases import KINDS, Case
 from llvmlite import ir
 from numba import types
 
-from streamrnn.kernels import meeting, one_thread, recurrent, set_threads, team, threads
+from streamrnn.kernels import one_thread, set_threads, team, threads
+from streamrnn.simd import meeting, recurrent
 
 
 @pytest.mark.parametrize("kind", KINDS)

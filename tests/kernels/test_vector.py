@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from streamrnn.kernels import tile
-from streamrnn.kernels.jit import kernel
-from streamrnn.kernels.vector import (
+from streamrnn.simd import tile
+from streamrnn.simd.jit import kernel
+from streamrnn.simd.vector import (
     absolute,
     copier,
     fma,

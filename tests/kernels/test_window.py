@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from kernelcases import KINDS, Case
 
+from streamrnn import simd
 from streamrnn.kernels import one_thread, recurrent, set_threads, team, threads
 
 
@@ -136,7 +137,7 @@ def test_outputs_need_not_be_wanted(case: Case) -> None:
     x, start = case.window(3, 4), case.start(3)
     _, wanted = case.run(x, start)
     states = [state.copy() for state in start]
-    case.kind.module.run(case.packed, x, None, None, states, None)
+    recurrent.run(case.packed, case.kind.activations({}), x, None, None, states, None)
     np.testing.assert_array_equal(states, wanted)
 
 
@@ -222,7 +223,7 @@ def test_threads_on_a_few_lanes_change_no_bit(
 
 def test_lanes_that_do_not_go_at_once_change_no_bit(case: Case) -> None:
     """A wide window is taken some lanes at a time, each time with clean places for its states."""
-    lanes = 2 * recurrent.LANES + 5
+    lanes = 2 * simd.recurrent.LANES + 5
     x, start = case.window(lanes, 3), case.start(lanes)
     lengths = np.random.default_rng(5).integers(0, 4, lanes)
     y, states = case.run(x, start, lengths=lengths)
@@ -265,7 +266,9 @@ def test_arrays_with_gaps_are_refused(case: Case) -> None:
     """A kernel sees an address and a length: it would write into what lies between."""
     states = [np.zeros((2, 2 * case.units), np.float32)[:, ::2] for _ in range(case.kind.states)]
     with pytest.raises(ValueError, match="C-contiguous"):
-        case.kind.module.run(case.packed, case.window(2, 1), None, None, states, None)
+        recurrent.run(
+            case.packed, case.kind.activations({}), case.window(2, 1), None, None, states, None
+        )
 
 
 def test_masks_and_lengths_that_do_not_fit_are_refused(case: Case) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
 from streamrnn.formats.onnx.graph import Arrays, Node
-from streamrnn.kernels import gru, lstm, simple_rnn
+from streamrnn.kernels import gru, lstm, recurrent, simple_rnn
 from streamrnn.layers.rnn import reverse
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -116,11 +116,9 @@ class Recurrent:
         if direction.backwards:
             x = reverse(x, lengths)
         y = np.zeros((*x.shape[:2], self.units), np.float32)
-        options = {"activation": direction.state}
-        if self.node.op != "RNN":
-            options["recurrent_activation"] = direction.gate
+        names = (direction.gate, direction.state)[self.node.op == "RNN" :]
         if x.size:
-            _KERNELS[self.node.op].run(packed, x, lengths, None, states, y, **options)
+            recurrent.run(packed, names, x, lengths, None, states, y)
         return reverse(y, lengths) if direction.backwards else y
 
     def _batch_first(self, x: Any) -> Any:

@@ -14,8 +14,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import models, register_model
 
-from streamrnn.kernels.jit import intrinsic
-from streamrnn.kernels.vector import F32, address, fused, loop, read, spread, write
+from streamrnn.simd.jit import intrinsic
+from streamrnn.simd.vector import F32, address, fused, loop, read, spread, write
 
 
 class Tile(types.Type):

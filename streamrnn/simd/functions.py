@@ -9,9 +9,9 @@ those of Keras 3; parameters are constants of the compiled code.
 from collections.abc import Callable
 from typing import Any
 
-from streamrnn.kernels.activation import Spec, split
-from streamrnn.kernels.jit import inline
-from streamrnn.kernels.vector import absolute, fma, power_of_two, where_less
+from streamrnn.simd.jit import inline
+from streamrnn.simd.names import Spec, split
+from streamrnn.simd.vector import absolute, fma, power_of_two, where_less
 
 ROUND = 12582912.0  # 1.5 * 2**23: adding and taking it away rounds to a whole number
 LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504, 0.693359375, -2.12194440e-4

@@ -58,7 +58,7 @@ _lock = threading.RLock()
 
 
 @functools.cache
-def simd() -> int:
+def width() -> int:
     """Floats in a vector: 16 with AVX-512, 8 with AVX2, else 4."""
     forced = os.environ.get("STREAMRNN_SIMD", "")
     if forced:
@@ -207,5 +207,5 @@ def _sources() -> str:
 def _target() -> str:
     """The CPU's name, and a hash of all else that changes the code."""
     triple, cpu, features = _cpu()
-    rest = (triple, features, simd(), CHECKED, numba.__version__, sys.version)
+    rest = (triple, features, width(), CHECKED, numba.__version__, sys.version)
     return f"{cpu}-{hashlib.sha256(repr(rest).encode()).hexdigest()[:16]}"

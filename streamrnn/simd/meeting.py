@@ -17,7 +17,7 @@ from numba.core import types
 from numba.core.cgutils import alloca_once_value
 from numba.np.arrayobj import make_array
 
-from streamrnn.kernels.jit import compiled, intrinsic, kernel
+from streamrnn.simd.jit import compiled, intrinsic, kernel
 
 COUNTER = ir.IntType(64)
 LOOKS = 500

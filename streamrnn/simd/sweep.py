@@ -11,12 +11,35 @@ Weights of a group lie in the order in which they are read: `[k][vector][gate][n
 
 from typing import Any, NamedTuple
 
-from streamrnn.kernels import tile
-from streamrnn.kernels.jit import merge, registers
+from streamrnn.simd import tile
+from streamrnn.simd.jit import merge, registers
 
 START, X, OLD, NEW, OWN = range(5)
 """Blocks of the index array `at`, `cap` long each: where the rows' sums to start from, inputs, old
 states, new states and other states begin. (Flat: a view of each block would count references.)"""
+
+
+class Sizes(NamedTuple):
+    """What a sweep is told when it runs, beside its arrays."""
+
+    features: int
+    units: int
+    groups: int
+    """Of units, the last one filled up with zeros."""
+    padded: int
+    """Units with those zeros."""
+    cap: int
+    """Rows that each block of `at` has room for."""
+    unit: int
+    """Where the weights that a unit multiplies by itself begin in the scratch array, `padded` of
+    each kind (peepholes, gains)."""
+
+
+class Span(NamedTuple):
+    """The groups low..high that a thread takes."""
+
+    low: int
+    high: int
 
 
 class Shape(NamedTuple):
@@ -79,9 +102,10 @@ def _multiply(shape: Shape, m: int, operand: int) -> Any:
 
 
 def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
-    """Make the sweep: for groups `low`..`high` and the first `rows` rows, multiply, call the cell.
+    """Make the sweep: for the groups of a span and the first `rows` rows, multiply, call the cell.
 
-    `cell(s, z, old, new, own)` gets where a unit vector's sums, old, new and other state begin.
+    `cell(s, z, old, new, own, unit, padded)` gets where a unit vector's sums, old, new and other
+    state, and own weights begin; further states and weights of it follow `padded` floats later.
     `operand` is the part of a row that the recurrent weights multiply.
     """
     most = tile_rows(shape)
@@ -92,11 +116,12 @@ def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
     x_step, h_step = shape.x_step, shape.h_step
 
     @merge
-    def run(rows, low, high, s, z, at, cap, start, x, fed, features, units, w, j):
-        """`fed` says how many of the `features` inputs are still to add: all, or none."""
-        start += low * group
-        j += low * (features * x_step + units * h_step)
-        for g in range(low, high):
+    def run(rows, span, sizes, s, z, at, start, x, fed, w, j):
+        """`fed` says how many of the inputs are still to add: all, or none."""
+        features, units, cap = sizes.features, sizes.units, sizes.cap
+        start += span.low * group
+        j += span.low * (features * x_step + units * h_step)
+        for g in range(span.low, span.high):
             jx = j + (features - fed) * x_step
             jh = j + features * x_step
             i = 0
@@ -125,7 +150,8 @@ def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
                     old, new, own = at[OLD * cap + row], at[NEW * cap + row], at[OWN * cap + row]
                     for v in range(vectors):
                         u = (g * vectors + v) * n
-                        cell(s, z + (r * vectors + v) * sums * n, old + u, new + u, own + u)
+                        tile = z + (r * vectors + v) * sums * n
+                        cell(s, tile, old + u, new + u, own + u, sizes.unit + u, sizes.padded)
                 i += m
             start += group
             j += features * x_step + units * h_step
@@ -153,10 +179,11 @@ def project(shape: Shape) -> Any:
     group, x_step, h_step = shape.group, shape.x_step, shape.h_step
 
     @merge
-    def run(rows, low, high, s, at, cap, start, x, features, units, w, j):
-        start += low * group
-        j += low * (features * x_step + units * h_step)
-        for _ in range(low, high):
+    def run(rows, span, sizes, s, at, start, x, w, j):
+        features, cap = sizes.features, sizes.cap
+        start += span.low * group
+        j += span.low * (features * x_step + sizes.units * h_step)
+        for _ in range(span.low, span.high):
             i = 0
             while i < rows:
                 if rows - i >= most:
@@ -166,6 +193,6 @@ def project(shape: Shape) -> Any:
                     one(s, at, cap, i, start, x, features, w, j)
                     i += 1
             start += group
-            j += features * x_step + units * h_step
+            j += features * x_step + sizes.units * h_step
 
     return run

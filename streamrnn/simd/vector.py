@@ -17,8 +17,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import models, register_model
 from numba.np.arrayobj import make_array
 
-from streamrnn.kernels import jit
-from streamrnn.kernels.jit import intrinsic
+from streamrnn.simd import jit
+from streamrnn.simd.jit import intrinsic
 
 F32 = ir.FloatType()
 I32 = ir.IntType(32)

@@ -1,0 +1,42 @@
+"""A layer's weights as its kernel reads them, and the kernels compiled for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from streamrnn.kernels.activation import Spec
+from streamrnn.simd.arguments import Weights
+
+Kernel = Callable[..., None]
+
+
+class Packed:
+    """Packed weights, and the kernels for them by activations.
+
+    `groups`: of units, which threads may share. `entry(activations)` gives a kernel, compiled when
+    it is first needed. `again()` packs anew: how another process, perhaps on another CPU, gets a
+    pickled one. `lane_vectors`: see `simd.recurrent.scratch`.
+    """
+
+    __slots__ = ("_again", "_entry", "_kernels", "groups", "lane_vectors", "weights")
+
+    def __init__(
+        self,
+        weights: Weights,
+        groups: int,
+        entry: Callable[[tuple[Spec, ...]], Kernel],
+        again: Callable[[], "Packed"],
+        lane_vectors: int = 0,
+    ) -> None:
+        self.weights, self.groups, self.lane_vectors = weights, groups, lane_vectors
+        self._entry, self._again = entry, again
+        self._kernels: dict[tuple[Spec, ...], Kernel] = {}
+
+    def kernel(self, activations: tuple[Spec, ...]) -> Kernel:
+        """The kernel for these activations."""
+        found = self._kernels.get(activations)
+        if found is None:
+            found = self._kernels[activations] = self._entry(activations)
+        return found
+
+    def __reduce__(self) -> Any:
+        return self._again, ()

@@ -1,0 +1,67 @@
+"""Activations over whole arrays."""
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from streamrnn.simd import jit
+from streamrnn.simd.functions import activation, exp
+from streamrnn.simd.names import Spec, label
+from streamrnn.simd.vector import copier, load, store
+
+
+@functools.cache
+def elementwise(spec: Spec) -> Any:
+    n = jit.width()
+
+    def build() -> Any:
+        g, copy = activation(spec), copier(n)
+
+        @jit.kernel
+        def run(x, out):
+            whole = x.size - x.size % n
+            for i in range(0, whole, n):
+                store(out, i, g(load(x, i, n)))
+            if whole < x.size:
+                rest = np.zeros(n, np.float32)
+                copy(x, whole, rest, 0, x.size - whole)
+                store(rest, 0, g(load(rest, 0, n)))
+                copy(rest, 0, out, whole, x.size - whole)
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled(f"elementwise-{n}-{label(spec)}", build, types.void(f1, f1))
+
+
+@functools.cache
+def softmax() -> Any:
+    n = jit.width()
+
+    def build() -> Any:
+        copy = copier(n)
+
+        @jit.kernel
+        def run(x, out, units):
+            row = np.zeros(-(-units // n) * n, np.float32)
+            for begin in range(0, x.size, units):
+                top = x[begin]
+                for u in range(1, units):
+                    top = max(top, x[begin + u])
+                copy(x, begin, row, 0, units)
+                for u in range(0, units, n):
+                    store(row, u, exp(load(row, u, n) - top))
+                total = np.float32(0)  # one after the other: the order must not depend on n
+                for u in range(units):
+                    total += row[u]
+                for u in range(0, units, n):
+                    store(row, u, load(row, u, n) / total)
+                copy(row, 0, out, begin, units)
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    signature = types.void(f1, f1, types.intp)
+    return jit.compiled(f"softmax-{n}", build, signature)

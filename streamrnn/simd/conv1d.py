@@ -1,0 +1,86 @@
+"""Causal 1-D convolution over a window of lanes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from streamrnn.simd import jit
+from streamrnn.simd.arguments import Absent, Weights
+from streamrnn.simd.functions import activation as function
+from streamrnn.simd.jit import inline, kernel
+from streamrnn.simd.names import Spec, label
+from streamrnn.simd.sweep import NEW, Shape, Sizes, Span, X, sweep
+from streamrnn.simd.vector import copier, load, store
+
+ROWS = 48
+"""Steps of a lane that are taken through all units before the next."""
+
+
+def entry(n: int, vectors: int, activation: Spec) -> Callable[..., None]:
+    """The kernel for groups of `vectors` of `n` floats."""
+    name = f"conv1d-{n}x{vectors}-{label(activation)}"
+    return jit.compiled(name, lambda: _kernel(n, vectors, activation), _signature())
+
+
+def _kernel(n: int, vectors: int, activation: Spec) -> Any:
+    g, copy = function(activation), copier(n)
+
+    @inline
+    def cell(s, z, old, new, own, unit, padded):
+        store(s, new, g(load(s, z, n)))
+
+    multiply = sweep(Shape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
+
+    @kernel
+    def conv1d(x_BTF, absent, state_BCF, y_BTU, weights, taps, dilation, first, last):
+        lengths_B, mask_BT, w = absent.lengths_B, absent.mask_BT, weights.flat
+        steps, features = x_BTF.shape[1], x_BTF.shape[2]
+        units = y_BTU.shape[2]
+        x, y, state = x_BTF.reshape(-1), y_BTU.reshape(-1), state_BCF.reshape(-1)
+        past = (taps - 1) * dilation * features
+        width = taps * features
+        groups = (units + n * vectors - 1) // (n * vectors)
+        padded = groups * n * vectors
+        z = padded
+        series = z + 6 * n * vectors  # a lane's past, then its live inputs
+        rows_in = series + past + steps * features
+        out = rows_in + ROWS * width
+        s = np.zeros(out + ROWS * padded, np.float32)
+        at = np.zeros(5 * ROWS, np.int64)
+        where = np.zeros(steps, np.int64)
+        for row in range(ROWS):
+            at[X * ROWS + row] = rows_in + row * width
+            at[NEW * ROWS + row] = out + row * padded
+        span, sizes = Span(0, groups), Sizes(width, 0, groups, padded, ROWS, padded)
+        copy(weights.unit, 0, s, 0, padded)
+        for lane in range(first, last):
+            copy(state, lane * past, s, series, past)
+            live = 0
+            for t in range(min(lengths_B[lane], steps) if lengths_B.size else steps):
+                if mask_BT.size == 0 or mask_BT[lane, t]:
+                    where[live] = lane * steps + t
+                    copy(x, where[live] * features, s, series + past + live * features, features)
+                    live += 1
+            for begin in range(0, live, ROWS):
+                rows = min(ROWS, live - begin)
+                for row in range(rows):
+                    for tap in range(taps):
+                        source = series + (begin + row + tap * dilation) * features
+                        copy(s, source, s, rows_in + row * width + tap * features, features)
+                multiply(rows, span, sizes, s, z, at, 0, s, width, w, 0)
+                for row in range(rows):
+                    copy(s, out + row * padded, y, where[begin + row] * units, units)
+            copy(s, series + live * features, state, lane * past, past)
+
+    return conv1d
+
+
+def _signature() -> Any:
+    f1, f3 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 3, "C")
+    lengths, mask = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 2, "C")
+    absent = types.NamedTuple((lengths, mask), Absent)
+    weights = types.NamedTuple((f1, f1), Weights)
+    intp = types.intp
+    return types.void(f3, absent, f3, f3, weights, intp, intp, intp, intp)

@@ -1,0 +1,133 @@
+"""Dense over rows: many units, or few."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from streamrnn.simd import jit
+from streamrnn.simd.functions import activation as function
+from streamrnn.simd.jit import inline, kernel
+from streamrnn.simd.names import Spec, label
+from streamrnn.simd.sweep import NEW, Shape, Sizes, Span, X, sweep
+from streamrnn.simd.vector import copier, fma, load, splat, store, transposer
+
+ROWS = 96
+"""Rows that are taken through all units before the next: their inputs stay in the first cache."""
+
+SUMS = 16
+"""Sums of a row and unit, of every sixteenth feature, where units are few: as many as the widest
+vector has places, on every machine, so that all get the same bits."""
+
+
+def entry(n: int, vectors: int, activation: Spec) -> Callable[..., None]:
+    """The kernel for groups of `vectors` of `n` floats, or with 0 vectors for few units."""
+    return jit.compiled(
+        f"dense-{n}x{vectors}-{label(activation)}",
+        lambda: _kernel(n, vectors, activation) if vectors else _few(n, activation),
+        _signature(),
+    )
+
+
+def _kernel(n: int, vectors: int, activation: Spec) -> Any:
+    g, copy = function(activation), copier(n)
+
+    @inline
+    def cell(s, z, old, new, own, unit, padded):
+        store(s, new, g(load(s, z, n)))
+
+    multiply = sweep(Shape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
+
+    @kernel
+    def dense(x_NF, y_NU, w, bias, first, last):
+        features, units = x_NF.shape[1], y_NU.shape[1]
+        x, y = x_NF.reshape(-1), y_NU.reshape(-1)
+        groups = (units + n * vectors - 1) // (n * vectors)
+        padded = groups * n * vectors
+        cap = min(ROWS, last - first)
+        z = padded
+        out = z + 6 * n * vectors
+        s = np.zeros(out + cap * padded, np.float32)
+        at = np.zeros(5 * cap, np.int64)
+        span, sizes = Span(0, groups), Sizes(features, 0, groups, padded, cap, padded)
+        copy(bias, 0, s, 0, padded)
+        for begin in range(first, last, cap):
+            rows = min(cap, last - begin)
+            for row in range(rows):
+                at[X * cap + row] = (begin + row) * features
+                at[NEW * cap + row] = out + row * padded
+            multiply(rows, span, sizes, s, z, at, 0, x, features, w, 0)
+            for row in range(rows):
+                copy(s, out + row * padded, y, (begin + row) * units, units)
+
+    return dense
+
+
+def _few(n: int, activation: Spec) -> Any:
+    g, copy, transpose, vectors = function(activation), copier(n), transposer(n), SUMS // n
+
+    @inline
+    def add_up(s, i):
+        """Vectors i, i + n, … of `SUMS`, two that are half of all apart at a time, into i."""
+        half = SUMS // 2
+        while half:
+            for k in range(i, i + half * n, n):
+                store(s, k, load(s, k, n) + load(s, k + half * n, n))
+            half //= 2
+
+    @kernel
+    def dense(x_NF, y_NU, w, bias, first, last):
+        features, units = x_NF.shape[1], y_NU.shape[1]
+        x, y = x_NF.reshape(-1), y_NU.reshape(-1)
+        whole = features // SUMS * SUMS
+        padded = (features + SUMS - 1) // SUMS * SUMS
+        turned = 4 * SUMS  # before: what four rows have beyond `whole`, filled up with zeros
+        sums = turned + SUMS * n
+        s = np.zeros(sums + units * SUMS * n, np.float32)
+        for begin in range(first, last, n):
+            rows = min(n, last - begin)
+            for r in range(0, rows, 4):  # four in turn, as each addition takes a while
+                i = (begin + r) * features
+                j = min(begin + r + 1, last - 1) * features
+                k = min(begin + r + 2, last - 1) * features
+                m = min(begin + r + 3, last - 1) * features
+                copy(x, i + whole, s, 0, features - whole)
+                copy(x, j + whole, s, SUMS, features - whole)
+                copy(x, k + whole, s, 2 * SUMS, features - whole)
+                copy(x, m + whole, s, 3 * SUMS, features - whole)
+                for vector in range(units * vectors):
+                    own = vector // vectors * padded
+                    begin_f = vector % vectors * n
+                    a = b = c = d = splat(np.float32(0), n)
+                    for f in range(begin_f, whole, SUMS):
+                        weight = load(w, own + f, n)
+                        a = fma(load(x, i + f, n), weight, a)
+                        b = fma(load(x, j + f, n), weight, b)
+                        c = fma(load(x, k + f, n), weight, c)
+                        d = fma(load(x, m + f, n), weight, d)
+                    if whole < features:
+                        weight = load(w, own + whole + begin_f, n)
+                        a = fma(load(s, begin_f, n), weight, a)
+                        b = fma(load(s, begin_f + SUMS, n), weight, b)
+                        c = fma(load(s, begin_f + 2 * SUMS, n), weight, c)
+                        d = fma(load(s, begin_f + 3 * SUMS, n), weight, d)
+                    out = sums + (vector * n + r) * n
+                    store(s, out, a)
+                    store(s, out + n, b)
+                    store(s, out + 2 * n, c)
+                    store(s, out + 3 * n, d)
+            for u in range(units):
+                for v in range(vectors):
+                    transpose(s, sums + (u * vectors + v) * n * n, n, s, turned + v * n * n)
+                add_up(s, turned)
+                store(s, turned, g(load(s, turned, n) + splat(bias[u], n)))
+                for r in range(rows):
+                    y[(begin + r) * units + u] = s[turned + r]
+
+    return dense
+
+
+def _signature() -> Any:
+    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
+    return types.void(f2, f2, f1, f1, types.intp, types.intp)

@@ -1,0 +1,52 @@
+"""Names and parameters of the activations. Needs no compiler."""
+
+from typing import TypeAlias
+
+from streamrnn.errors import UnsupportedError
+
+Spec: TypeAlias = str | tuple[str | float, ...]
+"""An activation: its name, or (name, parameter, ...) where its defaults are not meant."""
+
+DEFAULTS: dict[str, dict[str, float]] = {
+    "linear": {},
+    "tanh": {},
+    "sigmoid": {},
+    "relu": {},
+    "softplus": {},
+    "softsign": {},
+    "silu": {},
+    "gelu": {},
+    "mish": {},
+    "exponential": {},
+    "softmax": {},
+    "relu6": {"max_value": 6.0},
+    "leaky_relu": {"negative_slope": 0.2},
+    "elu": {"alpha": 1.0, "scale": 1.0},
+    "selu": {"alpha": 1.6732632423543772, "scale": 1.0507009873554805},
+    "hard_sigmoid": {"alpha": 1 / 6, "beta": 0.5},
+    "hard_sigmoid_02": {"alpha": 0.2, "beta": 0.5},
+    "scaled_tanh": {"alpha": 1.0, "beta": 1.0},
+    "affine": {"alpha": 1.0, "beta": 0.0},
+    "thresholded_relu": {"alpha": 1.0},
+}
+"""Every activation, with its parameters in order."""
+
+
+def split(spec: Spec) -> tuple[str, tuple[float, ...]]:
+    """Name and all parameters of an activation."""
+    name, *given = (spec,) if isinstance(spec, str) else spec
+    if name not in DEFAULTS:
+        known = ", ".join(DEFAULTS)
+        raise UnsupportedError(f"activation {name!r} is not known; known are: {known}")
+    defaults = tuple(DEFAULTS[str(name)].values())
+    if len(given) > len(defaults):
+        raise UnsupportedError(
+            f"activation {name!r} has {len(defaults)} parameters, received {len(given)}"
+        )
+    return str(name), tuple(float(value) for value in given) + defaults[len(given) :]
+
+
+def label(spec: Spec) -> str:
+    """An activation as part of a file's name."""
+    name, numbers = split(spec)
+    return "_".join([name, *(repr(number) for number in numbers)])

@@ -1,0 +1,34 @@
+"""Normalisation over the last axis, summed in one order and in float64."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from streamrnn.simd import jit
+
+
+@functools.cache
+def layer_norm() -> Callable[..., None]:
+    """The kernel: (x_NF, gamma_F, beta_F, epsilon, y_NF)."""
+    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
+    signature = types.void(f2, f1, f1, types.float64, f2)
+    return jit.compiled("layer_norm", lambda: _layer_norm, signature)
+
+
+@jit.kernel
+def _layer_norm(x_NF: Any, gamma_F: Any, beta_F: Any, epsilon: Any, y_NF: Any) -> None:
+    features = x_NF.shape[1]
+    for n in range(x_NF.shape[0]):
+        mean = 0.0
+        for k in range(features):
+            mean += x_NF[n, k]
+        mean /= features
+        variance = 0.0
+        for k in range(features):
+            variance += (x_NF[n, k] - mean) ** 2
+        scale = 1.0 / np.sqrt(variance / features + epsilon)
+        for k in range(features):
+            y_NF[n, k] = (x_NF[n, k] - mean) * scale * gamma_F[k] + beta_F[k]

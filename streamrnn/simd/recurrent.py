@@ -1,0 +1,290 @@
+"""The loop over lanes and steps that all recurrent kernels share.
+
+Each lane has two places for h in the scratch array and writes them in turn, so a step never
+overwrites what another group of units still reads, and an absent or masked step touches nothing.
+At each step the live lanes are listed, and only those are swept.
+
+Threads take lanes each. A few lanes of many units are taken by several together (`parts`): each
+has its units, and after each step they meet. Where other work holds their cores a meeting takes
+longer than a step: then the first goes on alone.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+
+from streamrnn.simd import jit
+from streamrnn.simd.arguments import Absent, Share, Weights
+from streamrnn.simd.jit import kernel, merge
+from streamrnn.simd.meeting import FOREVER, count, watch
+from streamrnn.simd.names import Spec, label
+from streamrnn.simd.sweep import NEW, OLD, OWN, START, Shape, Sizes, Span, X, project, sweep
+from streamrnn.simd.vector import copier
+
+LANES = 96
+"""Lanes that go through all steps before the next: what is kept of them stays in the second cache.
+8192 lanes of 64 units, one step: 0.58 -> 0.51 µs a lane."""
+
+BLOCK = 24
+"""Steps whose inputs a lone lane adds at once: the input's weights are then read once for a tile of
+six steps, not once a step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without."""
+
+
+PATIENCE, START_PATIENCE = 50, 1000
+"""Looks in vain, each of which let others run (0.3 µs), before the first thread goes on alone; and
+those before the first step, as a thread that slept takes longer to come. For each other thread."""
+
+UNEVEN = 15_000
+"""Products of a thread that excuse one such look: half as long as they take."""
+
+NO_MEETING = 1 << 60
+"""A count at which nobody waits for anybody."""
+
+ALONE = 2
+"""Where the array `gate` says after which meeting it does; before that, what `watch` needs."""
+
+
+@merge
+def meet(gate, arrived):
+    """Wait until as many have come: of n threads the k-th meeting expects n*k."""
+    count(gate)
+    watch(gate, arrived, FOREVER)
+
+
+class Phase(NamedTuple):
+    """One sweep of a step."""
+
+    shape: Shape
+    cell: Any
+    operand: int = OLD
+    """Which part of a row the recurrent weights multiply."""
+
+
+def window(phases: tuple[Phase, ...], states: int, kept: int = 0) -> Any:
+    """The kernel that takes the lanes first..last, or a share of them, through a window.
+
+    `states`: how many a lane has, h first. `kept`: how many vectors of units a cell keeps from one
+    phase of a step to the next. A row's other states, then what is kept, stand where `own` begins.
+    """
+    n, vectors = phases[0].shape.n, phases[0].shape.vectors
+    step, prepare = _step(phases), _prepare(phases)
+    width = vectors * sum(phase.shape.sums for phase in phases)
+    copy, sweeps, lane_vectors = copier(n), len(phases), states + 1 + kept
+
+    @merge
+    def absence(absent, lane, t):
+        """0 where the lane takes this step, 1 where it is masked, 2 where it is past the length."""
+        if absent.lengths_B.size and t >= absent.lengths_B[lane]:
+            return 2
+        return 1 if absent.mask_BT.size and not absent.mask_BT[lane, t] else 0
+
+    @merge
+    def most_steps(lengths_B, T, first, lanes):
+        steps = 0 if lengths_B.size else T
+        for lane in range(lanes if lengths_B.size else 0):
+            steps = max(steps, min(lengths_B[first + lane], T))
+        return steps
+
+    @merge
+    def enter(states_BU, s, begin, sizes, first, lanes):
+        """Copy the states of the lanes into the scratch array."""
+        units, padded = sizes.units, sizes.padded
+        for k in range(len(states_BU)):
+            source, target = states_BU[k].reshape(-1), begin + (k + 1 if k else 0) * padded
+            for lane in range(first, first + lanes):
+                copy(source, lane * units, s, target, units)
+                target += lane_vectors * padded
+
+    @merge
+    def leave(states_BU, s, begin, sizes, first, lanes, slot):
+        """Copy the states of the lanes back to where they came from."""
+        units, padded = sizes.units, sizes.padded
+        for k in range(len(states_BU)):
+            target, source = states_BU[k].reshape(-1), begin + (k + 1 if k else 0) * padded
+            for lane in range(lanes):
+                at = source if k else source + slot[lane] * padded
+                copy(s, at, target, (first + lane) * units, units)
+                source += lane_vectors * padded
+
+    @merge
+    def list_block(absent, lane, t, end, T, features, at, cap, inputs, sums):
+        """List the steps t..end of a lone lane that are there; the sums of t begin at `inputs`."""
+        rows = 0
+        for later in range(t, end):
+            if absence(absent, lane, later) == 0:
+                at[START * cap + rows] = 0
+                at[X * cap + rows] = (lane * T + later) * features
+                at[NEW * cap + rows] = inputs + (later - t) * sums
+                rows += 1
+        return rows
+
+    @merge
+    def list_state(at, cap, row, state, slot, padded):
+        """The row's states: it reads the one of two places for h, and writes the other."""
+        at[OLD * cap + row] = state + slot * padded
+        at[NEW * cap + row] = state + (1 - slot) * padded
+        at[OWN * cap + row] = state + 2 * padded
+
+    @kernel
+    def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
+        part, parts = share.part, share.parts
+        T, features, units = x_BTF.shape[1], x_BTF.shape[2], states_BU[0].shape[1]
+        x, y, w, gate = x_BTF.reshape(-1), y_BTU.reshape(-1), weights.flat, share.gate
+        groups = (units + n * vectors - 1) // (n * vectors)
+        padded = groups * n * vectors
+        sums = groups * width * n
+        alone = last - first == 1 and T > 1
+        fed = 0 if alone else features
+        uneven = max(1, (last - first) * w.size // (parts * UNEVEN))
+        met = 0
+
+        # The scratch array: the sums to start from and the units' own weights, a tile's sums, the
+        # lanes' states, and inputs: a lone lane's sums of a block of steps, or what all lanes get
+        # at this step.
+        room = min(LANES, last - first)
+        z = weights.unit.size + part * 6 * width * n
+        states = weights.unit.size + parts * 6 * width * n
+        per_lane = lane_vectors * padded
+        inputs = states + room * per_lane
+        total = inputs + (BLOCK * sums if alone else parts * room * features)
+        inputs += 0 if alone else part * room * features
+        raw = share.scratch if parts > 1 else np.zeros(total + 16, np.float32)
+        s = raw[(64 - raw.ctypes.data % 64) % 64 // 4 :]
+        cap = max(room, BLOCK)
+        at = np.zeros(5 * cap, np.int64)
+        slot = np.zeros(room, np.int64)
+        live = np.empty(room, np.int64)
+        sizes = Sizes(features, units, groups, padded, cap, sums)
+        span = Span(groups * part // parts, groups * (part + 1) // parts)
+
+        copy(weights.unit, 0, s, 0, weights.unit.size)  # by all who take part: they write the same
+        while first < last:
+            lanes = min(LANES, last - first)
+            steps = most_steps(absent.lengths_B, T, first, lanes)
+            slot[:] = 0
+            if part == 0:
+                enter(states_BU, s, states, sizes, first, lanes)
+            if parts > 1:
+                met += parts
+                meet(gate, met)
+                if part == 0 and gate[1] < START_PATIENCE * (parts - 1):
+                    gate[1] = 0
+            for t in range(steps):
+                if alone and t % BLOCK == 0:
+                    end = min(t + BLOCK, steps)
+                    rows = list_block(absent, first, t, end, T, features, at, cap, inputs, sums)
+                    prepare(rows, span, sizes, s, at, 0, x, w, 0)
+                rows = 0
+                for lane in range(lanes):
+                    place = (first + lane) * T + t
+                    state = states + lane * per_lane
+                    why = absence(absent, first + lane, t)
+                    if why == 0:
+                        if alone:
+                            at[START * cap] = inputs + t % BLOCK * sums
+                        else:
+                            at[X * cap + rows] = inputs + rows * features
+                            copy(x, place * features, s, inputs + rows * features, features)
+                        list_state(at, cap, rows, state, slot[lane], padded)
+                        live[rows] = lane
+                        rows += 1
+                    elif why == 1 and y.size and part == 0:
+                        copy(s, state + slot[lane] * padded, y, place * units, units)
+                        if zero_masked:
+                            y[place * units : (place + 1) * units] = 0
+                step(rows, span, sizes, s, z, at, 0, fed, w, 0, parts, gate, met)
+                if parts > 1:
+                    met += parts * sweeps
+                    if part == 0 and gate[1] > (PATIENCE + (t + 1) * uneven) * (parts - 1):
+                        gate[ALONE] = met
+                    meet(gate, met)
+                    if gate[ALONE] == met:  # not what the first may already say of the next step
+                        if part:
+                            return
+                        parts, span = 1, Span(0, groups)
+                for row in range(rows):
+                    slot[live[row]] = 1 - slot[live[row]]
+                    if y.size and part == 0:
+                        place = (first + live[row]) * T + t
+                        copy(s, at[NEW * cap + row], y, place * units, units)
+            if part == 0:
+                leave(states_BU, s, states, sizes, first, lanes, slot)
+            first += lanes
+
+    return run
+
+
+def scratch(unit: int, lanes: int, features: int, parts: int, lane_vectors: int) -> int:
+    """Floats of the scratch array that `parts` threads share, or a few more.
+
+    `unit`: floats of the units' starts and weights, at least those of a vector of units;
+    `lane_vectors`: h twice, a lane's other states, and what is kept of it.
+    """
+    inputs = max(BLOCK * unit, parts * lanes * features)
+    return (1 + 6 * parts + lane_vectors * lanes) * unit + inputs + 16
+
+
+def _step(phases: tuple[Phase, ...]) -> Any:
+    """All phases of a step, one after the other; threads that take a lane together meet between."""
+    phase, *more = phases
+    first = sweep(phase.shape, phase.cell, phase.operand)
+    if not more:
+
+        @merge
+        def one(rows, span, sizes, s, z, at, start, fed, w, j, parts, gate, met):
+            first(rows, span, sizes, s, z, at, start, s, fed, w, j)
+
+        return one
+    rest = _step(tuple(more))
+    group, x_step, h_step = phase.shape.group, phase.shape.x_step, phase.shape.h_step
+
+    @merge
+    def several(rows, span, sizes, s, z, at, start, fed, w, j, parts, gate, met):
+        first(rows, span, sizes, s, z, at, start, s, fed, w, j)
+        if parts > 1:
+            meet(gate, met + parts)
+        start += sizes.groups * group
+        j += sizes.groups * (sizes.features * x_step + sizes.units * h_step)
+        rest(rows, span, sizes, s, z, at, start, fed, w, j, parts, gate, met + parts)
+
+    return several
+
+
+def _prepare(phases: tuple[Phase, ...]) -> Any:
+    """The projections for all phases of a step."""
+    shape, more = phases[0].shape, phases[1:]
+    first = project(shape)
+    if not more:
+        return first
+    rest = _prepare(more)
+    group, x_step, h_step = shape.group, shape.x_step, shape.h_step
+
+    @merge
+    def several(rows, span, sizes, s, at, start, x, w, j):
+        first(rows, span, sizes, s, at, start, x, w, j)
+        start += sizes.groups * group
+        j += sizes.groups * (sizes.features * x_step + sizes.units * h_step)
+        rest(rows, span, sizes, s, at, start, x, w, j)
+
+    return several
+
+
+def entry(
+    name: str, activations: tuple[Spec, ...], states: int, make: Callable[[], Any]
+) -> Callable[..., None]:
+    """The machine code of a window kernel that `make` makes, of lanes with so many states."""
+    full = "-".join([name, *map(label, activations)])
+    return jit.compiled(full, make, _signature(states))
+
+
+def _signature(states: int) -> Any:
+    f1, f2, f3 = (types.Array(types.float32, d, "C") for d in (1, 2, 3))
+    i1, mask = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 2, "C")
+    intp = types.intp
+    absent = types.NamedTuple((i1, mask), Absent)
+    weights = types.NamedTuple((f1, f1), Weights)
+    share = types.NamedTuple((intp, intp, f1, i1), Share)
+    states_BU, flag = types.UniTuple(f2, states), types.boolean
+    return types.void(f3, absent, states_BU, f3, weights, flag, intp, intp, share)

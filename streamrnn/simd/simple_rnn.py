@@ -1,0 +1,28 @@
+"""SimpleRNN."""
+
+from collections.abc import Callable
+from typing import Any
+
+from streamrnn.simd import recurrent
+from streamrnn.simd.functions import activation as function
+from streamrnn.simd.jit import inline
+from streamrnn.simd.names import Spec
+from streamrnn.simd.sweep import Shape
+from streamrnn.simd.vector import load, store
+
+
+def entry(n: int, vectors: int, activations: tuple[Spec, ...]) -> Callable[..., None]:
+    """The kernel for groups of `vectors` of `n` floats, and the activation of h."""
+    name = f"simple_rnn-{n}x{vectors}"
+    return recurrent.entry(name, activations, 1, lambda: _kernel(n, vectors, *activations))
+
+
+def _kernel(n: int, vectors: int, activation: Spec) -> Any:
+    g = function(activation)
+
+    @inline
+    def cell(s, z, old, new, own, unit, padded):
+        store(s, new, g(load(s, z, n)))
+
+    shape = Shape(n, vectors, sums=1, x_into=(0,), h_into=(0,))
+    return recurrent.window((recurrent.Phase(shape, cell),), states=1)
