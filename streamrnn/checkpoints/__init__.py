@@ -34,7 +34,7 @@ name. On object stores a rename is a copy on the server and a delete, the manife
 """
 
 from streamrnn.checkpoints.folder import OutputFolder
-from streamrnn.checkpoints.manifest import Kept, Manifest, UsedFile
+from streamrnn.checkpoints.manifest import Kept, Manifest, Shard, UsedFile
 from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
 from streamrnn.checkpoints.resume import check_same
@@ -45,6 +45,7 @@ __all__ = [
     "Kept",
     "Manifest",
     "OutputFolder",
+    "Shard",
     "Snapshot",
     "SourcePlan",
     "Taken",

@@ -72,7 +72,7 @@ class Area:
 
     def rewriter(self, schema: pa.Schema, name: str, commit: int) -> PartWriter:
         """A writer of a part of the given name, which may take the place of another."""
-        part = Part(name, 0, 0, "", commit)
+        part = Part(name, 0, 0, "", commit, f"{commit:05d}-{name}.tmp")
         return PartWriter(self.files, f"{STAGING}/{part.staged}", schema, part)
 
     def sync_names(self) -> None:

@@ -14,6 +14,7 @@ from streamrnn.checkpoints.area import INSIDE, LOCK, STAGING, Area
 from streamrnn.checkpoints.lock import Lock
 from streamrnn.checkpoints.manifest import (
     Manifest,
+    Shard,
     StateFile,
     UsedFile,
     encode_schema,
@@ -31,9 +32,9 @@ from streamrnn.checkpoints.used import SourcePlan, plan_sources, readings_of
 from streamrnn.checkpoints.versions import (
     Snapshot,
     Taken,
-    check_version,
+    check_shards,
     read_schema,
-    read_version,
+    read_shards,
     take,
     write_version,
 )
@@ -147,10 +148,10 @@ class OutputFolder:
         self.rows.check(manifest.parts)
         if manifest.rejects:
             self.rejects.check(manifest.rejects)
-        check_version(self._files, INSIDE, manifest.state, whole=True)
+        check_shards(self._files, INSIDE, manifest.shards, whole=True)
         for kept in manifest.kept:
-            check_version(self._files, INSIDE, kept.state, whole=False)
-        self._state_schema = read_schema(self._files, INSIDE, manifest.state)
+            check_shards(self._files, INSIDE, kept.shards, whole=False)
+        self._state_schema = read_schema(self._files, INSIDE, manifest.shards)
 
     def _empty(self, area: Area) -> None:
         area.settle(())
@@ -243,9 +244,7 @@ class OutputFolder:
 
     def load_state(self) -> pa.Table | None:
         """The state table of the last commit; None before the first, or where there is no state."""
-        if self.manifest is None or not self.manifest.state:
-            return None
-        return read_version(self._files, INSIDE, self.manifest.state, self.manifest.state_rows)
+        return read_shards(self._files, INSIDE, self.manifest.shards if self.manifest else ())
 
     # -- rows ----------------------------------------------------------------------------------
 
@@ -279,7 +278,12 @@ class OutputFolder:
 
         No other commit may come between. Raises StateError when a column is named like ours.
         """
-        return take(state, self.manifest.state if self.manifest else (), self._state_schema)
+        return take(state, self._last_state(), self._state_schema)
+
+    def _last_state(self) -> tuple[StateFile, ...]:
+        """The files that a version of the whole state may build on: those of the only shard."""
+        shards = self.manifest.shards if self.manifest else ()
+        return shards[0].files if len(shards) == 1 else ()
 
     # -- the commit ----------------------------------------------------------------------------
 
@@ -311,10 +315,10 @@ class OutputFolder:
         self._broken = True
         last = self.manifest
         parts, rejects = self._finish_parts(last, complete)
-        version, rows = (last.state, last.state_rows) if last else ((), 0)
+        shards = last.shards if last else ()
         if state is not None:
             taken = self.take(state) if isinstance(state, Snapshot) else state
-            version, rows = self._write_state(taken, version), taken.rows
+            shards = (Shard(taken.rows, self._write_state(taken, self._last_state())),)
         manifest = Manifest(
             output=self._output,
             commit=self._commit,
@@ -328,8 +332,7 @@ class OutputFolder:
             parts=(*(last.parts if last else ()), *parts),
             rejects_path=self.rejects_path,
             rejects=(*(last.rejects if last else ()), *rejects),
-            state_rows=rows,
-            state=version,
+            shards=shards,
             counters=plain(counters if counters is not None else last.counters if last else {}),
             kept=last.kept_after(self.keep) if last else (),
             # Names in the manifest are as this run knows them only if it has looked.
@@ -372,7 +375,7 @@ class OutputFolder:
         Raises CheckpointError when nothing was committed yet, SinkError.
         """
         version = self._write_state(Taken(len(table), None, table), ())
-        return self.replace(state=version, state_rows=len(table))
+        return self.replace(shards=(Shard(len(table), version),))
 
     def _write_state(self, taken: Taken, last: tuple[StateFile, ...]) -> tuple[StateFile, ...]:
         if taken.table is not None:

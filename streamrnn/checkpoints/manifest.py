@@ -2,7 +2,8 @@
 
 The file begins with the sha256 of all bytes after it, so that a flipped or missing byte anywhere
 in it is noticed. Version 1 named used files as the pipeline file did, and had a digest of their
-footers instead of their content.
+footers instead of their content. Versions 1 and 2 had the state as one shard, and no names in
+staging: those followed from the commit and the name of a part.
 """
 
 import base64
@@ -20,8 +21,8 @@ from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sinks import Part
 from streamrnn.sources import Content, Position, Reading, SourceFile
 
-VERSION = 2
-READABLE = (1, 2)
+VERSION = 3
+READABLE = (1, 2, 3)
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
@@ -69,6 +70,14 @@ class StateFile:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A version of the state of one shard: `rows` of it, in the files `files` (see `versions`)."""
+
+    rows: int
+    files: tuple[StateFile, ...]
+
+
+@dataclass(frozen=True)
 class Kept:
     """An earlier commit to which `rewind` can go back."""
 
@@ -79,9 +88,13 @@ class Kept:
     position: Position | None
     rows: int
     rejected: int
-    state_rows: int
-    state: tuple[StateFile, ...]
+    shards: tuple[Shard, ...]
     counters: Mapping[str, Any]
+
+    @property
+    def state_rows(self) -> int:
+        """Rows of the state, over all shards."""
+        return sum(shard.rows for shard in self.shards)
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,8 @@ class Manifest:
     `sources` are in the order in which they were read; where `position` is not None, it lies in
     one of them and the others are done; it is never at the end of a file. `counters` is whatever
     the run gave to `commit`.
-    `config` is dotted key -> value, `schema` the Arrow schema of the rows as base64.
+    `config` is dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are
+    those of the state, in order: there are none where there is no state.
     """
 
     output: str
@@ -108,8 +122,7 @@ class Manifest:
     parts: tuple[Part, ...] = ()
     rejects_path: str = ""
     rejects: tuple[Part, ...] = ()
-    state_rows: int = 0
-    state: tuple[StateFile, ...] = ()
+    shards: tuple[Shard, ...] = ()
     counters: Mapping[str, Any] = field(default_factory=dict)
     kept: tuple[Kept, ...] = ()
     home: str = ""
@@ -125,6 +138,11 @@ class Manifest:
         """Rows in the rejects so far, over all runs."""
         return sum(part.rows for part in self.rejects)
 
+    @property
+    def state_rows(self) -> int:
+        """Rows of the state, over all shards."""
+        return sum(shard.rows for shard in self.shards)
+
     def as_kept(self) -> Kept:
         """What has to be remembered of this commit to go back to it."""
         return Kept(
@@ -135,8 +153,7 @@ class Manifest:
             self.position,
             self.rows,
             self.rejected,
-            self.state_rows,
-            self.state,
+            self.shards,
             self.counters,
         )
 
@@ -153,8 +170,8 @@ class Manifest:
 
     def state_names(self) -> set[str]:
         """All files of state that this commit or a kept one needs."""
-        versions = [self.state, *(kept.state for kept in self.kept)]
-        return {file.name for version in versions for file in version}
+        commits = [self.shards, *(kept.shards for kept in self.kept)]
+        return {file.name for shards in commits for shard in shards for file in shard.files}
 
     def to_bytes(self) -> bytes:
         """The manifest as JSON, led by the checksum of what follows the first two lines."""
@@ -184,20 +201,13 @@ class Manifest:
         del found["sha256"], found["version"]
         return cls(
             **{
-                **found,
+                **_with_shards(found),
                 "sources": tuple(map(_used, found["sources"])),
                 "position": _position(found["position"]),
-                "parts": tuple(Part(**item) for item in found["parts"]),
-                "rejects": tuple(Part(**item) for item in found["rejects"]),
-                "state": _state(found["state"]),
+                "parts": tuple(map(_part, found["parts"])),
+                "rejects": tuple(map(_part, found["rejects"])),
                 "kept": tuple(
-                    Kept(
-                        **{
-                            **item,
-                            "position": _position(item["position"]),
-                            "state": _state(item["state"]),
-                        }
-                    )
+                    Kept(**{**_with_shards(item), "position": _position(item["position"])})
                     for item in found["kept"]
                 ),
             }
@@ -258,5 +268,18 @@ def _position(found: dict[str, Any] | None) -> Position | None:
     return None if found is None else Position(**found)
 
 
-def _state(found: list[dict[str, Any]]) -> tuple[StateFile, ...]:
-    return tuple(StateFile(**item) for item in found)
+def _part(found: dict[str, Any]) -> Part:
+    return Part(**{"staged": f"{found['commit']:05d}-{found['name']}.tmp", **found})
+
+
+def _with_shards(found: dict[str, Any]) -> dict[str, Any]:
+    """A commit with its shards; before version 3 all of the state was one."""
+    rest = {key: value for key, value in found.items() if key not in ("state", "state_rows")}
+    shards = found.get("shards")
+    if shards is None:
+        shards = [{"rows": found["state_rows"], "files": found["state"]}] if found["state"] else []
+    return {**rest, "shards": tuple(map(_shard, shards))}
+
+
+def _shard(found: dict[str, Any]) -> Shard:
+    return Shard(found["rows"], tuple(StateFile(**item) for item in found["files"]))

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.area import INSIDE
 from streamrnn.checkpoints.manifest import Manifest
-from streamrnn.checkpoints.versions import check_version, read_version
+from streamrnn.checkpoints.versions import check_shards, read_shards
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files, telling
 from streamrnn.storage.opening import open_files
@@ -51,10 +51,8 @@ def load_state(path: str) -> pa.Table | None:
     """
 
     def load(manifest: Manifest, files: Files) -> pa.Table | None:
-        if not manifest.state:
-            return None
-        check_version(files, INSIDE, manifest.state, whole=True)  # Arrow trusts what it reads
-        return read_version(files, INSIDE, manifest.state, manifest.state_rows)
+        check_shards(files, INSIDE, manifest.shards, whole=True)  # Arrow trusts what it reads
+        return read_shards(files, INSIDE, manifest.shards)
 
     return steadily(path, load)
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streamrnn.checkpoints.manifest import StateFile
+from streamrnn.checkpoints.manifest import Shard, StateFile
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.states import StateTable
 from streamrnn.storage.files import Files, telling
@@ -128,6 +128,15 @@ def _latest_changes(changes: Sequence[pa.Table]) -> pa.Table:
     return table.take(len(row_N) - 1 - newest).combine_chunks()
 
 
+def read_shards(files: Files, folder: str, shards: Sequence[Shard]) -> pa.Table | None:
+    """The state table of all shards, one after the other; None if there is no shard.
+
+    Raises CheckpointError if a file is damaged.
+    """
+    tables = [read_version(files, folder, shard.files, shard.rows) for shard in shards]
+    return pa.concat_tables(tables) if tables else None
+
+
 def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: int) -> pa.Table:
     """The state table of a version, rows in order. Raises CheckpointError if a file is damaged."""
     base = _read(files, folder, version[0])
@@ -146,10 +155,10 @@ def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: 
     return base
 
 
-def check_version(files: Files, folder: str, version: Sequence[StateFile], *, whole: bool) -> None:
+def check_shards(files: Files, folder: str, shards: Sequence[Shard], *, whole: bool) -> None:
     """Raise CheckpointError when a file has another size (`whole`: or another checksum)."""
     sizes = files.sizes(folder)
-    for file in version:
+    for file in (file for shard in shards for file in shard.files):
         size = sizes.get(file.name)
         if size is None:
             raise CheckpointError(damaged_state(files, folder, file, "no such file"))
@@ -159,11 +168,11 @@ def check_version(files: Files, folder: str, version: Sequence[StateFile], *, wh
             raise CheckpointError(damaged_state(files, folder, file, f"sha256 {found[:16]}…"))
 
 
-def read_schema(files: Files, folder: str, version: Sequence[StateFile]) -> pa.Schema | None:
-    """The schema of the state of a version, from the first file alone; None if there is no file."""
-    if not version:
+def read_schema(files: Files, folder: str, shards: Sequence[Shard]) -> pa.Schema | None:
+    """The schema of the state, from the first file alone; None if there is no shard."""
+    if not shards:
         return None
-    with files.open(f"{folder}/{version[0].name}") as file:
+    with files.open(f"{folder}/{shards[0].files[0].name}") as file:
         return pa.ipc.open_file(file).schema
 
 

@@ -10,7 +10,7 @@ from streamrnn.checkpoints.area import INSIDE, Area
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Kept, Manifest
 from streamrnn.checkpoints.reading import read_manifest, steadily
-from streamrnn.checkpoints.versions import check_version
+from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.sinks import Part, PartWriter
@@ -55,9 +55,9 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
         wrong = _wrong_parts(Area(files), manifest.parts)
         if manifest.rejects:
             wrong += _wrong_parts(Area(open_files(beside)), manifest.rejects)
-        for version in (manifest.state, *(kept.state for kept in manifest.kept)):
+        for shards in (manifest.shards, *(kept.shards for kept in manifest.kept)):
             try:
-                check_version(files, INSIDE, version, whole=True)
+                check_shards(files, INSIDE, shards, whole=True)
             except CheckpointError as error:
                 wrong.append(str(error))
         wrong += _foreign(Area(files), manifest.parts)
@@ -70,7 +70,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             manifest.rejected,
             manifest.state_rows,
             sum(part.bytes for part in (*manifest.parts, *manifest.rejects))
-            + sum(file.bytes for file in manifest.state),
+            + sum(file.bytes for shard in manifest.shards for file in shard.files),
         )
 
     return steadily(path, look)
@@ -136,15 +136,14 @@ def rewind(path: str, to: int, *, rejects: str | None = None) -> Manifest:
         if manifest is None or manifest.commit != found.commit:
             raise CheckpointError(f"{path} got a new commit meanwhile; look at the list again")
         target = choice[to]
-        check_version(folder.rows.files, INSIDE, target.state, whole=True)
+        check_shards(folder.rows.files, INSIDE, target.shards, whole=True)
         return folder.replace(
             complete=target.complete,
             sources=manifest.sources[: target.sources],
             position=target.position,
             parts=_first_rows(folder, folder.rows, manifest.parts, target.rows),
             rejects=_first_rows(folder, folder.rejects, manifest.rejects, target.rejected),
-            state=target.state,
-            state_rows=target.state_rows,
+            shards=target.shards,
             counters=target.counters,
             kept=tuple(kept for kept in manifest.kept if kept.commit < to),
         )

@@ -16,13 +16,18 @@ _NAME = re.compile(rf"part-(\d{{5}})({'|'.join(re.escape(f.suffix) for f in FORM
 
 @dataclass(frozen=True)
 class Part:
-    """A finished part. `commit` is the number of the commit that wrote it."""
+    """A finished part. `commit` is the number of the commit that wrote it.
+
+    `staged` is its name in staging: no two parts ever share one, so that a leftover is never taken
+    for a part.
+    """
 
     name: str
     rows: int
     bytes: int
     sha256: str
     commit: int
+    staged: str
 
     @property
     def number(self) -> int:
@@ -33,11 +38,6 @@ class Part:
     def format(self) -> PartFormat:
         """How its rows stand in the file."""
         return next(each for each in FORMATS.values() if self.name.endswith(each.suffix))
-
-    @property
-    def staged(self) -> str:
-        """Its name in staging: no two commits share one, so a leftover is never taken for it."""
-        return f"{self.commit:05d}-{self.name}.tmp"
 
 
 def name_of(number: int, suffix: str) -> str:

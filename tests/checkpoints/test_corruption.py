@@ -28,7 +28,8 @@ def flip(path, at):
 
 
 def state_files(out):
-    return [out / "_streamrnn" / file.name for file in read_manifest(str(out)).state]
+    (shard,) = read_manifest(str(out)).shards
+    return [out / "_streamrnn" / file.name for file in shard.files]
 
 
 def places(path, pieces=40):

@@ -13,7 +13,7 @@ from streamrnn.sinks.formats.parquet import _repeats
 from streamrnn.storage import open_files
 from streamrnn.storage.local import LocalFiles
 
-PART = Part("part-00000.parquet", 0, 0, "", 4)
+PART = Part("part-00000.parquet", 0, 0, "", 4, "staged.tmp")
 SCHEMA = pa.schema([("key", pa.string()), ("y", pa.float32())])
 
 
@@ -43,7 +43,7 @@ def test_the_part_says_what_the_file_is(writer, tmp_path):
     data = (tmp_path / "staged.tmp").read_bytes()
     assert (part.name, part.rows, part.commit) == ("part-00000.parquet", 5, 4)
     assert (part.bytes, part.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert part.staged == "00004-part-00000.parquet.tmp"
+    assert part.staged == "staged.tmp"
 
 
 def test_small_batches_share_row_groups(writer, tmp_path, monkeypatch):
