@@ -11,7 +11,7 @@ from contextlib import suppress
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks import FORMATS, Part, PartWriter, name_of, number_of
+from streamrnn.sinks import Part, PartFormat, PartWriter, StagedPart, name_of, number_of
 from streamrnn.storage.files import Files
 
 INSIDE = "_streamrnn"
@@ -58,22 +58,24 @@ class Area:
         found = self.files.sizes("")
         return {name: size for name, size in found.items() if number_of(name) is not None}
 
-    def writer(
-        self, schema: pa.Schema, parts: Sequence[Part], commit: int, format: str
-    ) -> PartWriter:
-        """A writer of the part that comes after `parts`. Raises SinkError."""
-        number = 0 if not parts else parts[-1].number + 1
-        if number > _LAST_NUMBER:
+    def writer(self, schema: pa.Schema, attempt: str, format: PartFormat) -> PartWriter:
+        """A writer of a part in staging, named after its attempt. Raises SinkError."""
+        return PartWriter(self.files, f"{STAGING}/{attempt}{format.suffix}.tmp", schema, format)
+
+    def place(
+        self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int
+    ) -> tuple[Part, ...]:
+        """The parts that those in staging become behind `parts`, in order. Raises SinkError."""
+        first = parts[-1].number + 1 if parts else 0
+        if first + len(staged) - 1 > _LAST_NUMBER:
             raise SinkError(
                 f"{self.path} has {len(parts)} parts and no number for another. "
                 f"Merge them with `streamrnn compact {self.path}`."
             )
-        return self.rewriter(schema, name_of(number, FORMATS[format].suffix), commit)
-
-    def rewriter(self, schema: pa.Schema, name: str, commit: int) -> PartWriter:
-        """A writer of a part of the given name, which may take the place of another."""
-        part = Part(name, 0, 0, "", commit, f"{commit:05d}-{name}.tmp")
-        return PartWriter(self.files, f"{STAGING}/{part.staged}", schema, part)
+        return tuple(
+            part.placed(name_of(number, part.format.suffix), commit)
+            for number, part in enumerate(staged, first)
+        )
 
     def sync_names(self) -> None:
         """Make the names of parts last, before the manifest that names them.
@@ -147,7 +149,9 @@ class Area:
             self.files.sync("")
             self.publish([part for part in parts if part.name in waiting])
         keep = {part.staged for part in parts}
-        for name in sorted(staged.keys() - keep):
-            self.files.delete(f"{STAGING}/{name}")
-            removed += 1
-        return len(waiting), removed
+        leftovers = [f"{STAGING}/{name}" for name in sorted(staged.keys() - keep)]
+        beside = (f"{INSIDE}/{name}" for name in sorted(self.files.sizes(INSIDE)))
+        leftovers += [name for name in beside if name.startswith(f"{OWNER}.")]
+        for name in leftovers:
+            self.files.delete(name)
+        return len(waiting), removed + len(leftovers)

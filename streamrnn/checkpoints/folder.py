@@ -2,37 +2,38 @@
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.area import INSIDE, LOCK, STAGING, Area
-from streamrnn.checkpoints.lock import Lock
+from streamrnn.checkpoints.area import INSIDE, Area
+from streamrnn.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
+from streamrnn.checkpoints.holding import Holding, empty
 from streamrnn.checkpoints.manifest import (
     Manifest,
     Shard,
     StateFile,
-    UsedFile,
     encode_schema,
-    with_used,
 )
-from streamrnn.checkpoints.reading import MANIFEST, find_manifest
+from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.checkpoints.resume import check_same, check_schema, plain
 from streamrnn.checkpoints.starting import (
+    check_files,
+    check_rejects_path,
     free_number,
     has_manifest,
     last_manifest,
+    refuse_another_writer,
     refuse_strangers,
 )
-from streamrnn.checkpoints.used import SourcePlan, plan_sources, readings_of
+from streamrnn.checkpoints.used import Known, SourcePlan, plan_sources
 from streamrnn.checkpoints.versions import (
     Snapshot,
     Taken,
-    check_shards,
     read_schema,
     read_shards,
     take,
@@ -40,7 +41,7 @@ from streamrnn.checkpoints.versions import (
 )
 from streamrnn.config import rejects_beside, value_of
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks import Part, PartWriter
+from streamrnn.sinks import FORMATS, Part, StagedPart
 from streamrnn.sources import FileSource, Position, Reading, SourceFile, canonical_name
 from streamrnn.storage.opening import open_files
 
@@ -63,19 +64,17 @@ class OutputFolder:
         self.rows = Area(open_files(path))
         self.rejects = Area(open_files(rejects or rejects_beside(path)))
         self._files = self.rows.files
-        self._locks: list[tuple[Area, Lock]] = []
-        self._new_folders: list[Area] = []
+        self._held = Holding()
         self._schema: pa.Schema | None = None
         self._model = ""
         self._config: dict[str, Any] = {}
-        self._state_schema: pa.Schema | None = None
-        self._writer: PartWriter | None = None
-        self._rejects_writer: PartWriter | None = None
-        self._known: tuple[UsedFile, ...] | None = None  # None: not looked at by this run
-        self._forced: dict[SourceFile, Reading | None] = {}
+        self._state_schema: tuple[str, pa.Schema] | None = None  # with the file that has it
+        self._attempt: Attempt | None = None
+        self._known = Known()
         self._output = ""
         self._commit = 1
         self._settled = True
+        self._rejects_ready = False
         self._broken = False
 
     @classmethod
@@ -111,7 +110,7 @@ class OutputFolder:
 
     def _start(self, full_refresh: bool, check: bool) -> None:
         self._refuse_strangers(full_refresh)
-        self._take(self.rows)
+        self._held.take(self.rows)
         self._refuse_strangers(full_refresh)
         last = last_manifest(self._files, full_refresh)
         self._commit = free_number(self._files, last)
@@ -120,12 +119,12 @@ class OutputFolder:
         if full_refresh:
             self._settled = False
         elif last is None:
-            for area, _ in self._locks:
-                self._empty(area)
+            for area in self._held.areas:
+                empty(area)
         else:
             self.manifest = last
             if check:
-                self._check(last)
+                check_files(self.rows, self.rejects, last)
                 self._recover(last)
 
     def _refuse_strangers(self, full_refresh: bool) -> None:
@@ -136,44 +135,13 @@ class OutputFolder:
         """Lock the folder of rejects if it is there, unless it is another output's."""
         lost = full_refresh and last is None and bool(self.rows.strangers())
         if last is not None and last.rejects and not full_refresh:
-            self._check_rejects_path(last)
+            check_rejects_path(last, self.path, self.rejects, self.rejects_path)
         elif not lost and (last is None or self.rejects.owner() != last.output):
             if last is not None and not full_refresh and self.rejects.strangers():
                 return  # `reject` refuses them, if there is ever a row to reject
             refuse_strangers(self.rejects, NOT_OURS)
         if INSIDE in self.rejects.files.entries(""):
-            self._take(self.rejects)
-
-    def _check(self, manifest: Manifest) -> None:
-        self.rows.check(manifest.parts)
-        if manifest.rejects:
-            self.rejects.check(manifest.rejects)
-        check_shards(self._files, INSIDE, manifest.shards, whole=True)
-        for kept in manifest.kept:
-            check_shards(self._files, INSIDE, kept.shards, whole=False)
-        self._state_schema = read_schema(self._files, INSIDE, manifest.shards)
-
-    def _empty(self, area: Area) -> None:
-        area.settle(())
-        for name in sorted(area.files.sizes(INSIDE).keys() - {"lock"}):
-            area.files.delete(f"{INSIDE}/{name}")
-
-    def _take(self, area: Area) -> None:
-        if any(held is area for held, _ in self._locks):
-            return
-        if not area.files.entries(""):
-            self._new_folders.append(area)
-        area.prepare()
-        self._locks.append((area, Lock(area.files, LOCK)))
-
-    def _check_rejects_path(self, manifest: Manifest) -> None:
-        if manifest.rejects_path != self.rejects_path:
-            raise CheckpointError(
-                f"the rejects of {self.path} are in "
-                f"{manifest.rejects_path or rejects_beside(self.path)} "
-                f"({manifest.rejected} rows); sink.rejects now says {self.rejects.path}. "
-                "Change it back, or start over with --full-refresh."
-            )
+            self._held.take(self.rejects)
 
     def _recover(self, manifest: Manifest) -> None:
         finished, removed = self._settle(manifest)
@@ -185,7 +153,7 @@ class OutputFolder:
     def _settle(self, manifest: Manifest) -> tuple[int, int]:
         """Make the folder what the manifest says; how many parts were moved, and files removed."""
         finished, removed = self.rows.settle(manifest.parts)
-        if any(held is self.rejects for held, _ in self._locks):
+        if self.rejects in self._held:
             more_finished, more_removed = self.rejects.settle(manifest.rejects)
             finished, removed = finished + more_finished, removed + more_removed
         named = manifest.state_names() | {"manifest.json", "lock"}
@@ -227,10 +195,7 @@ class OutputFolder:
         being read is gone.
         """
         plan = plan_sources(self.manifest, present, reader, home=self.home, force=force)
-        readings = readings_of(plan, reader)
-        rewritten = (file for rewrite in plan.rewritten for file in rewrite.new)
-        self._known = plan.known
-        self._forced = {f: readings.get(f.name) for f in (*plan.changed, *rewritten)}
+        self._known.look(plan, reader)
         return plan
 
     def refresh_sources(self) -> None:
@@ -239,8 +204,8 @@ class OutputFolder:
         They are then known without being read again. What can be gone back to stays.
         """
         assert self.manifest is not None
-        assert self._known is not None
-        self.replace(sources=self._known, home=self.home, kept=self.manifest.kept)
+        assert self._known.files is not None
+        self.replace(sources=self._known.files, home=self.home, kept=self.manifest.kept)
 
     def load_state(self) -> pa.Table | None:
         """The state table of the last commit; None before the first, or where there is no state."""
@@ -253,42 +218,65 @@ class OutputFolder:
 
         Raises SinkError; what was written since the last commit is then as if never written.
         """
-        if self._schema is None:
-            raise ValueError("call begin() before write()")
-        if self._writer is None:
-            parts = self.manifest.parts if self.manifest else ()
-            self._writer = self.rows.writer(self._schema, parts, self._commit, self._format)
-        self._writer.write(batch)
+        self._writing().write(batch)
 
     def reject(self, batch: pa.RecordBatch) -> None:
         """Add rows to the rejects; they are committed with the others. Raises SinkError."""
-        if self._rejects_writer is None:
-            if not any(held is self.rejects for held, _ in self._locks):
-                refuse_strangers(self.rejects, NOT_OURS)
-                self._take(self.rejects)
-            self.rejects.mark(self._output)
-            parts = self.manifest.rejects if self.manifest else ()
-            self._rejects_writer = self.rejects.writer(
-                batch.schema, parts, self._commit, self._format
+        if not self._rejects_ready:
+            self.prepare_rejects()
+        self._writing().reject(batch)
+
+    def prepare_rejects(self) -> None:
+        """Make and lock the folder of rejects, unless that is done: before an attempt elsewhere.
+
+        Raises CheckpointError when it is another output's, or in use; SinkError.
+        """
+        if self.rejects not in self._held:
+            refuse_strangers(self.rejects, NOT_OURS)
+            self._held.take(self.rejects)
+        self.rejects.mark(self._output)
+        self._rejects_ready = True
+
+    def _writing(self) -> Attempt:
+        """The attempt at the next commit that writes here: all that this process writes."""
+        if self._schema is None:
+            raise ValueError("call begin() before write()")
+        if self._attempt is None:
+            self._attempt = Attempt(
+                self.rows,
+                self.rejects,
+                schema=self._schema,
+                format=self._format,
+                commit=self._commit,
+                last=self._last_state(),
             )
-        self._rejects_writer.write(batch)
+        return self._attempt
 
     def take(self, state: Snapshot) -> Taken:
         """Copy now what the next commit needs of the state, so that it can go on meanwhile.
 
         No other commit may come between. Raises StateError when a column is named like ours.
         """
-        return take(state, self._last_state(), self._state_schema)
+        last = self._last_state()
+        return take(state, last, self._schema_of(last))
 
     def _last_state(self) -> tuple[StateFile, ...]:
         """The files that a version of the whole state may build on: those of the only shard."""
         shards = self.manifest.shards if self.manifest else ()
         return shards[0].files if len(shards) == 1 else ()
 
+    def _schema_of(self, version: Sequence[StateFile]) -> pa.Schema | None:
+        if not version:
+            return None
+        if self._state_schema is None or self._state_schema[0] != version[0].name:
+            self._state_schema = version[0].name, read_schema(self._files, INSIDE, version)
+        return self._state_schema[1]
+
     # -- the commit ----------------------------------------------------------------------------
 
     def commit(
         self,
+        facts: Sequence[Facts] | None = None,
         *,
         state: Snapshot | Taken | None = None,
         sources: Sequence[SourceFile] = (),
@@ -299,6 +287,8 @@ class OutputFolder:
     ) -> Manifest:
         """Commit the rows written, the position and the state, all together.
 
+        `facts` are those of one attempt for each shard; None: of what was written here, which is
+        one shard, with `state`. Parts are placed in the order of the shards.
         `sources` are the files begun or finished since the last commit (it does no harm to name
         one again), `readings` what was read of them, by name; without a `position`, or with one at
         the end of a file, all files so far are done. `state` None leaves it as it is, `counters`
@@ -308,52 +298,68 @@ class OutputFolder:
         Raises SinkError or CheckpointError; the folder takes no more rows or commits then, and the
         next start finds this commit either whole or not at all.
         """
+        with self._or_broken() as schema:
+            facts = [self._finish(state)] if facts is None else in_order(facts)
+            last = self.manifest
+            parts, rejects = self._place(schema, last, facts, complete)
+            manifest = Manifest(
+                output=self._output,
+                commit=self._commit,
+                time=_now(),
+                complete=complete,
+                model=self._model,
+                config=self._config,
+                schema=encode_schema(schema),
+                sources=self._known.after(last, sources, readings or {}),
+                position=None if position is None or position.done else position,
+                parts=(*(last.parts if last else ()), *parts),
+                rejects_path=self.rejects_path,
+                rejects=(*(last.rejects if last else ()), *rejects),
+                shards=shards_after(last.shards if last else (), facts),
+                counters=plain(counters if counters is not None else last.counters if last else {}),
+                kept=last.kept_after(self.keep) if last else (),
+                # Names in the manifest are as this run knows them only if it has looked.
+                home=self.home if last is None or self._known.files is not None else last.home,
+            )
+            self._install(manifest, parts, rejects)
+            self._known.commit(manifest)
+        return manifest
+
+    @contextmanager
+    def _or_broken(self) -> Iterator[pa.Schema]:
+        """A commit of rows with the schema it gives: if it fails there is no other one."""
         if self._schema is None:
             raise ValueError("call begin() before commit()")
         if self._broken:
             raise SinkError(f"{self.path}: an earlier commit of this run failed; start again")
         self._broken = True
-        last = self.manifest
-        parts, rejects = self._finish_parts(last, complete)
-        shards = last.shards if last else ()
-        if state is not None:
-            taken = self.take(state) if isinstance(state, Snapshot) else state
-            shards = (Shard(taken.rows, self._write_state(taken, self._last_state())),)
-        manifest = Manifest(
-            output=self._output,
-            commit=self._commit,
-            time=_now(),
-            complete=complete,
-            model=self._model,
-            config=self._config,
-            schema=encode_schema(self._schema),
-            sources=self._used(sources, readings or {}),
-            position=None if position is None or position.done else position,
-            parts=(*(last.parts if last else ()), *parts),
-            rejects_path=self.rejects_path,
-            rejects=(*(last.rejects if last else ()), *rejects),
-            shards=shards,
-            counters=plain(counters if counters is not None else last.counters if last else {}),
-            kept=last.kept_after(self.keep) if last else (),
-            # Names in the manifest are as this run knows them only if it has looked.
-            home=self.home if last is None or self._known is not None else last.home,
-        )
-        self._install(manifest, parts, rejects)
-        self._forced = {}
-        if self._known is not None:
-            self._known = manifest.sources
+        yield self._schema
         self._broken = False
-        return manifest
 
-    def _used(
-        self, sources: Sequence[SourceFile], readings: Mapping[str, Reading]
-    ) -> tuple[UsedFile, ...]:
-        """All used files, those of the next commit among them."""
-        known = self._known
-        if known is None:
-            known = self.manifest.sources if self.manifest else ()
-        forced = {file.name: found for file, found in self._forced.items() if found is not None}
-        return with_used(known, (*self._forced, *sources), {**forced, **readings})
+    def _finish(self, state: Snapshot | Taken | None) -> Facts:
+        """The worker's part of a commit, of what was written here."""
+        taken = self.take(state) if isinstance(state, Snapshot) else state
+        facts = self._writing().finish(taken)
+        self._attempt = None
+        if taken is not None and taken.table is not None and facts.state is not None:
+            self._state_schema = facts.state.files[0].name, taken.table.schema
+        return facts
+
+    def _place(
+        self, schema: pa.Schema, last: Manifest | None, facts: Sequence[Facts], complete: bool
+    ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+        """The new parts of rows and of rejects, with the names that readers will find."""
+        staged = [part for each in facts for part in each.parts]
+        if complete and not staged and not (last and last.parts):
+            staged = [self._empty_part(schema)]
+        rejected = [part for each in facts for part in each.rejects]
+        return (
+            self.rows.place(last.parts if last else (), staged, self._commit),
+            self.rejects.place(last.rejects if last else (), rejected, self._commit),
+        )
+
+    def _empty_part(self, schema: pa.Schema) -> StagedPart:
+        return self.rows.writer(schema, draw_name(self._commit), FORMATS[self._format]).finish()
 
     def replace(self, **changes: Any) -> Manifest:
         """Commit the last commit with some fields of its manifest changed: for maintenance.
@@ -374,38 +380,23 @@ class OutputFolder:
 
         Raises CheckpointError when nothing was committed yet, SinkError.
         """
-        version = self._write_state(Taken(len(table), None, table), ())
+        name = f"state-{draw_name(self._commit)}.arrow"
+        version = write_version(self._files, INSIDE, name, Taken(len(table), None, table), ())
         return self.replace(shards=(Shard(len(table), version),))
-
-    def _write_state(self, taken: Taken, last: tuple[StateFile, ...]) -> tuple[StateFile, ...]:
-        if taken.table is not None:
-            self._state_schema = taken.table.schema
-        return write_version(self._files, INSIDE, self._commit, taken, last)
 
     @property
     def next_commit(self) -> int:
         """The number that the next commit will have."""
         return self._commit
 
-    def _finish_parts(
-        self, last: Manifest | None, complete: bool
-    ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-        if complete and self._writer is None and not (last and last.parts):
-            assert self._schema is not None
-            self._writer = self.rows.writer(self._schema, (), self._commit, self._format)
-        parts = (self._writer.finish(),) if self._writer else ()
-        rejects = (self._rejects_writer.finish(),) if self._rejects_writer else ()
-        self._writer = self._rejects_writer = None
-        return parts, rejects
-
     def _install(self, manifest: Manifest, parts: Sequence[Part], rejects: Sequence[Part]) -> None:
         """Steps 3 to 5 of a commit, after syncing the names that the manifest relies on."""
-        for area, lock in self._locks:
+        for area in self._held.areas:
             if not self._settled or (parts if area is self.rows else rejects):
                 area.sync_names()
-            lock.renew()
+        self._held.renew()
         self._files.sync(INSIDE)
-        self._refuse_another_writer()
+        refuse_another_writer(self._files, self._commit)
         self._files.put(MANIFEST, manifest.to_bytes())
         last, self.manifest = self.manifest, manifest
         self._commit = manifest.commit + 1
@@ -418,41 +409,14 @@ class OutputFolder:
         for name in sorted(gone):
             self._files.delete(f"{INSIDE}/{name}")
 
-    def _refuse_another_writer(self) -> None:
-        """On an object store, where the lock is a courtesy, look once more before it counts."""
-        if self._files.local:
-            return
-        with suppress(CheckpointError):
-            found = find_manifest(self._files)
-            if found is None or found.commit < self._commit:
-                return
-        raise CheckpointError(
-            f"{self.path}: another run has committed since this one started. Two runs must not "
-            "write to one output; this one stops, and nothing of it is committed any more."
-        )
-
     # -- the end -------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Give up what is not committed, and let others in. May be called again."""
-        for writer in (self._writer, self._rejects_writer):
-            if writer is not None:
-                with suppress(SinkError):
-                    writer.abandon()
-        self._writer = self._rejects_writer = None
-        while self._locks:
-            area, lock = self._locks.pop()
-            # A run that failed before its first commit leaves nothing behind.
-            unused = area in self._new_folders and not has_manifest(self._files)
-            with suppress(SinkError):
-                try:
-                    if unused:
-                        self._empty(area)
-                finally:
-                    lock.release(remove=unused)
-            if unused:
-                for folder in (STAGING, INSIDE, ""):
-                    area.files.clear(folder)
+        if self._attempt is not None:
+            self._attempt.abandon()
+        # A run that failed before its first commit leaves nothing behind.
+        self._held.release(unused=not has_manifest(self._files))
 
     def __enter__(self) -> "OutputFolder":
         return self

@@ -1,4 +1,4 @@
-"""What a start looks at before it takes a folder: is it ours, and which number comes next."""
+"""What a start looks at: is the folder ours, is it whole, and which number comes next."""
 
 import re
 from contextlib import suppress
@@ -6,6 +6,8 @@ from contextlib import suppress
 from streamrnn.checkpoints.area import INSIDE, STAGING, Area
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import find_manifest
+from streamrnn.checkpoints.versions import check_shards
+from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
@@ -45,3 +47,38 @@ def free_number(files: Files, last: Manifest | None) -> int:
         return last.commit + 1
     names = [*files.entries(INSIDE), *files.entries(STAGING)]
     return 1 + max((int(n[1]) for name in names if (n := _NUMBERED.match(name))), default=0)
+
+
+def check_files(rows: Area, rejects: Area, manifest: Manifest) -> None:
+    """Raise CheckpointError unless all files have their sizes, and those of the state the bytes,
+    that the manifest says."""
+    rows.check(manifest.parts)
+    if manifest.rejects:
+        rejects.check(manifest.rejects)
+    check_shards(rows.files, INSIDE, manifest.shards, whole=True)
+    for kept in manifest.kept:
+        check_shards(rows.files, INSIDE, kept.shards, whole=False)
+
+
+def check_rejects_path(last: Manifest, path: str, rejects: Area, rejects_path: str) -> None:
+    """Raise CheckpointError when the rejects so far are elsewhere than the next ones shall be."""
+    if last.rejects_path != rejects_path:
+        raise CheckpointError(
+            f"the rejects of {path} are in {last.rejects_path or rejects_beside(path)} "
+            f"({last.rejected} rows); sink.rejects now says {rejects.path}. "
+            "Change it back, or start over with --full-refresh."
+        )
+
+
+def refuse_another_writer(files: Files, commit: int) -> None:
+    """On an object store, where the lock is a courtesy, look once more before `commit` counts."""
+    if files.local:
+        return
+    with suppress(CheckpointError):
+        found = find_manifest(files)
+        if found is None or found.commit < commit:
+            return
+    raise CheckpointError(
+        f"{files.show('')}: another run has committed since this one started. Two runs must not "
+        "write to one output; this one stops, and nothing of it is committed any more."
+    )

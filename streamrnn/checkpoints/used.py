@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from streamrnn.checkpoints.manifest import Manifest, UsedFile
+from streamrnn.checkpoints.manifest import Manifest, UsedFile, with_used
 from streamrnn.checkpoints.rewrites import Rewrite, find_rewrites
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sources import (
@@ -116,18 +116,46 @@ def plan_sources(
     )
 
 
-def readings_of(plan: SourcePlan, reader: FileSource) -> dict[str, Reading]:
-    """What the files hold that `force` counts as used: name -> all rows of it.
+class Known:
+    """The used files as this run knows them.
 
-    A changed file that cannot be read is left out.
+    `files`: those of the last commit by their names of today; None before `look`.
     """
-    found = {}
-    for file in (*plan.changed, *(file for rewrite in plan.rewritten for file in rewrite.new)):
-        try:
-            found[file.name] = Reading(reader.content(file))
-        except DataError:
-            continue
-    return found
+
+    def __init__(self) -> None:
+        self.files: tuple[UsedFile, ...] | None = None
+        self._forced: dict[SourceFile, Reading | None] = {}
+
+    def look(self, plan: SourcePlan, reader: FileSource) -> None:
+        """Take what a plan found; files that `force` counts as used are read by `reader`."""
+        rewritten = (file for rewrite in plan.rewritten for file in rewrite.new)
+        self.files = plan.known
+        self._forced = {file: _whole(file, reader) for file in (*plan.changed, *rewritten)}
+
+    def after(
+        self,
+        last: Manifest | None,
+        now: Sequence[SourceFile],
+        readings: Mapping[str, Reading],
+    ) -> tuple[UsedFile, ...]:
+        """All used files when those of `now`, with what was read of them, are committed."""
+        known = (last.sources if last else ()) if self.files is None else self.files
+        forced = {file.name: found for file, found in self._forced.items() if found is not None}
+        return with_used(known, (*self._forced, *now), {**forced, **readings})
+
+    def commit(self, manifest: Manifest) -> None:
+        """All that was known is in `manifest` now."""
+        self._forced = {}
+        if self.files is not None:
+            self.files = manifest.sources
+
+
+def _whole(file: SourceFile, reader: FileSource) -> Reading | None:
+    """What a file holds; None for a changed one that cannot be read."""
+    try:
+        return Reading(reader.content(file))
+    except DataError:
+        return None
 
 
 def _names_today(manifest: Manifest, there: Mapping[str, SourceFile], home: str) -> dict[str, str]:

@@ -83,15 +83,14 @@ def take(snapshot: Snapshot, last: Sequence[StateFile], last_schema: pa.Schema |
 
 
 def write_version(
-    files: Files, folder: str, commit: int, taken: Taken, last: Sequence[StateFile]
+    files: Files, folder: str, name: str, taken: Taken, last: Sequence[StateFile]
 ) -> tuple[StateFile, ...]:
-    """Write one file into `folder` (not synced) that makes the version `last` what was taken.
+    """Write one new file into `folder` (not synced) that makes the version `last` what was taken.
 
     Returns the files of the new version. Raises SinkError.
     """
     if taken.table is None:
         return tuple(last)
-    name = f"state-{commit:05d}.arrow"
     if taken.changed is None:
         return (_write(files, folder, name, taken.table),)
     changes = taken.table.add_column(0, CHANGED, pa.array(taken.changed, pa.int64()))
@@ -168,11 +167,9 @@ def check_shards(files: Files, folder: str, shards: Sequence[Shard], *, whole: b
             raise CheckpointError(damaged_state(files, folder, file, f"sha256 {found[:16]}…"))
 
 
-def read_schema(files: Files, folder: str, shards: Sequence[Shard]) -> pa.Schema | None:
-    """The schema of the state, from the first file alone; None if there is no shard."""
-    if not shards:
-        return None
-    with files.open(f"{folder}/{shards[0].files[0].name}") as file:
+def read_schema(files: Files, folder: str, version: Sequence[StateFile]) -> pa.Schema:
+    """The schema of the state of a version, from the first file alone."""
+    with files.open(f"{folder}/{version[0].name}") as file:
         return pa.ipc.open_file(file).schema
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from streamrnn.checkpoints.area import INSIDE, Area
+from streamrnn.checkpoints.attempt import draw_name
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Kept, Manifest
 from streamrnn.checkpoints.reading import read_manifest, steadily
@@ -229,10 +230,11 @@ def _write_again(
                 for batch in part.format.batches(source, _BATCH_ROWS):
                     batch = batch.slice(0, rows)
                     rows -= batch.num_rows
-                    writer = writer or area.rewriter(batch.schema, name, folder.next_commit)
+                    attempt = draw_name(folder.next_commit)
+                    writer = writer or area.writer(batch.schema, attempt, part.format)
                     writer.write(batch)
         assert writer is not None
-        return writer.finish()
+        return writer.finish().placed(name, folder.next_commit)
     except (pa.ArrowException, FileNotFoundError) as error:
         raise CheckpointError(
             f"{area.path}: a part cannot be read: {error}. See `streamrnn verify {folder.path}`."

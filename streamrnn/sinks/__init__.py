@@ -1,7 +1,7 @@
 """Sinks: where rows go. Parts of an output folder (see `checkpoints`), or a stream on stdout."""
 
 from streamrnn.sinks.formats import FORMATS, PartFormat
-from streamrnn.sinks.part import Part, PartWriter, name_of, number_of
+from streamrnn.sinks.part import Part, PartWriter, StagedPart, name_of, number_of
 from streamrnn.sinks.stream import PipeClosed, StreamSink
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "PartFormat",
     "PartWriter",
     "PipeClosed",
+    "StagedPart",
     "StreamSink",
     "name_of",
     "number_of",

@@ -1,7 +1,7 @@
 """One part of the output: a file of rows, written in staging."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 
 import pyarrow as pa
@@ -15,8 +15,30 @@ _NAME = re.compile(rf"part-(\d{{5}})({'|'.join(re.escape(f.suffix) for f in FORM
 
 
 @dataclass(frozen=True)
+class StagedPart:
+    """A finished part in staging, which has no place among the others yet.
+
+    `staged` is its name there.
+    """
+
+    staged: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    @property
+    def format(self) -> PartFormat:
+        """How its rows stand in the file."""
+        return _format_of(self.staged.removesuffix(".tmp"))
+
+    def placed(self, name: str, commit: int) -> "Part":
+        """The part that it is when commit number `commit` gives it a name."""
+        return Part(name, self.rows, self.bytes, self.sha256, commit, self.staged)
+
+
+@dataclass(frozen=True)
 class Part:
-    """A finished part. `commit` is the number of the commit that wrote it.
+    """A committed part. `commit` is the number of the commit that wrote it.
 
     `staged` is its name in staging: no two parts ever share one, so that a leftover is never taken
     for a part.
@@ -37,7 +59,11 @@ class Part:
     @property
     def format(self) -> PartFormat:
         """How its rows stand in the file."""
-        return next(each for each in FORMATS.values() if self.name.endswith(each.suffix))
+        return _format_of(self.name)
+
+
+def _format_of(name: str) -> PartFormat:
+    return next(each for each in FORMATS.values() if name.endswith(each.suffix))
 
 
 def name_of(number: int, suffix: str) -> str:
@@ -54,15 +80,15 @@ def number_of(name: str) -> int | None:
 class PartWriter:
     """Writes batches of one schema into one file.
 
-    `files` and `part` say where it is written (in staging) and what it will be: its rows, bytes
-    and checksum come from what is written. Batches are gathered into groups of at least
-    `GROUP_ROWS` rows. Raises SinkError.
+    `files` and `name` say where: in staging, where no file has that name yet. Batches are gathered
+    into groups of at least `GROUP_ROWS` rows. Raises SinkError.
     """
 
-    def __init__(self, files: Files, name: str, schema: pa.Schema, part: Part) -> None:
+    def __init__(self, files: Files, name: str, schema: pa.Schema, format: PartFormat) -> None:
         self.schema = schema
         self.rows = 0
-        self._part = part
+        self._format = format
+        self._staged = name.rpartition("/")[2]
         self._path = files.show(name)
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
@@ -82,10 +108,10 @@ class PartWriter:
         self._waiting, self._waiting_rows = [], 0
         with telling("write", self._path):
             if self._writer is None:
-                self._writer = self._part.format.create(self._output, self.schema, table)
+                self._writer = self._format.create(self._output, self.schema, table)
             self._writer.write(table)
 
-    def finish(self) -> Part:
+    def finish(self) -> StagedPart:
         """Write what waits, sync and close: from here the part is whole and lasts."""
         output = self._output
         try:
@@ -97,7 +123,7 @@ class PartWriter:
             output.finish()
         finally:
             self.abandon()
-        return replace(self._part, rows=self.rows, bytes=output.bytes, sha256=output.sha256)
+        return StagedPart(self._staged, self.rows, output.bytes, output.sha256)
 
     def abandon(self) -> None:
         """Close, finished or not; what is not stays in staging until the next start removes it."""

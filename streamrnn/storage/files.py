@@ -154,7 +154,8 @@ class Files(ABC):
 
     @abstractmethod
     def create(self, name: str) -> Output:
-        """Begin a file, in place of one that may be there."""
+        """Begin a new file. One that is there is left alone: SinkError (an object store may not
+        notice, and has it replaced when the new one is finished)."""
 
     @abstractmethod
     def put(self, name: str, data: bytes) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ class Disk:
     """The system calls that change a local disk; tests put a failing one in its place."""
 
     def create(self, path: str) -> int:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def write(self, descriptor: int, view: memoryview) -> int:
         return os.write(descriptor, view)
@@ -135,13 +136,14 @@ class LocalFiles(Files):
         return _LocalOutput(self.disk, self.show(name))
 
     def put(self, name: str, data: bytes) -> None:
-        output = self.create(f"{name}.tmp")
+        beside = f"{name}.{secrets.token_hex(8)}.tmp"
+        output = self.create(beside)
         try:
             output.write(data)
             output.finish()
         finally:
             output.close()
-        self.move(f"{name}.tmp", name)
+        self.move(beside, name)
         self.sync(os.path.dirname(name))
 
     def move(self, source: str, target: str) -> None:

@@ -1,10 +1,14 @@
 """Disks that fail, stop, or forget."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
 from streamrnn.storage.local import Disk
+
+# In names that are another one in each run.
+TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
 class Stopped(BaseException):
@@ -30,7 +34,7 @@ class TracingDisk(Disk):
         self.paths = {}
 
     def _name(self, path):
-        return os.path.relpath(path, self.root)
+        return TOKEN.sub("TOKEN", os.path.relpath(path, self.root))
 
     def _around(self, what, call, *arguments):
         self.at(f"before {what}")

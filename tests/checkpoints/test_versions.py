@@ -44,7 +44,7 @@ class Table:
 
 def write(files, commit, table, touched, last, schema=None):
     taken = versions.take(table.snapshot(touched), last, schema or table.to_arrow([]).schema)
-    return versions.write_version(files, "in", commit, taken, last)
+    return versions.write_version(files, "in", f"{commit}.arrow", taken, last)
 
 
 def test_many_commits_read_back_as_the_table_and_cost_what_was_touched(files):

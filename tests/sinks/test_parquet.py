@@ -8,12 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import SinkError
-from streamrnn.sinks import Part, PartWriter
+from streamrnn.sinks import FORMATS, Part, PartWriter
 from streamrnn.sinks.formats.parquet import _repeats
 from streamrnn.storage import open_files
 from streamrnn.storage.local import LocalFiles
 
-PART = Part("part-00000.parquet", 0, 0, "", 4, "staged.tmp")
 SCHEMA = pa.schema([("key", pa.string()), ("y", pa.float32())])
 
 
@@ -24,7 +23,7 @@ def batch(start, rows):
 
 @pytest.fixture
 def writer(tmp_path):
-    writer = PartWriter(open_files(str(tmp_path)), "staged.tmp", SCHEMA, PART)
+    writer = PartWriter(open_files(str(tmp_path)), "staged.tmp", SCHEMA, FORMATS["parquet"])
     yield writer
     writer.abandon()
 
@@ -41,9 +40,12 @@ def test_the_part_says_what_the_file_is(writer, tmp_path):
     writer.write(batch(0, 5))
     part = writer.finish()
     data = (tmp_path / "staged.tmp").read_bytes()
-    assert (part.name, part.rows, part.commit) == ("part-00000.parquet", 5, 4)
-    assert (part.bytes, part.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    found = (len(data), hashlib.sha256(data).hexdigest())
+    assert (part.rows, part.bytes, part.sha256) == (5, *found)
     assert part.staged == "staged.tmp"
+    assert part.placed("part-00007.parquet", 4) == Part(
+        "part-00007.parquet", 5, *found, 4, "staged.tmp"
+    )
 
 
 def test_small_batches_share_row_groups(writer, tmp_path, monkeypatch):
