@@ -33,6 +33,7 @@ A commit, in this order (each step is safe to be the last one ever done):
 name. On object stores a rename is a copy on the server and a delete, the manifest one put.
 """
 
+from streamrnn.checkpoints.attempt import Attempt, Facts
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Kept, Manifest, Shard, UsedFile
 from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
@@ -42,6 +43,8 @@ from streamrnn.checkpoints.used import SourcePlan, plan_sources
 from streamrnn.checkpoints.versions import Snapshot, Taken
 
 __all__ = [
+    "Attempt",
+    "Facts",
     "Kept",
     "Manifest",
     "OutputFolder",

@@ -65,17 +65,18 @@ class Area:
     def place(
         self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int
     ) -> tuple[Part, ...]:
-        """The parts that those in staging become behind `parts`, in order. Raises SinkError."""
+        """All parts when those in staging, in order, come behind `parts`. Raises SinkError."""
         first = parts[-1].number + 1 if parts else 0
         if first + len(staged) - 1 > _LAST_NUMBER:
             raise SinkError(
                 f"{self.path} has {len(parts)} parts and no number for another. "
                 f"Merge them with `streamrnn compact {self.path}`."
             )
-        return tuple(
+        new = (
             part.placed(name_of(number, part.format.suffix), commit)
             for number, part in enumerate(staged, first)
         )
+        return (*parts, *new)
 
     def sync_names(self) -> None:
         """Make the names of parts last, before the manifest that names them.

@@ -13,21 +13,17 @@ import pyarrow as pa
 from streamrnn.checkpoints.area import INSIDE, Area
 from streamrnn.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
 from streamrnn.checkpoints.holding import Holding, empty
-from streamrnn.checkpoints.manifest import (
-    Manifest,
-    Shard,
-    StateFile,
-    encode_schema,
-)
+from streamrnn.checkpoints.ledger import Ledger
+from streamrnn.checkpoints.manifest import Manifest, Shard, StateFile, encode_schema
 from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.checkpoints.resume import check_same, check_schema, plain
 from streamrnn.checkpoints.starting import (
+    NOT_OURS,
+    are_our_rejects,
     check_files,
-    check_rejects_path,
     free_number,
     has_manifest,
     last_manifest,
-    refuse_another_writer,
     refuse_strangers,
 )
 from streamrnn.checkpoints.used import Known, SourcePlan, plan_sources
@@ -41,30 +37,28 @@ from streamrnn.checkpoints.versions import (
 )
 from streamrnn.config import rejects_beside, value_of
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks import FORMATS, Part, StagedPart
+from streamrnn.sinks import FORMATS, StagedPart
 from streamrnn.sources import FileSource, Position, Reading, SourceFile, canonical_name
 from streamrnn.storage.opening import open_files
-
-NOT_OURS = "what it holds is not of this output"
 
 
 class OutputFolder:
     """An output folder, locked for this run. Make it with `open`; leave it with `close` or `with`.
 
-    `manifest` is the last commit (None before the first), `recovered` says what the start had to
-    put right (empty after a clean end). Not for use by two threads at once.
+    `recovered` says what the start had to put right (empty after a clean end). Not for use by two
+    threads at once.
     """
 
     def __init__(self, path: str, rejects: str | None, keep: int) -> None:
         self.path = path
         self.rejects_path = rejects or ""
         self.keep = keep
-        self.manifest: Manifest | None = None
         self.recovered: list[str] = []
         self.rows = Area(open_files(path))
         self.rejects = Area(open_files(rejects or rejects_beside(path)))
         self._files = self.rows.files
         self._held = Holding()
+        self._ledger = Ledger(self.rows, self.rejects, self._held)
         self._schema: pa.Schema | None = None
         self._model = ""
         self._config: dict[str, Any] = {}
@@ -72,8 +66,6 @@ class OutputFolder:
         self._attempt: Attempt | None = None
         self._known = Known()
         self._output = ""
-        self._commit = 1
-        self._settled = True
         self._rejects_ready = False
         self._broken = False
 
@@ -106,6 +98,16 @@ class OutputFolder:
             raise
         return folder
 
+    @property
+    def manifest(self) -> Manifest | None:
+        """The last commit; None before the first."""
+        return self._ledger.manifest
+
+    @property
+    def next_commit(self) -> int:
+        """The number that the next commit will have."""
+        return self._ledger.next_commit
+
     # -- the start ---------------------------------------------------------------------------
 
     def _start(self, full_refresh: bool, check: bool) -> None:
@@ -113,16 +115,17 @@ class OutputFolder:
         self._held.take(self.rows)
         self._refuse_strangers(full_refresh)
         last = last_manifest(self._files, full_refresh)
-        self._commit = free_number(self._files, last)
+        self._ledger.next_commit = free_number(self._files, last)
         self._output = last.output if last else secrets.token_hex(8)
-        self._take_rejects(last, full_refresh)
+        if are_our_rejects(self.rows, self.rejects, self.rejects_path, last, full_refresh):
+            self._held.take(self.rejects)
         if full_refresh:
-            self._settled = False
+            self._ledger.settled = False
         elif last is None:
             for area in self._held.areas:
                 empty(area)
         else:
-            self.manifest = last
+            self._ledger.manifest = last
             if check:
                 check_files(self.rows, self.rejects, last)
                 self._recover(last)
@@ -131,37 +134,12 @@ class OutputFolder:
         if not has_manifest(self._files):
             refuse_strangers(self.rows, f"has no {MANIFEST}", ours_may_stay=full_refresh)
 
-    def _take_rejects(self, last: Manifest | None, full_refresh: bool) -> None:
-        """Lock the folder of rejects if it is there, unless it is another output's."""
-        lost = full_refresh and last is None and bool(self.rows.strangers())
-        if last is not None and last.rejects and not full_refresh:
-            check_rejects_path(last, self.path, self.rejects, self.rejects_path)
-        elif not lost and (last is None or self.rejects.owner() != last.output):
-            if last is not None and not full_refresh and self.rejects.strangers():
-                return  # `reject` refuses them, if there is ever a row to reject
-            refuse_strangers(self.rejects, NOT_OURS)
-        if INSIDE in self.rejects.files.entries(""):
-            self._held.take(self.rejects)
-
     def _recover(self, manifest: Manifest) -> None:
-        finished, removed = self._settle(manifest)
+        finished, removed = self._ledger.settle(manifest)
         if finished:
             self.recovered.append(f"finished commit {manifest.commit}: {finished} parts in place")
         if removed:
             self.recovered.append(f"removed {removed} files that no commit names")
-
-    def _settle(self, manifest: Manifest) -> tuple[int, int]:
-        """Make the folder what the manifest says; how many parts were moved, and files removed."""
-        finished, removed = self.rows.settle(manifest.parts)
-        if self.rejects in self._held:
-            more_finished, more_removed = self.rejects.settle(manifest.rejects)
-            finished, removed = finished + more_finished, removed + more_removed
-        named = manifest.state_names() | {"manifest.json", "lock"}
-        for name in sorted(self._files.sizes(INSIDE).keys() - named):
-            self._files.delete(f"{INSIDE}/{name}")
-            removed += 1
-        self._settled = True
-        return finished, removed
 
     # -- what a run asks -----------------------------------------------------------------------
 
@@ -247,7 +225,7 @@ class OutputFolder:
                 self.rejects,
                 schema=self._schema,
                 format=self._format,
-                commit=self._commit,
+                commit=self.next_commit,
                 last=self._last_state(),
             )
         return self._attempt
@@ -301,10 +279,13 @@ class OutputFolder:
         with self._or_broken() as schema:
             facts = [self._finish(state)] if facts is None else in_order(facts)
             last = self.manifest
-            parts, rejects = self._place(schema, last, facts, complete)
+            staged = [part for each in facts for part in each.parts]
+            if complete and not staged and not (last and last.parts):
+                staged = [self._empty_part(schema)]
+            parts, rejects = self._ledger.place(staged, [p for each in facts for p in each.rejects])
             manifest = Manifest(
                 output=self._output,
-                commit=self._commit,
+                commit=self.next_commit,
                 time=_now(),
                 complete=complete,
                 model=self._model,
@@ -312,16 +293,16 @@ class OutputFolder:
                 schema=encode_schema(schema),
                 sources=self._known.after(last, sources, readings or {}),
                 position=None if position is None or position.done else position,
-                parts=(*(last.parts if last else ()), *parts),
+                parts=parts,
                 rejects_path=self.rejects_path,
-                rejects=(*(last.rejects if last else ()), *rejects),
+                rejects=rejects,
                 shards=shards_after(last.shards if last else (), facts),
                 counters=plain(counters if counters is not None else last.counters if last else {}),
                 kept=last.kept_after(self.keep) if last else (),
                 # Names in the manifest are as this run knows them only if it has looked.
                 home=self.home if last is None or self._known.files is not None else last.home,
             )
-            self._install(manifest, parts, rejects)
+            self._ledger.install(manifest)
             self._known.commit(manifest)
         return manifest
 
@@ -345,21 +326,8 @@ class OutputFolder:
             self._state_schema = facts.state.files[0].name, taken.table.schema
         return facts
 
-    def _place(
-        self, schema: pa.Schema, last: Manifest | None, facts: Sequence[Facts], complete: bool
-    ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-        """The new parts of rows and of rejects, with the names that readers will find."""
-        staged = [part for each in facts for part in each.parts]
-        if complete and not staged and not (last and last.parts):
-            staged = [self._empty_part(schema)]
-        rejected = [part for each in facts for part in each.rejects]
-        return (
-            self.rows.place(last.parts if last else (), staged, self._commit),
-            self.rejects.place(last.rejects if last else (), rejected, self._commit),
-        )
-
     def _empty_part(self, schema: pa.Schema) -> StagedPart:
-        return self.rows.writer(schema, draw_name(self._commit), FORMATS[self._format]).finish()
+        return self.rows.writer(schema, draw_name(self.next_commit), FORMATS[self._format]).finish()
 
     def replace(self, **changes: Any) -> Manifest:
         """Commit the last commit with some fields of its manifest changed: for maintenance.
@@ -370,9 +338,9 @@ class OutputFolder:
         if self.manifest is None:
             raise CheckpointError(f"{self.path} has no commit yet, so nothing of it to replace")
         changes = {"kept": self.manifest.kept_after(self.keep), **changes}
-        manifest = replace(self.manifest, commit=self._commit, time=_now(), **changes)
-        self._settled = False
-        self._install(manifest, (), ())
+        manifest = replace(self.manifest, commit=self.next_commit, time=_now(), **changes)
+        self._ledger.settled = False
+        self._ledger.install(manifest)
         return manifest
 
     def replace_state(self, table: pa.Table) -> Manifest:
@@ -380,34 +348,9 @@ class OutputFolder:
 
         Raises CheckpointError when nothing was committed yet, SinkError.
         """
-        name = f"state-{draw_name(self._commit)}.arrow"
+        name = f"state-{draw_name(self.next_commit)}.arrow"
         version = write_version(self._files, INSIDE, name, Taken(len(table), None, table), ())
         return self.replace(shards=(Shard(len(table), version),))
-
-    @property
-    def next_commit(self) -> int:
-        """The number that the next commit will have."""
-        return self._commit
-
-    def _install(self, manifest: Manifest, parts: Sequence[Part], rejects: Sequence[Part]) -> None:
-        """Steps 3 to 5 of a commit, after syncing the names that the manifest relies on."""
-        for area in self._held.areas:
-            if not self._settled or (parts if area is self.rows else rejects):
-                area.sync_names()
-        self._held.renew()
-        self._files.sync(INSIDE)
-        refuse_another_writer(self._files, self._commit)
-        self._files.put(MANIFEST, manifest.to_bytes())
-        last, self.manifest = self.manifest, manifest
-        self._commit = manifest.commit + 1
-        if not self._settled:
-            self._settle(manifest)
-            return
-        self.rows.publish(parts)
-        self.rejects.publish(rejects)
-        gone = (last.state_names() if last else set()) - manifest.state_names()
-        for name in sorted(gone):
-            self._files.delete(f"{INSIDE}/{name}")
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -415,8 +358,9 @@ class OutputFolder:
         """Give up what is not committed, and let others in. May be called again."""
         if self._attempt is not None:
             self._attempt.abandon()
-        # A run that failed before its first commit leaves nothing behind.
-        self._held.release(unused=not has_manifest(self._files))
+        if self._held.areas:
+            # A run that failed before its first commit leaves nothing behind.
+            self._held.release(unused=not has_manifest(self._files))
 
     def __enter__(self) -> "OutputFolder":
         return self

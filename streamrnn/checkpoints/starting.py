@@ -11,6 +11,7 @@ from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
+NOT_OURS = "what it holds is not of this output"
 _NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
 
 
@@ -60,11 +61,27 @@ def check_files(rows: Area, rejects: Area, manifest: Manifest) -> None:
         check_shards(rows.files, INSIDE, kept.shards, whole=False)
 
 
-def check_rejects_path(last: Manifest, path: str, rejects: Area, rejects_path: str) -> None:
-    """Raise CheckpointError when the rejects so far are elsewhere than the next ones shall be."""
+def are_our_rejects(
+    rows: Area, rejects: Area, rejects_path: str, last: Manifest | None, full_refresh: bool
+) -> bool:
+    """Whether the folder of rejects is to be locked: it is there, and not another output's.
+
+    Raises CheckpointError when it holds what is not ours, or the rejects so far are elsewhere.
+    """
+    lost = full_refresh and last is None and bool(rows.strangers())
+    if last is not None and last.rejects and not full_refresh:
+        _check_rejects_path(rows, rejects, rejects_path, last)
+    elif not lost and (last is None or rejects.owner() != last.output):
+        if last is not None and not full_refresh and rejects.strangers():
+            return False  # they are refused if there is ever a row to reject
+        refuse_strangers(rejects, NOT_OURS)
+    return INSIDE in rejects.files.entries("")
+
+
+def _check_rejects_path(rows: Area, rejects: Area, rejects_path: str, last: Manifest) -> None:
     if last.rejects_path != rejects_path:
         raise CheckpointError(
-            f"the rejects of {path} are in {last.rejects_path or rejects_beside(path)} "
+            f"the rejects of {rows.path} are in {last.rejects_path or rejects_beside(rows.path)} "
             f"({last.rejected} rows); sink.rejects now says {rejects.path}. "
             "Change it back, or start over with --full-refresh."
         )

@@ -1,0 +1,77 @@
+"""The driver's half of a commit: names for new parts, the manifest, and the folder as it says."""
+
+from collections.abc import Sequence
+
+from streamrnn.checkpoints.area import INSIDE, Area
+from streamrnn.checkpoints.holding import Holding
+from streamrnn.checkpoints.manifest import Manifest
+from streamrnn.checkpoints.reading import MANIFEST
+from streamrnn.checkpoints.starting import refuse_another_writer
+from streamrnn.sinks import Part, StagedPart
+
+
+class Ledger:
+    """The commits of one output.
+
+    `manifest` is the last one (None before the first), `next_commit` the number of the next,
+    `settled` says that the folder is as the manifest says. Methods raise SinkError, and
+    CheckpointError when another run committed meanwhile.
+    """
+
+    def __init__(self, rows: Area, rejects: Area, held: Holding) -> None:
+        self.manifest: Manifest | None = None
+        self.next_commit = 1
+        self.settled = True
+        self._rows = rows
+        self._rejects = rejects
+        self._held = held
+        self._files = rows.files
+
+    def settle(self, manifest: Manifest) -> tuple[int, int]:
+        """Make the folder what the manifest says; how many parts were moved, and files removed."""
+        finished, removed = self._rows.settle(manifest.parts)
+        if self._rejects in self._held:
+            more_finished, more_removed = self._rejects.settle(manifest.rejects)
+            finished, removed = finished + more_finished, removed + more_removed
+        named = manifest.state_names() | {"manifest.json", "lock"}
+        for name in sorted(self._files.sizes(INSIDE).keys() - named):
+            self._files.delete(f"{INSIDE}/{name}")
+            removed += 1
+        self.settled = True
+        return finished, removed
+
+    def place(
+        self, staged: Sequence[StagedPart], rejected: Sequence[StagedPart]
+    ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+        """All parts of rows and of rejects when these, in order, come behind those there are."""
+        last = self.manifest
+        return (
+            self._rows.place(last.parts if last else (), staged, self.next_commit),
+            self._rejects.place(last.rejects if last else (), rejected, self.next_commit),
+        )
+
+    def install(self, manifest: Manifest) -> None:
+        """Steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
+
+        Where the folder is settled, its parts are those of the last commit and others behind them.
+        """
+        last = self.manifest
+        parts = manifest.parts[len(last.parts) if last else 0 :]
+        rejects = manifest.rejects[len(last.rejects) if last else 0 :]
+        for area in self._held.areas:
+            if not self.settled or (parts if area is self._rows else rejects):
+                area.sync_names()
+        self._held.renew()
+        self._files.sync(INSIDE)
+        refuse_another_writer(self._files, self.next_commit)
+        self._files.put(MANIFEST, manifest.to_bytes())
+        self.manifest = manifest
+        self.next_commit = manifest.commit + 1
+        if not self.settled:
+            self.settle(manifest)
+            return
+        self._rows.publish(parts)
+        self._rejects.publish(rejects)
+        gone = (last.state_names() if last else set()) - manifest.state_names()
+        for name in sorted(gone):
+            self._files.delete(f"{INSIDE}/{name}")
