@@ -2,7 +2,8 @@
 
 The parts that the manifest names are brought in place so that a reader, at any moment, finds a
 prefix of the committed rows: what is in the way is removed from the last to the first, then what
-is missing appears from the first to the last.
+is missing appears from the first to the last. A part keeps the name that it had in staging, so
+that it can go back there.
 """
 
 from collections.abc import Sequence
@@ -11,14 +12,13 @@ from contextlib import suppress
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks import Part, PartFormat, PartWriter, StagedPart, name_of, number_of
+from streamrnn.sinks import Part, PartFormat, PartWriter, StagedPart, name_of, number_of, width_for
 from streamrnn.storage.files import Files
 
 INSIDE = "_streamrnn"
 STAGING = f"{INSIDE}/staging"
 LOCK = f"{INSIDE}/lock"
 OWNER = f"{INSIDE}/owner"
-_LAST_NUMBER = 99_999
 
 
 class Area:
@@ -65,15 +65,24 @@ class Area:
     def place(
         self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int
     ) -> tuple[Part, ...]:
-        """All parts when those in staging, in order, come behind `parts`. Raises SinkError."""
+        """All parts when those in staging, in order, come behind `parts`. Raises SinkError.
+
+        Where their numbers need more digits, all of `parts` get longer names.
+        """
+        if not staged:
+            return tuple(parts)
         first = parts[-1].number + 1 if parts else 0
-        if first + len(staged) - 1 > _LAST_NUMBER:
+        before = parts[0].width if parts else 0
+        width = width_for(first + len(staged) - 1, least=before)
+        if width is None:
             raise SinkError(
                 f"{self.path} has {len(parts)} parts and no number for another. "
                 f"Merge them with `streamrnn compact {self.path}`."
             )
+        if width != before:
+            parts = [part.renamed(width) for part in parts]
         new = (
-            part.placed(name_of(number, part.format.suffix), commit)
+            part.placed(name_of(number, part.format.suffix, width), commit)
             for number, part in enumerate(staged, first)
         )
         return (*parts, *new)
@@ -93,6 +102,16 @@ class Area:
         """
         for part in parts:
             self.files.move(f"{STAGING}/{part.staged}", part.name)
+
+    def withdraw(self, parts: Sequence[Part]) -> None:
+        """Move parts back to staging, the last one first, where it lasts: their names change.
+
+        Published parts must be in place for good (`sync_names`).
+        """
+        for part in reversed(parts):
+            self.files.move(part.name, f"{STAGING}/{part.staged}")
+        self.files.sync(STAGING)
+        self.files.sync("")
 
     def locate(self, parts: Sequence[Part]) -> dict[str, str]:
         """Where the bytes of committed parts are now: part's name -> file, in place or in staging.

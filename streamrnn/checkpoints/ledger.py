@@ -54,8 +54,13 @@ class Ledger:
         """Steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
 
         Where the folder is settled, its parts are those of the last commit and others behind them.
+        Parts whose names change go back to staging before the manifest is there, since both the
+        old one and the new one find them there.
         """
         last = self.manifest
+        renamed = self._renamed(manifest)
+        if renamed:
+            self.settled = False
         parts = manifest.parts[len(last.parts) if last else 0 :]
         rejects = manifest.rejects[len(last.rejects) if last else 0 :]
         for area in self._held.areas:
@@ -64,6 +69,8 @@ class Ledger:
         self._held.renew()
         self._files.sync(INSIDE)
         refuse_another_writer(self._files, self.next_commit)
+        for area, before in renamed:
+            area.withdraw(before)
         self._files.put(MANIFEST, manifest.to_bytes())
         self.manifest = manifest
         self.next_commit = manifest.commit + 1
@@ -75,3 +82,17 @@ class Ledger:
         gone = (last.state_names() if last else set()) - manifest.state_names()
         for name in sorted(gone):
             self._files.delete(f"{INSIDE}/{name}")
+
+    def _renamed(self, manifest: Manifest) -> list[tuple[Area, tuple[Part, ...]]]:
+        """The parts of the last commit that have longer names in this one."""
+        if self.manifest is None:
+            return []
+        pairs = (
+            (self._rows, self.manifest.parts, manifest.parts),
+            (self._rejects, self.manifest.rejects, manifest.rejects),
+        )
+        return [
+            (area, before)
+            for area, before, now in pairs
+            if before and now and before[0].width != now[0].width
+        ]

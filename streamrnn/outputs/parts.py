@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.area import INSIDE, Area
+from streamrnn.checkpoints.area import INSIDE, STAGING, Area
 from streamrnn.checkpoints.attempt import draw_name
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Kept, Manifest
@@ -109,8 +109,8 @@ def _wrong_parts(area: Area, parts: Sequence[Part]) -> list[str]:
 
 
 def _digest(area: Area, place: str, part: Part) -> str:
-    # A run may bring the part in its place between two looks.
-    for name in (place, part.name):
+    # A run may bring the part in its place, or back, between two looks.
+    for name in (place, part.name, f"{STAGING}/{part.staged}"):
         with suppress(FileNotFoundError):
             return area.files.sha256(name)
     return "nothing"

@@ -1,7 +1,7 @@
 """Sinks: where rows go. Parts of an output folder (see `checkpoints`), or a stream on stdout."""
 
 from streamrnn.sinks.formats import FORMATS, PartFormat
-from streamrnn.sinks.part import Part, PartWriter, StagedPart, name_of, number_of
+from streamrnn.sinks.part import Part, PartWriter, StagedPart, name_of, number_of, width_for
 from streamrnn.sinks.stream import PipeClosed, StreamSink
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "StreamSink",
     "name_of",
     "number_of",
+    "width_for",
 ]

@@ -1,7 +1,7 @@
 """One part of the output: a file of rows, written in staging."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import pyarrow as pa
@@ -11,7 +11,10 @@ from streamrnn.storage import Files, telling
 
 # Readers skip and parallelize by groups of rows: many tiny ones cost more than this buffer.
 GROUP_ROWS = 131072
-_NAME = re.compile(rf"part-(\d{{5}})({'|'.join(re.escape(f.suffix) for f in FORMATS.values())})")
+# Digits of the numbers of parts. All parts of an output have the same, the least that suffice: with
+# some of each, the order of names were not the order of numbers.
+WIDTHS = (5, 8)
+_NAME = re.compile(rf"part-(\d+)(?:{'|'.join(re.escape(f.suffix) for f in FORMATS.values())})")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ class Part:
         return number_of(self.name) or 0
 
     @property
+    def width(self) -> int:
+        """How many digits its number has in its name."""
+        return len(self.name) - len("part-") - len(self.format.suffix)
+
+    def renamed(self, width: int) -> "Part":
+        """The part with its number in `width` digits."""
+        return replace(self, name=name_of(self.number, self.format.suffix, width))
+
+    @property
     def format(self) -> PartFormat:
         """How its rows stand in the file."""
         return _format_of(self.name)
@@ -66,15 +78,20 @@ def _format_of(name: str) -> PartFormat:
     return next(each for each in FORMATS.values() if name.endswith(each.suffix))
 
 
-def name_of(number: int, suffix: str) -> str:
-    """The name of a part: names sort as the numbers do."""
-    return f"part-{number:05d}{suffix}"
+def name_of(number: int, suffix: str, width: int) -> str:
+    """The name of a part: names of one width, in digits, sort as the numbers do."""
+    return f"part-{number:0{width}d}{suffix}"
+
+
+def width_for(number: int, least: int = 0) -> int | None:
+    """The digits that a part of this number has in its name, at least `least`; None: too large."""
+    return next((width for width in WIDTHS if width >= max(least, len(str(number)))), None)
 
 
 def number_of(name: str) -> int | None:
     """The number of a part by its name; None for a name that no part has."""
     found = _NAME.fullmatch(name)
-    return int(found[1]) if found else None
+    return int(found[1]) if found and len(found[1]) in WIDTHS else None
 
 
 class PartWriter:

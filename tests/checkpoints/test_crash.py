@@ -12,16 +12,19 @@ from checkpoints.small_run import expected, files_of, outcome, run, visible
 
 from streamrnn.checkpoints import read_manifest, versions
 from streamrnn.outputs import compact, history, rewind, verify
+from streamrnn.sinks import part
 from streamrnn.storage.local import LocalFiles
 
 STEPS = 2
 
 
 @pytest.fixture(autouse=True)
-def quick_and_with_changes(monkeypatch):
-    """No time for syncs; and also the tiny state of these runs is written as changes."""
+def quick_with_changes_and_few_numbers(monkeypatch):
+    """No time for syncs; the tiny state of these runs is written as changes too; and the eleventh
+    part has another digit."""
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
     monkeypatch.setattr(versions, "SMALL", 0)
+    monkeypatch.setattr(part, "WIDTHS", (1, 2))
 
 
 @pytest.fixture
@@ -63,18 +66,39 @@ def merge_the_first_two(path):
     largest = max(part.bytes for part in read_manifest(str(path)).parts)
     compact(str(path), small=largest + 1)
     assert [part.name for part in read_manifest(str(path)).parts] == [
-        "part-00000.parquet",
-        "part-00002.parquet",
+        "part-0.parquet",
+        "part-2.parquet",
     ]
 
 
+def ten_parts(path):
+    run(path, steps=10)
+
+
+def eleventh_part(path):
+    run(path, steps=11)
+    assert {len(part.name) for part in read_manifest(str(path)).parts} == {len("part-00.parquet")}
+
+
+def ten_rejects(path):
+    run(path, steps=20)
+
+
+def eleventh_reject(path):
+    run(path, steps=22)
+    names = {len(part.name) for part in read_manifest(str(path)).rejects}
+    assert names == {len("part-00.parquet")}
+
+
 SCENES = [
-    (fresh, run_on),
-    (finished, refresh),
-    (finished, merge),
-    (three_parts, merge_the_first_two),
+    (fresh, run_on, STEPS),
+    (finished, refresh, STEPS),
+    (finished, merge, STEPS),
+    (three_parts, merge_the_first_two, STEPS + 1),
+    (ten_parts, eleventh_part, 11),
+    (ten_rejects, eleventh_reject, 22),
 ]
-IDS = [f"{before.__name__}-{act.__name__}" for before, act in SCENES]
+IDS = [f"{before.__name__}-{act.__name__}" for before, act, _ in SCENES]
 
 
 def points_of(tmp_path, monkeypatch, before, act):
@@ -85,10 +109,6 @@ def points_of(tmp_path, monkeypatch, before, act):
         patch.setattr(LocalFiles, "disk", TracingDisk(str(path), points.append))
         act(path)
     return points
-
-
-def steps_of(before):
-    return STEPS + 1 if before is three_parts else STEPS
 
 
 def is_prefix(part, whole):
@@ -130,23 +150,25 @@ def stop(act, path, disk, patch):
 
 
 # What is true after a system call is true before the next one: each way to stop takes one of them.
-@pytest.mark.parametrize(("before", "act"), SCENES, ids=IDS)
-def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act):
+@pytest.mark.parametrize(("before", "act", "steps"), SCENES, ids=IDS)
+def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
     points = points_of(tmp_path, monkeypatch, before, act)
     assert "after rename to _streamrnn/manifest.json" in points
     for number, point, path in copies(tmp_path, before, points, "after"):
         disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
         assert disk.point == point
-        assert_recovers(path, point, steps_of(before))
+        assert_recovers(path, point, steps)
 
 
 @pytest.mark.parametrize("but_renames", [False, True])
-@pytest.mark.parametrize(("before", "act"), SCENES, ids=IDS)
-def test_stopped_by_the_power_at_every_point(tmp_path, monkeypatch, before, act, but_renames):
+@pytest.mark.parametrize(("before", "act", "steps"), SCENES, ids=IDS)
+def test_stopped_by_the_power_at_every_point(
+    tmp_path, monkeypatch, before, act, steps, but_renames
+):
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "before"):
         stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
-        assert_recovers(path, point, steps_of(before))
+        assert_recovers(path, point, steps)
 
 
 def test_a_commit_that_counted_is_not_lost_by_the_power(tmp_path, monkeypatch):
@@ -180,12 +202,12 @@ def killed(act, path, number):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize(("before", "act"), SCENES[::2], ids=IDS[::2])
-def test_killed_at_every_point(tmp_path, monkeypatch, before, act):
+@pytest.mark.parametrize(("before", "act", "steps"), SCENES[::2], ids=IDS[::2])
+def test_killed_at_every_point(tmp_path, monkeypatch, before, act, steps):
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "after"):
         assert os.WTERMSIG(killed(act, path, number)) == signal.SIGKILL, point
-        assert_recovers(path, point, steps_of(before))
+        assert_recovers(path, point, steps)
 
 
 def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -311,15 +312,27 @@ def test_a_folder_that_never_committed_has_no_manifest(out):
     assert has_manifest(out)
 
 
+def test_the_part_after_number_99999_gives_all_of_them_eight_digits(out):
+    run(out, steps=1)
+    found = read_manifest(out)
+    os.rename(f"{out}/part-00000.parquet", f"{out}/part-99999.parquet")
+    last = replace(found.parts[0], name="part-99999.parquet")
+    with open(f"{out}/_streamrnn/manifest.json", "wb") as file:
+        file.write(replace(found, parts=(last,)).to_bytes())
+    run(out, steps=3)
+    names = [f"part-00{number}.parquet" for number in ("099999", "100000", "100001")]
+    assert sorted(os.listdir(out)) == ["_streamrnn", *names]
+    run(out)
+    assert outcome(out) == expected()
+
+
 def test_a_part_number_that_is_used_up_says_how_to_go_on(out):
     run(out, steps=1)
     found = read_manifest(out)
-    last = type(found.parts[0])(
-        "part-99999.parquet", 2, *list(found.parts[0].__dict__.values())[2:]
-    )
-    os.rename(f"{out}/part-00000.parquet", f"{out}/part-99999.parquet")
+    last = replace(found.parts[0], name="part-99999999.parquet")
+    os.rename(f"{out}/part-00000.parquet", f"{out}/part-99999999.parquet")
     with open(f"{out}/_streamrnn/manifest.json", "wb") as file:
-        file.write(type(found)(**{**found.__dict__, "parts": (last,)}).to_bytes())
+        file.write(replace(found, parts=(last,)).to_bytes())
     with pytest.raises(SinkError, match="streamrnn compact"):
         run(out)
 

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import shutil
 import socket
 
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from pyarrow import fs as arrow_fs
 from streamrnn.checkpoints import OutputFolder, area, folder, load_state, read_manifest, reading
 from streamrnn.errors import CheckpointError
 from streamrnn.outputs import compact, parts, rewind, verify
+from streamrnn.sinks import part
 from streamrnn.storage.remote import RemoteFiles
 
 STEPS = 2
@@ -103,6 +105,35 @@ def test_stopped_at_every_point(store, tmp_path, monkeypatch):
         assert store.rows() == expected(STEPS)[0][: len(store.rows())], point
         run(URI, steps=STEPS)
         assert outcome(store) == expected(STEPS), point
+
+
+def test_stopped_at_every_point_while_parts_get_longer_names(store, tmp_path, monkeypatch):
+    """Rows at the eleventh commit with a part, rejects at the eleventh that rejects."""
+    monkeypatch.setattr(part, "WIDTHS", (1, 2))
+    for before, after in ((10, 11), (20, 22)):
+        store.where = tmp_path / f"{before}"
+        run(URI, steps=before)
+        points = []
+        with monkeypatch.context() as patch:
+            stop_at(patch, -2, points)
+            shutil.copytree(store.where, tmp_path / "traced")
+            store.where = tmp_path / "traced"
+            run(URI, steps=after)
+        shutil.rmtree(store.where)
+        for number, point in enumerate(points):
+            store.where = tmp_path / "stopped"
+            shutil.copytree(tmp_path / f"{before}", store.where)
+            with monkeypatch.context() as patch:
+                stop_at(patch, number, [])
+                with pytest.raises(Stopped):
+                    run(URI, steps=after)
+            assert store.rows() == expected(after)[0][: len(store.rows())], point
+            rejects = store.rows(f"{URI}.rejects")
+            assert rejects == expected(after)[1][: len(rejects)], point
+            run(URI, steps=after)
+            assert outcome(store) == expected(after), point
+            verify(URI)
+            shutil.rmtree(store.where)
 
 
 def lock(store, **owner):

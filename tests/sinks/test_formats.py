@@ -12,7 +12,7 @@ from streamrnn import Pipeline
 from streamrnn.config.schema import Sink
 from streamrnn.errors import CheckpointError
 from streamrnn.outputs import compact, history, rewind, verify
-from streamrnn.sinks import FORMATS, name_of, number_of
+from streamrnn.sinks import FORMATS, name_of, number_of, width_for
 
 LOG = logs.random_log(400, nulls=0.1, jitter=3)
 
@@ -102,6 +102,10 @@ def test_an_output_keeps_its_format(base: Path) -> None:
 
 def test_names_of_parts_sort_as_their_numbers_do() -> None:
     suffixes = [each.suffix for each in FORMATS.values()]
-    assert all(number_of(name_of(n, s)) == n for n in (0, 7, 99_999) for s in suffixes)
+    assert all(number_of(name_of(n, s, 5)) == n for n in (0, 7, 99_999) for s in suffixes)
+    assert all(number_of(name_of(n, s, 8)) == n for n in (0, 7, 99_999_999) for s in suffixes)
+    assert [width_for(n) for n in (0, 99_999, 100_000, 99_999_999)] == [5, 5, 8, 8]
+    assert (width_for(0, least=8), width_for(100_000_000)) == (8, None)
     assert number_of("part-00000.csv") is None
     assert number_of("part-0.parquet") is None
+    assert number_of("part-000000.parquet") is None
