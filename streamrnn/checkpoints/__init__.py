@@ -23,11 +23,26 @@ The loop of a run, whole::
 
 A commit, in this order (each step is safe to be the last one ever done):
 
-1. the part is closed and synced in ``_streamrnn/staging``
-2. a version of the state is written and synced
-3. the manifest is written beside, synced and renamed into place: from here the commit counts
+1. an attempt closes and syncs its parts, of rows and of rejects, in ``_streamrnn/staging``
+2. it writes and syncs a version of the state of its shard
+3. the driver gives the parts their names, and writes the manifest beside, syncs it and renames it
+   into place: from here the commit counts
 4. the parts are renamed out of staging, where readers find them
 5. versions of the state that no kept commit names are removed
+
+Steps 1 and 2 are `Attempt.finish`; what it returns, `Facts`, is plain values. The run above has one
+shard and makes its attempts itself. A driver of several shards has them made elsewhere, of nothing
+but paths and numbers (`Attempt.at`), and commits all facts at once: ``folder.commit(facts, …)``.
+
+Names of an attempt's files carry a token drawn at random, and files are created only where there
+is none. So of two attempts at one shard of one commit (a worker that seemed dead, a dead run's
+process that comes back) neither opens a file of the other, or one that a manifest names. A part
+keeps its name in staging for life: that of ``part-00000.parquet`` was
+``<commit>-<shard>-<token>.parquet.tmp``.
+
+Parts have numbers of five digits until one would be 100,000. That commit gives all parts eight:
+before step 3 they go back to staging, the last one first, and step 4 publishes them under their
+new names. (A reader then finds fewer rows for a while, as during `compact`.)
 
 `OutputFolder.open` finishes 4 and 5 for a run that died, and removes what the manifest does not
 name. On object stores a rename is a copy on the server and a delete, the manifest one put.

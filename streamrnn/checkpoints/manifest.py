@@ -269,7 +269,9 @@ def _position(found: dict[str, Any] | None) -> Position | None:
 
 
 def _part(found: dict[str, Any]) -> Part:
-    return Part(**{"staged": f"{found['commit']:05d}-{found['name']}.tmp", **found})
+    if "staged" not in found:
+        found = {**found, "staged": f"{found['commit']:05d}-{found['name']}.tmp"}
+    return Part(**found)
 
 
 def _with_shards(found: dict[str, Any]) -> dict[str, Any]:
