@@ -23,6 +23,8 @@ from streamrnn.sources import Content, Position, Reading, SourceFile
 
 VERSION = 3
 READABLE = (1, 2, 3)
+# json.dumps makes such an encoder at each call.
+_ENCODE = json.JSONEncoder(ensure_ascii=False, default=vars).encode
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
@@ -256,7 +258,7 @@ def _json(value: Any) -> str:
     """JSON with an item of a list a line. (dataclasses.asdict and indent= took 4 x as long.)"""
     if isinstance(value, tuple) and value:
         return "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
-    return json.dumps(value, ensure_ascii=False, default=vars)
+    return _ENCODE(value)
 
 
 def _used(found: dict[str, Any]) -> UsedFile:

@@ -81,7 +81,7 @@ def eleventh_part(path):
 
 
 def ten_rejects(path):
-    run(path, steps=20)
+    run(path, steps=21)
 
 
 def eleventh_reject(path):

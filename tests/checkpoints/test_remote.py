@@ -10,9 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from checkpoints.disks import Stopped
 from checkpoints.small_run import expected, run
+from checkpoints.zombie import Zombie
 from pyarrow import fs as arrow_fs
 
-from streamrnn.checkpoints import OutputFolder, area, folder, load_state, read_manifest, reading
+from streamrnn.checkpoints import (
+    OutputFolder,
+    area,
+    attempt,
+    folder,
+    load_state,
+    read_manifest,
+    reading,
+)
 from streamrnn.errors import CheckpointError
 from streamrnn.outputs import compact, parts, rewind, verify
 from streamrnn.sinks import part
@@ -42,7 +51,7 @@ def store(tmp_path, monkeypatch):
             ]
 
     store = Store()
-    for module in (folder, parts, reading):
+    for module in (attempt, folder, parts, reading):
         monkeypatch.setattr(module, "open_files", store.files)
     return store
 
@@ -110,7 +119,7 @@ def test_stopped_at_every_point(store, tmp_path, monkeypatch):
 def test_stopped_at_every_point_while_parts_get_longer_names(store, tmp_path, monkeypatch):
     """Rows at the eleventh commit with a part, rejects at the eleventh that rejects."""
     monkeypatch.setattr(part, "WIDTHS", (1, 2))
-    for before, after in ((10, 11), (20, 22)):
+    for before, after in ((10, 11), (21, 22)):
         store.where = tmp_path / f"{before}"
         run(URI, steps=before)
         points = []
@@ -134,6 +143,46 @@ def test_stopped_at_every_point_while_parts_get_longer_names(store, tmp_path, mo
             assert outcome(store) == expected(after), point
             verify(URI)
             shutil.rmtree(store.where)
+
+
+def test_a_zombie_that_writes_at_any_step_changes_nothing(store, tmp_path, monkeypatch):
+    run(URI, steps=STEPS)
+    start = store.where
+    points = []
+    with monkeypatch.context() as patch:
+        stop_at(patch, -2, points)
+        store.where = tmp_path / "traced"
+        shutil.copytree(start, store.where)
+        run(URI, steps=STEPS + 1)
+    for number, point in enumerate(points):
+        store.where = tmp_path / str(number)
+        shutil.copytree(start, store.where)
+        zombie = Zombie(URI)
+        seen = Haunted(number, lambda zombie=zombie: zombie.finish(zombie.begin()))
+        with monkeypatch.context() as patch:
+            stop_at(patch, -2, seen)
+            run(URI, steps=STEPS + 1)
+        assert outcome(store) == expected(STEPS + 1), point
+        verify(URI)
+        OutputFolder.open(URI).close()
+        for uri in (URI, f"{URI}.rejects"):
+            root = store.where / uri.removeprefix("mock://")
+            assert os.listdir(root / "_streamrnn/staging") == [], point
+        assert outcome(store) == expected(STEPS + 1), point
+
+
+class Haunted(list):
+    """Calls once `haunt`, when so many points have been passed."""
+
+    def __init__(self, number, haunt):
+        super().__init__()
+        self.number = number
+        self.haunt = haunt
+
+    def append(self, point):
+        super().append(point)
+        if len(self) == self.number + 1:
+            self.haunt()
 
 
 def lock(store, **owner):

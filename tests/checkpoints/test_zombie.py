@@ -6,13 +6,12 @@ process of a dead run that lived on, or a worker on a node that was cut off.
 
 import shutil
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from checkpoints.disks import HastyDisk, TracingDisk
-from checkpoints.small_run import REJECTS, SCHEMA, expected, files_of, outcome, run, visible
+from checkpoints.small_run import expected, files_of, outcome, run, visible
+from checkpoints.zombie import Zombie
 
-from streamrnn.checkpoints import Attempt, OutputFolder, Snapshot, read_manifest, versions
+from streamrnn.checkpoints import OutputFolder, versions
 from streamrnn.errors import SinkError
 from streamrnn.outputs import compact, verify
 from streamrnn.storage.local import LocalFiles
@@ -24,41 +23,6 @@ BEFORE, STEPS = 2, 3
 def quick_and_with_changes(monkeypatch):
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
     monkeypatch.setattr(versions, "SMALL", 0)
-
-
-class Zombie:
-    """Writes other rows, rejects and state than the run, for its next commit."""
-
-    def __init__(self, out):
-        self.out = out
-        manifest = read_manifest(out)
-        (shard,) = manifest.shards
-        self.last = shard.files
-        self.commit = manifest.commit + 1
-
-    def attempt(self):
-        return Attempt.at(
-            self.out,
-            f"{self.out}.rejects",
-            schema=SCHEMA,
-            format="parquet",
-            commit=self.commit,
-            shard=0,
-            last=self.last,
-        )
-
-    def begin(self):
-        """Open all its files."""
-        attempt = self.attempt()
-        attempt.write(pa.record_batch([[66], [66]], schema=SCHEMA))
-        attempt.reject(pa.record_batch([["undead"], [66]], schema=REJECTS))
-        return attempt
-
-    def finish(self, attempt):
-        """Finish them, with another state."""
-        rows = np.arange(4)
-        table = pa.table({"stream": rows, "seen": rows * 66})
-        attempt.finish(versions.take(Snapshot(4, None, lambda rows: table), (), None))
 
 
 def before(path):
