@@ -48,6 +48,26 @@ def test_a_kind_that_was_renamed_resumes_under_either_name(commit: str, case: st
         assert make.hashes() == _recorded(commit, case)
 
 
+@pytest.mark.parametrize("commit", COMMITS)
+def test_a_commit_that_an_earlier_one_did_not_publish_is_finished(commit: str) -> None:
+    """Killed behind its manifest, it left parts in staging under names that no manifest had."""
+    case = make.CHAIN
+    with make.workplace(case, days=2):
+        for name, stored in make.FOLDERS.items():
+            shutil.copytree(make.HERE / commit / case / stored, name)
+        found = json.loads(Path("out/_streamrnn/manifest.json").read_text())
+        for name, parts in (("out", found["parts"]), ("out.rejects", found["rejects"])):
+            staging = Path(name, "_streamrnn", "staging")
+            staging.mkdir(parents=True, exist_ok=True)
+            for part in parts[1:]:
+                staged = staging / f"{part['commit']:05d}-{part['name']}.tmp"
+                Path(name, part["name"]).rename(staged)
+            (staging / "00099-part-00099.parquet.tmp").write_bytes(b"half")
+        make.run(CASES[case])
+        assert make.hashes() == _recorded(commit, case)
+        assert not list(Path().glob("out*/_streamrnn/staging/*"))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_from_scratch_gives_the_bits_of_the_earliest_commit(case: str) -> None:
     """No bit of rows, rejects or states has moved since."""
