@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from streamrnn.config.problems import Path, Problem, choices, did_you_mean
-from streamrnn.config.schema import Tables
+from streamrnn.config.schema import PIPE, Tables
 
 Check = Callable[[Tables], Iterator[Problem]]
 
@@ -176,7 +176,7 @@ def _names_are_free(tables: Tables) -> Iterator[Problem]:
 @_needs("source.late", "source.bad", "sink.path", "sink.rejects")
 def _rejects_have_a_place(tables: Tables) -> Iterator[Problem]:
     rejecting = [key for key in ("late", "bad") if getattr(tables.source, key) == "reject"]
-    if rejecting and tables.sink.piped and tables.sink.rejects is None:
+    if rejecting and tables.sink.path == PIPE and tables.sink.rejects is None:
         yield Problem(
             ("source", rejecting[0]),
             "rejected rows need a place, and stdout is the output's: set sink.rejects to a "

@@ -401,9 +401,9 @@ class Sink(Table):
     )
 
     @property
-    def piped(self) -> bool:
-        """Whether rows go to stdout."""
-        return self.path == PIPE
+    def folder(self) -> str | None:
+        """The directory or URI that rows go to; None for stdout, or where none is named."""
+        return None if self.path == PIPE else self.path
 
 
 class StateIO(Table):

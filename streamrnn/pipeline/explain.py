@@ -8,11 +8,11 @@ from typing import Any
 from streamrnn.checkpoints import Manifest, check_same, has_manifest, plan_sources, read_manifest
 from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
-from streamrnn.pipeline.preflight import refuse_own_output, run_config, source_files
+from streamrnn.pipeline.preflight import open_source, refuse_own_output, run_config
 from streamrnn.scoring import starting_table
 from streamrnn.scoring.bind import Bound, Parts
 from streamrnn.scoring.options import RunOptions
-from streamrnn.sources import FileSource, SourceFile, by_time, canonical_name
+from streamrnn.sources import FileSource, SourceFile, canonical_name
 
 _LARGE_GROUP = 4_000_000
 
@@ -22,13 +22,14 @@ def validate(parts: Parts) -> list[str]:
 
     Raises what a run would raise: ConfigError, DataError, StateError, MissingFileError.
     """
-    if parts.config.source.path is None or parts.config.source.piped:
+    source = _files_of(parts)
+    if source is None:
         return ["the source is not a file: its columns are checked when it is read"]
-    source, bound = _bind(parts)
+    bound = _bind(parts, source)
     source.check_schemas()
     notes: list[str] = []
     starting_table(bound, None, "", notes)
-    refuse_own_output(parts, source.files)
+    refuse_own_output(parts, source)
     return notes + _notes(parts, source)
 
 
@@ -45,9 +46,10 @@ def explain(parts: Parts) -> dict[str, Any]:
         "output columns": ", ".join(parts.names),
         "emit": config.output.emit,
     }
-    if config.source.path is None or config.source.piped:
+    source = _files_of(parts)
+    if source is None:
         return plan
-    source, bound = _bind(parts)
+    bound = _bind(parts, source)
     rows = source.total_rows()
     plan["output columns"] = ", ".join(bound.emitter.schema.names)
     plan["files"] = len(source.files)
@@ -66,13 +68,19 @@ def _names(files: Sequence[SourceFile]) -> str:
     return ", ".join(paths if len(paths) < 5 else [*paths[:3], "…", paths[-1]])
 
 
-def _bind(parts: Parts) -> tuple[FileSource, Bound]:
-    files = source_files(parts, RunOptions())
-    source = parts.source(files)
-    bound = parts.bind(source.schema, files[0].path)
+def _files_of(parts: Parts) -> FileSource | None:
+    """The source, if it is named and has files."""
+    if parts.config.source.path is None:
+        return None
+    source = open_source(parts, RunOptions())
+    return source if isinstance(source, FileSource) else None
+
+
+def _bind(parts: Parts, source: FileSource) -> Bound:
+    bound = parts.bind(source.schema, source.name)
     if parts.config.source.order == "time":
-        source.files = by_time(source, files)
-    return source, bound
+        source.files = source.in_time_order(source.files)
+    return bound
 
 
 def _stream_bytes(bound: Bound) -> int:
@@ -100,9 +108,8 @@ def _mib(size: int) -> str:
 
 
 def _committed(parts: Parts, bound: Bound, source: FileSource) -> dict[str, Any]:
-    path = str(parts.config.sink.path)
-    sink = parts.config.sink
-    if sink.path is None or sink.piped or not has_manifest(path):
+    path = parts.config.sink.folder
+    if path is None or not has_manifest(path):
         return {"would go on from": "nothing: this is the first run"}
     last: Manifest = read_manifest(path)
     told: dict[str, Any] = {
@@ -110,7 +117,7 @@ def _committed(parts: Parts, bound: Bound, source: FileSource) -> dict[str, Any]
         "streams": last.state_rows,
     }
     try:
-        check_same(last, parts.fingerprint, run_config(parts, bound), path)
+        check_same(last, parts.fingerprint, run_config(bound), path)
         plan = plan_sources(last, source.files, source, home=canonical_name(path))
     except CheckpointError as error:
         return {**told, "would refuse": str(error)}

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 from streamrnn.checkpoints import Manifest
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import SourceFile
+from streamrnn.sources import FileSource, SourceFile
 
 
 class Watcher:
-    """Iterates over the complete files of a source, each time that there are other ones.
+    """Iterates over a source with its complete files, each time that it holds something else.
 
-    A file counts as complete once it has its footer and is as it was one poll earlier; one
-    that was renamed in, or written before the last poll, need not wait. Ends when `stop` is set.
+    `look` gives the source as it is. A file counts as complete once it has its footer and is as it
+    was one poll earlier; one that was renamed in, or written before the last poll, need not wait.
+    Ends when `stop` is set.
     """
 
-    def __init__(
-        self,
-        look: Callable[[], list[SourceFile]],
-        is_complete: Callable[[SourceFile], bool],
-        options: RunOptions,
-    ) -> None:
+    def __init__(self, look: Callable[[], FileSource], options: RunOptions) -> None:
         self._look = look
-        self._is_complete = is_complete
         self._options = options
         self._complete: dict[str, SourceFile] = {}
         self._seen: dict[str, SourceFile] = {}
         self._rows = 0
 
-    def __iter__(self) -> Iterator[list[SourceFile]]:
-        before: list[SourceFile] | None = None
+    def __iter__(self) -> Iterator[FileSource]:
+        before: Hashable = None
         while not self._options.stop.is_set():
-            files = self._files()
-            if files and files != before:
-                before = files
-                yield files
+            source = self._look()
+            source.files = self._complete_files(source)
+            if source.files and source.identity != before:
+                before = source.identity
+                yield source
             self._options.stop.wait(self._options.poll)
 
     def tell(self, manifest: Manifest | None, summary: Summary) -> None:
@@ -57,16 +53,15 @@ class Watcher:
             Progress(summary.rows, None, summary.streams, summary.seconds, message)
         )
 
-    def _files(self) -> list[SourceFile]:
-        """The complete files there are now, in the order of their paths."""
-        found = self._look()
+    def _complete_files(self, source: FileSource) -> list[SourceFile]:
+        """The complete files there are now, in their order."""
         complete = {}
-        for file in found:
+        for file in source.files:
             known = self._complete.get(file.path)
-            if known == file or (self._is_still(file) and self._is_complete(file)):
+            if known == file or (self._is_still(file) and source.is_complete(file)):
                 complete[file.path] = file
         self._complete = complete
-        self._seen = {file.path: file for file in found}
+        self._seen = {file.path: file for file in source.files}
         return list(complete.values())
 
     def _is_still(self, file: SourceFile) -> bool:

@@ -6,23 +6,16 @@ from collections.abc import Sequence
 
 from streamrnn.checkpoints import UsedFile
 from streamrnn.errors import LateRowError
-from streamrnn.sources import (
-    FileSource,
-    FileTimes,
-    SourceFile,
-    file_times,
-    last_with,
-    steps_back,
-)
+from streamrnn.sources import FileTimes, Source, SourceFile, last_with, steps_back
 
 _BY_NATURE = 'If rows come late by nature, set [source] late to "drop", "reject" or "apply".'
 
 
-def note_on_order(source: FileSource, files: Sequence[SourceFile], order: str) -> str | None:
+def note_on_order(source: Source, files: Sequence[SourceFile], order: str) -> str | None:
     """A note where the times of consecutive files go back; None where they do not, or none know."""
     if source.time is None or order == "time":
         return None
-    pairs = steps_back(file_times(source, files))
+    pairs = steps_back(source.times(files))
     if not pairs:
         return None
     kind = source.schema.field(source.time).type
@@ -36,18 +29,17 @@ def note_on_order(source: FileSource, files: Sequence[SourceFile], order: str) -
 
 
 def name_the_files(
-    error: LateRowError, source: FileSource, used: Sequence[UsedFile], order: str
+    error: LateRowError, source: Source, used: Sequence[UsedFile], order: str
 ) -> LateRowError:
     """The error with the file that was ahead of the late row, where footers tell which it was.
 
     `used` are the files that earlier runs read.
     """
-    assert source.time is not None
-    kind = source.schema.field(source.time).type
-    times = file_times(source, source.files)
+    times = source.times(source.files)
     at = next((i for i, each in enumerate(times) if each.path == error.file), None)
-    if at is None:
+    if at is None or source.time is None:
         return error
+    kind = source.schema.field(source.time).type
     if (ahead := last_with(times[:at], error.last)) is not None:
         return error.because(_read_before(ahead.shown(kind), times[at].shown(kind), order))
     if last_with(times[at : at + 1], error.last) is not None:

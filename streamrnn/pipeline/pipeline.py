@@ -16,14 +16,14 @@ import pyarrow as pa
 from streamrnn.config.load import Config
 from streamrnn.errors import ConfigError, DTypeError, StateError
 from streamrnn.pipeline.explain import explain, validate
-from streamrnn.pipeline.preflight import source_files
+from streamrnn.pipeline.preflight import open_source
 from streamrnn.pipeline.run import Job
 from streamrnn.scoring import starting_table
 from streamrnn.scoring.bind import Bound, Parts
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scorer
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import Origin, Rows, by_time, select, used_schema
+from streamrnn.sources import Origin, Rows, select, used_schema
 from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
 
 _LOGGER = logging.getLogger("streamrnn.state")
@@ -92,14 +92,13 @@ class Pipeline:
         Nothing is written, and what an earlier run committed is not looked at.
         """
         self.config.require_run()
-        if self.config.source.piped:
-            raise ConfigError("--limit needs a source that can be read again, not stdin")
-        files = source_files(self.parts, RunOptions())
         rows = min(limit, self.config.source.batch_rows)
-        source = self.parts.source(files, rows)
+        source = open_source(self.parts, RunOptions(), rows)
+        if not source.replayable:
+            raise ConfigError("--limit needs a source that can be read again, not stdin")
         if self.config.source.order == "time":
-            source.files = by_time(source, files)
-        bound = self.parts.bind(source.schema, source.files[0].path)
+            source.files = source.in_time_order(source.files)
+        bound = self.parts.bind(source.schema, source.name)
         scorer = Scorer(bound, _initial_table(bound))
         outputs, left = [], limit
         for each in source.batches():

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from streamrnn.checkpoints import refuse_inside_output, refuse_nested_output
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.scoring import Bound, Parts, RunOptions
-from streamrnn.sources import SourceFile, list_files, suffixes_of
+from streamrnn.sources import (
+    FileSource,
+    Source,
+    SourceFile,
+    StreamSource,
+    list_files,
+    suffixes_of,
+)
 
 
-def run_config(parts: Parts, bound: Bound) -> dict[str, Any]:
+def run_config(bound: Bound) -> dict[str, Any]:
     """What a commit remembers of the config, and of the columns it was used with."""
     schema = {f.name: str(f.type) for f in bound.schema}
-    return {**parts.config.canonical(), "source.schema": schema}
+    return {**bound.parts.config.canonical(), "source.schema": schema}
+
+
+def open_source(
+    parts: Parts, options: RunOptions, rows: int | None = None
+) -> FileSource | StreamSource:
+    """What the pipeline file names as source, `rows` in a record batch (default: as it says).
+
+    Files are those of now; nothing is read yet. Raises DataError if there are none.
+    """
+    if parts.config.source.piped:
+        return StreamSource(parts.columns, rows or parts.config.source.batch_rows)
+    return parts.source(source_files(parts, options), rows)
 
 
 def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
@@ -38,25 +56,23 @@ def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
     return files
 
 
-def refuse_own_output(parts: Parts, files: Sequence[SourceFile]) -> None:
+def refuse_own_output(parts: Parts, source: Source) -> None:
     """Raise ConfigError if source, sink, rejects or saved state lie inside one another, or in
     another output."""
     config = parts.config
     outputs = {
-        "[sink] path": config.sink.path,
+        "[sink] path": config.sink.folder,
         "[sink] rejects": config.sink.rejects,
         "[state] save": config.state.save,
     }
-    if config.sink.piped:
-        del outputs["[sink] path"]
     places = {name: _real(path) for name, path in outputs.items() if path is not None}
-    source = config.source.path
-    inputs = [_real(file.path) for file in files]
-    inputs += [] if source is None or config.source.piped else [_real(source)]
+    path = config.source.path
+    inputs = [_real(file.path) for file in source.files]
+    inputs += [_real(path)] if source.replayable else []
     for name, place in places.items():
         if any(_overlap(place, each) for each in inputs):
             raise ConfigError(
-                f"{name}: {outputs[name]} and the source {source} lie inside one another: the "
+                f"{name}: {outputs[name]} and the source {path} lie inside one another: the "
                 "next run would read its own output. Name a place outside the source."
             )
     for name, other in itertools.combinations(places, 2):

@@ -67,21 +67,11 @@ class Parts:
         carried = self.config.columns
         return None if carried is None else self.contract.columns(carried)
 
-    def source(
-        self,
-        files: Sequence[SourceFile],
-        rows: int | None = None,
-        order: Sequence[str] = (),
-    ) -> FileSource:
-        """The record batches of files, `rows` in each (default: as the config says).
-
-        `order`: that of the columns in an earlier run.
-        """
+    def source(self, files: Sequence[SourceFile], rows: int | None = None) -> FileSource:
+        """The record batches of files, `rows` in each (default: as the config says)."""
         config = self.config.source
         size = rows or config.batch_rows
-        return FileSource(
-            files, self.columns, size, time=config.time, order=order, format=config.format
-        )
+        return FileSource(files, self.columns, size, time=config.time, format=config.format)
 
     def bind(self, schema: pa.Schema, path: str) -> Bound:
         """These parts for a source whose columns in use have this schema.

@@ -1,5 +1,6 @@
 """Record batches with their position, and the contract that brings their rows to arrays."""
 
+from streamrnn.sources.base import Source, SourceBatch
 from streamrnn.sources.content import NOTHING, Content, Reading, sum_of
 from streamrnn.sources.contract import Contract, Faults, Feature, Rows, shown, ticks
 from streamrnn.sources.files import (
@@ -13,13 +14,11 @@ from streamrnn.sources.files import (
 from streamrnn.sources.formats import FORMATS, FileFormat, suffixes_of
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
-from streamrnn.sources.reading import FileSource, SourceBatch
+from streamrnn.sources.reading import FileSource
 from streamrnn.sources.schema import check_same, missing_column, select, used_schema, value_type
 from streamrnn.sources.stream import DAMAGE, StreamSource
 from streamrnn.sources.timeline import (
     FileTimes,
-    by_time,
-    file_times,
     last_with,
     shown_time,
     steps_back,
@@ -40,14 +39,13 @@ __all__ = [
     "Position",
     "Reading",
     "Rows",
+    "Source",
     "SourceBatch",
     "SourceFile",
     "StreamSource",
-    "by_time",
     "canonical_name",
     "check_same",
     "etag",
-    "file_times",
     "last_with",
     "list_files",
     "missing_column",

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from streamrnn.errors import DataError
-from streamrnn.sources.content import NOTHING, UNREAD, Content, Reading
+from streamrnn.sources.base import SourceBatch
+from streamrnn.sources.content import NOTHING, Content, Reading
 from streamrnn.sources.files import SourceFile, etag
 from streamrnn.sources.formats import FileReader, Footer, format_of
-from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.schema import check_same, select, used_schema
-
-
-@dataclass(frozen=True)
-class SourceBatch:
-    """One record batch, the place of its first row, and the position behind its last.
-
-    `reading` is of all rows of the file before that position.
-    """
-
-    batch: pa.RecordBatch
-    file: str
-    first_row: int
-    position: Position
-    reading: Reading = UNREAD
-
-    @property
-    def origin(self) -> Origin:
-        """Where each of its rows comes from."""
-        return Origin.consecutive(self.file, self.first_row, self.batch.num_rows)
+from streamrnn.sources.timeline import FileTimes, by_time
 
 
 class FileSource:
@@ -44,6 +26,8 @@ class FileSource:
     `order` if they are the same; give `schema` to hold the files to an earlier run's. `format` is
     that of all files, "auto" goes by each name.
     """
+
+    replayable = True
 
     def __init__(
         self,
@@ -59,11 +43,21 @@ class FileSource:
         self.columns = columns
         self.rows = rows
         self.time = time
-        self._order = list(order)
+        self.order = list(order)
         self._format = format
         self._first = "the run before" if schema is not None else ""
         self._schema = schema
         self._footers: dict[str, Footer] = {}
+
+    @property
+    def name(self) -> str:
+        """The path of the first file, whose schema holds for all."""
+        return self.files[0].path
+
+    @property
+    def identity(self) -> Hashable:
+        """The files, with their sizes and times of change."""
+        return tuple(self.files)
 
     @property
     def schema(self) -> pa.Schema:
@@ -71,8 +65,8 @@ class FileSource:
         if self._schema is None:
             first, reader = self._first_readable()
             schema = self._used(first, reader)
-            if sorted(schema.names) == sorted(self._order):
-                schema = pa.schema([schema.field(name) for name in self._order])
+            if sorted(schema.names) == sorted(self.order):
+                schema = pa.schema([schema.field(name) for name in self.order])
             self._schema = schema
             self._first = first.path
         return self._schema
@@ -100,6 +94,20 @@ class FileSource:
     def total_rows(self) -> int:
         """Rows of all files, from their footers."""
         return sum(self.footer(file).rows for file in self.files)
+
+    def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
+        """The times of files whose footers say them, in the order of the files."""
+        if self.time is None:
+            return []
+        found = ((file.path, self.footer(file).times) for file in files)
+        return [FileTimes(path, *times) for path, times in found if times is not None]
+
+    def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
+        """Files in the order of their earliest times; equal ones, and empty ones, as they came.
+
+        Raises DataError for a file with rows whose footer does not say its times.
+        """
+        return by_time(files, self.footer, self.time)
 
     def largest_group(self) -> int:
         """Rows of the largest row group."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,7 +11,6 @@ import pyarrow as pa
 from streamrnn.errors import DataError
 from streamrnn.sources.files import SourceFile
 from streamrnn.sources.formats import Footer
-from streamrnn.sources.reading import FileSource
 
 
 class FileTimes(NamedTuple):
@@ -37,25 +36,22 @@ def shown_time(ticks: int, kind: pa.DataType) -> str:
     return str(integers.cast(kind).cast(pa.string())[0])
 
 
-def file_times(source: FileSource, files: Iterable[SourceFile]) -> list[FileTimes]:
-    """The times of files whose footers say them, in the order of the files."""
-    found = ((file.path, source.footer(file).times) for file in files)
-    return [FileTimes(path, *times) for path, times in found if times is not None]
-
-
-def by_time(source: FileSource, files: Sequence[SourceFile]) -> list[SourceFile]:
+def by_time(
+    files: Sequence[SourceFile], footer: Callable[[SourceFile], Footer], time: str | None
+) -> list[SourceFile]:
     """Files in the order of their earliest times; equal ones, and empty ones, as they came.
 
-    Raises DataError for a file with rows whose footer does not say its times.
+    `footer` gives the footer of a file, `time` names the column. Raises DataError for a file with
+    rows whose footer does not say its times.
     """
     for file in files:
-        footer = source.footer(file)
-        if footer.rows and footer.times is None:
+        found = footer(file)
+        if found.rows and found.times is None:
             raise DataError(
                 f'{file.path}: [source] order = "time" needs the least value of column '
-                f'{source.time!r}: {_why_unknown(footer)}, or set order = "path".'
+                f'{time!r}: {_why_unknown(found)}, or set order = "path".'
             )
-    return sorted(files, key=lambda file: (source.footer(file).times or (0, 0))[0])
+    return sorted(files, key=lambda file: (footer(file).times or (0, 0))[0])
 
 
 def _why_unknown(footer: Footer) -> str:

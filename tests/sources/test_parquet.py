@@ -152,4 +152,4 @@ def test_a_stream_that_breaks_off_or_is_none_is_refused() -> None:
     with pytest.raises(DataError, match="stdin: the Arrow stream breaks off after row"):
         list(source.batches())
     with pytest.raises(DataError, match="stdin: expected an Arrow IPC stream"):
-        StreamSource(None, 20, io.BytesIO(b"PAR1 and so on"))
+        _ = StreamSource(None, 20, io.BytesIO(b"PAR1 and so on")).schema
