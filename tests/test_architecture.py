@@ -125,6 +125,25 @@ def test_a_kind_of_window_is_named_where_it_is_defined(path: Path) -> None:
     assert may or not named
 
 
+FILE_CALLS = {"fsync", "rename", "replace", "scandir", "walk", "listdir", "unlink", "mkdir"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_data_is_listed_and_written_through_storage(path: Path) -> None:
+    """Sources, sinks and states know no disk and no object store: a test that fails one in
+    `storage` has failed it everywhere. (Not so the cache of `kernels`, and model files, which need
+    no Arrow.)"""
+    if _room(path) in {"storage", "kernels", "formats"}:
+        return
+    assert "pyarrow.fs" not in _imported(path)
+    calls = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os"
+    }
+    assert not calls & FILE_CALLS
+
+
 def _module(path: Path) -> str:
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts).removesuffix(".__init__")

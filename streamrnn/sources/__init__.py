@@ -8,7 +8,6 @@ from streamrnn.sources.files import (
     canonical_name,
     etag,
     list_files,
-    resolve,
     stored_name,
 )
 from streamrnn.sources.formats import FORMATS, FileFormat, suffixes_of
@@ -49,7 +48,6 @@ __all__ = [
     "last_with",
     "list_files",
     "missing_column",
-    "resolve",
     "select",
     "shown",
     "shown_time",

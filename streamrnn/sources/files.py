@@ -5,24 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
-from streamrnn.errors import DataError, MissingFileError
-from streamrnn.sources.disk import Entry, entry, walk
+from streamrnn.errors import DataError, MissingFileError, StreamRNNError
 from streamrnn.sources.formats import FORMATS
-from streamrnn.sources.order import Hive, Partitions, steps_of
-from streamrnn.sources.patterns import (
-    MAGIC,
-    AllFiles,
-    Pattern,
-    fixed_part,
-    is_meant,
-)
+from streamrnn.sources.order import Hive, Partitions
+from streamrnn.sources.patterns import MAGIC, AllFiles, Pattern, fixed_part
+from streamrnn.storage import Entry, Store, open_store
+from streamrnn.storage.natural import steps_of
+from streamrnn.storage.walking import is_wanted
 
 # What pyarrow takes behind "?" in a URI of an object store.
 _OPTIONS = {
@@ -49,7 +46,7 @@ class SourceFile:
     name: str
     size: int
     mtime_ns: int
-    filesystem: pafs.FileSystem = field(compare=False, repr=False)
+    store: Store = field(compare=False, repr=False)
     location: str = field(compare=False, repr=False)
     partitions: Partitions = ()
 
@@ -84,7 +81,7 @@ class SourceFile:
 
     def open(self) -> pa.NativeFile:
         """The file, open for reading. Raises OSError."""
-        return self.filesystem.open_input_file(self.location)
+        return self.store.open(self.location)
 
 
 def etag(stream: pa.NativeFile) -> str:
@@ -98,17 +95,14 @@ def etag(stream: pa.NativeFile) -> str:
     return found.get("ETag", b"").decode(errors="replace")
 
 
-def resolve(path: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem of a path or URI, and the path on it."""
-    if "://" in path:
-        try:
-            filesystem, location = pafs.FileSystem.from_uri(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            scheme, _, rest = path.partition("://")
-            shown = f"{scheme}://{rest.rpartition('@')[2]}"  # without a password
-            raise DataError(f"{shown}: cannot be opened as a URI: {error}") from error
-        return filesystem, location
-    return pafs.LocalFileSystem(), path
+def resolve(path: str) -> tuple[Store, str]:
+    """The store of a path or URI, and the path in it. Raises DataError."""
+    try:
+        return open_store(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        scheme, _, rest = path.partition("://")
+        shown = f"{scheme}://{rest.rpartition('@')[2]}"  # without a password
+        raise DataError(f"{shown}: cannot be opened as a URI: {error}") from error
 
 
 def canonical_name(path: str) -> str:
@@ -154,30 +148,29 @@ def list_files(
     begin with "." or "_" are passed over, as Arrow does. A file that is reached in several ways is
     listed once. Raises MissingFileError if there is nothing at `path`.
     """
-    filesystem, location = _split_glob_uri(path)
-    if MAGIC.intersection(location) and not _exists(filesystem, location):
-        found, base = _expand(filesystem, location, suffixes), fixed_part(location)
-    else:
-        info = _info(filesystem, location)
-        if info.type == pafs.FileType.NotFound:
-            raise MissingFileError(f"[source] path: {path}: there is no such file or directory")
-        if info.type == pafs.FileType.File:
-            found, base = [_entry(filesystem, info)], posixpath.dirname(location)
+    store, location = _split_glob_uri(path)
+    with _refusals(location):
+        if MAGIC.intersection(location) and not store.exists(location):
+            found, base = _expand(store, location, suffixes), fixed_part(location)
+        elif (file := store.entry(location)) is not None:
+            found, base = [file], posixpath.dirname(location)
+        elif store.exists(location):
+            found, base = store.find(location, AllFiles(suffixes)), location
         else:
-            found, base = _walk(filesystem, location, suffixes), location
+            raise MissingFileError(f"[source] path: {path}: there is no such file or directory")
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
-    return _listed(filesystem, found, base, scheme)
+    return _listed(store, found, base, scheme)
 
 
-def _listed(
-    filesystem: pafs.FileSystem, found: list[Entry], base: str, scheme: str
-) -> list[SourceFile]:
+def _listed(store: Store, found: list[Entry], base: str, scheme: str) -> list[SourceFile]:
     """The files in order, each once: by its path with most partitions, then with fewest links."""
     start = len(base.rstrip("/")) + 1 if base else 0
     ways: dict[str, list[Entry]] = {}
     for each in found:
         ways.setdefault(each.name, []).append(each)
     chosen = [min(entries, key=_by_which_path) for entries in ways.values()]
+    for each in chosen:
+        _refuse_no_text(each)
     hive = Hive([each.path[start:] for each in chosen])
     return [
         SourceFile(
@@ -185,7 +178,7 @@ def _listed(
             each.name,
             each.size,
             each.mtime_ns,
-            filesystem,
+            store,
             each.path,
             hive.partitions(each.path[start:]),
         )
@@ -193,12 +186,22 @@ def _listed(
     ]
 
 
+def _refuse_no_text(each: Entry) -> None:
+    for text in (each.path, each.name):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{os.fsencode(text)!r}: the name is not valid UTF-8. Rename the file or folder."
+            ) from error
+
+
 def _by_which_path(each: Entry) -> tuple[Any, ...]:
     folders = posixpath.dirname(each.path).split("/")
     return -sum("=" in folder for folder in folders), each.links, steps_of(each.path)
 
 
-def _split_glob_uri(path: str) -> tuple[pafs.FileSystem, str]:
+def _split_glob_uri(path: str) -> tuple[Store, str]:
     if "://" not in path:
         return resolve(path)
     # In a URI "?" begins the options.
@@ -206,52 +209,35 @@ def _split_glob_uri(path: str) -> tuple[pafs.FileSystem, str]:
     if not MAGIC.intersection(place):
         return resolve(path)
     head = fixed_part(place)
-    filesystem, base = resolve(head + mark + options)
-    return filesystem, posixpath.join(base, place[len(head) :].lstrip("/"))
+    store, base = resolve(head + mark + options)
+    return store, posixpath.join(base, place[len(head) :].lstrip("/"))
 
 
-def _info(filesystem: pafs.FileSystem, location: str) -> pafs.FileInfo:
-    try:
-        return filesystem.get_file_info(location)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{location}: cannot be read: {error}") from error
-
-
-def _exists(filesystem: pafs.FileSystem, location: str) -> bool:
-    return bool(_info(filesystem, location).type != pafs.FileType.NotFound)
-
-
-def _entry(filesystem: pafs.FileSystem, info: pafs.FileInfo) -> Entry:
-    if isinstance(filesystem, pafs.LocalFileSystem):
-        return entry(info.path)
-    name = f"{filesystem.type_name}://{info.path}"
-    return Entry(info.path, name, info.size or 0, info.mtime_ns or 0)
-
-
-def _walk(filesystem: pafs.FileSystem, location: str, suffixes: tuple[str, ...]) -> list[Entry]:
-    if isinstance(filesystem, pafs.LocalFileSystem):
-        return list(walk(location, AllFiles(suffixes)))
-    selector = pafs.FileSelector(location, recursive=True)
-    try:
-        infos = filesystem.get_file_info(selector)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{location}: cannot be listed: {error}") from error
-    start = len(location.rstrip("/")) + 1
-    return [
-        _entry(filesystem, info)
-        for info in infos
-        if info.type == pafs.FileType.File and is_meant(info.path[start:], AllFiles(suffixes))
-    ]
-
-
-def _expand(filesystem: pafs.FileSystem, pattern: str, suffixes: tuple[str, ...]) -> list[Entry]:
+def _expand(store: Store, pattern: str, suffixes: tuple[str, ...]) -> list[Entry]:
+    """The files that a pattern means; in an object store those of the format."""
     top = fixed_part(pattern)
     wanted = Pattern.of(pattern[len(top) :])
-    if isinstance(filesystem, pafs.LocalFileSystem):
-        if top or pattern.startswith("/"):
-            return list(walk(top or "/", wanted))
-        found = walk(".", wanted)
-        return [each._replace(path=each.path.removeprefix("./")) for each in found]
+    found = store.find(top or ("/" if pattern.startswith("/") else ""), wanted)
+    if store.local:
+        return found
     start = len(top.rstrip("/")) + 1 if top else 0
-    listed = _walk(filesystem, top, suffixes)
-    return [each for each in listed if is_meant(each.path[start:], wanted)]
+    return [each for each in found if is_wanted(each.path[start:], AllFiles(suffixes))]
+
+
+@contextmanager
+def _refusals(location: str) -> Iterator[None]:
+    """Turn what a store raises into a DataError that names the path and what to do."""
+    try:
+        yield
+    except StreamRNNError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        path = getattr(error, "filename", None)
+        if not isinstance(error, OSError) or path is None:
+            raise DataError(f"{location}: cannot be read: {error}") from error
+        real = os.path.realpath(path)
+        shown = path if real == os.path.abspath(path) else f"{path} (a link to {real})"
+        raise DataError(
+            f"{shown}: cannot be read: {error.strerror}. Allow this user to read it, or take it "
+            "out of the source."
+        ) from error

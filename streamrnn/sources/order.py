@@ -10,8 +10,9 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from streamrnn.storage.natural import natural
+
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-_DIGITS = re.compile("([0-9]+)")
 _INTEGER = re.compile("-[0-9]{1,17}|[0-9]{1,18}")
 _NUMBER = re.compile("[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 _LAST = "\U0010ffff"  # after every text
@@ -47,7 +48,7 @@ class Hive:
 
     def order(self, path: str) -> tuple[_Key, str]:
         """A key that sorts paths: `day=2` before `day=10`, `part-2` before `part-10`, null last."""
-        return (*self._keys[dirname(path)], _natural(basename(path))), path
+        return (*self._keys[dirname(path)], natural(basename(path))), path
 
     def _typed(self, name: str, value: str) -> pa.Scalar:
         kind = pa.int64() if name in self._integers else pa.string()
@@ -63,22 +64,12 @@ class Hive:
         if mark and unquote(name) in self._numbers:
             null = value == NULL_PARTITION
             return f"{name}=", Decimal("Infinity" if null else unquote(value)), ""
-        return (f"{name}={_LAST}",) if mark and value == NULL_PARTITION else _natural(folder)
+        return (f"{name}={_LAST}",) if mark and value == NULL_PARTITION else natural(folder)
 
 
 def _pairs(folder: str) -> list[tuple[str, str]]:
     pairs = [step.partition("=") for step in folder.split("/") if "=" in step]
     return [(unquote(name), unquote(value)) for name, _, value in pairs]
-
-
-def steps_of(path: str) -> _Key:
-    """A key that sorts paths by folders and name, in natural order: `part-2` before `part-10`."""
-    return tuple(_natural(step) for step in path.split("/"))
-
-
-def _natural(text: str) -> tuple[str | int | Decimal, ...]:
-    """Text and numbers in turns."""
-    return tuple(int(p) if i % 2 else p for i, p in enumerate(_DIGITS.split(text)))
 
 
 def _names_of_only(kind: re.Pattern[str], values: Mapping[str, list[str]]) -> set[str]:

@@ -5,21 +5,10 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from streamrnn.errors import ConfigError
 
 MAGIC = frozenset("*?[")
-
-
-class Wanted(Protocol):
-    """What is wanted of a folder. Hashable: equal ones want the same."""
-
-    def below(self, folder: str) -> Wanted | None:
-        """What is wanted of a folder of this name in it; None if nothing is."""
-
-    def takes(self, file: str) -> bool:
-        """Whether a file of this name in it is wanted."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +77,6 @@ def fixed_part(path: str) -> str:
             break
         parts.append(part)
     return "/".join(parts)
-
-
-def is_meant(path: str, wanted: Wanted) -> bool:
-    """Whether the folders and the name of a path are `wanted`."""
-    *folders, name = [part for part in path.split("/") if part]
-    inside: Wanted | None = wanted
-    for folder in folders:
-        inside = inside and inside.below(folder)
-    return inside is not None and inside.takes(name)
 
 
 def _fits(name: str, part: str) -> bool:

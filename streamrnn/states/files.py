@@ -5,17 +5,13 @@ Equal tables give equal bytes, whatever they were made of.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import BinaryIO
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError, SinkError
 from streamrnn.sources import DAMAGE
+from streamrnn.storage import Output, open_store, replace_file
 
 _SUFFIXES = (".parquet", ".arrow")
 
@@ -30,14 +26,11 @@ def write_state_file(table: pa.Table, path: str) -> None:
     """Write a file, or an object of a URI, that is there whole or not at all. Raises SinkError."""
     check_suffix(path)
     try:
-        filesystem, location = _place(path)
-        if isinstance(filesystem, pafs.LocalFileSystem):
-            _write_local(table, location)
-        else:
-            with filesystem.open_output_stream(location) as stream:  # an object appears on close
-                _write(table, stream, path)
+        with replace_file(path) as output:
+            _write(table, output, path)
     except (pa.ArrowException, OSError) as error:
-        raise SinkError(f"{path}: the state table cannot be written: {error}") from error
+        cause = error.__cause__ if isinstance(error, SinkError) else error
+        raise SinkError(f"{path}: the state table cannot be written: {cause}") from error
 
 
 def read_state_file(path: str) -> pa.Table:
@@ -62,8 +55,8 @@ def read_state_file(path: str) -> pa.Table:
 
 
 def _read(path: str) -> pa.Table:
-    filesystem, location = _place(path)
-    with filesystem.open_input_file(location) as stream:
+    store, place = open_store(path)
+    with store.open(place) as stream:
         if path.endswith(".parquet"):
             return pq.ParquetFile(stream).read()
         return pa.ipc.open_file(stream).read_all()
@@ -80,29 +73,7 @@ def _check_shown(field: pa.Field) -> None:
         pa.scalar(0, kind).cast(pa.string())
 
 
-def _place(path: str) -> tuple[pafs.FileSystem, str]:
-    if "://" not in path:
-        return pafs.LocalFileSystem(), path
-    filesystem, location = pafs.FileSystem.from_uri(path)
-    return filesystem, location
-
-
-def _write_local(table: pa.Table, path: str) -> None:
-    """To a temporary name beside `path`, synced, then renamed."""
-    temporary = f"{path}.tmp"
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as stream:
-            _write(table, stream, path)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _write(table: pa.Table, stream: BinaryIO | pa.NativeFile, path: str) -> None:
+def _write(table: pa.Table, stream: Output, path: str) -> None:
     table = _settled(table)
     if path.endswith(".parquet"):
         pq.write_table(table, stream, compression="zstd")

@@ -4,5 +4,18 @@ from streamrnn.storage.files import Files, Output, telling
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.opening import open_files
 from streamrnn.storage.remote import RemoteFiles
+from streamrnn.storage.store import Store, open_store, replace_file
+from streamrnn.storage.walking import Entry
 
-__all__ = ["Files", "LocalFiles", "Output", "RemoteFiles", "open_files", "telling"]
+__all__ = [
+    "Entry",
+    "Files",
+    "LocalFiles",
+    "Output",
+    "RemoteFiles",
+    "Store",
+    "open_files",
+    "open_store",
+    "replace_file",
+    "telling",
+]

@@ -12,9 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError
-from streamrnn.sources import FileSource, canonical_name, disk, files, list_files, stored_name
+from streamrnn.sources import FileSource, canonical_name, files, list_files, stored_name
 from streamrnn.sources.files import _split_glob_uri
-from streamrnn.sources.patterns import Pattern, is_meant
+from streamrnn.sources.patterns import Pattern
+from streamrnn.storage import walking
+from streamrnn.storage.store import LocalStore, RemoteStore
+from streamrnn.storage.walking import is_wanted
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -71,7 +74,7 @@ def test_numbers_in_paths_count_as_numbers(
     _make(tmp_path, *sorted(names))
     if filesystem == "object store":
         store = pafs.SubTreeFileSystem(str(tmp_path.parent), pafs.LocalFileSystem())
-        monkeypatch.setattr(files, "resolve", lambda _: (store, tmp_path.name))
+        monkeypatch.setattr(files, "resolve", lambda _: (RemoteStore(store), tmp_path.name))
         found = [f.location.removeprefix(f"{tmp_path.name}/") for f in list_files("s3://bucket")]
     else:
         found = _names(str(tmp_path), tmp_path)
@@ -192,8 +195,8 @@ def test_many_links_in_circles_are_few_readings(
         for j in range(12):
             (tmp_path / "in" / str(i) / name.format(j)).symlink_to(f"../{j}")
     read: list[str] = []
-    entries = disk._entries
-    monkeypatch.setattr(disk, "_entries", lambda path: read.append(path) or entries(path))
+    entries = walking._entries
+    monkeypatch.setattr(walking, "_entries", lambda path: read.append(path) or entries(path))
     assert len(list_files(f"{tmp_path}/in")) == 12
     assert len(read) <= 1 + 12 * 13
 
@@ -290,10 +293,10 @@ def test_file_uris_are_read_by_their_path(tmp_path: Path) -> None:
 
 def test_options_of_a_uri_are_no_pattern() -> None:
     """`?` begins the options, which hold for the fixed part as well."""
-    filesystem, location = _split_glob_uri("s3://bucket/a/x*.parquet?region=eu-west-3")
-    assert (filesystem.region, location) == ("eu-west-3", "bucket/a/x*.parquet")
-    filesystem, location = _split_glob_uri("s3://bucket/a?region=eu-west-3")
-    assert (filesystem.region, location) == ("eu-west-3", "bucket/a")
+    store, location = _split_glob_uri("s3://bucket/a/x*.parquet?region=eu-west-3")
+    assert (store.fs.region, location) == ("eu-west-3", "bucket/a/x*.parquet")
+    store, location = _split_glob_uri("s3://bucket/a?region=eu-west-3")
+    assert (store.fs.region, location) == ("eu-west-3", "bucket/a")
 
 
 @pytest.mark.parametrize(
@@ -319,7 +322,7 @@ def test_patterns_on_object_stores_are_those_of_folders(
     path: str, pattern: str, expected: bool
 ) -> None:
     """`*` stays within a name."""
-    assert is_meant(path, Pattern.of(pattern)) is expected
+    assert is_wanted(path, Pattern.of(pattern)) is expected
 
 
 def _columns(root: Path, *names: str) -> dict[str, list[object]]:
@@ -363,12 +366,12 @@ def test_an_identity_that_cannot_be_read_names_the_file(tmp_path: Path) -> None:
     _make(tmp_path, "a.parquet")
     (file,) = list_files(str(tmp_path))
 
-    class Refusing:
-        def open_input_file(self, path: str) -> None:
+    class Refusing(LocalStore):
+        def open(self, path: str) -> None:
             raise PermissionError(errno.EACCES, "Permission denied")
 
     with pytest.raises(DataError, match=r"a\.parquet: cannot be read: Permission denied\. Allow"):
-        replace(file, filesystem=Refusing()).identity()
+        replace(file, store=Refusing()).identity()
     os.unlink(tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"a\.parquet: vanished"):
         file.identity()

@@ -6,14 +6,31 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from streamrnn.errors import DataError
-from streamrnn.sources.order import steps_of
-from streamrnn.sources.patterns import Wanted
+from streamrnn.storage.natural import steps_of
 
 # There is no file: none of that name, something else on the way to it, or links in a circle.
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+class Wanted(Protocol):
+    """What is wanted of a folder. Hashable: equal ones want the same."""
+
+    def below(self, folder: str) -> Wanted | None:
+        """What is wanted of a folder of this name in it; None if nothing is."""
+
+    def takes(self, file: str) -> bool:
+        """Whether a file of this name in it is wanted."""
+
+
+def is_wanted(path: str, wanted: Wanted) -> bool:
+    """Whether the folders and the name of a path are `wanted`."""
+    *folders, name = [part for part in path.split("/") if part]
+    inside: Wanted | None = wanted
+    for folder in folders:
+        inside = inside and inside.below(folder)
+    return inside is not None and inside.takes(name)
 
 
 class Entry(NamedTuple):
@@ -39,22 +56,13 @@ class _Folder(NamedTuple):
     links: int = 0
 
 
-def entry(path: str) -> Entry:
-    """One file that is there. Raises DataError."""
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return _entry(path, os.path.realpath(path), found, 0)
-
-
 def walk(top: str, wanted: Wanted) -> Iterator[Entry]:
     """The files below `top` that are `wanted`, by the paths with the fewest links to them.
 
     Links to folders are followed, but not into a folder that the path is in already. A folder to
     which several paths lead is read by the first of them in natural order, and again only by one
     with more Hive partitions (`day=1/`): links among n folders are n readings of each at most.
-    Raises DataError for what cannot be read.
+    Raises OSError, with the path as `filename`, for what cannot be read.
     """
     most: dict[tuple[str, Wanted], int] = {}
     folders, linked = [_Folder(top.rstrip("/") or "/", wanted)], list[_Folder]()
@@ -95,7 +103,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     except OSError as error:
         if error.errno in _NOTHING:
             return []
-        raise _unreadable(folder, error) from error
+        raise OSError(error.errno, error.strerror, folder) from error
 
 
 def _kind(found: os.DirEntry[str]) -> int:
@@ -104,45 +112,34 @@ def _kind(found: os.DirEntry[str]) -> int:
         if found.is_dir(follow_symlinks=False):
             return stat.S_IFDIR
         return stat.S_IFREG if found.is_file(follow_symlinks=False) else 0
-    there = _stat(found)
+    there = status(found.path)
     return stat.S_IFMT(there.st_mode) if there else 0
 
 
-def _stat(found: os.DirEntry[str]) -> os.stat_result | None:
+def status(path: str) -> os.stat_result | None:
+    """What the disk says of a path, at the end of links; None if nothing is there.
+
+    Raises OSError, with the path as `filename`.
+    """
     try:
-        return os.stat(found.path)
+        return os.stat(path)
     except OSError as error:
         if error.errno in _NOTHING:
             return None
-        raise _unreadable(found.path, error) from error
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _file(found: os.DirEntry[str], folder: str, links: int) -> Iterator[Entry]:
     """The file, unless it is gone meanwhile; `folder` is the real path of the one it is in."""
-    there = _stat(found)
+    there = status(found.path)
     if there is None:
         return
     if found.is_symlink():
-        yield _entry(found.path, os.path.realpath(found.path), there, links + 1)
+        yield entry(found.path, os.path.realpath(found.path), there, links + 1)
     else:
-        yield _entry(found.path, f"{folder}/{found.name}", there, links)
+        yield entry(found.path, f"{folder}/{found.name}", there, links)
 
 
-def _entry(path: str, name: str, found: os.stat_result, links: int) -> Entry:
-    for text in (path, name):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{os.fsencode(text)!r}: the name is not valid UTF-8. Rename the file or folder."
-            ) from error
+def entry(path: str, name: str, found: os.stat_result, links: int) -> Entry:
+    """The entry of a file with this status."""
     return Entry(path, name, found.st_size, found.st_mtime_ns, links)
-
-
-def _unreadable(path: str, error: OSError) -> DataError:
-    real = os.path.realpath(path)
-    shown = path if real == os.path.abspath(path) else f"{path} (a link to {real})"
-    return DataError(
-        f"{shown}: cannot be read: {error.strerror}. Allow this user to read it, or take it out "
-        "of the source."
-    )

@@ -1,0 +1,17 @@
+"""The order that people expect of names: numbers in them count as numbers."""
+
+from __future__ import annotations
+
+import re
+
+_DIGITS = re.compile("([0-9]+)")
+
+
+def natural(name: str) -> tuple[str | int, ...]:
+    """Text and numbers in turns: a key that sorts `part-2` before `part-10`."""
+    return tuple(int(p) if i % 2 else p for i, p in enumerate(_DIGITS.split(name)))
+
+
+def steps_of(path: str) -> tuple[tuple[str | int, ...], ...]:
+    """A key that sorts paths by folders and name, each in natural order."""
+    return tuple(natural(step) for step in path.split("/"))
