@@ -87,6 +87,16 @@ def test_a_file_is_replaced_once_it_is_whole(path: str, tmp_path: Path) -> None:
     assert [each.name for each in place.parent.iterdir()] == ["a"]
 
 
+def test_an_object_is_written_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It appears when it is whole, and needs no other name before."""
+    store = RemoteStore(arrow_fs.LocalFileSystem())
+    monkeypatch.setattr("streamrnn.storage.store.open_store", lambda _: (store, f"{tmp_path}/a"))
+    with replace_file("s3://bucket/a") as output:
+        output.write(b"one")
+        assert [each.name for each in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"one"
+
+
 class FullDisk(Disk):
     """Has no room left when it is to sync."""
 
