@@ -99,6 +99,36 @@ def changed(node, **attributes):
     return made
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        onnx_graphs.as_tf2onnx_writes_it(),
+        onnx_graphs.as_tf2onnx_writes_it(sequences=False),
+        onnx_graphs.one_step(),
+        onnx_graphs.ids_and_scores(),
+    ],
+    ids=["sequences", "last", "one step", "reshape"],
+)
+def test_no_rows_and_no_steps_give_none(graph, tmp_path):
+    """Outputs of the right shape, as from layers, whatever nodes say to arrays without values."""
+    stream = Stream(streamrnn.load_model(saved(graph, tmp_path)))
+    (_, features, dtype) = stream.model.input_specs[0]
+    for rows, steps in ((0, 5), (3, 0), (0, 0)):
+        states = {name: x(*state.shape) for name, state in stream.initial_state(rows).items()}
+        before = {name: state.copy() for name, state in states.items()}
+        given = np.zeros((rows, steps, *features[1:]), dtype)
+        made = stream.run([given], None, states)
+        assert [y.shape for y in made] == [(rows, steps, units) for _, units in stream.outputs]
+        assert all((states[name] == before[name]).all() for name in states)
+    whole = Whole(stream.model)
+    made = whole.run([np.zeros((0, 5, *features[1:]), dtype)])
+    shapes = [
+        (0, 5, n) if sequence else (0, n)
+        for (_, n), sequence in zip(whole.outputs, whole.sequences, strict=True)
+    ]
+    assert [y.shape for y in made] == shapes
+
+
 def test_steps_that_see_each_other(tmp_path):
     """A softmax over time is found by trying, and the node named."""
     path = saved(changed(6, axis=1), tmp_path)

@@ -146,17 +146,21 @@ class OnnxGraph(Layer):
 
         by_step: one run a step, which gives outputs without a time axis one. lengths: int64 (B,).
         """
+        rows, steps = inputs[0].shape[:2]
+        shapes = [
+            (rows, steps, units) if by_step or self._has_time(place) else (rows, units)
+            for place, units in self.layout.outputs.values()
+        ]
+        if not rows or (not steps and all(len(shape) == 3 for shape in shapes)):
+            # Not for the graph: its nodes may refuse arrays without values.
+            return [np.zeros(shape, np.float32) for shape in shapes]
         if not (by_step or self.layout.one_step):
             return self._run(inputs, lengths, states)
-        rows, steps = inputs[0].shape[:2]
         parts = []
         for t in range(steps):
             within = np.ones(rows, np.int64) if lengths is None else (lengths > t).astype(np.int64)
             now = [x[:, t] if self.layout.one_step else x[:, t : t + 1] for x in inputs]
             parts.append([_step_of(y, rows) for y in self._run(now, within, states)])
-        if not parts:
-            units = [units for _, units in self.layout.outputs.values()]
-            return [np.zeros((rows, 0, n), np.float32) for n in units]
         return [np.stack(outputs, axis=1) for outputs in zip(*parts, strict=True)]
 
     def _run(self, inputs: Sequence[Any], lengths: Any, states: States) -> list[Any]:
