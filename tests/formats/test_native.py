@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layers.every import EVERY
 from layers.kinds import assert_same
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -61,17 +60,6 @@ def test_a_sequential_comes_back_as_one(tmp_path: Path) -> None:
     assert again.name == "mine"
     model.reset_state()
     assert_same([again(X), again(X)], [model(X), model(X)])
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_every_layer_is_saved(name: str, tmp_path: Path) -> None:
-    """Options and weights of each layer, by its outputs."""
-    x = Input((6, 4))
-    model = Model(x, EVERY[name]()(x))
-    model.set_weights([abs(RNG.normal(size=w.shape)) for w in model.weights])
-    model.save(tmp_path / "m.safetensors")
-    given = RNG.normal(size=(2, 6, 4)).astype(np.float32)
-    assert_same(streamrnn.load_model(tmp_path / "m.safetensors")(given), model(given))
 
 
 def test_the_form_of_the_file(tmp_path: Path) -> None:

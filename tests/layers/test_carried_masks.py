@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layers.every import EVERY
+from contracts.rows_layers import ON_FEATURES
 from layers.kinds import KINDS, assert_same, built
 
 from streamrnn import Input, Model, Sequential, layers
@@ -75,10 +75,10 @@ def test_a_call_with_initial_state_keeps_to_the_carried_mask() -> None:
     assert_same(lstm(masked(X[:, 2:]), initial_state=states), lstm(masked()))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ON_FEATURES)
 def test_without_a_masked_step_plain_arrays_come_out(name: str) -> None:
     """No mask, or one that leaves out nothing: exactly np.ndarray."""
-    layer = EVERY[name]()
+    layer = ON_FEATURES[name]()
     x = FULL + 5
     for mask in (None, np.ones((3, 6), np.bool_)):
         made = _flat(layer(x, mask=mask) if mask is not None else layer(x))
@@ -86,10 +86,10 @@ def test_without_a_masked_step_plain_arrays_come_out(name: str) -> None:
     assert type(masked(x)) is np.ndarray
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ON_FEATURES)
 def test_eager_calls_mask_as_a_model_does(name: str) -> None:
     """One rule: what each layer passes on to an LSTM is what it passes on in a graph."""
-    layer, lstm = EVERY[name](), layers.LSTM(3, return_sequences=True)
+    layer, lstm = ON_FEATURES[name](), layers.LSTM(3, return_sequences=True)
     if isinstance(layer, layers.LSTM):
         layer.stateful = layer.return_state = False
     model = Sequential([Input((6, 4)), layers.Masking(), layer])

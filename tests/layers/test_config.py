@@ -1,12 +1,10 @@
 """Names, configs, initializers, activations: what layers are made from."""
 
-import json
 from typing import Any
 
 import naive
 import numpy as np
 import pytest
-from layers.every import EVERY
 from layers.kinds import assert_same, built
 
 import streamrnn
@@ -15,21 +13,6 @@ from streamrnn.errors import DTypeError, UnsupportedError
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(2, 6, 4)).astype(np.float32)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_a_config_makes_the_same_layer(name: str) -> None:
-    """Through JSON: the same name, options and, with the same weights, bits."""
-    layer = EVERY[name]()
-    config = layers.serialize(layer)
-    again = layers.deserialize(json.loads(json.dumps(config)))
-    assert type(again) is type(layer)
-    assert again.name == layer.name
-    assert layers.serialize(again) == config
-    for one in (layer, again):
-        one.build((2, 6, 4))
-    again.set_weights(layer.get_weights())
-    assert_same(again(X), layer(X))
 
 
 def test_configs_as_keras_writes_them() -> None:

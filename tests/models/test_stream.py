@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layers.every import EVERY
 from layers.kinds import KINDS, MinimalRNNCell, MixesRows, assert_same, built
 
 from streamrnn import Input, Model, Sequential, layers
@@ -307,36 +306,3 @@ def test_threads_may_share_a_model(kind: str) -> None:
         thread.join()
     for result in results[1:]:
         assert_same(result, results[0])
-
-
-NOT_STEPWISE = {"Bidirectional", "Flatten", "Reshape", "SimpleRNN"}  # this SimpleRNN goes backwards
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_every_layer_streams_or_says_why_not(name: str) -> None:
-    """What each layer gives a stream is what it says to each beginning of it."""
-    layer = EVERY[name]()
-    if isinstance(layer, layers.LSTM):
-        layer.return_state = False  # states that no one reads; here the output is wanted
-        layer.stateful = False
-    x = RNG.normal(size=(3, 6, 4)).astype(np.float32)
-    model = randomized(Sequential([Input((6, 4)), layer]))
-    if name.partition("-")[2] in NOT_STEPWISE:
-        with pytest.raises(ModelMismatchError, match=layer.name):
-            Stream(model)
-        assert_same(Whole(model).run([x], np.full(3, 6)), [model(x)])
-        return
-    stream = Stream(model)
-    lengths = np.full(3, 6)
-    outputs = stream.run([x], lengths, stream.initial_state(3))
-    inner = Sequential([Input((None, 4)), layer])
-    assert_same(outputs, [_last(_said(inner, x))])
-
-
-def _said(model: Model, x: np.ndarray) -> list[np.ndarray]:
-    return [model(np.ascontiguousarray(x[:, : t + 1])) for t in range(x.shape[1])]
-
-
-def _last(said: list[np.ndarray]) -> np.ndarray:
-    """The last step of each, side by side, whether or not a sequence was said."""
-    return np.stack([s if s.ndim == 2 else s[:, -1] for s in said], axis=1)

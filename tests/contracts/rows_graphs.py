@@ -1,0 +1,166 @@
+"""Rows of contracts for layers that make masks, and for those that hold others: models, graphs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import naive
+import naive_values as values
+from contracts.rows_layers import (
+    FEATUREWISE,
+    MERGES,
+    RECURRENT,
+    SHAPES,
+    TOKENS,
+    LayerRow,
+    before,
+    every,
+    inputs_of,
+)
+
+import streamrnn
+from streamrnn import Input, Model, Sequential, layers
+
+GRAPH = Path(__file__).parents[1] / "formats" / "files" / "tf2onnx.onnx"
+
+
+def gru() -> layers.Layer:
+    return layers.GRU(3, return_sequences=True)
+
+
+def steps_of(x: Any) -> Any:
+    """The mask of the steps that are not all zeros, as Keras 3 writes it into a graph."""
+    return layers.get("Any")()(layers.NotEqual(0)(x))
+
+
+def masking(mask: Callable[..., Any]) -> Callable[[Any, str], Model]:
+    """A GRU over the first input, masked by what mask(layer, *inputs) makes of all."""
+
+    def model(layer: layers.Layer, reads: str) -> Model:
+        symbols = inputs_of(reads)
+        return Model(symbols, gru()(symbols[0], mask=mask(layer, *symbols)))
+
+    return model
+
+
+def masked(mask: Callable[..., Any]) -> Callable[..., Any]:
+    """The oracle of `masking`; mask(*inputs) in plain Python."""
+    return lambda w, *x: every(naive.gru(*w), x[0], mask_BT=mask(*x))
+
+
+def either(*inputs: Any) -> Any:
+    return values.each(max, *[values.differs(x) for x in inputs])
+
+
+def made(name: str) -> Callable[[], layers.Layer]:
+    return lambda: layers.get(name)()
+
+
+MASKS = {
+    "Masking": LayerRow(
+        lambda: layers.Masking(0.0),
+        lambda w, x: every(naive.gru(*w), x, mask_BT=naive.masking(x)[1]),
+        model=before(gru),
+    ),
+    "Masking/value": LayerRow(lambda: layers.Masking(2.0), lambda _, x: naive.masking(x, 2.0)[0]),
+    "Embedding/mask_zero": LayerRow(
+        lambda: layers.Embedding(5, 3, mask_zero=True),
+        lambda w, ids: every(
+            naive.gru(*w[1:]),
+            naive.embedding(ids, w[0]),
+            mask_BT=values.each(lambda n: n != 0, ids),
+        ),
+        reads="ids",
+        model=before(gru),
+    ),
+    "NotEqual": LayerRow(
+        lambda: layers.NotEqual(0.0),
+        masked(values.differs),
+        model=masking(lambda layer, x: layers.get("Any")()(layer(x))),
+    ),
+    "Any": LayerRow(
+        made("Any"),
+        masked(values.differs),
+        model=masking(lambda layer, x: layer(layers.NotEqual(0)(x))),
+    ),
+    "LogicalOr": LayerRow(
+        made("LogicalOr"),
+        masked(either),
+        reads="two",
+        model=masking(lambda layer, *x: layer([steps_of(each) for each in x])),
+    ),
+    "ExpandDims": LayerRow(
+        made("ExpandDims"),
+        masked(values.differs),
+        model=masking(lambda layer, x: layers.get("Any")()(layer(steps_of(x)))),
+    ),
+    "JoinedMasks": LayerRow(
+        made("JoinedMasks"),
+        masked(either),
+        reads="two",
+        model=masking(
+            lambda layer, *x: layers.get("Any")()(
+                layer([layers.get("ExpandDims")()(steps_of(each)) for each in x])
+            )
+        ),
+    ),
+    "OnesLike": LayerRow(
+        made("OnesLike"),
+        lambda w, x: every(naive.gru(*w), x),
+        model=masking(lambda layer, x: layer(steps_of(x))),
+    ),
+    "ZerosLike": LayerRow(
+        made("ZerosLike"),
+        masked(lambda x: [[False for _ in row] for row in x]),
+        model=masking(lambda layer, x: layer(steps_of(x))),
+    ),
+}
+
+
+def whole_model() -> Model:
+    """Two branches of one input, a layer called twice, and a masked recurrent layer behind."""
+    x, dense = Input((None, 4)), layers.Dense(4, "tanh")
+    y = layers.Concatenate()([dense(x), dense(layers.Rescaling(2.0)(x))])
+    return Model(x, layers.LSTM(3, return_sequences=True)(y))
+
+
+def naive_model(w: Any, x: Any) -> Any:
+    halves = [naive.dense(each, *w[:2], activation="tanh") for each in (x, naive.rescaling(x, 2.0))]
+    return every(naive.lstm(*w[2:]), values.joined(*halves))
+
+
+RECORDED = "Its graph is judged by ONNX Runtime's recorded outputs: the row of the format .onnx."
+
+GRAPHS = {
+    "InputLayer": LayerRow(
+        lambda: layers.InputLayer((None, 4)),
+        lambda _, x: naive.rescaling(x, 2.0),
+        model=lambda layer, _: Model(layer.symbol, layers.Rescaling(2.0)(layer.symbol)),
+    ),
+    "Model": LayerRow(whole_model, naive_model, model=lambda model, _: model),
+    "Model/nested": LayerRow(
+        whole_model,
+        lambda w, x: naive.activation(naive_model(w, x), "softmax"),
+        model=before(layers.Softmax),
+    ),
+    "Sequential": LayerRow(
+        lambda: Sequential([Input((None, 4)), gru(), layers.Dense(2)]),
+        lambda w, x: naive.dense(every(naive.gru(*w[:3]), x), *w[3:]),
+        model=lambda model, _: model,
+    ),
+    "OnnxModel": LayerRow(
+        lambda: streamrnn.load_model(GRAPH),
+        RECORDED,
+        reads="three",
+        model=lambda model, _: model,
+    ),
+    "OnnxGraph": LayerRow(lambda: streamrnn.load_model(GRAPH).layer, RECORDED, reads="three"),
+    "OnnxIds": LayerRow(
+        lambda: layers.get("OnnxIds")(),
+        lambda _, ids: values.each(lambda n: [2.0 * n], ids),
+        reads="ids",
+        model=before(lambda: layers.Rescaling(2.0)),
+    ),
+}
+
+LAYERS = {**RECURRENT, **FEATUREWISE, **SHAPES, **MERGES, **TOKENS, **MASKS, **GRAPHS}

@@ -1,0 +1,342 @@
+"""One row of contracts for every registered layer, with options that are not defaults.
+
+A variant (`Class/variant`) is another configuration of the class, for a contract that depends on
+it. `reads` names what the layer is called on, `model` the model around it (default: it alone).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import naive
+import naive_values as values
+import numpy as np
+from contracts.declared import HOLDS, Contract, Row
+from contracts.models import ROWS, STEPS
+
+from streamrnn import Input, Model, Sequential, initializers, layers
+
+RNG = np.random.default_rng(7)
+GAPS = (RNG.random((2, ROWS, STEPS, 1)) < 0.7).astype(np.float32)
+X, OTHER = RNG.normal(size=(2, ROWS, STEPS, 4)).astype(np.float32) * GAPS
+IDS = RNG.integers(0, 5, (ROWS, STEPS))
+WORDS = np.array(["a", "b", "c", "?", ""])[IDS]
+READS: dict[str, list[np.ndarray]] = {
+    "features": [X],
+    "six steps": [X],
+    "two": [X, OTHER],
+    "ids": [IDS],
+    "words": [WORDS],
+    "vector": [X[:, 0].copy()],
+    "three": [X[..., :3].copy()],
+}
+_SHAPES: dict[str, tuple[tuple[int | None, ...], str]] = {
+    "features": ((None, 4), "float32"),
+    "six steps": ((6, 4), "float32"),
+    "two": ((None, 4), "float32"),
+    "ids": ((None,), "int64"),
+    "words": ((None,), "string"),
+    "vector": ((4,), "float32"),
+    "three": ((None, 3), "float32"),
+}
+
+
+def inputs_of(reads: str) -> list[Any]:
+    """Symbols that take the arrays READS[reads]."""
+    shape, dtype = _SHAPES[reads]
+    return [Input(shape, dtype=dtype) for _ in READS[reads]]
+
+
+def alone(layer: layers.Layer, reads: str) -> Model:
+    """A model of the layer and nothing else."""
+    symbols = inputs_of(reads)
+    return Model(symbols, layer(symbols if len(symbols) > 1 else symbols[0]))
+
+
+def before(*others: Callable[[], layers.Layer]) -> Callable[[layers.Layer, str], Model]:
+    """The layer with others behind it."""
+
+    def model(layer: layers.Layer, reads: str) -> Model:
+        (x,) = inputs_of(reads)
+        y = layer(x)
+        for other in others:
+            y = other()(y)
+        return Model(x, y)
+
+    return model
+
+
+def inside_rnn(cell: layers.Layer, reads: str) -> Model:
+    """A cell over a sequence."""
+    return alone(layers.RNN(cell, return_sequences=True), reads)
+
+
+@dataclass(frozen=True)
+class LayerRow(Row):
+    """oracle(weights, *inputs): what the model gives, in plain Python.
+
+    config: a config makes the same layer. saved: the native file gives back the model. cut: on a
+    stream, outputs and states do not depend on where rows and steps are cut, and no stream sees
+    another. apart: nor does a sequence see another in the same batch.
+    """
+
+    layer: Callable[[], layers.Layer]
+    oracle: Contract
+    reads: str = "features"
+    model: Callable[[Any, str], Model] = alone
+    config: Contract = HOLDS
+    saved: Contract = HOLDS
+    cut: Contract = HOLDS
+    apart: Contract = HOLDS
+
+    def made(self) -> Model:
+        """The model around a new layer."""
+        return self.model(self.layer(), self.reads)
+
+
+def every(cell: naive.Cell, x: Any, **options: Any) -> Any:
+    return naive.layer(cell, x, **options)[0]
+
+
+def last(cell: naive.Cell, x: Any, **options: Any) -> Any:
+    return naive.layer(cell, x, **options)[1]
+
+
+def states_too(cell: naive.Cell, x: Any) -> Any:
+    outputs, _, states = naive.layer(cell, x)
+    return outputs, *states
+
+
+def same(_: Any, x: Any) -> Any:
+    return x
+
+
+NEEDS_ALL = "It needs the whole time axis."
+MAKES_TIME = "It makes a new sequence of a single value."
+
+RECURRENT = {
+    "SimpleRNN": LayerRow(
+        lambda: layers.SimpleRNN(3, activation="relu", use_bias=False),
+        lambda w, x: last(naive.simple_rnn(*w, activation="relu"), x),
+    ),
+    "SimpleRNN/backwards": LayerRow(
+        lambda: layers.SimpleRNN(3, activation="relu", use_bias=False, go_backwards=True),
+        lambda w, x: last(naive.simple_rnn(*w, activation="relu"), x, go_backwards=True),
+        cut="It runs from the last step of a sequence to the first.",
+    ),
+    "GRU": LayerRow(
+        lambda: layers.GRU(
+            3, reset_after=False, recurrent_activation="hard_sigmoid", dropout=0.1, seed=4
+        ),
+        lambda w, x: last(naive.gru(*w, reset_after=False, recurrent_activation="hard_sigmoid"), x),
+    ),
+    "LSTM": LayerRow(
+        lambda: layers.LSTM(3, unit_forget_bias=False, return_sequences=True, stateful=True),
+        lambda w, x: every(naive.lstm(*w), x),
+    ),
+    "LSTM/states": LayerRow(
+        lambda: layers.LSTM(3, return_sequences=True, return_state=True),
+        lambda w, x: states_too(naive.lstm(*w), x),
+        cut="Its state at the end of the sequence is used.",
+    ),
+    "RNN": LayerRow(
+        lambda: layers.RNN(layers.SimpleRNNCell(3, recurrent_dropout=0.2)),
+        lambda w, x: last(naive.simple_rnn(*w), x),
+    ),
+    "RNN/stacked": LayerRow(
+        lambda: layers.RNN(
+            [layers.LSTMCell(3), layers.GRUCell(2)], zero_output_for_mask=True, unroll=True
+        ),
+        lambda w, x: last(naive.stacked(naive.lstm(*w[:3]), naive.gru(*w[3:])), x),
+    ),
+    "SimpleRNNCell": LayerRow(
+        lambda: layers.SimpleRNNCell(3, activation="relu", use_bias=False),
+        lambda w, x: every(naive.simple_rnn(*w, activation="relu"), x),
+        model=inside_rnn,
+    ),
+    "GRUCell": LayerRow(
+        lambda: layers.GRUCell(3, reset_after=False, recurrent_activation="hard_sigmoid"),
+        lambda w, x: every(
+            naive.gru(*w, reset_after=False, recurrent_activation="hard_sigmoid"), x
+        ),
+        model=inside_rnn,
+    ),
+    "LSTMCell": LayerRow(
+        lambda: layers.LSTMCell(3, unit_forget_bias=False, dropout=0.5, seed=1),
+        lambda w, x: every(naive.lstm(*w), x),
+        model=inside_rnn,
+    ),
+    "StackedRNNCells": LayerRow(
+        lambda: layers.StackedRNNCells([layers.GRUCell(3), layers.LSTMCell(2)]),
+        lambda w, x: every(naive.stacked(naive.gru(*w[:3]), naive.lstm(*w[3:])), x),
+        model=inside_rnn,
+    ),
+    "Bidirectional": LayerRow(
+        lambda: layers.Bidirectional(
+            layers.GRU(3), merge_mode="sum", backward_layer=layers.SimpleRNN(3, go_backwards=True)
+        ),
+        lambda w, x: naive.bidirectional(
+            naive.gru(*w[:3]), naive.simple_rnn(*w[3:]), x, "sum", return_sequences=False
+        )[0],
+        cut="Its second half begins at the end of the sequence.",
+    ),
+}
+
+FEATUREWISE = {
+    "Dense": LayerRow(
+        lambda: layers.Dense(2, use_bias=False, kernel_initializer=initializers.Constant(0.5)),
+        lambda w, x: naive.dense(x, *w),
+    ),
+    "TimeDistributed": LayerRow(
+        lambda: layers.TimeDistributed(layers.Dense(2, activation="softmax")),
+        lambda w, x: naive.dense(x, *w, activation="softmax"),
+    ),
+    "Conv1D": LayerRow(
+        lambda: layers.Conv1D(
+            2, 3, padding="causal", dilation_rate=2, activation="tanh", use_bias=False
+        ),
+        lambda w, x: naive.conv1d_causal(x, w[0], None, 2, "tanh"),
+    ),
+    "LayerNormalization": LayerRow(
+        lambda: layers.LayerNormalization(epsilon=0.01, center=False),
+        lambda w, x: naive.layer_normalization(x, *w, epsilon=0.01),
+    ),
+    "BatchNormalization": LayerRow(
+        lambda: layers.BatchNormalization(momentum=0.9, scale=False),
+        lambda w, x: naive.batch_normalization(x, w[1], w[2], beta=w[0]),
+    ),
+    "Normalization": LayerRow(
+        lambda: layers.Normalization(mean=[1, 2, 3, 4], variance=[1, 2, 3, 0]),
+        lambda _, x: naive.normalization(x, [1, 2, 3, 4], [1, 2, 3, 1e-14]),
+    ),
+    "Normalization/inverse": LayerRow(
+        lambda: layers.Normalization(invert=True),
+        lambda w, x: naive.rescaling(x, [v**0.5 for v in w[1]], w[0]),
+    ),
+    "Rescaling": LayerRow(
+        lambda: layers.Rescaling([1, 2, 3, 4], 0.5),
+        lambda _, x: naive.rescaling(x, [1, 2, 3, 4], 0.5),
+    ),
+    "Activation": LayerRow(
+        lambda: layers.Activation("swish"), lambda _, x: naive.activation(x, "silu")
+    ),
+    "ReLU": LayerRow(
+        lambda: layers.ReLU(6.0, 0.1, 0.2),
+        lambda _, x: naive.activation(x, "relu", max_value=6.0, negative_slope=0.1, threshold=0.2),
+    ),
+    "LeakyReLU": LayerRow(
+        lambda: layers.LeakyReLU(0.2),
+        lambda _, x: naive.activation(x, "leaky_relu", negative_slope=0.2),
+    ),
+    "ELU": LayerRow(lambda: layers.ELU(0.5), lambda _, x: naive.activation(x, "elu", alpha=0.5)),
+    "PReLU": LayerRow(
+        lambda: layers.PReLU("random_normal", shared_axes=[1]),
+        lambda w, x: naive.prelu(x, w[0][0]),
+    ),
+    "PReLU/by_step": LayerRow(
+        lambda: layers.PReLU(),
+        lambda w, x: [
+            [naive.prelu(step, alpha) for step, alpha in zip(row, w[0], strict=True)] for row in x
+        ],
+        reads="six steps",
+        cut="It has an alpha for each step of a sequence.",
+    ),
+    "Softmax": LayerRow(lambda: layers.Softmax(), lambda _, x: naive.activation(x, "softmax")),
+    "Dropout": LayerRow(lambda: layers.Dropout(0.5, noise_shape=(None, 1, None), seed=3), same),
+    "SpatialDropout1D": LayerRow(lambda: layers.SpatialDropout1D(0.5, seed=3), same),
+    "ActivityRegularization": LayerRow(lambda: layers.ActivityRegularization(0.1, 0.2), same),
+    "Identity": LayerRow(layers.Identity, same),
+    "GaussianNoise": LayerRow(lambda: layers.GaussianNoise(0.3, seed=2), same),
+    "GaussianDropout": LayerRow(lambda: layers.GaussianDropout(0.3, seed=2), same),
+    "AlphaDropout": LayerRow(lambda: layers.AlphaDropout(0.3, seed=2), same),
+}
+
+SHAPES = {
+    "Flatten": LayerRow(
+        layers.Flatten,
+        lambda _, x: [values.flat(row) for row in x],
+        reads="six steps",
+        cut=NEEDS_ALL,
+    ),
+    "Flatten/vector": LayerRow(
+        layers.Flatten,
+        lambda w, x: last(naive.simple_rnn(*w), x),
+        model=lambda layer, _: Sequential([Input((None, 4)), layers.SimpleRNN(3), layer]),
+    ),
+    "Reshape": LayerRow(
+        lambda: layers.Reshape((-1, 6)),
+        lambda _, x: values.reshaped(x, 6),
+        reads="six steps",
+        cut=NEEDS_ALL,
+    ),
+    "RepeatVector": LayerRow(
+        lambda: layers.RepeatVector(3),
+        lambda _, x: values.repeated(x, 3),
+        reads="vector",
+        cut=MAKES_TIME,
+    ),
+}
+
+ON_FEATURES = {
+    name: row.layer
+    for name, row in {**RECURRENT, **FEATUREWISE, **SHAPES}.items()
+    if row.reads != "vector" and row.model is not inside_rnn
+}
+"""Layers that can be called on (batch, 6, 4) as they are."""
+
+MERGES = {
+    name: LayerRow(kind, lambda _, *x, f=function: values.each(f, *x), reads="two")
+    for name, kind, function in (
+        ("Add", layers.Add, values.total),
+        ("Average", layers.Average, values.average),
+        ("Maximum", layers.Maximum, max),
+        ("Minimum", layers.Minimum, min),
+        ("Multiply", layers.Multiply, values.product),
+        ("Subtract", layers.Subtract, lambda a, b: a - b),
+    )
+} | {
+    "Concatenate": LayerRow(layers.Concatenate, lambda _, *x: values.joined(*x), reads="two"),
+    "Concatenate/in_time": LayerRow(
+        lambda: layers.Concatenate(axis=1),
+        lambda _, *x: values.joined_in_time(*x),
+        reads="two",
+        cut="It puts one sequence behind the other.",
+    ),
+}
+
+
+def embedded(size: int) -> Callable[[Any, str], Model]:
+    """Numbers into a table, as only an Embedding takes them."""
+    return before(lambda: layers.Embedding(size, 3))
+
+
+TOKENS = {
+    "Embedding": LayerRow(
+        lambda: layers.Embedding(5, 3), lambda w, ids: naive.embedding(ids, *w), reads="ids"
+    ),
+    "StringLookup": LayerRow(
+        lambda: layers.StringLookup(vocabulary=["b", "a", "c"], mask_token=""),
+        lambda w, words: naive.embedding(
+            values.numbers(words, ["b", "a", "c"], lambda word: int(word != ""), 2), *w
+        ),
+        reads="words",
+        model=embedded(5),
+    ),
+    "IntegerLookup": LayerRow(
+        lambda: layers.IntegerLookup(vocabulary=[4, 1], num_oov_indices=2),
+        lambda w, ids: naive.embedding(values.numbers(ids, [4, 1], lambda n: n % 2, 2), *w),
+        reads="ids",
+        model=embedded(4),
+    ),
+    "CategoryEncoding": LayerRow(
+        lambda: layers.CategoryEncoding(6, "one_hot"),
+        lambda _, ids: values.one_hot(ids, 6),
+        reads="ids",
+    ),
+    "CategoryEncoding/counts": LayerRow(
+        lambda: layers.CategoryEncoding(6, "count"),
+        lambda _, ids: values.counts(ids, 6),
+        reads="ids",
+        cut="It counts what is in all steps.",
+    ),
+}
