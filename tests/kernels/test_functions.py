@@ -140,22 +140,6 @@ def test_infinities_give_the_limit() -> None:
         np.testing.assert_allclose(got, wanted, rtol=3e-7, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("leaky_relu", {"negative_slope": 0.3}),
-        ("elu", {"alpha": 0.7}),
-        ("affine", {"alpha": 2.0, "beta": -1.0}),
-        ("scaled_tanh", {"alpha": 2.0, "beta": 0.5}),
-        ("thresholded_relu", {"alpha": 0.5}),
-    ],
-)
-def test_activations_take_parameters(name: str, parameters: dict[str, float]) -> None:
-    x = np.linspace(-3, 3, 16, dtype=np.float32)
-    wanted = [naive.activate(name, [float(v)], **parameters)[0] for v in x]
-    np.testing.assert_allclose(apply(name, x, **parameters), wanted, rtol=2e-6, atol=3e-7)
-
-
 def test_softmax_goes_over_the_last_axis() -> None:
     """Rows sum to 1 and do not see each other; large inputs do not overflow."""
     x = (np.random.default_rng(0).standard_normal((3, 4, 21)) * 30).astype(np.float32)

@@ -1,0 +1,142 @@
+"""Every activation keeps its contracts, or its row says why not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contracts import models
+from contracts.declared import assert_declared, holding, reasoned
+from contracts.rows_activations import ACTIVATIONS
+from layers.kinds import assert_same
+
+from streamrnn import Input, Sequential, activations, layers
+from streamrnn.errors import UnsupportedError
+from streamrnn.kernels import activation as kernel
+from streamrnn.kernels import dense
+
+FILE = "tests/contracts/rows_activations.py"
+X = np.random.default_rng(5).normal(scale=3, size=(7, 21)).astype(np.float32)
+FAR = np.array([[-100, -3.1, -1, -0.2, 0, 0.3, 1, 2.9, 60]], np.float32)
+
+
+def registered() -> set[str]:
+    """What kernels compute, and the functions that `streamrnn.activations` offers."""
+    functions = {f.__name__ for f in vars(activations).values() if _is_activation(f)}
+    return set(kernel.DEFAULTS) | functions
+
+
+def _is_activation(value: object) -> bool:
+    try:
+        return callable(value) and bool(activations.get(value))
+    except UnsupportedError:
+        return False
+
+
+def test_every_activation_has_a_row_and_every_row_an_activation() -> None:
+    assert len(registered()) >= 20
+    assert_declared("activation", registered(), ACTIVATIONS, FILE)
+
+
+def test_a_new_activation_without_a_row_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether kernels or the module of functions have it."""
+    new = r"activation without a row of contracts: add one for \['bent'\]"
+    with monkeypatch.context() as patch:
+        patch.setitem(kernel.DEFAULTS, "bent", {})
+        with pytest.raises(AssertionError, match=new):
+            test_every_activation_has_a_row_and_every_row_an_activation()
+    bent = activations._function("bent", "(sqrt(x^2 + 1) - 1) / 2 + x")
+    monkeypatch.setattr(activations, "bent", bent, raising=False)
+    monkeypatch.setitem(activations._FUNCTIONS, "bent", bent)
+    with pytest.raises(AssertionError, match=new):
+        test_every_activation_has_a_row_and_every_row_an_activation()
+
+
+def applied(spec: kernel.Spec, x: np.ndarray) -> np.ndarray:
+    return activations.compute(spec, x)
+
+
+def specs(name: str) -> list[kernel.Spec]:
+    """With default parameters and, if it has any, with those of the row."""
+    given = ACTIVATIONS[name].parameters
+    return [name, (name, *given)] if given else [name]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_row_has_all_parameters_of_its_activation(name: str) -> None:
+    defaults = tuple(kernel.DEFAULTS[name].values())
+    assert len(ACTIVATIONS[name].parameters) == len(defaults)
+    assert not set(ACTIVATIONS[name].parameters) & set(defaults)
+
+
+@pytest.mark.parametrize("name", holding(ACTIVATIONS, "oracle"))
+def test_an_activation_agrees_with_the_oracle(name: str) -> None:
+    """Within a few units of the last place."""
+    for spec in specs(name):
+        _, parameters = kernel.split(spec)
+        given = parameters if isinstance(spec, tuple) else ()
+        for x in (X, FAR):
+            wanted = [ACTIVATIONS[name].oracle(row, *given) for row in x.tolist()]
+            np.testing.assert_allclose(applied(spec, x), wanted, rtol=3e-6, atol=3e-7)
+
+
+@pytest.mark.parametrize("name", holding(ACTIVATIONS, "named"))
+def test_a_config_and_a_native_file_keep_an_activation(name: str, tmp_path: Path) -> None:
+    """Its name and its parameters."""
+    inputs = [np.ascontiguousarray(X[None, :, :4])]
+    for spec in specs(name):
+        layer = layers.Activation(spec)
+        models.assert_config_round_trip(layer, _of, inputs)
+        models.assert_saved(_of(layers.Activation(spec)), inputs, tmp_path)
+    function = getattr(activations, name)
+    assert activations.get(function) == name
+    assert_same(function(X), applied(name, X))
+
+
+def _of(layer: layers.Layer) -> Sequential:
+    return Sequential([Input((None, 4)), layer])
+
+
+@pytest.mark.parametrize("name", reasoned(ACTIVATIONS, "named"))
+def test_an_activation_that_layers_do_not_take_is_refused(name: str) -> None:
+    """A reason that has become wrong fails too."""
+    with pytest.raises(UnsupportedError, match=f"'{name}' is not supported"):
+        layers.Dense(3, activation=name)
+
+
+@pytest.mark.parametrize("name", holding(ACTIVATIONS, "inside"))
+def test_a_layer_that_ends_in_it_gives_the_bits_of_the_function(name: str) -> None:
+    """x @ I is x: only the activation is left of the dense kernel.
+
+    With four units, as the golden cases have, so that it is compiled once.
+    """
+    x = np.ascontiguousarray(X[:, :4])
+    y = np.empty_like(x)
+    dense.run(dense.pack(np.eye(4, dtype=np.float32)), x, y, activation=name)
+    assert_same(y, applied(name, x))
+
+
+@pytest.mark.parametrize("name", holding(ACTIVATIONS, "cut"))
+def test_bits_do_not_depend_on_the_place_in_an_array(name: str) -> None:
+    """Rows by themselves; but for softmax every piece of a row, which a vector ends anywhere in."""
+    whole = applied(name, X)
+    for first in range(len(X)):
+        for end in range(first, len(X) + 1):
+            assert_same(applied(name, X[first:end]), whole[first:end])
+    if name == "softmax":
+        return
+    for first in range(X.shape[1]):
+        for end in range(first + 1, X.shape[1] + 1):
+            assert_same(applied(name, X[0, first:end]), whole[0, first:end])
+
+
+@pytest.mark.parametrize("name", holding(ACTIVATIONS, "apart"))
+def test_poison_stays_where_it_is(name: str) -> None:
+    """NaN comes out as NaN; all other values keep their bits."""
+    clean = applied(name, X)
+    for wrong in (np.nan, np.inf, -np.inf):
+        x = X.copy()
+        x[3, 8] = wrong
+        spoilt, touched = applied(name, x), np.zeros(X.shape, bool)
+        touched[3, slice(None) if name == "softmax" else 8] = True
+        assert_same(spoilt[~touched], clean[~touched])
+        assert not np.isnan(wrong) or np.isnan(spoilt[touched]).all()
