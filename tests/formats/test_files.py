@@ -1,9 +1,8 @@
-"""Files that Keras, PyTorch and ONNX exporters wrote, with what they computed (make_files.py)."""
-
-from pathlib import Path
+"""Files that Keras, PyTorch and ONNX exporters wrote, beyond the contracts of all of them."""
 
 import numpy as np
 import pytest
+from contracts.rows_models import FILES, RECORDED, STACKED, TORCH
 
 import streamrnn
 from streamrnn import Input, Sequential, layers
@@ -11,23 +10,6 @@ from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.formats.convert import convert
 from streamrnn.formats.dispatch import read
 from streamrnn.models import Stream
-
-FILES = Path(__file__).parent / "files"
-RECORDED = np.load(FILES / "outputs.npz")
-
-TORCH = [
-    {"type": "Embedding", "weights": "emb"},
-    {"type": "GRU", "weights": "enc"},
-    {"type": "LSTM", "weights": "dec"},
-    {"type": "LayerNorm", "weights": "norm"},
-    {"type": "Linear", "weights": "out"},
-]
-STACKED = [
-    {"type": "RNN", "return_sequences": True, "cell": [
-        {"type": "LSTMCell", "units": 3}, {"type": "GRUCell", "units": 4},
-        {"type": "GRUCell", "units": 2}, {"type": "SimpleRNNCell", "units": 3}]},
-    {"type": "RNN", "cell": {"type": "LSTMCell", "units": 2}},
-]  # fmt: skip
 
 
 def recorded(name, kind):
@@ -50,23 +32,6 @@ def assert_as_recorded(model, name):
     for ours, theirs in zip(outputs(model, name), recorded(name, "y"), strict=True):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-WHOLE = sorted(p.name for p in FILES.iterdir() if p.suffix in (".keras", ".h5", ".onnx"))
-WHOLE = [name for name in WHOLE if "weights" not in name]
-
-
-@pytest.mark.parametrize("file", WHOLE)
-def test_whole_models(file, tmp_path):
-    """Outputs as recorded; saved in the native format they keep their bits."""
-    path = needs(FILES / file)
-    model = streamrnn.load_model(path, strict=True)
-    assert_as_recorded(model, path.stem)
-    model.save(tmp_path / "m.safetensors")
-    again = streamrnn.load_model(tmp_path / "m.safetensors")
-    assert again.fingerprint() == model.fingerprint()
-    for ours, theirs in zip(outputs(again, path.stem), outputs(model, path.stem), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_torch_weights():
