@@ -5,8 +5,8 @@ from typing import Any, get_args
 
 import logs
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from contracts.rows_files import read_parts
 
 from streamrnn import Pipeline
 from streamrnn.config.schema import Sink
@@ -38,11 +38,7 @@ def _run(name: str, path: str = "in", out: str = "out") -> None:
 
 
 def _read(folder: str, name: str) -> pa.Table:
-    """As a reader without streamrnn does."""
-    parts = sorted(Path(folder).glob(f"*{FORMATS[name].suffix}"))
-    if name == "parquet":
-        return pa.concat_tables([pq.read_table(part) for part in parts])
-    return pa.concat_tables([pa.ipc.open_file(part).read_all() for part in parts])
+    return read_parts(Path(folder), name, FORMATS[name].suffix)
 
 
 def test_the_pipeline_file_knows_all_formats() -> None:
@@ -69,29 +65,6 @@ def test_an_output_is_the_same_rows_in_every_format(base: Path, name: str) -> No
     assert _read("out", name).equals(_read("right", "parquet").slice(0, rows[target]))
     _run(name)
     assert _read("out", name).equals(_read("right", "parquet"))
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_equal_rows_are_equal_files(base: Path, name: str) -> None:
-    """Also where a value was computed under a null."""
-    _run(name)
-    _run(name, out="again")
-    parts = sorted(path.name for path in Path("out").glob("part-*"))
-    assert parts == sorted(path.name for path in Path("again").glob("part-*"))
-    for part in parts:
-        assert Path("out", part).read_bytes() == Path("again", part).read_bytes()
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_damaged_part_is_reported(base: Path, name: str) -> None:
-    _run(name)
-    part = next(Path("out").glob(f"*{FORMATS[name].suffix}"))
-    data = bytearray(part.read_bytes())
-    data[len(data) // 2] ^= 1
-    part.write_bytes(data)
-    for act in (verify, compact):
-        with pytest.raises(CheckpointError, match="is damaged"):
-            act("out")
 
 
 def test_an_output_keeps_its_format(base: Path) -> None:
