@@ -136,25 +136,3 @@ def test_process_in_pieces_is_run_in_one(whole: tuple[str, Path, pa.Table, pa.Ta
         at += rows
     assert pa.concat_tables(pieces).combine_chunks() == output
     assert pa.table(pipeline.state).combine_chunks() == state
-
-
-def test_kinds_independent_and_whole_are_cut_free_too(tmp_path: Path) -> None:
-    """Batches, lanes and threads: a window and a sequence do not see them."""
-    logs.small_model("LSTM", units=19).save(tmp_path / "m.safetensors")
-    table = logs.random_log(1500, streams=40, resets=0.02)
-    source = logs.write(table, tmp_path / "s.parquet", row_group=77)
-    for window in ({"kind": "independent", "steps": 6, "stride": 4}, {"kind": "whole"}):
-        found = []
-        for i, (rows, lanes, threads) in enumerate([(10**6, 64, 1), (13, 3, 2), (400, 1, 1)]):
-            config = logs.config(
-                source,
-                str(tmp_path / "m.safetensors"),
-                str(tmp_path / f"{window['kind']}{i}"),
-                window={**window, "lanes": lanes},
-                source={"batch_rows": rows, "reset": "new"},
-                model={"threads": threads},
-            )
-            found.append(_run(config))
-        assert found[0][0].column("score").null_count < 1500
-        assert found[1] == found[0]
-        assert found[2] == found[0]
