@@ -7,27 +7,51 @@ from typing import Any, NamedTuple
 import naive
 import numpy as np
 
-from streamrnn.kernels import activation, dense, gru, lstm, recurrent, simple_rnn
+from streamrnn.kernels import (
+    activation,
+    dense,
+    gru,
+    layer_norm_lstm,
+    lstm,
+    recurrent,
+    simple_rnn,
+)
+from streamrnn.kernels.layer_norm_lstm import Norm
+from streamrnn.kernels.packed import Packed
 
 
 class Kind(NamedTuple):
-    module: Any
+    """`own`: shapes of the weights after kernel, recurrent kernel and bias, in units."""
+
+    pack: Callable[..., Packed]
     gates: int
     states: int
     cell: Callable[..., naive.Cell]
-    options: dict[str, bool]
+    options: dict[str, Any]
+    own: tuple[tuple[int, ...], ...] = ()
+    last: int = 0
+    """How often the last activation is named beyond the first time."""
 
     def activations(self, given: dict[str, Any]) -> tuple[Any, ...]:
         """Those of the kernel, Keras's names for them taken out of the options `given`."""
         both = given.pop("recurrent_activation", "sigmoid"), given.pop("activation", "tanh")
-        return both if self.gates > 1 else both[1:]
+        return (both if self.gates > 1 else both[1:]) + both[1:] * self.last
 
 
+def _layer_norm_lstm(kernel: Any, recurrent: Any, bias: Any, *own: Any) -> Packed:
+    norms = Norm(*own[:2]), Norm(*own[2:4]), Norm(*own[4:])
+    return layer_norm_lstm.pack(kernel, recurrent, bias, norms, 1e-3)
+
+
+_PEEPHOLES = ((3, 1),)
+_NORMS = ((4,), (4,), (4,), (4,), (1,), (1,))
 KINDS = {
-    "lstm": Kind(lstm, 4, 2, naive.lstm, {}),
-    "gru": Kind(gru, 3, 1, naive.gru, {"reset_after": True}),
-    "gru_before": Kind(gru, 3, 1, naive.gru, {"reset_after": False}),
-    "simple_rnn": Kind(simple_rnn, 1, 1, naive.simple_rnn, {}),
+    "lstm": Kind(lstm.pack, 4, 2, naive.lstm, {}),
+    "gru": Kind(gru.pack, 3, 1, naive.gru, {"reset_after": True}),
+    "gru_before": Kind(gru.pack, 3, 1, naive.gru, {"reset_after": False}),
+    "simple_rnn": Kind(simple_rnn.pack, 1, 1, naive.simple_rnn, {}),
+    "peephole": Kind(lstm.pack_peephole, 4, 2, naive.peephole_lstm, {}, _PEEPHOLES, 1),
+    "layer_norm": Kind(_layer_norm_lstm, 4, 2, naive.layer_norm_lstm, {}, _NORMS),
 }
 
 
@@ -45,7 +69,10 @@ class Case:
         self.weights = [(rng.standard_normal(s) * scale).astype(np.float32) for s in shapes]
         if not bias:
             self.weights[2] = None
-        self.packed = self.kind.module.pack(*self.weights, **self.kind.options)
+        for *rows, last in self.kind.own:
+            own = rng.standard_normal((*rows, last * units)).astype(np.float32)
+            self.weights.append(own if kind == "peephole" else 1 + 0.3 * own)
+        self.packed = self.kind.pack(*self.weights, **self.kind.options)
 
     def window(self, lanes: int, steps: int, seed: int = 1) -> np.ndarray:
         rng = np.random.default_rng(seed)

@@ -234,23 +234,66 @@ def gru(
     return _cell(step, [units])
 
 
-def peephole_lstm(kernel: Any, recurrent: Any, bias: Any, peephole: Any) -> Cell:
+def peephole_lstm(
+    kernel: Any,
+    recurrent: Any,
+    bias: Any,
+    peephole: Any,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+) -> Cell:
     """Gers et al. 2002 (Graves 2013, equations 7 to 11): gates i, f, c, o.
 
     The rows of peephole (3, U) are i, f, o; i and f see the old c, o the new one.
     """
-    kernel, recurrent, b = lists(kernel), lists(recurrent), lists(bias)
+    kernel, recurrent = lists(kernel), lists(recurrent)
     p_i, p_f, p_o = lists(peephole)
     units = len(recurrent)
+    b = lists(bias) if bias is not None else zeros(4 * units)
 
     def step(x: Vector, states: States) -> tuple[Vector, States]:
         h, c = states
         zi, zf, zc, zo = split(add(matmul(x, kernel), b, matmul(h, recurrent)), 4)
-        i = activate("sigmoid", add(zi, multiply(p_i, c)))
-        f = activate("sigmoid", add(zf, multiply(p_f, c)))
-        c = add(multiply(f, c), multiply(i, activate("tanh", zc)))
-        o = activate("sigmoid", add(zo, multiply(p_o, c)))
-        h = multiply(o, activate("tanh", c))
+        i = activate(recurrent_activation, add(zi, multiply(p_i, c)))
+        f = activate(recurrent_activation, add(zf, multiply(p_f, c)))
+        c = add(multiply(f, c), multiply(i, activate(activation, zc)))
+        o = activate(recurrent_activation, add(zo, multiply(p_o, c)))
+        h = multiply(o, activate(activation, c))
+        return h, [h, c]
+
+    return _cell(step, [units, units])
+
+
+def layer_norm_lstm(
+    kernel: Any,
+    recurrent: Any,
+    bias: Any,
+    *norms: Any,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+    epsilon: float = 1e-3,
+) -> Cell:
+    """Ba et al. 2016, equations 20 to 22: gates i, f, c, o.
+
+    `norms`: gamma and beta of what comes from x (4U), of what comes from h (4U), and of c (U). As
+    in TensorFlow Addons the c that is carried is the normalised one.
+    """
+    kernel, recurrent = lists(kernel), lists(recurrent)
+    units = len(recurrent)
+    b = lists(bias) if bias is not None else zeros(4 * units)
+    of_x, of_h, of_c = norms[:2], norms[2:4], norms[4:]
+
+    def normal(row: Vector, norm: Any) -> Vector:
+        found: Vector = layer_normalization([row], *norm, epsilon)[0]
+        return found
+
+    def step(x: Vector, states: States) -> tuple[Vector, States]:
+        h, c = states
+        z = add(normal(matmul(x, kernel), of_x), normal(matmul(h, recurrent), of_h), b)
+        zi, zf, zc, zo = split(z, 4)
+        i, f = activate(recurrent_activation, zi), activate(recurrent_activation, zf)
+        c = normal(add(multiply(f, c), multiply(i, activate(activation, zc))), of_c)
+        h = multiply(activate(recurrent_activation, zo), activate(activation, c))
         return h, [h, c]
 
     return _cell(step, [units, units])

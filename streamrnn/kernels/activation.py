@@ -3,9 +3,9 @@
 from typing import Any
 
 from streamrnn import simd
-from streamrnn.simd.names import DEFAULTS, Spec, label, split
+from streamrnn.simd.names import DEFAULTS, Spec, clipped, label, split
 
-__all__ = ["DEFAULTS", "Spec", "label", "run", "split"]
+__all__ = ["DEFAULTS", "Spec", "clipped", "label", "run", "split"]
 
 
 def run(name: str, x: Any, out: Any, **parameters: float) -> None:

@@ -28,3 +28,32 @@ def pack(kernel_FG: Any, recurrent_UG: Any, bias_G: Any = None) -> Packed:
         partial(pack, kernel_FG, recurrent_UG, bias_G),
         lane_vectors=3,
     )
+
+
+def pack_peephole(
+    kernel_FG: Any,
+    recurrent_UG: Any,
+    bias_G: Any = None,
+    peepholes_3U: Any = None,
+    *,
+    coupled: bool = False,
+) -> Packed:
+    """The same with peepholes (Gers and Schmidhuber 2000) of i, f and o; None: zeros.
+
+    i and f see the c before the step, o the one after it. Where `coupled` f is 1 - i. Its
+    activations: of the gates, of the candidate, of c.
+    """
+    n, units = simd.jit.width(), recurrent_UG.shape[0]
+    bias_G = np.zeros(4 * units, np.float32) if bias_G is None else bias_G
+    own = np.zeros((3, units), np.float32) if peepholes_3U is None else peepholes_3U
+    x, h, b = (np.split(a, 4, axis=-1) for a in (kernel_FG, recurrent_UG, bias_G))
+    return Packed(
+        packing.packed([(x, h)], [b], n, 1, list(own)),
+        packing.groups_of(units, n, 1),
+        stepwise.unless_softmax(
+            partial(simd.lstm.peephole_entry, n, coupled),
+            partial(stepwise.peephole_lstm, kernel_FG, recurrent_UG, bias_G, own, coupled),
+        ),
+        partial(pack_peephole, kernel_FG, recurrent_UG, bias_G, own, coupled=coupled),
+        lane_vectors=3,
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.kernels import activation, dense
+from streamrnn.kernels import activation, dense, normalization
 from streamrnn.kernels.activation import Spec, split
 from streamrnn.kernels.packed import Kernel
 
@@ -59,6 +59,49 @@ def lstm(kernel_FG: Any, recurrent_UG: Any, bias_G: Any, f: Spec, g: Spec) -> St
     def step(x, h, c):
         i, forget, new, o = np.split(gates(np.concatenate([x, h], axis=1)), 4, axis=1)
         c = _apply(f, forget) * c + _apply(f, i) * _apply(g, new)
+        return _apply(f, o) * _apply(g, c), c
+
+    return step
+
+
+def peephole_lstm(
+    kernel_FG: Any,
+    recurrent_UG: Any,
+    bias_G: Any,
+    own: Any,
+    coupled: bool,
+    f: Spec,
+    g: Spec,
+    h: Spec,
+) -> Step:
+    gates = _linear(np.concatenate([kernel_FG, recurrent_UG]), bias_G)
+
+    def step(x, state, c):
+        i, forget, new, o = np.split(gates(np.concatenate([x, state], axis=1)), 4, axis=1)
+        i = _apply(f, i + own[0] * c)
+        forget = 1 - i if coupled else _apply(f, forget + own[1] * c)
+        c = forget * c + i * _apply(g, new)
+        return _apply(f, o + own[2] * c) * _apply(h, c), c
+
+    return step
+
+
+def layer_norm_lstm(
+    kernel_FG: Any, recurrent_UG: Any, bias_G: Any, norms: Any, epsilon: float, f: Spec, g: Spec
+) -> Step:
+    of_x, of_h, of_c = norms
+    zeros = np.zeros_like(bias_G)
+    x_part, h_part = _linear(kernel_FG, zeros), _linear(recurrent_UG, zeros)
+
+    def normalized(x_NU: Any, norm: Any) -> Any:
+        y_NU = np.empty_like(x_NU)
+        normalization.layer_norm(x_NU, norm.gamma, norm.beta, epsilon, y_NU)
+        return y_NU
+
+    def step(x, h, c):
+        z = normalized(x_part(x), of_x) + normalized(h_part(h), of_h) + bias_G
+        i, forget, new, o = np.split(z, 4, axis=1)
+        c = normalized(_apply(f, forget) * c + _apply(f, i) * _apply(g, new), of_c)
         return _apply(f, o) * _apply(g, c), c
 
     return step

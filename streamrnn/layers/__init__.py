@@ -14,6 +14,7 @@ from streamrnn.layers.input import Input, InputLayer
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.lookup import IntegerLookup, StringLookup
 from streamrnn.layers.lstm import LSTM, LSTMCell
+from streamrnn.layers.lstm_variants import LayerNormLSTMCell, PeepholeLSTMCell
 from streamrnn.layers.mask_operations import NotEqual
 from streamrnn.layers.masked_array import MaskedArray
 from streamrnn.layers.masking import Masking
@@ -75,6 +76,7 @@ __all__ = [
     "IntegerLookup",
     "LSTMCell",
     "Layer",
+    "LayerNormLSTMCell",
     "LayerNormalization",
     "LeakyReLU",
     "MaskedArray",
@@ -85,6 +87,7 @@ __all__ = [
     "Normalization",
     "NotEqual",
     "PReLU",
+    "PeepholeLSTMCell",
     "ReLU",
     "RepeatVector",
     "Rescaling",

@@ -8,7 +8,8 @@ From the inside out:
 - `sweep`       all rows times all weights, tile by tile, and a cell for what follows
 - `recurrent`   the loop over steps and lanes: masks, lengths, states; `meeting`: several threads
                 on a few large lanes
-- `lstm`, `gru`, `simple_rnn`, `dense`, `conv1d`   a few lines of vector code each: the cell
+- `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
+                each: the cell
 - `activation`, `normalization`                    on whole arrays
 - `keys`, `digest`   of the rows of a source; `cell`: cells of the user's
 - `names`, `arguments`   what host and kernels both say; they need no compiler
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         gru,
         jit,
         keys,
+        layer_norm_lstm,
         lstm,
         meeting,
         normalization,
@@ -52,6 +54,7 @@ __all__ = [
     "gru",
     "jit",
     "keys",
+    "layer_norm_lstm",
     "lstm",
     "meeting",
     "normalization",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamrnn.simd.jit import inline
-from streamrnn.simd.names import Spec, split
+from streamrnn.simd.names import Spec, split, unclipped
 from streamrnn.simd.vector import absolute, fma, power_of_two, where_less
 
 ROUND = 12582912.0  # 1.5 * 2**23: adding and taking it away rounds to a whole number
@@ -199,6 +199,14 @@ def affine(alpha: float, beta: float) -> Any:
     return line
 
 
+def _clipped(limit: float, function: Any) -> Any:
+    @inline
+    def of_clipped(x):
+        return function(where_less(x, -limit, -limit, where_less(limit, x, limit, x)))
+
+    return of_clipped
+
+
 def thresholded_relu(alpha: float) -> Any:
     @inline
     def cut(x):
@@ -234,5 +242,7 @@ _MADE: dict[str, Callable[..., Any]] = {
 
 def activation(spec: Spec) -> Any:
     """The vector function of an activation's name, or of (name, parameter, ...)."""
+    limit, spec = unclipped(spec)
     name, numbers = split(spec)
-    return _PLAIN[name] if name in _PLAIN else _MADE[name](*numbers)
+    function = _PLAIN[name] if name in _PLAIN else _MADE[name](*numbers)
+    return function if limit is None else _clipped(limit, function)

@@ -10,13 +10,30 @@ from streamrnn.simd.names import Spec
 from streamrnn.simd.sweep import Shape
 from streamrnn.simd.vector import fma, load, store
 
+_GATES = (0, 1, 2, 3)
+
 
 def entry(n: int, activations: tuple[Spec, ...]) -> Callable[..., None]:
     """The kernel for vectors of `n` floats, and the activations of the gates and of c."""
-    return recurrent.entry(f"lstm-{n}", activations, 2, lambda: _kernel(n, *activations))
+    return recurrent.entry(f"lstm-{n}", activations, 2, lambda: _window(n, _cell(n, *activations)))
 
 
-def _kernel(n: int, recurrent_activation: Spec, activation: Spec) -> Any:
+def peephole_entry(n: int, coupled: bool, activations: tuple[Spec, ...]) -> Callable[..., None]:
+    """The same with peepholes, a unit's own weights; and the activations of the gates, of the
+    candidate and of c. Where `coupled` the forget gate is 1 - i.
+    """
+    name = f"lstm_coupled-{n}" if coupled else f"lstm_peephole-{n}"
+    return recurrent.entry(
+        name, activations, 2, lambda: _window(n, _peephole_cell(n, coupled, *activations))
+    )
+
+
+def _window(n: int, cell: Any) -> Any:
+    shape = Shape(n, vectors=1, sums=4, x_into=_GATES, h_into=_GATES)
+    return recurrent.window((recurrent.Phase(shape, cell),), states=2)
+
+
+def _cell(n: int, recurrent_activation: Spec, activation: Spec) -> Any:
     f, g = function(recurrent_activation), function(activation)
 
     @inline
@@ -26,6 +43,22 @@ def _kernel(n: int, recurrent_activation: Spec, activation: Spec) -> Any:
         store(s, own, c)
         store(s, new, f(load(s, z + 3 * n, n)) * g(c))
 
-    gates = (0, 1, 2, 3)
-    shape = Shape(n, vectors=1, sums=4, x_into=gates, h_into=gates)
-    return recurrent.window((recurrent.Phase(shape, cell),), states=2)
+    return cell
+
+
+def _peephole_cell(n: int, coupled: bool, gate: Spec, candidate: Spec, output: Spec) -> Any:
+    f, g, h = function(gate), function(candidate), function(output)
+
+    @inline
+    def cell(s, z, old, new, own, unit, padded):
+        before = load(s, own, n)
+        i = f(fma(load(s, unit, n), before, load(s, z, n)))
+        if coupled:
+            forget = 1.0 - i
+        else:
+            forget = f(fma(load(s, unit + padded, n), before, load(s, z + n, n)))
+        c = fma(i, g(load(s, z + 2 * n, n)), forget * before)
+        store(s, own, c)
+        store(s, new, f(fma(load(s, unit + 2 * padded, n), c, load(s, z + 3 * n, n))) * h(c))
+
+    return cell

@@ -32,6 +32,21 @@ DEFAULTS: dict[str, dict[str, float]] = {
 """Every activation, with its parameters in order."""
 
 
+CLIPPED = "clipped"
+
+
+def clipped(limit: float, spec: Spec) -> Spec:
+    """The activation of inputs that are kept within -limit..limit."""
+    return (CLIPPED, float(limit), *((spec,) if isinstance(spec, str) else spec))
+
+
+def unclipped(spec: Spec) -> tuple[float | None, Spec]:
+    """The limit of inputs, None for none, and the activation without it."""
+    if isinstance(spec, str) or spec[0] != CLIPPED:
+        return None, spec
+    return float(spec[1]), spec[2:]
+
+
 def split(spec: Spec) -> tuple[str, tuple[float, ...]]:
     """Name and all parameters of an activation."""
     name, *given = (spec,) if isinstance(spec, str) else spec
@@ -48,5 +63,7 @@ def split(spec: Spec) -> tuple[str, tuple[float, ...]]:
 
 def label(spec: Spec) -> str:
     """An activation as part of a file's name."""
+    limit, spec = unclipped(spec)
     name, numbers = split(spec)
-    return "_".join([name, *(repr(number) for number in numbers)])
+    clip = [] if limit is None else [CLIPPED, repr(limit)]
+    return "_".join([*clip, name, *(repr(number) for number in numbers)])

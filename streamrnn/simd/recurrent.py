@@ -62,16 +62,27 @@ class Phase(NamedTuple):
     """Which part of a row the recurrent weights multiply."""
 
 
-def window(phases: tuple[Phase, ...], states: int, kept: int = 0) -> Any:
+class RowPhase(NamedTuple):
+    """What a step does with all units of a row at once.
+
+    `row(s, z, old, new, own, unit, units, padded)`: as a cell of `sweep`, and `units` of the
+    `padded` are there; `z` has room for the sums of six groups.
+    """
+
+    row: Any
+
+
+def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> Any:
     """The kernel that takes the lanes first..last, or a share of them, through a window.
 
     `states`: how many a lane has, h first. `kept`: how many vectors of units a cell keeps from one
     phase of a step to the next. A row's other states, then what is kept, stand where `own` begins.
     """
-    n, vectors = phases[0].shape.n, phases[0].shape.vectors
-    step, prepare = _step(phases), _prepare(phases)
-    width = vectors * sum(phase.shape.sums for phase in phases)
-    copy, sweeps, lane_vectors = copier(n), len(phases), states + 1 + kept
+    sweeps = tuple(phase for phase in phases if isinstance(phase, Phase))
+    n, vectors = sweeps[0].shape.n, sweeps[0].shape.vectors
+    step, prepare = _step(phases), _prepare(sweeps)
+    width = vectors * sum(phase.shape.sums for phase in sweeps)
+    copy, meetings, lane_vectors = copier(n), len(phases), states + 1 + kept
 
     @merge
     def absence(absent, lane, t):
@@ -194,9 +205,9 @@ def window(phases: tuple[Phase, ...], states: int, kept: int = 0) -> Any:
                         copy(s, state + slot[lane] * padded, y, place * units, units)
                         if zero_masked:
                             y[place * units : (place + 1) * units] = 0
-                step(rows, span, sizes, s, z, at, 0, fed, w, 0, parts, gate, met)
+                step(rows, span, sizes, s, z, at, 0, fed, w, 0, share, parts, met)
                 if parts > 1:
-                    met += parts * sweeps
+                    met += parts * meetings
                     if part == 0 and gate[1] > (PATIENCE + (t + 1) * uneven) * (parts - 1):
                         gate[ALONE] = met
                     meet(gate, met)
@@ -226,30 +237,53 @@ def scratch(unit: int, lanes: int, features: int, parts: int, lane_vectors: int)
     return (1 + 6 * parts + lane_vectors * lanes) * unit + inputs + 16
 
 
-def _step(phases: tuple[Phase, ...]) -> Any:
-    """All phases of a step, one after the other; threads that take a lane together meet between."""
+def _step(phases: tuple[Phase | RowPhase, ...]) -> Any:
+    """All phases of a step, one after the other; threads that take a lane together meet between.
+
+    `parts` is 1 where a thread of a share goes on alone.
+    """
     phase, *more = phases
-    first = sweep(phase.shape, phase.cell, phase.operand)
+    first, group, x_step, h_step = _phase(phase)
     if not more:
-
-        @merge
-        def one(rows, span, sizes, s, z, at, start, fed, w, j, parts, gate, met):
-            first(rows, span, sizes, s, z, at, start, s, fed, w, j)
-
-        return one
+        return first
     rest = _step(tuple(more))
-    group, x_step, h_step = phase.shape.group, phase.shape.x_step, phase.shape.h_step
 
     @merge
-    def several(rows, span, sizes, s, z, at, start, fed, w, j, parts, gate, met):
-        first(rows, span, sizes, s, z, at, start, s, fed, w, j)
+    def several(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met):
+        first(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met)
         if parts > 1:
-            meet(gate, met + parts)
+            meet(share.gate, met + parts)
         start += sizes.groups * group
         j += sizes.groups * (sizes.features * x_step + sizes.units * h_step)
-        rest(rows, span, sizes, s, z, at, start, fed, w, j, parts, gate, met + parts)
+        rest(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met + parts)
 
     return several
+
+
+def _phase(phase: Phase | RowPhase) -> tuple[Any, int, int, int]:
+    """One phase, and how many floats it takes of each group's starts, of its weights for an input
+    and for a unit."""
+    if isinstance(phase, RowPhase):
+        return _rows(phase.row), 0, 0, 0
+    shape = phase.shape
+    run = sweep(shape, phase.cell, phase.operand)
+
+    @merge
+    def units(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met):
+        run(rows, span, sizes, s, z, at, start, s, fed, w, j)
+
+    return units, shape.group, shape.x_step, shape.h_step
+
+
+def _rows(row: Any) -> Any:
+    @merge
+    def rows_of(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met):
+        cap = sizes.cap
+        for r in range(share.part, rows, parts):
+            old, new, own = at[OLD * cap + r], at[NEW * cap + r], at[OWN * cap + r]
+            row(s, z, old, new, own, sizes.unit, sizes.units, sizes.padded)
+
+    return rows_of
 
 
 def _prepare(phases: tuple[Phase, ...]) -> Any:

@@ -46,6 +46,7 @@ def recurrent(
     lengths: bool = False,
     initial: bool = False,
     bias: bool = True,
+    peepholes: bool = False,
     features: int = 3,
     units: int = 4,
     **attributes: Any,
@@ -64,6 +65,10 @@ def recurrent(
         names += states
         shape = ["batch", directions, units] if layout else [directions, "batch", units]
         inputs |= dict.fromkeys(states, (TensorProto.FLOAT, shape))
+    if peepholes:
+        names += [""] * (7 - len(names)) + ["P"]
+        drawn = np.random.default_rng(9).normal(0, 1, (directions, 3 * units))
+        constants["P"] = drawn.astype(np.float32)
     node = helper.make_node(
         op,
         names,

@@ -354,7 +354,7 @@ def test_onnx_operators_by_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value", "match"),
-    [("clip", 3.0, "clip=3.0"), ("input_forget", 1, "input_forget=1"), ("colour", 1, "'colour'")],
+    [("clip", -3.0, "clip=-3.0"), ("clip", float("inf"), "clip=inf"), ("colour", 1, "'colour'")],
 )
 def test_onnx_attributes_of_recurrent_nodes(name, value, match, tmp_path):
     """Each attribute is honoured or refused."""

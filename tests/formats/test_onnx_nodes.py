@@ -1,4 +1,4 @@
-"""The onnx package's own node tests for LSTM, GRU and RNN: each passes, or is refused by name."""
+"""The onnx package's own node tests for LSTM, GRU and RNN: each passes."""
 
 import importlib
 
@@ -8,9 +8,6 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs the onnx extra")
 
 import streamrnn  # noqa: E402
-from streamrnn.errors import UnsupportedError  # noqa: E402
-
-REFUSED = {"test_lstm_with_peepholes": "peepholes"}
 
 
 def cases():
@@ -37,10 +34,6 @@ def test_node(name, tmp_path):
     case = CASES[name]
     path = tmp_path / "m.onnx"
     path.write_bytes(case.model.SerializeToString())
-    if name in REFUSED:
-        with pytest.raises(UnsupportedError, match=REFUSED[name]):
-            streamrnn.load_model(path)
-        return
     model = streamrnn.load_model(path)
     for inputs, outputs in case.data_sets:
         names = [value.name for value in case.model.graph.input]

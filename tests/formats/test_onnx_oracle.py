@@ -91,6 +91,40 @@ def test_activations(op, names, alpha, beta, tmp_path):
     assert_same(made, tmp_path)
 
 
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"clip": 0.6},
+        {"input_forget": 1},
+        {"activations": ["HardSigmoid", "Softsign", "Relu"], "clip": 1.5},
+        {"peepholes": False, "input_forget": 1, "clip": 0.4},
+        {"peepholes": False, "activations": ["Sigmoid", "Tanh", "Softsign"]},
+    ],
+    ids=str,
+)
+def test_lstm_beyond_keras(attributes, direction, tmp_path):
+    """Peepholes, clip, input_forget, another activation of c than of the candidate."""
+    both = attributes.get("activations", ["Sigmoid", "Tanh", "Tanh"])
+    twice = 2 if direction == "bidirectional" else 1
+    made = onnx_graphs.recurrent(
+        "LSTM",
+        direction=direction,
+        lengths=True,
+        initial=True,
+        **{"peepholes": True, **attributes, "activations": both * twice},
+    )
+    assert_same(made, tmp_path)
+
+
+@pytest.mark.parametrize(("op", "after"), [("GRU", 0), ("GRU", 1), ("RNN", 0)])
+def test_clip(op, after, tmp_path):
+    """Of what every activation is given."""
+    options = {"linear_before_reset": after} if op == "GRU" else {}
+    assert_same(onnx_graphs.recurrent(op, initial=True, clip=0.3, **options), tmp_path)
+
+
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])
 def test_layout_1_is_layout_0_transposed(op, tmp_path):
     """ONNX Runtime refuses layout 1, so our two layouts are compared."""

@@ -11,7 +11,7 @@ from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.onnx.parse import parse
 from streamrnn.formats.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
 from streamrnn.formats.placing import Loaded, Placed, place, require_finite
-from streamrnn.layers import Input, registry
+from streamrnn.layers import Input, PeepholeLSTMCell, registry
 from streamrnn.layers.naming import snake_case
 from streamrnn.models import Sequential
 
@@ -59,6 +59,11 @@ def _one_node(graph: Graph, folded: Graph, name: str) -> Loaded:
             Placed(found.inputs[2], f"{label}/{side}/recurrent_kernel", direction.recurrent),
             Placed(bias, f"{label}/{side}/bias", direction.bias),
         ]
+        if direction.peepholes is not None:
+            placed += [
+                Placed(found.inputs[7], f"{label}/{side}/{gate}_gate_peephole_weights", weights)
+                for gate, weights in zip(PeepholeLSTMCell.GATES, direction.peepholes, strict=True)
+            ]
     used = set(found.inputs)
     left = [n for n in graph.weights() if n not in used]
     return Loaded(model, place(model, placed), left)
@@ -74,39 +79,45 @@ def _find(graph: Graph, name: str) -> Node:
 
 
 def _config(found: Recurrent, name: str) -> dict[str, Any]:
-    kind = _LAYERS[found.node.op]
     first = found.directions[0]
-    config = {
-        "units": found.units,
-        "return_sequences": True,
-        **_activations(found, first),
-    }
-    if found.node.op == "GRU":
-        config["reset_after"] = found.reset_after
     if len(found.directions) == 1:
-        backwards = {"go_backwards": True} if first.backwards else {}
-        return {"class_name": kind, "config": {**config, **backwards, "name": name}}
-    back = {**config, **_activations(found, found.directions[1])}
+        return _one_way(found, first, name)
     return {
         "class_name": "Bidirectional",
         "config": {
             "name": name,
-            "layer": {"class_name": kind, "config": {**config, "name": "forward"}},
-            "backward_layer": {
-                "class_name": kind,
-                "config": {**back, "go_backwards": True, "name": "backward"},
-            },
+            "layer": _one_way(found, first, "forward"),
+            "backward_layer": _one_way(found, found.directions[1], "backward"),
         },
     }
 
 
+def _one_way(found: Recurrent, direction: Direction, name: str) -> dict[str, Any]:
+    cell = {"units": found.units, **_activations(found, direction)}
+    if found.node.op == "GRU":
+        cell["reset_after"] = found.reset_after
+    around = {"return_sequences": True, "name": name}
+    if direction.backwards:
+        around["go_backwards"] = True
+    if direction.peepholes is None:
+        return {"class_name": _LAYERS[found.node.op], "config": {**cell, **around}}
+    peephole = {"class_name": "PeepholeLSTMCell", "config": {**cell, "name": "cell"}}
+    return {"class_name": "RNN", "config": {"cell": peephole, **around}}
+
+
 def _activations(found: Recurrent, direction: Direction) -> dict[str, Any]:
-    for spec in (direction.gate, direction.state):
+    if direction.coupled:
+        raise UnsupportedError(f"{found.node}: input_forget=1 has no layer; load the whole graph")
+    for spec in direction.activations:
         if not isinstance(spec, str):
             raise UnsupportedError(
                 f"{found.node}: activation {spec[0]!r} with {spec[1:]} has no layer; load the "
                 "whole graph"
             )
-    if found.node.op == "RNN":
-        return {"activation": direction.state}
-    return {"activation": direction.state, "recurrent_activation": direction.gate}
+    *gate, state = direction.activations
+    if gate[1:] and gate[1] != state:
+        raise UnsupportedError(
+            f"{found.node}: activations g and h differ ({gate[1]}, {state}), which no layer has; "
+            "load the whole graph"
+        )
+    return {"activation": state, **({"recurrent_activation": gate[0]} if gate else {})}

@@ -1,9 +1,12 @@
 """LSTM, GRU and RNN nodes: their weights in our layout, and a run over one window.
 
-Gates: LSTM i o f c (ours i f c o), GRU z r h as ours. linear_before_reset=1 is reset_after=True;
-with 0 the recurrent bias of h adds up with the other one. Source: onnx/defs/rnn/defs.cc.
+Gates: LSTM i o f c (ours i f c o), peepholes i o f, GRU z r h as ours. linear_before_reset=1 is
+reset_after=True; with 0 the recurrent bias of h adds up with the other one. `clip` bounds the
+sums that gates and candidate are made of; as in ONNX Runtime not the c that h(c) is made of, which
+the specification leaves open. Source: onnx/defs/rnn/defs.cc.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,7 +16,7 @@ import numpy as np
 
 from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
 from streamrnn.formats.onnx.graph import Arrays, Node
-from streamrnn.kernels import gru, lstm, recurrent, simple_rnn
+from streamrnn.kernels import activation, gru, lstm, recurrent, simple_rnn
 from streamrnn.layers.rnn import reverse
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -53,14 +56,25 @@ Spec = str | tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Direction:
-    """Weights of one direction in Keras's layout, and its activations."""
+    """Weights of one direction in Keras's layout, and its activations.
+
+    `activations`: of an LSTM's gates, candidate and c; of a GRU's gates and h; of an RNN's h.
+    `peepholes`: (3, U) of i, f and o, or None. `coupled`: f is 1 - i (input_forget).
+    """
 
     backwards: bool
     kernel: Any
     recurrent: Any
     bias: Any
-    gate: Spec
-    state: Spec
+    activations: tuple[Spec, ...]
+    peepholes: Any = None
+    coupled: bool = False
+
+    @property
+    def as_keras(self) -> bool:
+        """Whether it is an LSTM, GRU or SimpleRNN as Keras has them."""
+        plain = self.peepholes is None and not self.coupled
+        return plain and (len(self.activations) < 3 or self.activations[1] == self.activations[2])
 
 
 @dataclass(frozen=True)
@@ -116,7 +130,9 @@ class Recurrent:
         if direction.backwards:
             x = reverse(x, lengths)
         y = np.zeros((*x.shape[:2], self.units), np.float32)
-        names = (direction.gate, direction.state)[self.node.op == "RNN" :]
+        names = direction.activations
+        if self.node.op == "LSTM" and direction.as_keras:
+            names = names[:2]
         if x.size:
             recurrent.run(packed, names, x, lengths, None, states, y)
         return reverse(y, lengths) if direction.backwards else y
@@ -147,12 +163,9 @@ def check(node: Node) -> None:
     attributes = node.attributes
     if unknown := sorted(set(attributes) - set(_ATTRIBUTES)):
         raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
-    if attributes.get("clip", 0.0) != 0.0:
-        raise UnsupportedError(f"{node}: clip={attributes['clip']} is not supported")
-    if attributes.get("input_forget", 0):
-        raise UnsupportedError(f"{node}: input_forget=1 is not supported")
-    if len(node.inputs) > 7 and node.inputs[7]:
-        raise UnsupportedError(f"{node}: peepholes (input P) are not supported")
+    clip = attributes.get("clip", 0.0)
+    if not math.isfinite(clip) or clip < 0:
+        raise UnsupportedError(f"{node}: clip={clip} is not supported: expected a positive number")
     _activations(node, len(_directions(node)))
 
 
@@ -165,8 +178,8 @@ def _directions(node: Node) -> tuple[bool, ...]:
 
 
 def weight_names(node: Node) -> list[str]:
-    """The inputs W, R and B."""
-    return [name for name in node.inputs[1:4] if name]
+    """The inputs W, R, B and P."""
+    return [name for name in (*node.inputs[1:4], *node.inputs[7:8]) if name]
 
 
 def prepare(node: Node, constants: Arrays) -> Recurrent:
@@ -181,8 +194,10 @@ def prepare(node: Node, constants: Arrays) -> Recurrent:
         raise ModelFileError(f"{node}: hidden_size={attributes['hidden_size']}, weights {r.shape}")
     after = node.op == "GRU" and bool(attributes.get("linear_before_reset", 0))
     specs = _activations(node, len(backwards))
+    coupled = node.op == "LSTM" and bool(attributes.get("input_forget", 0))
+    peepholes = _peepholes(node, constants, len(backwards), units)
     directions = tuple(
-        _direction(node.op, after, back, w[i], r[i], b[i], specs[i])
+        _direction(node.op, after, back, w[i], r[i], b[i], specs[i], peepholes[i], coupled)
         for i, back in enumerate(backwards)
     )
     return Recurrent(
@@ -218,8 +233,28 @@ def _bias(node: Node, constants: Arrays, directions: int, rows: int) -> Any:
     return constants[name].reshape(directions, 2, rows)
 
 
+def _peepholes(node: Node, constants: Arrays, directions: int, units: int) -> list[Any]:
+    """(3, U) of i, f and o for each direction; None where the node has none."""
+    name = node.inputs[7] if len(node.inputs) > 7 else ""
+    if not name:
+        return [None] * directions
+    if name not in constants:
+        raise UnsupportedError(f"{node}: its peepholes ({name!r}) are computed, not constant")
+    if constants[name].shape != (directions, 3 * units) or constants[name].dtype != np.float32:
+        raise ModelFileError(f"{node}: {name!r} has shape {constants[name].shape}")
+    return [p.reshape(3, units)[[0, 2, 1]] for p in constants[name]]
+
+
 def _direction(
-    op: str, after: bool, backwards: bool, w: Any, r: Any, b: Any, specs: tuple[Spec, Spec]
+    op: str,
+    after: bool,
+    backwards: bool,
+    w: Any,
+    r: Any,
+    b: Any,
+    specs: tuple[Spec, ...],
+    peepholes: Any,
+    coupled: bool,
 ) -> Direction:
     def ordered(rows: Any) -> Any:
         if op != "LSTM":
@@ -233,18 +268,22 @@ def _direction(
         np.ascontiguousarray(ordered(w).T),
         np.ascontiguousarray(ordered(r).T),
         bias if after else bias[0] + bias[1],
-        *specs,
+        specs,
+        peepholes,
+        coupled,
     )
 
 
 def _pack(op: str, after: bool, direction: Direction) -> Any:
-    options = {"reset_after": after} if op == "GRU" else {}
     weights = direction.kernel, direction.recurrent, direction.bias
+    if op == "LSTM" and not direction.as_keras:
+        return lstm.pack_peephole(*weights, direction.peepholes, coupled=direction.coupled)
+    options = {"reset_after": after} if op == "GRU" else {}
     return _KERNELS[op].pack(*weights, **options)
 
 
-def _activations(node: Node, directions: int) -> list[tuple[Spec, Spec]]:
-    """(gate's, state's) of each direction."""
+def _activations(node: Node, directions: int) -> list[tuple[Spec, ...]]:
+    """Those of each direction."""
     defaults = _DEFAULTS[node.op]
     names = list(node.attributes.get("activations") or defaults * directions)
     count = len(defaults)
@@ -254,16 +293,12 @@ def _activations(node: Node, directions: int) -> list[tuple[Spec, Spec]]:
     specs = [_spec(node, name, numbers) for name in names]
     if any(numbers):
         raise UnsupportedError(f"{node}: activation_alpha or _beta that no activation takes")
-    found = []
-    for i in range(directions):
-        mine = specs[i * count : (i + 1) * count]
-        if node.op == "LSTM" and mine[1] != mine[2]:
-            raise UnsupportedError(
-                f"{node}: activations g and h differ ({names[i * count + 1]}, "
-                f"{names[i * count + 2]}), which is not supported"
-            )
-        found.append((mine[0], mine[-1] if node.op == "RNN" else mine[1]))
-    return found
+    if clip := node.attributes.get("clip", 0.0):
+        specs = [
+            spec if node.op == "LSTM" and i % count == 2 else activation.clipped(clip, spec)
+            for i, spec in enumerate(specs)
+        ]
+    return [tuple(specs[i * count : (i + 1) * count]) for i in range(directions)]
 
 
 def _spec(node: Node, name: str, numbers: list[list[float]]) -> Spec:

@@ -1,0 +1,87 @@
+"""LSTM cells with more weights: peepholes, layer normalisation. For `RNN(cell)`.
+
+Names, arguments, weights and formulas are those of TensorFlow Addons
+(https://github.com/tensorflow/addons, rnn/peephole_lstm_cell.py, rnn/layer_norm_lstm_cell.py).
+"""
+
+from typing import Any, ClassVar
+
+from streamrnn.kernels import layer_norm_lstm, lstm
+from streamrnn.kernels.layer_norm_lstm import Norm
+from streamrnn.layers import initializers
+from streamrnn.layers.lstm import LSTMCell
+from streamrnn.layers.registry import ours
+from streamrnn.layers.run import Floats
+
+
+@ours
+class PeepholeLSTMCell(LSTMCell):
+    """One step of LSTM whose gates see c (Gers and Schmidhuber 2000).
+
+    i, f = s(x K + b + h R + p c); c' = f c + i g(…); o = s(x Ko + bo + h Ro + po c'); h' = o g(c').
+    Weights: those of LSTMCell, then input_gate_, forget_gate_ and output_gate_peephole_weights,
+    (U,) each. They begin as `kernel_initializer` says.
+    """
+
+    GATES: ClassVar[tuple[str, ...]] = ("input", "forget", "output")
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        for gate in self.GATES:
+            name = f"{gate}_gate_peephole_weights"
+            self.add_weight(name, (self.units,), self.kernel_initializer)
+
+    def activations(self) -> tuple[Any, ...]:
+        return self.recurrent_activation, self.activation, self.activation
+
+    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Any:
+        own = [self._weights[f"{gate}_gate_peephole_weights"] for gate in self.GATES]
+        return lstm.pack_peephole(kernel, recurrent, bias, own)
+
+
+@ours
+class LayerNormLSTMCell(LSTMCell):
+    """One step of LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
+
+    z = norm(x K) + norm(h R) + b; c' = norm(f c + i g(zc)); h' = o g(c'). Weights: those of
+    LSTMCell, then gamma and beta of the norm of the input, of the state (4U,), and of c (U,).
+    norm_gamma_initializer, norm_beta_initializer, norm_epsilon: of all three norms.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = (*LSTMCell.fields, "norm_epsilon")
+    NORMS: ClassVar[tuple[str, ...]] = ("kernel_norm", "recurrent_norm", "state_norm")
+
+    def __init__(
+        self,
+        units: int,
+        *args: Any,
+        norm_gamma_initializer: Any = "ones",
+        norm_beta_initializer: Any = "zeros",
+        norm_epsilon: float = 1e-3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, *args, **kwargs)
+        self.norm_gamma_initializer = initializers.get(norm_gamma_initializer)
+        self.norm_beta_initializer = initializers.get(norm_beta_initializer)
+        self.norm_epsilon = float(norm_epsilon)
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        for norm in self.NORMS:
+            size = self.units if norm == "state_norm" else 4 * self.units
+            self.add_weight(f"{norm}_gamma", (size,), self.norm_gamma_initializer)
+            self.add_weight(f"{norm}_beta", (size,), self.norm_beta_initializer)
+
+    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Any:
+        w = self._weights
+        of_x, of_h, of_c = (Norm(w[f"{norm}_gamma"], w[f"{norm}_beta"]) for norm in self.NORMS)
+        return layer_norm_lstm.pack(kernel, recurrent, bias, (of_x, of_h, of_c), self.norm_epsilon)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            **{
+                key: initializers.serialize(getattr(self, key))
+                for key in ("norm_gamma_initializer", "norm_beta_initializer")
+            },
+        }
