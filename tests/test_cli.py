@@ -1,23 +1,39 @@
-"""The command line: what each outcome prints where, and its exit code. Pipelines are fakes here."""
+"""The command line: what each outcome prints where, and its exit code."""
 
 import errno
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+from pathlib import Path
 
-import pyarrow as pa
+import logs
 import pytest
 
-import streamrnn.pipeline
-from streamrnn import errors
+from streamrnn import Pipeline, errors
 from streamrnn.cli import main
 from streamrnn.cli.report import count, facts, table
-from streamrnn.scoring.summary import Summary
+from streamrnn.cli.run import in_words
+from streamrnn.pipeline import Summary
 from streamrnn.sinks.stream import PipeClosed
+
+LOG = logs.random_log(rows=100, streams=3)
+PIPELINE = """\
+[source]
+path = "in"
+key = "id"
+time = "t"
+features = ["a", "b"]
+batch_rows = 10
+[model]
+path = "m.safetensors"
+[sink]
+path = "out"
+[checkpoint]
+every = 1
+"""
 
 
 def summary(**changes):
@@ -37,41 +53,33 @@ def summary(**changes):
     return Summary(**{**usual, **changes})
 
 
-@dataclass
-class FakePipeline:
-    """Stands in for the class, and remembers how it was called."""
-
-    summary: Summary = field(default_factory=summary)
-    sink: str = "out/weather"
-    during: object = None
-    calls: list = field(default_factory=list)
-
-    def from_toml(self, path, overrides=()):
-        self.calls.append((path, list(overrides)))
-        self.config = SimpleNamespace(sink=SimpleNamespace(path=self.sink))
-        return self
-
-    def run(self, **options):
-        self.calls.append(options)
-        if self.during is not None:
-            self.during(options)
-        return self.summary
-
-    def preview(self, limit):
-        return pa.table({"device": ["a", "b"], "forecast": [0.123456789, None]})
-
-    def validate(self):
-        return ["2 files, 26,115 rows"]
-
-    def explain(self):
-        return {"files": ["a.parquet", "b.parquet"], "rows": 26115, "memory": {"state": "1 MB"}}
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working directory, with a pipeline p.toml, its model and its source."""
+    monkeypatch.chdir(tmp_path)
+    Path("p.toml").write_text(PIPELINE)
+    logs.small_model().save("m.safetensors")
+    logs.write(LOG, Path("in/one.parquet"))
+    return tmp_path
 
 
 @pytest.fixture
-def fake(monkeypatch):
-    fake = FakePipeline()
-    monkeypatch.setattr(streamrnn.pipeline, "Pipeline", fake)
-    return fake
+def during(monkeypatch):
+    """Let something happen in Pipeline.run, before it does what it does; gives all its options."""
+    asked = []
+
+    def during(action=lambda options: None):
+        whole = Pipeline.run
+
+        def run(self, **options):
+            asked.append(options)
+            action(options)
+            return whole(self, **options)
+
+        monkeypatch.setattr(Pipeline, "run", run)
+        return asked
+
+    return during
 
 
 @pytest.fixture
@@ -129,97 +137,114 @@ def test_every_verb_has_help(cli):
         ("state", "sho", "x"),
     ],
 )
-def test_wrong_usage_exits_2(cli, fake, arguments):
+def test_wrong_usage_exits_2(cli, folder, arguments):
     code, out, err = cli(*arguments)
     assert (code, out) == (2, "")
     assert "Usage: " in err
-    assert fake.calls == []
+    assert not (folder / "out").exists()
 
 
-def test_run_says_in_plain_words_what_was_done(cli, fake):
-    code, out, err = cli("run", "p.toml", "--set", "window.lanes=3", "--set", "a=b", "--force")
-    assert (code, err) == (0, "")
-    assert out == (
+def test_run_says_in_plain_words_what_was_done():
+    assert in_words(summary()) == (
         "26,115 rows in 2.0 s (13,058 rows/s) from 1 file\n"
         "output   out/weather (26,100 rows written)\n"
-        "state    3 streams, 1 of them new; look at it with: streamrnn state show out/weather\n"
+        "state    3 streams, 1 of them new; look at it with: streamrnn state show out/weather"
     )
-    assert fake.calls[0] == ("p.toml", ["window.lanes=3", "a=b"])
-    options = fake.calls[1]
-    assert options["force"]
-    assert not options["follow"]
-    assert not options["full_refresh"]
 
 
-def test_run_counts_what_was_not_simply_scored(cli, fake):
-    fake.summary = summary(
+def test_run_counts_what_was_not_simply_scored():
+    words = in_words(summary(
         skipped=1, rejected=2, dropped_late=3, filled=4, clipped=5, out_of_range=6, fresh_starts=7,
         vanished_files=8, fresh_init_streams=9,
-    )  # fmt: skip
-    _, out, _ = cli("run", "p.toml")
-    notes = [line for line in out.splitlines() if line.startswith("note")]
+    )).splitlines()  # fmt: skip
+    notes = [line for line in words if line.startswith("note")]
     assert len(notes) == 9
     assert "note     1 row skipped: a feature was null (output is null there)" in notes
     assert "note     8 used files no longer there" in notes
-    assert "rejects  out/weather.rejects" in out.splitlines()
+    assert "rejects  out/weather.rejects" in words
 
 
-def test_run_with_nothing_new(cli, fake):
-    fake.summary = summary(nothing_new=True, rows=0, rows_out=0)
+def test_a_state_that_is_kept_nowhere():
+    words = in_words(summary(state=None, new_streams=3)).splitlines()
+    assert "state    3 streams; kept nowhere: [state] save would" in words
+
+
+def test_options_and_overrides_reach_the_run(cli, folder, during):
+    asked = during()
+    overrides = ("--set", "source.batch_rows=50", "--set", "checkpoint.every=7")
+    code, out, err = cli("run", "p.toml", *overrides, "--force")
+    assert (code, err) == (0, "")
+    assert out.startswith("100 rows in ")
+    (options,) = asked
+    assert (options["force"], options["follow"], options["full_refresh"]) == (True, False, False)
+    _, out, _ = cli("rewind", "out", "--json")
+    assert [each["rows"] for each in json.loads(out)] == [100]  # seven record batches are more
+
+
+def test_run_with_nothing_new(cli, folder):
+    cli("run", "p.toml")
     code, out, _ = cli("run", "p.toml")
     assert code == 0
-    assert out.startswith(
-        "Nothing new since the last run.\noutput   out/weather\nstate    3 streams"
-    )
+    assert out.startswith("Nothing new since the last run.\noutput   out\nstate    3 streams")
 
 
-def test_a_state_that_is_kept_nowhere(cli, fake):
-    fake.summary = summary(state=None, new_streams=3)
-    _, out, _ = cli("run", "p.toml")
-    assert "state    3 streams; kept nowhere: [state] save would\n" in out
-
-
-def test_json_is_one_line_on_stdout(cli, fake):
+def test_json_is_one_line_on_stdout(cli, folder):
     code, out, err = cli("run", "p.toml", "--json")
     assert (code, err, out.count("\n")) == (0, "", 1)
-    assert json.loads(out) == fake.summary.as_dict()
+    said = json.loads(out)
+    assert set(said) == set(summary().as_dict())
+    assert (said["rows"], said["rows_out"], said["streams"], said["files"]) == (100, 100, 3, 1)
 
 
-def test_words_go_to_stderr_where_stdout_is_the_sink(cli, fake):
-    fake.sink = "-"
-    _, out, err = cli("run", "p.toml")
-    assert (out, err.startswith("26,115 rows")) == ("", True)
-    _, out, err = cli("run", "p.toml", "--json")
-    assert (out, json.loads(err)["rows"]) == ("", 26115)
+def test_words_go_to_stderr_where_stdout_is_the_sink(cli, folder, monkeypatch):
+    with Path("rows.arrow").open("wb") as rows:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(rows, write_through=True))
+        _, _, err = cli("run", "p.toml", "--set", "sink.path='-'")
+        assert err.startswith("100 rows in ")
+        _, _, err = cli("run", "p.toml", "--set", "sink.path='-'", "--json")
+        assert json.loads(err)["rows"] == 100
 
 
-def test_quiet_says_nothing(cli, fake):
+def test_quiet_says_nothing(cli, folder):
     assert cli("run", "p.toml", "-q") == (0, "", "")
     assert cli("validate", "p.toml", "-q") == (0, "", "")
 
 
-def test_limit_prints_a_small_table_and_runs_nothing(cli, fake):
-    code, out, err = cli("run", "p.toml", "--limit", "2")
-    assert (code, out, err) == (0, "device  forecast\na       0.123457\nb              -\n", "")
-    _, out, _ = cli("run", "p.toml", "--limit", "2", "--json")
-    assert json.loads(out)[1] == {"device": "b", "forecast": None}
-    assert not any(isinstance(call, dict) for call in fake.calls)
+def test_limit_prints_a_small_table_and_runs_nothing(cli, folder, during):
+    asked = during()
+    code, out, err = cli("run", "p.toml", "--limit", "2", "--set", "output.warmup=1")
+    assert (code, err) == (0, "")
+    header, *rows = out.splitlines()
+    assert header.split() == ["id", "t", "score"]
+    assert [row.split()[0] for row in rows] == LOG["id"].to_pylist()[:2]
+    assert rows[0].endswith("  -")
+    _, out, _ = cli("run", "p.toml", "--limit", "2", "--json", "--set", "output.warmup=1")
+    assert json.loads(out)[0]["score"] is None
+    assert asked == []
+    assert not (folder / "out").exists()
 
 
-def test_an_interrupt_stops_after_a_checkpoint(cli, fake):
+def test_an_interrupt_stops_after_a_checkpoint(cli, folder, during):
     before = signal.getsignal(signal.SIGTERM)
 
-    def during(options):
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert options["stop"].wait(5)
-        fake.summary.interrupted = True
+    def interrupt_after_a_batch(options):
+        show, stop = options["progress"], options["stop"]
 
-    fake.during = during
+        def progress(now):
+            if not stop.is_set():
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert stop.wait(60)
+            show(now)
+
+        options["progress"] = progress
+
+    during(interrupt_after_a_batch)
     code, out, err = cli("run", "p.toml")
     assert code == 130
     assert "stopping after this record batch; a second signal aborts at once" in err
     assert out.endswith("Interrupted after a checkpoint; the same command goes on from there.\n")
     assert signal.getsignal(signal.SIGTERM) == before
+    assert 0 < int(out.split()[0]) < 100
 
 
 def test_a_second_signal_aborts_at_once():
@@ -227,9 +252,9 @@ def test_a_second_signal_aborts_at_once():
         "import os, signal, time\nfrom streamrnn.cli.signals import stop_on_signal\n"
         "with stop_on_signal() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    assert stop.wait(5)\n"
+        "    assert stop.wait(60)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    time.sleep(5)\n"
+        "    time.sleep(60)\n"
         "    print('still here')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -256,11 +281,11 @@ def test_a_second_signal_aborts_at_once():
         (ZeroDivisionError("oops"), 1, "error: unexpected ZeroDivisionError: oops\nThis is a bug"),
     ],
 )
-def test_errors_become_one_message_and_a_code(cli, fake, problem, code, message):
-    def during(_):
+def test_errors_become_one_message_and_a_code(cli, folder, during, problem, code, message):
+    def fail(_):
         raise problem
 
-    fake.during = during
+    during(fail)
     found, out, err = cli("run", "p.toml")
     assert (found, out) == (code, "")
     assert message in err if code else err == ""
@@ -269,14 +294,20 @@ def test_errors_become_one_message_and_a_code(cli, fake, problem, code, message)
     assert ("Traceback" in err) == isinstance(problem, ZeroDivisionError)
 
 
-def test_validate_and_explain(cli, fake):
-    assert cli("validate", "p.toml") == (0, "p.toml is valid\nnote: 2 files, 26,115 rows\n", "")
+def test_validate_and_explain(cli, folder):
+    assert cli("validate", "p.toml") == (0, "p.toml is valid\n", "")
     _, out, _ = cli("validate", "p.toml", "--json")
-    assert json.loads(out) == {"valid": True, "notes": ["2 files, 26,115 rows"]}
-    _, out, _ = cli("explain", "p.toml")
-    assert out == "files\n  a.parquet\n  b.parquet\nrows  26,115\nmemory\n  state  1 MB\n"
+    assert json.loads(out) == {"valid": True, "notes": []}
+    piped = ("--set", "source.path='-'")
+    note = "the source is not a file: its columns are checked when it is read"
+    assert cli("validate", "p.toml", *piped)[1] == f"p.toml is valid\nnote: {note}\n"
+    _, out, _ = cli("validate", "p.toml", *piped, "--json")
+    assert json.loads(out) == {"valid": True, "notes": [note]}
     _, out, _ = cli("explain", "p.toml", "--json")
-    assert json.loads(out)["rows"] == 26115
+    plan = json.loads(out)
+    assert (plan["rows"], plan["files"], plan["kind"]) == (100, 1, "carry")
+    _, out, _ = cli("explain", "p.toml")
+    assert out == facts(plan) + "\n"
 
 
 def test_init_writes_a_sample_and_never_over_a_file(cli, tmp_path, monkeypatch):

@@ -4,22 +4,17 @@ import io
 import logging
 import re
 import sys
-from dataclasses import dataclass
 
 import pytest
 
 from streamrnn.cli import progress as module
 from streamrnn.cli.progress import progress
 from streamrnn.cli.report import _log_at
+from streamrnn.pipeline import Progress
 
 
-@dataclass
-class Now:
-    rows: int
-    total_rows: int | None = None
-    streams: int = 3
-    seconds: float = 2.0
-    message: str | None = None
+def now(rows, total_rows=None, message=None):
+    return Progress(rows, total_rows, streams=3, seconds=2.0, message=message)
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +48,8 @@ def shown(monkeypatch):
 
 def test_a_terminal_shows_a_bar_and_messages_above_it(shown):
     text = shown(
-        Now(rows=1000, total_rows=2000, message="resumed at row 1,000"),
-        Now(rows=1500, total_rows=2000),
+        now(rows=1000, total_rows=2000, message="resumed at row 1,000"),
+        now(rows=1500, total_rows=2000),
     )
     assert "resumed at row 1,000" in text
     assert "1,500/2,000 rows" in text
@@ -66,15 +61,15 @@ def test_no_color_is_honoured(shown, monkeypatch, no_color):
     monkeypatch.delenv("NO_COLOR", raising=False)
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
-    colors = re.search(r"\033\[(\d;)?3\d", shown(Now(rows=1000, total_rows=2000)))
+    colors = re.search(r"\033\[(\d;)?3\d", shown(now(rows=1000, total_rows=2000)))
     assert (colors is None) == no_color
 
 
 def test_elsewhere_a_line_is_written_now_and_then(capsys, monkeypatch):
     monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0)
     with progress(quiet=False) as show:
-        show(Now(rows=1000, total_rows=20000, message="resumed"))
-        show(Now(rows=2000))
+        show(now(rows=1000, total_rows=20000, message="resumed"))
+        show(now(rows=2000))
     assert capsys.readouterr().err == (
         "resumed\n"
         "1,000 of 20,000 rows, 500 rows/s, 3 streams\n"
@@ -82,18 +77,19 @@ def test_elsewhere_a_line_is_written_now_and_then(capsys, monkeypatch):
     )
 
 
-def test_between_two_lines_is_silence(capsys):
+def test_between_two_lines_is_silence(capsys, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 1e9)
     with progress(quiet=False) as show:
         for rows in range(100):
-            show(Now(rows))
+            show(now(rows))
     assert capsys.readouterr().err == ""
 
 
 def test_verbose_writes_a_line_a_batch(capsys):
     _log_at(logging.DEBUG)
     with progress(quiet=False) as show:
-        show(Now(rows=1))
-        show(Now(rows=2))
+        show(now(rows=1))
+        show(now(rows=2))
     assert capsys.readouterr().err.count("\n") == 2
 
 
