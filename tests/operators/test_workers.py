@@ -10,14 +10,24 @@ import time
 import pytest
 
 from streamrnn.operators import Workers
+from streamrnn.operators import workers as module
+
+PATIENCE = 60
+"""Seconds until a test fails that would hang."""
 
 
 def test_the_first_error_is_raised_once_all_have_ended() -> None:
-    ended = []
+    """The first of the pieces, whichever comes first in time: here that of the second."""
+    meeting, failed, ended = threading.Barrier(2, timeout=PATIENCE), threading.Event(), []
 
     def work(piece: int) -> None:
-        time.sleep(0.02 * piece)
+        if piece < 2:
+            meeting.wait()
+        if piece == 0:
+            assert failed.wait(PATIENCE)
         ended.append(piece)
+        if piece == 2:  # by the thread whose piece 1 has failed
+            failed.set()
         if piece < 2:
             raise ValueError(f"piece {piece}")
 
@@ -26,24 +36,31 @@ def test_the_first_error_is_raised_once_all_have_ended() -> None:
     assert sorted(ended) == [0, 1, 2, 3, 4]
 
 
-def test_after_an_interrupt_no_piece_is_under_way() -> None:
+def test_after_an_interrupt_no_piece_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would write into arrays that the next call uses; those not yet begun are not done."""
-    workers, begun, ended = Workers(2), threading.Event(), []
+    workers, begun, awaited = Workers(2), threading.Event(), threading.Event()
+    started: list[int] = []
+    ended: list[int] = []
+    wait = module._Turn.wait
 
     def work(piece: int) -> None:
         if threading.current_thread() is threading.main_thread():
-            assert begun.wait(20)
+            assert begun.wait(PATIENCE)
             raise KeyboardInterrupt
+        started.append(piece)
         begun.set()
-        time.sleep(0.05)
+        assert awaited.wait(PATIENCE)
         ended.append(piece)
 
+    def wait_for_the_helper(turn: module._Turn) -> None:
+        awaited.set()
+        wait(turn)
+
+    monkeypatch.setattr(module._Turn, "wait", wait_for_the_helper)
     with pytest.raises(KeyboardInterrupt):
         workers.map(work, range(20))
-    there = sorted(ended)
-    assert 1 <= len(there) < 19
-    time.sleep(0.2)
-    assert sorted(ended) == there
+    assert len(started) == 1
+    assert ended == started
     done: list[int] = []
     workers.map(done.append, range(4))
     assert sorted(done) == [0, 1, 2, 3]
@@ -51,7 +68,7 @@ def test_after_an_interrupt_no_piece_is_under_way() -> None:
 
 def test_a_piece_after_an_error_is_done_and_the_threads_are_there_for_the_next_call() -> None:
     """Each of two waits for the other: they are in two threads."""
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=PATIENCE)
 
     def fail(piece: int) -> None:
         meeting.wait()
@@ -66,7 +83,7 @@ def test_a_piece_after_an_error_is_done_and_the_threads_are_there_for_the_next_c
 def test_nobody_waits_for_a_helper_that_has_not_come() -> None:
     """As where other work holds the cores: the caller does all pieces itself."""
     workers, leave = Workers(2), threading.Event()
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=PATIENCE)
 
     def hold(piece: int) -> None:
         meeting.wait()
@@ -77,7 +94,7 @@ def test_nobody_waits_for_a_helper_that_has_not_come() -> None:
         """What keeps the helper after its piece."""
 
         def help(self) -> None:
-            assert leave.wait(20)
+            assert leave.wait(PATIENCE)
 
     workers.map(hold, range(2))
     done: list[int] = []
@@ -100,7 +117,7 @@ def test_without_threads_the_caller_works_alone(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_helper_that_is_ended_is_an_error_and_not_a_hole() -> None:
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=PATIENCE)
 
     def work(piece: int) -> None:
         meeting.wait()
@@ -122,7 +139,7 @@ def test_helpers_end_with_their_workers() -> None:
     for _ in range(50):
         Workers(3).map(lambda piece: None, range(9))
     gc.collect()
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while ours() > before and time.monotonic() < until:
         time.sleep(0.01)
     assert ours() <= before
