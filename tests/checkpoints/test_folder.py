@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pyarrow as pa
@@ -362,10 +361,9 @@ def hold(out):
 def test_a_second_run_is_refused_and_names_the_first_whose_death_frees_it(out):
     run(out, steps=1)
     with hold(out) as holder:
-        asked = time.monotonic()
         with pytest.raises(CheckpointError, match="in use by another run") as caught:
             run(out)
-        assert time.monotonic() - asked < 1
+        assert holder.poll() is None  # it was not waited for
         assert f"host {socket.gethostname()}, pid {holder.pid}, since 20" in str(caught.value)
         assert has_manifest(out)  # looking is allowed
         holder.kill()
