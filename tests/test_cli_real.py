@@ -277,7 +277,7 @@ def test_follow_scores_what_comes_and_stops_cleanly(cli):
         Path("in/new.parquet.tmp").rename("in/two.parquet")
         second = run.stderr.readline()
         run.send_signal(signal.SIGTERM)
-        out, err = run.communicate(timeout=30)
+        out, err = run.communicate(timeout=300)
     assert (first.split(":")[0], second.split(":")[0]) == ("commit 1", "commit 2")
     assert "100 new rows, 200 rows in all, 3 streams" in second
     assert "stopping after this record batch" in err

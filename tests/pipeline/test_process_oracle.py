@@ -59,5 +59,5 @@ def test_a_pipe_from_duckdb_to_duckdb(tmp_path: Path) -> None:
     for process in (one, two):
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(20) == 0
+        assert process.wait(300) == 0
     assert three.stdout.strip() == "[(5000, 5000)]"
