@@ -161,6 +161,18 @@ RECURRENT = {
         ),
         model=inside_rnn,
     ),
+    "PeepholeLSTMCell": LayerRow(
+        lambda: layers.PeepholeLSTMCell(3, recurrent_activation="hard_sigmoid"),
+        lambda w, x: every(
+            naive.peephole_lstm(*w[:3], w[3:], recurrent_activation="hard_sigmoid"), x
+        ),
+        model=inside_rnn,
+    ),
+    "LayerNormLSTMCell": LayerRow(
+        lambda: layers.LayerNormLSTMCell(3, norm_epsilon=0.01),
+        lambda w, x: every(naive.layer_norm_lstm(*w, epsilon=0.01), x),
+        model=inside_rnn,
+    ),
     "LSTMCell": LayerRow(
         lambda: layers.LSTMCell(3, unit_forget_bias=False, dropout=0.5, seed=1),
         lambda w, x: every(naive.lstm(*w), x),
