@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "scoring": "errors config formats models states sources windows operators",
     "engines": "errors checkpoints scoring sinks sources states",
     "outputs": "errors config formats states operators sinks storage checkpoints",
-    "pipeline": "errors config states sources checkpoints scoring engines outputs",
+    "pipeline": "errors config kernels models states sources checkpoints scoring engines outputs",
     "cli": "errors config formats layers models outputs pipeline",
 }
 # Library -> the rooms that may import it.

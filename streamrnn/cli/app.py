@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("validate")(check.validate)
 app.command("explain")(check.explain)
+app.command("compile")(check.compile_pipeline)
 app.command("summary")(models.summary)
 app.command("convert")(models.convert)
 app.add_typer(states.app, name="state")

@@ -26,6 +26,28 @@ def validate(
         print("\n".join([f"{pipeline} is valid", *(f"note: {note}" for note in notes)]))
 
 
+def compile_pipeline(
+    pipeline: PipelineFile,
+    overrides: Set = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compile a pipeline's kernels before its first run. For a container image or a new node."""
+    from streamrnn.pipeline import Pipeline
+
+    found = Pipeline.from_toml(pipeline, overrides or []).compile_kernels()
+    if as_json:
+        print_json({**found._asdict(), "folder": str(found.folder)})
+    elif not quiet:
+        print(
+            f"{found.kernels} kernels are ready, {found.new} of them compiled now: "
+            f"{found.bytes / 1e6:.1f} MB in {found.folder}\n"
+            "They serve this user, and others if root compiled them, on CPUs like this one. "
+            "XDG_CACHE_HOME says where they are looked for."
+        )
+
+
 def explain(
     pipeline: PipelineFile,
     overrides: Set = None,

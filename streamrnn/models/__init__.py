@@ -26,9 +26,10 @@ How sure is the model? Its outputs under dropout, drawn 20 times:
 ((4, 1), (4, 1))
 """
 
+from streamrnn.models.example import example_inputs
 from streamrnn.models.model import Model
 from streamrnn.models.sequential import Sequential
 from streamrnn.models.stream import Stream
 from streamrnn.models.whole import Whole
 
-__all__ = ["Model", "Sequential", "Stream", "Whole"]
+__all__ = ["Model", "Sequential", "Stream", "Whole", "example_inputs"]

@@ -15,6 +15,8 @@ import pyarrow as pa
 
 from streamrnn.config.load import Config
 from streamrnn.errors import ConfigError, DTypeError, StateError
+from streamrnn.kernels import Compiled
+from streamrnn.pipeline.compiling import compile_kernels
 from streamrnn.pipeline.explain import explain, validate
 from streamrnn.pipeline.preflight import open_source
 from streamrnn.pipeline.run import Job
@@ -85,6 +87,14 @@ class Pipeline:
         """
         options = RunOptions(full_refresh, force, follow, poll, progress, stop or threading.Event())
         return Job(self.parts, options).run()
+
+    def compile_kernels(self) -> Compiled:
+        """Compile every kernel that a run needs, and keep them where this user's runs find them.
+
+        For the image of a container, or a node before its first run: no data is read. Returns what
+        is kept, and where. Raises ConfigError where nothing can be kept.
+        """
+        return compile_kernels(self.parts)
 
     def preview(self, limit: int) -> pa.Table:
         """What the first `limit` rows of the source give, from the initial state, as a table.

@@ -100,6 +100,16 @@ def compiled(name: str, build: Callable[[], Any], signature: Any) -> Callable[..
 _loaded: dict[str, Any] = {}
 
 
+def kept() -> dict[str, Path | None]:
+    """The kernels that this process has, and the file that each is kept in; None: in none."""
+    return {
+        name: next(
+            (file for folder in folders() if (file := folder / f"{name}.bin").exists()), None
+        )
+        for name in _loaded
+    }
+
+
 def _renew_lock() -> None:
     """In a forked process: another thread of the parent may have held it."""
     global _lock
