@@ -1,0 +1,92 @@
+"""How many rows a tile should have: LSTM and GRU on a CPU with vectors of 8 and 16 registers.
+
+    python tests/benchmarks/bench_tiles.py
+
+On any x86-64 CPU with AVX2: kernels are compiled for Haswell, each number of rows in a process and
+a cache of its own, in turns. Prints microseconds a window (the least of all turns) and marks what
+`simd.sweep.tile_rows` chooses. All numbers of rows give the same bits, which is checked.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+TARGET = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2,+f16c"}
+POINTS = {"8 lanes, 64 units": (8, 16, 8, 64), "64 lanes, 128 units": (64, 16, 16, 128)}
+ROWS = (1, 2, 3, 4)
+SECONDS = 0.3
+
+
+def measure(rows: int) -> dict[str, tuple[float, str, bool]]:
+    """Name of the point -> (µs, hash of the outputs, whether the kernels chose so many rows)."""
+    from streamrnn.kernels import gru, lstm, recurrent, set_threads
+    from streamrnn.simd import sweep
+
+    set_threads(1)
+    chosen: set[int] = set()
+    choose = sweep.tile_rows
+
+    def forced(shape: sweep.Shape) -> int:
+        chosen.add(choose(shape))
+        return rows
+
+    sweep.tile_rows = forced
+    found = {}
+    for layer, module, gates, states in (("LSTM", lstm, 4, 2), ("GRU", gru, 3, 1)):
+        for point, (lanes, steps, features, units) in POINTS.items():
+            rng = np.random.default_rng(0)
+            shapes = (features, gates * units), (units, gates * units)
+            weights = [(rng.normal(size=s) * 0.1).astype(np.float32) for s in shapes]
+            packed, x = module.pack(*weights), rng.normal(size=(lanes, steps, features))
+            y = np.empty((lanes, steps, units), np.float32)
+            window = ("sigmoid", "tanh"), x.astype(np.float32), None, None
+            state = [np.zeros((lanes, units), np.float32) for _ in range(states)]
+            recurrent.run(packed, *window, state, y)
+            bits, best = hashlib.sha256(y.tobytes()).hexdigest(), np.inf
+            end = time.perf_counter() + SECONDS
+            while (began := time.perf_counter()) < end:
+                recurrent.run(packed, *window, state, y)
+                best = min(best, time.perf_counter() - began)
+            found[f"{layer}, {point}"] = best * 1e6, bits, chosen == {rows}
+        chosen.clear()
+    return found
+
+
+def in_process(rows: int, cache: str) -> dict[str, tuple[float, str, bool]]:
+    environment = {**os.environ, **TARGET, "STREAMRNN_SIMD": "8", "XDG_CACHE_HOME": cache}
+    command = [sys.executable, __file__, "--rows", str(rows)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+    if options.rows:
+        print(json.dumps(measure(options.rows)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        turns = [
+            {rows: in_process(rows, f"{folder}/{rows}") for rows in ROWS}
+            for _ in range(options.turns)
+        ]
+    print(f"| point | {' | '.join(f'{rows} rows' for rows in ROWS)} |\n|---|{'---|' * len(ROWS)}")
+    for point in turns[0][ROWS[0]]:
+        assert len({turn[rows][point][1] for turn in turns for rows in ROWS}) == 1, point
+        least = {rows: min(turn[rows][point][0] for turn in turns) for rows in ROWS}
+        cells = [f"{least[r]:.0f}{' *' if turns[0][r][point][2] else ''}" for r in ROWS]
+        print(f"| {point} | {' | '.join(cells)} |")
+    print("\n* the number of rows that the kernels choose")
+
+
+if __name__ == "__main__":
+    main()
