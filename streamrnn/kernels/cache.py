@@ -56,5 +56,5 @@ def _every_run() -> None:
     digest.add_words(hashes, words[:1].astype(np.uint32), 1)
     digest.add_strings(hashes, words, start, size, 1)
     digest.total(hashes)
-    simd.meeting.core()
-    simd.meeting.watcher()
+    simd.spin_barrier.core()
+    simd.spin_barrier.spinner()

@@ -89,12 +89,12 @@ def _together(kernel: Kernel, window: tuple[Any, ...], packed: Packed, parts: in
     floats = recurrent.scratch(
         packed.weights.unit.size, lanes, features, parts, packed.lane_vectors
     )
-    scratch, gate = np.zeros(floats, np.float32), np.zeros(recurrent.ALONE + 1, np.int64)
+    scratch, barrier = np.zeros(floats, np.float32), np.zeros(recurrent.ALONE + 1, np.int64)
     done = threads.together(
-        lambda part: kernel(*window, 0, lanes, Share(part, parts, scratch, gate)),
+        lambda part: kernel(*window, 0, lanes, Share(part, parts, scratch, barrier)),
         parts,
-        give_up=lambda: gate.__setitem__(0, recurrent.NO_MEETING),
+        release=lambda: barrier.__setitem__(0, recurrent.RELEASE_ALL),
     )
     if done:
-        threads.learn(slow=bool(gate[recurrent.ALONE]))
+        threads.report_latency(slow=bool(barrier[recurrent.ALONE]))
     return done

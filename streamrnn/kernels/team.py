@@ -1,18 +1,18 @@
 """The threads that work beside the caller's.
 
 A pool of the standard library takes 60 µs to hand over a call and to come back: as long as a chunk
-of a few lanes takes. So both sides look for a moment before they sleep. And two threads that the
+of a few lanes takes. So both sides spin for a moment before they sleep. And two threads that the
 system has put on one core stay there for many milliseconds, at a tenth of the speed where they meet
 after each step: a caller keeps its helpers off its own core before it wakes them, and a helper that
 finds itself on another's goes elsewhere.
 
 A caller takes helpers that are idle, or, if there are too few, does its work alone. It does not
 return before its helpers have ended, as they write into its arrays: neither after an error nor
-after an interrupt. Those who wait for one that failed are sent home (`give_up`).
+after an interrupt. Threads blocked on a peer that failed are released (`release`).
 
 Where other work holds the cores, waiting for a helper takes longer than it saves (4 ms, a time
-slice of the system). After two such calls (one may only have woken a core that slept) there is a
-rest, in which callers are left to themselves; it doubles as long as the call after it is no better.
+slice of the system). After two such calls (one may only have woken a core that slept) it backs off:
+for a while callers run single-threaded, twice as long each time the next call is no better.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ LOOKS = 5000
 SLOW = 500e-6
 """Seconds of waiting for helpers, beyond the time of one's own work, that are too long."""
 
-LEAST_REST, MOST_REST = 0.01, 1.0
+LEAST_BACK_OFF, MOST_BACK_OFF = 0.01, 1.0
 """Seconds."""
 
 Job = Callable[[], object]
@@ -40,7 +40,7 @@ Job = Callable[[], object]
 
 def _core() -> int:
     """The core that the calling thread runs on."""
-    return simd.meeting.core()()
+    return simd.spin_barrier.core()()
 
 
 def _cores() -> set[int]:
@@ -56,10 +56,10 @@ class _Task:
     Event or a Condition taken for ever.
     """
 
-    __slots__ = ("done", "error", "give_up", "job", "ticket", "under_way")
+    __slots__ = ("done", "error", "job", "release", "ticket", "under_way")
 
-    def __init__(self, job: Job, give_up: Job) -> None:
-        self.job, self.give_up = job, give_up
+    def __init__(self, job: Job, release: Job) -> None:
+        self.job, self.release = job, release
         self.ticket = 0
         """Its number in the helper's work; 0: not handed over."""
         self.done = False
@@ -72,7 +72,7 @@ class _Helper:
     """One thread. The queue hands tasks over; the counters say that a look is worth it."""
 
     def __init__(self) -> None:
-        self._watch = simd.meeting.watcher()
+        self._spin_until = simd.spin_barrier.spinner()
         self.core = -1
         self._free: set[int] = set()
         self._taken: set[int] = set()
@@ -99,7 +99,7 @@ class _Helper:
 
     def wait(self, task: _Task) -> None:
         """Until a task is done that was handed over."""
-        self._watch(self._ended, task.ticket, LOOKS)
+        self._spin_until(self._ended, task.ticket, LOOKS)
         if not task.done:
             task.under_way.acquire()
 
@@ -107,14 +107,14 @@ class _Helper:
         ticket = 0
         while True:
             ticket += 1
-            self._watch(self._started, ticket, LOOKS)
+            self._spin_until(self._started, ticket, LOOKS)
             task = self._tasks.get()
             try:
                 self._go_elsewhere()
                 task.job()
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 task.error = error
-                task.give_up()
+                task.release()
             self._ended[0] = ticket  # idle before its caller goes on: the next call has it
             task.done = True
             task.under_way.release()
@@ -138,17 +138,17 @@ class _Team:
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.rests_until = 0.0
-        self._rest = 0.0
+        self.back_off_until = 0.0
+        self._back_off = 0.0
         self._lock = threading.RLock()
         self._helpers: list[_Helper] = []
 
-    def run(self, jobs: Sequence[Job], give_up: Job) -> bool:
+    def run(self, jobs: Sequence[Job], release: Job) -> bool:
         """Do all jobs at the same time, the first in this thread; raise the first error.
 
         False, and nothing is done, if there are not enough idle helpers.
         """
-        tasks = [_Task(job, give_up) for job in jobs[1:]]
+        tasks = [_Task(job, release) for job in jobs[1:]]
         helpers: list[_Helper] = []
         try:
             try:
@@ -156,7 +156,7 @@ class _Team:
                     return False
                 jobs[0]()
             finally:
-                give_up()  # whoever still waits for the first waits in vain
+                release()  # whoever still waits for the first waits in vain
         finally:
             interrupt = _wait_for(tasks, helpers)
             if interrupt is not None:
@@ -187,14 +187,14 @@ class _Team:
                 self._helpers.append(_Helper())
         return [helper for helper in self._helpers[:count] if helper.idle]
 
-    def learn(self, slow: bool) -> None:
+    def report_latency(self, slow: bool) -> None:
         """Rest after the second slow call, longer and longer; a good call ends that."""
         if not slow:
-            self._rest = 0.0
+            self._back_off = 0.0
             return
-        if self._rest:
-            self.rests_until = time.monotonic() + self._rest
-        self._rest = min(max(2 * self._rest, LEAST_REST), MOST_REST)
+        if self._back_off:
+            self.back_off_until = time.monotonic() + self._back_off
+        self._back_off = min(max(2 * self._back_off, LEAST_BACK_OFF), MOST_BACK_OFF)
 
 
 _team = _Team()
@@ -220,19 +220,19 @@ def _wait_for(tasks: Sequence[_Task], helpers: Sequence[_Helper]) -> BaseExcepti
     return interrupt
 
 
-def together(jobs: Sequence[Job], give_up: Job) -> bool:
+def together(jobs: Sequence[Job], release: Job) -> bool:
     """Do all jobs at the same time: they may wait for each other.
 
-    False, and nothing is done, if there are not enough threads now. When one ends, `give_up` must
+    False, and nothing is done, if there are not enough threads now. When one ends, `release` must
     bring those that still wait for it to an end.
     """
-    return _mine().run(jobs, give_up)
+    return _mine().run(jobs, release)
 
 
 def beside(jobs: Sequence[Job]) -> bool:
     """The same for jobs that do not wait for each other."""
     team = _mine()
-    if rests():
+    if backing_off():
         return False
     own: list[float] = []
 
@@ -244,16 +244,16 @@ def beside(jobs: Sequence[Job]) -> bool:
     if not team.run([first, *jobs[1:]], lambda: None):
         return False
     began, ended = own
-    team.learn(slow=time.perf_counter() - ended > ended - began + SLOW)
+    team.report_latency(slow=time.perf_counter() - ended > ended - began + SLOW)
     return True
 
 
-def rests() -> bool:
+def backing_off() -> bool:
     """Whether callers had better work alone now."""
     team = _mine()
-    return team.rests_until > 0 and time.monotonic() < team.rests_until
+    return team.back_off_until > 0 and time.monotonic() < team.back_off_until
 
 
-def learn(slow: bool) -> None:
+def report_latency(slow: bool) -> None:
     """Say whether jobs that were done together waited too long for each other."""
-    _mine().learn(slow)
+    _mine().report_latency(slow)

@@ -83,23 +83,23 @@ def partners(lanes: int, weights: int, groups: int) -> int:
     """How many threads should take lanes of so many weights together: several where there would be
     few lanes for each, and each would read all weights for them. Units are dealt out by groups.
     """
-    if lanes >= 3 * get_threads() or team.rests():
+    if lanes >= 3 * get_threads() or team.backing_off():
         return 1
     return max(1, min(get_threads(), weights // SHARE, groups))
 
 
-def together(work: Callable[[int], None], parts: int, give_up: Callable[[], object]) -> bool:
+def together(work: Callable[[int], None], parts: int, release: Callable[[], object]) -> bool:
     """Call `work(part)` in `parts` threads at the same time; they may wait for each other.
 
-    False, and nothing is done, if there are not enough threads now. When one ends, `give_up` must
+    False, and nothing is done, if there are not enough threads now. When one ends, `release` must
     bring those that still wait for it to an end.
     """
-    return team.together([partial(work, part) for part in range(parts)], give_up)
+    return team.together([partial(work, part) for part in range(parts)], release)
 
 
-def learn(slow: bool) -> None:
+def report_latency(slow: bool) -> None:
     """Say how working together went: after slow calls the next ones are left to one thread."""
-    team.learn(slow)
+    team.report_latency(slow)
 
 
 def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Any = None) -> None:

@@ -6,8 +6,8 @@ From the inside out:
 - `vector`      a vector of float32 as a Numba type; `functions`: activations on it
 - `tile`        rows x vectors of sums in registers, fed with inputs times weights
 - `sweep`       all rows times all weights, tile by tile, and a cell for what follows
-- `recurrent`   the loop over steps and lanes: masks, lengths, states; `meeting`: several threads
-                on a few large lanes
+- `recurrent`   the loop over steps and lanes: masks, lengths, states; `spin_barrier`: for several
+                threads on a few large lanes
 - `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
                 each: the cell
 - `activation`, `normalization`                    on whole arrays
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
         keys,
         layer_norm_lstm,
         lstm,
-        meeting,
         normalization,
         recurrent,
         simple_rnn,
+        spin_barrier,
     )
 
 __all__ = [
@@ -56,10 +56,10 @@ __all__ = [
     "keys",
     "layer_norm_lstm",
     "lstm",
-    "meeting",
     "normalization",
     "recurrent",
     "simple_rnn",
+    "spin_barrier",
 ]
 
 

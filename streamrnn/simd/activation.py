@@ -9,7 +9,7 @@ from numba import types
 from streamrnn.simd import jit
 from streamrnn.simd.functions import activation, exp
 from streamrnn.simd.names import Spec, label
-from streamrnn.simd.vector import copier, load, store
+from streamrnn.simd.vector import load, make_copy, store
 
 
 @functools.cache
@@ -17,7 +17,7 @@ def elementwise(spec: Spec) -> Any:
     n = jit.width()
 
     def build() -> Any:
-        g, copy = activation(spec), copier(n)
+        g, copy = activation(spec), make_copy(n)
 
         @jit.kernel
         def run(x, out):
@@ -41,7 +41,7 @@ def softmax() -> Any:
     n = jit.width()
 
     def build() -> Any:
-        copy = copier(n)
+        copy = make_copy(n)
 
         @jit.kernel
         def run(x, out, units):

@@ -21,12 +21,12 @@ class Weights(NamedTuple):
 
 class Share(NamedTuple):
     """What a thread takes of its lanes: with `parts` > 1 one part of their units; those who have
-    the others share `scratch` with it, and count in `gate` how many have come."""
+    the others share `scratch` with it, and count in `barrier` how many have come."""
 
     part: int
     parts: int
     scratch: Any
-    gate: Any
+    barrier: Any
 
 
 class Strings(NamedTuple):

@@ -12,7 +12,7 @@ from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import inline, kernel
 from streamrnn.simd.names import Spec, label
 from streamrnn.simd.sweep import NEW, Shape, Sizes, Span, X, sweep
-from streamrnn.simd.vector import copier, load, store
+from streamrnn.simd.vector import load, make_copy, store
 
 ROWS = 48
 """Steps of a lane that are taken through all units before the next."""
@@ -25,7 +25,7 @@ def entry(n: int, vectors: int, activation: Spec) -> Callable[..., None]:
 
 
 def _kernel(n: int, vectors: int, activation: Spec) -> Any:
-    g, copy = function(activation), copier(n)
+    g, copy = function(activation), make_copy(n)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):

@@ -11,7 +11,7 @@ from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import inline, kernel
 from streamrnn.simd.names import Spec, label
 from streamrnn.simd.sweep import NEW, Shape, Sizes, Span, X, sweep
-from streamrnn.simd.vector import copier, fma, load, splat, store, transposer
+from streamrnn.simd.vector import fma, load, make_copy, make_transpose, splat, store
 
 ROWS = 96
 """Rows that are taken through all units before the next: their inputs stay in the first cache."""
@@ -31,7 +31,7 @@ def entry(n: int, vectors: int, activation: Spec) -> Callable[..., None]:
 
 
 def _kernel(n: int, vectors: int, activation: Spec) -> Any:
-    g, copy = function(activation), copier(n)
+    g, copy = function(activation), make_copy(n)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):
@@ -65,7 +65,7 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Any:
 
 
 def _few(n: int, activation: Spec) -> Any:
-    g, copy, transpose, vectors = function(activation), copier(n), transposer(n), SUMS // n
+    g, copy, transpose, vectors = function(activation), make_copy(n), make_transpose(n), SUMS // n
 
     @inline
     def add_up(s, i):

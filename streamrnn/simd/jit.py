@@ -49,7 +49,7 @@ kernel: Any = _njit(**_OPTIONS)
 """Decorator for what is called from Python."""
 inline: Any = _njit(forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 """Decorator for what kernels are made of."""
-merge: Any = _njit(inline="always", **_OPTIONS)
+inline_always: Any = _njit(inline="always", **_OPTIONS)
 """Decorator for a large function that is called once: compiled only as part of its caller."""
 intrinsic: Any = numba.extending.intrinsic
 """Decorator for what is written in LLVM."""

@@ -9,7 +9,7 @@ from numba import types
 
 from streamrnn.simd import jit
 from streamrnn.simd.arguments import DONE, KNOWN, PLACED, Strings, StringTable
-from streamrnn.simd.jit import kernel, merge
+from streamrnn.simd.jit import inline_always, kernel
 
 AHEAD = 64
 """Rows whose cells are looked up together."""
@@ -32,7 +32,7 @@ def _signature() -> Any:
     return types.void(strings, types.boolean, types.intp, table, i, i)
 
 
-@merge
+@inline_always
 def _word(words, start, size, k):
     """Word k of a string, zeros behind its end."""
     left = size - 8 * k
@@ -40,7 +40,7 @@ def _word(words, start, size, k):
     return value if left >= 8 else value & (~np.uint64(0) >> np.uint64(64 - 8 * left))
 
 
-@merge
+@inline_always
 def _hashed(words, start, size):
     value = np.uint64(size) * _FACTOR
     for k in range((size + 7) // 8):
@@ -49,12 +49,12 @@ def _hashed(words, start, size):
     return value
 
 
-@merge
+@inline_always
 def _content(value, number):
     return (value & ~_LOW) | np.uint64(number + 1)
 
 
-@merge
+@inline_always
 def _free_cell(cells, value):
     mask = np.uint64(len(cells) - 1)
     cell = value & mask
@@ -63,7 +63,7 @@ def _free_cell(cells, value):
     return cell
 
 
-@merge
+@inline_always
 def _equal(words, start, size, own, first):
     for k in range((size + 7) // 8):  # noqa: SIM110 - Numba has no generators
         if _word(words, start, size, k) != own[first + k]:

@@ -5,7 +5,7 @@ overwrites what another group of units still reads, and an absent or masked step
 At each step the live lanes are listed, and only those are swept.
 
 Threads take lanes each. A few lanes of many units are taken by several together (`parts`): each
-has its units, and after each step they meet. Where other work holds their cores a meeting takes
+has its units, and a barrier ends each step. Where other work holds their cores, waiting there takes
 longer than a step: then the first goes on alone.
 """
 
@@ -17,11 +17,11 @@ from numba import types
 
 from streamrnn.simd import jit
 from streamrnn.simd.arguments import Absent, Share, Weights
-from streamrnn.simd.jit import kernel, merge
-from streamrnn.simd.meeting import FOREVER, count, watch
+from streamrnn.simd.jit import inline_always, kernel
 from streamrnn.simd.names import Spec, label
+from streamrnn.simd.spin_barrier import FOREVER, count, spin_until
 from streamrnn.simd.sweep import NEW, OLD, OWN, START, Shape, Sizes, Span, X, project, sweep
-from streamrnn.simd.vector import copier
+from streamrnn.simd.vector import make_copy
 
 LANES = 96
 """Lanes that go through all steps before the next: what is kept of them stays in the second cache.
@@ -39,18 +39,18 @@ those before the first step, as a thread that slept takes longer to come. For ea
 UNEVEN = 15_000
 """Products of a thread that excuse one such look: half as long as they take."""
 
-NO_MEETING = 1 << 60
-"""A count at which nobody waits for anybody."""
+RELEASE_ALL = 1 << 60
+"""The count that releases every waiter."""
 
 ALONE = 2
-"""Where the array `gate` says after which meeting it does; before that, what `watch` needs."""
+"""Where the array `barrier` says after how many arrivals; before that, what `spin_until` needs."""
 
 
-@merge
-def meet(gate, arrived):
-    """Wait until as many have come: of n threads the k-th meeting expects n*k."""
-    count(gate)
-    watch(gate, arrived, FOREVER)
+@inline_always
+def barrier_wait(barrier, arrived):
+    """Wait until `arrived` have come: n threads expect n*k at their k-th barrier."""
+    count(barrier)
+    spin_until(barrier, arrived, FOREVER)
 
 
 class Phase(NamedTuple):
@@ -82,23 +82,23 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
     n, vectors = sweeps[0].shape.n, sweeps[0].shape.vectors
     step, prepare = _step(phases), _prepare(sweeps)
     width = vectors * sum(phase.shape.sums for phase in sweeps)
-    copy, meetings, lane_vectors = copier(n), len(phases), states + 1 + kept
+    copy, barriers, lane_vectors = make_copy(n), len(phases), states + 1 + kept
 
-    @merge
+    @inline_always
     def absence(absent, lane, t):
         """0 where the lane takes this step, 1 where it is masked, 2 where it is past the length."""
         if absent.lengths_B.size and t >= absent.lengths_B[lane]:
             return 2
         return 1 if absent.mask_BT.size and not absent.mask_BT[lane, t] else 0
 
-    @merge
+    @inline_always
     def most_steps(lengths_B, T, first, lanes):
         steps = 0 if lengths_B.size else T
         for lane in range(lanes if lengths_B.size else 0):
             steps = max(steps, min(lengths_B[first + lane], T))
         return steps
 
-    @merge
+    @inline_always
     def enter(states_BU, s, begin, sizes, first, lanes):
         """Copy the states of the lanes into the scratch array."""
         units, padded = sizes.units, sizes.padded
@@ -108,7 +108,7 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
                 copy(source, lane * units, s, target, units)
                 target += lane_vectors * padded
 
-    @merge
+    @inline_always
     def leave(states_BU, s, begin, sizes, first, lanes, slot):
         """Copy the states of the lanes back to where they came from."""
         units, padded = sizes.units, sizes.padded
@@ -119,7 +119,7 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
                 copy(s, at, target, (first + lane) * units, units)
                 source += lane_vectors * padded
 
-    @merge
+    @inline_always
     def list_block(absent, lane, t, end, T, features, at, cap, inputs, sums):
         """List the steps t..end of a lone lane that are there; the sums of t begin at `inputs`."""
         rows = 0
@@ -131,7 +131,7 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
                 rows += 1
         return rows
 
-    @merge
+    @inline_always
     def list_state(at, cap, row, state, slot, padded):
         """The row's states: it reads the one of two places for h, and writes the other."""
         at[OLD * cap + row] = state + slot * padded
@@ -142,14 +142,14 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
     def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
         part, parts = share.part, share.parts
         T, features, units = x_BTF.shape[1], x_BTF.shape[2], states_BU[0].shape[1]
-        x, y, w, gate = x_BTF.reshape(-1), y_BTU.reshape(-1), weights.flat, share.gate
+        x, y, w, barrier = x_BTF.reshape(-1), y_BTU.reshape(-1), weights.flat, share.barrier
         groups = (units + n * vectors - 1) // (n * vectors)
         padded = groups * n * vectors
         sums = groups * width * n
         alone = last - first == 1 and T > 1
         fed = 0 if alone else features
         uneven = max(1, (last - first) * w.size // (parts * UNEVEN))
-        met = 0
+        arrived = 0
 
         # The scratch array: the sums to start from and the units' own weights, a tile's sums, the
         # lanes' states, and inputs: a lone lane's sums of a block of steps, or what all lanes get
@@ -178,10 +178,10 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
             if part == 0:
                 enter(states_BU, s, states, sizes, first, lanes)
             if parts > 1:
-                met += parts
-                meet(gate, met)
-                if part == 0 and gate[1] < START_PATIENCE * (parts - 1):
-                    gate[1] = 0
+                arrived += parts
+                barrier_wait(barrier, arrived)
+                if part == 0 and barrier[1] < START_PATIENCE * (parts - 1):
+                    barrier[1] = 0
             for t in range(steps):
                 if alone and t % BLOCK == 0:
                     end = min(t + BLOCK, steps)
@@ -205,13 +205,15 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
                         copy(s, state + slot[lane] * padded, y, place * units, units)
                         if zero_masked:
                             y[place * units : (place + 1) * units] = 0
-                step(rows, span, sizes, s, z, at, 0, fed, w, 0, share, parts, met)
+                step(rows, span, sizes, s, z, at, 0, fed, w, 0, share, parts, arrived)
                 if parts > 1:
-                    met += parts * meetings
-                    if part == 0 and gate[1] > (PATIENCE + (t + 1) * uneven) * (parts - 1):
-                        gate[ALONE] = met
-                    meet(gate, met)
-                    if gate[ALONE] == met:  # not what the first may already say of the next step
+                    arrived += parts * barriers
+                    if part == 0 and barrier[1] > (PATIENCE + (t + 1) * uneven) * (parts - 1):
+                        barrier[ALONE] = arrived
+                    barrier_wait(barrier, arrived)
+                    if (
+                        barrier[ALONE] == arrived
+                    ):  # not what the first may already say of the next step
                         if part:
                             return
                         parts, span = 1, Span(0, groups)
@@ -238,7 +240,7 @@ def scratch(unit: int, lanes: int, features: int, parts: int, lane_vectors: int)
 
 
 def _step(phases: tuple[Phase | RowPhase, ...]) -> Any:
-    """All phases of a step, one after the other; threads that take a lane together meet between.
+    """All phases of a step, one after the other; threads that share lanes wait in between.
 
     `parts` is 1 where a thread of a share goes on alone.
     """
@@ -248,14 +250,14 @@ def _step(phases: tuple[Phase | RowPhase, ...]) -> Any:
         return first
     rest = _step(tuple(more))
 
-    @merge
-    def several(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met):
-        first(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met)
+    @inline_always
+    def several(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived):
+        first(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived)
         if parts > 1:
-            meet(share.gate, met + parts)
+            barrier_wait(share.barrier, arrived + parts)
         start += sizes.groups * group
         j += sizes.groups * (sizes.features * x_step + sizes.units * h_step)
-        rest(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met + parts)
+        rest(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived + parts)
 
     return several
 
@@ -268,16 +270,16 @@ def _phase(phase: Phase | RowPhase) -> tuple[Any, int, int, int]:
     shape = phase.shape
     run = sweep(shape, phase.cell, phase.operand)
 
-    @merge
-    def units(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met):
+    @inline_always
+    def units(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived):
         run(rows, span, sizes, s, z, at, start, s, fed, w, j)
 
     return units, shape.group, shape.x_step, shape.h_step
 
 
 def _rows(row: Any) -> Any:
-    @merge
-    def rows_of(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, met):
+    @inline_always
+    def rows_of(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived):
         cap = sizes.cap
         for r in range(share.part, rows, parts):
             old, new, own = at[OLD * cap + r], at[NEW * cap + r], at[OWN * cap + r]
@@ -295,7 +297,7 @@ def _prepare(phases: tuple[Phase, ...]) -> Any:
     rest = _prepare(more)
     group, x_step, h_step = shape.group, shape.x_step, shape.h_step
 
-    @merge
+    @inline_always
     def several(rows, span, sizes, s, at, start, x, w, j):
         first(rows, span, sizes, s, at, start, x, w, j)
         start += sizes.groups * group

@@ -12,7 +12,7 @@ Weights of a group lie in the order in which they are read: `[k][vector][gate][n
 from typing import Any, NamedTuple
 
 from streamrnn.simd import tile
-from streamrnn.simd.jit import merge, registers
+from streamrnn.simd.jit import inline_always, registers
 
 START, X, OLD, NEW, OWN = range(5)
 """Blocks of the index array `at`, `cap` long each: where the rows' sums to start from, inputs, old
@@ -94,7 +94,7 @@ def _multiply(shape: Shape, m: int, operand: int) -> Any:
     """Make the function that leaves the sums of rows i..i+m for one group in s[z:]."""
     begin, feed_x, feed_h = shape.tile(m)
 
-    @merge
+    @inline_always
     def multiply(s, z, at, cap, i, start, x, features, units, w, jx, jh):
         sums = begin(s, at, START * cap + i, start)
         sums = feed_x(sums, features, x, at, X * cap + i, w, jx)
@@ -118,7 +118,7 @@ def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
     n, vectors, sums, group = shape.n, shape.vectors, shape.sums, shape.group
     x_step, h_step = shape.x_step, shape.h_step
 
-    @merge
+    @inline_always
     def run(rows, span, sizes, s, z, at, start, x, fed, w, j):
         """`fed` says how many of the inputs are still to add: all, or none."""
         features, units, cap = sizes.features, sizes.units, sizes.cap
@@ -166,7 +166,7 @@ def _add_inputs(shape: Shape, m: int) -> Any:
     """Make the function that adds the inputs of rows i..i+m for one group, into s[at[NEW]:]."""
     begin, feed, _ = shape.tile(m)
 
-    @merge
+    @inline_always
     def add(s, at, cap, i, start, x, features, w, j):
         sums = begin(s, at, START * cap + i, start)
         sums = feed(sums, features, x, at, X * cap + i, w, j)
@@ -181,7 +181,7 @@ def project(shape: Shape) -> Any:
     one, full = _add_inputs(shape, 1), _add_inputs(shape, most)
     group, x_step, h_step = shape.group, shape.x_step, shape.h_step
 
-    @merge
+    @inline_always
     def run(rows, span, sizes, s, at, start, x, w, j):
         features, cap = sizes.features, sizes.cap
         start += span.low * group

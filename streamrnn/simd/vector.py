@@ -196,7 +196,7 @@ def store(typingctx, array, index, vector):
     return types.void(array, types.intp, vector), emit
 
 
-def copier(n: int) -> Any:
+def make_copy(n: int) -> Any:
     """Make `copy(source, i, target, j, count)`: target.flat[j:j+count] = source.flat[i:i+count]."""
 
     @intrinsic
@@ -217,7 +217,7 @@ def copier(n: int) -> Any:
     return copy
 
 
-def transposer(n: int) -> Any:
+def make_transpose(n: int) -> Any:
     """Make `transpose(source, i, stride, target, j)`: n x n floats change rows with columns,
 
     target.flat[j + k*n + r] = source.flat[i + r*stride + k] for all r, k < n.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from streamrnn.simd import jit, meeting
+from streamrnn.simd import jit, spin_barrier
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,7 +171,7 @@ def test_a_process_forked_while_a_kernel_is_compiled_does_not_wait_for_it() -> N
     child = os.fork()
     if not child:
         signal.alarm(30)  # ends a child that hangs
-        jit.compiled("core", lambda: meeting._core, numba.types.int32())
+        jit.compiled("core", lambda: spin_barrier._core, numba.types.int32())
         os._exit(0)
     go_on.set()
     other.join()

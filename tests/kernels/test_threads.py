@@ -216,11 +216,11 @@ def test_after_slow_calls_callers_are_left_to_themselves(monkeypatch: pytest.Mon
 
     assert (parts(), parts(), parts()) == (3, 3, 1)
     assert threads.partners(1, 99 * threads.SHARE, 99) == 1
-    now[0] += team.LEAST_REST
+    now[0] += team.LEAST_BACK_OFF
     assert (parts(), parts()) == (3, 1)
-    now[0] += team.LEAST_REST
+    now[0] += team.LEAST_BACK_OFF
     assert parts() == 1
-    now[0] += team.LEAST_REST
+    now[0] += team.LEAST_BACK_OFF
     monkeypatch.setattr(team, "SLOW", 1e9)
     assert (parts(), parts()) == (3, 3)
     monkeypatch.setattr(team, "SLOW", -1e9)

@@ -7,13 +7,13 @@ from streamrnn.simd import tile
 from streamrnn.simd.jit import kernel
 from streamrnn.simd.vector import (
     absolute,
-    copier,
     fma,
     load,
+    make_copy,
+    make_transpose,
     power_of_two,
     splat,
     store,
-    transposer,
     where_less,
 )
 
@@ -77,7 +77,7 @@ def test_powers_of_two() -> None:
 
 @pytest.mark.parametrize("n", [4, 16])
 def test_copy_takes_any_count_and_no_more(n: int) -> None:
-    copy = copier(n)
+    copy = make_copy(n)
 
     @kernel
     def run(a, b, count):
@@ -93,7 +93,7 @@ def test_copy_takes_any_count_and_no_more(n: int) -> None:
 
 @pytest.mark.parametrize("n", [4, 8, 16])
 def test_rows_and_columns_change_places(n: int) -> None:
-    transpose = transposer(n)
+    transpose = make_transpose(n)
 
     @kernel
     def run(a, b):

@@ -1,10 +1,10 @@
-"""Places where threads wait for each other without going to sleep.
+"""Barriers at which threads spin instead of sleeping.
 
 To sleep and to be woken takes some 60 µs; a step of a kernel takes a few. So threads that share
-lanes count up a number and watch it, and one that waits for work watches for a moment before it
-sleeps. After a while, as the other may wait for this very core, each look lets others run first.
-(Without that, two threads that the system had put on one core took 4 ms a step, its time slice.)
-A counter is an int64 array: what is counted, and the looks that let others run.
+lanes increment a counter and spin until all have come, and one that waits for work spins for a
+moment before it sleeps. After a while, as the other may wait for this very core, each look yields
+it first. (Without that, two threads on one core took 4 ms a step, the system's time slice.)
+A counter is an int64 array: what is counted, and the looks that yielded.
 """
 
 import functools
@@ -51,7 +51,7 @@ def count(typingctx, counter):
 
 
 @intrinsic
-def watch(typingctx, counter, expected, looks):
+def spin_until(typingctx, counter, expected, looks):
     """Return once counter[0] is `expected` or more, or after so many looks."""
 
     def emit(context, builder, sig, args):
@@ -81,15 +81,15 @@ def watch(typingctx, counter, expected, looks):
 
 
 @kernel
-def _watch(counter, expected, looks):
-    watch(counter, expected, looks)
+def _spin_until(counter, expected, looks):
+    spin_until(counter, expected, looks)
 
 
 @functools.cache
-def watcher() -> Callable[[Any, int, int], None]:
-    """`watch` as a function to call from Python, where others run meanwhile."""
+def spinner() -> Callable[[Any, int, int], None]:
+    """`spin_until` as a function to call from Python, where others run meanwhile."""
     one = types.Array(types.int64, 1, "C")
-    return compiled("watch", lambda: _watch, types.void(one, types.int64, types.int64))
+    return compiled("spin_until", lambda: _spin_until, types.void(one, types.int64, types.int64))
 
 
 @intrinsic

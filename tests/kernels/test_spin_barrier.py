@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 
 from streamrnn.kernels import one_thread, set_threads, team, threads
-from streamrnn.simd import meeting, recurrent
+from streamrnn.simd import recurrent, spin_barrier
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,20 +24,20 @@ def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
     """One that comes late is not waited for at every step: the first takes over, to the bit."""
     monkeypatch.setattr(threads, "SMALL", 0)
     monkeypatch.setattr(threads, "SHARE", 1)
-    monkeypatch.setattr(team, "MOST_REST", 0)
+    monkeypatch.setattr(team, "MOST_BACK_OFF", 0)
     monkeypatch.setattr(team, "_team", team._Team())
     alone: list[bool] = []
-    monkeypatch.setattr(threads, "learn", lambda slow: alone.append(slow))
+    monkeypatch.setattr(threads, "report_latency", lambda slow: alone.append(slow))
     together, late = threads.together, False
 
-    def work_late(work, gate, parts: int, part: int) -> None:
-        while late and part == 1 and gate[1] < recurrent.START_PATIENCE * (parts - 1):
+    def work_late(work, barrier, parts: int, part: int) -> None:
+        while late and part == 1 and barrier[1] < recurrent.START_PATIENCE * (parts - 1):
             time.sleep(1e-4)  # until the others have lost patience, however busy the machine is
         work(part)
 
-    def together_late(work, parts: int, give_up) -> bool:
-        gate = inspect.getclosurevars(give_up).nonlocals["gate"]
-        return together(partial(work_late, work, gate, parts), parts, give_up)
+    def together_late(work, parts: int, release) -> bool:
+        barrier = inspect.getclosurevars(release).nonlocals["barrier"]
+        return together(partial(work_late, work, barrier, parts), parts, release)
 
     monkeypatch.setattr(threads, "together", together_late)
     case, rng = Case(kind, units=320), np.random.default_rng(3)
@@ -90,7 +90,7 @@ def test_each_cpu_pauses_in_its_own_way(triple: str, wanted: list[str]) -> None:
     module.triple = triple
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), "wait")
     builder = ir.IRBuilder(function.append_basic_block())
-    meeting.pause(builder)
+    spin_barrier.pause(builder)
     builder.ret_void()
     code = instructions(machine.emit_assembly(llvm.parse_assembly(str(module))))
     assert [name for name in code if name in ("pause", "isb", "bl", "callq")] == wanted
@@ -99,6 +99,6 @@ def test_each_cpu_pauses_in_its_own_way(triple: str, wanted: list[str]) -> None:
 @pytest.mark.skipif(platform.machine() not in INSTRUCTIONS, reason="a CPU without such a thing")
 def test_a_thread_that_watches_pauses() -> None:
     signature = types.void(types.Array(types.int64, 1, "C"), types.int64, types.int64)
-    meeting._watch.compile(signature)
-    (code,) = meeting._watch.inspect_asm().values()
+    spin_barrier._spin_until.compile(signature)
+    (code,) = spin_barrier._spin_until.inspect_asm().values()
     assert INSTRUCTIONS[platform.machine()] in instructions(code)
