@@ -50,23 +50,23 @@ name. On object stores a rename is a copy on the server and a delete, the manife
 
 from streamrnn.checkpoints.attempt import Attempt, Facts
 from streamrnn.checkpoints.folder import OutputFolder
-from streamrnn.checkpoints.manifest import Kept, Manifest, Shard, UsedFile
+from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, UsedFile
 from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
 from streamrnn.checkpoints.resume import check_same
 from streamrnn.checkpoints.used import SourcePlan, plan_sources
-from streamrnn.checkpoints.versions import Snapshot, Taken
+from streamrnn.checkpoints.versions import Snapshot, StateDelta
 
 __all__ = [
     "Attempt",
     "Facts",
-    "Kept",
     "Manifest",
     "OutputFolder",
+    "RetainedCommit",
     "Shard",
     "Snapshot",
     "SourcePlan",
-    "Taken",
+    "StateDelta",
     "UsedFile",
     "check_same",
     "has_manifest",

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.area import INSIDE, Area
+from streamrnn.checkpoints.directory import INSIDE, PartDirectory
 from streamrnn.checkpoints.manifest import Shard, StateFile
-from streamrnn.checkpoints.versions import Taken, write_version
+from streamrnn.checkpoints.versions import StateDelta, write_version
 from streamrnn.errors import SinkError
 from streamrnn.sinks import FORMATS, PartWriter, StagedPart
 from streamrnn.storage.opening import open_files
@@ -49,8 +49,8 @@ class Attempt:
 
     def __init__(
         self,
-        rows: Area,
-        rejects: Area,
+        rows: PartDirectory,
+        rejects: PartDirectory,
         *,
         schema: pa.Schema,
         format: str,
@@ -86,8 +86,8 @@ class Attempt:
         (`OutputFolder.open`, `prepare_rejects`).
         """
         return cls(
-            Area(open_files(path)),
-            Area(open_files(rejects)),
+            PartDirectory(open_files(path)),
+            PartDirectory(open_files(rejects)),
             schema=schema,
             format=format,
             commit=commit,
@@ -107,7 +107,7 @@ class Attempt:
             self._rejects_writer = self._rejects.writer(batch.schema, self._name, self._format)
         self._rejects_writer.write(batch)
 
-    def finish(self, state: Taken | None) -> Facts:
+    def finish(self, state: StateDelta | None) -> Facts:
         """Close and sync what was written, and write the state (None: it stays as it was).
 
         The names of the files last when the driver has synced the folders they are in.
@@ -115,7 +115,7 @@ class Attempt:
         parts, rejects = _finished(self._writer), _finished(self._rejects_writer)
         return Facts(self.shard, parts, rejects, self._version(state))
 
-    def _version(self, state: Taken | None) -> Shard | None:
+    def _version(self, state: StateDelta | None) -> Shard | None:
         if state is None:
             return None
         name = f"state-{self._name}.arrow"

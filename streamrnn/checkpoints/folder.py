@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.area import INSIDE, Area
 from streamrnn.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
+from streamrnn.checkpoints.directory import INSIDE, PartDirectory
 from streamrnn.checkpoints.holding import Holding, empty
 from streamrnn.checkpoints.ledger import Ledger
 from streamrnn.checkpoints.manifest import Manifest, Shard, StateFile, encode_schema
@@ -24,15 +24,15 @@ from streamrnn.checkpoints.starting import (
     free_number,
     has_manifest,
     last_manifest,
-    refuse_strangers,
+    refuse_foreign_entries,
 )
 from streamrnn.checkpoints.used import Known, SourcePlan, plan_sources
 from streamrnn.checkpoints.versions import (
     Snapshot,
-    Taken,
+    StateDelta,
+    delta_since,
     read_schema,
     read_shards,
-    take,
     write_version,
 )
 from streamrnn.config import rejects_beside, value_of
@@ -54,8 +54,8 @@ class OutputFolder:
         self.rejects_path = rejects or ""
         self.keep = keep
         self.recovered: list[str] = []
-        self.rows = Area(open_files(path))
-        self.rejects = Area(open_files(rejects or rejects_beside(path)))
+        self.rows = PartDirectory(open_files(path))
+        self.rejects = PartDirectory(open_files(rejects or rejects_beside(path)))
         self._files = self.rows.files
         self._held = Holding()
         self._ledger = Ledger(self.rows, self.rejects, self._held)
@@ -111,31 +111,31 @@ class OutputFolder:
     # -- the start ---------------------------------------------------------------------------
 
     def _start(self, full_refresh: bool, check: bool) -> None:
-        self._refuse_strangers(full_refresh)
+        self._refuse_foreign_entries(full_refresh)
         self._held.take(self.rows)
-        self._refuse_strangers(full_refresh)
+        self._refuse_foreign_entries(full_refresh)
         last = last_manifest(self._files, full_refresh)
         self._ledger.next_commit = free_number(self._files, last)
         self._output = last.output if last else secrets.token_hex(8)
         if are_our_rejects(self.rows, self.rejects, self.rejects_path, last, full_refresh):
             self._held.take(self.rejects)
         if full_refresh:
-            self._ledger.settled = False
+            self._ledger.reconciled = False
         elif last is None:
-            for area in self._held.areas:
-                empty(area)
+            for directory in self._held.directories:
+                empty(directory)
         else:
             self._ledger.manifest = last
             if check:
                 check_files(self.rows, self.rejects, last)
                 self._recover(last)
 
-    def _refuse_strangers(self, full_refresh: bool) -> None:
+    def _refuse_foreign_entries(self, full_refresh: bool) -> None:
         if not has_manifest(self._files):
-            refuse_strangers(self.rows, f"has no {MANIFEST}", ours_may_stay=full_refresh)
+            refuse_foreign_entries(self.rows, f"has no {MANIFEST}", ours_may_stay=full_refresh)
 
     def _recover(self, manifest: Manifest) -> None:
-        finished, removed = self._ledger.settle(manifest)
+        finished, removed = self._ledger.reconcile(manifest)
         if finished:
             self.recovered.append(f"finished commit {manifest.commit}: {finished} parts in place")
         if removed:
@@ -210,7 +210,7 @@ class OutputFolder:
         Raises CheckpointError when it is another output's, or in use; SinkError.
         """
         if self.rejects not in self._held:
-            refuse_strangers(self.rejects, NOT_OURS)
+            refuse_foreign_entries(self.rejects, NOT_OURS)
             self._held.take(self.rejects)
         self.rejects.mark(self._output)
         self._rejects_ready = True
@@ -230,13 +230,13 @@ class OutputFolder:
             )
         return self._attempt
 
-    def take(self, state: Snapshot) -> Taken:
+    def delta(self, state: Snapshot) -> StateDelta:
         """Copy now what the next commit needs of the state, so that it can go on meanwhile.
 
         No other commit may come between. Raises StateError when a column is named like ours.
         """
         last = self._last_state()
-        return take(state, last, self._schema_of(last))
+        return delta_since(state, last, self._schema_of(last))
 
     def _last_state(self) -> tuple[StateFile, ...]:
         """The files that a version of the whole state may build on: those of the only shard."""
@@ -256,7 +256,7 @@ class OutputFolder:
         self,
         facts: Sequence[Facts] | None = None,
         *,
-        state: Snapshot | Taken | None = None,
+        state: Snapshot | StateDelta | None = None,
         sources: Sequence[SourceFile] = (),
         readings: Mapping[str, Reading] | None = None,
         position: Position | None = None,
@@ -317,13 +317,13 @@ class OutputFolder:
         yield self._schema
         self._broken = False
 
-    def _finish(self, state: Snapshot | Taken | None) -> Facts:
+    def _finish(self, state: Snapshot | StateDelta | None) -> Facts:
         """The worker's part of a commit, of what was written here."""
-        taken = self.take(state) if isinstance(state, Snapshot) else state
-        facts = self._writing().finish(taken)
+        delta = self.delta(state) if isinstance(state, Snapshot) else state
+        facts = self._writing().finish(delta)
         self._attempt = None
-        if taken is not None and taken.table is not None and facts.state is not None:
-            self._state_schema = facts.state.files[0].name, taken.table.schema
+        if delta is not None and delta.table is not None and facts.state is not None:
+            self._state_schema = facts.state.files[0].name, delta.table.schema
         return facts
 
     def _empty_part(self, schema: pa.Schema) -> StagedPart:
@@ -339,7 +339,7 @@ class OutputFolder:
             raise CheckpointError(f"{self.path} has no commit yet, so nothing of it to replace")
         changes = {"kept": self.manifest.kept_after(self.keep), **changes}
         manifest = replace(self.manifest, commit=self.next_commit, time=_now(), **changes)
-        self._ledger.settled = False
+        self._ledger.reconciled = False
         self._ledger.install(manifest)
         return manifest
 
@@ -349,7 +349,7 @@ class OutputFolder:
         Raises CheckpointError when nothing was committed yet, SinkError.
         """
         name = f"state-{draw_name(self.next_commit)}.arrow"
-        version = write_version(self._files, INSIDE, name, Taken(len(table), None, table), ())
+        version = write_version(self._files, INSIDE, name, StateDelta(len(table), None, table), ())
         return self.replace(shards=(Shard(len(table), version),))
 
     # -- the end -------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ class OutputFolder:
         """Give up what is not committed, and let others in. May be called again."""
         if self._attempt is not None:
             self._attempt.abandon()
-        if self._held.areas:
+        if self._held.directories:
             # A run that failed before its first commit leaves nothing behind.
             self._held.release(unused=not has_manifest(self._files))
 

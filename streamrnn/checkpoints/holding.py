@@ -2,37 +2,37 @@
 
 from contextlib import suppress
 
-from streamrnn.checkpoints.area import INSIDE, LOCK, STAGING, Area
+from streamrnn.checkpoints.directory import INSIDE, LOCK, STAGING, PartDirectory
 from streamrnn.checkpoints.lock import Lock
 from streamrnn.errors import SinkError
 
 
 class Holding:
-    """Areas with their locks, in the order in which they were taken."""
+    """Areas with their locks, in the order in which they were delta."""
 
     def __init__(self) -> None:
-        self._locks: list[tuple[Area, Lock]] = []
-        self._new: list[Area] = []
+        self._locks: list[tuple[PartDirectory, Lock]] = []
+        self._new: list[PartDirectory] = []
 
-    def __contains__(self, area: Area) -> bool:
-        return any(held is area for held in self.areas)
+    def __contains__(self, directory: PartDirectory) -> bool:
+        return any(held is directory for held in self.directories)
 
     @property
-    def areas(self) -> list[Area]:
+    def directories(self) -> list[PartDirectory]:
         """All that are held."""
-        return [area for area, _ in self._locks]
+        return [directory for directory, _ in self._locks]
 
-    def take(self, area: Area) -> None:
+    def take(self, directory: PartDirectory) -> None:
         """Make the folder if it is not there, and lock it, unless that is done.
 
         Raises CheckpointError when another run has it, SinkError.
         """
-        if area in self:
+        if directory in self:
             return
-        if not area.files.entries(""):
-            self._new.append(area)
-        area.prepare()
-        self._locks.append((area, Lock(area.files, LOCK)))
+        if not directory.files.entries(""):
+            self._new.append(directory)
+        directory.prepare()
+        self._locks.append((directory, Lock(directory.files, LOCK)))
 
     def renew(self) -> None:
         """Say where locks are a courtesy that this run still lives."""
@@ -42,21 +42,21 @@ class Holding:
     def release(self, *, unused: bool) -> None:
         """Let others in. `unused`: nothing was ever committed, so what is new is removed."""
         while self._locks:
-            area, lock = self._locks.pop()
-            remove = unused and any(new is area for new in self._new)
+            directory, lock = self._locks.pop()
+            remove = unused and any(new is directory for new in self._new)
             with suppress(SinkError):
                 try:
                     if remove:
-                        empty(area)
+                        empty(directory)
                 finally:
                     lock.release(remove=remove)
             if remove:
                 for folder in (STAGING, INSIDE, ""):
-                    area.files.clear(folder)
+                    directory.files.clear(folder)
 
 
-def empty(area: Area) -> None:
+def empty(directory: PartDirectory) -> None:
     """Remove all parts, and all that is inside but the lock."""
-    area.settle(())
-    for name in sorted(area.files.sizes(INSIDE).keys() - {"lock"}):
-        area.files.delete(f"{INSIDE}/{name}")
+    directory.reconcile(())
+    for name in sorted(directory.files.sizes(INSIDE).keys() - {"lock"}):
+        directory.files.delete(f"{INSIDE}/{name}")

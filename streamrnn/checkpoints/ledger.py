@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from streamrnn.checkpoints.area import INSIDE, Area
+from streamrnn.checkpoints.directory import INSIDE, PartDirectory
 from streamrnn.checkpoints.holding import Holding
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import MANIFEST
@@ -18,26 +18,26 @@ class Ledger:
     CheckpointError when another run committed meanwhile.
     """
 
-    def __init__(self, rows: Area, rejects: Area, held: Holding) -> None:
+    def __init__(self, rows: PartDirectory, rejects: PartDirectory, held: Holding) -> None:
         self.manifest: Manifest | None = None
         self.next_commit = 1
-        self.settled = True
+        self.reconciled = True
         self._rows = rows
         self._rejects = rejects
         self._held = held
         self._files = rows.files
 
-    def settle(self, manifest: Manifest) -> tuple[int, int]:
+    def reconcile(self, manifest: Manifest) -> tuple[int, int]:
         """Make the folder what the manifest says; how many parts were moved, and files removed."""
-        finished, removed = self._rows.settle(manifest.parts)
+        finished, removed = self._rows.reconcile(manifest.parts)
         if self._rejects in self._held:
-            more_finished, more_removed = self._rejects.settle(manifest.rejects)
+            more_finished, more_removed = self._rejects.reconcile(manifest.rejects)
             finished, removed = finished + more_finished, removed + more_removed
         named = manifest.state_names() | {"manifest.json", "lock"}
         for name in sorted(self._files.sizes(INSIDE).keys() - named):
             self._files.delete(f"{INSIDE}/{name}")
             removed += 1
-        self.settled = True
+        self.reconciled = True
         return finished, removed
 
     def place(
@@ -60,22 +60,22 @@ class Ledger:
         last = self.manifest
         renamed = self._renamed(manifest)
         if renamed:
-            self.settled = False
+            self.reconciled = False
         parts = manifest.parts[len(last.parts) if last else 0 :]
         rejects = manifest.rejects[len(last.rejects) if last else 0 :]
-        for area in self._held.areas:
-            if not self.settled or (parts if area is self._rows else rejects):
-                area.sync_names()
+        for directory in self._held.directories:
+            if not self.reconciled or (parts if directory is self._rows else rejects):
+                directory.sync_names()
         self._held.renew()
         self._files.sync(INSIDE)
         refuse_another_writer(self._files, self.next_commit)
-        for area, before in renamed:
-            area.withdraw(before)
+        for directory, before in renamed:
+            directory.withdraw(before)
         self._files.put(MANIFEST, manifest.to_bytes())
         self.manifest = manifest
         self.next_commit = manifest.commit + 1
-        if not self.settled:
-            self.settle(manifest)
+        if not self.reconciled:
+            self.reconcile(manifest)
             return
         self._rows.publish(parts)
         self._rejects.publish(rejects)
@@ -83,7 +83,7 @@ class Ledger:
         for name in sorted(gone):
             self._files.delete(f"{INSIDE}/{name}")
 
-    def _renamed(self, manifest: Manifest) -> list[tuple[Area, tuple[Part, ...]]]:
+    def _renamed(self, manifest: Manifest) -> list[tuple[PartDirectory, tuple[Part, ...]]]:
         """The parts of the last commit that have longer names in this one."""
         if self.manifest is None:
             return []
@@ -92,7 +92,7 @@ class Ledger:
             (self._rejects, self.manifest.rejects, manifest.rejects),
         )
         return [
-            (area, before)
-            for area, before, now in pairs
+            (directory, before)
+            for directory, before, now in pairs
             if before and now and before[0].width != now[0].width
         ]

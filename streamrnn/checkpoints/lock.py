@@ -1,6 +1,6 @@
 """One run at a time on an output folder.
 
-On a disk it is an OS lock (flock), which a dead process cannot hold: its lock is simply taken
+On a disk it is an OS lock (flock), which a dead process cannot hold: its lock is simply delta
 over. An object store has none: there a file says who is at work, renewed at every commit. That
 keeps two starts apart that are seconds apart and no more; `OutputFolder.commit` looks again.
 """
@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.storage.files import Files, telling
+from streamrnn.storage.files import Files, sink_errors
 from streamrnn.storage.local import LocalFiles
 
 # A run on an object store that has not committed for so long counts as dead.
@@ -50,7 +50,7 @@ class Lock:
 
     def _lock_file(self, path: str) -> None:
         while True:
-            with telling("open", path):
+            with sink_errors("open", path):
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,7 +67,7 @@ class Lock:
             os.close(descriptor)
         self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
-        with telling("write", path):
+        with sink_errors("write", path):
             os.pwrite(descriptor, json.dumps(self._owner()).encode(), 0)
 
     def _lock_object(self) -> None:

@@ -80,7 +80,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Kept:
+class RetainedCommit:
     """An earlier commit to which `rewind` can go back."""
 
     commit: int
@@ -126,7 +126,7 @@ class Manifest:
     rejects: tuple[Part, ...] = ()
     shards: tuple[Shard, ...] = ()
     counters: Mapping[str, Any] = field(default_factory=dict)
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[RetainedCommit, ...] = ()
     home: str = ""
     version: int = VERSION
 
@@ -145,9 +145,9 @@ class Manifest:
         """Rows of the state, over all shards."""
         return sum(shard.rows for shard in self.shards)
 
-    def as_kept(self) -> Kept:
+    def as_kept(self) -> RetainedCommit:
         """What has to be remembered of this commit to go back to it."""
-        return Kept(
+        return RetainedCommit(
             self.commit,
             self.time,
             self.complete,
@@ -159,7 +159,7 @@ class Manifest:
             self.counters,
         )
 
-    def kept_after(self, keep: int) -> tuple[Kept, ...]:
+    def kept_after(self, keep: int) -> tuple[RetainedCommit, ...]:
         """What the next commit keeps: the last `keep` commits, and the last `keep` ends of runs.
 
         Ends of runs as well, because a bad load of yesterday may be many commits.
@@ -209,7 +209,9 @@ class Manifest:
                 "parts": tuple(map(_part, found["parts"])),
                 "rejects": tuple(map(_part, found["rejects"])),
                 "kept": tuple(
-                    Kept(**{**_with_shards(item), "position": _position(item["position"])})
+                    RetainedCommit(
+                        **{**_with_shards(item), "position": _position(item["position"])}
+                    )
                     for item in found["kept"]
                 ),
             }

@@ -1,6 +1,6 @@
 """Outputs inside one another: whoever reads the outer one would read the rows of both."""
 
-from streamrnn.checkpoints.area import INSIDE, OWNER
+from streamrnn.checkpoints.directory import INSIDE, OWNER
 from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.storage.files import Files
@@ -30,7 +30,7 @@ def refuse_nested_output(path: str, key: str) -> None:
 def refuse_inside_output(path: str, key: str) -> None:
     """Raise ConfigError if a file or folder at `path` would lie in a committed output.
 
-    A folder above it that may not be listed is taken for none.
+    A folder above it that may not be listed is delta for none.
     """
     files = open_files(path)
     for outer in files.above():

@@ -5,11 +5,11 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.area import INSIDE
+from streamrnn.checkpoints.directory import INSIDE
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.versions import check_shards, read_shards
 from streamrnn.errors import CheckpointError
-from streamrnn.storage.files import Files, telling
+from streamrnn.storage.files import Files, sink_errors
 from streamrnn.storage.opening import open_files
 
 MANIFEST = f"{INSIDE}/manifest.json"
@@ -19,7 +19,7 @@ _Found = TypeVar("_Found")
 def find_manifest(files: Files) -> Manifest | None:
     """The manifest of a folder, None if it has none. Raises CheckpointError if it is damaged."""
     try:
-        with telling("read", files.show(MANIFEST)):
+        with sink_errors("read", files.show(MANIFEST)):
             data = files.read(MANIFEST)
     except OSError as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
@@ -54,10 +54,10 @@ def load_state(path: str) -> pa.Table | None:
         check_shards(files, INSIDE, manifest.shards, whole=True)  # Arrow trusts what it reads
         return read_shards(files, INSIDE, manifest.shards)
 
-    return steadily(path, load)
+    return consistent_read(path, load)
 
 
-def steadily(path: str, look: Callable[[Manifest, Files], _Found]) -> _Found:
+def consistent_read(path: str, look: Callable[[Manifest, Files], _Found]) -> _Found:
     """Look at what the manifest names; again, if a commit went by and took it away meanwhile."""
     files = open_files(path)
     while True:

@@ -93,8 +93,8 @@ class _Search:
         rewrite = Rewrite(tuple(old), tuple(each.file for each in new), more)
         self.result.found.append(rewrite)
         self._matched |= {file.path for file in old}
-        taken = {each.file.name for each in new}
-        self.new = [each for each in self.new if each.file.name not in taken]
+        delta = {each.file.name for each in new}
+        self.new = [each for each in self.new if each.file.name not in delta]
 
     def _left(self, old: Sequence[UsedFile]) -> list[UsedFile]:
         return [file for file in old if file.path not in self._matched]

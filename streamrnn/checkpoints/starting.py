@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 
-from streamrnn.checkpoints.area import INSIDE, STAGING, Area
+from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import find_manifest
 from streamrnn.checkpoints.versions import check_shards
@@ -28,16 +28,18 @@ def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
     return None
 
 
-def refuse_strangers(area: Area, why: str, *, ours_may_stay: bool = False) -> None:
+def refuse_foreign_entries(
+    directory: PartDirectory, why: str, *, ours_may_stay: bool = False
+) -> None:
     """Raise CheckpointError if a folder holds anything but our leftovers.
 
     `ours_may_stay`: parts named like ours, beside our own folder, are let pass as well.
     """
-    found = area.strangers()
-    if found and not (ours_may_stay and area.is_ours()):
+    found = directory.foreign_entries()
+    if found and not (ours_may_stay and directory.only_our_files()):
         some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
         raise CheckpointError(
-            f"{area.path} is not empty and {why}: {some}. "
+            f"{directory.path} is not empty and {why}: {some}. "
             "Name an empty or new directory, or empty this one."
         )
 
@@ -50,7 +52,7 @@ def free_number(files: Files, last: Manifest | None) -> int:
     return 1 + max((int(n[1]) for name in names if (n := _NUMBERED.match(name))), default=0)
 
 
-def check_files(rows: Area, rejects: Area, manifest: Manifest) -> None:
+def check_files(rows: PartDirectory, rejects: PartDirectory, manifest: Manifest) -> None:
     """Raise CheckpointError unless all files have their sizes, and those of the state the bytes,
     that the manifest says."""
     rows.check(manifest.parts)
@@ -62,23 +64,29 @@ def check_files(rows: Area, rejects: Area, manifest: Manifest) -> None:
 
 
 def are_our_rejects(
-    rows: Area, rejects: Area, rejects_path: str, last: Manifest | None, full_refresh: bool
+    rows: PartDirectory,
+    rejects: PartDirectory,
+    rejects_path: str,
+    last: Manifest | None,
+    full_refresh: bool,
 ) -> bool:
     """Whether the folder of rejects is to be locked: it is there, and not another output's.
 
     Raises CheckpointError when it holds what is not ours, or the rejects so far are elsewhere.
     """
-    lost = full_refresh and last is None and bool(rows.strangers())
+    lost = full_refresh and last is None and bool(rows.foreign_entries())
     if last is not None and last.rejects and not full_refresh:
         _check_rejects_path(rows, rejects, rejects_path, last)
     elif not lost and (last is None or rejects.owner() != last.output):
-        if last is not None and not full_refresh and rejects.strangers():
+        if last is not None and not full_refresh and rejects.foreign_entries():
             return False  # they are refused if there is ever a row to reject
-        refuse_strangers(rejects, NOT_OURS)
+        refuse_foreign_entries(rejects, NOT_OURS)
     return INSIDE in rejects.files.entries("")
 
 
-def _check_rejects_path(rows: Area, rejects: Area, rejects_path: str, last: Manifest) -> None:
+def _check_rejects_path(
+    rows: PartDirectory, rejects: PartDirectory, rejects_path: str, last: Manifest
+) -> None:
     if last.rejects_path != rejects_path:
         raise CheckpointError(
             f"the rejects of {rows.path} are in {last.rejects_path or rejects_beside(rows.path)} "

@@ -2,7 +2,7 @@
 
 A version is a list of Arrow IPC files: first a whole table, then changes. A file of changes has
 the columns of the table and, first, `CHANGED`: the number of the row each of its rows replaces
-(or adds, past the end). So a commit costs what was touched since the last one:
+(or adds, past the end). So a commit costs what was dirty since the last one:
 
 - a table below `SMALL` bytes is always written whole
 - changes are written until they add up to half of the rows of the snapshot; then a whole one is due
@@ -21,7 +21,7 @@ import pyarrow as pa
 from streamrnn.checkpoints.manifest import Shard, StateFile
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.states import StateTable
-from streamrnn.storage.files import Files, telling
+from streamrnn.storage.files import Files, sink_errors
 
 CHANGED = "__row__"
 SMALL = 1 << 20
@@ -33,13 +33,13 @@ _BATCH_ROWS = 65536
 class Snapshot(NamedTuple):
     """The state as a commit needs it.
 
-    `rows`: rows of the table. `touched`: int64, in any order and without repeats, the rows changed
+    `rows`: rows of the table. `dirty`: int64, in any order and without repeats, the rows changed
     or added since the last commit; None when that is not known or rows have moved. `table(which)`:
     those rows as a pa.Table in that order, all rows for None; called before the commit returns.
     """
 
     rows: int
-    touched: npt.NDArray[np.int64] | None
+    dirty: npt.NDArray[np.int64] | None
     table: Callable[[npt.NDArray[np.int64] | None], pa.Table]
 
     @classmethod
@@ -51,11 +51,11 @@ class Snapshot(NamedTuple):
         return cls(len(table), table.dirty(), partial(table.to_arrow, copy=copy))
 
 
-class Taken(NamedTuple):
+class StateDelta(NamedTuple):
     """A copy of what a commit will write of the state: the table may change meanwhile.
 
     `rows` of the whole state; `changed` the rows that `table` holds, None for all of them; `table`
-    None if nothing was touched.
+    None if nothing was dirty.
     """
 
     rows: int
@@ -63,48 +63,50 @@ class Taken(NamedTuple):
     table: pa.Table | None
 
 
-def take(snapshot: Snapshot, last: Sequence[StateFile], last_schema: pa.Schema | None) -> Taken:
-    """Copy what goes on from the version `last`: the rows touched, or all where that is due.
+def delta_since(
+    snapshot: Snapshot, last: Sequence[StateFile], last_schema: pa.Schema | None
+) -> StateDelta:
+    """Copy what comes after the version `last`: the dirty rows, or all where that is due.
 
     Raises StateError when a column is named like ours.
     """
-    touched = snapshot.touched
-    if touched is not None and not len(touched) and last and last_schema:
-        return Taken(snapshot.rows, touched, None)
-    if touched is not None and not _whole_is_due(last, len(touched)):
-        table = snapshot.table(touched)
+    dirty = snapshot.dirty
+    if dirty is not None and not len(dirty) and last and last_schema:
+        return StateDelta(snapshot.rows, dirty, None)
+    if dirty is not None and not _whole_is_due(last, len(dirty)):
+        table = snapshot.table(dirty)
         # Other columns than the last commit's (a new release, say) do not go with its files.
         if table.schema.equals(last_schema, check_metadata=True):
-            return Taken(snapshot.rows, touched, table)
+            return StateDelta(snapshot.rows, dirty, table)
     table = snapshot.table(None)
     if CHANGED in table.column_names:
         raise StateError(f"a column of the state is named {CHANGED!r}: name that key otherwise")
-    return Taken(snapshot.rows, None, table)
+    return StateDelta(snapshot.rows, None, table)
 
 
 def write_version(
-    files: Files, folder: str, name: str, taken: Taken, last: Sequence[StateFile]
+    files: Files, folder: str, name: str, delta: StateDelta, last: Sequence[StateFile]
 ) -> tuple[StateFile, ...]:
-    """Write one new file into `folder` (not synced) that makes the version `last` what was taken.
+    """Write one new file into `folder` (not synced) that makes the version `last` what was delta.
 
     Returns the files of the new version. Raises SinkError.
     """
-    if taken.table is None:
+    if delta.table is None:
         return tuple(last)
-    if taken.changed is None:
-        return (_write(files, folder, name, taken.table),)
-    changes = taken.table.add_column(0, CHANGED, pa.array(taken.changed, pa.int64()))
-    stay, merge = _split_chain(last, len(taken.changed))
+    if delta.changed is None:
+        return (_write(files, folder, name, delta.table),)
+    changes = delta.table.add_column(0, CHANGED, pa.array(delta.changed, pa.int64()))
+    stay, merge = _split_chain(last, len(delta.changed))
     if merge:
         older = [_read(files, folder, file) for file in merge]
         changes = _latest_changes([*older, changes])
     return (*stay, _write(files, folder, name, changes))
 
 
-def _whole_is_due(last: Sequence[StateFile], touched: int) -> bool:
+def _whole_is_due(last: Sequence[StateFile], dirty: int) -> bool:
     if not last or last[0].bytes < SMALL:
         return True
-    return sum(file.rows for file in last[1:]) + touched > last[0].rows // 2
+    return sum(file.rows for file in last[1:]) + dirty > last[0].rows // 2
 
 
 def _split_chain(
@@ -176,7 +178,7 @@ def read_schema(files: Files, folder: str, version: Sequence[StateFile]) -> pa.S
 def _write(files: Files, folder: str, name: str, table: pa.Table) -> StateFile:
     output = files.create(f"{folder}/{name}")
     try:
-        with telling("write", output.path):
+        with sink_errors("write", output.path):
             writer = pa.ipc.new_file(output, table.schema)
             writer.write_table(table, max_chunksize=_BATCH_ROWS)
             writer.close()

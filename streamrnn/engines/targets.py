@@ -29,7 +29,7 @@ class FolderTarget:
         position = progress.position
         return partial(
             self.folder.commit,
-            state=self.folder.take(Snapshot.of(scorer.table, copy=goes_on)),
+            state=self.folder.delta(Snapshot.of(scorer.table, copy=goes_on)),
             sources=self._begun(position),
             readings=progress.readings,
             position=position,

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import DataError
+from streamrnn.formats.assignment import Loaded
 from streamrnn.formats.dispatch import read
 from streamrnn.formats.guard import reading, require_file
-from streamrnn.formats.placing import Loaded
 from streamrnn.models import Model
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.errors import ConfigError, DTypeError, ModelFileError, UnsupportedError
+from streamrnn.formats.assignment import Loaded
 from streamrnn.formats.guard import reading, require_file
-from streamrnn.formats.placing import Loaded
 from streamrnn.models import Model
 
 _HDF5 = (".h5", ".hdf5")

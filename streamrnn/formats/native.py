@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from streamrnn.errors import ModelFileError, SinkError, UnsupportedError
+from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.formats.guard import build, parse_json, reading
-from streamrnn.formats.placing import Loaded, Placed, place
 from streamrnn.layers import registry
 from streamrnn.models import Model
 
@@ -135,8 +135,8 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> Loaded:
     return Loaded(model, placed)
 
 
-def _place(model: Model, sources: Mapping[str, str], arrays: Mapping[str, Any]) -> list[Placed]:
+def _place(model: Model, sources: Mapping[str, str], arrays: Mapping[str, Any]) -> list[Assignment]:
     """Every weight from the array that is its source, every array used once."""
-    found = [Placed(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
+    found = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
     used = set(sources.values())
-    return place(model, found, [name for name in arrays if name not in used])
+    return assign_weights(model, found, [name for name in arrays if name not in used])

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
+from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.formats.guard import Budget
-from streamrnn.formats.placing import Loaded, Placed, place
 from streamrnn.formats.tables import Table, stack
 from streamrnn.layers import initializers
 from streamrnn.layers.layer import Layer
@@ -92,12 +92,12 @@ def load(arrays: Arrays, tables: Sequence[Table]) -> Loaded:
     features = next((part.features for part in parts if part.weights), None)
     model = stack([part.layer for part in parts], features, stored)
     placed = [
-        Placed(source, f"{part.layer.name}/{name}", array)
+        Assignment(source, f"{part.layer.name}/{name}", array)
         for part in parts
         for source, name, array in part.weights
     ]
     left = [name for name in arrays if name not in taken]
-    return Loaded(model, place(model, placed), left)
+    return Loaded(model, assign_weights(model, placed), left)
 
 
 def _plain(table: Table) -> Layer:

@@ -7,11 +7,11 @@ import numpy as np
 
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 
 
-@ours
+@builtin_layer
 class Activation(Layer):
     """Any activation by name: Activation("tanh")."""
 
@@ -28,7 +28,7 @@ class Activation(Layer):
         return {**super().get_config(), "activation": self.activation}
 
 
-@ours
+@builtin_layer
 class ReLU(Layer):
     """max(x, 0), or: max_value where x >= max_value, negative_slope (x - threshold) below it."""
 
@@ -60,7 +60,7 @@ class ReLU(Layer):
         }
 
 
-@ours
+@builtin_layer
 class LeakyReLU(Layer):
     """x where x >= 0, else negative_slope x. `alpha` is its name in Keras 2."""
 
@@ -79,7 +79,7 @@ class LeakyReLU(Layer):
         return {**super().get_config(), "negative_slope": self.negative_slope}
 
 
-@ours
+@builtin_layer
 class ELU(Layer):
     """x where x > 0, else alpha (exp(x) - 1)."""
 
@@ -97,7 +97,7 @@ class ELU(Layer):
         return {**super().get_config(), "alpha": self.alpha}
 
 
-@ours
+@builtin_layer
 class PReLU(Layer):
     """x where x >= 0, else alpha x, with a learnt alpha. Weight: alpha, the shape of one input.
 
@@ -152,7 +152,7 @@ class PReLU(Layer):
         }
 
 
-@ours
+@builtin_layer
 class Softmax(Layer):
     """exp(x) / sum of exp(x) over the last axis."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.layers import registry
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.rnn import RNN, reverse
 from streamrnn.layers.run import Floats, Run
 from streamrnn.layers.symbol import leaves
@@ -16,7 +16,7 @@ from streamrnn.layers.symbol import leaves
 _MERGES = ("concat", "sum", "mul", "ave", None)
 
 
-@ours
+@builtin_layer
 class Bidirectional(Layer):
     """Bidirectional(layer, merge_mode="concat", backward_layer=None).
 

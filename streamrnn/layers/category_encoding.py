@@ -7,14 +7,14 @@ import numpy as np
 from streamrnn.errors import DataError, ShapeError
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Array, Run
 from streamrnn.layers.symbol import Shape
 
 _MODES = ("multi_hot", "one_hot", "count")
 
 
-@ours
+@builtin_layer
 class CategoryEncoding(Layer):
     """Integers -> float32 vectors of num_tokens.
 

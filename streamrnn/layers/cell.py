@@ -226,7 +226,7 @@ class Cell(Layer):
             raise ShapeError(f"{self}: expected inputs (batch, features), received {x.shape}")
         self.ensure_built((None, x.shape[1]))
         self.check_input(x.shape)
-        flat = begun_states(str(self), self.state_shapes(), states, len(x))
+        flat = initial_states(str(self), self.state_shapes(), states, len(x))
         held = np.zeros((len(x), self.output_features()), np.float32) if self.holds_output else None
         y = np.empty((len(x), 1, self.output_features()), np.float32)
         self.run_window(x[:, None], None, None, flat, held, y, training=training)
@@ -253,7 +253,7 @@ def state_shapes_of(cell: Any) -> list[tuple[int, ...]]:
         ) from None
 
 
-def begun_states(
+def initial_states(
     who: str, shapes: dict[str, tuple[int, ...]], states: Any, batch: int
 ) -> list[Floats]:
     """Fresh float32 copies of the states a caller gives, flat, checked one by one.

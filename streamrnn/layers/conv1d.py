@@ -9,11 +9,11 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import conv1d
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 
 
-@ours
+@builtin_layer
 class Conv1D(Layer):
     """(B, T, F) -> (B, T, filters). Weights: kernel (kernel_size, F, filters), bias (filters,).
 

@@ -7,11 +7,11 @@ import numpy as np
 from streamrnn.kernels import dense
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.layer import Layer, positive_integer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 
 
-@ours
+@builtin_layer
 class Dense(Layer):
     """(…, F) -> (…, units). Weights: kernel (F, units), bias (units,)."""
 

@@ -7,11 +7,11 @@ import numpy as np
 
 from streamrnn.layers.gated import checked_rate, checked_seed, dropout_mask
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 
 
-@ours
+@builtin_layer
 class Dropout(Layer):
     """With training=True: each element is 0 with probability rate, else divided by 1 - rate.
 
@@ -55,7 +55,7 @@ class Dropout(Layer):
         }
 
 
-@ours
+@builtin_layer
 class SpatialDropout1D(Dropout):
     """Dropout of whole features: one mask for all steps of a row."""
 
@@ -71,7 +71,7 @@ class SpatialDropout1D(Dropout):
         return config
 
 
-@ours
+@builtin_layer
 class ActivityRegularization(Layer):
     """Passes its input on: it matters only to training."""
 

@@ -9,11 +9,11 @@ from streamrnn.kernels import embedding
 from streamrnn.layers import initializers
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.layer import Layer, positive_integer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Array, Run
 
 
-@ours
+@builtin_layer
 class Embedding(Layer):
     """Integer ids (…) -> (…, output_dim). Weight: embeddings (input_dim, output_dim).
 

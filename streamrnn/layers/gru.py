@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from streamrnn.kernels import gru
 from streamrnn.layers.gated import GatedCell, GatedRNN
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Floats
 
 
-@ours
+@builtin_layer
 class GRUCell(GatedCell):
     """One step of GRU. Weights: kernel (F, 3U), recurrent_kernel (U, 3U), bias (2, 3U) or (3U,)."""
 
@@ -40,7 +40,7 @@ class GRUCell(GatedCell):
         return gru.pack(kernel, recurrent, bias, reset_after=self.reset_after)
 
 
-@ours
+@builtin_layer
 class GRU(GatedRNN):
     """GRU(units, activation="tanh", recurrent_activation="sigmoid", use_bias=True, …).
 

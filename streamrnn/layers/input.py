@@ -7,14 +7,14 @@ import numpy as np
 
 from streamrnn.layers import naming
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Node, Symbol
 
 _DTYPES = ("float32", "int32", "int64", "bool", "string")
 
 
-@ours
+@builtin_layer
 class InputLayer(Layer):
     """The layer behind `Input`: it holds a shape and a dtype, and passes its array on."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from streamrnn.errors import DataError, DTypeError
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Array, Run
 
 
@@ -114,7 +114,7 @@ class _Lookup(Layer):
         }
 
 
-@ours
+@builtin_layer
 class StringLookup(_Lookup):
     """Strings -> int64 numbers of the same shape.
 
@@ -147,7 +147,7 @@ class StringLookup(_Lookup):
         return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
 
 
-@ours
+@builtin_layer
 class IntegerLookup(_Lookup):
     """Integers -> int64 numbers of the same shape.
 

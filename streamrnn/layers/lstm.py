@@ -10,10 +10,10 @@ import numpy as np
 from streamrnn.kernels import lstm
 from streamrnn.layers.gated import GatedCell, GatedRNN
 from streamrnn.layers.initializers import Constant
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 
 
-@ours
+@builtin_layer
 class LSTMCell(GatedCell):
     """One step of LSTM. Weights: kernel (F, 4U), recurrent_kernel (U, 4U), bias (4U,).
 
@@ -46,7 +46,7 @@ class LSTMCell(GatedCell):
         self.add_weight("bias", start.shape, Constant(start))
 
 
-@ours
+@builtin_layer
 class LSTM(GatedRNN):
     """LSTM(units, activation="tanh", recurrent_activation="sigmoid", use_bias=True, …).
 

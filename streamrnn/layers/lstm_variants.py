@@ -10,11 +10,11 @@ from streamrnn.kernels import layer_norm_lstm, lstm
 from streamrnn.kernels.layer_norm_lstm import Norm
 from streamrnn.layers import initializers
 from streamrnn.layers.lstm import LSTMCell
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Floats
 
 
-@ours
+@builtin_layer
 class PeepholeLSTMCell(LSTMCell):
     """One step of LSTM whose gates see c (Gers and Schmidhuber 2000).
 
@@ -39,7 +39,7 @@ class PeepholeLSTMCell(LSTMCell):
         return lstm.pack_peephole(kernel, recurrent, bias, own)
 
 
-@ours
+@builtin_layer
 class LayerNormLSTMCell(LSTMCell):
     """One step of LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
 

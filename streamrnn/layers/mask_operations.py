@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.merge import Concatenate, Merge
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Array, Run
 from streamrnn.layers.symbol import Shape
 
@@ -23,7 +23,7 @@ class _MaskOperation(Layer):
         """The output is a mask; it has none."""
 
 
-@ours
+@builtin_layer
 class NotEqual(_MaskOperation):
     """x != value, element by element: from ids, or from features."""
 
@@ -47,7 +47,7 @@ class NotEqual(_MaskOperation):
         return {**super().get_config(), "value": self.value}
 
 
-@ours
+@builtin_layer
 class Any(_MaskOperation):
     """Is any feature true? (B, T, F) -> (B, T). Only over the last axis."""
 
@@ -78,7 +78,7 @@ class Any(_MaskOperation):
         return np.asarray(inputs).any(axis=-1)
 
 
-@ours
+@builtin_layer
 class LogicalOr(_MaskOperation, Merge):
     """True where any of its inputs is."""
 
@@ -87,12 +87,12 @@ class LogicalOr(_MaskOperation, Merge):
         return joined
 
 
-@ours
+@builtin_layer
 class JoinedMasks(_MaskOperation, Concatenate):
     """Masks of single features, one after the other: Concatenate as an operation."""
 
 
-@ours
+@builtin_layer
 class ExpandDims(_MaskOperation):
     """A mask of steps (B, T) as one of features, (B, T, 1). Only a new last axis."""
 
@@ -139,14 +139,14 @@ class _Constant(_MaskOperation):
         return {**super().get_config(), "dtype": "bool"}
 
 
-@ours
+@builtin_layer
 class ZerosLike(_Constant):
     """False everywhere."""
 
     value = False
 
 
-@ours
+@builtin_layer
 class OnesLike(_Constant):
     """True everywhere."""
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 
 
-@ours
+@builtin_layer
 class Masking(Layer):
     """Masks the steps where all features equal mask_value, and sets them to 0 (as Keras)."""
 

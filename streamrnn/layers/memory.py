@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamrnn.errors import ShapeError, StateError
-from streamrnn.layers.cell import Cell, begun_states
+from streamrnn.layers.cell import Cell, initial_states
 from streamrnn.layers.run import Floats
 from streamrnn.layers.symbol import leaves
 
@@ -75,7 +75,7 @@ class Memory:
         shapes, cell = self._owner.runner.state_shapes(), self._owner.runner
         if cell.holds_output and len(given) == len(shapes) + 1:
             shapes = shapes | {"y": (cell.output_features(),)}
-        flat = begun_states(str(self._owner), shapes, given, _rows(str(self._owner), given))
+        flat = initial_states(str(self._owner), shapes, given, _rows(str(self._owner), given))
         self._states = flat[: len(cell.state_shapes())]
         self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
 

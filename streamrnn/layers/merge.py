@@ -11,7 +11,7 @@ import numpy as np
 
 from streamrnn.errors import ShapeError
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.symbol import Shape
 
@@ -59,7 +59,7 @@ class Merge(Layer):
         raise NotImplementedError
 
 
-@ours
+@builtin_layer
 class Add(Merge):
     """The sum of its inputs."""
 
@@ -67,7 +67,7 @@ class Add(Merge):
         return reduce(np.add, inputs)
 
 
-@ours
+@builtin_layer
 class Subtract(Merge):
     """The first input minus the second."""
 
@@ -80,7 +80,7 @@ class Subtract(Merge):
         return inputs[0] - inputs[1]
 
 
-@ours
+@builtin_layer
 class Average(Merge):
     """The mean of its inputs."""
 
@@ -89,7 +89,7 @@ class Average(Merge):
         return total / np.float32(len(inputs))
 
 
-@ours
+@builtin_layer
 class Multiply(Merge):
     """The product of its inputs. A masked step counts as 1; where all are masked it gives 0."""
 
@@ -119,21 +119,21 @@ class _Extreme(Merge):
         return y
 
 
-@ours
+@builtin_layer
 class Maximum(_Extreme):
     """The largest of its inputs, element by element."""
 
     choose = np.maximum
 
 
-@ours
+@builtin_layer
 class Minimum(_Extreme):
     """The smallest of its inputs, element by element."""
 
     choose = np.minimum
 
 
-@ours
+@builtin_layer
 class Concatenate(Merge):
     """Its inputs one after the other along `axis` (by default the features)."""
 

@@ -4,11 +4,11 @@ from typing import Any, ClassVar
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 
 
-@ours
+@builtin_layer
 class Identity(Layer):
     """Passes its input on."""
 
@@ -36,7 +36,7 @@ class _Noise(Layer):
         return {**super().get_config(), self.field: self.strength, "seed": self.seed}
 
 
-@ours
+@builtin_layer
 class GaussianNoise(_Noise):
     """Adds noise of standard deviation `stddev` in training, which is not supported."""
 
@@ -46,7 +46,7 @@ class GaussianNoise(_Noise):
         super().__init__(stddev, seed, **kwargs)
 
 
-@ours
+@builtin_layer
 class GaussianDropout(_Noise):
     """Multiplies by noise in training, which is not supported."""
 
@@ -54,7 +54,7 @@ class GaussianDropout(_Noise):
         super().__init__(rate, seed, **kwargs)
 
 
-@ours
+@builtin_layer
 class AlphaDropout(_Noise):
     """Dropout for SELU networks in training, which is not supported. noise_shape: not used."""
 

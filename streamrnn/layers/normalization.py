@@ -7,7 +7,7 @@ import numpy as np
 from streamrnn.kernels import normalization
 from streamrnn.layers import initializers
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 
 
@@ -63,7 +63,7 @@ class _OnFeatures(Layer):
         }
 
 
-@ours
+@builtin_layer
 class LayerNormalization(_OnFeatures):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over the features of each step.
 
@@ -85,7 +85,7 @@ class LayerNormalization(_OnFeatures):
         return y
 
 
-@ours
+@builtin_layer
 class BatchNormalization(_OnFeatures):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 

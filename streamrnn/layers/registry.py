@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streamrnn.layers.layer import Layer
 
 _classes: dict[str, "type[Layer]"] = {}
-_own: set[str] = set()
+_builtins: set[str] = set()
 
 _WHY_REFUSED = {
     "Lambda": "it holds Python code, which is never run from a file",
@@ -31,10 +31,10 @@ _WHY_REFUSED = {
 C = TypeVar("C", bound="type[Layer]")
 
 
-def ours(cls: C) -> C:
+def builtin_layer(cls: C) -> C:
     """Class decorator: a layer of this package, found under its class name."""
     _classes[cls.__name__] = cls
-    _own.add(cls.__name__)
+    _builtins.add(cls.__name__)
     return cls
 
 
@@ -51,7 +51,7 @@ def register_layer(class_name: str, cls: "type[Layer]") -> None:
             f"register_layer({class_name!r}): expected a class derived from layers.Layer or "
             f"layers.Cell, received {cls!r}"
         )
-    if class_name in _own:
+    if class_name in _builtins:
         raise UnsupportedError(
             f"register_layer({class_name!r}): this is a layer of streamrnn; choose another name"
         )

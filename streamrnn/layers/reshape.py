@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.errors import ShapeError
 from streamrnn.layers.layer import ArgumentError, Layer, positive_integer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 
 
@@ -28,7 +28,7 @@ class _ChangesShape(Layer):
         return "it needs the whole time axis" if len(input_shape) > 2 else None
 
 
-@ours
+@builtin_layer
 class Flatten(_ChangesShape):
     """(B, …) -> (B, the product of the rest)."""
 
@@ -42,7 +42,7 @@ class Flatten(_ChangesShape):
         return (input_shape[0], None if None in rest else math.prod(rest))
 
 
-@ours
+@builtin_layer
 class Reshape(_ChangesShape):
     """(B, …) -> (B, *target_shape); one entry may be -1."""
 
@@ -77,7 +77,7 @@ class Reshape(_ChangesShape):
         return {**super().get_config(), "target_shape": list(self.target_shape)}
 
 
-@ours
+@builtin_layer
 class RepeatVector(_ChangesShape):
     """(B, F) -> (B, n, F): the same vector at each of n steps."""
 

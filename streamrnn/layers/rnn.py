@@ -7,11 +7,11 @@ import numpy as np
 
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import registry
-from streamrnn.layers.cell import Cell, begun_states
+from streamrnn.layers.cell import Cell, initial_states
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.memory import Memory
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.stacked import StackedRNNCells
 from streamrnn.layers.symbol import leaves
@@ -19,7 +19,7 @@ from streamrnn.layers.symbol import leaves
 _FLOAT32 = np.dtype(np.float32)
 
 
-@ours
+@builtin_layer
 class RNN(Layer):
     """Run a cell, or a list of cells, over (batch, time, features).
 
@@ -145,7 +145,7 @@ class RNN(Layer):
         held = np.zeros((batch, *held_shape), np.float32) if held_shape else None
         carried = run.kind == "call" and self.stateful
         if initial_state is not None:
-            states = begun_states(str(self), shapes, initial_state, batch)
+            states = initial_states(str(self), shapes, initial_state, batch)
             if carried:
                 self.memory.began(states)
             return states, held
@@ -153,7 +153,7 @@ class RNN(Layer):
             return self.memory.recall(batch)
         if carried:
             self.memory.began(None)
-        return begun_states(str(self), shapes, cell.get_initial_state(batch), batch), held
+        return initial_states(str(self), shapes, cell.get_initial_state(batch), batch), held
 
     def step(self, x: Floats, states: list[Floats]) -> Floats:
         """One step of each row, the short way: x float32 (B, F) -> (B, U).
@@ -259,7 +259,7 @@ class RNN(Layer):
 
     def stream_initial(self, n: int) -> dict[str, Floats]:
         shapes = self.runner.state_shapes()
-        flat = begun_states(str(self), shapes, self.runner.get_initial_state(n), n)
+        flat = initial_states(str(self), shapes, self.runner.get_initial_state(n), n)
         initial = dict(zip(shapes, flat, strict=True))
         if self.runner.holds_output:
             initial["y"] = np.zeros((n, self.runner.output_features()), np.float32)

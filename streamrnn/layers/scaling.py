@@ -10,13 +10,13 @@ import numpy as np
 
 from streamrnn.errors import ShapeError
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Floats, Run
 
 _EPSILON = np.float32(1e-7)
 
 
-@ours
+@builtin_layer
 class Normalization(Layer):
     """(x - mean) / max(sqrt(variance), 1e-7) on each feature of the last axis; back with invert.
 
@@ -89,7 +89,7 @@ class Normalization(Layer):
         }
 
 
-@ours
+@builtin_layer
 class Rescaling(Layer):
     """x * scale + offset; each a number or one value a feature."""
 

@@ -4,10 +4,10 @@ from typing import Any, ClassVar
 
 from streamrnn.kernels import simple_rnn
 from streamrnn.layers.gated import GatedCell, GatedRNN
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 
 
-@ours
+@builtin_layer
 class SimpleRNNCell(GatedCell):
     """One step of SimpleRNN. Weights: kernel (F, U), recurrent_kernel (U, U), bias (U,)."""
 
@@ -23,7 +23,7 @@ class SimpleRNNCell(GatedCell):
         return (self.activation,)
 
 
-@ours
+@builtin_layer
 class SimpleRNN(GatedRNN):
     """SimpleRNN(units, activation="tanh", use_bias=True, …): (B, T, F) -> (B, U) or (B, T, U).
 

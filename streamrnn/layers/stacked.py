@@ -9,12 +9,12 @@ from streamrnn.layers import registry
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.layer_cell import as_cell
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Array, Floats
 from streamrnn.layers.symbol import leaves
 
 
-@ours
+@builtin_layer
 class StackedRNNCells(Cell):
     """Cells on top of each other; states are nested, one list a cell.
 

@@ -6,11 +6,11 @@ from typing import Any, Self
 from streamrnn.errors import ShapeError
 from streamrnn.layers import registry
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 
 
-@ours
+@builtin_layer
 class TimeDistributed(Layer):
     """(B, T, …) -> (B, T, …): `layer` sees each step of each row as a row of its own."""
 

@@ -13,7 +13,7 @@ from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
@@ -21,7 +21,7 @@ from streamrnn.models.graph import Graph, none_if_all_none
 from streamrnn.models.summary import print_summary
 
 
-@ours
+@builtin_layer
 class Model(Layer):
     """Model(inputs, outputs): symbols, or lists of symbols; outputs come in the same structure.
 

@@ -8,13 +8,13 @@ from streamrnn.layers import registry
 from streamrnn.layers.embedding import Embedding
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import ArgumentError, Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Shape, Symbol, symbols_in
 from streamrnn.models.graph import Graph
 from streamrnn.models.model import Model
 
 
-@ours
+@builtin_layer
 class Sequential(Model):
     """A stack of layers with one input and one output.
 

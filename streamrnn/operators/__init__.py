@@ -1,21 +1,21 @@
 """Where a model meets windows: state is gathered, the model runs, state is scattered back."""
 
 from streamrnn.operators.carry import CarryOperator
-from streamrnn.operators.computed import Computed
 from streamrnn.operators.emit import Emitter, check_finite
 from streamrnn.operators.independent import IndependentOperator
 from streamrnn.operators.inputs import InputPlan, choose_inputs, feature_kinds, plan_inputs
 from streamrnn.operators.kinds import KINDS, WindowKind, WindowSize
+from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.whole import WholeOperator
 from streamrnn.operators.workers import Workers
 
 __all__ = [
     "KINDS",
     "CarryOperator",
-    "Computed",
     "Emitter",
     "IndependentOperator",
     "InputPlan",
+    "ModelOutput",
     "WholeOperator",
     "WindowKind",
     "WindowSize",

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from streamrnn.errors import ModelMismatchError
 from streamrnn.models import Stream
-from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
+from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
-from streamrnn.windows import Arranged, Inputs, Lanes, pack
+from streamrnn.windows import Inputs, Lanes, StreamBatch, pack
 
 Floats = npt.NDArray[np.float32]
 # Of some lanes: name -> (B, size).
@@ -59,40 +59,45 @@ class CarryOperator:
 
     def process(
         self,
-        arranged: Arranged,
+        by_stream: StreamBatch,
         table: StateTable,
         rows: Rows | None = None,
         at_once: bool = False,
-    ) -> Computed:
+    ) -> ModelOutput:
         """Outputs of all M steps, from the states in `table`. Settle one batch before the next.
 
         With `at_once` states may move on before that, and an error leaves them between: it saves
         a copy of what all streams of a record batch have.
         """
         batch = _Batch(
-            arranged,
+            by_stream,
             table,
-            self.plan.of(arranged),
-            np.empty((len(arranged.row_M), self.units), np.float32),
+            self.plan.of(by_stream),
+            np.empty((len(by_stream.row_M), self.units), np.float32),
         )
-        packed = pack(arranged.start, arranged.length, self.lanes, self.steps, self.workers.threads)
+        packed = pack(
+            by_stream.start, by_stream.length, self.lanes, self.steps, self.workers.threads
+        )
         # A stream that begins fresh in the midst has segments that must not see each other's state.
-        if at_once and arranged.last.all():
+        if at_once and by_stream.last.all():
             self.workers.map(partial(self._move, batch), packed)
-            settle: Callable[[], None] = partial(_reset_empty, arranged, table)
+            commit_states: Callable[[], None] = partial(_reset_empty, by_stream, table)
         else:
-            settle = self._hold(batch, packed)
-        return Computed(
-            row_K=arranged.row_M, step_K=arranged.step_M, values_KU=batch.values_MU, settle=settle
+            commit_states = self._hold(batch, packed)
+        return ModelOutput(
+            row_K=by_stream.row_M,
+            step_K=by_stream.step_M,
+            values_KU=batch.values_MU,
+            commit_states=commit_states,
         )
 
-    def finish(self) -> Iterator[tuple[Rows, Arranged, Computed]]:
+    def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
         """Nothing: every row has come out."""
         return iter(())
 
     def _move(self, batch: _Batch, lanes: Lanes) -> None:
         """Run some lanes and move their states on in the table."""
-        slots, fresh = batch.arranged.slot[lanes.segment], batch.arranged.fresh[lanes.segment]
+        slots, fresh = batch.by_stream.slot[lanes.segment], batch.by_stream.fresh[lanes.segment]
         batch.table.move(slots, fresh, partial(self._run, batch, lanes))
 
     def _hold(self, batch: _Batch, packed: list[Lanes]) -> Callable[[], None]:
@@ -105,19 +110,19 @@ class CarryOperator:
             (lanes, {n: a[end - len(lanes.segment) : end] for n, a in self._held.items()})
             for lanes, end in zip(packed, ends, strict=True)
         ]
-        arranged, table = batch.arranged, batch.table
+        by_stream, table = batch.by_stream, batch.table
 
         def work(piece: tuple[Lanes, States]) -> None:
             lanes, states = piece
-            table.gather(arranged.slot[lanes.segment], arranged.fresh[lanes.segment], states)
+            table.gather(by_stream.slot[lanes.segment], by_stream.fresh[lanes.segment], states)
             self._run(batch, lanes, states)
 
-        def settle() -> None:
-            self.workers.map(lambda piece: _carry_on(*piece, arranged, table), pieces)
-            _reset_empty(arranged, table)
+        def commit_states() -> None:
+            self.workers.map(lambda piece: _carry_on(*piece, by_stream, table), pieces)
+            _reset_empty(by_stream, table)
 
         self.workers.map(work, pieces)
-        return settle
+        return commit_states
 
     def _run(self, batch: _Batch, lanes: Lanes, states: States) -> None:
         """Outputs of some lanes into their rows; `states` move on in place."""
@@ -132,22 +137,22 @@ class CarryOperator:
 class _Batch(NamedTuple):
     """A record batch on its way through the model."""
 
-    arranged: Arranged
+    by_stream: StreamBatch
     table: StateTable
     inputs: Inputs
     values_MU: Floats
 
 
-def _carry_on(lanes: Lanes, states: States, arranged: Arranged, table: StateTable) -> None:
+def _carry_on(lanes: Lanes, states: States, by_stream: StreamBatch, table: StateTable) -> None:
     """Write back the state that each stream's last segment leaves."""
-    slots, last = arranged.slot[lanes.segment], arranged.last[lanes.segment]
+    slots, last = by_stream.slot[lanes.segment], by_stream.last[lanes.segment]
     if not last.all():
         slots, states = slots[last], {name: array[last] for name, array in states.items()}
     table.scatter(slots, states)
 
 
-def _reset_empty(arranged: Arranged, table: StateTable) -> None:
+def _reset_empty(by_stream: StreamBatch, table: StateTable) -> None:
     """A stream that began fresh and had no step since is in the initial state."""
-    empty = arranged.last & arranged.fresh & (arranged.length == 0)
+    empty = by_stream.last & by_stream.fresh & (by_stream.length == 0)
     if empty.any():
-        table.reset(arranged.slot[empty])
+        table.reset(by_stream.slot[empty])

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError, DataError
-from streamrnn.operators.computed import Computed
+from streamrnn.operators.model_output import ModelOutput
 from streamrnn.sources import Rows
 from streamrnn.states import Held, StateTable
-from streamrnn.windows import Arranged
+from streamrnn.windows import StreamBatch
 
 Ints = npt.NDArray[np.int64]
 _ORDER = pa.field("_row", pa.int64())
@@ -53,11 +53,13 @@ class Emitter:
         """The fields of a row that is held until the end of the run."""
         return (*self.schema, _ORDER, _COMPUTED) if self.emit == "final" else ()
 
-    def rows(self, batch: pa.RecordBatch, arranged: Arranged, computed: Computed) -> pa.RecordBatch:
+    def rows(
+        self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput
+    ) -> pa.RecordBatch:
         """The output rows of a record batch, in file order (emit every and last)."""
         values, there = self._by_row(batch.num_rows, computed)
         if self.emit == "every":
-            chosen = arranged.kept
+            chosen = by_stream.kept
         else:
             chosen = np.sort(computed.row_K[computed.step_K % self.last_of == 0])
         return self._build(batch, chosen, values, there)
@@ -65,8 +67,8 @@ class Emitter:
     def held(
         self,
         batch: pa.RecordBatch,
-        arranged: Arranged,
-        computed: Computed,
+        by_stream: StreamBatch,
+        computed: ModelOutput,
         table: StateTable,
         first_row: int,
     ) -> Held:
@@ -75,7 +77,7 @@ class Emitter:
         A row that has a value is not replaced by one that has none.
         """
         values, there = self._by_row(batch.num_rows, computed)
-        row, slot, has = self._last_rows(arranged, computed, table)
+        row, slot, has = self._last_rows(by_stream, computed, table)
         built = self._build(batch, row, values, there)
         columns = [*built.columns, pa.array(row + first_row), pa.array(has)]
         new = pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.pending_fields()))
@@ -105,23 +107,23 @@ class Emitter:
         return rows.take(pa.array(order)).select(self.schema.names)
 
     def _last_rows(
-        self, arranged: Arranged, computed: Computed, table: StateTable
+        self, by_stream: StreamBatch, computed: ModelOutput, table: StateTable
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Each stream's last row with a value, or its last row: (row, slot, has a value)."""
         # Of several values for one place numpy keeps the last; rows of a stream are in order.
         best = np.full(table.streams, -1)
-        best[arranged.slot_N[arranged.kept]] = arranged.kept
+        best[by_stream.slot_N[by_stream.kept]] = by_stream.kept
         valued = np.full(table.streams, -1)
         warm = computed.step_K > self.warmup
         row = computed.row_K[warm]
-        valued[arranged.slot_N[row]] = row
+        valued[by_stream.slot_N[row]] = row
         has = valued >= 0
         best[has] = valued[has]
         slot = np.flatnonzero(best >= 0)
         return best[slot], slot, has[slot]
 
     def _by_row(
-        self, rows: int, computed: Computed
+        self, rows: int, computed: ModelOutput
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         units = computed.values_KU.shape[1]
         values = np.zeros((rows, units), np.float32)
@@ -154,7 +156,7 @@ class Emitter:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
-def check_finite(computed: Computed, rows: Rows, names: Sequence[str]) -> None:
+def check_finite(computed: ModelOutput, rows: Rows, names: Sequence[str]) -> None:
     """Raise DataError for the first row whose output is NaN or infinite."""
     values = computed.values_KU
     if np.isfinite(values).all():

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from streamrnn.errors import StateError
 from streamrnn.models import Whole
-from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
+from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import MATRIX, StateTable, waiting_after
-from streamrnn.windows import Arranged
+from streamrnn.windows import StreamBatch
 
 Ints = npt.NDArray[np.int64]
 _STEPS = 128
@@ -55,41 +55,41 @@ class IndependentOperator:
 
     def process(
         self,
-        arranged: Arranged,
+        by_stream: StreamBatch,
         table: StateTable,
         rows: Rows | None = None,
         at_once: bool = False,
-    ) -> Computed:
+    ) -> ModelOutput:
         """The value of each window that these rows complete, at the row that completes it."""
-        base = arranged.base
-        held = np.where(arranged.fresh, 0, table.waiting_counts(arranged.slot))
+        base = by_stream.base
+        held = np.where(by_stream.fresh, 0, table.waiting_counts(by_stream.slot))
         if (held != waiting_after(base, self.steps, self.stride)).any():
             raise StateError(
                 f"the state is of other windows than [window] steps = {self.steps}, stride = "
                 f"{self.stride}: other rows wait in it. Use the windows that made it, or start "
                 "over with --full-refresh."
             )
-        columns = {MATRIX: arranged.features_MF, **arranged.identifiers}
-        at, total = _places(held, arranged.length)
+        columns = {MATRIX: by_stream.features_MF, **by_stream.identifiers}
+        at, total = _places(held, by_stream.length)
         joined = {
             name: _joined(
-                values, table.waiting(name, arranged.slot, held), arranged, held, at, total
+                values, table.waiting(name, by_stream.slot, held), by_stream, held, at, total
             )
             for name, values in columns.items()
         }
-        segment, ends = self._windows(base, arranged.length)
+        segment, ends = self._windows(base, by_stream.length)
         # Window ends are steps; the first step that stands in `joined` is base - held + 1.
         begin = at[segment] + ends - self.steps - (base - held)[segment]
         values = self._run(begin, joined)
-        row = arranged.start[segment] + ends - base[segment] - 1
-        return Computed(
-            row_K=arranged.row_M[row],
+        row = by_stream.start[segment] + ends - base[segment] - 1
+        return ModelOutput(
+            row_K=by_stream.row_M[row],
             step_K=ends,
             values_KU=values,
-            settle=lambda: self._keep(arranged, table, base, held, at, joined),
+            commit_states=lambda: self._keep(by_stream, table, base, held, at, joined),
         )
 
-    def finish(self) -> Iterator[tuple[Rows, Arranged, Computed]]:
+    def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
         """Nothing: rows that are short of a window wait for the next run."""
         return iter(())
 
@@ -118,7 +118,7 @@ class IndependentOperator:
 
     def _keep(
         self,
-        arranged: Arranged,
+        by_stream: StreamBatch,
         table: StateTable,
         base: Ints,
         held: Ints,
@@ -126,10 +126,10 @@ class IndependentOperator:
         joined: dict[str, npt.NDArray[Any]],
     ) -> None:
         """The rows from the next window's first one on wait for it."""
-        last = np.flatnonzero(arranged.last)
-        wait = waiting_after((base + arranged.length)[last], self.steps, self.stride)
-        slot = arranged.slot[last]
-        end = at[last] + held[last] + arranged.length[last]
+        last = np.flatnonzero(by_stream.last)
+        wait = waiting_after((base + by_stream.length)[last], self.steps, self.stride)
+        slot = by_stream.slot[last]
+        end = at[last] + held[last] + by_stream.length[last]
         segment = np.repeat(np.arange(len(last)), wait)
         within = np.arange(len(segment)) - np.repeat(np.cumsum(wait) - wait, wait)
         source = end[segment] - wait[segment] + within
@@ -146,13 +146,13 @@ def _places(held: Ints, length: Ints) -> tuple[Ints, int]:
 def _joined(
     values: npt.NDArray[Any],
     waiting: npt.NDArray[Any],
-    arranged: Arranged,
+    by_stream: StreamBatch,
     held: Ints,
     at: Ints,
     total: int,
 ) -> npt.NDArray[Any]:
     out = np.empty((total, *values.shape[1:]), values.dtype)
-    new = np.repeat(at + held - arranged.start, arranged.length) + np.arange(len(values))
+    new = np.repeat(at + held - by_stream.start, by_stream.length) + np.arange(len(values))
     out[new] = values
     segment = np.repeat(np.arange(len(held)), held)
     within = np.arange(len(segment)) - np.repeat(np.cumsum(held) - held, held)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.errors import ModelMismatchError
-from streamrnn.windows import Arranged, Inputs
+from streamrnn.windows import Inputs, StreamBatch
 
 InputSpec = tuple[str, tuple[int | None, ...], str]
 
@@ -44,9 +44,9 @@ class InputPlan:
                 found.append(np.ascontiguousarray(features_MF[:, each.columns]))
         return found
 
-    def of(self, arranged: Arranged) -> Inputs:
+    def of(self, by_stream: StreamBatch) -> Inputs:
         """The inputs over the M steps of a record batch."""
-        return self.arrays(arranged.features_MF, arranged.identifiers)
+        return self.arrays(by_stream.features_MF, by_stream.identifiers)
 
 
 def choose_inputs(

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, Self
 
 from streamrnn.operators.carry import CarryOperator
-from streamrnn.operators.computed import Computed
 from streamrnn.operators.independent import IndependentOperator
 from streamrnn.operators.inputs import InputPlan
+from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.whole import WholeOperator
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
-from streamrnn.windows import Arranged
+from streamrnn.windows import StreamBatch
 
 
 class WindowSize(NamedTuple):
@@ -48,14 +48,15 @@ class WindowKind(Protocol):
         """One for a run of the model."""
 
     def process(
-        self, arranged: Arranged, table: StateTable, rows: Rows, at_once: bool = False
-    ) -> Computed | None:
+        self, by_stream: StreamBatch, table: StateTable, rows: Rows, at_once: bool = False
+    ) -> ModelOutput | None:
         """The outputs of a record batch; None if they come with `finish`.
 
-        `table` stays as it is until `Computed.settle`, unless `at_once` lets states move on before.
+        `table` stays as it is until `ModelOutput.commit_states`, unless `at_once` lets states move
+        on before.
         """
 
-    def finish(self) -> Iterator[tuple[Rows, Arranged, Computed]]:
+    def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
         """The outputs that come at the end of the input, in the order of its record batches."""
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.models import Whole
-from streamrnn.operators.computed import Computed
 from streamrnn.operators.inputs import InputPlan
+from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
-from streamrnn.windows import Arranged, Inputs, Lanes, pack
+from streamrnn.windows import Inputs, Lanes, StreamBatch, pack
 
 
 class WholeOperator:
@@ -42,18 +42,18 @@ class WholeOperator:
         self.plan = plan
         self.lanes = lanes
         self.workers = workers
-        self._batches: list[tuple[Rows, Arranged]] = []
+        self._batches: list[tuple[Rows, StreamBatch]] = []
 
     def process(
-        self, arranged: Arranged, table: StateTable, rows: Rows, at_once: bool = False
+        self, by_stream: StreamBatch, table: StateTable, rows: Rows, at_once: bool = False
     ) -> None:
         """Keep the rows of a record batch."""
         lean = replace(rows, features=rows.features[:0], identifiers={})
-        self._batches.append((lean, arranged))
+        self._batches.append((lean, by_stream))
 
-    def finish(self) -> Iterator[tuple[Rows, Arranged, Computed]]:
+    def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
         """The outputs of every record batch, in the order in which they were added."""
-        kept = [arranged for _, arranged in self._batches]
+        kept = [by_stream for _, by_stream in self._batches]
         if not kept:
             return
         inputs = [np.concatenate(parts) for parts in zip(*map(self.plan.of, kept), strict=True)]
@@ -62,11 +62,11 @@ class WholeOperator:
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         at = 0
-        for rows, arranged in self._batches:
-            step = back[at : at + len(arranged.row_M)]
-            at += len(arranged.row_M)
-            computed = Computed(arranged.row_M, arranged.step_M, values[step], there[step])
-            yield rows, arranged, computed
+        for rows, by_stream in self._batches:
+            step = back[at : at + len(by_stream.row_M)]
+            at += len(by_stream.row_M)
+            computed = ModelOutput(by_stream.row_M, by_stream.step_M, values[step], there[step])
+            yield rows, by_stream, computed
         self._batches = []
 
     def _run(
@@ -105,7 +105,7 @@ class WholeOperator:
 
 
 def _sequences(
-    kept: list[Arranged],
+    kept: list[StreamBatch],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The order of all steps by sequence, and each sequence's start and length in it.
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.area import INSIDE, STAGING, Area
 from streamrnn.checkpoints.attempt import draw_name
+from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.folder import OutputFolder
-from streamrnn.checkpoints.manifest import Kept, Manifest
-from streamrnn.checkpoints.reading import read_manifest, steadily
+from streamrnn.checkpoints.manifest import Manifest, RetainedCommit
+from streamrnn.checkpoints.reading import consistent_read, read_manifest
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError, ConfigError
@@ -35,7 +35,7 @@ class Verified:
     bytes: int
 
 
-def history(path: str) -> list[Kept]:
+def history(path: str) -> list[RetainedCommit]:
     """The commits that `rewind` can go back to, oldest first, and last the one that stands.
 
     Raises CheckpointError when there is none, or the manifest is damaged.
@@ -53,15 +53,15 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
 
     def look(manifest: Manifest, files: Files) -> Verified:
         beside = rejects or manifest.rejects_path or rejects_beside(path)
-        wrong = _wrong_parts(Area(files), manifest.parts)
+        wrong = _wrong_parts(PartDirectory(files), manifest.parts)
         if manifest.rejects:
-            wrong += _wrong_parts(Area(open_files(beside)), manifest.rejects)
+            wrong += _wrong_parts(PartDirectory(open_files(beside)), manifest.rejects)
         for shards in (manifest.shards, *(kept.shards for kept in manifest.kept)):
             try:
                 check_shards(files, INSIDE, shards, whole=True)
             except CheckpointError as error:
                 wrong.append(str(error))
-        wrong += _foreign(Area(files), manifest.parts)
+        wrong += _foreign(PartDirectory(files), manifest.parts)
         if wrong:
             raise CheckpointError("\n".join(dict.fromkeys(wrong)))
         return Verified(
@@ -74,15 +74,15 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             + sum(file.bytes for shard in manifest.shards for file in shard.files),
         )
 
-    return steadily(path, look)
+    return consistent_read(path, look)
 
 
-def _foreign(area: Area, parts: Sequence[Part]) -> list[str]:
+def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
     """What to say of files of rows that are not parts and not hidden from readers."""
     ours = {part.name for part in parts}
     found = [
         name
-        for name in area.files.tree()
+        for name in directory.files.tree()
         if name.lower().endswith((".parquet", ".pq", ".arrow"))
         and name not in ours
         and not any(piece[0] in "._" for piece in name.split("/"))
@@ -91,16 +91,18 @@ def _foreign(area: Area, parts: Sequence[Part]) -> list[str]:
         return []
     some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     return [
-        f"{area.path} holds files of rows that no commit of it names: {some}. Whoever reads the "
-        "folder reads their rows too. Move them elsewhere."
+        f"{directory.path} holds files of rows that no commit of it names: {some}. Whoever reads "
+        "the folder reads their rows too. Move them elsewhere."
     ]
 
 
-def _wrong_parts(area: Area, parts: Sequence[Part]) -> list[str]:
-    places = area.locate(parts)
-    found = {part: _digest(area, places[part.name], part) for part in parts if part.name in places}
-    return [area.lost(part) for part in parts if part.name not in places] + [
-        f"{area.files.show(part.name)} is damaged: expected sha256 {part.sha256[:16]}…, "
+def _wrong_parts(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
+    places = directory.locate(parts)
+    found = {
+        part: _digest(directory, places[part.name], part) for part in parts if part.name in places
+    }
+    return [directory.lost(part) for part in parts if part.name not in places] + [
+        f"{directory.files.show(part.name)} is damaged: expected sha256 {part.sha256[:16]}…, "
         f"found {digest[:16]}…. Restore it from a backup, go back to before commit "
         f"{part.commit} with `streamrnn rewind`, or start over with --full-refresh."
         for part, digest in found.items()
@@ -108,11 +110,11 @@ def _wrong_parts(area: Area, parts: Sequence[Part]) -> list[str]:
     ]
 
 
-def _digest(area: Area, place: str, part: Part) -> str:
+def _digest(directory: PartDirectory, place: str, part: Part) -> str:
     # A run may bring the part in its place, or back, between two looks.
     for name in (place, part.name, f"{STAGING}/{part.staged}"):
         with suppress(FileNotFoundError):
-            return area.files.sha256(name)
+            return directory.files.sha256(name)
     return "nothing"
 
 
@@ -151,7 +153,7 @@ def rewind(path: str, to: int, *, rejects: str | None = None) -> Manifest:
 
 
 def _first_rows(
-    folder: OutputFolder, area: Area, parts: Sequence[Part], rows: int
+    folder: OutputFolder, directory: PartDirectory, parts: Sequence[Part], rows: int
 ) -> tuple[Part, ...]:
     """The parts that hold the first `rows` rows; one that was merged over that end is cut."""
     stay: list[Part] = []
@@ -160,7 +162,7 @@ def _first_rows(
         if rows <= 0 and (part.rows or stay):
             break
         if part.rows > rows:
-            part = _write_again(folder, area, part.name, [part], rows)
+            part = _write_again(folder, directory, part.name, [part], rows)
         stay.append(part)
         rows -= part.rows
     return tuple(stay)
@@ -196,11 +198,13 @@ def merge_small_parts(
     return folder.replace(parts=parts, rejects=rejected, kept=manifest.kept)
 
 
-def _merge(folder: OutputFolder, area: Area, groups: Sequence[list[Part]]) -> tuple[Part, ...]:
+def _merge(
+    folder: OutputFolder, directory: PartDirectory, groups: Sequence[list[Part]]
+) -> tuple[Part, ...]:
     return tuple(
         group[0]
         if len(group) == 1
-        else _write_again(folder, area, group[0].name, group, sum(part.rows for part in group))
+        else _write_again(folder, directory, group[0].name, group, sum(part.rows for part in group))
         for group in groups
     )
 
@@ -217,27 +221,28 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
 
 
 def _write_again(
-    folder: OutputFolder, area: Area, name: str, parts: Sequence[Part], rows: int
+    folder: OutputFolder, directory: PartDirectory, name: str, parts: Sequence[Part], rows: int
 ) -> Part:
     """A part in staging with the first `rows` rows of the given ones, read a batch at a time."""
-    if wrong := _wrong_parts(area, parts):
+    if wrong := _wrong_parts(directory, parts):
         raise CheckpointError("\n".join(wrong))  # or the new part's checksum would bless it
     writer: PartWriter | None = None
-    places = area.locate(parts)
+    places = directory.locate(parts)
     try:
         for part in parts:
-            with area.files.open(places.get(part.name, part.name)) as source:
+            with directory.files.open(places.get(part.name, part.name)) as source:
                 for batch in part.format.batches(source, _BATCH_ROWS):
                     batch = batch.slice(0, rows)
                     rows -= batch.num_rows
                     attempt = draw_name(folder.next_commit)
-                    writer = writer or area.writer(batch.schema, attempt, part.format)
+                    writer = writer or directory.writer(batch.schema, attempt, part.format)
                     writer.write(batch)
         assert writer is not None
         return writer.finish().placed(name, folder.next_commit)
     except (pa.ArrowException, FileNotFoundError) as error:
         raise CheckpointError(
-            f"{area.path}: a part cannot be read: {error}. See `streamrnn verify {folder.path}`."
+            f"{directory.path}: a part cannot be read: {error}. "
+            f"See `streamrnn verify {folder.path}`."
         ) from error
     finally:
         if writer is not None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.checkpoints import Manifest
-from streamrnn.checkpoints.area import INSIDE, STAGING
+from streamrnn.checkpoints.directory import INSIDE, STAGING
 from streamrnn.config import did_you_mean, value_of
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.formats import load_model

@@ -255,7 +255,7 @@ class Pipeline:
 
 
 def _initial_table(bound: Bound) -> StateTable:
-    """The state to start from; what of `[state] init` is not taken over is logged."""
+    """The state to start from; what of `[state] init` is not delta over is logged."""
     notes: list[str] = []
     table = starting_table(bound, None, "", notes)
     for note in notes:

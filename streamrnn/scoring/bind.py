@@ -29,7 +29,7 @@ from streamrnn.operators import (
 )
 from streamrnn.sources import Contract, Feature, FileSource, SourceFile, used_schema
 from streamrnn.states import MATRIX, Layout
-from streamrnn.windows import Rules
+from streamrnn.windows import RowPolicy
 
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -94,10 +94,10 @@ class Bound:
     path: str
 
     @cached_property
-    def rules(self) -> Rules:
+    def policy(self) -> RowPolicy:
         source = self.parts.config.source
         contract = self.parts.contract
-        return Rules(
+        return RowPolicy(
             late=source.late,
             bad=source.bad,
             max_gap=_gap_ticks(source.max_gap, self.schema, source.time, self.path),
@@ -133,7 +133,7 @@ class Bound:
             keys=tuple(self.schema.field(n) for n in contract.key),
             time=self.schema.field(contract.time).type if contract.time else None,
             states=runner.state_spec if isinstance(runner, Stream) else {},
-            previous={n: features[n] for n in features if n in self.rules.previous},
+            previous={n: features[n] for n in features if n in self.policy.previous},
             waiting=waiting,
             waiting_rows=config.window.steps - 1 if waits else 0,
             stride=config.window.stride if waits else 0,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Prepared, Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.scoring.threads import Ahead, Behind
+from streamrnn.scoring.threads import BackgroundWriter, Prefetcher
 from streamrnn.sources import Contract, Position, Reading, Rows, SourceBatch
 
 
@@ -80,8 +80,8 @@ class Loop:
         position: Position | None = None
         contract = self.scorer.bound.parts.contract
         with (
-            Behind() as writer,
-            Ahead(_read(batches, contract)) as ahead,
+            BackgroundWriter() as writer,
+            Prefetcher(_read(batches, contract)) as ahead,
             ThreadPoolExecutor(1, thread_name_prefix="streamrnn-prepare") as preparer,
         ):
             work = self._prepared(next(ahead, None))
@@ -134,14 +134,14 @@ class Loop:
         """End a run whose batches were not the last ones when they were read."""
         self.run(iter(()), target, last=True)
 
-    def _finish(self, writer: Behind, target: Target) -> None:
+    def _finish(self, writer: BackgroundWriter, target: Target) -> None:
         for batch in self.scorer.finish():
             self.summary.rows_out += batch.num_rows
             writer.do(partial(target.write, batch))
 
     def _commit(
         self,
-        writer: Behind,
+        writer: BackgroundWriter,
         target: Target,
         position: Position | None,
         complete: bool,
@@ -167,7 +167,7 @@ class Loop:
             self.options.progress(Progress(s.rows, self.total_rows, s.streams, s.seconds))
 
 
-def _write(writer: Behind, target: Target, scored: Scored) -> None:
+def _write(writer: BackgroundWriter, target: Target, scored: Scored) -> None:
     if scored.output.num_rows:
         writer.do(partial(target.write, scored.output))
     if scored.rejects is not None:

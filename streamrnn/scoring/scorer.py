@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.errors import DataError
-from streamrnn.operators import Computed, check_finite
+from streamrnn.operators import ModelOutput, check_finite
 from streamrnn.scoring.bind import Bound
 from streamrnn.sources import Rows
 from streamrnn.states import Held, StateTable, from_arrow
-from streamrnn.windows import Arranged, Update, arrange
+from streamrnn.windows import StreamBatch, Update, sort_by_stream
 
 Ints = npt.NDArray[np.int64]
 
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
     """
 
     rows: Rows
-    arranged: Arranged | None
+    by_stream: StreamBatch | None
     streams: int
 
 
@@ -71,20 +71,20 @@ class Scorer:
 
     def _score(self, rows: Rows) -> tuple[Scored, Callable[[], None]]:
         """What comes of a record batch, and the call that makes it count."""
-        arranged = self._arrange(rows, room=True)
-        computed = self._compute(rows, arranged)
-        held = self._held(rows.batch, arranged, computed)
-        update = arranged.update()
+        by_stream = self._sort(rows, room=True)
+        computed = self._compute(rows, by_stream)
+        held = self._held(rows.batch, by_stream, computed)
+        update = by_stream.update()
         before = self.counters()
 
         def count() -> None:
             self.count_on(before)  # the call may be made again
-            self._advance(arranged, update)
-            self._settle(rows, computed)
+            self._advance(by_stream, update)
+            self._commit_states(rows, computed)
             if held is not None:
                 self.table.hold(held)
 
-        return self._scored(rows, arranged, computed), count
+        return self._scored(rows, by_stream, computed), count
 
     def prepare(self, rows: Rows) -> Prepared:
         """The first half of `score`, for `compute`: it may run beside the `compute` before it.
@@ -93,31 +93,31 @@ class Scorer:
         """
         if not self.can_prepare_ahead:
             return Prepared(rows, None, self.table.streams)
-        arranged = self._arrange(rows, room=False)
-        self._advance(arranged, arranged.update())
-        return Prepared(rows, arranged, self.table.streams)
+        by_stream = self._sort(rows, room=False)
+        self._advance(by_stream, by_stream.update())
+        return Prepared(rows, by_stream, self.table.streams)
 
     def compute(self, prepared: Prepared) -> Scored:
         """The second half of `score`. After an error the table is of no use any more."""
-        rows, arranged, streams = prepared
-        if arranged is None:
+        rows, by_stream, streams = prepared
+        if by_stream is None:
             return self.score(rows)
         self.table.make_room(streams)
-        computed = self._compute(rows, arranged, at_once=True)
-        scored = self._scored(rows, arranged, computed)
-        self._settle(rows, computed)
+        computed = self._compute(rows, by_stream, at_once=True)
+        scored = self._scored(rows, by_stream, computed)
+        self._commit_states(rows, computed)
         return scored
 
     def finish(self) -> Iterator[pa.RecordBatch]:
         """The rows that could not come out before the end of the input."""
         if self._operator.needs_end:
             self.rows_read = 0
-        for rows, arranged, computed in self._operator.finish():
+        for rows, by_stream, computed in self._operator.finish():
             check_finite(computed, rows, self.bound.parts.names)
-            held = self._held(rows.batch, arranged, computed)
+            held = self._held(rows.batch, by_stream, computed)
             if held is not None:
                 self.table.hold(held)
-            yield self._emit(rows.batch, arranged, computed)
+            yield self._emit(rows.batch, by_stream, computed)
             self.rows_read += len(rows)
         if (final := self.final()) is not None:
             yield final
@@ -146,31 +146,33 @@ class Scorer:
         self.rows_read = counters.get("rows_read", 0)
         self.rejected = counters.get("rejected", 0)
 
-    def _arrange(self, rows: Rows, room: bool) -> Arranged:
+    def _sort(self, rows: Rows, room: bool) -> StreamBatch:
         slots = self._slots(rows, room)
-        arranged = arrange(rows, slots, self.table, self.bound.rules)
-        self._limit_rejects(rows, arranged)
-        return arranged
+        by_stream = sort_by_stream(rows, slots, self.table, self.bound.policy)
+        self._limit_rejects(rows, by_stream)
+        return by_stream
 
-    def _advance(self, arranged: Arranged, update: Update) -> None:
+    def _advance(self, by_stream: StreamBatch, update: Update) -> None:
         self.table.advance(*update)
-        self.rejected += arranged.counts["rejected"]
+        self.rejected += by_stream.counts["rejected"]
 
-    def _compute(self, rows: Rows, arranged: Arranged, at_once: bool = False) -> Computed | None:
+    def _compute(
+        self, rows: Rows, by_stream: StreamBatch, at_once: bool = False
+    ) -> ModelOutput | None:
         if self._operator.needs_end:
-            self._refuse_used(rows, arranged)
-        computed = self._operator.process(arranged, self.table, rows, at_once)
+            self._refuse_used(rows, by_stream)
+        computed = self._operator.process(by_stream, self.table, rows, at_once)
         if computed is not None:
             check_finite(computed, rows, self.bound.parts.names)
         return computed
 
-    def _scored(self, rows: Rows, arranged: Arranged, computed: Computed | None) -> Scored:
-        rejects = self._rejects(rows, arranged)
-        return Scored(self._emit(rows.batch, arranged, computed), rejects, arranged.counts)
+    def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
+        rejects = self._rejects(rows, by_stream)
+        return Scored(self._emit(rows.batch, by_stream, computed), rejects, by_stream.counts)
 
-    def _settle(self, rows: Rows, computed: Computed | None) -> None:
+    def _commit_states(self, rows: Rows, computed: ModelOutput | None) -> None:
         if computed is not None:
-            computed.settle()
+            computed.commit_states()
         self.rows_read += len(rows)
 
     def _slots(self, rows: Rows, room: bool) -> Ints:
@@ -185,46 +187,46 @@ class Scorer:
         return slots
 
     def _emit(
-        self, batch: pa.RecordBatch, arranged: Arranged, computed: Computed | None
+        self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput | None
     ) -> pa.RecordBatch:
         emitter = self.bound.emitter
         if computed is not None and emitter.emit != "final":
-            return emitter.rows(batch, arranged, computed)
+            return emitter.rows(batch, by_stream, computed)
         return pa.RecordBatch.from_pylist([], schema=emitter.schema)
 
     def _held(
-        self, batch: pa.RecordBatch, arranged: Arranged, computed: Computed | None
+        self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput | None
     ) -> Held | None:
         """The rows that are held until the end, with those of this record batch (emit final)."""
         emitter = self.bound.emitter
         if computed is None or emitter.emit != "final":
             return None
-        return emitter.held(batch, arranged, computed, self.table, self.rows_read)
+        return emitter.held(batch, by_stream, computed, self.table, self.rows_read)
 
-    def _refuse_used(self, rows: Rows, arranged: Arranged) -> None:
-        used = np.flatnonzero(arranged.slot_N[arranged.kept] < self._streams_before)
+    def _refuse_used(self, rows: Rows, by_stream: StreamBatch) -> None:
+        used = np.flatnonzero(by_stream.slot_N[by_stream.kept] < self._streams_before)
         if len(used):
             kind = self.bound.parts.kind.name
             raise DataError(
-                f"{rows.place(int(arranged.kept[used[0]]))}: this stream was scored by an earlier "
+                f"{rows.place(int(by_stream.kept[used[0]]))}: this stream was scored by an earlier "
                 f"run, and kind {kind} needs all of its rows at once. Start over with "
                 "--full-refresh."
             )
 
-    def _limit_rejects(self, rows: Rows, arranged: Arranged) -> None:
-        count = self.rejected + arranged.counts["rejected"]
+    def _limit_rejects(self, rows: Rows, by_stream: StreamBatch) -> None:
+        count = self.rejected + by_stream.counts["rejected"]
         limit = self.bound.parts.config.source.max_rejects
         if count > limit:
-            row = int(arranged.rejected[-1])
+            row = int(by_stream.rejected[-1])
             raise DataError(
                 f"{rows.place(row)}: {count} rows are rejected, more than [source] max_rejects = "
                 f"{limit}. The last one: {_reason(rows, row)}"
             )
 
-    def _rejects(self, rows: Rows, arranged: Arranged) -> pa.RecordBatch | None:
-        if not len(arranged.rejected):
+    def _rejects(self, rows: Rows, by_stream: StreamBatch) -> pa.RecordBatch | None:
+        if not len(by_stream.rejected):
             return None
-        index = arranged.rejected
+        index = by_stream.rejected
         taken = rows.batch.take(pa.array(index))
         reasons = [_reason(rows, row) for row in index.tolist()]
         columns = {

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Runs an iterator on a thread, at most `depth` items ahead. Use it in a `with` block.
 
     An error of the iterator is raised where its next item would come.
@@ -67,7 +67,7 @@ class Ahead(Generic[T]):
             return
 
 
-class Behind:
+class BackgroundWriter:
     """Does calls in order on a thread, at most `depth` waiting. Use it in a `with` block.
 
     An error of a call is raised by the next `do` or by `wait`; calls after it are not done. Those
@@ -80,7 +80,7 @@ class Behind:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="streamrnn-writer", daemon=True)
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundWriter:
         self._thread.start()
         return self
 

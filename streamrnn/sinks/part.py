@@ -7,7 +7,7 @@ from types import TracebackType
 import pyarrow as pa
 
 from streamrnn.sinks.formats import FORMATS, GroupWriter, PartFormat
-from streamrnn.storage import Files, telling
+from streamrnn.storage import Files, sink_errors
 
 # Readers skip and parallelize by groups of rows: many tiny ones cost more than this buffer.
 GROUP_ROWS = 131072
@@ -123,7 +123,7 @@ class PartWriter:
     def _write_group(self) -> None:
         table = pa.Table.from_batches(self._waiting, self.schema)
         self._waiting, self._waiting_rows = [], 0
-        with telling("write", self._path):
+        with sink_errors("write", self._path):
             if self._writer is None:
                 self._writer = self._format.create(self._output, self.schema, table)
             self._writer.write(table)
@@ -135,7 +135,7 @@ class PartWriter:
             if self._waiting_rows or not self.rows:
                 self._write_group()
             assert self._writer is not None
-            with telling("write", self._path):
+            with sink_errors("write", self._path):
                 self._writer.close()
             output.finish()
         finally:

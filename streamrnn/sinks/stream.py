@@ -9,7 +9,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from streamrnn.errors import StreamRNNError
-from streamrnn.storage.files import telling
+from streamrnn.storage.files import sink_errors
 
 
 class PipeClosed(StreamRNNError):  # noqa: N818 - not an error: the reader has seen enough
@@ -47,7 +47,7 @@ class StreamSink:
     @contextlib.contextmanager
     def _guarded(self):  # type: ignore[no-untyped-def]
         try:
-            with telling("write", "the stream"):
+            with sink_errors("write", "the stream"):
                 yield
         except OSError as error:
             if isinstance(error.__cause__, BrokenPipeError):

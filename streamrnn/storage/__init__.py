@@ -1,6 +1,6 @@
 """Local and remote files behind one interface: list, read, write, sync, rename."""
 
-from streamrnn.storage.files import Files, Output, telling
+from streamrnn.storage.files import Files, Output, sink_errors
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.opening import open_files
 from streamrnn.storage.remote import RemoteFiles
@@ -17,5 +17,5 @@ __all__ = [
     "open_files",
     "open_store",
     "replace_file",
-    "telling",
+    "sink_errors",
 ]

@@ -31,7 +31,7 @@ _ADVICE = {
 
 
 @contextlib.contextmanager
-def telling(action: str, path: str) -> Iterator[None]:
+def sink_errors(action: str, path: str) -> Iterator[None]:
     """Turn an OSError inside into a SinkError that names the path, the cause and what to do."""
     try:
         yield
@@ -80,7 +80,7 @@ class Output(ABC):
         else:
             self._hasher = self._hasher or ThreadPoolExecutor(1, "streamrnn-sha256")
             self._hasher.submit(self._hash.update, view)
-        with telling("write", self.path):
+        with sink_errors("write", self.path):
             self._write(view)
         self.bytes += len(view)
         return len(view)

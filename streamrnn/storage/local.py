@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from streamrnn.storage.files import Files, Output, telling
+from streamrnn.storage.files import Files, Output, sink_errors
 
 
 class Disk:
@@ -48,7 +48,7 @@ class _LocalOutput(Output):
     def __init__(self, disk: Disk, path: str) -> None:
         super().__init__(path)
         self._disk = disk
-        with telling("create", path):
+        with sink_errors("create", path):
             self._descriptor = disk.create(path)
 
     def _write(self, view: memoryview) -> None:
@@ -62,7 +62,7 @@ class _LocalOutput(Output):
     def finish(self) -> None:
         # Once fsync has failed the kernel may have dropped the pages: it is never tried again.
         try:
-            with telling("sync", self.path):
+            with sink_errors("sync", self.path):
                 self._disk.sync(self._descriptor)
         finally:
             self.close()
@@ -70,7 +70,7 @@ class _LocalOutput(Output):
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            with telling("close", self.path):
+            with sink_errors("close", self.path):
                 self._disk.close(self._descriptor)
 
 
@@ -88,7 +88,7 @@ class LocalFiles(Files):
 
     def make(self, folder: str) -> None:
         path = Path(self.show(folder))
-        with telling("make the directory", str(path)):
+        with sink_errors("make the directory", str(path)):
             for step in [*reversed(path.parents), path]:
                 if not step.exists():
                     with contextlib.suppress(FileExistsError):
@@ -99,7 +99,7 @@ class LocalFiles(Files):
 
     def sizes(self, folder: str) -> dict[str, int]:
         with (
-            telling("list", self.show(folder)),
+            sink_errors("list", self.show(folder)),
             contextlib.suppress(FileNotFoundError),
             os.scandir(self.show(folder)) as found,
         ):
@@ -107,7 +107,7 @@ class LocalFiles(Files):
         return {}
 
     def entries(self, folder: str) -> list[str]:
-        with telling("list", self.show(folder)), contextlib.suppress(FileNotFoundError):
+        with sink_errors("list", self.show(folder)), contextlib.suppress(FileNotFoundError):
             return sorted(os.listdir(self.show(folder)))
         return []
 
@@ -147,15 +147,15 @@ class LocalFiles(Files):
         self.sync(os.path.dirname(name))
 
     def move(self, source: str, target: str) -> None:
-        with telling("rename to", self.show(target)):
+        with sink_errors("rename to", self.show(target)):
             self.disk.rename(self.show(source), self.show(target))
 
     def delete(self, name: str) -> None:
-        with telling("delete", self.show(name)), contextlib.suppress(FileNotFoundError):
+        with sink_errors("delete", self.show(name)), contextlib.suppress(FileNotFoundError):
             self.disk.delete(self.show(name))
 
     def sync(self, folder: str) -> None:
-        with telling("sync", self.show(folder)):
+        with sink_errors("sync", self.show(folder)):
             self.disk.sync_folder(self.show(folder))
 
     def clear(self, folder: str) -> None:

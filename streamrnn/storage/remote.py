@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
-from streamrnn.storage.files import Files, Output, telling
+from streamrnn.storage.files import Files, Output, sink_errors
 
 
 class _RemoteOutput(Output):
@@ -20,7 +20,7 @@ class _RemoteOutput(Output):
 
     def finish(self) -> None:
         self.closed = True
-        with telling("finish", self.path):
+        with sink_errors("finish", self.path):
             self._stream.close()
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class RemoteFiles(Files):
         """Nothing: object stores have no folders."""
 
     def _list(self, folder: str, recursive: bool = False) -> list[arrow_fs.FileInfo]:
-        with telling("list", self.show(folder)):
+        with sink_errors("list", self.show(folder)):
             selector = arrow_fs.FileSelector(self._path(folder), True, recursive)
             found: list[arrow_fs.FileInfo] = self.fs.get_file_info(selector)
         return found
@@ -81,7 +81,7 @@ class RemoteFiles(Files):
         return self.fs.open_input_file(self._path(name))
 
     def create(self, name: str) -> Output:
-        with telling("create", self.show(name)):
+        with sink_errors("create", self.show(name)):
             stream = self.fs.open_output_stream(self._path(name), compression=None)
         return _RemoteOutput(stream, self.show(name))
 
@@ -91,12 +91,12 @@ class RemoteFiles(Files):
         output.finish()
 
     def move(self, source: str, target: str) -> None:
-        with telling("copy to", self.show(target)):
+        with sink_errors("copy to", self.show(target)):
             self.fs.copy_file(self._path(source), self._path(target))
         self.delete(source)
 
     def delete(self, name: str) -> None:
-        with telling("delete", self.show(name)), contextlib.suppress(FileNotFoundError):
+        with sink_errors("delete", self.show(name)), contextlib.suppress(FileNotFoundError):
             self.fs.delete_file(self._path(name))
 
     def sync(self, folder: str) -> None:

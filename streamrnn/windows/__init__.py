@@ -1,7 +1,17 @@
 """Rows to stream order, and streams to windows of fixed size."""
 
-from streamrnn.windows.arrange import Arranged, Rules, arrange
+from streamrnn.windows.by_stream import RowPolicy, StreamBatch, sort_by_stream
 from streamrnn.windows.past import Past, Update
 from streamrnn.windows.windower import Inputs, Lanes, Window, pack
 
-__all__ = ["Arranged", "Inputs", "Lanes", "Past", "Rules", "Update", "Window", "arrange", "pack"]
+__all__ = [
+    "Inputs",
+    "Lanes",
+    "Past",
+    "RowPolicy",
+    "StreamBatch",
+    "Update",
+    "Window",
+    "pack",
+    "sort_by_stream",
+]

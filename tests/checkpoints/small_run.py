@@ -17,12 +17,12 @@ STEPS = 5
 
 
 def rows_of(step, seen):
-    """The rows of a step, and `seen` after them: streams 0, step and a new one are touched."""
-    touched = np.unique([0, step, len(seen)])
+    """The rows of a step, and `seen` after them: streams 0, step and a new one are dirty."""
+    dirty = np.unique([0, step, len(seen)])
     seen = np.concatenate([seen, [0]])
-    seen[touched] += 1
-    batch = pa.record_batch([pa.array(touched), pa.array(seen[touched])], schema=SCHEMA)
-    return batch, touched, seen
+    seen[dirty] += 1
+    batch = pa.record_batch([pa.array(dirty), pa.array(seen[dirty])], schema=SCHEMA)
+    return batch, dirty, seen
 
 
 def run(path, *, steps=STEPS, keep=1, full_refresh=False, say=lambda commit: None):
@@ -33,7 +33,7 @@ def run(path, *, steps=STEPS, keep=1, full_refresh=False, say=lambda commit: Non
         table = folder.load_state()
         seen = np.zeros(4, np.int64) if table is None else table["seen"].to_numpy()
         for step in range(start, steps):
-            batch, touched, seen = rows_of(step, seen)
+            batch, dirty, seen = rows_of(step, seen)
             folder.write(batch)
             if step % 2:
                 folder.reject(pa.record_batch([["odd"], [step]], schema=REJECTS))
@@ -44,7 +44,7 @@ def run(path, *, steps=STEPS, keep=1, full_refresh=False, say=lambda commit: Non
 
             manifest = folder.commit(
                 position=Position("log.parquet", 0, step, step, False),
-                state=Snapshot(len(seen), touched if step else None, state),
+                state=Snapshot(len(seen), dirty if step else None, state),
                 counters={"steps": step + 1},
                 complete=step == steps - 1,
             )

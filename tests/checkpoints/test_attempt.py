@@ -17,7 +17,7 @@ from streamrnn.checkpoints import (
     read_manifest,
     versions,
 )
-from streamrnn.checkpoints.versions import Taken, take
+from streamrnn.checkpoints.versions import StateDelta, delta_since
 from streamrnn.errors import SinkError
 from streamrnn.outputs import compact, rewind, verify
 from streamrnn.storage.local import LocalFiles
@@ -44,15 +44,15 @@ def state_of(shard, seen):
     return pa.table({"stream": np.arange(STREAMS) + 100 * shard, "seen": count})
 
 
-def taken(shard, seen, last, rows=None):
-    """Of a state of which stream 0 was touched (all of them, without a last version)."""
+def delta(shard, seen, last, rows=None):
+    """Of a state of which stream 0 was dirty (all of them, without a last version)."""
     table = state_of(shard, seen)
 
     def some(rows):
         return table if rows is None else table.take(rows)
 
-    touched = np.array([0]) if last else None
-    return take(Snapshot(STREAMS, touched, some), last, table.schema)
+    dirty = np.array([0]) if last else None
+    return delta_since(Snapshot(STREAMS, dirty, some), last, table.schema)
 
 
 def attempt_at(folder, shard, shards=SHARDS):
@@ -77,7 +77,7 @@ def written(folder, shard, seen, shards=SHARDS):
         attempt.reject(pa.record_batch([["odd"], [10 * seen + shard]], schema=REJECTS))
     before = folder.manifest.shards if folder.manifest else ()
     last = before[shard].files if len(before) == shards else ()
-    return pickle.loads(pickle.dumps(attempt.finish(taken(shard, seen, last))))
+    return pickle.loads(pickle.dumps(attempt.finish(delta(shard, seen, last))))
 
 
 def begun(out, **options):
@@ -119,7 +119,7 @@ def test_shards_written_in_any_order_are_one_commit_in_the_order_of_the_shards(o
 def test_another_number_of_shards_takes_the_state_over_whole(out):
     with begun(out) as folder:
         folder.commit([written(folder, shard, 1) for shard in range(SHARDS)])
-    with begun(out) as folder:  # all of it in one process, which touched one stream
+    with begun(out) as folder:  # all of it in one process, which dirty one stream
         table = folder.load_state()
         seen = table["seen"].to_numpy().copy()
         seen[4] = 7
@@ -200,7 +200,7 @@ def test_two_attempts_of_one_name_are_one_too_many(out, monkeypatch):
         with pytest.raises(SinkError, match=r"cannot create .*staging/.*: File exists"):
             written(folder, 0, 1, shards=1)
         with pytest.raises(SinkError, match=r"cannot create .*/state-.*: File exists"):
-            attempt_at(folder, 0).finish(Taken(1, None, state_of(0, 1)))
+            attempt_at(folder, 0).finish(StateDelta(1, None, state_of(0, 1)))
         assert files_of(out) == whole
         folder.commit([facts], complete=True)
     assert load_state(out).equals(state_of(0, 1))

@@ -142,9 +142,9 @@ def test_a_state_that_was_taken_is_committed_as_it_was(out):
     snapshot = Snapshot(1, None, lambda rows: pa.table({"seen": seen}))
     with OutputFolder.open(out) as folder:
         begin(folder)
-        taken = folder.take(snapshot)
+        delta = folder.delta(snapshot)
         seen[0] = 2
-        folder.commit(state=taken)
+        folder.commit(state=delta)
         assert folder.load_state().to_pydict() == {"seen": [1]}
         folder.commit(state=snapshot)
         assert folder.load_state().to_pydict() == {"seen": [2]}

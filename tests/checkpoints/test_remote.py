@@ -15,8 +15,8 @@ from pyarrow import fs as arrow_fs
 
 from streamrnn.checkpoints import (
     OutputFolder,
-    area,
     attempt,
+    directory,
     folder,
     load_state,
     read_manifest,
@@ -40,7 +40,7 @@ def store(tmp_path, monkeypatch):
 
         def files(self, uri):
             root = self.where / uri.removeprefix("mock://")
-            (root / area.STAGING).mkdir(parents=True, exist_ok=True)
+            (root / directory.STAGING).mkdir(parents=True, exist_ok=True)
             return RemoteFiles(arrow_fs.LocalFileSystem(), str(root), uri)
 
         def rows(self, uri=URI):

@@ -148,8 +148,8 @@ def test_many_changed_files_are_counted():
 @pytest.mark.parametrize("size", [10, 99])
 def test_a_file_with_the_same_rows_is_as_it_was(size):
     """Touched, compressed anew, or with its rows in another order; and known as such next time."""
-    touched = Present("/a", size=size, mtime_ns=99, rows=(3, 1, 2))
-    found = plan(manifest("/a"), touched)
+    dirty = Present("/a", size=size, mtime_ns=99, rows=(3, 1, 2))
+    found = plan(manifest("/a"), dirty)
     assert names(found) == []
     assert [(file.size, file.mtime_ns) for file in found.known] == [(size, 99)]
 

@@ -1,4 +1,4 @@
-"""A version of the state costs what was touched, and reads back as the whole table."""
+"""A version of the state costs what was dirty, and reads back as the whole table."""
 
 import numpy as np
 import pyarrow as pa
@@ -38,13 +38,13 @@ class Table:
         key = pa.array([f"stream {row}" for row in rows], pa.string())
         return pa.table({"key": key, "gru/h": state})
 
-    def snapshot(self, touched):
-        return Snapshot(len(self.values), touched, self.to_arrow)
+    def snapshot(self, dirty):
+        return Snapshot(len(self.values), dirty, self.to_arrow)
 
 
-def write(files, commit, table, touched, last, schema=None):
-    taken = versions.take(table.snapshot(touched), last, schema or table.to_arrow([]).schema)
-    return versions.write_version(files, "in", f"{commit}.arrow", taken, last)
+def write(files, commit, table, dirty, last, schema=None):
+    delta = versions.delta_since(table.snapshot(dirty), last, schema or table.to_arrow([]).schema)
+    return versions.write_version(files, "in", f"{commit}.arrow", delta, last)
 
 
 def test_many_commits_read_back_as_the_table_and_cost_what_was_touched(files):
@@ -56,10 +56,10 @@ def test_many_commits_read_back_as_the_table_and_cost_what_was_touched(files):
         new = int(rng.integers(0, 3))
         table.grow(new)
         old = rng.choice(2000, size=int(rng.integers(0, 20)), replace=False)
-        touched = np.concatenate([old, np.arange(len(table.values) - new, len(table.values))])
-        table.values[touched] += rng.random((len(touched), WIDTH), np.float32)
-        version = write(files, commit, table, rng.permutation(touched), version)
-        touched_rows += len(touched)
+        dirty = np.concatenate([old, np.arange(len(table.values) - new, len(table.values))])
+        table.values[dirty] += rng.random((len(dirty), WIDTH), np.float32)
+        version = write(files, commit, table, rng.permutation(dirty), version)
+        touched_rows += len(dirty)
         longest = max(longest, len(version))
         if commit % 20 == 0:
             found = versions.read_version(files, "in", version, len(table.values))
@@ -73,9 +73,9 @@ def test_a_version_needs_only_the_files_it_names(files, tmp_path):
     table = Table(1000)
     version = write(files, 1, table, None, ())
     for commit in range(2, 40):
-        touched = np.arange(commit, commit + 30)
-        table.values[touched] = commit
-        version = write(files, commit, table, touched, version)
+        dirty = np.arange(commit, commit + 30)
+        table.values[dirty] = commit
+        version = write(files, commit, table, dirty, version)
     named = {file.name for file in version}
     for path in (tmp_path / "in").iterdir():
         if path.name not in named:
@@ -119,7 +119,7 @@ def test_other_columns_than_at_the_last_commit_make_a_whole_one(files):
 def test_a_column_named_as_ours_is_refused():
     clash = pa.table({versions.CHANGED: [1]})
     with pytest.raises(StateError, match="__row__"):
-        versions.take(Snapshot(1, None, lambda rows: clash), (), None)
+        versions.delta_since(Snapshot(1, None, lambda rows: clash), (), None)
 
 
 def test_another_number_of_rows_than_the_manifest_says_is_noticed(files):

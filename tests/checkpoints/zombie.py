@@ -5,7 +5,7 @@ import pyarrow as pa
 from checkpoints.small_run import REJECTS, SCHEMA
 
 from streamrnn.checkpoints import Attempt, Snapshot, read_manifest
-from streamrnn.checkpoints.versions import take
+from streamrnn.checkpoints.versions import delta_since
 
 
 class Zombie:
@@ -40,4 +40,4 @@ class Zombie:
         """Finish them, with another state."""
         rows = np.arange(4)
         table = pa.table({"stream": rows, "seen": rows * 66})
-        attempt.finish(take(Snapshot(4, None, lambda rows: table), (), None))
+        attempt.finish(delta_since(Snapshot(4, None, lambda rows: table), (), None))

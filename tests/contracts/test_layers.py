@@ -45,7 +45,7 @@ def new_layer(monkeypatch: pytest.MonkeyPatch) -> type[layers.Layer]:
             return inputs / 2
 
     Halving.__module__ = "streamrnn.layers.halving"
-    return registry.ours(Halving)
+    return registry.builtin_layer(Halving)
 
 
 def test_a_new_layer_without_a_row_fails(new_layer: type[layers.Layer]) -> None:

@@ -11,7 +11,7 @@ from streamrnn.models import Stream
 from streamrnn.operators import CarryOperator, Workers, plan_inputs
 from streamrnn.sources import Contract, Feature, Origin
 from streamrnn.states import Layout, StateTable
-from streamrnn.windows import Rules, arrange
+from streamrnn.windows import RowPolicy, sort_by_stream
 
 CONTRACT = Contract(("k",), None, (Feature("a", nulls="skip"), Feature("b")), (), "r")
 STREAM = Stream(logs.small_model("LSTM"))
@@ -38,20 +38,20 @@ def _rows(count: int, streams: int, resets: float = 0.05) -> dict[str, Any]:
 
 
 def _score(
-    columns: dict[str, Any], operator: CarryOperator, table: StateTable, settle: bool = True
+    columns: dict[str, Any], operator: CarryOperator, table: StateTable, commit_states: bool = True
 ) -> np.ndarray:
     """One value a row, NaN where there is none."""
     arrays = {n: pa.array(v) for n, v in columns.items()}
     batch = pa.RecordBatch.from_pydict(arrays)
     rows = CONTRACT.read(batch, Origin.consecutive("f", 0, len(batch)))
     slots = table.find(rows.keys)
-    arranged = arrange(rows, slots, table, Rules(float_names=("a", "b")))
-    computed = operator.process(arranged, table)
+    by_stream = sort_by_stream(rows, slots, table, RowPolicy(float_names=("a", "b")))
+    computed = operator.process(by_stream, table)
     values = np.full(len(slots), np.nan, np.float32)
     values[computed.row_K] = computed.values_KU[:, 0]
-    if settle:
-        computed.settle()
-        table.advance(*arranged.update())
+    if commit_states:
+        computed.commit_states()
+        table.advance(*by_stream.update())
     return values
 
 
@@ -99,7 +99,7 @@ def test_the_table_is_as_it_was_until_settled() -> None:
     table, operator = _table(), _operator()
     _score(_rows(50, 5), operator, table)
     before = table.to_arrow()
-    first = _score(_rows(30, 5, resets=0.5), operator, table, settle=False)
+    first = _score(_rows(30, 5, resets=0.5), operator, table, commit_states=False)
     assert table.to_arrow().equals(before)
     np.testing.assert_array_equal(_score(_rows(30, 5, resets=0.5), operator, table), first)
 

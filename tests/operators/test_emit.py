@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from streamrnn.errors import ConfigError
-from streamrnn.operators import Computed, Emitter
+from streamrnn.operators import Emitter, ModelOutput
 from streamrnn.sources import Contract, Feature, Origin
 from streamrnn.states import Layout, StateTable
-from streamrnn.windows import Arranged, Rules, arrange
+from streamrnn.windows import RowPolicy, StreamBatch, sort_by_stream
 
 CONTRACT = Contract(("k",), None, (Feature("x", nulls="skip"),))
 FIELDS = (pa.field("k", pa.string()), pa.field("x", pa.float32()))
@@ -24,29 +24,31 @@ class Lab:
         key = (pa.field("k", pa.string()),)
         self.table = StateTable(Layout(key, None, {}, pending=emitter.pending_fields()))
 
-    def arrange(self, keys: str, values: list[float | None]) -> tuple[Any, Arranged, Computed]:
+    def sort_by_stream(
+        self, keys: str, values: list[float | None]
+    ) -> tuple[Any, StreamBatch, ModelOutput]:
         batch = pa.RecordBatch.from_arrays(
             [pa.array(list(keys)), pa.array(values, pa.float32())], names=["k", "x"]
         )
         rows = CONTRACT.read(batch, Origin.consecutive("f", 0, len(batch)))
         table = self.table
         slots = table.find(rows.keys)
-        arranged = arrange(rows, slots, table, Rules(float_names=("x",)))
-        table.advance(*arranged.update())
-        computed = Computed(
-            arranged.row_M,
-            arranged.step_M,
-            arranged.step_M[:, None].astype(np.float32),
+        by_stream = sort_by_stream(rows, slots, table, RowPolicy(float_names=("x",)))
+        table.advance(*by_stream.update())
+        computed = ModelOutput(
+            by_stream.row_M,
+            by_stream.step_M,
+            by_stream.step_M[:, None].astype(np.float32),
         )
-        return batch, arranged, computed
+        return batch, by_stream, computed
 
     def rows(self, keys: str, values: list[float | None]) -> list[tuple[Any, ...]]:
-        out = self.emitter.rows(*self.arrange(keys, values))
+        out = self.emitter.rows(*self.score(keys, values))
         assert out.schema == self.emitter.schema
         return [tuple(row.values()) for row in out.to_pylist()]
 
     def hold(self, keys: str, values: list[float | None], first_row: int) -> None:
-        self.table.hold(self.emitter.held(*self.arrange(keys, values), self.table, first_row))
+        self.table.hold(self.emitter.held(*self.score(keys, values), self.table, first_row))
 
     def final(self) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in self.emitter.final(self.table).to_pylist()]
@@ -82,10 +84,10 @@ def test_final_is_the_last_row_with_a_value_in_the_order_of_last_rows() -> None:
 def test_outputs_that_a_row_lacks_are_null_unit_by_unit() -> None:
     """Kind whole: one output for each step, another for the sequence."""
     lab = Lab(Emitter(FIELDS[:1], ("y", "z")))
-    batch, arranged, computed = lab.arrange("aa", [1, 2])
+    batch, by_stream, computed = lab.sort_by_stream("aa", [1, 2])
     computed.values_KU = np.array([[1, 0], [2, 3]], np.float32)
     computed.there_KU = np.array([[True, False], [True, True]])
-    out = lab.emitter.rows(batch, arranged, computed).to_pydict()
+    out = lab.emitter.rows(batch, by_stream, computed).to_pydict()
     assert out == {"k": ["a", "a"], "y": [1, 2], "z": [None, 3]}
 
 

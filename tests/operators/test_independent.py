@@ -12,7 +12,7 @@ from streamrnn.errors import StateError
 from streamrnn.operators import IndependentOperator, Workers, plan_inputs
 from streamrnn.sources import Contract, Feature, Origin
 from streamrnn.states import MATRIX, Layout, StateTable
-from streamrnn.windows import Rules, arrange
+from streamrnn.windows import RowPolicy, sort_by_stream
 
 CONTRACT = Contract(("k",), None, (Feature("x", nulls="skip"),), (), "r")
 
@@ -56,10 +56,10 @@ def _process(
     )
     read = CONTRACT.read(batch, Origin.consecutive("f", 0, len(batch)))
     slots = table.find(read.keys)
-    arranged = arrange(read, slots, table, Rules(float_names=("x",)))
-    computed = operator.process(arranged, table)
-    computed.settle()
-    table.advance(*arranged.update())
+    by_stream = sort_by_stream(read, slots, table, RowPolicy(float_names=("x",)))
+    computed = operator.process(by_stream, table)
+    computed.commit_states()
+    table.advance(*by_stream.update())
     found = zip(computed.row_K, computed.step_K, computed.values_KU, strict=True)
     return {int(row): (int(step), values.tolist()) for row, step, values in found}
 

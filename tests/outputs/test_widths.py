@@ -20,8 +20,8 @@ def out(tmp_path, monkeypatch):
     return str(tmp_path / "out")
 
 
-def names(out, area=""):
-    return sorted(name for name in files_of(f"{out}{area}") if name.startswith("part-"))
+def names(out, directory=""):
+    return sorted(name for name in files_of(f"{out}{directory}") if name.startswith("part-"))
 
 
 def test_a_folder_keeps_its_names_until_numbers_are_used_up(out):

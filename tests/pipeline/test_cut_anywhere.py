@@ -35,8 +35,8 @@ def _config(name: str, base: Path, path: str, **more: dict[str, Any]) -> dict[st
         ).config.model_dump(exclude_unset=True)
         data["sink"] = {"path": str(base)}
     else:
-        rules = {"nulls": "previous", "reset": "new", "max_gap": "2h", "late": "drop"}
-        data = logs.config(path, str(base.parent / "m.safetensors"), str(base), source=rules)
+        policy = {"nulls": "previous", "reset": "new", "max_gap": "2h", "late": "drop"}
+        data = logs.config(path, str(base.parent / "m.safetensors"), str(base), source=policy)
     for table, keys in more.items():
         data[table] = {**data.get(table, {}), **keys}
     return data

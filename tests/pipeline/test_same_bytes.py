@@ -41,11 +41,11 @@ with tempfile.TemporaryDirectory() as base:
     table = logs.random_log(1500, streams=90, nulls=0.1, resets=0.02, jitter=3)
     logs.small_model("LSTM", units=9).save("m.safetensors")
     logs.write(table, Path("log.parquet"))
-    rules = {"nulls": "previous", "reset": "new", "late": "reject", "batch_rows": 200}
+    policy = {"nulls": "previous", "reset": "new", "late": "reject", "batch_rows": 200}
     for name in sys.argv[1:]:
         kind, emit, suffix = name.split("-")
         config = logs.config(
-            "log.parquet", "m.safetensors", name, source=rules, window={"kind": kind, "steps": 6},
+            "log.parquet", "m.safetensors", name, source=policy, window={"kind": kind, "steps": 6},
             output={"emit": emit}, checkpoint={"every": 2}, state={"save": f"{name}.{suffix}"},
         )
         Pipeline.from_dict(config).run()

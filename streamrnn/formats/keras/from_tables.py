@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamrnn.errors import ConfigError, UnsupportedError
+from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.formats.guard import Budget
 from streamrnn.formats.keras import legacy, tree
 from streamrnn.formats.keras.config import Origin, translate
 from streamrnn.formats.keras.h5 import Tree
 from streamrnn.formats.keras.load import stored_weights
-from streamrnn.formats.placing import Loaded, Placed, place
 from streamrnn.formats.tables import Table, stack
 from streamrnn.layers import initializers
 from streamrnn.layers.layer import Layer
@@ -38,14 +38,14 @@ def load(path: Path, tables: Sequence[Table]) -> Loaded:
         find = legacy.placements(model, legacy.layers_of(model), stored) if is_legacy else (
             tree.placements(model, None, stored)
         )  # fmt: skip
-        return Loaded(model, place(model, *find))
-    placed: list[Placed] = []
+        return Loaded(model, assign_weights(model, *find))
+    placed: list[Assignment] = []
     for layer, table in zip(layers, tables, strict=True):
         if table.weights is not None:
             placed += _from_group(layer, table, stored, is_legacy)
     used = {part for each in placed for part in each.source.split(" + ")}
     left = [name for name in stored.arrays if name not in used and not tree.is_seed(name)]
-    return Loaded(model, place(model, placed), left)
+    return Loaded(model, assign_weights(model, placed), left)
 
 
 def _layer(table: Table, origin: Origin) -> Layer:
@@ -85,7 +85,7 @@ def _features(
     return None
 
 
-def _from_group(layer: Layer, table: Table, stored: Tree, is_legacy: bool) -> list[Placed]:
+def _from_group(layer: Layer, table: Table, stored: Tree, is_legacy: bool) -> list[Assignment]:
     group = str(table.weights)
     if is_legacy:
         return legacy.from_group(layer, group, stored)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamrnn.errors import ModelFileError
+from streamrnn.formats.assignment import Assignment
 from streamrnn.formats.keras import keras1
 from streamrnn.formats.keras.cudnn import as_keras
 from streamrnn.formats.keras.h5 import Tree
-from streamrnn.formats.placing import Placed
 from streamrnn.layers import InputLayer
 from streamrnn.layers.layer import Layer
 from streamrnn.models import Model
@@ -15,7 +15,9 @@ from streamrnn.models import Model
 Array = tuple[str, Any]
 
 
-def placements(model: Model, order: Sequence[Layer], tree: Tree) -> tuple[list[Placed], list[str]]:
+def placements(
+    model: Model, order: Sequence[Layer], tree: Tree
+) -> tuple[list[Assignment], list[str]]:
     """What each weight is read from, and the stored arrays that nothing reads.
 
     order: the model's layers as the file counts them. tree: the group with `layer_names`. Layers
@@ -30,7 +32,7 @@ def placements(model: Model, order: Sequence[Layer], tree: Tree) -> tuple[list[P
             f"({', '.join(name for name, _ in stored)}), the model has {len(wanted)} "
             f"({', '.join(layer.name for layer in wanted)})"
         )
-    placed: list[Placed] = []
+    placed: list[Assignment] = []
     for layer, (name, arrays) in zip(wanted, stored, strict=True):
         placed += _layer(layer, name, arrays)
     used = {part for each in placed for part in each.source.split(" + ")}
@@ -67,7 +69,7 @@ def first_array(tree: Tree, group: str) -> Any:
     return next((array for _, array in _arrays(tree, group)), None)
 
 
-def from_group(layer: Layer, group: str, tree: Tree) -> list[Placed]:
+def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
     """What the weights of one layer are read from, given its group."""
     return _layer(layer, group, _arrays(tree, group))
 
@@ -90,7 +92,7 @@ def _arrays(tree: Tree, layer: str) -> list[Array]:
     return found
 
 
-def _layer(layer: Layer, name: str, arrays: list[Array]) -> list[Placed]:
+def _layer(layer: Layer, name: str, arrays: list[Array]) -> list[Assignment]:
     leaves = _leaves(layer, layer.name)
     weights = sum(len(names) for _, names in leaves)
     if len(arrays) == weights:
@@ -101,19 +103,19 @@ def _layer(layer: Layer, name: str, arrays: list[Array]) -> list[Placed]:
             f"layer {name!r} has {len(arrays)} arrays, {layer} needs {weights}: "
             f"{', '.join(n for _, names in leaves for n in names)}"
         )
-    placed: list[Placed] = []
+    placed: list[Assignment] = []
     for (leaf, names), count in zip(leaves, gates, strict=True):
         mine, arrays = arrays[:count], arrays[count:]
         if count == len(names):
-            placed += [Placed(s, t, a) for (s, a), t in zip(mine, names, strict=True)]
+            placed += [Assignment(s, t, a) for (s, a), t in zip(mine, names, strict=True)]
             continue
         joined = keras1.joined(_cell_kind(leaf), [array for _, array in mine])
         for i, (target, array) in enumerate(zip(names, joined, strict=True)):
-            placed.append(Placed(" + ".join(s for s, _ in mine[i::3]), target, array))
+            placed.append(Assignment(" + ".join(s for s, _ in mine[i::3]), target, array))
     return placed
 
 
-def _as_they_are(layer: Layer, arrays: list[Array]) -> list[Placed]:
+def _as_they_are(layer: Layer, arrays: list[Array]) -> list[Assignment]:
     """Trainable weights first, then the others, as Keras lists a layer's weights."""
     targets = [f"{layer.name}/{name}" for name in layer.named_weights()]
     trains = [trains for _, _, trains in layer._holders()]
@@ -123,7 +125,7 @@ def _as_they_are(layer: Layer, arrays: list[Array]) -> list[Placed]:
     for leaf, names in _leaves(layer, layer.name):
         values = as_keras(type(leaf).__name__, [by_target[name][1] for name in names])
         placed += [
-            Placed(by_target[name][0], name, value)
+            Assignment(by_target[name][0], name, value)
             for name, value in zip(names, values, strict=True)
         ]
     return placed

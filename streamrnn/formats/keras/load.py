@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.formats.assignment import Loaded, assign_weights
 from streamrnn.formats.guard import build, parse_json, reading, require_file
 from streamrnn.formats.keras import archive, h5, legacy, tree, vocabulary
 from streamrnn.formats.keras.config import Origin, translate
-from streamrnn.formats.placing import Loaded, place
 from streamrnn.models import Model
 
 _MODEL, _LEGACY, _TREE = "model", "legacy", "tree"
@@ -45,7 +45,7 @@ def weights(model: Model, path: Path) -> Loaded:
         found = archive.read(path)
         stored = h5.read(found.weights, path, skip=tree.NOT_WEIGHTS)
         placed, left = tree.placements(model, None, stored)
-        return Loaded(model, place(model, placed, left))
+        return Loaded(model, assign_weights(model, placed, left))
     stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
     kind = _kind(stored)
     if kind == _TREE:
@@ -53,7 +53,7 @@ def weights(model: Model, path: Path) -> Loaded:
     else:
         stored = stored.below("model_weights") if kind == _MODEL else stored
         placed, left = legacy.placements(model, legacy.layers_of(model), stored)
-    return Loaded(model, place(model, placed, left))
+    return Loaded(model, assign_weights(model, placed, left))
 
 
 def stored_weights(path: Path) -> tuple[h5.Tree, bool]:
@@ -82,7 +82,7 @@ def _archive(path: Path) -> Loaded:
     config = vocabulary.filled(found.config, found.assets)
     model = _built(config, Origin(found.version), stored.size)
     placed, left = tree.placements(model, config, stored)
-    return Loaded(model, place(model, placed, left))
+    return Loaded(model, assign_weights(model, placed, left))
 
 
 def _legacy_model(stored: h5.Tree) -> Loaded:
@@ -94,7 +94,7 @@ def _legacy_model(stored: h5.Tree) -> Loaded:
     model = _built(config, Origin(str(version)), stored.size)
     order = [layer for layer, _, _ in tree.members(model, config)]
     placed, left = legacy.placements(model, order, inner)
-    return Loaded(model, place(model, placed, left))
+    return Loaded(model, assign_weights(model, placed, left))
 
 
 def _built(config: Any, origin: Origin, stored: int) -> Model:

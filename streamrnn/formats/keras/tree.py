@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from streamrnn.errors import ModelFileError
+from streamrnn.formats.assignment import Assignment
 from streamrnn.formats.keras.cudnn import as_keras
 from streamrnn.formats.keras.h5 import Tree
-from streamrnn.formats.placing import Placed
 from streamrnn.layers import InputLayer, StackedRNNCells
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.naming import snake_case
@@ -25,21 +25,21 @@ NOT_WEIGHTS = ("optimizer", "metrics", "compile_metrics", "loss_tracker")
 Entry = Mapping[str, Any] | None
 
 
-def placements(model: Model, config: Entry, tree: Tree) -> tuple[list[Placed], list[str]]:
+def placements(model: Model, config: Entry, tree: Tree) -> tuple[list[Assignment], list[str]]:
     """What each weight is read from, and the stored arrays that nothing reads.
 
     config: the file's own config, for the names of its classes and the order of its layers; None
     if there is none, then the model's layers are taken as they are.
     """
-    placed = [Placed(*found) for found in _Walk(tree).layer(model, config, "", "")]
+    placed = [Assignment(*found) for found in _Walk(tree).layer(model, config, "", "")]
     used = {each.source for each in placed}
     left = [name for name in tree.arrays if name not in used and not is_seed(name)]
     return placed, left
 
 
-def from_group(layer: Layer, group: str, tree: Tree) -> list[Placed]:
+def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
     """What the weights of one layer are read from, given its group."""
-    return [Placed(*found) for found in _Walk(tree).layer(layer, None, group, layer.name)]
+    return [Assignment(*found) for found in _Walk(tree).layer(layer, None, group, layer.name)]
 
 
 def first_array(tree: Tree, layer: Layer, group: str) -> Any:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.errors import ConfigError, UnsupportedError
+from streamrnn.formats.assignment import Assignment, Loaded, assign_weights, require_finite
 from streamrnn.formats.onnx.evaluate import fold, unused
 from streamrnn.formats.onnx.graph import Graph, Node
 from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.onnx.parse import parse
 from streamrnn.formats.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
-from streamrnn.formats.placing import Loaded, Placed, place, require_finite
 from streamrnn.layers import Input, PeepholeLSTMCell, registry
 from streamrnn.layers.naming import snake_case
 from streamrnn.models import Sequential
@@ -31,7 +31,7 @@ def load(
         return _one_node(graph, folded, node)
     model = OnnxModel(folded, state, name=snake_case(path.stem).replace("/", "_") or "graph")
     model.layer.check()
-    placed = [Placed(name, f"graph/{name}", w) for name, w in folded.weights().items()]
+    placed = [Assignment(name, f"graph/{name}", w) for name, w in folded.weights().items()]
     return Loaded(model, placed, left)
 
 
@@ -55,18 +55,18 @@ def _one_node(graph: Graph, folded: Graph, name: str) -> Loaded:
     for side, direction in zip(sides, recurrent.directions, strict=False):
         bias = found.inputs[3] if len(found.inputs) > 3 and found.inputs[3] else "(no bias)"
         placed += [
-            Placed(found.inputs[1], f"{label}/{side}/kernel", direction.kernel),
-            Placed(found.inputs[2], f"{label}/{side}/recurrent_kernel", direction.recurrent),
-            Placed(bias, f"{label}/{side}/bias", direction.bias),
+            Assignment(found.inputs[1], f"{label}/{side}/kernel", direction.kernel),
+            Assignment(found.inputs[2], f"{label}/{side}/recurrent_kernel", direction.recurrent),
+            Assignment(bias, f"{label}/{side}/bias", direction.bias),
         ]
         if direction.peepholes is not None:
             placed += [
-                Placed(found.inputs[7], f"{label}/{side}/{gate}_gate_peephole_weights", weights)
+                Assignment(found.inputs[7], f"{label}/{side}/{gate}_gate_peephole_weights", weights)
                 for gate, weights in zip(PeepholeLSTMCell.GATES, direction.peepholes, strict=True)
             ]
     used = set(found.inputs)
     left = [n for n in graph.weights() if n not in used]
-    return Loaded(model, place(model, placed), left)
+    return Loaded(model, assign_weights(model, placed), left)
 
 
 def _find(graph: Graph, name: str) -> Node:

@@ -16,7 +16,7 @@ from streamrnn.layers import Identity, Input
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.initializers import Constant
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import ours
+from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Floats, Run
 from streamrnn.layers.symbol import symbols_in
 from streamrnn.models import Model
@@ -25,7 +25,7 @@ from streamrnn.models.graph import Graph
 States = dict[str, Floats]
 
 
-@ours
+@builtin_layer
 class OnnxGraph(Layer):
     """A graph as one layer of a model: (B, T, F), (B, T) in, (B, T, U) or (B, U) out.
 
@@ -198,7 +198,7 @@ def _step_of(y: Any, rows: int) -> Any:
     return y.reshape(rows, -1)
 
 
-@ours
+@builtin_layer
 class OnnxIds(Layer):
     """Integers (B, T) -> (B, T, 1), still integers: beside features all inputs have three axes."""
 
@@ -212,7 +212,7 @@ class OnnxIds(Layer):
         return inputs[..., None]
 
 
-@ours
+@builtin_layer
 class OnnxModel(Model):
     """A graph. Call it with its inputs by name or in order, in its own layout.
 

@@ -21,7 +21,7 @@ LOCK = f"{INSIDE}/lock"
 OWNER = f"{INSIDE}/owner"
 
 
-class Area:
+class PartDirectory:
     """Parts below one root, either the rows or the rejects of a run."""
 
     def __init__(self, files: Files) -> None:
@@ -34,11 +34,11 @@ class Area:
         self.files.make(INSIDE)
         self.files.make(STAGING)
 
-    def strangers(self) -> list[str]:
+    def foreign_entries(self) -> list[str]:
         """What is in the folder and cannot be ours, given that no manifest names anything."""
         return [name for name in self.files.entries("") if name != INSIDE]
 
-    def is_ours(self) -> bool:
+    def only_our_files(self) -> bool:
         """Whether there is nothing but our own folder and parts named as we name them."""
         entries = self.files.entries("")
         return INSIDE in entries and all(e == INSIDE or number_of(e) is not None for e in entries)
@@ -143,7 +143,7 @@ class Area:
             "`streamrnn rewind`, or start over with --full-refresh."
         )
 
-    def settle(self, parts: Sequence[Part]) -> tuple[int, int]:
+    def reconcile(self, parts: Sequence[Part]) -> tuple[int, int]:
         """Make what readers find exactly `parts`, and staging empty.
 
         Returns how many parts were brought in place and how many files were removed. What it does

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.sources import Contract, Feature, Origin, Rows
-from streamrnn.windows import Arranged, Rules, Update, arrange
+from streamrnn.windows import RowPolicy, StreamBatch, Update, sort_by_stream
 
 STREAMS = 4
 COUNTS = ("fresh_starts", "dropped_late", "rejected", "skipped", "filled")
@@ -44,7 +44,7 @@ class Expected:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
 
-def _oracle(rows: list[Row], streams: dict[int, Seen], rules: Rules) -> Expected:
+def _oracle(rows: list[Row], streams: dict[int, Seen], policy: RowPolicy) -> Expected:
     """a: nulls = "previous", b: nulls = "skip"."""
     out = Expected()
     for i, row in enumerate(rows):
@@ -54,14 +54,14 @@ def _oracle(rows: list[Row], streams: dict[int, Seen], rules: Rules) -> Expected
             continue
         known = row.stream in streams
         seen = streams.setdefault(row.stream, Seen())
-        if seen.last is not None and row.time < seen.last and rules.late != "apply":
-            if rules.late == "reject":
+        if seen.last is not None and row.time < seen.last and policy.late != "apply":
+            if policy.late == "reject":
                 out.rejected.append(i)
                 out.counts["rejected"] += 1
             else:
                 out.counts["dropped_late"] += 1
             continue
-        gap = rules.max_gap is not None and known and row.time - seen.last > rules.max_gap
+        gap = policy.max_gap is not None and known and row.time - seen.last > policy.max_gap
         if row.reset or gap:
             out.counts["fresh_starts"] += known
             seen.steps, seen.previous = 0, {}
@@ -129,14 +129,14 @@ def _memory(previous: tuple[str, ...] = ("a",)) -> Memory:
     return Memory(dict.fromkeys(previous, np.float32))
 
 
-def _steps(arranged: Arranged) -> dict[int, tuple[int, int, float, float]]:
+def _steps(by_stream: StreamBatch) -> dict[int, tuple[int, int, float, float]]:
     """Row -> (stream, step, a, b), from the segments."""
     found = {}
-    for start, length, slot in zip(arranged.start, arranged.length, arranged.slot, strict=True):
+    for start, length, slot in zip(by_stream.start, by_stream.length, by_stream.slot, strict=True):
         for m in range(start, start + length):
-            a, b = arranged.features_MF[m].tolist()
-            found[int(arranged.row_M[m])] = (int(slot), int(arranged.step_M[m]), a, b)
-    assert int(arranged.length.sum()) == len(arranged.row_M)
+            a, b = by_stream.features_MF[m].tolist()
+            found[int(by_stream.row_M[m])] = (int(slot), int(by_stream.step_M[m]), a, b)
+    assert int(by_stream.length.sum()) == len(by_stream.row_M)
     return found
 
 
@@ -150,7 +150,7 @@ ROW = st.builds(
     reset=st.integers(0, 9).map(lambda n: n == 0),
 )
 RULES = st.builds(
-    Rules,
+    RowPolicy,
     late=st.sampled_from(["drop", "reject", "apply"]),
     bad=st.just("reject"),
     max_gap=st.none() | st.integers(0, 10),
@@ -162,7 +162,7 @@ RULES = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(ROW, max_size=30), RULES, st.lists(st.integers(0, 30), max_size=3))
 def test_any_rows_in_any_batches_are_as_row_by_row(
-    rows: list[Row], rules: Rules, cuts: list[int]
+    rows: list[Row], policy: RowPolicy, cuts: list[int]
 ) -> None:
     """What is kept, rejected, skipped, filled, counted, carried: wherever the batches are cut."""
     memory, streams = _memory(), dict[int, Seen]()
@@ -172,15 +172,15 @@ def test_any_rows_in_any_batches_are_as_row_by_row(
     for first, stop in pairwise(edges):
         piece = rows[first:stop]
         slots = np.array([r.stream for r in piece], np.int64)
-        arranged = arrange(_rows(piece), slots, memory, rules)
-        expected = _oracle(piece, streams, rules)
-        assert arranged.kept.tolist() == expected.kept
-        assert arranged.slot_N[arranged.kept].tolist() == [piece[i].stream for i in expected.kept]
-        assert arranged.rejected.tolist() == expected.rejected
-        assert _steps(arranged) == expected.steps
-        memory.write(arranged.update())
+        by_stream = sort_by_stream(_rows(piece), slots, memory, policy)
+        expected = _oracle(piece, streams, policy)
+        assert by_stream.kept.tolist() == expected.kept
+        assert by_stream.slot_N[by_stream.kept].tolist() == [piece[i].stream for i in expected.kept]
+        assert by_stream.rejected.tolist() == expected.rejected
+        assert _steps(by_stream) == expected.steps
+        memory.write(by_stream.update())
         for name in COUNTS:
-            counts[name] += arranged.counts[name]
+            counts[name] += by_stream.counts[name]
             total[name] += expected.counts[name]
     assert counts == total
     for stream, seen in streams.items():
@@ -198,8 +198,8 @@ def test_segments_are_runs_between_fresh_starts_and_the_last_one_carries() -> No
         Row(0, 1, 1.0, 1.0, False),
         Row(1, 2, 1.0, None, True),
     ]
-    rules = Rules(previous=frozenset({"a"}), float_names=("a", "b"))
-    got = arrange(_rows(rows), np.array([1, 1, 0, 1]), _memory(), rules)
+    policy = RowPolicy(previous=frozenset({"a"}), float_names=("a", "b"))
+    got = sort_by_stream(_rows(rows), np.array([1, 1, 0, 1]), _memory(), policy)
     assert got.slot.tolist() == [0, 1, 1, 1]
     assert got.length.tolist() == [1, 1, 1, 0]
     assert got.fresh.tolist() == [False, False, True, True]
@@ -209,11 +209,11 @@ def test_segments_are_runs_between_fresh_starts_and_the_last_one_carries() -> No
 def test_a_fresh_start_forgets_the_last_value_of_the_batch_before() -> None:
     """A null right after it has nothing that could stand for it."""
     memory = _memory()
-    rules = Rules(previous=frozenset({"a"}), float_names=("a", "b"))
-    first = arrange(_rows([Row(0, 0, 1.0, 1.0, False)]), np.array([0]), memory, rules)
+    policy = RowPolicy(previous=frozenset({"a"}), float_names=("a", "b"))
+    first = sort_by_stream(_rows([Row(0, 0, 1.0, 1.0, False)]), np.array([0]), memory, policy)
     memory.write(first.update())
     rows = _rows([Row(0, 1, None, 1.0, False), Row(0, 2, None, 1.0, True)])
-    got = arrange(rows, np.array([0, 0]), memory, rules)
+    got = sort_by_stream(rows, np.array([0, 0]), memory, policy)
     assert (got.row_M.tolist(), got.kept.tolist(), got.counts["filled"]) == ([0], [0, 1], 1)
 
 
@@ -221,11 +221,11 @@ def test_the_first_offending_row_in_file_order_is_told() -> None:
     """A broken row before a late one, and the other way round; equal times are not late."""
     late = [Row(0, 5, 1.0, 1.0, False), Row(0, 5, 1.0, 1.0, False), Row(0, 4, 1.0, 1.0, False)]
     broken = Row(1, None, 1.0, 1.0, False)
-    rules = Rules(previous=frozenset({"a"}), float_names=("a", "b"))
+    policy = RowPolicy(previous=frozenset({"a"}), float_names=("a", "b"))
     with pytest.raises(DataError, match=r"row 2 .*stream k=0: time goes backwards: t 1970-01-01"):
-        arrange(_rows([*late, broken]), np.array([0, 0, 0, -1]), _memory(), rules)
+        sort_by_stream(_rows([*late, broken]), np.array([0, 0, 0, -1]), _memory(), policy)
     with pytest.raises(DataError, match=r"row 0 .*column 't': the time is null"):
-        arrange(_rows([broken, *late]), np.array([-1, 0, 0, 0]), _memory(), rules)
+        sort_by_stream(_rows([broken, *late]), np.array([-1, 0, 0, 0]), _memory(), policy)
 
 
 def test_a_late_time_is_told_to_the_nanosecond() -> None:
@@ -235,7 +235,7 @@ def test_a_late_time_is_told_to_the_nanosecond() -> None:
     )
     rows = Contract(("k",), "t", ()).read(batch, Origin.consecutive("f", 0, len(batch)))
     with pytest.raises(DataError, match=r"goes backwards: t 1970-01-01 00:00:00\.000000001 is"):
-        arrange(rows, np.zeros(2, np.int64), _memory(()), Rules())
+        sort_by_stream(rows, np.zeros(2, np.int64), _memory(()), RowPolicy())
 
 
 def test_a_late_row_is_named_by_its_own_file() -> None:
@@ -244,15 +244,15 @@ def test_a_late_row_is_named_by_its_own_file() -> None:
     origin = Origin(("a", "b"), np.array([0, 1]), np.array([5, 0]))
     rows = Contract(("k",), "t", ()).read(batch, origin)
     with pytest.raises(LateRowError, match=r"^b: row 0 .*FROM 'b' ORDER") as caught:
-        arrange(rows, np.zeros(2, np.int64), _memory(()), Rules())
+        sort_by_stream(rows, np.zeros(2, np.int64), _memory(()), RowPolicy())
     assert caught.value.file == "b"
 
 
 def test_a_silence_of_all_time_is_a_gap() -> None:
     """From the first to the last tick of int64, which no int64 holds."""
-    rules = Rules(max_gap=10, previous=frozenset({"a"}), float_names=("a", "b"))
+    policy = RowPolicy(max_gap=10, previous=frozenset({"a"}), float_names=("a", "b"))
     rows = [Row(0, t, 1.0, 1.0, False) for t in (-(2**63), 2**63 - 1)]
-    got = arrange(_rows(rows), np.zeros(2, np.int64), _memory(), rules)
+    got = sort_by_stream(_rows(rows), np.zeros(2, np.int64), _memory(), policy)
     assert got.fresh.tolist() == [False, True]
 
 
@@ -262,7 +262,7 @@ def test_streams_beyond_16_bits_keep_the_order_of_their_rows() -> None:
     slots = rng.choice([0, 1, 65535, 65536, 65537, 200_000], 500)
     rows = [Row(int(s), 0, float(i), 1.0, False) for i, s in enumerate(slots)]
     memory = Memory({}, 200_001)
-    got = arrange(_rows(rows), slots, memory, Rules(float_names=("a", "b")))
+    got = sort_by_stream(_rows(rows), slots, memory, RowPolicy(float_names=("a", "b")))
     assert got.row_M.tolist() == np.lexsort((np.arange(500), slots)).tolist()
 
 
@@ -278,8 +278,8 @@ def test_identifiers_are_carried_like_numbers() -> None:
     )
     rows = Contract(("k",), None, features).read(batch, Origin.consecutive("f", 0, len(batch)))
     memory = Memory({"i": np.int64, "s": object})
-    rules = Rules(previous=frozenset({"i", "s"}))
-    got = arrange(rows, np.array([0, 1, 0, 0]), memory, rules)
+    policy = RowPolicy(previous=frozenset({"i", "s"}))
+    got = sort_by_stream(rows, np.array([0, 1, 0, 0]), memory, policy)
     assert got.row_M.tolist() == [0, 2, 3]
     assert got.identifiers["i"].tolist() == [5, 5, 7]
     assert got.identifiers["s"].tolist() == ["x", "x", "x"]

@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 
 @dataclass
-class Computed:
+class ModelOutput:
     """Values of K rows of a record batch.
 
     `row_K` int64 is the row of each, `step_K` its number since the stream began fresh,
     `values_KU` float32 the model's outputs side by side; `there_KU` bool (None: all) says which of
-    them the model gives for that row. `settle` moves the streams' states on, and may be called
-    again where it was cut short; until it is called the state table is as it was.
+    them the model gives for that row. `commit_states` moves the streams' states on, and may be
+    called again where it was cut short; until it is called the state table is as it was.
     """
 
     row_K: npt.NDArray[np.int64]
     step_K: npt.NDArray[np.int64]
     values_KU: npt.NDArray[np.float32]
     there_KU: npt.NDArray[np.bool_] | None = None
-    settle: Callable[[], None] = lambda: None
+    commit_states: Callable[[], None] = lambda: None

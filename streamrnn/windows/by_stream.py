@@ -17,7 +17,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Rules:
+class RowPolicy:
     """What happens to rows that are late, broken, or follow a long silence (ticks)."""
 
     late: str = "error"
@@ -28,7 +28,7 @@ class Rules:
 
 
 @dataclass
-class Arranged:
+class StreamBatch:
     """The rows of one record batch, by stream.
 
     Of N rows, `slot_N` is the stream (-1: broken), `kept` are the indices of those that give an
@@ -72,36 +72,36 @@ class Arranged:
         )
 
 
-def arrange(rows: Rows, slots: Ints, past: Past, rules: Rules) -> Arranged:
+def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> StreamBatch:
     """Bring N rows to stream order; `slots` (N,) int64 names the stream of each row.
 
     Rows of one stream keep their order. Nothing is changed in place. Raises DataError for the
-    first row (in file order) that breaks the contract or comes late, where the rules say "error".
+    first row (in file order) that breaks the contract or comes late, where the policy say "error".
     """
     counts = dict(rows.counts)
     order = _stream_order(rows, slots)
     stream = slots[order]
     begin = _changes(stream)
     time, behind = _clock(rows, order, stream, begin, past)
-    _raise_first(rows, order, behind, time, rules)
+    _raise_first(rows, order, behind, time, policy)
     late = np.zeros(0, np.int64)
-    if behind is not None and behind.any() and rules.late != "apply":
+    if behind is not None and behind.any() and policy.late != "apply":
         late = order[behind]
         order, stream = order[~behind], stream[~behind]
         begin = _changes(stream)
         assert time is not None
         time = time[~behind]
-    fresh = _fresh_starts(rows, order, stream, begin, time, past, rules)
+    fresh = _fresh_starts(rows, order, stream, begin, time, past, policy)
     again = np.flatnonzero(fresh)
     _, seen = past.last_times(stream[again])
     counts["fresh_starts"] = int((seen | ~begin[again]).sum())
     group = np.flatnonzero(begin | fresh)
-    values, missing, previous = _fill(rows, order, stream, group, fresh, past, rules, counts)
+    values, missing, previous = _fill(rows, order, stream, group, fresh, past, policy, counts)
     stepped, start, end = _steps(missing, group)
     rejected = rows.faults.codes != 0
-    if rules.late == "reject":
+    if policy.late == "reject":
         rejected[late] = True
-    counts["dropped_late"] = len(late) if rules.late == "drop" else 0
+    counts["dropped_late"] = len(late) if policy.late == "drop" else 0
     counts["rejected"] = int(rejected.sum())
     counts["skipped"] = len(missing) - len(stepped)
     gone = rejected.copy()
@@ -110,7 +110,7 @@ def arrange(rows: Rows, slots: Ints, past: Past, rules: Rules) -> Arranged:
     slot = stream[group]
     base = np.where(fresh[group], 0, past.steps(slot))
     last = np.append(slot[1:] != slot[:-1], True)[: len(slot)]
-    return Arranged(
+    return StreamBatch(
         kept=np.flatnonzero(~gone),
         slot_N=slots,
         rejected=np.flatnonzero(rejected),
@@ -213,11 +213,11 @@ def _running_maximum(values: Ints, begin: Bools) -> Ints:
 
 
 def _raise_first(
-    rows: Rows, order: Ints, behind: Bools | None, clock: Ints | None, rules: Rules
+    rows: Rows, order: Ints, behind: Bools | None, clock: Ints | None, policy: RowPolicy
 ) -> None:
-    broken = np.flatnonzero(rows.faults.codes) if rules.bad == "error" else np.zeros(0, np.int64)
+    broken = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else np.zeros(0, np.int64)
     late = np.zeros(0, np.int64)
-    if behind is not None and rules.late == "error":
+    if behind is not None and policy.late == "error":
         late = np.flatnonzero(behind)
         late = late[np.argsort(order[late])]
     if len(broken) and (not len(late) or broken[0] < order[late[0]]):
@@ -257,19 +257,19 @@ def _fresh_starts(
     begin: Bools,
     time: Ints | None,
     past: Past,
-    rules: Rules,
+    policy: RowPolicy,
 ) -> Bools:
     fresh = np.zeros(len(order), bool)
     if rows.reset is not None:
         fresh |= rows.reset[order]
-    if rules.max_gap is not None and time is not None and len(time):
+    if policy.max_gap is not None and time is not None and len(time):
         before = np.empty_like(time)
         before[1:] = time[:-1]
         first = np.flatnonzero(begin)
         carried, seen = past.last_times(stream[first])
         before[first] = np.where(seen, carried, time[first])
         # Never negative, and as unsigned it cannot overflow.
-        fresh |= (time - before).view(np.uint64) > rules.max_gap
+        fresh |= (time - before).view(np.uint64) > policy.max_gap
     return fresh
 
 
@@ -280,7 +280,7 @@ def _fill(
     group: Ints,
     fresh: Bools,
     past: Past,
-    rules: Rules,
+    policy: RowPolicy,
     counts: dict[str, int],
 ) -> tuple[dict[str, npt.NDArray[Any]], Bools, Previous]:
     """Values in stream order with nulls filled, the rows to skip, and each segment's last values.
@@ -293,8 +293,8 @@ def _fill(
     carry = _Carry(stream[group], group, len(order), fresh[group], past)
     absent = np.isnan(matrix)
     any_absent = bool(absent.any())
-    for i, name in enumerate(rules.float_names):
-        if name in rules.previous:
+    for i, name in enumerate(policy.float_names):
+        if name in policy.previous:
             column, there = carry.fill(name, matrix[:, i], ~absent[:, i], previous, counts)
             matrix[:, i] = column
             missing |= ~there
@@ -303,7 +303,7 @@ def _fill(
     values: dict[str, npt.NDArray[Any]] = {"": matrix}
     for name, (column, present) in rows.identifiers.items():
         column, there = column[order], present[order]
-        if name in rules.previous:
+        if name in policy.previous:
             column, there = carry.fill(name, column, there, previous, counts)
         missing |= ~there
         values[name] = column

@@ -12,7 +12,7 @@ from streamrnn.models import Model
 
 
 @dataclass(frozen=True)
-class Placed:
+class Assignment:
     """One stored array (or several that became one), and the weight it is now."""
 
     source: str
@@ -25,7 +25,7 @@ class Loaded:
     """A model read from a file: where each weight came from, and the stored arrays not used."""
 
     model: Model
-    placed: list[Placed]
+    placed: list[Assignment]
     left: list[str] = field(default_factory=list)
 
     def table(self) -> list[str]:
@@ -39,13 +39,15 @@ class Loaded:
         return [line.rstrip() for line in lines] + [f"not used: {name}" for name in self.left]
 
 
-def place(model: Layer, placed: Iterable[Placed], left: Iterable[str] = ()) -> list[Placed]:
+def assign_weights(
+    model: Layer, placed: Iterable[Assignment], left: Iterable[str] = ()
+) -> list[Assignment]:
     """Set the weights of `model` from what was found for them, by their names.
 
     left: stored arrays that nothing took. Raises ModelFileError that lists all that is missing, all
     that is left and all shapes that do not fit; nothing is set then.
     """
-    found: dict[str, Placed] = {}
+    found: dict[str, Assignment] = {}
     problems = []
     for each in placed:
         if each.target in found:
