@@ -1,6 +1,5 @@
 """Rows of contracts for kinds of window and emit modes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +61,7 @@ class EmitRow(Row):
     the stream of each. config, cut, runs, apart: as for kinds.
     """
 
-    oracle: Callable[[Scored, list[Any], int | None], Any] | Contract
+    oracle: Contract
     last_of: int | None = None
     config: Contract = HOLDS
     cut: Contract = HOLDS

@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from types import CodeType, FrameType
 from typing import Any
 
@@ -200,8 +200,12 @@ def _interrupt(pair: Pair, rng: random.Random, count: int) -> None:
                 took = 0.9 * took + 0.1 * (time.perf_counter() - began)
 
 
+def _raise() -> None:
+    raise KeyboardInterrupt
+
+
 class At:
-    """Raises KeyboardInterrupt at the n-th line of ours that runs in this thread within `process`.
+    """Calls `strike` at the n-th line of ours that runs in this thread within `process`.
 
     Not where CPython lets none in: at the start of a `try`, the end of a `with`, and between two
     assignments that the kernels' team counts on. A tracer that raises is taken off.
@@ -210,8 +214,9 @@ class At:
     OURS = str(Path(pipeline_module.__file__).parents[1])
     NOT = ("team.py", "jit.py")
 
-    def __init__(self, line: int) -> None:
+    def __init__(self, line: int, strike: Callable[[], None] = _raise) -> None:
         self.left = line
+        self.strike = strike
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
         name = frame.f_code.co_filename
@@ -224,7 +229,7 @@ class At:
         if event == "line" and not line.lstrip().startswith(("with ", "try:")):
             self.left -= 1
             if self.left == 0:
-                raise KeyboardInterrupt
+                self.strike()
         return self._line
 
 
@@ -249,49 +254,57 @@ def test_an_interrupt_at_any_line_tears_nothing(model: str, kind: str) -> None:
     pair.check_the_end()
 
 
-def test_an_exception_that_another_thread_sends_tears_nothing(
-    model: str, request: pytest.FixtureRequest
-) -> None:
-    """As one that ends a request of a server; at a random one of the looks that find it within."""
-    pair, rng = Pair(model, "threads"), random.Random(7)
-    send = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    interrupts, calls = 0, 0
-    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
-    sys.setswitchinterval(1e-5)  # so that there are many looks
+class Worker:
+    """Calls of `process` in another thread, each of which is sent an exception at a random line."""
 
-    def call(batch: pa.RecordBatch) -> pa.RecordBatch:
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.rng = random.Random(7)
+        self.lines = 0  # of a call, not known yet
+        self.news: SimpleQueue[str] = SimpleQueue()
+        self.sent: SimpleQueue[None] = SimpleQueue()
+
+    def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         found: list[Any] = []
-        done = threading.Event()
-
-        def work() -> None:
-            try:
-                found.append(pair.one.process(batch))
-            except KeyboardInterrupt:
-                found.append(None)
-            except BaseException as error:  # noqa: BLE001 - looked at below
-                found.append(error)
-            done.set()
-
-        thread = threading.Thread(target=work)
+        line = self.rng.randrange(1, self.lines + 1) if self.lines else 10**9
+        at = At(line, self._wait_for_it)
+        thread = threading.Thread(target=self._work, args=(batch, at, found))
         thread.start()
-        looks = rng.randrange(60)
-        while not done.is_set():
-            if _is_within(sys._current_frames().get(thread.ident or 0), pair.one):
-                looks -= 1
-                if looks < 0:
-                    send(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt))
-                    break
-            time.sleep(0)  # let it run
+        if self.news.get() == "there":
+            send = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            send(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt))
+            self.sent.put(None)
+            self.news.get()
         thread.join()
-        if not found or found[0] is None:  # or it came just behind the call
-            raise KeyboardInterrupt
+        if at.left > 0:
+            self.lines = line - at.left
         if isinstance(found[0], BaseException):
             raise found[0]
         return found[0]
 
-    while interrupts < 6 + INTERRUPTS // 20:
-        interrupts, calls = interrupts + pair.step(call), calls + 1
-        assert calls < 100 * INTERRUPTS, "no call is ever interrupted"
+    def _wait_for_it(self) -> None:
+        self.news.put("there")
+        self.sent.get()
+
+    def _work(self, batch: pa.RecordBatch, at: At, found: list[Any]) -> None:
+        before = sys.gettrace()
+        sys.settrace(at)
+        try:
+            found.append(self.pipeline.process(batch))
+        except BaseException as error:  # noqa: BLE001 - raised in the other thread
+            found.append(error)
+        finally:
+            sys.settrace(before)
+            self.news.put("done")
+
+
+def test_an_exception_that_another_thread_sends_tears_nothing(model: str) -> None:
+    """As one that ends a request of a server."""
+    pair = Pair(model, "threads")
+    worker, interrupts, calls = Worker(pair.one), 0, 40 + INTERRUPTS // 20
+    for _ in range(calls):
+        interrupts += pair.step(worker.process)
+    assert interrupts > calls / 2
     pair.check_the_end()
 
 
