@@ -43,8 +43,8 @@ def compile_pipeline(
         print(
             f"{found.kernels} kernels are ready, {found.new} of them compiled now: "
             f"{found.bytes / 1e6:.1f} MB in {found.folder}\n"
-            "They serve this user, and others if root compiled them, on CPUs like this one. "
-            "XDG_CACHE_HOME says where they are looked for."
+            "They serve this user, and if root compiled them all who can read the folder, on CPUs "
+            "like this one. XDG_CACHE_HOME says where they are looked for."
         )
 
 

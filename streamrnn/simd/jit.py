@@ -137,7 +137,7 @@ def _keep(name: str, content: bytes) -> None:
     for folder in folders():
         partial = folder / f"{name}.{uuid.uuid4().hex}.tmp"
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(parents=True, exist_ok=True, mode=_mode(folder))
             partial.write_bytes(content)
             partial.chmod(0o644)
             partial.replace(folder / name)
@@ -147,6 +147,11 @@ def _keep(name: str, content: bytes) -> None:
                 partial.unlink()
         else:
             return
+
+
+def _mode(folder: Path) -> int:
+    """Others may read what root has compiled for them, but nothing of a temporary folder."""
+    return 0o700 if folder == folders()[-1] else 0o755
 
 
 @functools.cache

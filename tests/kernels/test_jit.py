@@ -54,6 +54,19 @@ def test_kept_in_the_users_cache_under_version_sources_and_cpu(tmp_path: Path) -
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
 
 
+def test_others_can_read_what_is_kept_in_the_users_cache(tmp_path: Path) -> None:
+    """Root compiles for the image of a container, whose process is often another user's."""
+    mask = os.umask(0o022)
+    try:
+        start(XDG_CACHE_HOME=str(tmp_path / "cache"))
+    finally:
+        os.umask(mask)
+    (file,) = kept(tmp_path / "cache")
+    above = [folder for folder in file.parents if folder.is_relative_to(tmp_path / "cache")]
+    assert {folder.stat().st_mode & 0o777 for folder in above} == {0o755}
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed"])
 def test_a_damaged_file_is_compiled_anew(tmp_path: Path, damage: str) -> None:
     """Machine code with a wrong byte would end the process, at every start."""
