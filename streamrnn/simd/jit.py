@@ -101,13 +101,20 @@ _loaded: dict[str, Any] = {}
 
 
 def kept() -> dict[str, Path | None]:
-    """The kernels that this process has, and the file that each is kept in; None: in none."""
+    """The kernels that this process has, and the file that another one loads each from; None: it
+    has to compile."""
     return {
-        name: next(
-            (file for folder in folders() if (file := folder / f"{name}.bin").exists()), None
-        )
+        name: next((file for f in folders() if _is_sound(file := f / f"{name}.bin")), None)
         for name in _loaded
     }
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether there is a kernel that was kept whole, by someone who is trusted."""
+    try:
+        return _read(path) is not None
+    except ValueError:
+        return False
 
 
 def _renew_lock() -> None:

@@ -100,6 +100,33 @@ def test_code_that_others_could_have_written_is_not_run(tmp_path: Path) -> None:
     assert file.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("spoiled", ["writable by others", "damaged", "not to be read"])
+def test_a_kernel_counts_as_kept_where_another_process_loads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str
+) -> None:
+    """Not where it would compile: it trusts no other user's file, and no damaged one."""
+    cache, temporary = tmp_path / "cache", tmp_path / "temporary"
+    monkeypatch.setattr(jit, "folders", lambda: (cache, temporary))
+    monkeypatch.setattr(jit, "_loaded", {"lstm": None})
+    assert jit.kept() == {"lstm": None}
+    jit._keep("lstm.bin", b"code")
+    assert jit.kept() == {"lstm": cache / "lstm.bin"}
+    if spoiled == "writable by others":
+        (cache / "lstm.bin").chmod(0o666)
+    elif spoiled == "damaged":
+        (cache / "lstm.bin").write_bytes(b"code")
+    else:
+        (cache / "lstm.bin").unlink()
+        cache.rmdir()
+        cache.write_text("no folder")
+    assert jit.kept() == {"lstm": None}
+    temporary.mkdir()
+    monkeypatch.setattr(jit, "folders", lambda: (temporary, temporary))
+    jit._keep("lstm.bin", b"code")
+    monkeypatch.setattr(jit, "folders", lambda: (cache, temporary))
+    assert jit.kept() == {"lstm": temporary / "lstm.bin"}
+
+
 def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path) -> None:
     """Also of one that is only compiled into others, which Numba's own cache does not notice."""
     copy = tmp_path / "copy"
