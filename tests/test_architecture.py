@@ -125,6 +125,18 @@ def test_a_kind_of_window_is_named_where_it_is_defined(path: Path) -> None:
     assert may or not named
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_path_that_stands_for_a_pipe_is_compared_in_the_config_alone(path: Path) -> None:
+    """Everyone else asks whether the source is piped, or which folder the sink has."""
+    compared = {
+        ast.unparse(side)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+    }
+    assert _room(path) == "config" or not compared & {repr("-"), "PIPE", "config.PIPE"}
+
+
 FILE_CALLS = {"fsync", "rename", "replace", "scandir", "walk", "listdir", "unlink", "mkdir"}
 
 

@@ -54,7 +54,7 @@ def run(
             full_refresh=full_refresh, force=force, follow=follow, progress=show, stop=stop
         )
     # Where stdout is the sink, words go to stderr.
-    out = sys.stderr if job.config.sink.path == "-" else sys.stdout
+    out = sys.stderr if job.config.sink.folder is None else sys.stdout
     if as_json:
         print_json(summary.as_dict(), out)
     elif not quiet:
