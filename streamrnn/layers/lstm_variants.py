@@ -4,11 +4,13 @@ Names, arguments, weights and formulas are those of TensorFlow Addons
 (https://github.com/tensorflow/addons, rnn/peephole_lstm_cell.py, rnn/layer_norm_lstm_cell.py).
 """
 
+import math
 from typing import Any, ClassVar
 
 from streamrnn.kernels import layer_norm_lstm, lstm
 from streamrnn.kernels.layer_norm_lstm import Norm
 from streamrnn.layers import initializers
+from streamrnn.layers.layer import ArgumentError
 from streamrnn.layers.lstm import LSTMCell
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Floats
@@ -63,7 +65,7 @@ class LayerNormLSTMCell(LSTMCell):
         super().__init__(units, *args, **kwargs)
         self.norm_gamma_initializer = initializers.get(norm_gamma_initializer)
         self.norm_beta_initializer = initializers.get(norm_beta_initializer)
-        self.norm_epsilon = float(norm_epsilon)
+        self.norm_epsilon = _checked_epsilon(str(self), norm_epsilon)
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
@@ -85,3 +87,11 @@ class LayerNormLSTMCell(LSTMCell):
                 for key in ("norm_gamma_initializer", "norm_beta_initializer")
             },
         }
+
+
+def _checked_epsilon(who: str, epsilon: Any) -> float:
+    """What is added to a variance. Raises ArgumentError naming the layer."""
+    is_number = isinstance(epsilon, int | float) and not isinstance(epsilon, bool)
+    if not is_number or not math.isfinite(epsilon) or epsilon < 0:
+        raise ArgumentError(f"{who}: norm_epsilon must be 0 or more, received {epsilon!r}")
+    return float(epsilon)

@@ -100,6 +100,12 @@ def test_numbers_are_cast() -> None:
         (lambda: layers.RNN([], name="it"), "one cell or more"),
         (lambda: layers.Input(), "give either shape"),
         (lambda: layers.Input((3,), dtype="complex64", name="it"), "dtype must be one of"),
+        (
+            lambda: layers.LayerNormLSTMCell(3, norm_epsilon=-1.0, name="it"),
+            "norm_epsilon must be 0",
+        ),
+        (lambda: layers.LayerNormLSTMCell(3, norm_epsilon=np.nan, name="it"), "received nan"),
+        (lambda: layers.LayerNormLSTMCell(3, norm_epsilon=None, name="it"), "received None"),
         (lambda: layers.LayerNormalization(axis=1, name="it")(X), "only the last axis"),
         (lambda: layers.Softmax(axis=1, name="it")(X), "only the last axis"),
         (lambda: layers.PReLU(name="it")(layers.Input((None, 3))), "shared_axes="),
