@@ -24,10 +24,11 @@ from streamrnn.storage.opening import open_files
 class Facts:
     """What an attempt has finished, in plain values: it may come from another process.
 
-    `parts` and `rejects` wait in staging; `state` is the version of the shard's state behind them,
-    None where it stays as it was.
+    `commit` is the number of the only commit that they are good for. `parts` and `rejects` wait in
+    staging; `state` is the version of the shard's state behind them, None where it stays as it was.
     """
 
+    commit: int
     shard: int
     parts: tuple[StagedPart, ...]
     rejects: tuple[StagedPart, ...]
@@ -58,6 +59,7 @@ class Attempt:
         shard: int = 0,
         last: Sequence[StateFile] = (),
     ) -> None:
+        self.commit = commit
         self.shard = shard
         self._rows = rows
         self._rejects = rejects
@@ -113,7 +115,7 @@ class Attempt:
         The names of the files last when the driver has synced the folders they are in.
         """
         parts, rejects = _finished(self._writer), _finished(self._rejects_writer)
-        return Facts(self.shard, parts, rejects, self._version(state))
+        return Facts(self.commit, self.shard, parts, rejects, self._version(state))
 
     def _version(self, state: StateDelta | None) -> Shard | None:
         if state is None:
@@ -129,8 +131,16 @@ class Attempt:
                     writer.abandon()
 
 
-def in_order(facts: Sequence[Facts]) -> list[Facts]:
-    """The facts of a commit, by shard. Raises ValueError unless there is one of each shard."""
+def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
+    """The facts of a commit, by shard.
+
+    Raises ValueError unless there is one of each shard, each of an attempt at this commit.
+    """
+    if late := [each for each in facts if each.commit != commit]:
+        raise ValueError(
+            f"expected facts of commit {commit}, received those of commit {late[0].commit} of "
+            f"shard {late[0].shard}: its rows and state do not follow the last commit"
+        )
     ordered = sorted(facts, key=lambda each: each.shard)
     found = [each.shard for each in ordered]
     if not found or found != list(range(len(found))):

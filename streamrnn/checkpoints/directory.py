@@ -132,6 +132,17 @@ class PartDirectory:
             if part.name not in places:
                 raise CheckpointError(self.lost(part))
 
+    def check_staged(self, parts: Sequence[StagedPart]) -> None:
+        """Raise CheckpointError when a part that is to be committed is not in staging."""
+        staged = self.files.sizes(STAGING) if parts else {}
+        for part in parts:
+            if staged.get(part.staged) != part.bytes:
+                raise CheckpointError(
+                    f"{self.files.show(f'{STAGING}/{part.staged}')} is not there with the "
+                    f"{part.bytes} bytes that its attempt wrote: it was committed before, or "
+                    "removed by a start since. Write the rows of this commit again."
+                )
+
     def lost(self, part: Part) -> str:
         """The message for a part that `locate` does not find."""
         size = self._visible().get(part.name)

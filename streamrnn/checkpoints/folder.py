@@ -30,6 +30,7 @@ from streamrnn.checkpoints.used import Known, SourcePlan, plan_sources
 from streamrnn.checkpoints.versions import (
     Snapshot,
     StateDelta,
+    check_shards,
     delta_since,
     read_schema,
     read_shards,
@@ -273,11 +274,12 @@ class OutputFolder:
         None too. `complete` says that the input has ended: if there is no row at all, an empty part
         with the schema is written.
 
-        Raises SinkError or CheckpointError; the folder takes no more rows or commits then, and the
-        next start finds this commit either whole or not at all.
+        Raises SinkError or CheckpointError, and ValueError for facts that are not of this commit,
+        once each shard; the folder takes no more rows or commits then, and the next start finds
+        this commit either whole or not at all.
         """
         with self._or_broken() as schema:
-            facts = [self._finish(state)] if facts is None else in_order(facts)
+            facts = [self._finish(state)] if facts is None else self._checked(facts)
             last = self.manifest
             staged = [part for each in facts for part in each.parts]
             if complete and not staged and not (last and last.parts):
@@ -316,6 +318,15 @@ class OutputFolder:
         self._broken = True
         yield self._schema
         self._broken = False
+
+    def _checked(self, facts: Sequence[Facts]) -> list[Facts]:
+        """Facts from elsewhere, by shard: all files that they name must still be there."""
+        ordered = in_order(facts, self.next_commit)
+        self.rows.check_staged([part for each in ordered for part in each.parts])
+        self.rejects.check_staged([part for each in ordered for part in each.rejects])
+        states = [each.state for each in ordered if each.state is not None]
+        check_shards(self._files, INSIDE, states, whole=False)
+        return ordered
 
     def _finish(self, state: Snapshot | StateDelta | None) -> Facts:
         """The worker's part of a commit, of what was written here."""

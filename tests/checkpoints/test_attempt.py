@@ -18,7 +18,7 @@ from streamrnn.checkpoints import (
     versions,
 )
 from streamrnn.checkpoints.versions import StateDelta, delta_since
-from streamrnn.errors import SinkError
+from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.outputs import compact, rewind, verify
 from streamrnn.storage.local import LocalFiles
 
@@ -168,6 +168,43 @@ def test_facts_of_too_many_or_too_few_shards_are_refused(out):
         with pytest.raises(ValueError, match="no state of shard 1"):
             folder.commit([written(folder, 0, 1), one])
     assert not os.path.exists(out)
+
+
+def test_facts_of_an_attempt_at_an_earlier_commit_are_refused(out):
+    """They come late, from a worker that seemed dead: the state of its shard is not the last one's,
+    though all that it wrote is there."""
+    with begun(out) as folder:
+        late = written(folder, 1, 1)
+        folder.commit([written(folder, shard, 1) for shard in range(SHARDS)])
+        with pytest.raises(ValueError, match=r"facts of commit 2, .* of commit 1 of shard 1"):
+            folder.commit([written(folder, 0, 2), late, written(folder, 2, 2)])
+    with begun(out) as folder:
+        folder.commit([written(folder, shard, 2) for shard in range(SHARDS)], complete=True)
+    assert load_state(out).equals(states(2))
+    assert visible(out) == [(shard, seen) for seen in (1, 2) for shard in range(SHARDS)]
+
+
+@pytest.mark.parametrize("what", ["rows", "rejects", "state"])
+def test_facts_whose_files_are_gone_are_refused(out, what):
+    """A start of a driver removes what no commit names: a commit of it then would be of rows that
+    nobody has."""
+    with begun(out) as folder:
+        folder.commit([written(folder, shard, 1) for shard in range(SHARDS)])
+        before = visible(out)
+    with begun(out) as folder:
+        facts = [written(folder, shard, 2) for shard in range(SHARDS)]
+        gone = {
+            "rows": f"{out}/_streamrnn/staging/{facts[1].parts[0].staged}",
+            "rejects": f"{out}.rejects/_streamrnn/staging/{facts[1].rejects[0].staged}",
+            "state": f"{out}/_streamrnn/{facts[1].state.files[-1].name}",
+        }[what]
+        os.unlink(gone)
+        with pytest.raises(CheckpointError, match=os.path.basename(gone)):
+            folder.commit(facts)
+    with OutputFolder.open(out) as folder:
+        assert folder.load_state().equals(states(1))
+    assert visible(out) == before
+    verify(out)
 
 
 def test_an_attempt_whose_facts_are_never_committed_leaves_nothing(out):

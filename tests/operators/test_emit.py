@@ -24,9 +24,7 @@ class Lab:
         key = (pa.field("k", pa.string()),)
         self.table = StateTable(Layout(key, None, {}, pending=emitter.pending_fields()))
 
-    def sort_by_stream(
-        self, keys: str, values: list[float | None]
-    ) -> tuple[Any, StreamBatch, ModelOutput]:
+    def score(self, keys: str, values: list[float | None]) -> tuple[Any, StreamBatch, ModelOutput]:
         batch = pa.RecordBatch.from_arrays(
             [pa.array(list(keys)), pa.array(values, pa.float32())], names=["k", "x"]
         )
