@@ -36,7 +36,7 @@ def test_every_layer_has_a_row_and_every_row_a_layer() -> None:
 def new_layer(monkeypatch: pytest.MonkeyPatch) -> type[layers.Layer]:
     """A class as a developer adds it, registered until the end of the test."""
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
-    monkeypatch.setattr(registry, "_own", set(registry._own))
+    monkeypatch.setattr(registry, "_builtins", set(registry._builtins))
 
     class Halving(layers.Layer):
         stepwise = True

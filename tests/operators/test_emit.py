@@ -82,7 +82,7 @@ def test_final_is_the_last_row_with_a_value_in_the_order_of_last_rows() -> None:
 def test_outputs_that_a_row_lacks_are_null_unit_by_unit() -> None:
     """Kind whole: one output for each step, another for the sequence."""
     lab = Lab(Emitter(FIELDS[:1], ("y", "z")))
-    batch, by_stream, computed = lab.sort_by_stream("aa", [1, 2])
+    batch, by_stream, computed = lab.score("aa", [1, 2])
     computed.values_KU = np.array([[1, 0], [2, 3]], np.float32)
     computed.there_KU = np.array([[True, False], [True, True]])
     out = lab.emitter.rows(batch, by_stream, computed).to_pydict()
