@@ -17,24 +17,26 @@ HOME = {name: home.split(".")[1] for name, home in streamrnn._HOME.items()}
 
 # Room -> the rooms below it that it may import. `cli` parses, calls one public function, prints.
 MAY_IMPORT = {
+    "display": "",
     "errors": "",
     "config": "errors",
     "storage": "errors",
     "simd": "errors",
     "kernels": "errors simd",
     "layers": "errors kernels",
-    "models": "errors kernels layers",
+    "models": "display errors kernels layers",
     "formats": "errors kernels layers models",
     "sources": "errors kernels storage",
-    "states": "errors kernels sources storage",
+    "states": "display errors kernels sources storage",
     "windows": "errors sources",
     "sinks": "errors storage",
     "operators": "errors kernels models states sources windows",
     "checkpoints": "errors config states sources sinks storage",
-    "scoring": "errors config formats models states sources windows operators",
+    "scoring": "display errors config formats models states sources windows operators",
     "engines": "errors checkpoints scoring sinks sources states",
     "outputs": "errors config formats states operators sinks storage checkpoints",
-    "pipeline": "errors config kernels models states sources checkpoints scoring engines outputs",
+    "pipeline": "display errors config kernels models states sources checkpoints scoring engines "
+    "outputs",
     "cli": "errors config formats layers models outputs pipeline",
 }
 # Library -> the rooms that may import it.

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from streamrnn.display import html_table
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.layer import ArgumentError, Layer
@@ -18,7 +19,12 @@ from streamrnn.layers.run import Array, Floats, Run
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
 from streamrnn.models.graph import Graph, none_if_all_none
-from streamrnn.models.summary import print_summary
+from streamrnn.models.summary import (
+    in_one_line,
+    print_summary,
+    size_in_words,
+    summary_rows,
+)
 
 
 @builtin_layer
@@ -344,6 +350,19 @@ class Model(Layer):
     def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
         """Print layers, shapes and parameters as Keras 2.8 does; print_fn gets each line."""
         print_summary(self, line_length, print_fn or print)
+
+    def __repr__(self) -> str:
+        """
+        >>> from streamrnn import Input, Sequential, layers
+        >>> Sequential([Input((None, 8)), layers.GRU(4, name="gru")], name="small")
+        <Sequential 'small': gru (GRU); (None, None, 8) to (None, 4); 168 parameters>
+        """
+        return in_one_line(self, self._graph)
+
+    def _repr_html_(self) -> str:
+        header = ["layer", "type", "output shape", "parameters"]
+        title = f"{type(self).__name__} {self.name}: {size_in_words(self)}"
+        return html_table(title, summary_rows(self, self._graph), header)
 
     def get_config(self) -> dict[str, Any]:
         return model_config.functional_config(self)

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from streamrnn.display import count, listed
 from streamrnn.errors import ConfigError
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
+from streamrnn.models.graph import Graph
 
 if TYPE_CHECKING:
     from streamrnn.models.model import Model
@@ -52,6 +54,30 @@ def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> N
     print_fn(f"Trainable params: {trainable:,}")
     print_fn(f"Non-trainable params: {total - trainable:,}")
     print_fn("_" * line_length)
+
+
+def in_one_line(model: "Model", graph: Graph | None) -> str:
+    """Name, layers, parameters, and the shapes in and out where the graph is known."""
+    layers = listed(f"{n} ({type(layer).__name__})" for n, layer in model.children().items())
+    facts = [layers or "no layers", size_in_words(model)]
+    if graph is not None:
+        facts.insert(1, f"{model.input_shape} to {model.output_shape}")
+    return f"<{type(model).__name__} {model.name!r}: {'; '.join(facts)}>"
+
+
+def size_in_words(model: "Model") -> str:
+    """How many parameters a model has, if it is built."""
+    return count(model.count_params(), "parameter") if model.built else "not built"
+
+
+def summary_rows(model: "Model", graph: Graph | None) -> list[tuple[str, str, str, str]]:
+    """Name, type, output shape ("?" where the graph is not known) and parameters of each layer."""
+    nodes = {id(node) for node in graph.nodes} if graph is not None else set()
+    found = graph.layers if graph is not None else model.children().values()
+    return [
+        (layer.name, type(layer).__name__, _shape_text(layer, nodes), f"{layer.count_params():,}")
+        for layer in found
+    ]
 
 
 def _is_straight(model: "Model") -> bool:

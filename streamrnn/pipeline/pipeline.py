@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.config.load import Config
+from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError, DTypeError, StateError
 from streamrnn.kernels import Compiled
 from streamrnn.pipeline.compiling import compile_kernels
@@ -62,6 +63,28 @@ class Pipeline:
     def from_dict(cls, data: Mapping[str, Any]) -> Pipeline:
         """A pipeline from the tables of a pipeline file as dicts. Raises ConfigError."""
         return cls(Config.parse(data))
+
+    def __repr__(self) -> str:
+        facts = "; ".join(f"{name} {value}" for name, value in self._inside())
+        return f"<Pipeline: {facts}>"
+
+    def _repr_html_(self) -> str:
+        return html_table("Pipeline", self._inside())
+
+    def _inside(self) -> list[tuple[str, str]]:
+        """What it reads, runs and writes, without a look at a file or a wait for a thread."""
+        config, scorer, loaded = self.config, self._scorer, vars(self).get("parts")
+        source, window = config.source, config.window
+        features = [feature.name for feature in source.features] + list(source.time_features)
+        return [
+            ("model", location(config.model.path) if loaded is None else repr(loaded.model)),
+            ("source", location(source.path or "process()")),
+            ("key", ", ".join(source.key)),
+            ("features", listed(features)),
+            ("window", f"{window.kind}, {window.lanes} lanes x {window.steps} steps"),
+            ("sink", location(config.sink.path or "process()")),
+            ("state", "none yet" if scorer is None else count(scorer.table.streams, "stream")),
+        ]
 
     @cached_property
     def parts(self) -> Parts:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from streamrnn.display import count, html_table, location
+
 COUNTS = (
     "skipped",
     "rejected",
@@ -65,6 +67,43 @@ class Summary:
     def rows_per_second(self) -> float:
         """Rows read a second."""
         return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+    def __repr__(self) -> str:
+        """
+        >>> Summary(rows=80, rows_out=80, streams=3, files=1, commits=1, skipped=2)
+        <Summary: 80 rows in, 80 rows out, 3 streams, 1 file, 1 commit; skipped 2>
+        """
+        facts = [
+            f"{count(self.rows, 'row')} in",
+            f"{count(self.rows_out, 'row')} out",
+            count(self.streams, "stream"),
+            count(self.files, "file"),
+            count(self.commits, "commit"),
+        ]
+        parts = [", ".join(facts)]
+        if self.output:
+            parts.append(f"output {location(self.output)}")
+        parts += [f"{name.replace('_', ' ')} {value}" for name, value in self._noted()]
+        return f"<Summary: {'; '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("rows in", f"{self.rows:,}"),
+            ("rows out", f"{self.rows_out:,}"),
+            ("streams", f"{self.streams:,} ({self.new_streams:,} new)"),
+            ("files", f"{self.files:,}"),
+            ("commits", f"{self.commits:,}"),
+            ("seconds", f"{self.seconds:.1f}"),
+            ("output", location(self.output)),
+            *((name.replace("_", " "), value) for name, value in self._noted()),
+        ]
+        return html_table("Summary", rows)
+
+    def _noted(self) -> list[tuple[str, str]]:
+        """What a reader might stumble over: counts that are not zero, how the run ended."""
+        noted = [(n, f"{getattr(self, n):,}") for n in COUNTS if getattr(self, n)]
+        noted += [(n, "yes") for n in ("nothing_new", "interrupted") if getattr(self, n)]
+        return noted
 
     def as_dict(self) -> dict[str, Any]:
         """All fields and `rows_per_second`, for JSON."""

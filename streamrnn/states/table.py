@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.display import count, html_table, listed
 from streamrnn.states.changes import Changes
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layout import Layout
@@ -48,6 +49,8 @@ class StateTable:
     [0, 1, 0]
     >>> len(table)
     2
+    >>> table
+    <StateTable: 2 streams by id; id, steps, lstm/h (2)>
     """
 
     def __init__(self, layout: Layout, initial: Mapping[str, Floats] | None = None) -> None:
@@ -85,6 +88,18 @@ class StateTable:
         with self._changes.lock:
             self._changes.complete()
             return self.streams
+
+    def __repr__(self) -> str:
+        columns = listed(f.name + _size_text(f.type) for f in self.layout.schema())
+        return f"<{self._title()}; {columns}>"
+
+    def _repr_html_(self) -> str:
+        columns = [(f.name, f.type) for f in self.layout.schema()]
+        return html_table(self._title(), columns, ["column", "type"])
+
+    def _title(self) -> str:
+        keys = ", ".join(field.name for field in self.layout.keys)
+        return f"StateTable: {count(self.streams, 'stream')} by {keys}"
 
     @property
     def streams(self) -> int:
@@ -337,6 +352,10 @@ def _grown(array: Values, size: int) -> Values:
     larger = np.zeros((max(size, len(array)), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
+
+
+def _size_text(kind: pa.DataType) -> str:
+    return f" ({kind.list_size})" if pa.types.is_fixed_size_list(kind) else ""
 
 
 def _item(kind: pa.DataType) -> pa.DataType:

@@ -1,0 +1,139 @@
+"""What objects say of themselves in a console and in a notebook: short, plain, without secrets."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Input, Model, Pipeline, Sequential, StateTable, layers, load_model
+from streamrnn.pipeline import Summary
+from streamrnn.states import Layout
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    monkeypatch.chdir(ROOT)
+    return Pipeline.from_toml("pipelines/weather.toml")
+
+
+def test_a_pipeline_says_what_it_reads_runs_and_writes(pipeline: Pipeline) -> None:
+    """First what the file says; when the model is loaded, what is in it; then its streams too."""
+    said = repr(pipeline)
+    assert said == (
+        "<Pipeline: model pipelines/weather/model.safetensors; source data/weather.parquet; "
+        "key origin; features temp, dewp, humid, wind_speed, pressure, …, hour; "
+        "window carry, 64 lanes x 128 steps; sink out/weather; state none yet>"
+    )
+    pipeline.process(pq.read_table("data/weather.parquet").slice(0, 80))
+    assert "model <Sequential 'sequential': normalize (Normalization), gru (GRU)" in repr(pipeline)
+    assert repr(pipeline).endswith("state 3 streams>")
+    html = pipeline._repr_html_()
+    assert html.startswith("<table><caption>Pipeline</caption>")
+    assert "<tr><th>state</th><td>3 streams</td></tr>" in html
+    assert "&lt;Sequential" in html
+
+
+def test_a_pipeline_is_shown_without_a_look_at_any_file(pipeline: Pipeline) -> None:
+    """A path that does not exist is shown as any other; credentials in a URI are not shown."""
+    data = pipeline.config.model_dump(exclude_unset=True)
+    data["model"]["path"] = "nowhere/model.safetensors"
+    data["source"]["path"] = "s3://KEY:SECRET@logs/2013?session_token=TOKEN"
+    data["sink"]["path"] = "s3://KEY:SECRET@scores/2013?session_token=TOKEN"
+    hidden = Pipeline.from_dict(data)
+    for said in (repr(hidden), hidden._repr_html_()):
+        assert "nowhere/model.safetensors" in said
+        assert "s3://logs/2013" in said
+        assert "s3://scores/2013" in said
+        assert "SECRET" not in said
+        assert "TOKEN" not in said
+
+
+def test_a_summary_names_the_counts_that_are_not_zero() -> None:
+    summary = Summary(26115, 26115, 3, 3, 1.234, filled=2737, files=1, commits=2, output="out/w")
+    assert repr(summary) == (
+        "<Summary: 26,115 rows in, 26,115 rows out, 3 streams, 1 file, 2 commits; output out/w; "
+        "filled 2,737>"
+    )
+    html = summary._repr_html_()
+    assert "<tr><th>streams</th><td>3 (3 new)</td></tr>" in html
+    assert "<tr><th>filled</th><td>2,737</td></tr>" in html
+    assert "skipped" not in html
+
+
+def test_a_summary_says_how_the_run_ended_and_hides_credentials() -> None:
+    summary = Summary(interrupted=True, output="s3://KEY:SECRET@scores/a")
+    assert repr(summary).endswith("output s3://scores/a; interrupted yes>")
+    assert "nothing new yes" in repr(Summary(nothing_new=True))
+    assert "SECRET" not in summary._repr_html_()
+
+
+def test_a_state_table_names_its_keys_and_columns() -> None:
+    keys = (pa.field("id", pa.string()), pa.field("day", pa.date32()))
+    table = StateTable(Layout(keys, pa.timestamp("s", "UTC"), {"lstm/h": 4, "lstm/c": 4}))
+    assert repr(table) == (
+        "<StateTable: 0 streams by id, day; id, day, steps, last_time, lstm/h (4), lstm/c (4)>"
+    )
+    table.find([pa.array(["a", "b"]), pa.array([0, 0], pa.date32())])
+    html = table._repr_html_()
+    assert "<caption>StateTable: 2 streams by id, day</caption>" in html
+    assert "<tr><th>last_time</th><td>timestamp[s, tz=UTC]</td></tr>" in html
+
+
+def test_a_state_table_within_a_change_can_be_shown() -> None:
+    """A debugger shows what it stops at: that must neither complete nor undo the change."""
+    table = StateTable(Layout((pa.field("id", pa.string()),), None, {"h": 1}))
+    said: list[str] = []
+
+    def work() -> tuple[None, Any]:
+        table.find([pa.array(["a"])])
+        said.append(repr(table))
+        return None, lambda: None
+
+    table.change(work)
+    assert said == ["<StateTable: 1 stream by id; id, steps, h (1)>"]
+    assert len(table) == 1
+
+
+def test_a_model_names_its_layers_shapes_and_parameters() -> None:
+    x = Input((None, 8), name="x")
+    model = Model(x, layers.Dense(2, name="out")(layers.LSTM(4, name="lstm")(x)), name="small")
+    assert repr(model) == (
+        "<Model 'small': x (InputLayer), lstm (LSTM), out (Dense); (None, None, 8) to (None, 2); "
+        "218 parameters>"
+    )
+    html = model._repr_html_()
+    assert "<caption>Model small: 218 parameters</caption>" in html
+    assert "<tr><th>lstm</th><td>LSTM</td><td>(None, 4)</td><td>208</td></tr>" in html
+
+
+def test_a_model_that_is_not_built_says_so() -> None:
+    model = Sequential([layers.LSTM(4, name="lstm")], name="later")
+    assert repr(model) == "<Sequential 'later': lstm (LSTM); not built>"
+    assert "<tr><th>lstm</th><td>LSTM</td><td>?</td><td>0</td></tr>" in model._repr_html_()
+    assert repr(Sequential(name="empty")) == "<Sequential 'empty': no layers; not built>"
+
+
+def test_of_many_layers_the_first_and_the_last_are_named() -> None:
+    model = Sequential([Input((3,)), *(layers.Dense(3, name=f"d{i}") for i in range(20))], name="m")
+    assert "d4 (Dense), …, d19 (Dense);" in repr(model)
+
+
+def test_an_onnx_model_is_shown_before_its_states_are_known() -> None:
+    """To find out which input carries which output may fail, and then says so: not here."""
+    pytest.importorskip("onnx", reason="needs the onnx extra")
+    model = load_model(ROOT / "pipelines" / "origins" / "weather.onnx")
+    assert repr(model) == "<OnnxModel 'weather': graph (OnnxGraph); 2,491 parameters>"
+    assert "<tr><th>graph</th><td>OnnxGraph</td><td>?</td><td>2,491</td></tr>" in (
+        model._repr_html_()
+    )
+
+
+def test_names_are_escaped() -> None:
+    """A layer's or a column's name comes from a file."""
+    model = Sequential([layers.Dense(1, name="<script>")], name="<b>")
+    assert "<script>" not in model._repr_html_()
+    assert "&lt;script&gt;" in model._repr_html_()
