@@ -1,0 +1,44 @@
+"""The map of rooms in streamrnn/README.md, made from the table of the architecture test.
+
+    python tests/room_map.py
+
+An arrow leads from a room to one that it may import. It is left out where a longer way leads to
+the same room, so that the map can be read; the table has them all.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from test_architecture import MAY_IMPORT
+
+PAGE = Path(__file__).parents[1] / "streamrnn" / "README.md"
+BEGIN, END = "<!-- rooms: python tests/room_map.py -->\n", "<!-- end of rooms -->\n"
+
+
+def room_map(may_import: Mapping[str, str]) -> str:
+    """The table as a Mermaid flowchart: who imports others stands above them."""
+    below = {room: rooms.split() for room, rooms in may_import.items()}
+
+    @cache
+    def reached(room: str) -> frozenset[str]:
+        return frozenset(below[room]).union(*map(reached, below[room]))
+
+    arrows = [
+        f"    {room} --> {other}"
+        for room in reversed(below)
+        for other in below[room]
+        if not any(other in reached(between) for between in below[room])
+    ]
+    return "\n".join(["```mermaid", "flowchart TD", *arrows, "```", ""])
+
+
+def with_map(page: str) -> str:
+    """The page with the map between its marks."""
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n{room_map(MAY_IMPORT)}\n{END}{tail}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_map(PAGE.read_text()))

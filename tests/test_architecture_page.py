@@ -1,0 +1,55 @@
+"""The architecture page, streamrnn/README.md, says what the code says."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from room_map import room_map, with_map
+from test_architecture import MAY_IMPORT
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "streamrnn" / "README.md").read_text()
+ROOMS = re.findall(r"^\| `(\w+)` \| .+ \| (.+) \|$", PAGE, re.MULTILINE)
+
+
+def test_the_map_is_the_one_that_the_command_makes() -> None:
+    """After a change to the table: `python tests/room_map.py`."""
+    assert with_map(PAGE) == PAGE
+
+
+def test_the_map_has_an_arrow_to_what_is_imported_and_no_detour() -> None:
+    """`a` imports `c` by way of `b` too: that arrow is left out."""
+    drawn = room_map({"c": "", "b": "c", "a": "c b"}).split("\n")
+    assert drawn[2:4] == ["    a --> b", "    b --> c"]
+
+
+def test_the_map_shows_every_room() -> None:
+    assert set(re.findall(r"\w+", room_map(MAY_IMPORT))) >= set(MAY_IMPORT)
+
+
+def test_the_page_lists_the_rooms_from_the_ground_up() -> None:
+    """In the order of the table, which test_architecture.py compares with the folders."""
+    below: set[str] = set()
+    for room, _ in ROOMS:
+        assert set(MAY_IMPORT[room].split()) <= below, f"{room} stands before a room below it"
+        below.add(room)
+    assert below == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(("room", "door"), ROOMS)
+def test_the_names_of_a_door_exist(room: str, door: str) -> None:
+    module = importlib.import_module(f"streamrnn.{room}")
+    names = re.findall(r"`(\w+)`", door)
+    assert names
+    assert [name for name in names if not hasattr(module, name)] == []
+
+
+def test_every_path_on_the_page_exists() -> None:
+    paths = re.findall(r"`([\w./]+/[\w./]+)`", PAGE)
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_page_is_read_in_one_sitting() -> None:
+    assert len(PAGE.splitlines()) <= 150
