@@ -48,6 +48,18 @@ def errors(log: pa.Table, forecast: pa.Table, origin: str) -> tuple[float, float
     return rmse(said), rmse(now), int(counted.sum())
 
 
+def read(output: Path, data: Path = ROOT / "data" / "weather.parquet") -> tuple[pa.Table, pa.Table]:
+    """The log and the forecast of an output folder."""
+    parts = sorted(output.glob("*.parquet"))
+    if not parts:
+        raise SystemExit(
+            f"no .parquet files in {output}: first `streamrnn run pipelines/weather.toml`"
+        )
+    log = pq.read_table(data, columns=["origin", "time_hour", "temp"])
+    columns = ["origin", "time_hour", "temp_3h"]
+    return log, pa.concat_tables([pq.read_table(part, columns=columns) for part in parts])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="RMSE of the weather forecast, October to December."
@@ -55,14 +67,7 @@ def main() -> None:
     parser.add_argument("output", nargs="?", type=Path, default=Path("out/weather"))
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "weather.parquet")
     arguments = parser.parse_args()
-    parts = sorted(arguments.output.glob("*.parquet"))
-    if not parts:
-        raise SystemExit(
-            f"no .parquet files in {arguments.output}: first `streamrnn run pipelines/weather.toml`"
-        )
-    log = pq.read_table(arguments.data, columns=["origin", "time_hour", "temp"])
-    columns = ["origin", "time_hour", "temp_3h"]
-    forecast = pa.concat_tables([pq.read_table(part, columns=columns) for part in parts])
+    log, forecast = read(arguments.output, arguments.data)
     print("airport  hours  model  persistence   (RMSE in degF)")
     for origin in sorted(pc.unique(log["origin"]).to_pylist()):
         model, persistence, hours = errors(log, forecast, origin)

@@ -1,0 +1,97 @@
+"""Draw forecast.svg: the forecast against what was read three hours later, at three airports.
+
+    streamrnn run pipelines/weather.toml
+    python pipelines/weather/draw_forecast.py
+
+Needs numpy and pyarrow alone. Some days of November, which the model did not see in training; the
+errors beside are those of evaluate.py.
+"""
+
+import argparse
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from evaluate import AHEAD, errors, read, series
+from svg import FAINT, INK, ORANGE, Picture, Point
+
+HERE = Path(__file__).parent
+BEGIN, END = np.datetime64("2013-11-20T00:00"), np.datetime64("2013-11-27T00:00")
+NAMES = {"EWR": "Newark (EWR)", "JFK": "Kennedy (JFK)", "LGA": "LaGuardia (LGA)"}
+WIDTH, LEFT, RIGHT = 860, 40, 12
+TOP, PANEL, GAP = 62, 112, 34
+COLDEST, WARMEST, GRID = 10, 70, (20, 40, 60)
+
+
+def draw(log: pa.Table, forecast: pa.Table) -> str:
+    """The picture, of the log (origin, time_hour, temp) and the output (…, temp_3h)."""
+    height = TOP + len(NAMES) * (PANEL + GAP)
+    picture = Picture(WIDTH, height, "Temperature read and forecast at three airports")
+    _legend(picture)
+    for i, (origin, name) in enumerate(NAMES.items()):
+        top = TOP + i * (PANEL + GAP)
+        model, persistence, _ = errors(log, forecast, origin)
+        note = f"October to December: RMSE {model:.2f} °F, persistence {persistence:.2f} °F"
+        picture.text(LEFT, top - 8, name, 13, bold=True)
+        picture.text(WIDTH - RIGHT, top - 8, note, 12, "end")
+        _grid(picture, top, days=i == len(NAMES) - 1)
+        _curve(picture, top, *series(log, origin, "temp"), INK, 2.5)
+        at, said = series(forecast, origin, "temp_3h")
+        _curve(picture, top, at + AHEAD, said, ORANGE, 1.5)
+    return picture.svg()
+
+
+def _legend(picture: Picture) -> None:
+    picture.line([(LEFT, 14), (LEFT + 24, 14)], INK, 2.5)
+    picture.text(LEFT + 32, 18, "temperature that was read, °F", 13)
+    picture.line([(LEFT + 250, 14), (LEFT + 274, 14)], ORANGE, 1.5)
+    picture.text(LEFT + 282, 18, "forecast for that hour, made three hours before", 13, fill=ORANGE)
+
+
+def _grid(picture: Picture, top: float, days: bool) -> None:
+    for degrees in GRID:
+        y = _y(top, degrees)
+        picture.line([(LEFT, y), (WIDTH - RIGHT, y)], FAINT)
+        picture.text(LEFT - 6, y + 4, str(degrees), 11, "end")
+    for day in np.arange(BEGIN, END, np.timedelta64(1, "D")):
+        x = _x(day)
+        picture.line([(x, top), (x, top + PANEL)], FAINT)
+        if days:
+            year = f", {day.item().year} (UTC)" if day == BEGIN else ""
+            picture.text(x + 4, top + PANEL + 16, f"Nov {day.item().day}{year}", 11)
+
+
+def _curve(
+    picture: Picture, top: float, times: np.ndarray, values: np.ndarray, stroke: str, width: float
+) -> None:
+    """A line through the values from BEGIN to END, broken where there is none."""
+    shown = (times >= BEGIN) & (times <= END)
+    points = zip(times[shown], values[shown], strict=True)
+    for missing, run in groupby(points, lambda point: bool(np.isnan(point[1]))):
+        if not missing:
+            picture.line([_point(top, *point) for point in run], stroke, width)
+
+
+def _point(top: float, time: np.datetime64, degrees: float) -> Point:
+    return _x(time), _y(top, degrees)
+
+
+def _x(time: np.datetime64) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * float((time - BEGIN) / (END - BEGIN))
+
+
+def _y(top: float, degrees: float) -> float:
+    return top + PANEL * (WARMEST - degrees) / (WARMEST - COLDEST)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw the weather forecast against the truth.")
+    parser.add_argument("output", nargs="?", type=Path, default=Path("out/weather"))
+    parser.add_argument("--to", type=Path, default=HERE / "forecast.svg")
+    arguments = parser.parse_args()
+    arguments.to.write_text(draw(*read(arguments.output)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
