@@ -1,62 +1,40 @@
-"""Every block of the README runs, and prints what the README says."""
+"""Every block of the README runs, and prints what the README says; so do those of other pages."""
 
 import re
-import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from readme import PAGES, READERS, ROOT, blocks, make_clone, run_python, shell
 
+from streamrnn.checkpoints.manifest import READABLE
 from streamrnn.pipeline import Config
+from streamrnn.states.layout import FORMAT_VERSION
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+BENCHMARKS = (ROOT / "tests" / "benchmarks" / "README.md").read_text()
 TIMES = re.compile(r"in [\d.]+ s \([\d,]+ rows/s\)")
-STREAMRNN = f"{shlex.quote(sys.executable)} -c 'from streamrnn.cli import main; main()'"
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like the repository and may be written to."""
-    base = tmp_path_factory.mktemp("clone")
-    for name in ("data", "pipelines", "streamrnn", "tests"):
-        (base / name).symlink_to(ROOT / name)
-    return base
-
-
-def _shell(command: str, clone: Path) -> str:
-    if command.startswith("streamrnn "):
-        command = STREAMRNN + command.removeprefix("streamrnn")
-    elif command.startswith("python "):
-        command = shlex.quote(sys.executable) + command.removeprefix("python")
-    done = subprocess.run(
-        command, shell=True, cwd=clone, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_every_block_runs_and_prints_what_it_says(clone: Path) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_runs_and_prints_what_it_says(page: str, tmp_path: Path) -> None:
     """Blocks build on one another, so they run in their order; times may differ."""
-    ran = 0
-    for language, block in BLOCKS:
+    clone, ran = make_clone(tmp_path), 0
+    for language, block in blocks(page):
         if language == "console":
             for command, said in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
-                assert TIMES.sub("", _shell(command, clone)) == TIMES.sub("", said), command
+                assert TIMES.sub("", shell(command, clone)) == TIMES.sub("", said), command
                 ran += 1
-        elif language == "python":
-            _shell(f"python -c {shlex.quote(block)}", clone)
+        elif language == "python" and not READERS.search(block):
+            run_python(block, clone)
             ran += 1
-    assert ran >= 6
+    assert ran >= 15 or page != "README.md"
 
 
 def test_the_two_commands_are_those_of_continuous_integration() -> None:
     """`pip install` cannot run here: .ci/run does it, in a fresh environment."""
     script = (ROOT / ".ci" / "run").read_text()
-    commands = [block.strip() for language, block in BLOCKS if language == "sh"][:2]
+    commands = [block.strip() for language, block in blocks("README.md") if language == "sh"]
     assert commands == [
         "pip install . && streamrnn run pipelines/weather.toml",
         "pip install -e '.[test]' && pytest",
@@ -65,12 +43,41 @@ def test_the_two_commands_are_those_of_continuous_integration() -> None:
         assert command in script
 
 
-def test_the_pipeline_file_is_valid_and_has_every_key() -> None:
-    """Commented keys count: they stand there to be seen."""
-    text = next(block for language, block in BLOCKS if language == "toml")
-    data = tomllib.loads(text)
-    Config.parse(data)
-    full = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE))
-    for name, field in Config.model_fields.items():
-        assert field.annotation is not None
-        assert set(full[name]) == set(field.annotation.model_fields), name
+def test_the_pipeline_file_is_valid() -> None:
+    """Every key stands in what `streamrnn init` writes: tests/config/test_sample.py."""
+    (text,) = [block for language, block in blocks("README.md") if language == "toml"]
+    config = Config.parse(tomllib.loads(text))
+    assert config.sink.path == "out/weather"
+
+
+def test_the_versions_that_are_read_are_those_of_the_code() -> None:
+    found = re.search(r"manifests (\d) to (\d), state tables (\d)", README)
+    assert found
+    assert found.groups() == (str(READABLE[0]), str(READABLE[-1]), FORMAT_VERSION)
+
+
+def marked(page: str, name: str) -> str:
+    """What a benchmark wrote between its marks."""
+    return page.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- end of {name} -->")[0]
+
+
+def test_the_table_of_the_readme_is_the_one_of_the_benchmark() -> None:
+    assert len(marked(README, "pipeline").splitlines()) > 5
+    assert marked(README, "pipeline") == marked(BENCHMARKS, "pipeline")
+
+
+def test_the_sentence_on_kernels_says_what_their_tables_say() -> None:
+    """`bench_kernels.py --markdown tests/benchmarks/README.md README.md` writes both."""
+    tables = marked(BENCHMARKS, "kernels")
+    means = re.findall(r"geometric mean of the ratios: grid ([\d.]+),", tables)
+    least = re.findall(r"least ratio: ([\d.]+) ", tables)
+    shapes = len(re.findall(r"^\| (?:LSTM|GRU) \|", tables.partition("**2 threads**")[0], re.M))
+    found = re.findall(r"\d+\.\d+|(?<=all )\d+", marked(README, "kernels in short"))
+    assert found == [*means, str(shapes), *least]
+
+
+@pytest.mark.parametrize("page", [*PAGES, "pipelines/README.md", "data/README.md"])
+def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^):]+)\)", (ROOT / page).read_text())
+    folder = (ROOT / page).parent
+    assert [link for link in links if not (folder / link).exists()] == []

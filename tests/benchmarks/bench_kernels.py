@@ -174,18 +174,20 @@ def report(results: list[Result], names: list[str]) -> str:
     return "\n\n".join(parts)
 
 
-def brief_report(results: list[Result], names: list[str]) -> str:
-    """The grid on the fewest threads as a table, and what all results say."""
-    counts = sorted({r.threads for r in results})
-    shown = [r for r in results if r.point in GRID and r.threads == counts[0]]
-    parts = [f"**{_threads(counts[0])}**, µs a lane and step", _table(shown, names)]
-    for threads in counts:
-        chosen = [r for r in results if r.threads == threads]
-        parts += [
-            f"{_threads(threads)}, all {len(chosen)} shapes that were run:",
-            summary(chosen, threads),
-        ]
-    return "\n\n".join(parts)
+def in_short(results: list[Result], names: list[str]) -> str:
+    """What all results say, in one sentence."""
+    means, least = [], []
+    for threads in sorted({r.threads for r in results}):
+        ratios = [r.ratio for r in results if r.threads == threads]
+        grid = [r.ratio for r in results if r.threads == threads and r.point in GRID]
+        times = " times as fast" if not means else ""
+        means.append(f"{timing.geometric_mean(grid):.2f}{times} on {_threads(threads)}")
+        least.append(f"{min(ratios):.2f}")
+    return (
+        f"LSTM and GRU kernels against the fastest of {', '.join(names[:-1])} and {names[-1]}, "
+        f"shape by shape: {', '.join(means)} (geometric mean of the grid of {len(grid)}; least of "
+        f"all {len(ratios)} shapes: {', '.join(least)})."
+    )
 
 
 def _threads(count: int) -> str:
@@ -271,7 +273,7 @@ def main() -> None:
     print()
     texts = {
         "kernels": f"{top}\n{report(results, options.peers)}",
-        "kernels in short": f"{top}\n{brief_report(results, options.peers)}",
+        "kernels in short": in_short(results, options.peers),
     }
     timing.publish(texts, options.markdown)
 
