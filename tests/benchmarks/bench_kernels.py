@@ -174,8 +174,9 @@ def report(results: list[Result], names: list[str]) -> str:
     return "\n\n".join(parts)
 
 
-def in_short(results: list[Result], names: list[str]) -> str:
-    """What all results say, in one sentence."""
+def in_short(results: list[Result]) -> str:
+    """What the results of all kinds, shapes and peers say, in one sentence."""
+    *others, last = peers.PEERS
     means, least = [], []
     for threads in sorted({r.threads for r in results}):
         ratios = [r.ratio for r in results if r.threads == threads]
@@ -184,7 +185,7 @@ def in_short(results: list[Result], names: list[str]) -> str:
         means.append(f"{timing.geometric_mean(grid):.2f}{times} on {_threads(threads)}")
         least.append(f"{min(ratios):.2f}")
     return (
-        f"LSTM and GRU kernels against the fastest of {', '.join(names[:-1])} and {names[-1]}, "
+        f"LSTM and GRU kernels against the fastest of {', '.join(others)} and {last}, "
         f"shape by shape: {', '.join(means)} (geometric mean of the grid of {len(grid)}; least of "
         f"all {len(ratios)} shapes: {', '.join(least)})."
     )
@@ -271,10 +272,9 @@ def main() -> None:
                     flush=True,
                 )
     print()
-    texts = {
-        "kernels": f"{top}\n{report(results, options.peers)}",
-        "kernels in short": in_short(results, options.peers),
-    }
+    texts = {"kernels": f"{top}\n{report(results, options.peers)}"}
+    if (options.points, options.kinds, options.peers) == ("all", list(MODULES), list(peers.PEERS)):
+        texts["kernels in short"] = in_short(results)
     timing.publish(texts, options.markdown)
 
 
