@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from readme import PAGES, READERS, ROOT, blocks, make_clone, run_python, shell
 
-from streamrnn.checkpoints.manifest import READABLE
 from streamrnn.pipeline import Config
-from streamrnn.states.layout import FORMAT_VERSION
 
 README = (ROOT / "README.md").read_text()
 BENCHMARKS = (ROOT / "tests" / "benchmarks" / "README.md").read_text()
@@ -48,12 +46,6 @@ def test_the_pipeline_file_is_valid() -> None:
     (text,) = [block for language, block in blocks("README.md") if language == "toml"]
     config = Config.parse(tomllib.loads(text))
     assert config.sink.path == "out/weather"
-
-
-def test_the_versions_that_are_read_are_those_of_the_code() -> None:
-    found = re.search(r"manifests (\d) to (\d), state tables (\d)", README)
-    assert found
-    assert found.groups() == (str(READABLE[0]), str(READABLE[-1]), FORMAT_VERSION)
 
 
 def marked(page: str, name: str) -> str:
