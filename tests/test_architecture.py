@@ -245,3 +245,13 @@ def test_nobody_but_the_state_table_reaches_into_it() -> None:
         and ast.unparse(node.value) != "self"
     ]
     assert found == []
+
+
+def test_a_public_name_means_one_thing() -> None:
+    """No class or function is defined under one name in two rooms; `cli` parses for all of them."""
+    homes: dict[str, set[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, set()).add(_room(path))
+    assert {name: rooms for name, rooms in homes.items() if len(rooms - {"cli"}) > 1} == {}

@@ -16,7 +16,7 @@ from streamrnn.checkpoints.holding import Holding, empty
 from streamrnn.checkpoints.ledger import Ledger
 from streamrnn.checkpoints.manifest import Manifest, Shard, StateFile, encode_schema
 from streamrnn.checkpoints.reading import MANIFEST
-from streamrnn.checkpoints.resume import check_same, check_schema, plain
+from streamrnn.checkpoints.resume import check_same_pipeline, check_schema, plain
 from streamrnn.checkpoints.starting import (
     NOT_OURS,
     are_our_rejects,
@@ -151,7 +151,7 @@ class OutputFolder:
         Raises CheckpointError with both sides when the last commit was made by another pipeline.
         """
         if self.manifest is not None:
-            check_same(self.manifest, model, config, self.path)
+            check_same_pipeline(self.manifest, model, config, self.path)
             check_schema(self.manifest, schema, self.path)
         self._schema, self._model, self._config = schema, model, plain(config)
 

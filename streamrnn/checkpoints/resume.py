@@ -17,7 +17,9 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_same(manifest: Manifest, model: str, config: Mapping[str, Any], output: str) -> None:
+def check_same_pipeline(
+    manifest: Manifest, model: str, config: Mapping[str, Any], output: str
+) -> None:
     """Refuse to resume with another model or config than the manifest's.
 
     Raises CheckpointError with both fingerprints and all differing keys with both values.

@@ -8,7 +8,7 @@ because it is older than the key, counts as the default.
 from collections.abc import Mapping
 from typing import Any
 
-from streamrnn.config.schema import OLD_KINDS, Feature, Tables
+from streamrnn.config.schema import OLD_KINDS, FeatureSection, Sections
 
 FREE = frozenset(
     {
@@ -79,8 +79,8 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
     last = name.rpartition(".")[2]
     if name.startswith("features."):
         # A feature without nulls of its own has the source's.
-        return config.get("source.nulls") if last == "nulls" else _default(Feature, last)
-    found = Tables.model_fields.get(table)
+        return config.get("source.nulls") if last == "nulls" else _default(FeatureSection, last)
+    found = Sections.model_fields.get(table)
     return _default(found.annotation, name) if found is not None else None
 
 

@@ -22,31 +22,16 @@ from streamrnn.config.problems import (
 )
 from streamrnn.config.rules import run_checks
 from streamrnn.config.schema import (
-    Checkpoint,
-    Feature,
-    ModelSpec,
-    Output,
-    Sink,
-    Source,
-    StateIO,
-    Table,
-    Tables,
-    Window,
+    FeatureSection,
+    Section,
+    Sections,
 )
 from streamrnn.config.toml_lines import key_lines
 from streamrnn.errors import ConfigError
 
 __all__ = [
-    "Checkpoint",
     "Config",
     "ConfigFileMissingError",
-    "Feature",
-    "ModelSpec",
-    "Output",
-    "Sink",
-    "Source",
-    "StateIO",
-    "Window",
     "json_schema",
 ]
 
@@ -61,7 +46,7 @@ class ConfigFileMissingError(ConfigError, FileNotFoundError):
     """The pipeline file is not there."""
 
 
-class Config(Tables):
+class Config(Sections):
     """A pipeline file: seven frozen tables, each key as in the file."""
 
     @classmethod
@@ -105,11 +90,11 @@ class Config(Tables):
             Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
         ]
         broken: set[Path] = {path[:2] for path in known}
-        tables: dict[str, Table] = {}
+        tables: dict[str, Section] = {}
         for name in cls.model_fields:
             kind = cls.model_fields[name].annotation
             assert isinstance(kind, type)
-            assert issubclass(kind, Table)
+            assert issubclass(kind, Section)
             raw = data.get(name, {})
             if not isinstance(raw, dict):
                 message = f"expected a table [{name}], got {received(raw)}"
@@ -173,7 +158,7 @@ class Config(Tables):
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a pipeline file, for editors."""
-    schema = {**Tables.model_json_schema(), "title": "streamrnn pipeline"}
+    schema = {**Sections.model_json_schema(), "title": "streamrnn pipeline"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -208,7 +193,7 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
         raise ConfigError(f"{file}: not valid TOML: {message}") from None
 
 
-def _translate(detail: ErrorDetails, table: str, kind: type[Table]) -> Problem | None:
+def _translate(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem | None:
     """A pydantic error in our words; None for what only follows from another error."""
     path: Path = (table, *detail["loc"])
     context = detail.get("ctx", {})
@@ -240,14 +225,14 @@ def _translate(detail: ErrorDetails, table: str, kind: type[Table]) -> Problem |
             return Problem(path, f"{detail['msg']}, got {value}")
 
 
-def _unknown(name: str, table: type[Table]) -> str:
+def _unknown(name: str, table: type[Section]) -> str:
     """What to say of a key that the table does not have."""
     known = list(table.model_fields)
     homes = [
         home
-        for home, field in Tables.model_fields.items()
+        for home, field in Sections.model_fields.items()
         if isinstance(field.annotation, type)
-        and issubclass(field.annotation, Table)
+        and issubclass(field.annotation, Section)
         and name in field.annotation.model_fields
     ]
     hint = did_you_mean(name, known)
@@ -256,16 +241,16 @@ def _unknown(name: str, table: type[Table]) -> str:
     return f"unknown key{hint} (known here: {', '.join(known)})"
 
 
-def _table_at(table: type[Table], path: Path) -> type[Table]:
-    return Feature if path[:1] == ("features",) else table
+def _table_at(table: type[Section], path: Path) -> type[Section]:
+    return FeatureSection if path[:1] == ("features",) else table
 
 
-def _options(table: type[Table], path: Path) -> list[str]:
+def _options(table: type[Section], path: Path) -> list[str]:
     annotation = _table_at(table, path).model_fields[str(path[-1])].annotation
     return [str(option) for option in get_args(annotation)]
 
 
-def _at_least(table: type[Table], path: Path) -> int | None:
+def _at_least(table: type[Section], path: Path) -> int | None:
     """The lower bound of an integer key."""
     metadata = _table_at(table, path).model_fields[str(path[-1])].metadata
     return next((item.ge for item in metadata if hasattr(item, "ge")), None)

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Iterator
 
 from streamrnn.config.problems import Path, Problem, choices, did_you_mean
-from streamrnn.config.schema import PIPE, Tables
+from streamrnn.config.schema import PIPE, Sections
 
-Check = Callable[[Tables], Iterator[Problem]]
+Check = Callable[[Sections], Iterator[Problem]]
 
 _CHECKS: list[tuple[tuple[str, ...], Check]] = []
 STATE_COLUMNS = ("steps", "last_time")
 """Columns of a state table that a key column must not be named like."""
 
 
-def run_checks(tables: Tables, broken: set[Path]) -> list[Problem]:
+def run_checks(tables: Sections, broken: set[Path]) -> list[Problem]:
     """All problems between keys. A check that needs a key in `broken` is left out: that key's own
     problem is told already, and what would follow from it is noise."""
     return [
@@ -32,7 +32,7 @@ def _needs(*keys: str) -> Callable[[Check], Check]:
 
 
 @_needs("source.features", "source.time_features")
-def _features_are_there_once(tables: Tables) -> Iterator[Problem]:
+def _features_are_there_once(tables: Sections) -> Iterator[Problem]:
     source = tables.source
     if not source.feature_names:
         yield Problem(("source", "features"), "expected at least one feature, got an empty list")
@@ -52,31 +52,31 @@ def _features_are_there_once(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("source.time", "source.time_features")
-def _time_features_need_time(tables: Tables) -> Iterator[Problem]:
+def _time_features_need_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.time_features and tables.source.time is None:
         yield Problem(("source", "time_features"), "needs source.time, the column to take it from")
 
 
 @_needs("source.time", "source.max_gap")
-def _max_gap_needs_time(tables: Tables) -> Iterator[Problem]:
+def _max_gap_needs_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.max_gap is not None and tables.source.time is None:
         yield Problem(("source", "max_gap"), "needs source.time, the column to measure it in")
 
 
 @_needs("source.time", "source.late")
-def _late_needs_time(tables: Tables) -> Iterator[Problem]:
+def _late_needs_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.late != "error" and tables.source.time is None:
         yield Problem(("source", "late"), "needs source.time: without it no row is late")
 
 
 @_needs("source.time", "source.order")
-def _order_by_time_needs_time(tables: Tables) -> Iterator[Problem]:
+def _order_by_time_needs_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.order == "time" and tables.source.time is None:
         yield Problem(("source", "order"), "needs source.time, the column of the times")
 
 
 @_needs("source.key", "source.time")
-def _key_names_are_free(tables: Tables) -> Iterator[Problem]:
+def _key_names_are_free(tables: Sections) -> Iterator[Problem]:
     for name in tables.source.key:
         if name in STATE_COLUMNS:
             yield Problem(
@@ -90,7 +90,7 @@ def _key_names_are_free(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("window.kind", "window.stride")
-def _stride_is_for_independent(tables: Tables) -> Iterator[Problem]:
+def _stride_is_for_independent(tables: Sections) -> Iterator[Problem]:
     window = tables.window
     if window.kind != "independent" and "stride" in window.model_fields_set:
         yield Problem(
@@ -100,7 +100,7 @@ def _stride_is_for_independent(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("model.inputs", "source.features", "source.time_features")
-def _inputs_are_features(tables: Tables) -> Iterator[Problem]:
+def _inputs_are_features(tables: Sections) -> Iterator[Problem]:
     inputs, known = tables.model.inputs, tables.source.feature_names
     used = {feature: name for name, features in inputs.items() for feature in features}
     for feature, name in used.items():
@@ -119,7 +119,7 @@ def _inputs_are_features(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("model.path", "model.state")
-def _state_is_for_onnx(tables: Tables) -> Iterator[Problem]:
+def _state_is_for_onnx(tables: Sections) -> Iterator[Problem]:
     if tables.model.state and not tables.model.path.lower().endswith(".onnx"):
         yield Problem(
             ("model", "state"),
@@ -129,7 +129,7 @@ def _state_is_for_onnx(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("model.path", "model.layers")
-def _layers_are_not_for_onnx(tables: Tables) -> Iterator[Problem]:
+def _layers_are_not_for_onnx(tables: Sections) -> Iterator[Problem]:
     if tables.model.layers and tables.model.path.lower().endswith((".onnx", ".keras")):
         yield Problem(
             ("model", "layers"),
@@ -138,7 +138,7 @@ def _layers_are_not_for_onnx(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("output.emit", "output.last_of", "window.kind")
-def _last_of_goes_with_last(tables: Tables) -> Iterator[Problem]:
+def _last_of_goes_with_last(tables: Sections) -> Iterator[Problem]:
     output, independent = tables.output, tables.window.kind == "independent"
     if output.last_of is not None and output.emit != "last":
         yield Problem(
@@ -160,7 +160,7 @@ def _last_of_goes_with_last(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("output.names", "output.columns", "source.key", "source.time")
-def _names_are_free(tables: Tables) -> Iterator[Problem]:
+def _names_are_free(tables: Sections) -> Iterator[Problem]:
     carried = tables.output.columns
     if carried is None:
         carried = (*tables.source.key, *filter(None, [tables.source.time]))
@@ -174,7 +174,7 @@ def _names_are_free(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("source.late", "source.bad", "sink.path", "sink.rejects")
-def _rejects_have_a_place(tables: Tables) -> Iterator[Problem]:
+def _rejects_have_a_place(tables: Sections) -> Iterator[Problem]:
     rejecting = [key for key in ("late", "bad") if getattr(tables.source, key) == "reject"]
     if rejecting and tables.sink.path == PIPE and tables.sink.rejects is None:
         yield Problem(
@@ -185,7 +185,7 @@ def _rejects_have_a_place(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("state.init", "state.save")
-def _state_files_are_named_as_such(tables: Tables) -> Iterator[Problem]:
+def _state_files_are_named_as_such(tables: Sections) -> Iterator[Problem]:
     for key in ("init", "save"):
         path = getattr(tables.state, key)
         if path is not None and not path.endswith((".parquet", ".arrow")):
@@ -195,6 +195,6 @@ def _state_files_are_named_as_such(tables: Tables) -> Iterator[Problem]:
 
 
 @_needs("state.init", "state.map")
-def _map_needs_init(tables: Tables) -> Iterator[Problem]:
+def _map_needs_init(tables: Sections) -> Iterator[Problem]:
     if tables.state.map and tables.state.init is None:
         yield Problem(("state", "map"), "needs state.init, the table whose layers it names")

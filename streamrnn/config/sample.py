@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from streamrnn.config.schema import Table, Tables
+from streamrnn.config.schema import Section, Sections
 
 # What a pipeline that runs needs; all other keys are shown as comments.
 _ACTIVE = {
@@ -29,10 +29,10 @@ _HEAD = """\
 def sample() -> str:
     """A pipeline file with every key: those of a simple run are set, the rest are comments."""
     lines = [_HEAD]
-    for name, field in Tables.model_fields.items():
+    for name, field in Sections.model_fields.items():
         kind = field.annotation
         assert isinstance(kind, type)
-        assert issubclass(kind, Table)
+        assert issubclass(kind, Section)
         lines.append(f"# {kind.__doc__}\n[{name}]")
         for key, spec in kind.model_fields.items():
             lines += _entry(name, key, spec)

@@ -182,13 +182,13 @@ Duration = Annotated[
 ]
 
 
-class Table(BaseModel):
+class Section(BaseModel):
     """A frozen table that refuses unknown keys and converts nothing silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Feature(Table):
+class FeatureSection(Section):
     """One feature: a column, and what counts as a value of it."""
 
     name: Text = Field(description="the column")
@@ -200,15 +200,15 @@ class Feature(Table):
 
 
 Features = Annotated[
-    tuple[Feature, ...],
+    tuple[FeatureSection, ...],
     BeforeValidator(_features),
     WithJsonSchema(
-        {"type": "array", "items": {"anyOf": [_STRING, Feature.model_json_schema()]}},
+        {"type": "array", "items": {"anyOf": [_STRING, FeatureSection.model_json_schema()]}},
     ),
 ]
 
 
-class Source(Table):
+class SourceSection(Section):
     """Where rows come from, and what of them the model sees."""
 
     path: FilePath | None = Field(
@@ -284,12 +284,12 @@ class Source(Table):
         """All that the model sees, in order."""
         return (*(feature.name for feature in self.features), *self.time_feature_names)
 
-    def nulls_of(self, feature: Feature) -> Literal["error", "previous", "skip"] | float:
+    def nulls_of(self, feature: FeatureSection) -> Literal["error", "previous", "skip"] | float:
         """The policy that holds for a feature: its own, else the source's."""
         return self.nulls if feature.nulls is None else feature.nulls
 
 
-class Window(Table):
+class WindowSection(Section):
     """How streams are cut into windows."""
 
     kind: Kind = Field(
@@ -310,7 +310,7 @@ class Window(Table):
     )
 
 
-class ModelSpec(Table):
+class ModelSection(Section):
     """The model, and how features and states meet it."""
 
     path: FilePath = Field(
@@ -352,7 +352,7 @@ class ModelSpec(Table):
     )
 
 
-class Output(Table):
+class OutputSection(Section):
     """What comes out, and of which rows."""
 
     emit: Literal["every", "last", "final"] = Field(
@@ -384,7 +384,7 @@ def _beside(data: dict[str, Any]) -> str | None:
     return None if path in (None, PIPE) else rejects_beside(path)
 
 
-class Sink(Table):
+class SinkSection(Section):
     """Where output goes."""
 
     path: FilePath | None = Field(
@@ -406,7 +406,7 @@ class Sink(Table):
         return None if self.path == PIPE else self.path
 
 
-class StateIO(Table):
+class StateSection(Section):
     """State that comes from and goes to other runs."""
 
     init: FilePath | None = Field(
@@ -426,7 +426,7 @@ class StateIO(Table):
     )
 
 
-class Checkpoint(Table):
+class CheckpointSection(Section):
     """How often a run commits, and how far back it can go."""
 
     every: Count = Field(default=16, description="record batches from one commit to the next")
@@ -435,13 +435,13 @@ class Checkpoint(Table):
     )
 
 
-class Tables(Table):
+class Sections(Section):
     """All tables of a pipeline file."""
 
-    source: Source
-    window: Window = Window()
-    model: ModelSpec
-    output: Output = Output()
-    sink: Sink = Sink()
-    state: StateIO = StateIO()
-    checkpoint: Checkpoint = Checkpoint()
+    source: SourceSection
+    window: WindowSection = WindowSection()
+    model: ModelSection
+    output: OutputSection = OutputSection()
+    sink: SinkSection = SinkSection()
+    state: StateSection = StateSection()
+    checkpoint: CheckpointSection = CheckpointSection()

@@ -62,19 +62,19 @@ def _read(
     path: Path, ending: str, layers: Any, node: str | None, state: Mapping[str, str] | None
 ) -> Loaded:
     if ending == ".onnx":
-        from streamrnn.formats.onnx.load import load as load_graph
+        from streamrnn.formats.onnx.load import load_onnx
 
-        return load_graph(path, node=node, state=state)
+        return load_onnx(path, node=node, state=state)
     if ending == ".safetensors":
         return _safetensors(path, layers)
-    from streamrnn.formats.keras import load as keras_load
+    from streamrnn.formats.keras.load import load_keras
 
     if layers is None:
-        return keras_load.load(path)
+        return load_keras(path)
     from streamrnn.formats import tables
     from streamrnn.formats.keras import from_tables
 
-    return from_tables.load(path, tables.parse(layers))
+    return from_tables.load_with_tables(path, tables.parse(layers))
 
 
 def _safetensors(path: Path, layers: Any) -> Loaded:
@@ -85,7 +85,7 @@ def _safetensors(path: Path, layers: Any) -> Loaded:
         return native.loaded(metadata, arrays)
     if metadata.get("format") == "streamrnn":
         raise ConfigError("layers: this file is in the native format and knows its own layers")
-    return torch.load(arrays, tables.parse(layers))
+    return torch.load_state_dict(arrays, tables.parse(layers))
 
 
 def _known(path: str | Path) -> Path:

@@ -70,7 +70,7 @@ def _in_order(data: bytes) -> tuple[bytes, memoryview]:
     return len(text).to_bytes(8, "little") + text, memoryview(data)[start:]
 
 
-def load(path: str | Path) -> Model:
+def load_native(path: str | Path) -> Model:
     """Read a model that `save` wrote. Raises ModelFileError, naming the file, where it is damaged.
 
     Layers of yours must be registered first (streamrnn.register_layer).

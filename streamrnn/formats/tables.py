@@ -29,7 +29,7 @@ _INSIDE = ("layer", "cell", "backward_layer")
 
 
 @dataclass(frozen=True)
-class Table:
+class LayerTable:
     """One layer: its class, where its weights are (None: not said), its arguments."""
 
     number: int
@@ -55,7 +55,7 @@ class Table:
         return {"class_name": self.kind, "config": {**more, **self.arguments}}
 
 
-def parse(tables: Any) -> list[Table]:
+def parse(tables: Any) -> list[LayerTable]:
     """The tables, checked. Raises ConfigError that names the one that is wrong."""
     if isinstance(tables, str | Path):
         tables = _from_toml(Path(tables))
@@ -79,7 +79,7 @@ def _from_toml(path: Path) -> Any:
     return found
 
 
-def _parse_one(number: int, table: Any, *, outer: bool) -> Table:
+def _parse_one(number: int, table: Any, *, outer: bool) -> LayerTable:
     if not isinstance(table, Mapping) or not isinstance(table.get("type"), str):
         raise ConfigError(
             f'[[model.layers]] number {number}: expected a type, such as type = "LSTM", received '
@@ -96,7 +96,7 @@ def _parse_one(number: int, table: Any, *, outer: bool) -> Table:
             f"{weights!r:.60}"
         )
     registry.get(kind)
-    return Table(number, kind, weights, arguments)
+    return LayerTable(number, kind, weights, arguments)
 
 
 def _inner(value: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.formats.guard import Budget
-from streamrnn.formats.tables import Table, stack
+from streamrnn.formats.tables import LayerTable, stack
 from streamrnn.layers import initializers
 from streamrnn.layers.layer import Layer
 
@@ -30,7 +30,7 @@ Weights = list[tuple[str, str, Any]]
 
 
 @dataclass
-class Part:
+class TorchLayer:
     """A layer, what its weights are read from, and how many features it reads."""
 
     layer: Layer
@@ -41,7 +41,7 @@ class Part:
 class _Group:
     """The arrays under one prefix, by what is left of their names; remembers which were taken."""
 
-    def __init__(self, table: Table, arrays: Arrays) -> None:
+    def __init__(self, table: LayerTable, arrays: Arrays) -> None:
         prefix = f"{table.weights}." if table.weights else ""
         self.table = table
         self.full = {n[len(prefix) :]: n for n in arrays if n.startswith(prefix)}
@@ -70,20 +70,20 @@ class _Group:
         )
 
 
-def load(arrays: Arrays, tables: Sequence[Table]) -> Loaded:
+def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     """A Sequential of the tables' layers, with weights from the arrays.
 
     Raises ModelFileError (an array is missing or has the wrong shape), UnsupportedError (proj_size,
     a type without a PyTorch layout), ConfigError (a prefix that no array has).
     """
     stored = sum(int(array.size) for array in arrays.values())
-    parts: list[Part] = []
+    parts: list[TorchLayer] = []
     taken: set[str] = set()
     with initializers.replaced_by(Budget(stored).zeros):
         for table in tables:
             reader = _READERS.get(table.kind)
             if reader is None:
-                parts.append(Part(_plain(table), []))
+                parts.append(TorchLayer(_plain(table), []))
                 continue
             _require_prefix(table, arrays)
             group = _Group(table, arrays)
@@ -100,7 +100,7 @@ def load(arrays: Arrays, tables: Sequence[Table]) -> Loaded:
     return Loaded(model, assign_weights(model, placed), left)
 
 
-def _plain(table: Table) -> Layer:
+def _plain(table: LayerTable) -> Layer:
     """A layer whose type has no weights in PyTorch."""
     if table.weights is not None:
         raise UnsupportedError(
@@ -110,7 +110,7 @@ def _plain(table: Table) -> Layer:
     return table.make(table.config())
 
 
-def _require_prefix(table: Table, arrays: Arrays) -> None:
+def _require_prefix(table: LayerTable, arrays: Arrays) -> None:
     prefixes = sorted({name.rpartition(".")[0] for name in arrays})
     listed = ", ".join(repr(prefix) for prefix in prefixes)
     if table.weights is None:
@@ -143,43 +143,43 @@ def _make(group: _Group, own: Mapping[str, Any], suffix: str = "") -> Layer:
     return group.table.make({"class_name": group.table.kind, "config": config})
 
 
-def _dense(group: _Group) -> list[Part]:
+def _dense(group: _Group) -> list[TorchLayer]:
     kernel = group.take("weight", 2)
     weights = [(group.name("weight"), "kernel", kernel.T)]
     bias = "bias" in group.full
     if bias:
         weights.append((group.name("bias"), "bias", group.take("bias", 1)))
     layer = _make(group, {"units": kernel.shape[0], "use_bias": bias})
-    return [Part(layer, weights, kernel.shape[1])]
+    return [TorchLayer(layer, weights, kernel.shape[1])]
 
 
-def _embedding(group: _Group) -> list[Part]:
+def _embedding(group: _Group) -> list[TorchLayer]:
     table = group.take("weight", 2)
     layer = _make(group, {"input_dim": table.shape[0], "output_dim": table.shape[1]})
-    return [Part(layer, [(group.name("weight"), "embeddings", table)])]
+    return [TorchLayer(layer, [(group.name("weight"), "embeddings", table)])]
 
 
-def _layer_norm(group: _Group) -> list[Part]:
+def _layer_norm(group: _Group) -> list[TorchLayer]:
     return [_norm(group, {"weight": "gamma", "bias": "beta"})]
 
 
-def _batch_norm(group: _Group) -> list[Part]:
+def _batch_norm(group: _Group) -> list[TorchLayer]:
     if "num_batches_tracked" in group.full:  # matters to training only
         group.taken.add(group.name("num_batches_tracked"))
     statistics = {"running_mean": "moving_mean", "running_var": "moving_variance"}
     return [_norm(group, {"weight": "gamma", "bias": "beta", **statistics})]
 
 
-def _norm(group: _Group, names: Mapping[str, str]) -> Part:
+def _norm(group: _Group, names: Mapping[str, str]) -> TorchLayer:
     optional = {"weight": "scale", "bias": "center"}
     has = {argument: short in group.full for short, argument in optional.items()}
     wanted = [short for short in names if short not in optional or short in group.full]
     weights = [(group.name(short), names[short], group.take(short, 1)) for short in wanted]
     layer = _make(group, {**has, "epsilon": _EPSILON})
-    return Part(layer, weights, weights[0][2].shape[0] if weights else None)
+    return TorchLayer(layer, weights, weights[0][2].shape[0] if weights else None)
 
 
-def _recurrent(group: _Group) -> list[Part]:
+def _recurrent(group: _Group) -> list[TorchLayer]:
     """One layer a level; Bidirectional where there are arrays of the other direction."""
     _refuse_projection(group)
     found = [m for m in map(_RECURRENT.fullmatch, group.full) if m]
@@ -203,7 +203,7 @@ def _refuse_projection(group: _Group) -> None:
             )
 
 
-def _level(group: _Group, ending: str, suffix: str, both: bool) -> Part:
+def _level(group: _Group, ending: str, suffix: str, both: bool) -> TorchLayer:
     kind, arguments = group.table.kind, dict(group.table.arguments)
     if "nonlinearity" in arguments:
         arguments["activation"] = arguments.pop("nonlinearity")
@@ -218,7 +218,7 @@ def _level(group: _Group, ending: str, suffix: str, both: bool) -> Part:
         own["reset_after"] = True
     if not both:
         layer = _make(group, own, suffix)
-        return Part(layer, [(s, f"cell/{n}", a) for s, n, a in weights], shape[0])
+        return TorchLayer(layer, [(s, f"cell/{n}", a) for s, n, a in weights], shape[0])
     back, _ = _direction(group, f"{ending}_reverse")
     layer = group.table.make(
         {
@@ -231,13 +231,14 @@ def _level(group: _Group, ending: str, suffix: str, both: bool) -> Part:
     )
     sides = (("forward_layer", weights), ("backward_layer", back))
     named = [(s, f"{side}/cell/{n}", a) for side, arrays in sides for s, n, a in arrays]
-    return Part(layer, named, shape[0])
+    return TorchLayer(layer, named, shape[0])
 
 
 def _renewed(group: _Group, arguments: dict[str, Any]) -> _Group:
     """The same group (what is taken counts for both) with other arguments."""
     new = _Group(
-        Table(group.table.number, group.table.kind, group.table.weights, arguments), group.arrays
+        LayerTable(group.table.number, group.table.kind, group.table.weights, arguments),
+        group.arrays,
     )
     new.taken = group.taken
     return new
@@ -279,7 +280,7 @@ def _gate_order(kind: str) -> Callable[[Any], Any]:
     return swapped if kind == "GRU" else lambda rows: rows
 
 
-_READERS: dict[str, Callable[[_Group], list[Part]]] = {
+_READERS: dict[str, Callable[[_Group], list[TorchLayer]]] = {
     "LSTM": _recurrent,
     "GRU": _recurrent,
     "SimpleRNN": _recurrent,

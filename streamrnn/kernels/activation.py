@@ -3,9 +3,9 @@
 from typing import Any
 
 from streamrnn import simd
-from streamrnn.simd.names import DEFAULTS, Spec, clipped, label, split
+from streamrnn.simd.names import DEFAULTS, Spec, clipped, label, split_spec
 
-__all__ = ["DEFAULTS", "Spec", "clipped", "label", "run", "split"]
+__all__ = ["DEFAULTS", "Spec", "clipped", "label", "run", "split_spec"]
 
 
 def run(name: str, x: Any, out: Any, **parameters: float) -> None:
@@ -15,7 +15,7 @@ def run(name: str, x: Any, out: Any, **parameters: float) -> None:
     """
     if name == "softmax":
         if x.size:
-            simd.activation.softmax()(x.reshape(-1), out.reshape(-1), x.shape[-1])
+            simd.activation.softmax_entry()(x.reshape(-1), out.reshape(-1), x.shape[-1])
         return
     merged = {**DEFAULTS.get(name, {}), **parameters}
-    simd.activation.elementwise((name, *merged.values()))(x.reshape(-1), out.reshape(-1))
+    simd.activation.elementwise_entry((name, *merged.values()))(x.reshape(-1), out.reshape(-1))

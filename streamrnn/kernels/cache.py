@@ -50,7 +50,7 @@ def _in(folder: Path) -> list[Path]:
 def _every_run() -> None:
     """Use the kernels that do not depend on the model."""
     words, start, size = np.zeros(8, np.uint64), np.zeros(1, np.int64), np.ones(1, np.int64)
-    keys.Table().find(words, start, size, add=True)
+    keys.StringIndex().find(words, start, size, add=True)
     hashes = np.zeros(1, np.uint64)
     digest.add_words(hashes, words[:1], 1)
     digest.add_words(hashes, words[:1].astype(np.uint32), 1)

@@ -19,7 +19,7 @@ _WORTH_A_THREAD = 256
 """Steps of a window: handing one to a thread costs some 20 µs, a step of a small cell 0.2 µs."""
 
 
-def compiled(step: Callable[..., None], who: str) -> Callable[..., None]:
+def driver_of(step: Callable[..., None], who: str) -> Callable[..., None]:
     """A driver that runs `step`, compiled on its first call.
 
     The driver: (x_BTF, lengths_B | None, mask_BT | None, [state_B…], weights, held_BU, y_BTU |

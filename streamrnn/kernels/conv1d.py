@@ -19,7 +19,7 @@ def pack(kernel_KFU: Any, bias_U: Any = None, *, dilation: int = 1) -> Packed:
     n, (taps, features, units) = simd.jit.width(), kernel_KFU.shape
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)
-    v = packing.vectors_of(units, n, 1)
+    v = packing.vectors_a_group(units, n, 1)
     flat_FU = np.reshape(kernel_KFU, (taps * features, units))
 
     def kernel(activations: tuple[Spec, ...]) -> Any:

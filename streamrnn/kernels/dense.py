@@ -33,7 +33,7 @@ def pack(kernel_FU: Any, bias_U: Any = None) -> Packed:
         filled[:, :features] = kernel_FU.T
         weights = Weights(filled.reshape(-1), np.ascontiguousarray(bias_U, np.float32))
     else:
-        vectors = packing.vectors_of(units, n, 1)
+        vectors = packing.vectors_a_group(units, n, 1)
         weights = packing.packed([([kernel_FU], [])], [[bias_U]], n, vectors)
     return Packed(weights, 1, lambda names: simd.dense.entry(n, vectors, *names), again)
 

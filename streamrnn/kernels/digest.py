@@ -19,7 +19,7 @@ def add_words(h_N: Any, word_N: Any, factor: int) -> None:
 
 
 def add_strings(h_N: Any, words: Any, start_N: Any, size_N: Any, factor: int) -> None:
-    """Add a column of N byte strings, given as `keys.Table.find` takes them, in place."""
+    """Add a column of N byte strings, given as `keys.StringIndex.find` takes them, in place."""
     simd.digest.entry("strings")(h_N, words, start_N, size_N, np.uint64(factor))
 
 

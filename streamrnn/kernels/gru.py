@@ -29,7 +29,7 @@ def pack(
         v = 1
         weights = packing.packed([(x, h)], [[bz + sz, br + sr, bh, sh]], n, v)
     else:
-        v = packing.vectors_of(units, n, 2)
+        v = packing.vectors_a_group(units, n, 2)
         parts = [(x[:2], h[:2]), (x[2:], h[2:])]
         weights = packing.packed(parts, [[bz + sz, br + sr], [bh + sh]], n, v)
     return Packed(

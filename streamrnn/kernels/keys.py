@@ -18,7 +18,7 @@ from streamrnn import simd
 from streamrnn.simd.arguments import DONE, KNOWN, Strings, StringTable
 
 
-class Table:
+class StringIndex:
     """Distinct byte strings, numbered in the order in which they came.
 
     `cells` is a hash table with open addressing: half a hash and the number plus one, 0 if empty.
@@ -49,7 +49,7 @@ class Table:
             table = StringTable(
                 self._cells, self._hashes, self._size, self._begin, self._words, counts
             )
-            simd.keys.find()(strings, add, before, table, found, added)
+            simd.keys.find_entry()(strings, add, before, table, found, added)
             if counts[DONE] == rows:
                 return found, added[: len(self) - before].copy()
             self._grow(int(size_N[counts[DONE]]))

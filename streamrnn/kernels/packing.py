@@ -15,7 +15,7 @@ def aligned(size: int) -> Any:
     return raw[skip : skip + size]
 
 
-def vectors_of(units: int, n: int, gates: int) -> int:
+def vectors_a_group(units: int, n: int, gates: int) -> int:
     """How many vectors of units a group should have: with few gates several, if padding allows."""
     if gates > 2:
         return 1

@@ -18,7 +18,7 @@ def pack(kernel_FU: Any, recurrent_UU: Any, bias_U: Any = None) -> Packed:
     n, units = simd.jit.width(), recurrent_UU.shape[0]
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)
-    v = packing.vectors_of(units, n, 1)
+    v = packing.vectors_a_group(units, n, 1)
     return Packed(
         packing.packed([([kernel_FU], [recurrent_UU])], [[bias_U]], n, v),
         packing.groups_of(units, n, v),

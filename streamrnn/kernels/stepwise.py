@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.kernels import activation, dense, normalization
-from streamrnn.kernels.activation import Spec, split
+from streamrnn.kernels.activation import Spec, split_spec
 from streamrnn.kernels.packed import Kernel
 
 Step = Callable[..., tuple[Any, ...]]
@@ -26,12 +26,14 @@ def unless_softmax(
     """
 
     def entry(activations: tuple[Spec, ...]) -> Kernel:
-        return window(plain(*activations)) if "softmax" in activations else compiled(activations)
+        return (
+            plain_window(plain(*activations)) if "softmax" in activations else compiled(activations)
+        )
 
     return entry
 
 
-def window(step: Step) -> Kernel:
+def plain_window(step: Step) -> Kernel:
     """A function that is called as the compiled window kernels are."""
 
     def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
@@ -147,7 +149,7 @@ def _linear(kernel_FU: Any, bias_U: Any) -> Callable[[Any], Any]:
 
 
 def _apply(spec: Spec, x: Any) -> Any:
-    name, numbers = split(spec)
+    name, numbers = split_spec(spec)
     x = np.ascontiguousarray(x)
     out = np.empty_like(x)
     activation.run(name, x, out, **dict(zip(activation.DEFAULTS[name], numbers, strict=True)))

@@ -19,7 +19,7 @@ _ALIASES = {"swish": "silu", "hard_sigmoid_2": "hard_sigmoid_02", "exp": "expone
 
 def compute(spec: kernel.Spec, x: Any) -> Floats:
     """The activation `spec` (as `get` returned it) of x, as a new float32 array."""
-    name, numbers = kernel.split(spec)
+    name, numbers = kernel.split_spec(spec)
     array = np.ascontiguousarray(x, dtype=np.float32)
     if name == "linear":
         return array.copy()
@@ -105,7 +105,7 @@ def get(identifier: Any, who: str = "") -> kernel.Spec:
     elif hasattr(identifier, "get_config") and not isinstance(identifier, type):
         return _of_layer(type(identifier).__name__, identifier.get_config(), who)
     elif isinstance(identifier, list | tuple) and _is_spec(identifier):
-        name, numbers = kernel.split(tuple(identifier))
+        name, numbers = kernel.split_spec(tuple(identifier))
         return (name, *numbers)
     raise UnsupportedError(
         f"{_prefix(who)}activation {identifier!r} is not supported; supported: "

@@ -208,7 +208,7 @@ class Cell(Layer):
             )
             return
         if self._driver is None:
-            self._driver = kernel.compiled(step, str(self))
+            self._driver = kernel.driver_of(step, str(self))
         self._driver(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked)
 
     def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:

@@ -16,7 +16,7 @@ from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
-from streamrnn.windows import Inputs, Lanes, StreamBatch, pack
+from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
 Floats = npt.NDArray[np.float32]
 # Of some lanes: name -> (B, size).
@@ -75,7 +75,7 @@ class CarryOperator:
             self.plan.of(by_stream),
             np.empty((len(by_stream.row_M), self.units), np.float32),
         )
-        packed = pack(
+        packed = pack_lanes(
             by_stream.start, by_stream.length, self.lanes, self.steps, self.workers.threads
         )
         # A stream that begins fresh in the midst has segments that must not see each other's state.

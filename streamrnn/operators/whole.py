@@ -15,7 +15,7 @@ from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
-from streamrnn.windows import Inputs, Lanes, StreamBatch, pack
+from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
 
 class WholeOperator:
@@ -81,7 +81,7 @@ class WholeOperator:
             self._run_lanes(lanes, inputs, values, there)
 
         longest = int(length.max(initial=1))
-        self.workers.map(work, pack(start, length, self.lanes, longest, self.workers.threads))
+        self.workers.map(work, pack_lanes(start, length, self.lanes, longest, self.workers.threads))
         return values, there
 
     def _run_lanes(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from streamrnn.checkpoints import Manifest, check_same, has_manifest, plan_sources, read_manifest
+from streamrnn.checkpoints import (
+    Manifest,
+    check_same_pipeline,
+    has_manifest,
+    plan_sources,
+    read_manifest,
+)
 from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
 from streamrnn.pipeline.preflight import open_source, refuse_own_output, run_config
@@ -117,7 +123,7 @@ def _committed(parts: Parts, bound: Bound, source: FileSource) -> dict[str, Any]
         "streams": last.state_rows,
     }
     try:
-        check_same(last, parts.fingerprint, run_config(bound), path)
+        check_same_pipeline(last, parts.fingerprint, run_config(bound), path)
         plan = plan_sources(last, source.files, source, home=canonical_name(path))
     except CheckpointError as error:
         return {**told, "would refuse": str(error)}

@@ -13,7 +13,7 @@ from streamrnn.simd.vector import load, make_copy, store
 
 
 @functools.cache
-def elementwise(spec: Spec) -> Any:
+def elementwise_entry(spec: Spec) -> Any:
     n = jit.width()
 
     def build() -> Any:
@@ -37,7 +37,7 @@ def elementwise(spec: Spec) -> Any:
 
 
 @functools.cache
-def softmax() -> Any:
+def softmax_entry() -> Any:
     n = jit.width()
 
     def build() -> Any:

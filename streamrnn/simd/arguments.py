@@ -44,7 +44,7 @@ strings that are looked up are done."""
 
 
 class StringTable(NamedTuple):
-    """Distinct byte strings (see `kernels.keys.Table`)."""
+    """Distinct byte strings (see `kernels.keys.StringIndex`)."""
 
     cells: Any
     hashes: Any

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamrnn.simd.jit import inline
-from streamrnn.simd.names import Spec, split, unclipped
+from streamrnn.simd.names import Spec, split_spec, unclipped
 from streamrnn.simd.vector import absolute, fma, power_of_two, where_less
 
 ROUND = 12582912.0  # 1.5 * 2**23: adding and taking it away rounds to a whole number
@@ -243,6 +243,6 @@ _MADE: dict[str, Callable[..., Any]] = {
 def activation(spec: Spec) -> Any:
     """The vector function of an activation's name, or of (name, parameter, ...)."""
     limit, spec = unclipped(spec)
-    name, numbers = split(spec)
+    name, numbers = split_spec(spec)
     function = _PLAIN[name] if name in _PLAIN else _MADE[name](*numbers)
     return function if limit is None else _clipped(limit, function)

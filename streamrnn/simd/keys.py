@@ -19,7 +19,7 @@ _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 @functools.cache
-def find() -> Callable[..., None]:
+def find_entry() -> Callable[..., None]:
     """The kernel, called as `_find` is."""
     return jit.compiled("keys", lambda: _find, _signature())
 

@@ -47,7 +47,7 @@ def unclipped(spec: Spec) -> tuple[float | None, Spec]:
     return float(spec[1]), spec[2:]
 
 
-def split(spec: Spec) -> tuple[str, tuple[float, ...]]:
+def split_spec(spec: Spec) -> tuple[str, tuple[float, ...]]:
     """Name and all parameters of an activation."""
     name, *given = (spec,) if isinstance(spec, str) else spec
     if name not in DEFAULTS:
@@ -64,6 +64,6 @@ def split(spec: Spec) -> tuple[str, tuple[float, ...]]:
 def label(spec: Spec) -> str:
     """An activation as part of a file's name."""
     limit, spec = unclipped(spec)
-    name, numbers = split(spec)
+    name, numbers = split_spec(spec)
     clip = [] if limit is None else [CLIPPED, repr(limit)]
     return "_".join([*clip, name, *(repr(number) for number in numbers)])

@@ -11,7 +11,7 @@ from streamrnn.simd import jit
 
 
 @functools.cache
-def layer_norm() -> Callable[..., None]:
+def layer_norm_entry() -> Callable[..., None]:
     """The kernel: (x_NF, gamma_F, beta_F, epsilon, y_NF)."""
     f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
     signature = types.void(f2, f1, f1, types.float64, f2)

@@ -19,7 +19,7 @@ from streamrnn.simd import jit
 from streamrnn.simd.arguments import Absent, Share, Weights
 from streamrnn.simd.jit import inline_always, kernel
 from streamrnn.simd.names import Spec, label
-from streamrnn.simd.spin_barrier import FOREVER, count, spin_until
+from streamrnn.simd.spin_barrier import FOREVER, increment, spin_until
 from streamrnn.simd.sweep import NEW, OLD, OWN, START, Shape, Sizes, Span, X, project, sweep
 from streamrnn.simd.vector import make_copy
 
@@ -49,7 +49,7 @@ ALONE = 2
 @inline_always
 def barrier_wait(barrier, arrived):
     """Wait until `arrived` have come: n threads expect n*k at their k-th barrier."""
-    count(barrier)
+    increment(barrier)
     spin_until(barrier, arrived, FOREVER)
 
 

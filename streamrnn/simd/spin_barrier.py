@@ -40,7 +40,7 @@ def pause(builder: ir.IRBuilder) -> None:
 
 
 @intrinsic
-def count(typingctx, counter):
+def increment(typingctx, counter):
     """Add 1 to counter[0]. What the thread wrote before is seen by all who see it."""
 
     def emit(context, builder, sig, args):

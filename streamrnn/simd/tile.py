@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import models, register_model
 
 from streamrnn.simd.jit import intrinsic
-from streamrnn.simd.vector import F32, address, fused, loop, read, spread, write
+from streamrnn.simd.vector import F32, address, emit_load, emit_store, fused, loop, spread
 
 
 class Tile(types.Type):
@@ -47,7 +47,7 @@ def begin(m: int, g: int, n: int) -> Any:
             for r, row in enumerate(_rows(builder, context, sig.args[1], at, i, m)):
                 for q in range(g):
                     index = builder.add(builder.add(row, k), k.type(q * n))
-                    value = read(context, builder, sig.args[0], array, index, n)
+                    value = emit_load(context, builder, sig.args[0], array, index, n)
                     sums = builder.insert_value(sums, value, r * g + q)
             return sums
 
@@ -79,7 +79,7 @@ def feed(m: int, g: int, n: int, into: tuple[int, ...]) -> Any:
             with loop(builder, count.type(0), count, 1) as k:
                 first = builder.add(j, builder.mul(k, k.type(len(into) * n)))
                 weights = [
-                    read(context, builder, w_kind, w, builder.add(first, k.type(q * n)), n)
+                    emit_load(context, builder, w_kind, w, builder.add(first, k.type(q * n)), n)
                     for q in range(len(into))
                 ]
                 for r, row in enumerate(rows):
@@ -106,7 +106,7 @@ def put(typingctx, sums, array, j):
         for place in range(sig.args[0].m * sig.args[0].g):
             value = builder.extract_value(sums, place)
             index = builder.add(j, j.type(place * sig.args[0].n))
-            write(context, builder, sig.args[1], array, index, value)
+            emit_store(context, builder, sig.args[1], array, index, value)
 
     return types.void(sums, array, types.intp), emit
 
@@ -122,7 +122,7 @@ def scatter(typingctx, sums, array, at, i, k):
             for q in range(tile.g):
                 index = builder.add(builder.add(row, k), k.type(q * tile.n))
                 value = builder.extract_value(sums, r * tile.g + q)
-                write(context, builder, sig.args[1], array, index, value)
+                emit_store(context, builder, sig.args[1], array, index, value)
 
     return types.void(sums, array, at, types.intp, types.intp), emit
 

@@ -56,14 +56,14 @@ def address(context, builder, kind, array, index, count):
     return builder.gep(parts.data, [index])
 
 
-def read(context, builder, kind, array, index, n):
+def emit_load(context, builder, kind, array, index, n):
     """<n x float> from an array; need not be aligned."""
     start = address(context, builder, kind, array, index, n)
     pointer = builder.bitcast(start, ir.VectorType(F32, n).as_pointer())
     return builder.load(pointer, align=4)
 
 
-def write(context, builder, kind, array, index, value):
+def emit_store(context, builder, kind, array, index, value):
     """<n x float> into an array."""
     start = address(context, builder, kind, array, index, value.type.count)
     builder.store(value, builder.bitcast(start, value.type.as_pointer()), align=4)
@@ -181,7 +181,7 @@ def load(typingctx, array, index, n):
     vector = Vector(n.literal_value)
 
     def emit(context, builder, sig, args):
-        return read(context, builder, sig.args[0], args[0], args[1], vector.n)
+        return emit_load(context, builder, sig.args[0], args[0], args[1], vector.n)
 
     return vector(array, types.intp, n), emit
 
@@ -191,7 +191,7 @@ def store(typingctx, array, index, vector):
     """Write all places to `array.flat[index]`."""
 
     def emit(context, builder, sig, args):
-        write(context, builder, sig.args[0], *args)
+        emit_store(context, builder, sig.args[0], *args)
 
     return types.void(array, types.intp, vector), emit
 
@@ -207,9 +207,9 @@ def make_copy(n: int) -> Any:
             for start, stop, width in ((count.type(0), whole, n), (whole, count, 1)):
                 with loop(builder, start, stop, width) as k:
                     at = builder.add(i, k)
-                    value = read(context, builder, sig.args[0], source, at, width)
+                    value = emit_load(context, builder, sig.args[0], source, at, width)
                     at = builder.add(j, k)
-                    write(context, builder, sig.args[2], target, at, value)
+                    emit_store(context, builder, sig.args[2], target, at, value)
 
         intp = types.intp
         return types.void(source, intp, target, intp, intp), emit
@@ -230,7 +230,7 @@ def make_transpose(n: int) -> Any:
             rows = []
             for r in range(n):
                 start = builder.add(i, builder.mul(stride, stride.type(r)))
-                rows.append(read(context, builder, sig.args[0], source, start, n))
+                rows.append(emit_load(context, builder, sig.args[0], source, start, n))
             # Two rows half of all apart become one of twice the length, place by place in turn:
             # after log2(n) times columns stand where rows stood.
             half = n // 2
@@ -245,7 +245,7 @@ def make_transpose(n: int) -> Any:
                 ]
             for k, column in enumerate(rows):
                 at = builder.add(j, j.type(k * n))
-                write(context, builder, sig.args[3], target, at, column)
+                emit_store(context, builder, sig.args[3], target, at, column)
 
         intp = types.intp
         return types.void(source, intp, intp, target, intp), emit

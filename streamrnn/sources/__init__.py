@@ -14,7 +14,13 @@ from streamrnn.sources.formats import FORMATS, FileFormat, suffixes_of
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.reading import FileSource
-from streamrnn.sources.schema import check_same, missing_column, select, used_schema, value_type
+from streamrnn.sources.schema import (
+    check_same_schema,
+    missing_column,
+    select,
+    used_schema,
+    value_type,
+)
 from streamrnn.sources.stream import DAMAGE, StreamSource
 from streamrnn.sources.timeline import (
     FileTimes,
@@ -43,7 +49,7 @@ __all__ = [
     "SourceFile",
     "StreamSource",
     "canonical_name",
-    "check_same",
+    "check_same_schema",
     "etag",
     "last_with",
     "list_files",

@@ -14,7 +14,7 @@ from streamrnn.sources.content import NOTHING, Content, Reading
 from streamrnn.sources.files import SourceFile, etag
 from streamrnn.sources.formats import FileReader, Footer, format_of
 from streamrnn.sources.position import Position
-from streamrnn.sources.schema import check_same, select, used_schema
+from streamrnn.sources.schema import check_same_schema, select, used_schema
 from streamrnn.sources.timeline import FileTimes, by_time
 
 
@@ -128,7 +128,9 @@ class FileSource:
     def check_schemas(self) -> None:
         """Raise DataError if a file lacks a column in use or has it with another type."""
         for file in self.files:
-            check_same(self.schema, self._used(file, self._open(file)), file.path, self._first)
+            check_same_schema(
+                self.schema, self._used(file, self._open(file)), file.path, self._first
+            )
 
     def batches(
         self, start: Position | None = None, before: Content | None = None
@@ -153,7 +155,7 @@ class FileSource:
         stream = self._stream(file)
         reader, version = self._reader(file, stream), etag(stream)
         found = self._used(file, reader)
-        check_same(self.schema, found, file.path, self._first)
+        check_same_schema(self.schema, found, file.path, self._first)
         sizes = reader.footer(None, None).groups
         # Counted from the first row: a file that was written anew may have other row groups.
         place = _Place(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)

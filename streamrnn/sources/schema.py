@@ -77,7 +77,7 @@ def missing_column(path: str, name: str, names: Sequence[str]) -> str:
     return f"{path}: there is no column {name!r}.{hint} Columns there are: {', '.join(names)}"
 
 
-def check_same(expected: pa.Schema, found: pa.Schema, path: str, first: str) -> None:
+def check_same_schema(expected: pa.Schema, found: pa.Schema, path: str, first: str) -> None:
     """Raise DataError if a used column of this file differs from the first file's."""
     for field in expected:
         if field.name not in found.names:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.errors import StateError
-from streamrnn.kernels.keys import Table
+from streamrnn.kernels.keys import StringIndex
 from streamrnn.sources.words import bytes_of, words_of
 
 Ints = npt.NDArray[np.int64]
@@ -28,8 +28,8 @@ class KeyIndex:
             _check_type(field)
         # Joined when they are wanted: to do so in each record batch costs the square of the keys.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
-        self._columns = [Table() for _ in fields] if len(self.fields) > 1 else []
-        self._rows = Table()
+        self._columns = [StringIndex() for _ in fields] if len(self.fields) > 1 else []
+        self._rows = StringIndex()
 
     def __len__(self) -> int:
         return len(self._rows)

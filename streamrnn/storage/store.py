@@ -16,7 +16,7 @@ from pyarrow import fs as arrow_fs
 from streamrnn.storage.files import Files, Output
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.remote import RemoteFiles
-from streamrnn.storage.walking import Entry, Wanted, entry, is_wanted, status, walk
+from streamrnn.storage.walking import Entry, Wanted, entry_at, is_wanted, status, walk
 
 
 class Store(ABC):
@@ -64,7 +64,7 @@ class LocalStore(Store):
         found = status(path)
         if found is None or not stat.S_ISREG(found.st_mode):
             return None
-        return entry(path, os.path.realpath(path), found, 0)
+        return entry_at(path, os.path.realpath(path), found, 0)
 
     def find(self, top: str, wanted: Wanted) -> list[Entry]:
         if top:

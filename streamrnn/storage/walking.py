@@ -135,11 +135,11 @@ def _file(found: os.DirEntry[str], folder: str, links: int) -> Iterator[Entry]:
     if there is None:
         return
     if found.is_symlink():
-        yield entry(found.path, os.path.realpath(found.path), there, links + 1)
+        yield entry_at(found.path, os.path.realpath(found.path), there, links + 1)
     else:
-        yield entry(found.path, f"{folder}/{found.name}", there, links)
+        yield entry_at(found.path, f"{folder}/{found.name}", there, links)
 
 
-def entry(path: str, name: str, found: os.stat_result, links: int) -> Entry:
+def entry_at(path: str, name: str, found: os.stat_result, links: int) -> Entry:
     """The entry of a file with this status."""
     return Entry(path, name, found.st_size, found.st_mtime_ns, links)

@@ -2,7 +2,7 @@
 
 from streamrnn.windows.by_stream import RowPolicy, StreamBatch, sort_by_stream
 from streamrnn.windows.past import Past, Update
-from streamrnn.windows.windower import Inputs, Lanes, Window, pack
+from streamrnn.windows.windower import Inputs, Lanes, Window, pack_lanes
 
 __all__ = [
     "Inputs",
@@ -12,6 +12,6 @@ __all__ = [
     "StreamBatch",
     "Update",
     "Window",
-    "pack",
+    "pack_lanes",
     "sort_by_stream",
 ]

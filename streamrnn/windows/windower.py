@@ -89,7 +89,7 @@ def _adjoining(begin: Ints, steps: int) -> slice | None:
     return slice(first, last + steps)
 
 
-def pack(start: Ints, length: Ints, lanes: int, steps: int, groups: int = 1) -> list[Lanes]:
+def pack_lanes(start: Ints, length: Ints, lanes: int, steps: int, groups: int = 1) -> list[Lanes]:
     """Pack segments into lanes, longest first; segments without steps are left out.
 
     A window holds `lanes` x `steps` cells: where the segments are shorter than `steps` it takes

@@ -3,7 +3,7 @@
 import pytest
 
 from streamrnn.checkpoints import Manifest
-from streamrnn.checkpoints.resume import check_same
+from streamrnn.checkpoints.resume import check_same_pipeline
 from streamrnn.errors import CheckpointError
 
 
@@ -42,7 +42,7 @@ CONFIG = {
 
 def same(**changes):
     now = {**CONFIG, **{key.replace("__", "."): value for key, value in changes.items()}}
-    check_same(manifest(CONFIG), "m" * 64, now, "out/weather")
+    check_same_pipeline(manifest(CONFIG), "m" * 64, now, "out/weather")
 
 
 def test_what_the_promises_let_change_may_change():
@@ -86,26 +86,26 @@ def test_steps_and_stride_count_in_the_kind_independent(spelled):
     then = {**CONFIG, "window.kind": spelled}
     now = {**then, "window.steps": 64, "window.stride": 64}
     with pytest.raises(CheckpointError, match=r"window\.steps: 128 then, 64 now\n.*window\.stride"):
-        check_same(manifest(then), "m" * 64, now, "out")
+        check_same_pipeline(manifest(then), "m" * 64, now, "out")
 
 
 @pytest.mark.parametrize("spelled", [("fixed", "independent"), ("independent", "fixed")])
 def test_two_spellings_of_a_kind_are_one(spelled):
     then, now = ({**CONFIG, "window.kind": kind} for kind in spelled)
-    check_same(manifest(then), "m" * 64, now, "out")
+    check_same_pipeline(manifest(then), "m" * 64, now, "out")
 
 
 def test_a_kind_that_changed_is_shown_by_its_name_of_today():
     then = {**CONFIG, "window.kind": "fixed"}
     with pytest.raises(CheckpointError, match='kind: "independent" then, "carry" now'):
-        check_same(manifest(then), "m" * 64, CONFIG, "out")
+        check_same_pipeline(manifest(then), "m" * 64, CONFIG, "out")
 
 
 def test_another_model_is_refused_with_both_fingerprints():
     with pytest.raises(CheckpointError, match=r"fingerprint: m{16} then, n{16} now"):
-        check_same(manifest(CONFIG), "n" * 64, CONFIG, "out")
+        check_same_pipeline(manifest(CONFIG), "n" * 64, CONFIG, "out")
 
 
 def test_values_that_json_knows_otherwise_are_equal():
     now = {**CONFIG, "source.key": ("id",)}
-    check_same(manifest(CONFIG), "m" * 64, now, "out")
+    check_same_pipeline(manifest(CONFIG), "m" * 64, now, "out")

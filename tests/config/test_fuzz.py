@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrnn.config.load import Config
-from streamrnn.config.schema import Tables
+from streamrnn.config.schema import Sections
 from streamrnn.errors import ConfigError
 
 WORDS = [
@@ -41,7 +41,9 @@ values = st.recursive(
     ),
     max_leaves=6,
 )
-TABLES = {name: list(field.annotation.model_fields) for name, field in Tables.model_fields.items()}
+TABLES = {
+    name: list(field.annotation.model_fields) for name, field in Sections.model_fields.items()
+}
 tables = {
     name: st.one_of(values, st.dictionaries(st.sampled_from([*keys, "x"]), values))
     for name, keys in TABLES.items()

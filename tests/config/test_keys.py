@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from streamrnn.checkpoints import Manifest, check_same
+from streamrnn.checkpoints import Manifest, check_same_pipeline
 from streamrnn.config import FIXED, FREE, Config, value_of
 from streamrnn.errors import CheckpointError
 
@@ -48,9 +48,9 @@ def test_an_output_that_is_older_than_a_key_is_resumed(key: str) -> None:
     set_here = {"source.key", "source.time", "source.features", "source.features.b.c.clip"}
     if key in set_here | {"output.columns"}:
         with pytest.raises(CheckpointError, match=re.escape(key)):
-            check_same(_manifest(then), "m", now, "out")
+            check_same_pipeline(_manifest(then), "m", now, "out")
     else:
-        check_same(_manifest(then), "m", now, "out")
+        check_same_pipeline(_manifest(then), "m", now, "out")
 
 
 def test_a_default_that_is_not_used_is_told() -> None:
@@ -58,5 +58,5 @@ def test_a_default_that_is_not_used_is_told() -> None:
     now = {**Config.parse(PIPELINE).canonical(), "output.warmup": 5}
     then = {name: value for name, value in now.items() if name != "output.warmup"}
     with pytest.raises(CheckpointError, match=r"output\.warmup: not set then, 5 now"):
-        check_same(_manifest(then), "m", now, "out")
+        check_same_pipeline(_manifest(then), "m", now, "out")
     assert value_of("output.warmup", then) == 0

@@ -9,9 +9,9 @@ import pytest
 
 from streamrnn.config.load import Config, json_schema
 from streamrnn.config.sample import sample
-from streamrnn.config.schema import Feature, Tables
+from streamrnn.config.schema import FeatureSection, Sections
 
-TABLES = {name: field.annotation for name, field in Tables.model_fields.items()}
+TABLES = {name: field.annotation for name, field in Sections.model_fields.items()}
 KEYS = [(table, key) for table, kind in TABLES.items() for key in kind.model_fields]
 
 
@@ -70,6 +70,6 @@ def test_the_schema_has_every_key(table, key):
 
 
 def test_the_schema_knows_the_keys_of_a_feature():
-    items = json_schema()["$defs"]["Source"]["properties"]["features"]["items"]
-    assert list(items["anyOf"][1]["properties"]) == list(Feature.model_fields)
+    items = json_schema()["$defs"]["SourceSection"]["properties"]["features"]["items"]
+    assert list(items["anyOf"][1]["properties"]) == list(FeatureSection.model_fields)
     assert json.loads(json.dumps(json_schema())) == json_schema()

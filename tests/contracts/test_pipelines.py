@@ -17,7 +17,7 @@ from contracts.rows_pipelines import EMITS, KINDS
 
 from streamrnn import Pipeline
 from streamrnn.config.load import Config
-from streamrnn.config.schema import Output, Window
+from streamrnn.config.schema import OutputSection, WindowSection
 from streamrnn.errors import StreamRNNError
 from streamrnn.operators import KINDS as OPERATORS
 from streamrnn.pipeline import read_states
@@ -34,13 +34,13 @@ CUTS: list[dict[str, dict[str, Any]]] = [
 
 def emits() -> tuple[str, ...]:
     """The modes that the pipeline file takes."""
-    modes: tuple[str, ...] = get_args(Output.model_fields["emit"].annotation)
+    modes: tuple[str, ...] = get_args(OutputSection.model_fields["emit"].annotation)
     return modes
 
 
 def test_every_kind_has_a_row() -> None:
     assert_declared("kind of window", OPERATORS, KINDS, FILE)
-    assert set(OPERATORS) == set(get_args(Window.model_fields["kind"].annotation))
+    assert set(OPERATORS) == set(get_args(WindowSection.model_fields["kind"].annotation))
 
 
 def test_every_emit_mode_has_a_row() -> None:

@@ -19,7 +19,7 @@ def texts(count: int, seed: int = 0) -> list[bytes]:
 
 
 def test_equal_strings_have_one_number() -> None:
-    table, numbers = keys.Table(), {}
+    table, numbers = keys.StringIndex(), {}
     for seed in range(5):
         some = texts(700, seed)
         found, added = table.find(*words(some), True)
@@ -37,7 +37,7 @@ def test_an_interrupt_while_it_grows_leaves_a_sound_table(
     place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the arrays that grow some have then grown and others have not: none is written beyond."""
-    table, some = keys.Table(), texts(3000)
+    table, some = keys.StringIndex(), texts(3000)
     left = [place]
 
     def interrupted(original):
@@ -61,7 +61,7 @@ def test_an_interrupt_while_it_grows_leaves_a_sound_table(
 
 
 def test_what_was_forgotten_gets_its_number_anew() -> None:
-    table, some = keys.Table(), texts(900)
+    table, some = keys.StringIndex(), texts(900)
     table.find(*words(some), True)
     table.truncate(100)
     numbers: dict[bytes, int] = {}
@@ -77,7 +77,7 @@ def test_what_was_forgotten_gets_its_number_anew() -> None:
 @pytest.mark.parametrize("add", [True, False])
 def test_strings_in_turns_and_out_of_turn(add: bool) -> None:
     """A key is first taken for the one that came after the key before it."""
-    table, known = keys.Table(), [b"key-%d" % i for i in range(300)]
+    table, known = keys.StringIndex(), [b"key-%d" % i for i in range(300)]
     table.find(*words(known), True)
     turns = known + known[:100] + [b"new"] + known[50:] + [b"key-7", b"key-8\0", b"key-9", b"new"]
     numbers = {text: number for number, text in enumerate(known)}

@@ -9,7 +9,7 @@ import pytest
 from contracts.rows_files import read_parts
 
 from streamrnn import Pipeline
-from streamrnn.config.schema import Sink
+from streamrnn.config.schema import SinkSection
 from streamrnn.errors import CheckpointError
 from streamrnn.outputs import compact, history, rewind, verify
 from streamrnn.sinks import FORMATS, name_of, number_of, width_for
@@ -42,7 +42,7 @@ def _read(folder: str, name: str) -> pa.Table:
 
 
 def test_the_pipeline_file_knows_all_formats() -> None:
-    assert set(get_args(Sink.model_fields["format"].annotation)) == set(FORMATS)
+    assert set(get_args(SinkSection.model_fields["format"].annotation)) == set(FORMATS)
     assert len({each.suffix for each in FORMATS.values()}) == len(FORMATS)
 
 

@@ -11,7 +11,7 @@ import pytest
 from contracts.rows_files import SOURCE_FORMATS, write_files
 
 from streamrnn import Pipeline
-from streamrnn.config.schema import Source
+from streamrnn.config.schema import SourceSection
 from streamrnn.errors import DataError
 from streamrnn.sources import FORMATS, list_files, suffixes_of
 
@@ -38,7 +38,7 @@ def _rows(out: str) -> pa.Table:
 
 
 def test_the_pipeline_file_knows_all_formats() -> None:
-    formats = set(get_args(Source.model_fields["format"].annotation))
+    formats = set(get_args(SourceSection.model_fields["format"].annotation))
     assert formats == {"auto", *FORMATS}
 
 

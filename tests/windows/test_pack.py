@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrnn.windows import pack
+from streamrnn.windows import pack_lanes
 
 SIZES = st.lists(st.integers(0, 40), max_size=25)
 
@@ -22,7 +22,7 @@ def test_every_step_is_in_one_window_and_its_output_comes_back(
     ids_M = np.arange(total)
     out_MU = np.full((total, 1), -1, np.float32)
     seen: list[int] = []
-    for packed in pack(start, length, lanes, steps, groups):
+    for packed in pack_lanes(start, length, lanes, steps, groups):
         assert packed.length.tolist() == sorted(packed.length, reverse=True)
         assert len(packed.segment) <= max(lanes, lanes * steps // int(packed.length[0]))
         seen += packed.segment.tolist()
@@ -47,6 +47,6 @@ def test_short_streams_share_windows_and_threads_share_segments() -> None:
     """1,000 streams of one step are one window of 1,000 lanes; two threads get half each."""
     ones = np.ones(1000, np.int64)
     start = np.arange(1000)
-    assert [len(p.segment) for p in pack(start, ones, 16, 64)] == [1000]
-    assert [len(p.segment) for p in pack(start, ones, 16, 64, groups=2)] == [500, 500]
-    assert pack(start[:0], ones[:0], 16, 64) == []
+    assert [len(p.segment) for p in pack_lanes(start, ones, 16, 64)] == [1000]
+    assert [len(p.segment) for p in pack_lanes(start, ones, 16, 64, groups=2)] == [500, 500]
+    assert pack_lanes(start[:0], ones[:0], 16, 64) == []

@@ -50,7 +50,7 @@ _IGNORED = {
 
 
 @dataclass(frozen=True)
-class Origin:
+class WrittenBy:
     """Who wrote a config: it decides what some names mean."""
 
     version: str
@@ -62,7 +62,7 @@ class Origin:
         return int(found.group()) if found else 3
 
 
-def translate(entry: Any, origin: Origin) -> dict[str, Any]:
+def translate(entry: Any, origin: WrittenBy) -> dict[str, Any]:
     """The config of a layer or model, as ours; raises UnsupportedError naming layer and class."""
     if not isinstance(entry, Mapping) or "class_name" not in entry or "config" not in entry:
         raise ModelFileError(f"expected a config with class_name and config, found {entry!r:.100}")
@@ -98,7 +98,7 @@ def _refused(entry: Mapping[str, Any], why: str) -> UnsupportedError:
     return UnsupportedError(f"layer {name!r} ({entry['class_name']}): {why}")
 
 
-def _layer(ours: str, theirs: str, config: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
+def _layer(ours: str, theirs: str, config: Mapping[str, Any], origin: WrittenBy) -> dict[str, Any]:
     if origin.major == 1:
         config = renamed(theirs, config)
     ignored = set(f"{_IGNORED['*']} {_IGNORED.get(ours, '')}".split())
@@ -140,7 +140,7 @@ def _dtype(value: Any) -> Any:
     return value
 
 
-def _activation(value: Any, origin: Origin) -> Any:
+def _activation(value: Any, origin: WrittenBy) -> Any:
     """`hard_sigmoid` has two slopes: that of Keras 3, and 0.2 before."""
     name = value.get("config") if isinstance(value, Mapping) else value
     return "hard_sigmoid_02" if name == "hard_sigmoid" and origin.major < 3 else value
@@ -156,7 +156,7 @@ def _known_initializer(value: Any) -> Any:
 
 
 def _with_defaults(
-    ours: str, theirs: str, config: dict[str, Any], origin: Origin
+    ours: str, theirs: str, config: dict[str, Any], origin: WrittenBy
 ) -> dict[str, Any]:
     """What an old file does not say, because it was the only way."""
     if theirs in _CUDNN:
@@ -171,7 +171,7 @@ def _with_defaults(
     return config
 
 
-def _sequential(config: Any, origin: Origin) -> dict[str, Any]:
+def _sequential(config: Any, origin: WrittenBy) -> dict[str, Any]:
     if isinstance(config, list):  # as Keras 1 and early Keras 2 wrote it
         config = {"layers": config}
     entries = _entries(config)
@@ -184,7 +184,7 @@ def _sequential(config: Any, origin: Origin) -> dict[str, Any]:
     return made
 
 
-def _functional(config: Any, origin: Origin) -> dict[str, Any]:
+def _functional(config: Any, origin: WrittenBy) -> dict[str, Any]:
     if not isinstance(config, Mapping) or not {"input_layers", "output_layers"} <= set(config):
         raise UnsupportedError(
             "a subclassed model has no graph in its file: rebuild it with Sequential or Model, and "
@@ -215,7 +215,7 @@ def _takes_state(layer: Mapping[str, Any]) -> bool:
     return registry.get(layer["class_name"]).takes_state
 
 
-def _outputs(places: Any, origin: Origin) -> Any:
+def _outputs(places: Any, origin: WrittenBy) -> Any:
     """Before Keras 3 one output stood in a list as well."""
     if origin.major < 3 and isinstance(places, list) and len(places) == 1:
         return places[0]

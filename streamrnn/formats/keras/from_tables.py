@@ -8,17 +8,17 @@ from streamrnn.errors import ConfigError, UnsupportedError
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.formats.guard import Budget
 from streamrnn.formats.keras import legacy, tree
-from streamrnn.formats.keras.config import Origin, translate
+from streamrnn.formats.keras.config import WrittenBy, translate
 from streamrnn.formats.keras.h5 import Tree
 from streamrnn.formats.keras.load import stored_weights
-from streamrnn.formats.tables import Table, stack
+from streamrnn.formats.tables import LayerTable, stack
 from streamrnn.layers import initializers
 from streamrnn.layers.layer import Layer
 
 _GATED = ("GRU", "LSTM", "GRUCell", "LSTMCell")
 
 
-def load(path: Path, tables: Sequence[Table]) -> Loaded:
+def load_with_tables(path: Path, tables: Sequence[LayerTable]) -> Loaded:
     """A Sequential of the tables' layers with the weights of an .h5 file.
 
     Layers take their weights in order; or each from the group that its table names (`weights`: the
@@ -26,7 +26,7 @@ def load(path: Path, tables: Sequence[Table]) -> Loaded:
     more.
     """
     stored, is_legacy = stored_weights(path)
-    origin = Origin(stored.attributes.get("", {}).get("keras_version", "3"))
+    origin = WrittenBy(stored.attributes.get("", {}).get("keras_version", "3"))
     with initializers.replaced_by(Budget(stored.size).zeros):
         layers = [_layer(table, origin) for table in tables]
     for table in tables:
@@ -48,7 +48,7 @@ def load(path: Path, tables: Sequence[Table]) -> Loaded:
     return Loaded(model, assign_weights(model, placed), left)
 
 
-def _layer(table: Table, origin: Origin) -> Layer:
+def _layer(table: LayerTable, origin: WrittenBy) -> Layer:
     config = table.config()
     if table.kind in _GATED and "recurrent_activation" not in table.arguments and _is_old(origin):
         raise UnsupportedError(
@@ -59,13 +59,13 @@ def _layer(table: Table, origin: Origin) -> Layer:
     return table.make(translate(config, origin))
 
 
-def _is_old(origin: Origin) -> bool:
+def _is_old(origin: WrittenBy) -> bool:
     minor = re.match(r"2\.(\d+)", origin.version)
     return origin.major < 2 or (minor is not None and int(minor.group(1)) < 3)
 
 
 def _features(
-    layers: Sequence[Layer], tables: Sequence[Table], stored: Tree, is_legacy: bool
+    layers: Sequence[Layer], tables: Sequence[LayerTable], stored: Tree, is_legacy: bool
 ) -> int | None:
     """How many features the first layer with weights reads, by the shape of its first array."""
     for layer, table in zip(layers, tables, strict=True):
@@ -85,14 +85,14 @@ def _features(
     return None
 
 
-def _from_group(layer: Layer, table: Table, stored: Tree, is_legacy: bool) -> list[Assignment]:
+def _from_group(layer: Layer, table: LayerTable, stored: Tree, is_legacy: bool) -> list[Assignment]:
     group = str(table.weights)
     if is_legacy:
         return legacy.from_group(layer, group, stored)
     return tree.from_group(layer, group, stored)
 
 
-def _require_group(table: Table, stored: Tree) -> None:
+def _require_group(table: LayerTable, stored: Tree) -> None:
     start = f"{table.weights}/"
     if table.weights is not None and not any(name.startswith(start) for name in stored.arrays):
         raise ConfigError(

@@ -8,13 +8,13 @@ from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.formats.assignment import Loaded, assign_weights
 from streamrnn.formats.guard import build, parse_json, reading, require_file
 from streamrnn.formats.keras import archive, h5, legacy, tree, vocabulary
-from streamrnn.formats.keras.config import Origin, translate
+from streamrnn.formats.keras.config import WrittenBy, translate
 from streamrnn.models import Model
 
 _MODEL, _LEGACY, _TREE = "model", "legacy", "tree"
 
 
-def load(path: str | Path) -> Loaded:
+def load_keras(path: str | Path) -> Loaded:
     """The model of a .keras, .h5 or .hdf5 file, with its weights.
 
     Raises ModelFileError, UnsupportedError, MissingFileError.
@@ -80,7 +80,7 @@ def _archive(path: Path) -> Loaded:
     found = archive.read(path)
     stored = h5.read(found.weights, path, skip=tree.NOT_WEIGHTS)
     config = vocabulary.filled(found.config, found.assets)
-    model = _built(config, Origin(found.version), stored.size)
+    model = _built(config, WrittenBy(found.version), stored.size)
     placed, left = tree.placements(model, config, stored)
     return Loaded(model, assign_weights(model, placed, left))
 
@@ -91,13 +91,13 @@ def _legacy_model(stored: h5.Tree) -> Loaded:
     inner = stored.below("model_weights")
     version = root.get("keras_version") or inner.attributes[""].get("keras_version") or "1"
     config = legacy.with_reset_after(config, inner)
-    model = _built(config, Origin(str(version)), stored.size)
+    model = _built(config, WrittenBy(str(version)), stored.size)
     order = [layer for layer, _, _ in tree.members(model, config)]
     placed, left = legacy.placements(model, order, inner)
     return Loaded(model, assign_weights(model, placed, left))
 
 
-def _built(config: Any, origin: Origin, stored: int) -> Model:
+def _built(config: Any, origin: WrittenBy, stored: int) -> Model:
     if not isinstance(config, Mapping):
         raise ModelFileError(f"the model's config is {config!r:.60}")
     model = build(translate(config, origin), stored)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
-from streamrnn.formats.onnx.graph import Arrays, Graph, Node
+from streamrnn.formats.onnx.graph import Arrays, GraphDef, NodeDef
 from streamrnn.formats.onnx.operators import ALLOWED, MAX_VALUES, OPERATORS
 from streamrnn.formats.onnx.recurrent import GATES, Recurrent, check, prepare, weight_names
 
@@ -17,7 +17,7 @@ _MAX_GROWTH = 1 << 14
 """How many values all nodes together may make out of each value that is fed."""
 
 
-def fold(graph: Graph) -> Graph:
+def fold(graph: GraphDef) -> GraphDef:
     """The graph with everything computed that depends on constants only, and no others kept."""
     constants = dict(graph.constants)
     kept = []
@@ -34,14 +34,14 @@ def fold(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(kept), constants=constants)
 
 
-def unused(graph: Graph) -> list[str]:
+def unused(graph: GraphDef) -> list[str]:
     """The stored constants that no node reads."""
     used = {name for node in graph.nodes for name in node.inputs}
     used |= {v.name for v in graph.outputs} | {o for n in graph.nodes for o in n.outputs}
     return [name for name in graph.constants if name not in used and name]
 
 
-def require_supported(graph: Graph) -> None:
+def require_supported(graph: GraphDef) -> None:
     """Raise UnsupportedError naming the first node that cannot be run, or its attribute."""
     for node in graph.nodes:
         if node.op in GATES:
@@ -57,7 +57,7 @@ def require_supported(graph: Graph) -> None:
             raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
 
 
-def labels(nodes: Sequence[Node]) -> dict[str, str]:
+def labels(nodes: Sequence[NodeDef]) -> dict[str, str]:
     """A short name, made once, of each recurrent node; by the node's first output."""
     made: dict[str, str] = {}
     for node in nodes:
@@ -68,14 +68,14 @@ def labels(nodes: Sequence[Node]) -> dict[str, str]:
     return made
 
 
-def _key(node: Node) -> str:
+def _key(node: NodeDef) -> str:
     return next((name for name in node.outputs if name), node.name)
 
 
 class Evaluator:
     """A graph whose recurrent nodes are packed. Threads may share it: running changes nothing."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: GraphDef) -> None:
         self.graph = graph
         self.labels = labels(graph.nodes)
         self.recurrent: dict[str, Recurrent] = {
@@ -85,7 +85,7 @@ class Evaluator:
         }
         """Those whose weights are constant; the weights of others come with each call."""
 
-    def label(self, node: Node) -> str:
+    def label(self, node: NodeDef) -> str:
         """The short name of a recurrent node."""
         return self.labels[_key(node)]
 
@@ -116,7 +116,7 @@ class Evaluator:
         return values
 
     def _recurrent(
-        self, node: Node, values: Arrays, lengths: Any, carried: Mapping[str, Sequence[Any]]
+        self, node: NodeDef, values: Arrays, lengths: Any, carried: Mapping[str, Sequence[Any]]
     ) -> list[Any]:
         label = self.label(node)
         found = self.recurrent.get(label) or prepare(node, values)
@@ -136,7 +136,7 @@ class Evaluator:
         return [y, *finals]
 
 
-def _apply(node: Node, values: Mapping[str, Any], opset: int) -> list[Any]:
+def _apply(node: NodeDef, values: Mapping[str, Any], opset: int) -> list[Any]:
     inputs = [values[name] if name else None for name in node.inputs]
     try:
         with np.errstate(all="ignore"):
@@ -149,7 +149,7 @@ def _apply(node: Node, values: Mapping[str, Any], opset: int) -> list[Any]:
     return [np.asarray(y) for y in (made if isinstance(made, list) else [made])]
 
 
-def origins(graph: Graph, label: Mapping[str, str]) -> dict[str, frozenset[tuple[str, str]]]:
+def origins(graph: GraphDef, label: Mapping[str, str]) -> dict[str, frozenset[tuple[str, str]]]:
     """What each value is computed from: ("input", name) or (label of a recurrent node, y, h or c).
 
     Constants, and the sizes of things, come from nothing.
@@ -169,7 +169,7 @@ def origins(graph: Graph, label: Mapping[str, str]) -> dict[str, frozenset[tuple
     return found
 
 
-def initial_states(graph: Graph) -> Iterator[tuple[Node, str, str]]:
+def first_states(graph: GraphDef) -> Iterator[tuple[NodeDef, str, str]]:
     """(node, "h" or "c", name of the value it begins with) where one is given."""
     for node in graph.nodes:
         if node.op in GATES:

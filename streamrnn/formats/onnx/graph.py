@@ -25,7 +25,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeDef:
     """One operator: "" among inputs or outputs means that one is left out."""
 
     op: str
@@ -39,21 +39,21 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Graph:
+class GraphDef:
     """Nodes in an order in which each stands behind what it reads."""
 
     name: str
     opset: int
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[NodeDef, ...]
     constants: Arrays
 
     def weights(self) -> Arrays:
         """The constants that are numbers, in order: a model's weights."""
         return {name: a for name, a in self.constants.items() if a.dtype == np.float32}
 
-    def with_constants(self, constants: Arrays) -> "Graph":
+    def with_constants(self, constants: Arrays) -> "GraphDef":
         """The same graph with some constants replaced."""
         return replace(self, constants={**self.constants, **constants})
 
@@ -77,7 +77,7 @@ class Graph:
         }
 
 
-def require_sound(graph: Graph) -> None:
+def require_sound(graph: GraphDef) -> None:
     """Raise ModelFileError where a node or an output reads what nothing before it makes."""
     known = {*graph.constants, *(v.name for v in graph.inputs)}
     for node in graph.nodes:
@@ -92,20 +92,20 @@ def require_sound(graph: Graph) -> None:
         raise ModelFileError("no ONNX model: the graph has no outputs")
 
 
-def from_config(config: Mapping[str, Any]) -> tuple[Graph, dict[str, tuple[int, ...]]]:
+def from_config(config: Mapping[str, Any]) -> tuple[GraphDef, dict[str, tuple[int, ...]]]:
     """The graph without its weights, and their shapes. Raises ModelFileError."""
     integers = {}
     for name, (dtype, shape, values) in config["integers"].items():
         if dtype not in INTEGERS:
             raise ModelFileError(f"constant {name!r} has dtype {dtype!r}")
         integers[name] = np.array(values, dtype=dtype).reshape(shape)
-    graph = Graph(
+    graph = GraphDef(
         name=str(config["name"]),
         opset=int(config["opset"]),
         inputs=tuple(_value(v) for v in config["inputs"]),
         outputs=tuple(_value(v) for v in config["outputs"]),
         nodes=tuple(
-            Node(str(op), str(name), tuple(inputs), tuple(outputs), dict(attributes))
+            NodeDef(str(op), str(name), tuple(inputs), tuple(outputs), dict(attributes))
             for op, name, inputs, outputs, attributes in config["nodes"]
         ),
         constants=integers,

@@ -44,7 +44,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Layout:
+class GraphLayout:
     """How arrays go in and out. one_step: the graph takes one step at a time.
 
     outputs: name -> place, units. states: input name -> (place, shape of one stream's).
@@ -61,7 +61,7 @@ class Layout:
         return any("T" not in place.axes for place, _ in self.outputs.values())
 
 
-def find(evaluator: Evaluator, wiring: Wiring) -> Layout:
+def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
     """The layout. Raises ModelMismatchError where none works, with what the graph said."""
     for label in evaluator.labels.values():
         if label not in evaluator.recurrent:
@@ -95,7 +95,7 @@ def find(evaluator: Evaluator, wiring: Wiring) -> Layout:
             said = str(error)
             continue
         named = zip(wiring.states, states, strict=True)
-        return Layout(
+        return GraphLayout(
             {v.name: place for v, place in zip(wiring.data, places, strict=True)},
             outputs,
             {n: (p, _without_batch(feeds[n].shape, p)) for n, p in named},

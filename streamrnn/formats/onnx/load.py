@@ -7,7 +7,7 @@ from typing import Any
 from streamrnn.errors import ConfigError, UnsupportedError
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights, require_finite
 from streamrnn.formats.onnx.evaluate import fold, unused
-from streamrnn.formats.onnx.graph import Graph, Node
+from streamrnn.formats.onnx.graph import GraphDef, NodeDef
 from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.onnx.parse import parse
 from streamrnn.formats.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
@@ -18,7 +18,7 @@ from streamrnn.models import Sequential
 _LAYERS = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
 
 
-def load(
+def load_onnx(
     path: str | Path, *, node: str | None = None, state: Mapping[str, str] | None = None
 ) -> Loaded:
     """The graph of a file as a model, or one of its recurrent nodes as a Sequential."""
@@ -35,7 +35,7 @@ def load(
     return Loaded(model, placed, left)
 
 
-def _one_node(graph: Graph, folded: Graph, name: str) -> Loaded:
+def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
     found = _find(folded, name)
     check(found)
     recurrent = prepare(found, folded.constants)
@@ -69,7 +69,7 @@ def _one_node(graph: Graph, folded: Graph, name: str) -> Loaded:
     return Loaded(model, assign_weights(model, placed), left)
 
 
-def _find(graph: Graph, name: str) -> Node:
+def _find(graph: GraphDef, name: str) -> NodeDef:
     recurrent = [node for node in graph.nodes if node.op in GATES]
     for node in recurrent:
         if name in (node.name, *node.outputs):

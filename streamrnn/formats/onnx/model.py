@@ -10,7 +10,7 @@ from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.formats.onnx import graph as graphs
 from streamrnn.formats.onnx import probe
 from streamrnn.formats.onnx.evaluate import Evaluator, require_supported
-from streamrnn.formats.onnx.layout import Layout, Place, find
+from streamrnn.formats.onnx.layout import GraphLayout, Place, find_layout
 from streamrnn.formats.onnx.wiring import Wiring, wire
 from streamrnn.layers import Identity, Input
 from streamrnn.layers.casts import cast_floats, cast_ids
@@ -40,10 +40,10 @@ class OnnxGraph(Layer):
     def __init__(self, graph: Any, state: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         shapes: dict[str, tuple[int, ...]] = {}
-        if not isinstance(graph, graphs.Graph):
+        if not isinstance(graph, graphs.GraphDef):
             graph, shapes = graphs.from_config(graph)
         self.state = dict(state or {})
-        self._graph: graphs.Graph = graph
+        self._graph: graphs.GraphDef = graph
         for name, shape in shapes.items():
             self.add_weight(name, shape, "zeros")
         for name, array in graph.weights().items():
@@ -61,10 +61,10 @@ class OnnxGraph(Layer):
         return wire(self.evaluator, self.state)
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> GraphLayout:
         """Which axes are what. Raises ModelMismatchError where that cannot be told."""
         self.wiring.require_states()
-        return find(self.evaluator, self.wiring)
+        return find_layout(self.evaluator, self.wiring)
 
     @cached_property
     def _why_not(self) -> str | None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import DataError, ShapeError, UnsupportedError
-from streamrnn.formats.onnx.graph import Node
+from streamrnn.formats.onnx.graph import NodeDef
 from streamrnn.kernels import activation, dense, normalization
 
 Inputs = list[Any]
-Operator = Callable[[Node, Inputs, int], Any]
+Operator = Callable[[NodeDef, Inputs, int], Any]
 
 OPERATORS: dict[str, Operator] = {}
 ALLOWED: dict[str, frozenset[str]] = {}
@@ -36,7 +36,7 @@ def operator(name: str, *attributes: str) -> Callable[[Operator], Operator]:
     return register
 
 
-def require_room(node: Node, shape: Any, *inputs: Any) -> None:
+def require_room(node: NodeDef, shape: Any, *inputs: Any) -> None:
     """Raise ShapeError before an array is made that is out of all proportion to `inputs`."""
     size = 1
     for n in shape:
@@ -50,7 +50,7 @@ def _ints(value: Any) -> list[int]:
     return [int(n) for n in np.asarray(value).reshape(-1)]
 
 
-def _axes(node: Node, inputs: Inputs, place: int = 1) -> list[int] | None:
+def _axes(node: NodeDef, inputs: Inputs, place: int = 1) -> list[int] | None:
     """Axes: an attribute up to opset 12, an input from 13 on."""
     if len(inputs) > place and inputs[place] is not None:
         return _ints(inputs[place])
@@ -62,13 +62,13 @@ def _axes(node: Node, inputs: Inputs, place: int = 1) -> list[int] | None:
 
 
 @operator("Identity")
-def identity(node: Node, inputs: Inputs, opset: int) -> Any:
+def identity(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """x"""
     return inputs[0]
 
 
 @operator("Dropout", "ratio", "seed", "is_test")
-def dropout(node: Node, inputs: Inputs, opset: int) -> Any:
+def dropout(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """x: nothing is dropped outside training."""
     if len(inputs) > 2 and inputs[2] is not None and bool(np.asarray(inputs[2]).reshape(-1)[0]):
         raise UnsupportedError(f"{node}: training_mode is set; export the model in eval mode")
@@ -76,7 +76,7 @@ def dropout(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Cast", "to", "saturate", "round_mode")
-def cast(node: Node, inputs: Inputs, opset: int) -> Any:
+def cast(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """x in another type: the codes of TensorProto."""
     types = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
     if node.attributes.get("to") not in types:
@@ -87,7 +87,7 @@ def cast(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Shape", "start", "end")
-def shape_of(node: Node, inputs: Inputs, opset: int) -> Any:
+def shape_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """The sizes of the axes."""
     shape = inputs[0].shape
     start, end = node.attributes.get("start", 0), node.attributes.get("end", len(shape))
@@ -95,7 +95,7 @@ def shape_of(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("ConstantOfShape", "value")
-def constant_of_shape(node: Node, inputs: Inputs, opset: int) -> Any:
+def constant_of_shape(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """One value everywhere."""
     shape = _ints(inputs[0])
     require_room(node, shape)
@@ -104,7 +104,7 @@ def constant_of_shape(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Expand")
-def expand(node: Node, inputs: Inputs, opset: int) -> Any:
+def expand(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """x, repeated along axes of size 1."""
     shape = np.broadcast_shapes(inputs[0].shape, tuple(_ints(inputs[1])))
     require_room(node, shape)
@@ -112,20 +112,20 @@ def expand(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Transpose", "perm")
-def transpose(node: Node, inputs: Inputs, opset: int) -> Any:
+def transpose(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """x with its axes in another order."""
     return np.ascontiguousarray(np.transpose(inputs[0], node.attributes.get("perm")))
 
 
 @operator("Squeeze", "axes")
-def squeeze(node: Node, inputs: Inputs, opset: int) -> Any:
+def squeeze(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """x without these axes of size 1."""
     axes = _axes(node, inputs)
     return np.squeeze(inputs[0], None if axes is None else tuple(axes))
 
 
 @operator("Unsqueeze", "axes")
-def unsqueeze(node: Node, inputs: Inputs, opset: int) -> Any:
+def unsqueeze(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """x with new axes of size 1."""
     axes = _axes(node, inputs)
     if axes is None:
@@ -134,7 +134,7 @@ def unsqueeze(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Reshape", "allowzero")
-def reshape(node: Node, inputs: Inputs, opset: int) -> Any:
+def reshape(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """x in another shape; 0 copies a size, -1 is what is left."""
     x, shape = inputs[0], _ints(inputs[1])
     if not node.attributes.get("allowzero", 0):
@@ -143,7 +143,7 @@ def reshape(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Flatten", "axis")
-def flatten(node: Node, inputs: Inputs, opset: int) -> Any:
+def flatten(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """Two axes: those before `axis`, and the others."""
     x, axis = inputs[0], node.attributes.get("axis", 1)
     before = int(np.prod(x.shape[:axis], dtype=np.int64))
@@ -151,13 +151,13 @@ def flatten(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Concat", "axis")
-def concat(node: Node, inputs: Inputs, opset: int) -> Any:
+def concat(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """One behind the other."""
     return np.concatenate(inputs, axis=node.attributes.get("axis", 0))
 
 
 @operator("Split", "axis", "split", "num_outputs")
-def split(node: Node, inputs: Inputs, opset: int) -> Any:
+def split_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """The parts of x along an axis: equal ones, or of given sizes."""
     x, axis = inputs[0], node.attributes.get("axis", 0)
     given = inputs[1] if len(inputs) > 1 else node.attributes.get("split")
@@ -169,7 +169,7 @@ def split(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Gather", "axis")
-def gather(node: Node, inputs: Inputs, opset: int) -> Any:
+def gather(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """The entries of x at these indices of an axis."""
     x, index = inputs
     axis = node.attributes.get("axis", 0)
@@ -181,7 +181,7 @@ def gather(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Slice", "starts", "ends", "axes")
-def slice_of(node: Node, inputs: Inputs, opset: int) -> Any:
+def slice_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """Parts of axes."""
     x = inputs[0]
     given = [inputs[i] if len(inputs) > i else None for i in range(1, 5)]
@@ -209,7 +209,7 @@ def _bounds(value: int, size: int, step: int) -> int:
 
 def _elementwise(name: str, function: Callable[[Any, Any], Any]) -> None:
     @operator(name)
-    def run(node: Node, inputs: Inputs, opset: int) -> Any:
+    def run(node: NodeDef, inputs: Inputs, opset: int) -> Any:
         a, b = inputs
         require_room(node, np.broadcast_shapes(a.shape, b.shape), a, b)
         return np.asarray(function(a, b))
@@ -230,13 +230,13 @@ _elementwise("Div", _divide)
 
 
 @operator("Neg")
-def neg(node: Node, inputs: Inputs, opset: int) -> Any:
+def neg(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """-x"""
     return -inputs[0]
 
 
 @operator("MatMul")
-def matmul(node: Node, inputs: Inputs, opset: int) -> Any:
+def matmul(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """x W, where W is a constant matrix."""
     x, w = inputs
     if w.ndim != 2 or x.ndim < 1:
@@ -248,7 +248,7 @@ def matmul(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Gemm", "alpha", "beta", "transA", "transB")
-def gemm(node: Node, inputs: Inputs, opset: int) -> Any:
+def gemm(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """alpha x W + beta b"""
     a, b = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
     if node.attributes.get("transA", 0):
@@ -263,7 +263,7 @@ def gemm(node: Node, inputs: Inputs, opset: int) -> Any:
     return product(node, x, w, np.broadcast_to(np.float32(b) * bias.reshape(-1), w.shape[1]))
 
 
-def product(node: Node, x: Any, w: Any, bias: Any) -> Any:
+def product(node: NodeDef, x: Any, w: Any, bias: Any) -> Any:
     """x W + b over the last axis of x, each row by itself."""
     if x.shape[-1] != w.shape[0] or x.dtype != np.float32 or w.dtype != np.float32:
         raise ShapeError(
@@ -289,7 +289,7 @@ def _activation(
     parameters = parameters or {}
 
     @operator(name, *parameters)
-    def run(node: Node, inputs: Inputs, opset: int) -> Any:
+    def run(node: NodeDef, inputs: Inputs, opset: int) -> Any:
         x = np.ascontiguousarray(inputs[0], dtype=np.float32)
         y = np.empty_like(x)
         given = {
@@ -318,7 +318,7 @@ _activation(
 
 
 @operator("Softmax", "axis")
-def softmax(node: Node, inputs: Inputs, opset: int) -> Any:
+def softmax_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """Over one axis; before opset 13 over all axes from `axis` on."""
     x = inputs[0].astype(np.float32)
     axis = node.attributes.get("axis", -1 if opset >= 13 else 1) % max(x.ndim, 1)
@@ -332,7 +332,7 @@ def softmax(node: Node, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("LayerNormalization", "axis", "epsilon", "stash_type")
-def layer_normalization(node: Node, inputs: Inputs, opset: int) -> Any:
+def layer_normalization(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     """(x - mean) / sqrt(variance + epsilon) * scale + b over the last axis."""
     x, scale = inputs[0], inputs[1]
     if node.attributes.get("axis", -1) % x.ndim != x.ndim - 1:

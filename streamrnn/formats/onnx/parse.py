@@ -1,4 +1,4 @@
-"""From the bytes of an .onnx file to a Graph. The only place that imports onnx."""
+"""From the bytes of an .onnx file to a GraphDef. The only place that imports onnx."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.formats.guard import require_extra
-from streamrnn.formats.onnx.graph import DTYPES, Graph, Node, Value, require_sound
+from streamrnn.formats.onnx.graph import DTYPES, GraphDef, NodeDef, Value, require_sound
 
 _MIN_OPSET, _MAX_OPSET = 7, 25
 _MAX_NODES = 20_000
 _DOMAINS = ("", "ai.onnx")
 
 
-def parse(data: bytes, path: str | Path) -> Graph:
+def parse(data: bytes, path: str | Path) -> GraphDef:
     """The graph of an .onnx file. Raises ModelFileError, UnsupportedError naming node or tensor."""
     onnx = require_extra("onnx", "onnx", path)
     protobuf = require_extra("google.protobuf.message", "onnx", path)
@@ -31,7 +31,7 @@ class _Reader:
         self.onnx: Any = onnx
         self.constants: dict[str, Any] = {}
 
-    def graph(self, model: Any) -> Graph:
+    def graph(self, model: Any) -> GraphDef:
         graph = model.graph
         opset = self._opset(model)
         if len(graph.node) > _MAX_NODES:
@@ -42,7 +42,7 @@ class _Reader:
             self.constants[tensor.name] = self.array(tensor, tensor.name)
         inputs = tuple(self._value(v) for v in graph.input if v.name not in self.constants)
         nodes = [self._node(proto) for proto in graph.node]
-        made = Graph(
+        made = GraphDef(
             graph.name or "graph",
             opset,
             inputs,
@@ -84,21 +84,21 @@ class _Reader:
             )
         return dtype
 
-    def _node(self, proto: Any) -> Node:
+    def _node(self, proto: Any) -> NodeDef:
         name = proto.name or next((o for o in proto.output if o), "")
         op = proto.op_type
         if proto.domain not in _DOMAINS:
             op = f"{proto.domain}.{op}"
-        node = Node(op, name, tuple(proto.input), tuple(proto.output), {})
+        node = NodeDef(op, name, tuple(proto.input), tuple(proto.output), {})
         attributes = {a.name: self._attribute(a, node) for a in proto.attribute}
         if op == "Constant":
             self._constant(node, attributes)
         for key, value in attributes.items():
             if isinstance(value, np.ndarray):
                 attributes[key] = _number(node, key, value)
-        return Node(op, name, node.inputs, node.outputs, attributes)
+        return NodeDef(op, name, node.inputs, node.outputs, attributes)
 
-    def _attribute(self, proto: Any, node: Node) -> Any:
+    def _attribute(self, proto: Any, node: NodeDef) -> Any:
         kind = self.onnx.AttributeProto
         if proto.type == kind.TENSOR:
             return self.array(proto.t, f"{node}, {proto.name}")
@@ -111,7 +111,7 @@ class _Reader:
             return [s.decode("utf-8", "replace") for s in proto.strings]
         raise UnsupportedError(f"{node}: attribute {proto.name!r} holds a graph or another type")
 
-    def _constant(self, node: Node, attributes: dict[str, Any]) -> None:
+    def _constant(self, node: NodeDef, attributes: dict[str, Any]) -> None:
         dtypes = {
             "value_float": np.float32,
             "value_floats": np.float32,
@@ -140,7 +140,7 @@ class _Reader:
         return np.ascontiguousarray(array).reshape(array.shape)
 
 
-def _number(node: Node, key: str, value: Any) -> list[Any]:
+def _number(node: NodeDef, key: str, value: Any) -> list[Any]:
     """A tensor of one number as [dtype, number]; others are no attribute of an operator we have."""
     if value.size != 1:
         raise UnsupportedError(f"{node}: attribute {key!r} holds a tensor of shape {value.shape}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamrnn.errors import StreamRNNError
-from streamrnn.formats.onnx.evaluate import initial_states
+from streamrnn.formats.onnx.evaluate import first_states
 from streamrnn.formats.onnx.recurrent import GATES
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def constant_states(layer: "OnnxGraph", n: int) -> dict[str, Any]:
     evaluator, wires, plan = layer.evaluator, layer.wiring, layer.layout
     wanted = [
         (evaluator.label(node), kind, name)
-        for node, kind, name in initial_states(evaluator.graph)
+        for node, kind, name in first_states(evaluator.graph)
         if evaluator.label(node) in layer.carried_nodes()
     ]
     if not wanted:

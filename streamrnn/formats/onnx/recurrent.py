@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
-from streamrnn.formats.onnx.graph import Arrays, Node
+from streamrnn.formats.onnx.graph import Arrays, NodeDef
 from streamrnn.kernels import activation, gru, lstm, recurrent, simple_rnn
 from streamrnn.layers.rnn import reverse
 
@@ -81,7 +81,7 @@ class Direction:
 class Recurrent:
     """A node whose weights are known; `packed` is each direction as its kernel reads it."""
 
-    node: Node
+    node: NodeDef
     units: int
     features: int
     batch_first: bool
@@ -158,7 +158,7 @@ class Recurrent:
         return array.transpose(1, 0, 2) if self.batch_first else array
 
 
-def check(node: Node) -> None:
+def check(node: NodeDef) -> None:
     """Raise UnsupportedError that names node and attribute, where one cannot be honoured."""
     attributes = node.attributes
     if unknown := sorted(set(attributes) - set(_ATTRIBUTES)):
@@ -169,7 +169,7 @@ def check(node: Node) -> None:
     _activations(node, len(_directions(node)))
 
 
-def _directions(node: Node) -> tuple[bool, ...]:
+def _directions(node: NodeDef) -> tuple[bool, ...]:
     """Does it run backwards, for each direction."""
     found = _DIRECTIONS.get(str(node.attributes.get("direction", "forward")).lower())
     if found is None:
@@ -177,12 +177,12 @@ def _directions(node: Node) -> tuple[bool, ...]:
     return found
 
 
-def weight_names(node: Node) -> list[str]:
+def weight_names(node: NodeDef) -> list[str]:
     """The inputs W, R, B and P."""
     return [name for name in (*node.inputs[1:4], *node.inputs[7:8]) if name]
 
 
-def prepare(node: Node, constants: Arrays) -> Recurrent:
+def prepare(node: NodeDef, constants: Arrays) -> Recurrent:
     """The node, checked before, with its weights. Raises ModelFileError where they do not fit."""
     gates, attributes, backwards = GATES[node.op], node.attributes, _directions(node)
     w, r = (_weight(node, i, constants, len(backwards)) for i in (1, 2))
@@ -211,7 +211,7 @@ def prepare(node: Node, constants: Arrays) -> Recurrent:
     )
 
 
-def _weight(node: Node, place: int, constants: Arrays, directions: int) -> Any:
+def _weight(node: NodeDef, place: int, constants: Arrays, directions: int) -> Any:
     name = node.inputs[place] if len(node.inputs) > place else ""
     if name not in constants:
         raise UnsupportedError(f"{node}: its weights ({name!r}) are computed, not constant")
@@ -221,7 +221,7 @@ def _weight(node: Node, place: int, constants: Arrays, directions: int) -> Any:
     return array
 
 
-def _bias(node: Node, constants: Arrays, directions: int, rows: int) -> Any:
+def _bias(node: NodeDef, constants: Arrays, directions: int, rows: int) -> Any:
     """(dirs, 2, gates * U)"""
     name = node.inputs[3] if len(node.inputs) > 3 else ""
     if not name:
@@ -233,7 +233,7 @@ def _bias(node: Node, constants: Arrays, directions: int, rows: int) -> Any:
     return constants[name].reshape(directions, 2, rows)
 
 
-def _peepholes(node: Node, constants: Arrays, directions: int, units: int) -> list[Any]:
+def _peepholes(node: NodeDef, constants: Arrays, directions: int, units: int) -> list[Any]:
     """(3, U) of i, f and o for each direction; None where the node has none."""
     name = node.inputs[7] if len(node.inputs) > 7 else ""
     if not name:
@@ -282,7 +282,7 @@ def _pack(op: str, after: bool, direction: Direction) -> Any:
     return _KERNELS[op].pack(*weights, **options)
 
 
-def _activations(node: Node, directions: int) -> list[tuple[Spec, ...]]:
+def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
     """Those of each direction."""
     defaults = _DEFAULTS[node.op]
     names = list(node.attributes.get("activations") or defaults * directions)
@@ -301,7 +301,7 @@ def _activations(node: Node, directions: int) -> list[tuple[Spec, ...]]:
     return [tuple(specs[i * count : (i + 1) * count]) for i in range(directions)]
 
 
-def _spec(node: Node, name: str, numbers: list[list[float]]) -> Spec:
+def _spec(node: NodeDef, name: str, numbers: list[list[float]]) -> Spec:
     """An activation with the numbers it takes from the lists (alpha, beta), else its defaults."""
     known = _ACTIVATIONS.get(name.lower())
     if known is None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamrnn.errors import ConfigError, ModelMismatchError
-from streamrnn.formats.onnx.evaluate import Evaluator, initial_states, origins
-from streamrnn.formats.onnx.graph import Graph, Value
+from streamrnn.formats.onnx.evaluate import Evaluator, first_states, origins
+from streamrnn.formats.onnx.graph import GraphDef, Value
 from streamrnn.formats.onnx.recurrent import GATES
 
 
@@ -42,7 +42,7 @@ def wire(evaluator: Evaluator, state: Mapping[str, str]) -> Wiring:
     found = origins(graph, evaluator.labels)
     begins: dict[str, set[tuple[str, str]]] = {name: set() for name in state}
     computed, given = set(), set()
-    for node, kind, name in initial_states(graph):
+    for node, kind, name in first_states(graph):
         label = evaluator.label(node)
         sources = found.get(name, frozenset())
         if sources:
@@ -70,7 +70,7 @@ def wire(evaluator: Evaluator, state: Mapping[str, str]) -> Wiring:
     )
 
 
-def _check_names(graph: Graph, state: Mapping[str, str]) -> None:
+def _check_names(graph: GraphDef, state: Mapping[str, str]) -> None:
     inputs = [v.name for v in graph.inputs]
     outputs = [v.name for v in graph.outputs]
     for name, output in state.items():
@@ -85,7 +85,7 @@ def _check_names(graph: Graph, state: Mapping[str, str]) -> None:
             )
 
 
-def _data_names(graph: Graph, evaluator: Evaluator) -> set[str]:
+def _data_names(graph: GraphDef, evaluator: Evaluator) -> set[str]:
     """Inputs whose values reach an output or a recurrent node's X in another way than as states."""
     found = origins(graph, evaluator.labels)
     reached = {v.name for v in graph.outputs}
@@ -94,13 +94,13 @@ def _data_names(graph: Graph, evaluator: Evaluator) -> set[str]:
     return {name for where, name in sources if where == "input"}
 
 
-def _only_lengths(graph: Graph, name: str) -> bool:
+def _only_lengths(graph: GraphDef, name: str) -> bool:
     places = [(node.op, i) for node in graph.nodes for i, n in enumerate(node.inputs) if n == name]
     return bool(places) and all(op in GATES and i == 4 for op, i in places)
 
 
 def _carrier(
-    graph: Graph,
+    graph: GraphDef,
     found: Mapping[str, frozenset[tuple[str, str]]],
     nodes: set[tuple[str, str]],
 ) -> str | None:
