@@ -207,12 +207,13 @@ def _raise() -> None:
 class At:
     """Calls `strike` at the n-th line of ours that runs in this thread within `process`.
 
-    Not where CPython lets none in: at the start of a `try`, the end of a `with`, and between two
-    assignments that the kernels' team counts on. A tracer that raises is taken off.
+    Not where CPython lets none in: at the start of a `try`, the end of a `with`, between two
+    assignments that the kernels' team counts on, and before the assignment by which `one_thread`
+    ends, which would keep this thread alone for good. A tracer that raises is taken off.
     """
 
     OURS = str(Path(pipeline_module.__file__).parents[1])
-    NOT = ("team.py", "jit.py")
+    NOT = ("team.py", "jit.py", "kernels/threads.py")
 
     def __init__(self, line: int, strike: Callable[[], None] = _raise) -> None:
         self.left = line
