@@ -14,7 +14,7 @@ from streamrnn.checkpoints.reading import consistent_read, read_manifest
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.sinks import Part, PartWriter
+from streamrnn.sinks import FORMATS, Part, PartWriter
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
 
@@ -48,7 +48,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
     """Read every file that the last commit names and compare its checksum.
 
     A run may be at work meanwhile. Raises CheckpointError naming all files that are not as they
-    were written, and Parquet files that readers of the folder find and no commit names.
+    were written, and files of rows that readers of the folder find and no commit names.
     """
 
     def look(manifest: Manifest, files: Files) -> Verified:
@@ -80,10 +80,11 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
 def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
     """What to say of files of rows that are not parts and not hidden from readers."""
     ours = {part.name for part in parts}
+    suffixes = (".pq", *(format.suffix for format in FORMATS.values()))
     found = [
         name
         for name in directory.files.tree()
-        if name.lower().endswith((".parquet", ".pq", ".arrow"))
+        if name.lower().endswith(suffixes)
         and name not in ours
         and not any(piece[0] in "._" for piece in name.split("/"))
     ]

@@ -13,6 +13,8 @@ from streamrnn.checkpoints import nesting, refuse_inside_output, refuse_nested_o
 from streamrnn.errors import CheckpointError, ConfigError, SinkError
 from streamrnn.outputs import verify
 from streamrnn.pipeline import export_state
+from streamrnn.sinks import FORMATS
+from streamrnn.sinks.formats import ArrowFormat
 from streamrnn.storage.remote import RemoteFiles
 
 
@@ -95,6 +97,19 @@ def test_verify_reports_parquet_files_that_are_not_of_the_output(base: Path) -> 
         logs.write(logs.random_log(5), base / "out" / foreign)
     Path("out/copy.parquet").rename("out/copy.PARQUET")
     with pytest.raises(CheckpointError, match=r"no commit of it names: copy\.PARQUET, sub/a\.par"):
+        verify("out")
+
+
+def test_verify_reports_files_of_every_format_of_parts(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tablets(ArrowFormat):
+        suffix = ".tablet"
+
+    (base / "out" / "copy.tablet").write_text("rows")
+    verify("out")
+    monkeypatch.setitem(FORMATS, "tablets", Tablets())
+    with pytest.raises(CheckpointError, match=r"no commit of it names: copy\.tablet\. Whoever"):
         verify("out")
 
 
