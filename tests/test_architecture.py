@@ -198,6 +198,18 @@ def test_every_room_stands_in_the_table() -> None:
     assert {_room(path) for path in FILES} - {"__init__"} == set(MAY_IMPORT)
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_logger_has_the_name_of_its_room(path: Path) -> None:
+    """So that a program can turn one room up or down; the command line has the one above all."""
+    own = "streamrnn" if _room(path) == "cli" else f"streamrnn.{_room(path)}"
+    names = {
+        ast.literal_eval(node.args[0])
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "logging.getLogger"
+    }
+    assert names <= {own}
+
+
 HEAVY = ("numpy", "numba", "pyarrow", "typer", "pydantic", "rich", "safetensors", "h5py", "onnx")
 
 

@@ -1,5 +1,6 @@
 """The output folder of a run: rows go in, commits come out."""
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,12 +43,14 @@ from streamrnn.sinks import FORMATS, StagedPart
 from streamrnn.sources import FileSource, Position, Reading, SourceFile, canonical_name
 from streamrnn.storage.opening import open_files
 
+_LOGGER = logging.getLogger("streamrnn.checkpoints")
+
 
 class OutputFolder:
     """An output folder, locked for this run. Make it with `open`; leave it with `close` or `with`.
 
-    `recovered` says what the start had to put right (empty after a clean end). Not for use by two
-    threads at once.
+    `recovered` names what the start repaired (empty after a clean end); it is also logged. Not for
+    use by two threads at once.
     """
 
     def __init__(self, path: str, rejects: str | None, keep: int) -> None:
@@ -138,9 +141,13 @@ class OutputFolder:
     def _recover(self, manifest: Manifest) -> None:
         finished, removed = self._ledger.reconcile(manifest)
         if finished:
-            self.recovered.append(f"finished commit {manifest.commit}: {finished} parts in place")
+            parts = "part" if finished == 1 else "parts"
+            self.recovered.append(f"finished commit {manifest.commit}: {finished} {parts} in place")
         if removed:
-            self.recovered.append(f"removed {removed} files that no commit names")
+            files = "file" if removed == 1 else "files"
+            self.recovered.append(f"removed {removed} {files} that no commit names")
+        for repair in self.recovered:
+            _LOGGER.info("%s: %s", self.path, repair)
 
     # -- what a run asks -----------------------------------------------------------------------
 
@@ -306,6 +313,7 @@ class OutputFolder:
             )
             self._ledger.install(manifest)
             self._known.commit(manifest)
+        _LOGGER.debug("%s: commit %d", self.path, manifest.commit)
         return manifest
 
     @contextmanager

@@ -123,7 +123,8 @@ def _notes(summary: "Summary") -> list[str]:
     notes = [f"{count(number, noun)} {what}" for number, noun, what in told if number]
     if s.rewrites_unsettled:
         notes.append("it could not be told whether new files hold the rows of used ones now gone")
-    return [*s.state_notes, *notes, *filter(None, [s.times_go_back])]
+    repaired = [f"repaired after a run that was cut off: {repair}" for repair in s.recovered]
+    return [*repaired, *s.state_notes, *notes, *filter(None, [s.times_go_back])]
 
 
 def _preview(scored: "pa.Table", as_json: bool) -> None:

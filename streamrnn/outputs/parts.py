@@ -1,5 +1,6 @@
 """What is done to an output folder between runs: look back, go back, merge parts, verify."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from streamrnn.sinks import FORMATS, Part, PartWriter
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
 
+_LOGGER = logging.getLogger("streamrnn.outputs")
 # Parts below this size are merged until together they reach it.
 SMALL_PART = 128 << 20
 _BATCH_ROWS = 65536
@@ -196,6 +198,8 @@ def merge_small_parts(
         return None
     parts = _merge(folder, folder.rows, groups[0])
     rejected = _merge(folder, folder.rejects, groups[1])
+    before, after = len(manifest.parts) + len(manifest.rejects), len(parts) + len(rejected)
+    _LOGGER.debug("%s: merged %d parts into %d", folder.path, before, after)
     return folder.replace(parts=parts, rejects=rejected, kept=manifest.kept)
 
 

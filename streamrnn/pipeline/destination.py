@@ -22,10 +22,12 @@ class Destination(Protocol):
     """What a run writes to: a folder with commits, or a stream.
 
     `place` is where the state stays, None if nowhere; `last` is the last commit, None if there is
-    none. `resumable`: a run can commit on its way, and another one resume from there.
+    none. `resumable`: a run can commit on its way, and another one resume from there. `recovered`
+    names what opening it repaired.
     """
 
     resumable: bool
+    recovered: Sequence[str]
 
     @property
     def place(self) -> str | None: ...
@@ -59,6 +61,7 @@ class FolderDestination:
 
     def __init__(self, folder: OutputFolder) -> None:
         self._folder = folder
+        self.recovered: Sequence[str] = folder.recovered
         self.load_state = folder.load_state
 
     @property
@@ -105,6 +108,7 @@ class StreamDestination:
     """Stdout: all rows are new to it, and nothing of a run stays."""
 
     resumable = False
+    recovered: Sequence[str] = ()
     place = None
     last = None
 

@@ -29,7 +29,7 @@ from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import Origin, Rows, select, used_schema
 from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
 
-_LOGGER = logging.getLogger("streamrnn.state")
+_LOGGER = logging.getLogger("streamrnn.pipeline")
 _AGAIN = "Restore it from a backup, or write it again."
 _BATCH = "the batch"
 _SESSION = b"streamrnn.session"

@@ -37,6 +37,7 @@ class Job:
         refuse_own_output(self.parts, source)
         with open_destination(self.parts, self.options, source) as output:
             self.summary.state = output.place
+            self.summary.recovered = list(output.recovered)
             if self.options.follow:
                 self._follow(output)
             else:

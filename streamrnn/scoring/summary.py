@@ -32,7 +32,8 @@ class Progress:
 @dataclass
 class Summary:
     """What a run did. `streams` are those in the state table, `new_streams` the ones it added;
-    `state_notes` say what of `[state] init` was not taken over."""
+    `state_notes` say what of `[state] init` was not taken over, `recovered` what the start repaired
+    of an output whose last run was cut off."""
 
     rows: int = 0
     rows_out: int = 0
@@ -62,6 +63,7 @@ class Summary:
     nothing_new: bool = False
     rejects: str | None = field(default=None)
     state_notes: list[str] = field(default_factory=list)
+    recovered: list[str] = field(default_factory=list)
 
     @property
     def rows_per_second(self) -> float:

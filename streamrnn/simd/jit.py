@@ -15,6 +15,7 @@ Environment:
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import pickle
 import sys
@@ -35,6 +36,7 @@ from numba.core.runtime.nrt import rtsys
 from streamrnn import __version__
 from streamrnn.errors import ConfigError
 
+_LOGGER = logging.getLogger("streamrnn.simd")
 CHECKED = os.environ.get("STREAMRNN_BOUNDSCHECK") == "1"
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -132,6 +134,7 @@ def _compile(name: str, dispatcher: Any, signature: Any) -> Any:
         raise ConfigError(
             "streamrnn's kernels are vector code that only exists compiled: unset NUMBA_DISABLE_JIT"
         )
+    _LOGGER.debug("compiling %s", name)
     dispatcher.compile(signature)
     (result,) = dispatcher.overloads.values()
     _keep(f"{name}.bin", serialize.dumps(result._reduce()))

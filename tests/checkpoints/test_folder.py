@@ -162,7 +162,7 @@ def test_rows_after_the_last_commit_are_as_if_never_written(out):
         die(out, (1, 1), commit=True)
     assert visible(out) == [(1, 1)]
     with OutputFolder.open(out) as folder:
-        assert folder.recovered == ["removed 1 files that no commit names"]
+        assert folder.recovered == ["removed 1 file that no commit names"]
     assert os.listdir(f"{out}/_streamrnn/staging") == []
 
 

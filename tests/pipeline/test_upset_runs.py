@@ -1,5 +1,6 @@
 """Runs whose paths, files, state or end are not as they should be."""
 
+import logging
 import os
 import threading
 from pathlib import Path
@@ -99,6 +100,28 @@ def test_an_interrupted_run_that_committed_nothing_says_so(base: Path) -> None:
     text = in_words(summary)
     assert "nothing was committed" in text
     assert "state show" not in text
+
+
+def test_what_a_start_repaired_is_logged_and_in_the_summary(
+    base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run was killed before its last commit had its part in place, and amid another part."""
+    first = Pipeline.from_dict(_config(base)).run()
+    assert first.recovered == []
+    out = base / "out"
+    (part,) = read_manifest(str(out)).parts
+    staging = out / "_streamrnn" / "staging"
+    (out / part.name).rename(staging / part.staged)
+    (staging / "00002-000-0000.parquet.tmp").write_bytes(b"PAR1")
+    repairs = ["finished commit 1: 1 part in place", "removed 1 file that no commit names"]
+    with caplog.at_level(logging.INFO, "streamrnn"):
+        summary = Pipeline.from_dict(_config(base)).run()
+    assert summary.recovered == summary.as_dict()["recovered"] == repairs
+    records = [(r.name, r.levelname, r.getMessage()) for r in caplog.records]
+    assert records == [("streamrnn.checkpoints", "INFO", f"{out}: {each}") for each in repairs]
+    for each in repairs:
+        assert f"note     repaired after a run that was cut off: {each}" in in_words(summary)
+    assert Pipeline.from_dict(_config(base)).run().recovered == []
 
 
 def test_explain_says_that_a_run_would_refuse(base: Path) -> None:
