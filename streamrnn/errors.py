@@ -7,7 +7,7 @@
     │   └── ModelMismatchError                    78  model and pipeline do not fit each other
     ├── ShapeError (ValueError)                   78  an array has the wrong shape
     ├── DTypeError (TypeError)                    65  an array or column has the wrong type
-    ├── UnsupportedError (ValueError)             78  a layer, option or operator we do not have
+    ├── UnsupportedError (ValueError)             78  a layer, option or system we do not have
     ├── DataError (ValueError)                    65  data broke the contract
     │   └── ModelFileError                        65  a model file is damaged or not what it says
     ├── StateError (ValueError)                   78  a state table does not belong here
@@ -49,7 +49,7 @@ class DTypeError(StreamRNNError, TypeError):
 
 
 class UnsupportedError(StreamRNNError, ValueError):
-    """A layer, an option or an operator that streamrnn does not have."""
+    """A layer, an option, an operator or a system that streamrnn does not have."""
 
     exit_code = 78
 

@@ -5,7 +5,6 @@ over. An object store has none: there a file says who is at work, renewed at eve
 keeps two starts apart that are seconds apart and no more; `OutputFolder.commit` looks again.
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -13,9 +12,17 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from streamrnn.errors import CheckpointError, SinkError
+from streamrnn.errors import CheckpointError, SinkError, UnsupportedError
 from streamrnn.storage.files import Files, sink_errors
 from streamrnn.storage.local import LocalFiles
+
+try:
+    import fcntl
+except ImportError:
+    raise UnsupportedError(
+        "streamrnn runs pipelines on Linux and macOS only: it locks an output folder with flock, "
+        "which this system does not have (on Windows, use WSL)."
+    ) from None
 
 # A run on an object store that has not committed for so long counts as dead.
 STALE_SECONDS = 300

@@ -1,0 +1,39 @@
+"""The systems that streamrnn supports: Linux and macOS, and one sentence for all others."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ELSEWHERE = "import sys\nsys.modules['fcntl'] = None\n"
+SENTENCE = (
+    "streamrnn runs pipelines on Linux and macOS only: it locks an output folder with flock, which "
+    "this system does not have (on Windows, use WSL)."
+)
+
+
+def run(code: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A process of its own that finds no `fcntl`, as on Windows."""
+    return subprocess.run(
+        [sys.executable, "-c", ELSEWHERE + code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("what", ["from streamrnn import Pipeline", "import streamrnn.checkpoints"])
+def test_a_system_without_the_lock_is_refused_at_import(what: str, tmp_path: Path) -> None:
+    """Not at the first commit, when rows were scored already."""
+    done = run(what, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"UnsupportedError: {SENTENCE}\n")
+
+
+def test_the_command_line_refuses_such_a_system_in_one_sentence(tmp_path: Path) -> None:
+    done = run("from streamrnn.cli import main\nmain(['run', 'p.toml'])", tmp_path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == f"error: {SENTENCE}\n"
