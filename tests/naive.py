@@ -284,7 +284,7 @@ def layer_norm_lstm(
     of_x, of_h, of_c = norms[:2], norms[2:4], norms[4:]
 
     def normal(row: Vector, norm: Any) -> Vector:
-        found: Vector = layer_normalization([row], *norm, epsilon)[0]
+        found: Vector = layer_normalization([row], *norm, epsilon=epsilon)[0]
         return found
 
     def step(x: Vector, states: States) -> tuple[Vector, States]:

@@ -85,7 +85,7 @@ def score(
     return out
 
 
-def value(raw: float | None, column: Column, stream: Stream) -> float | None:
+def value(raw: float | None, column: Column, stream: Stream) -> Any:
     """What the model sees of one value; None: there is none."""
     if raw is not None and column.valid and not column.valid[0] <= raw <= column.valid[1]:
         raw = None

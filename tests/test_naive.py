@@ -126,7 +126,9 @@ LAYERS: dict[str, Callable[[Spec, Weights, Signal], None]] = {
     "Masking": masking,
     "Embedding": embedding,
     "TimeDistributed": time_distributed,
-    "Dense": timewise(lambda x, a, w: naive.dense(x, *take(w, a, 2), a.get("activation"))),
+    "Dense": timewise(
+        lambda x, a, w: naive.dense(x, *take(w, a, 2), activation=a.get("activation"))
+    ),
     "Conv1D": timewise(
         lambda x, a, w: naive.conv1d_causal(
             x, next(w), next(w), a.get("dilation_rate", 1), a.get("activation")

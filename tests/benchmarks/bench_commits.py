@@ -11,7 +11,9 @@ streams with 64 floats each; a whole snapshot, commits that touched a part of it
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -119,7 +121,7 @@ def bench_state(folder: Path) -> None:
         flat = pa.array((values if rows is None else values[rows]).reshape(-1))
         return pa.table({"id": key, "gru/h": pa.FixedSizeListArray.from_arrays(flat, WIDTH)})
 
-    def timed(what: str, call: object) -> object:
+    def timed(what: str, call: Callable[[], Any]) -> Any:
         began = time.perf_counter()
         result = call()
         print(f"{MILLION:,} streams x {WIDTH} floats, {what}: {time.perf_counter() - began:.3f} s")

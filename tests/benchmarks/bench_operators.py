@@ -73,6 +73,7 @@ def ours(
     module: Any, weights: list[np.ndarray], x_BTF: np.ndarray, options: Any, *absent: Any
 ) -> Side:
     packed = module.pack(*weights, **options)
+    lengths, mask = absent or (None, None)
     names = ("tanh",) if module is simple_rnn else ("sigmoid", "tanh")
     y_BTU = np.zeros((LANES, STEPS, UNITS), np.float32)
     zeros = [np.zeros((LANES, UNITS), np.float32) for _ in range(2 if module is lstm else 1)]
@@ -81,7 +82,7 @@ def ours(
     def run() -> np.ndarray:
         for state, zero in zip(states, zeros, strict=True):
             state[:] = zero
-        recurrent.run(packed, names, x_BTF, *(absent or (None, None)), states, y_BTU)
+        recurrent.run(packed, names, x_BTF, lengths, mask, states, y_BTU)
         return y_BTU
 
     return run

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -134,7 +135,7 @@ def pyarrow_alone(source: Path, written: Path, scratch: Path) -> Callable[[], No
 # --- ONNX Runtime -------------------------------------------------------------------------------
 
 
-def ort_session(weights: list[np.ndarray], path: Path) -> "onnxruntime.InferenceSession":  # noqa: F821
+def ort_session(weights: list[np.ndarray], path: Path) -> Any:
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -179,7 +180,7 @@ def ort_session(weights: list[np.ndarray], path: Path) -> "onnxruntime.Inference
     return onnxruntime.InferenceSession(str(path), options)
 
 
-def loop(source: Path, out: Path, session: object) -> Callable[[], Path]:
+def loop(source: Path, out: Path, session: Any) -> Callable[[], Path]:
     """pandas groups each record batch by key; one call a key; states in a dict."""
 
     def run() -> Path:
@@ -200,7 +201,7 @@ def loop(source: Path, out: Path, session: object) -> Callable[[], Path]:
     return run
 
 
-def careful(source: Path, out: Path, session: object, streams: int) -> Callable[[], Path]:
+def careful(source: Path, out: Path, session: Any, streams: int) -> Callable[[], Path]:
     """numpy sorts; streams of equal length go into batches of 64; states are two arrays."""
 
     def run() -> Path:

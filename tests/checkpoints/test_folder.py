@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -70,7 +71,7 @@ def contents(out):
     """Checksums and sizes of parts and state, of which the manifest says them."""
     manifest = read_manifest(out)
     state = [file for shard in manifest.shards for file in shard.files]
-    files = [*manifest.parts, *manifest.rejects, *state]
+    files: list[Any] = [*manifest.parts, *manifest.rejects, *state]
     return [(file.rows, file.bytes, file.sha256) for file in files]
 
 

@@ -164,7 +164,7 @@ RECURRENT = {
     "PeepholeLSTMCell": LayerRow(
         lambda: layers.PeepholeLSTMCell(3, recurrent_activation="hard_sigmoid"),
         lambda w, x: every(
-            naive.peephole_lstm(*w[:3], w[3:], recurrent_activation="hard_sigmoid"), x
+            naive.peephole_lstm(*w[:3], peephole=w[3:], recurrent_activation="hard_sigmoid"), x
         ),
         model=inside_rnn,
     ),

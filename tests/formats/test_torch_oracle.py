@@ -1,11 +1,12 @@
 """State dicts that PyTorch writes give what PyTorch computes."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the oracles extra")
+torch: Any = pytest.importorskip("torch", reason="needs the oracles extra")
 
 from safetensors.torch import save_file  # noqa: E402
 

@@ -4,6 +4,8 @@ Each test runs one code cell with only the imports changed, and checks what the 
 The cells run once, in one namespace, as in a notebook.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ LINE = "_" * 65
 DOUBLE = "=" * 65
 
 
-class Notebook:
+class Notebook(SimpleNamespace):
     """What the cells leave behind, and what they printed."""
 
 

@@ -110,7 +110,7 @@ def gru(k: Any, r: Any, b: Any, mx: Any, mh: Any) -> Any:
     return np.stack(outputs, axis=1)
 
 
-EQUATIONS = {"simple_rnn": simple_rnn, "lstm": lstm, "gru": gru, "gru_before": gru}
+EQUATIONS: dict[str, Any] = {"simple_rnn": simple_rnn, "lstm": lstm, "gru": gru, "gru_before": gru}
 
 
 @EACH_KIND

@@ -68,7 +68,11 @@ def of_layers() -> Model:
 
 IDS = RNG.integers(0, 5, (4, 9)) * (RNG.random((4, 9)) < 0.6)
 GAPPED = X * (RNG.random((4, 9, 1)) < 0.7).astype(np.float32)
-MODELS = {"deep": (deep, X), "masked": (masked, IDS), "layers": (of_layers, GAPPED)}
+MODELS: dict[str, tuple[Any, np.ndarray]] = {
+    "deep": (deep, X),
+    "masked": (masked, IDS),
+    "layers": (of_layers, GAPPED),
+}
 
 
 def prefixes(model: Model, x: np.ndarray) -> list[np.ndarray]:

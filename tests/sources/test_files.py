@@ -293,6 +293,7 @@ def test_file_uris_are_read_by_their_path(tmp_path: Path) -> None:
 
 def test_options_of_a_uri_are_no_pattern() -> None:
     """`?` begins the options, which hold for the fixed part as well."""
+    store: Any
     store, location = _split_glob_uri("s3://bucket/a/x*.parquet?region=eu-west-3")
     assert (store.fs.region, location) == ("eu-west-3", "bucket/a/x*.parquet")
     store, location = _split_glob_uri("s3://bucket/a?region=eu-west-3")
