@@ -12,6 +12,7 @@ from pathlib import Path
 import logs
 import pytest
 
+import streamrnn
 from streamrnn import Pipeline, errors
 from streamrnn.cli import main
 from streamrnn.cli.report import count, facts, table
@@ -111,7 +112,7 @@ def test_help_and_version_import_neither_numba_nor_pyarrow():
 
 
 def test_version(cli):
-    assert cli("--version") == (0, "streamrnn 0.1.0\n", "")
+    assert cli("--version") == (0, f"streamrnn {streamrnn.__version__}\n", "")
 
 
 def test_every_verb_has_help(cli):

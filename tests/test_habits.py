@@ -1,0 +1,53 @@
+"""What developers and users rely on that is no code: versions, systems, documents of the house."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import streamrnn
+from streamrnn.checkpoints.manifest import READABLE, VERSION
+from streamrnn.formats import native
+from streamrnn.states.layout import FORMAT_VERSION
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+
+
+def test_the_version_is_said_once() -> None:
+    """In the package, from where the build takes it: a checkout has it without being installed."""
+    assert "version" not in PROJECT["project"]
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    source = Path(PROJECT["tool"]["hatch"]["version"]["path"])
+    assert source.parts[-2:] == ("streamrnn", "__init__.py")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", streamrnn.__version__)
+
+
+def test_the_readme_names_the_versions_that_are_read() -> None:
+    """Whoever updates reads there whether an output can be resumed."""
+    assert tuple(range(READABLE[0], VERSION + 1)) == READABLE
+    rows = dict(re.findall(r"^\| ([a-z][^|]*) \| ([^|]*) \| refused", README, re.MULTILINE))
+    assert rows == {
+        "manifest of an output folder": f"{READABLE[0]} to {READABLE[-1]}, writes {VERSION}",
+        "state table (in an output, exported, or a `checkpoint`)": FORMAT_VERSION,
+        "native model file": native.VERSION,
+    }
+
+
+def test_each_tool_has_one_version() -> None:
+    """A newer ruff or mypy finds more: that is a change of its own, not of whoever runs it."""
+    assert all(
+        re.fullmatch(r"[\w-]+==[\d.]+", tool) for tool in PROJECT["dependency-groups"]["dev"]
+    )
+
+
+def test_every_file_that_contributors_are_sent_to_is_there() -> None:
+    paths = re.findall(r"`((?:\.github|streamrnn|tests)/[\w./-]+)`", CONTRIBUTING)
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_table_of_contracts_is_named_to_contributors() -> None:
+    tables = {path.name for path in (ROOT / "tests" / "contracts").glob("rows_*.py")}
+    assert {name for name in tables if name not in CONTRIBUTING} == set()
