@@ -79,13 +79,17 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
     last = name.rpartition(".")[2]
     if name.startswith("features."):
         # A feature without nulls of its own has the source's.
-        return config.get("source.nulls") if last == "nulls" else _default(FeatureSection, last)
+        return config.get("source.nulls") if last == "nulls" else _default(FeatureSection, last, {})
     found = Sections.model_fields.get(table)
-    return _default(found.annotation, name) if found is not None else None
+    if found is None:
+        return None
+    beside = {key.partition(".")[2]: config[key] for key in config if key.startswith(f"{table}.")}
+    return _default(found.annotation, name, beside)
 
 
-def _default(table: Any, name: str) -> Any:
+def _default(table: Any, name: str, beside: Mapping[str, Any]) -> Any:
+    """The default of a key, which may follow from those beside it in its table."""
     field = table.model_fields.get(name)
     if field is None or field.is_required():
         return None
-    return field.get_default(call_default_factory=True, validated_data={})
+    return field.get_default(call_default_factory=True, validated_data=dict(beside))
