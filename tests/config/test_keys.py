@@ -58,9 +58,9 @@ def test_a_default_may_follow_from_another_key() -> None:
     window = {"kind": "independent", "steps": 6}
     now = Config.parse({**PIPELINE, "window": window}).canonical()
     then = {name: value for name, value in now.items() if name != "window.stride"}
-    check_same(_manifest(then), "m", now, "out")
+    check_same_pipeline(_manifest(then), "m", now, "out")
     with pytest.raises(CheckpointError, match=r"window\.stride: not set then, 4 now"):
-        check_same(_manifest(then), "m", {**now, "window.stride": 4}, "out")
+        check_same_pipeline(_manifest(then), "m", {**now, "window.stride": 4}, "out")
 
 
 def test_a_default_that_is_not_used_is_told() -> None:
