@@ -14,6 +14,7 @@ class Whole:
     """Each row of a batch from a fresh state, up to its own length.
 
     outputs: (output layer's name, units), in order. sequences: has that output a time axis?
+    state_spec: empty, as no state is carried.
     Threads may share it: running it changes nothing.
     """
 
@@ -22,7 +23,12 @@ class Whole:
         symbols = model.graph.outputs
         self.outputs = [(symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in symbols]
         self.sequences = [len(symbol.shape) > 2 for symbol in symbols]
+        self.state_spec: dict[str, int] = {}
         self._ragged = _is_ragged(model)
+
+    def initial_state(self, n: int) -> dict[str, Floats]:
+        """Nothing: each row starts afresh."""
+        return {}
 
     def run(
         self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64] | None = None

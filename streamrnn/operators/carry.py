@@ -18,6 +18,7 @@ from streamrnn.sources import Rows
 from streamrnn.states import StateTable
 from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 # Of some lanes: name -> (B, size).
 States = Mapping[str, Floats]
@@ -40,6 +41,11 @@ class CarryOperator:
             return Stream(model)
         except ModelMismatchError as error:
             raise ModelMismatchError(f"{error}. {_OTHER_KINDS}") from None
+
+    @staticmethod
+    def run_once(runner: Stream, inputs: Inputs, length_B: Ints) -> object:
+        """The outputs of B streams that begin."""
+        return runner.run(inputs, length_B, runner.initial_state(len(length_B)))
 
     @classmethod
     def of(cls, runner: Stream, plan: InputPlan, size: Any, workers: Workers) -> CarryOperator:

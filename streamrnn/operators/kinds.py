@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
+
 from streamrnn.operators.carry import CarryOperator
 from streamrnn.operators.independent import IndependentOperator
 from streamrnn.operators.inputs import InputPlan
@@ -13,7 +16,9 @@ from streamrnn.operators.whole import WholeOperator
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
-from streamrnn.windows import StreamBatch
+from streamrnn.windows import Inputs, StreamBatch
+
+Ints = npt.NDArray[np.int64]
 
 
 class WindowSize(NamedTuple):
@@ -42,6 +47,10 @@ class WindowKind(Protocol):
     @staticmethod
     def runner(model: Any) -> Any:
         """How the model runs in this kind: `models.Stream` or `models.Whole`."""
+
+    @staticmethod
+    def run_once(runner: Any, inputs: Inputs, length_B: Ints) -> object:
+        """The outputs of B rows of a fresh state, each as long as said: what a run compiles."""
 
     @classmethod
     def of(cls, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> Self:

@@ -17,6 +17,8 @@ from streamrnn.sources import Rows
 from streamrnn.states import StateTable
 from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
+Ints = npt.NDArray[np.int64]
+
 
 class WholeOperator:
     """Keeps all rows, and runs a model over each stream's sequence at the end.
@@ -31,6 +33,11 @@ class WholeOperator:
     def runner(model: Any) -> Whole:
         """The model on whole sequences."""
         return Whole(model)
+
+    @staticmethod
+    def run_once(runner: Whole, inputs: Inputs, length_B: Ints) -> object:
+        """The outputs of B sequences."""
+        return runner.run(inputs, length_B)
 
     @classmethod
     def of(cls, runner: Whole, plan: InputPlan, size: Any, workers: Workers) -> WholeOperator:

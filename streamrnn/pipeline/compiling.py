@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamrnn.kernels import Compiled, fill
-from streamrnn.models import Stream, example_inputs
+from streamrnn.models import example_inputs
 from streamrnn.scoring import Parts
 
 _STREAMS = 2
@@ -24,7 +24,4 @@ def _run_model(parts: Parts) -> None:
     steps = 2 if parts.kind.carries_state else max(2, parts.config.window.steps)
     inputs = example_inputs(parts.model, _STREAMS, steps)
     lengths = np.full(_STREAMS, steps, np.int64)
-    if isinstance(parts.runner, Stream):
-        parts.runner.run(inputs, lengths, parts.runner.initial_state(_STREAMS))
-    else:
-        parts.runner.run(inputs, lengths)
+    parts.kind.run_once(parts.runner, inputs, lengths)

@@ -132,7 +132,7 @@ class Bound:
         return Layout(
             keys=tuple(self.schema.field(n) for n in contract.key),
             time=self.schema.field(contract.time).type if contract.time else None,
-            states=runner.state_spec if isinstance(runner, Stream) else {},
+            states=runner.state_spec,
             previous={n: features[n] for n in features if n in self.policy.previous},
             waiting=waiting,
             waiting_rows=config.window.steps - 1 if waits else 0,
@@ -144,10 +144,8 @@ class Bound:
 
     def initial(self) -> dict[str, Any]:
         """The initial state of one stream: name -> (size,) float32."""
-        runner = self.parts.runner
-        if not isinstance(runner, Stream):
-            return {}
-        return {name: np.asarray(a)[0] for name, a in runner.initial_state(1).items()}
+        states = self.parts.runner.initial_state(1)
+        return {name: np.asarray(a)[0] for name, a in states.items()}
 
     def operator(self) -> WindowKind:
         """A new one of the config's kind of window."""
