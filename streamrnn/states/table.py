@@ -175,16 +175,17 @@ class StateTable:
 
     def steps(self, slots: Ints) -> Ints:
         """Steps (B,) since the last reset of each stream."""
-        return np.take(self._steps, slots)
+        found: Ints = self._steps[slots]
+        return found
 
     def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
         """The time (B,) of each stream's last row, in ticks, valid where (B,) it has had a row."""
-        return np.take(self._last_time, slots), np.take(self._seen, slots)
+        return self._last_time[slots], self._seen[slots]
 
     def previous(self, name: str, slots: Ints) -> tuple[Values, Bools]:
         """The last values (B,) of a feature, and which of them are present."""
         values, present = self._previous[name]
-        return np.take(values, slots), np.take(present, slots)
+        return values[slots], present[slots]
 
     def advance(
         self,
@@ -280,7 +281,8 @@ class StateTable:
 
     def waiting_counts(self, slots: Ints) -> Ints:
         """How many rows (B,) of each stream wait."""
-        return np.take(self._waiting_count, slots)
+        found: Ints = self._waiting_count[slots]
+        return found
 
     def waiting(self, name: str, slots: Ints, counts: Ints) -> Values:
         """Values (K, …) of the first `counts` (B,) rows of each stream that wait, by stream."""
