@@ -78,11 +78,13 @@ def _read(
 
 
 def _safetensors(path: Path, layers: Any) -> Loaded:
-    from streamrnn.formats import native, tables, torch
+    from streamrnn.formats import native
 
     metadata, arrays = native.read(path)
     if layers is None:
         return native.loaded(metadata, arrays)
+    from streamrnn.formats import tables, torch
+
     if metadata.get("format") == "streamrnn":
         raise ConfigError("layers: this file is in the native format and knows its own layers")
     return torch.load_state_dict(arrays, tables.parse(layers))
