@@ -175,10 +175,7 @@ class _Team:
             helpers += self._idle(len(tasks))
             if len(helpers) < len(tasks):
                 return False
-            for helper, task in zip(helpers, tasks, strict=True):
-                helper.start(task, free, set(taken))
-                if taken:
-                    taken.add(helper.core)
+            _hand_over(tasks, helpers, free, taken)
         return True
 
     def _idle(self, count: int) -> list[_Helper]:
@@ -206,6 +203,20 @@ def _mine() -> _Team:
     if _team.process != os.getpid():
         _team = _Team()
     return _team
+
+
+def _hand_over(
+    tasks: Sequence[_Task], helpers: Sequence[_Helper], free: set[int], taken: set[int]
+) -> None:
+    """Start each task on its helper; cores that they run on go into `taken`, if they must differ.
+
+    No loop stands in the block that holds the lock: an interrupt at its jump back might leave the
+    lock held (see tests/pipeline/test_interrupts.py).
+    """
+    for helper, task in zip(helpers, tasks, strict=True):
+        helper.start(task, free, set(taken))
+        if taken:
+            taken.add(helper.core)
 
 
 def _wait_for(tasks: Sequence[_Task], helpers: Sequence[_Helper]) -> BaseException | None:

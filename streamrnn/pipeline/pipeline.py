@@ -24,7 +24,7 @@ from streamrnn.pipeline.run import Job
 from streamrnn.scoring import starting_table
 from streamrnn.scoring.bind import Bound, Parts
 from streamrnn.scoring.options import RunOptions
-from streamrnn.scoring.scorer import Scorer
+from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import Origin, Rows, select, used_schema
 from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
@@ -161,13 +161,15 @@ class Pipeline:
             scorer = self._bound_scorer(schema)
             if len(batches) > 1:
                 scorer = scorer.copy()  # all of them count by the assignment below, or none
-            scored = [scorer.score(self._rows(batch, scorer)) for batch in batches]
+            scored = self._score(batches, scorer)
             self._scorer = scorer
-            rejects = [each.rejects for each in scored if each.rejects is not None]
-            self._rejects = self._rejects_here.rows = _joined(rejects) if rejects else None
+            self._rejects = self._rejects_here.rows = _rejects_of(scored)
         if isinstance(data, pa.RecordBatch):
             return scored[0].output
         return pa.Table.from_batches([s.output for s in scored], scorer.bound.emitter.schema)
+
+    def _score(self, batches: list[pa.RecordBatch], scorer: Scorer) -> list[Scored]:
+        return [scorer.score(self._rows(batch, scorer)) for batch in batches]
 
     def _rows(self, batch: pa.RecordBatch, scorer: Scorer) -> Rows:
         used = used_schema(batch.schema, self.parts.columns, _BATCH)
@@ -327,5 +329,9 @@ def _batches(data: Any) -> tuple[list[pa.RecordBatch], pa.Schema]:
     return table.to_batches(), table.schema
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+def _rejects_of(scored: list[Scored]) -> pa.RecordBatch | None:
+    """The rejected rows of a call; None if there are none."""
+    rejects = [each.rejects for each in scored if each.rejects is not None]
+    if not rejects:
+        return None
+    return pa.Table.from_batches(rejects).combine_chunks().to_batches()[0]

@@ -4,6 +4,7 @@ For a longer search: STREAMRNN_FUZZ=20000 pytest tests/pipeline/test_interrupts.
 so many interrupts at random moments, of each kind of pipeline a share).
 """
 
+import ast
 import ctypes
 import linecache
 import os
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import streamrnn
 from streamrnn import Pipeline
 from streamrnn.errors import DataError
 from streamrnn.pipeline import pipeline as pipeline_module
@@ -185,6 +187,34 @@ def test_interrupts_at_random_moments_tear_nothing(model: str, kind: str) -> Non
         pair.check_the_end()
         left, undone = left - some, undone + pair.undone
     assert undone > 0
+
+
+LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp)
+PACKAGE = Path(streamrnn.__file__).parent
+
+
+def test_no_loop_stands_where_a_lock_is_held() -> None:
+    """It stands in a function that is called there.
+
+    CPython 3.12 and later leave some jumps back to the head of a loop, and of a comprehension,
+    which is inlined, out of the range whose exceptions reach the end of a `with`. An interrupt that
+    comes at such a jump would leave the lock held for good.
+    """
+    blocks = [
+        (path.name, block)
+        for path in PACKAGE.rglob("*.py")
+        for block in ast.walk(ast.parse(path.read_text()))
+        if isinstance(block, ast.With)
+        if any(ast.unparse(item.context_expr).endswith("lock") for item in block.items)
+    ]
+    assert len(blocks) > 8
+    loops = [
+        f"{name}:{node.lineno}"
+        for name, block in blocks
+        for node in ast.walk(block)
+        if isinstance(node, LOOPS)
+    ]
+    assert loops == []
 
 
 def _interrupt(pair: Pair, rng: random.Random, count: int) -> None:
