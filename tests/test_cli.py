@@ -168,7 +168,7 @@ def test_run_counts_what_was_not_simply_scored():
 def test_run_names_what_the_start_repaired():
     """First of the notes: the run before was cut off."""
     words = in_words(summary(recovered=["removed 1 file"], filled=4)).splitlines()
-    assert words[-2] == "note     repaired after a run that was cut off: removed 1 file"
+    assert words[-2] == "note     repaired what an earlier run left behind: removed 1 file"
 
 
 def test_a_state_that_is_kept_nowhere():

@@ -123,7 +123,7 @@ def _notes(summary: "Summary") -> list[str]:
     notes = [f"{count(number, noun)} {what}" for number, noun, what in told if number]
     if s.rewrites_unsettled:
         notes.append("it could not be told whether new files hold the rows of used ones now gone")
-    repaired = [f"repaired after a run that was cut off: {repair}" for repair in s.recovered]
+    repaired = [f"repaired what an earlier run left behind: {repair}" for repair in s.recovered]
     return [*repaired, *s.state_notes, *notes, *filter(None, [s.times_go_back])]
 
 

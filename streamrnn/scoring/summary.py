@@ -33,7 +33,7 @@ class Progress:
 class Summary:
     """What a run did. `streams` are those in the state table, `new_streams` the ones it added;
     `state_notes` say what of `[state] init` was not taken over, `recovered` what the start repaired
-    of an output whose last run was cut off."""
+    that an earlier run left behind."""
 
     rows: int = 0
     rows_out: int = 0

@@ -11,9 +11,11 @@ from pathlib import Path
 import numba
 import pytest
 
+import streamrnn
 from streamrnn.simd import jit, spin_barrier
 
-ROOT = Path(__file__).parents[2]
+PACKAGE = Path(streamrnn.__file__).parent
+ROOT = PACKAGE.parent
 
 # layer_norm: the smallest kernel
 CODE = """
@@ -46,7 +48,7 @@ def test_kept_in_the_users_cache_under_version_sources_and_cpu(tmp_path: Path) -
     assert done.stderr == ""
     (file,) = kept(tmp_path)
     assert file == Path(folder) / "layer_norm.bin"
-    assert file.parent.name.startswith("0.1.0-")
+    assert file.parent.name.startswith(f"{streamrnn.__version__}-")
     before = file.stat().st_mtime_ns
     assert start(XDG_CACHE_HOME=str(tmp_path)).stdout.split()[0] == "1.2247"
     assert kept(tmp_path) == [file]
@@ -131,7 +133,7 @@ def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path) -> None:
     """Also of one that is only compiled into others, which Numba's own cache does not notice."""
     copy = tmp_path / "copy"
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "streamrnn", copy / "streamrnn", ignore=ignore)
+    shutil.copytree(PACKAGE, copy / "streamrnn", ignore=ignore)
     cache = str(tmp_path / "cache")
     start(copy, XDG_CACHE_HOME=cache)
     with (copy / "streamrnn/simd/functions.py").open("a") as file:

@@ -120,7 +120,7 @@ def test_what_a_start_repaired_is_logged_and_in_the_summary(
     records = [(r.name, r.levelname, r.getMessage()) for r in caplog.records]
     assert records == [("streamrnn.checkpoints", "INFO", f"{out}: {each}") for each in repairs]
     for each in repairs:
-        assert f"note     repaired after a run that was cut off: {each}" in in_words(summary)
+        assert f"note     repaired what an earlier run left behind: {each}" in in_words(summary)
     assert Pipeline.from_dict(_config(base)).run().recovered == []
 
 
