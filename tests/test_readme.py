@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from readme import PAGES, READERS, ROOT, blocks, make_clone, run_python, shell
+from readme import PAGES, READERS, ROOT, blocks, located, make_clone, run_python, shell
 
 from streamrnn.pipeline import Config
 
@@ -70,6 +70,6 @@ def test_the_sentence_on_kernels_says_what_their_tables_say() -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, "pipelines/README.md", "data/README.md"])
 def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
-    links = re.findall(r"\]\(([^):]+)\)", (ROOT / page).read_text())
-    folder = (ROOT / page).parent
-    assert [link for link in links if not (folder / link).exists()] == []
+    links = re.findall(r"\]\(([^):]+)\)", located(page).read_text())
+    folder = Path(page).parent
+    assert [link for link in links if not located(folder / link).exists()] == []
