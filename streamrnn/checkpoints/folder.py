@@ -40,7 +40,7 @@ from streamrnn.checkpoints.versions import (
 from streamrnn.config import rejects_beside, value_of
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks import FORMATS, StagedPart
-from streamrnn.sources import FileSource, Position, Reading, SourceFile, canonical_name
+from streamrnn.sources import Position, Reading, SourceFile, SourceOfFiles, canonical_name
 from streamrnn.storage.opening import open_files
 
 _LOGGER = logging.getLogger("streamrnn.checkpoints")
@@ -172,7 +172,7 @@ class OutputFolder:
         return canonical_name(self.path)
 
     def check_sources(
-        self, present: Sequence[SourceFile], reader: FileSource, *, force: bool = False
+        self, present: Sequence[SourceFile], reader: SourceOfFiles, *, force: bool = False
     ) -> SourcePlan:
         """What of the files `present` (in the order to read) is to be read, and from where.
 

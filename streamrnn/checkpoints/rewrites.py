@@ -14,7 +14,7 @@ from posixpath import dirname
 from typing import TypeVar
 
 from streamrnn.checkpoints.manifest import UsedFile
-from streamrnn.sources import Content, FileSource, SourceFile, sum_of
+from streamrnn.sources import Content, SourceFile, SourceOfFiles, sum_of
 
 _STEPS = 20_000
 """Sums that are tried in all to find numbers of rows that add up."""
@@ -45,7 +45,7 @@ class Rewrites:
 class _New:
     """A new file; its rows and their content are read when they are asked for."""
 
-    def __init__(self, file: SourceFile, reader: FileSource) -> None:
+    def __init__(self, file: SourceFile, reader: SourceOfFiles) -> None:
         self.file = file
         self.reader = reader
 
@@ -63,7 +63,7 @@ class _New:
 
 
 def find_rewrites(
-    gone: Sequence[UsedFile], new: Sequence[SourceFile], reader: FileSource
+    gone: Sequence[UsedFile], new: Sequence[SourceFile], reader: SourceOfFiles
 ) -> Rewrites:
     """The new files that hold the rows of files that are gone.
 

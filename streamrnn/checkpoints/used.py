@@ -11,10 +11,10 @@ from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sources import (
     NOTHING,
     Content,
-    FileSource,
     Position,
     Reading,
     SourceFile,
+    SourceOfFiles,
     etag,
     stored_name,
 )
@@ -55,7 +55,7 @@ class _Verdict(NamedTuple):
 def plan_sources(
     manifest: Manifest | None,
     present: Sequence[SourceFile],
-    reader: FileSource,
+    reader: SourceOfFiles,
     *,
     home: str = "",
     force: bool = False,
@@ -126,7 +126,7 @@ class Known:
         self.files: tuple[UsedFile, ...] | None = None
         self._forced: dict[SourceFile, Reading | None] = {}
 
-    def look(self, plan: SourcePlan, reader: FileSource) -> None:
+    def look(self, plan: SourcePlan, reader: SourceOfFiles) -> None:
         """Take what a plan found; files that `force` counts as used are read by `reader`."""
         rewritten = (file for rewrite in plan.rewritten for file in rewrite.new)
         self.files = plan.known
@@ -150,7 +150,7 @@ class Known:
             self.files = manifest.sources
 
 
-def _whole(file: SourceFile, reader: FileSource) -> Reading | None:
+def _whole(file: SourceFile, reader: SourceOfFiles) -> Reading | None:
     """What a file holds; None for a changed one that cannot be read."""
     try:
         return Reading(reader.content(file))
@@ -177,7 +177,7 @@ def _names_today(manifest: Manifest, there: Mapping[str, SourceFile], home: str)
     return {file.path: today(file.path) for file in manifest.sources}
 
 
-def _compare(used: UsedFile, file: SourceFile, reader: FileSource, partly: bool) -> _Verdict:
+def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bool) -> _Verdict:
     """Whether a file holds what was used of it. Of one that was read `partly` the rest may change.
 
     It is read only where size or time differ and nothing else settles it.
@@ -213,7 +213,7 @@ def _etag(file: SourceFile) -> str:
         return ""
 
 
-def _before(used: UsedFile, file: SourceFile, position: Position, reader: FileSource) -> Content:
+def _before(used: UsedFile, file: SourceFile, position: Position, reader: SourceOfFiles) -> Content:
     """The content of the rows before a position; read again where more or nothing is known."""
     if used.content is not None and used.content.rows == position.file_row:
         return used.content

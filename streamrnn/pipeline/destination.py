@@ -13,7 +13,7 @@ from streamrnn.engines import FolderTarget, StreamTarget
 from streamrnn.outputs import merge_small_parts
 from streamrnn.pipeline.preflight import run_config
 from streamrnn.scoring import Bound, Parts, RunOptions, Target
-from streamrnn.sources import FileSource, Source, SourceFile
+from streamrnn.sources import Source, SourceFile
 
 _SMALL_PARTS = 100  # of one output, before --follow merges them
 
@@ -76,11 +76,12 @@ class FolderDestination:
 
     def plan(self, source: Source, force: bool) -> SourcePlan:
         """The files that are not in the output yet. Of a stream all is new, and nothing a file."""
-        if not isinstance(source, FileSource):
+        files = source.of_files
+        if files is None:
             return SourcePlan(())
         # Columns come in the order in which earlier runs used them: another file has another.
-        source.order = [] if self.last is None else list(self.last.config.get("source.schema", ()))
-        return self._folder.check_sources(source.files, source, force=force)
+        files.order = [] if self.last is None else list(self.last.config.get("source.schema", ()))
+        return self._folder.check_sources(files.files, files, force=force)
 
     def begin(self, bound: Bound) -> None:
         """Say what writes here."""

@@ -18,7 +18,7 @@ from streamrnn.pipeline.preflight import open_source, refuse_own_output, run_con
 from streamrnn.scoring import starting_table
 from streamrnn.scoring.bind import Bound, Parts
 from streamrnn.scoring.options import RunOptions
-from streamrnn.sources import FileSource, SourceFile, canonical_name
+from streamrnn.sources import SourceFile, SourceOfFiles, canonical_name
 
 _LARGE_GROUP = 4_000_000
 
@@ -74,15 +74,14 @@ def _names(files: Sequence[SourceFile]) -> str:
     return ", ".join(paths if len(paths) < 5 else [*paths[:3], "…", paths[-1]])
 
 
-def _files_of(parts: Parts) -> FileSource | None:
+def _files_of(parts: Parts) -> SourceOfFiles | None:
     """The source, if it is named and has files."""
     if parts.config.source.path is None:
         return None
-    source = open_source(parts, RunOptions())
-    return source if isinstance(source, FileSource) else None
+    return open_source(parts, RunOptions()).of_files
 
 
-def _bind(parts: Parts, source: FileSource) -> Bound:
+def _bind(parts: Parts, source: SourceOfFiles) -> Bound:
     bound = parts.bind(source.schema, source.name)
     if parts.config.source.order == "time":
         source.files = source.in_time_order(source.files)
@@ -113,7 +112,7 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def _committed(parts: Parts, bound: Bound, source: FileSource) -> dict[str, Any]:
+def _committed(parts: Parts, bound: Bound, source: SourceOfFiles) -> dict[str, Any]:
     path = parts.config.sink.folder
     if path is None or not has_manifest(path):
         return {"would go on from": "nothing: this is the first run"}
@@ -133,7 +132,7 @@ def _committed(parts: Parts, bound: Bound, source: FileSource) -> dict[str, Any]
     return {**told, "next": f"{place}{new} new file(s)", "vanished files": len(plan.vanished)}
 
 
-def _notes(parts: Parts, source: FileSource) -> list[str]:
+def _notes(parts: Parts, source: SourceOfFiles) -> list[str]:
     notes = []
     largest = source.largest_group()
     if largest > _LARGE_GROUP:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator
 from streamrnn.checkpoints import Manifest
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import FileSource, SourceFile
+from streamrnn.sources import SourceFile, SourceOfFiles
 
 
 class Watcher:
@@ -19,14 +19,14 @@ class Watcher:
     Ends when `stop` is set.
     """
 
-    def __init__(self, look: Callable[[], FileSource], options: RunOptions) -> None:
+    def __init__(self, look: Callable[[], SourceOfFiles], options: RunOptions) -> None:
         self._look = look
         self._options = options
         self._complete: dict[str, SourceFile] = {}
         self._seen: dict[str, SourceFile] = {}
         self._rows = 0
 
-    def __iter__(self) -> Iterator[FileSource]:
+    def __iter__(self) -> Iterator[SourceOfFiles]:
         before: Hashable = None
         while not self._options.stop.is_set():
             source = self._look()
@@ -53,7 +53,7 @@ class Watcher:
             Progress(summary.rows, None, summary.streams, summary.seconds, message)
         )
 
-    def _complete_files(self, source: FileSource) -> list[SourceFile]:
+    def _complete_files(self, source: SourceOfFiles) -> list[SourceFile]:
         """The complete files there are now, in their order."""
         complete = {}
         for file in source.files:

@@ -10,7 +10,6 @@ from streamrnn.checkpoints import refuse_inside_output, refuse_nested_output
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.scoring import Bound, Parts, RunOptions
 from streamrnn.sources import (
-    FileSource,
     Source,
     SourceFile,
     StreamSource,
@@ -25,9 +24,7 @@ def run_config(bound: Bound) -> dict[str, Any]:
     return {**bound.parts.config.canonical(), "source.schema": schema}
 
 
-def open_source(
-    parts: Parts, options: RunOptions, rows: int | None = None
-) -> FileSource | StreamSource:
+def open_source(parts: Parts, options: RunOptions, rows: int | None = None) -> Source:
     """What the pipeline file names as source, `rows` in a record batch (default: as it says).
 
     Files are those of now; nothing is read yet. Raises DataError if there are none.

@@ -1,6 +1,6 @@
 """Record batches with their position, and the contract that brings their rows to arrays."""
 
-from streamrnn.sources.base import Source, SourceBatch
+from streamrnn.sources.base import Source, SourceBatch, SourceOfFiles
 from streamrnn.sources.content import NOTHING, Content, Reading, sum_of
 from streamrnn.sources.contract import Contract, Faults, Feature, Rows, shown, ticks
 from streamrnn.sources.files import (
@@ -47,6 +47,7 @@ __all__ = [
     "Source",
     "SourceBatch",
     "SourceFile",
+    "SourceOfFiles",
     "StreamSource",
     "canonical_name",
     "check_same_schema",

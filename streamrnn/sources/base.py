@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamrnn.sources.content import UNREAD, Content, Reading
 from streamrnn.sources.files import SourceFile
+from streamrnn.sources.formats import Footer
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.timeline import FileTimes
@@ -58,6 +59,10 @@ class Source(Protocol):
     def identity(self) -> Hashable:
         """What it holds, as far as can be told without reading it: another one if that changes."""
 
+    @property
+    def of_files(self) -> SourceOfFiles | None:
+        """Itself, where what it holds is files that can be read again; None for a pipe."""
+
     def total_rows(self) -> int | None:
         """Rows of all files; None where that cannot be known before they are read."""
 
@@ -75,3 +80,30 @@ class Source(Protocol):
         `before` is the content of the rows before `start`. Raises DataError, with the place, for
         what cannot be read to its end.
         """
+
+
+class SourceOfFiles(Source, Protocol):
+    """A source whose files a later run finds again, and knows by what they hold.
+
+    `order`: names of columns as earlier runs had them, where the files have the same ones.
+    """
+
+    order: list[str]
+
+    def footer(self, file: SourceFile) -> Footer:
+        """What a file says of its rows without their being read. Raises DataError."""
+
+    def content(self, file: SourceFile, rows: int | None = None) -> Content:
+        """What the first `rows` rows of a file hold (default: all). Raises DataError."""
+
+    def is_complete(self, file: SourceFile) -> bool:
+        """Whether it is there whole: a file that is still written may not be."""
+
+    def total_rows(self) -> int:
+        """Rows of all files."""
+
+    def largest_group(self) -> int:
+        """Rows of the largest group, or batch, that is read at once."""
+
+    def check_schemas(self) -> None:
+        """Raise DataError if a file lacks a column in use or has it with another type."""

@@ -81,6 +81,11 @@ class FileSource:
                 errors.append(error)
         raise errors[0]
 
+    @property
+    def of_files(self) -> FileSource:
+        """Itself."""
+        return self
+
     def footer(self, file: SourceFile) -> Footer:
         """What the footer of a file says; read once."""
         if file.name not in self._footers:

@@ -71,6 +71,10 @@ class StreamSource:
         """Its name: what a stream holds shows when it is read."""
         return STDIN
 
+    @property
+    def of_files(self) -> None:
+        """A stream has none."""
+
     def total_rows(self) -> None:
         """None: unknown."""
 

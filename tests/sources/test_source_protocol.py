@@ -74,6 +74,7 @@ def test_all_rows_come_in_order_and_counted(opened: Open) -> None:
     assert _table(source).equals(LOG.select(COLUMNS))
     assert source.total_rows() == (300 if source.files else None)
     assert bool(source.files) == source.replayable
+    assert source.of_files is (source if source.replayable else None)
     batches = list(opened().batches())
     assert max(each.batch.num_rows for each in batches) == 33
     for each, following in pairwise(batches):
