@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import naive
 import numpy as np
+import pytest
 
 from streamrnn.kernels import (
     activation,
@@ -15,6 +16,8 @@ from streamrnn.kernels import (
     lstm,
     recurrent,
     simple_rnn,
+    team,
+    threads,
 )
 from streamrnn.kernels.layer_norm_lstm import Norm
 from streamrnn.kernels.packed import Packed
@@ -107,6 +110,20 @@ class Case:
         cell = self.kind.cell(*self.weights, **self.kind.options)
         y, _, after = naive.layer(cell, x, states, **options)
         return np.array(y), [np.array(state) for state in after]
+
+
+def share_lanes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Let threads share any lanes, however little work there is, and never back off.
+
+    Returns what is reported of each call: whether a thread went on alone.
+    """
+    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(threads, "SHARE", 1)
+    monkeypatch.setattr(team, "MOST_BACK_OFF", 0)
+    monkeypatch.setattr(team, "_team", team._Team())
+    alone: list[bool] = []
+    monkeypatch.setattr(threads, "report_latency", lambda slow: alone.append(slow))
+    return alone
 
 
 def digest(kinds: list[str]) -> str:

@@ -62,6 +62,10 @@ class Stream:
             outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), run)
         return outputs
 
+    def run_once(self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64]) -> list[Floats]:
+        """Outputs of streams that begin, as `run` gives them."""
+        return self.run(inputs, lengths_B, self.initial_state(len(lengths_B)))
+
 
 def _refuse(path: str, step: Step, why: str) -> ModelMismatchError:
     return ModelMismatchError(

@@ -41,6 +41,10 @@ class Whole:
             return self._run(inputs, lengths_B)
         return self._by_length(inputs, lengths_B)
 
+    def run_once(self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64]) -> list[Floats]:
+        """The same, under the name that `Stream` has for it."""
+        return self.run(inputs, lengths_B)
+
     def _run(
         self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64] | None
     ) -> list[Floats]:

@@ -42,11 +42,6 @@ class CarryOperator:
         except ModelMismatchError as error:
             raise ModelMismatchError(f"{error}. {_OTHER_KINDS}") from None
 
-    @staticmethod
-    def run_once(runner: Stream, inputs: Inputs, length_B: Ints) -> object:
-        """The outputs of B streams that begin."""
-        return runner.run(inputs, length_B, runner.initial_state(len(length_B)))
-
     @classmethod
     def of(cls, runner: Stream, plan: InputPlan, size: Any, workers: Workers) -> CarryOperator:
         """One for a run of the model, by [window] lanes and steps."""
@@ -70,7 +65,8 @@ class CarryOperator:
         rows: Rows | None = None,
         at_once: bool = False,
     ) -> ModelOutput:
-        """Outputs of all M steps, from the states in `table`. Settle one batch before the next.
+        """Outputs of all M steps, from the states in `table`. Commit the states of one batch
+        before the next one.
 
         With `at_once` states may move on before that, and an error leaves them between: it saves
         a copy of what all streams of a record batch have.

@@ -15,7 +15,7 @@ from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import MATRIX, StateTable, waiting_after
-from streamrnn.windows import Inputs, StreamBatch
+from streamrnn.windows import StreamBatch
 
 Ints = npt.NDArray[np.int64]
 _STEPS = 128
@@ -35,11 +35,6 @@ class IndependentOperator:
     def runner(model: Any) -> Whole:
         """The model on whole windows."""
         return Whole(model)
-
-    @staticmethod
-    def run_once(runner: Whole, inputs: Inputs, length_B: Ints) -> object:
-        """The outputs of B sequences."""
-        return runner.run(inputs, length_B)
 
     @classmethod
     def of(cls, runner: Whole, plan: InputPlan, size: Any, workers: Workers) -> IndependentOperator:

@@ -16,7 +16,7 @@ from streamrnn.operators.whole import WholeOperator
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
-from streamrnn.windows import Inputs, StreamBatch
+from streamrnn.windows import StreamBatch
 
 Ints = npt.NDArray[np.int64]
 
@@ -47,10 +47,6 @@ class WindowKind(Protocol):
     @staticmethod
     def runner(model: Any) -> Any:
         """How the model runs in this kind: `models.Stream` or `models.Whole`."""
-
-    @staticmethod
-    def run_once(runner: Any, inputs: Inputs, length_B: Ints) -> object:
-        """The outputs of B rows of a fresh state, each as long as said: what a run compiles."""
 
     @classmethod
     def of(cls, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> Self:

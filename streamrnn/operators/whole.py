@@ -34,11 +34,6 @@ class WholeOperator:
         """The model on whole sequences."""
         return Whole(model)
 
-    @staticmethod
-    def run_once(runner: Whole, inputs: Inputs, length_B: Ints) -> object:
-        """The outputs of B sequences."""
-        return runner.run(inputs, length_B)
-
     @classmethod
     def of(cls, runner: Whole, plan: InputPlan, size: Any, workers: Workers) -> WholeOperator:
         """One for a run of the model, by [window] lanes."""

@@ -24,4 +24,4 @@ def _run_model(parts: Parts) -> None:
     steps = 2 if parts.kind.carries_state else max(2, parts.config.window.steps)
     inputs = example_inputs(parts.model, _STREAMS, steps)
     lengths = np.full(_STREAMS, steps, np.int64)
-    parts.kind.run_once(parts.runner, inputs, lengths)
+    parts.runner.run_once(inputs, lengths)

@@ -8,11 +8,11 @@ from numba import types
 
 from streamrnn.simd import jit
 from streamrnn.simd.arguments import Absent, Weights
-from streamrnn.simd.functions import activation as function
-from streamrnn.simd.jit import inline, kernel
+from streamrnn.simd.dense import linear
+from streamrnn.simd.jit import kernel
 from streamrnn.simd.names import Spec, label
-from streamrnn.simd.sweep import NEW, Shape, Sizes, Span, X, sweep
-from streamrnn.simd.vector import load, make_copy, store
+from streamrnn.simd.sweep import NEW, Sizes, Span, X
+from streamrnn.simd.vector import make_copy
 
 ROWS = 48
 """Steps of a lane that are taken through all units before the next."""
@@ -25,13 +25,7 @@ def entry(n: int, vectors: int, activation: Spec) -> Callable[..., None]:
 
 
 def _kernel(n: int, vectors: int, activation: Spec) -> Any:
-    g, copy = function(activation), make_copy(n)
-
-    @inline
-    def cell(s, z, old, new, own, unit, padded):
-        store(s, new, g(load(s, z, n)))
-
-    multiply = sweep(Shape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
+    copy, multiply = make_copy(n), linear(n, vectors, activation)
 
     @kernel
     def conv1d(x_BTF, absent, state_BCF, y_BTU, weights, taps, dilation, first, last):

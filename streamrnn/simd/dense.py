@@ -30,14 +30,19 @@ def entry(n: int, vectors: int, activation: Spec) -> Callable[..., None]:
     )
 
 
-def _kernel(n: int, vectors: int, activation: Spec) -> Any:
-    g, copy = function(activation), make_copy(n)
+def linear(n: int, vectors: int, activation: Spec) -> Any:
+    """Make the sweep of rows without a state: the activation of inputs times weights."""
+    g = function(activation)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):
         store(s, new, g(load(s, z, n)))
 
-    multiply = sweep(Shape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
+    return sweep(Shape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
+
+
+def _kernel(n: int, vectors: int, activation: Spec) -> Any:
+    copy, multiply = make_copy(n), linear(n, vectors, activation)
 
     @kernel
     def dense(x_NF, y_NU, w, bias, first, last):

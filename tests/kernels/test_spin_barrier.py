@@ -6,6 +6,7 @@ import platform
 import time
 from functools import partial
 
+import kernelcases
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from kernelcases import KINDS, Case
 from llvmlite import ir
 from numba import types
 
-from streamrnn.kernels import one_thread, set_threads, team, threads
+from streamrnn.kernels import one_thread, set_threads, threads
 from streamrnn.simd import recurrent, spin_barrier
 
 
@@ -22,12 +23,7 @@ def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that comes late is not waited for at every step: the first takes over, to the bit."""
-    monkeypatch.setattr(threads, "SMALL", 0)
-    monkeypatch.setattr(threads, "SHARE", 1)
-    monkeypatch.setattr(team, "MOST_BACK_OFF", 0)
-    monkeypatch.setattr(team, "_team", team._Team())
-    alone: list[bool] = []
-    monkeypatch.setattr(threads, "report_latency", lambda slow: alone.append(slow))
+    alone = kernelcases.share_lanes(monkeypatch)
     together, late = threads.together, False
 
     def work_late(work, barrier, parts: int, part: int) -> None:

@@ -3,6 +3,7 @@
 import os
 import pickle
 
+import kernelcases
 import naive
 import numpy as np
 import pytest
@@ -190,12 +191,7 @@ def test_threads_on_a_few_lanes_change_no_bit(
     kind: str, lanes: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has some of their units, and they meet: two to the end, unless the cores are busy."""
-    monkeypatch.setattr(threads, "SMALL", 0)
-    monkeypatch.setattr(threads, "SHARE", 1)
-    monkeypatch.setattr(team, "MOST_BACK_OFF", 0)
-    monkeypatch.setattr(team, "_team", team._Team())
-    alone: list[bool] = []
-    monkeypatch.setattr(threads, "report_latency", lambda slow: alone.append(slow))
+    alone = kernelcases.share_lanes(monkeypatch)
     case = Case(kind, units=200)
     x, start = case.window(lanes, 40), case.start(lanes)
     mask = np.random.default_rng(4).random((lanes, 40)) < 0.7
