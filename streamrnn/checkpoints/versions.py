@@ -15,9 +15,9 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.arrays import Ints
 from streamrnn.checkpoints.manifest import Shard, StateFile
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.states import StateTable
@@ -39,8 +39,8 @@ class Snapshot(NamedTuple):
     """
 
     rows: int
-    dirty: npt.NDArray[np.int64] | None
-    table: Callable[[npt.NDArray[np.int64] | None], pa.Table]
+    dirty: Ints | None
+    table: Callable[[Ints | None], pa.Table]
 
     @classmethod
     def of(cls, table: StateTable, copy: bool = True) -> "Snapshot":
@@ -59,7 +59,7 @@ class StateDelta(NamedTuple):
     """
 
     rows: int
-    changed: npt.NDArray[np.int64] | None
+    changed: Ints | None
     table: pa.Table | None
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import activation as kernel
-from streamrnn.layers.run import Floats
 
 _ALIASES = {"swish": "silu", "hard_sigmoid_2": "hard_sigmoid_02", "exp": "exponential"}
 

@@ -5,12 +5,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from streamrnn.arrays import Floats
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.layers import registry
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.rnn import RNN, reverse
-from streamrnn.layers.run import Floats, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import leaves
 
 _MERGES = ("concat", "sum", "mul", "ave", None)

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import DataError, DTypeError
-from streamrnn.layers.run import Array, Floats
 
 
 def cast_floats(who: str, x: Any) -> Floats:

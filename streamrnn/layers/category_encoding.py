@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import DataError, ShapeError
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Array, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape
 
 _MODES = ("multi_hot", "one_hot", "count")

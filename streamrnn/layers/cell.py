@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
 from streamrnn.kernels import cell as kernel
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.rowwise import row_by_row
-from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import leaves
 
 

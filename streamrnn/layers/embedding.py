@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import DataError
 from streamrnn.kernels import embedding
 from streamrnn.layers import initializers
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.layer import Layer, positive_integer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Array, Run
+from streamrnn.layers.run import Run
 
 
 @builtin_layer

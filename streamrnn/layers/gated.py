@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.kernels import recurrent
 from streamrnn.layers import activations, initializers, naming
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.layer import ArgumentError, positive_integer
 from streamrnn.layers.rnn import RNN
-from streamrnn.layers.run import Array, Floats
 
 
 class GatedCell(Cell):

@@ -7,10 +7,10 @@ hh = g(x Kh + bh + (r h) Rh) without.
 
 from typing import Any, ClassVar
 
+from streamrnn.arrays import Floats
 from streamrnn.kernels import gru
 from streamrnn.layers.gated import GatedCell, GatedRNN
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Floats
 
 
 @builtin_layer

@@ -11,12 +11,10 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
+from streamrnn.arrays import Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.layers.naming import snake_case
-
-Floats = npt.NDArray[np.float32]
 
 _stand_in: ContextVar[Callable[[tuple[int, ...]], Floats] | None] = ContextVar(
     "stand_in", default=None

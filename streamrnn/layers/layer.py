@@ -11,13 +11,14 @@ from typing import Any, Self
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, UnsupportedError
 from streamrnn.layers import initializers, naming, registry
 from streamrnn.layers.arguments import given_arguments
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.masked_array import MaskedArray
 from streamrnn.layers.masks import carried, carry, joined_mask, joined_masks
-from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Node, Shape, Symbol, map_lists, map_structure, symbols_in
 
 _REFUSED_ARGUMENTS = {

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import DataError, DTypeError
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Array, Run
+from streamrnn.layers.run import Run
 
 
 class _Lookup(Layer):

@@ -7,13 +7,13 @@ Names, arguments, weights and formulas are those of TensorFlow Addons
 import math
 from typing import Any, ClassVar
 
+from streamrnn.arrays import Floats
 from streamrnn.kernels import layer_norm_lstm, lstm
 from streamrnn.kernels.layer_norm_lstm import Norm
 from streamrnn.layers import initializers
 from streamrnn.layers.layer import ArgumentError
 from streamrnn.layers.lstm import LSTMCell
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Floats
 
 
 @builtin_layer

@@ -8,10 +8,11 @@ from functools import reduce
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.merge import Concatenate, Merge
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Array, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape
 
 

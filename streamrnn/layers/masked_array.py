@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from streamrnn.layers.run import Array
+from streamrnn.arrays import Array
 
 
 class MaskedArray(np.ndarray[Any, np.dtype[Any]]):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.layers.masked_array import MaskedArray
-from streamrnn.layers.run import Array
 from streamrnn.layers.symbol import leaves, map_structure
 
 

@@ -4,9 +4,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from streamrnn.arrays import Floats
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.layers.cell import Cell, initial_states
-from streamrnn.layers.run import Floats
 from streamrnn.layers.symbol import leaves
 
 

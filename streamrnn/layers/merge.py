@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape
 
 

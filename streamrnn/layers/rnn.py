@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import registry
 from streamrnn.layers.cell import Cell, initial_states
@@ -12,7 +13,7 @@ from streamrnn.layers.layer import Layer
 from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.memory import Memory
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.stacked import StackedRNNCells
 from streamrnn.layers.symbol import leaves
 

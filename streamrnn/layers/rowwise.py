@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Floats
 from streamrnn.errors import ShapeError
-from streamrnn.layers.run import Floats
 
 Step = Callable[[Floats, tuple[Floats, ...], Any, Floats], None]
 

@@ -3,11 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
+from streamrnn.arrays import Floats, Ints
 
 Kind = Literal["call", "stream", "whole"]
 
@@ -43,7 +39,7 @@ class Run:
         *,
         training: bool = False,
         kind: Kind = "call",
-        lengths: npt.NDArray[np.int64] | None = None,
+        lengths: Ints | None = None,
         states: Mapping[str, Floats] | None = None,
         path: str = "",
         before: dict[int, tuple[Carrier, Any]] | None = None,

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Floats
 from streamrnn.errors import ShapeError
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Floats, Run
+from streamrnn.layers.run import Run
 
 _EPSILON = np.float32(1e-7)
 

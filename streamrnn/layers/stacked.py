@@ -5,12 +5,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.layers import registry
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Array, Floats
 from streamrnn.layers.symbol import leaves
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamrnn.layers.run import Array
+from streamrnn.arrays import Array
 from streamrnn.layers.symbol import Symbol
 from streamrnn.models.graph import Graph
 from streamrnn.models.model import Model

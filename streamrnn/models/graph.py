@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import ConfigError
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.run import Array, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Node, Shape, Symbol, leaves, map_structure
 
 

@@ -9,13 +9,14 @@ from typing import Any, Self
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.display import html_table
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
 from streamrnn.models.graph import Graph, none_if_all_none

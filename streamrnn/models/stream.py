@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelMismatchError
-from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Symbol, leaves
 from streamrnn.models.graph import Graph, Step
 from streamrnn.models.model import Model
@@ -48,7 +48,7 @@ class Stream:
     def run(
         self,
         inputs: Sequence[Array],
-        lengths_B: npt.NDArray[np.int64] | None,
+        lengths_B: Ints | None,
         states: Mapping[str, Floats],
     ) -> list[Floats]:
         """Outputs (B, T, U), one a model output; undefined past a row's length.
@@ -62,7 +62,7 @@ class Stream:
             outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), run)
         return outputs
 
-    def run_once(self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64]) -> list[Floats]:
+    def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
         """Outputs of streams that begin, as `run` gives them."""
         return self.run(inputs, lengths_B, self.initial_state(len(lengths_B)))
 

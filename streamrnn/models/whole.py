@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.run import Array, Floats, Run
+from streamrnn.layers.run import Run
 from streamrnn.models.model import Model
 
 
@@ -30,9 +30,7 @@ class Whole:
         """Nothing: each row starts afresh."""
         return {}
 
-    def run(
-        self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64] | None = None
-    ) -> list[Floats]:
+    def run(self, inputs: Sequence[Array], lengths_B: Ints | None = None) -> list[Floats]:
         """Outputs (B, T, U), undefined past a row's length, or (B, U): that of the row's own end.
 
         inputs: float32 (B, T, F), int64 or strings (B, T).
@@ -41,18 +39,16 @@ class Whole:
             return self._run(inputs, lengths_B)
         return self._by_length(inputs, lengths_B)
 
-    def run_once(self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64]) -> list[Floats]:
+    def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
         """The same, under the name that `Stream` has for it."""
         return self.run(inputs, lengths_B)
 
-    def _run(
-        self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64] | None
-    ) -> list[Floats]:
+    def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
         run = Run(kind="whole", lengths=lengths_B)
         with np.errstate(all="ignore"):  # what stands past a length is garbage, infinities too
             return self.model.graph.run(inputs, [None] * len(inputs), run)[0]
 
-    def _by_length(self, inputs: Sequence[Array], lengths_B: npt.NDArray[np.int64]) -> list[Floats]:
+    def _by_length(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
         """Some layer changes the time axis: rows of one length at a time."""
         outputs: list[Floats] = []
         for length in np.unique(lengths_B)[::-1]:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from streamrnn.arrays import Floats
 from streamrnn.errors import ModelMismatchError
 from streamrnn.models import Stream
 from streamrnn.operators.inputs import InputPlan
@@ -18,8 +18,6 @@ from streamrnn.sources import Rows
 from streamrnn.states import StateTable
 from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 # Of some lanes: name -> (B, size).
 States = Mapping[str, Floats]
 _OTHER_KINDS = (

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.arrays import Bools, Floats, Ints
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.operators.model_output import ModelOutput
 from streamrnn.sources import Rows
 from streamrnn.states import Held, StateTable
 from streamrnn.windows import StreamBatch
 
-Ints = npt.NDArray[np.int64]
 _ORDER = pa.field("_row", pa.int64())
 _COMPUTED = pa.field("_computed", pa.bool_())
 
@@ -108,7 +107,7 @@ class Emitter:
 
     def _last_rows(
         self, by_stream: StreamBatch, computed: ModelOutput, table: StateTable
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    ) -> tuple[Ints, Ints, Bools]:
         """Each stream's last row with a value, or its last row: (row, slot, has a value)."""
         # Of several values for one place numpy keeps the last; rows of a stream are in order.
         best = np.full(table.streams, -1)
@@ -122,9 +121,7 @@ class Emitter:
         slot = np.flatnonzero(best >= 0)
         return best[slot], slot, has[slot]
 
-    def _by_row(
-        self, rows: int, computed: ModelOutput
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def _by_row(self, rows: int, computed: ModelOutput) -> tuple[Floats, Bools]:
         units = computed.values_KU.shape[1]
         values = np.zeros((rows, units), np.float32)
         values[computed.row_K] = computed.values_KU
@@ -140,9 +137,9 @@ class Emitter:
     def _build(
         self,
         batch: pa.RecordBatch,
-        chosen: npt.NDArray[np.int64],
-        values: npt.NDArray[np.float32],
-        there: npt.NDArray[np.bool_],
+        chosen: Ints,
+        values: Floats,
+        there: Bools,
     ) -> pa.RecordBatch:
         columns = [batch.column(f.name) for f in self.carried]
         if len(chosen) != batch.num_rows or self.emit == "final":

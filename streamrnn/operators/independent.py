@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import StateError
 from streamrnn.models import Whole
 from streamrnn.operators.inputs import InputPlan
@@ -17,7 +17,6 @@ from streamrnn.sources import Rows
 from streamrnn.states import MATRIX, StateTable, waiting_after
 from streamrnn.windows import StreamBatch
 
-Ints = npt.NDArray[np.int64]
 _STEPS = 128
 
 
@@ -101,7 +100,7 @@ class IndependentOperator:
         within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
         return segment, (first[segment] + within) * self.stride + self.steps
 
-    def _run(self, begin: Ints, joined: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    def _run(self, begin: Ints, joined: dict[str, Array]) -> Floats:
         values = np.empty((len(begin), self.units), np.float32)
         identifiers = {name: a for name, a in joined.items() if name != MATRIX}
         inputs = self.plan.arrays(joined[MATRIX], identifiers)
@@ -123,7 +122,7 @@ class IndependentOperator:
         base: Ints,
         held: Ints,
         at: Ints,
-        joined: dict[str, npt.NDArray[Any]],
+        joined: dict[str, Array],
     ) -> None:
         """The rows from the next window's first one on wait for it."""
         last = np.flatnonzero(by_stream.last)
@@ -144,13 +143,13 @@ def _places(held: Ints, length: Ints) -> tuple[Ints, int]:
 
 
 def _joined(
-    values: npt.NDArray[Any],
-    waiting: npt.NDArray[Any],
+    values: Array,
+    waiting: Array,
     by_stream: StreamBatch,
     held: Ints,
     at: Ints,
     total: int,
-) -> npt.NDArray[Any]:
+) -> Array:
     out = np.empty((total, *values.shape[1:]), values.dtype)
     new = np.repeat(at + held - by_stream.start, by_stream.length) + np.arange(len(values))
     out[new] = values

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from streamrnn.arrays import Floats, Ints
 from streamrnn.errors import ModelMismatchError
 from streamrnn.windows import Inputs, StreamBatch
 
@@ -20,7 +20,7 @@ class ModelInput:
     """One input of the model: float32 columns by index, or one identifier by name."""
 
     name: str
-    columns: npt.NDArray[np.int64] | None
+    columns: Ints | None
     identifier: str | None = None
 
 
@@ -30,9 +30,7 @@ class InputPlan:
 
     inputs: tuple[ModelInput, ...]
 
-    def arrays(
-        self, features_MF: npt.NDArray[np.float32], identifiers: Mapping[str, Any]
-    ) -> Inputs:
+    def arrays(self, features_MF: Floats, identifiers: Mapping[str, Any]) -> Inputs:
         """One array an input: (M, F) float32, or (M,) of identifiers."""
         found = []
         for each in self.inputs:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, Self
 
-import numpy as np
-import numpy.typing as npt
-
 from streamrnn.operators.carry import CarryOperator
 from streamrnn.operators.independent import IndependentOperator
 from streamrnn.operators.inputs import InputPlan
@@ -17,8 +14,6 @@ from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
 from streamrnn.windows import StreamBatch
-
-Ints = npt.NDArray[np.int64]
 
 
 class WindowSize(NamedTuple):

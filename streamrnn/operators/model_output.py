@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+from streamrnn.arrays import Bools, Floats, Ints
 
 
 @dataclass
@@ -19,8 +18,8 @@ class ModelOutput:
     called again where it was cut short; until it is called the state table is as it was.
     """
 
-    row_K: npt.NDArray[np.int64]
-    step_K: npt.NDArray[np.int64]
-    values_KU: npt.NDArray[np.float32]
-    there_KU: npt.NDArray[np.bool_] | None = None
+    row_K: Ints
+    step_K: Ints
+    values_KU: Floats
+    there_KU: Bools | None = None
     commit_states: Callable[[], None] = lambda: None

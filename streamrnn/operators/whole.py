@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from streamrnn.arrays import Bools, Floats, Ints
 from streamrnn.models import Whole
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.model_output import ModelOutput
@@ -16,8 +16,6 @@ from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
 from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
-
-Ints = npt.NDArray[np.int64]
 
 
 class WholeOperator:
@@ -71,9 +69,7 @@ class WholeOperator:
             yield rows, by_stream, computed
         self._batches = []
 
-    def _run(
-        self, inputs: Inputs, start: npt.NDArray[np.int64], length: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def _run(self, inputs: Inputs, start: Ints, length: Ints) -> tuple[Floats, Bools]:
         units = [u for _, u in self.whole.outputs]
         rows = int(length.sum())
         values = np.zeros((rows, sum(units)), np.float32)
@@ -90,8 +86,8 @@ class WholeOperator:
         self,
         lanes: Lanes,
         inputs: Inputs,
-        values: npt.NDArray[np.float32],
-        there: npt.NDArray[np.bool_],
+        values: Floats,
+        there: Bools,
     ) -> None:
         for window in lanes.windows(inputs, int(lanes.length[0])):
             outputs = self.whole.run(window.inputs, window.length_B)
@@ -108,7 +104,7 @@ class WholeOperator:
 
 def _sequences(
     kept: list[StreamBatch],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+) -> tuple[Ints, Ints, Ints]:
     """The order of all steps by sequence, and each sequence's start and length in it.
 
     A step with number 1 begins a sequence.

@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.arrays import Bools
 from streamrnn.checkpoints import Manifest
 from streamrnn.checkpoints.directory import INSIDE, STAGING
 from streamrnn.config import did_you_mean, value_of
@@ -21,8 +21,6 @@ from streamrnn.operators import KINDS
 from streamrnn.outputs.transfer import open_existing
 from streamrnn.states import key_names
 from streamrnn.storage.opening import open_files
-
-Mask = npt.NDArray[np.bool_]
 
 
 def drop_streams(output: str, keys: Sequence[str]) -> int:
@@ -109,7 +107,7 @@ def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> in
         return int(table.num_rows - changed.num_rows)
 
 
-def _rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Mask:
+def _rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
     """Which rows (S,) belong to the keys. Raises ConfigError for one that is not there."""
     names = key_names(table)
     rows = np.zeros(table.num_rows, bool)
@@ -157,7 +155,7 @@ def _initial(manifest: Manifest, output: str) -> dict[str, Any]:
     return kind.runner(model).initial_state(1) if kind.carries_state else {}
 
 
-def _with_fresh(table: pa.Table, rows: Mask, initial: dict[str, Any]) -> pa.Table:
+def _with_fresh(table: pa.Table, rows: Bools, initial: dict[str, Any]) -> pa.Table:
     """The table with `rows` as a fresh stream has them, key and last time aside."""
     for at, field in enumerate(table.schema):
         if field.name == "steps":

@@ -6,22 +6,22 @@ import numpy as np
 
 from streamrnn.kernels import Compiled, fill
 from streamrnn.models import example_inputs
-from streamrnn.scoring import Parts
+from streamrnn.scoring import LoadedPipeline
 
 _STREAMS = 2
 
 
-def compile_kernels(parts: Parts) -> Compiled:
-    """Compile and keep every kernel that a run of these parts needs. No data is read.
+def compile_kernels(loaded: LoadedPipeline) -> Compiled:
+    """Compile and keep every kernel that a run of this pipeline needs. No data is read.
 
     Raises ConfigError where no kernel can be kept.
     """
-    return fill(lambda: _run_model(parts))
+    return fill(lambda: _run_model(loaded))
 
 
-def _run_model(parts: Parts) -> None:
+def _run_model(loaded: LoadedPipeline) -> None:
     """Some streams of a window's steps, or two, through the model."""
-    steps = 2 if parts.kind.carries_state else max(2, parts.config.window.steps)
-    inputs = example_inputs(parts.model, _STREAMS, steps)
+    steps = 2 if loaded.kind.carries_state else max(2, loaded.config.window.steps)
+    inputs = example_inputs(loaded.model, _STREAMS, steps)
     lengths = np.full(_STREAMS, steps, np.int64)
-    parts.runner.run_once(inputs, lengths)
+    loaded.runner.run_once(inputs, lengths)

@@ -12,7 +12,7 @@ from streamrnn.checkpoints import Manifest, OutputFolder, SourcePlan
 from streamrnn.engines import FolderTarget, StreamTarget
 from streamrnn.outputs import merge_small_parts
 from streamrnn.pipeline.preflight import run_config
-from streamrnn.scoring import Bound, Parts, RunOptions, Target
+from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions, Target
 from streamrnn.sources import Source, SourceFile
 
 _SMALL_PARTS = 100  # of one output, before --follow merges them
@@ -38,7 +38,7 @@ class Destination(Protocol):
     def plan(self, source: Source, force: bool) -> SourcePlan:
         """Which files of the source are new, and from where. Raises what `check_sources` does."""
 
-    def begin(self, bound: Bound) -> None:
+    def begin(self, bound: BoundPipeline) -> None:
         """Take rows of these parts from now on. Raises CheckpointError if others wrote here."""
 
     def load_state(self) -> pa.Table | None:
@@ -83,10 +83,10 @@ class FolderDestination:
         files.order = [] if self.last is None else list(self.last.config.get("source.schema", ()))
         return self._folder.check_sources(files.files, files, force=force)
 
-    def begin(self, bound: Bound) -> None:
+    def begin(self, bound: BoundPipeline) -> None:
         """Say what writes here."""
         self._folder.begin(
-            bound.emitter.schema, model=bound.parts.fingerprint, config=run_config(bound)
+            bound.emitter.schema, model=bound.loaded.fingerprint, config=run_config(bound)
         )
 
     def remember(self, plan: SourcePlan, last: bool) -> None:
@@ -97,7 +97,7 @@ class FolderDestination:
             self._folder.refresh_sources()
 
     def target(self, files: Sequence[SourceFile]) -> FolderTarget:
-        """Parts of the folder."""
+        """The parts of the folder."""
         return FolderTarget(self._folder, files)
 
     def merge_parts(self) -> None:
@@ -120,7 +120,7 @@ class StreamDestination:
         """All files."""
         return SourcePlan(tuple(source.files))
 
-    def begin(self, bound: Bound) -> None:
+    def begin(self, bound: BoundPipeline) -> None:
         """Nothing: the stream began with its schema."""
 
     def load_state(self) -> None:
@@ -138,13 +138,15 @@ class StreamDestination:
 
 
 @contextmanager
-def open_destination(parts: Parts, options: RunOptions, source: Source) -> Iterator[Destination]:
+def open_destination(
+    loaded: LoadedPipeline, options: RunOptions, source: Source
+) -> Iterator[Destination]:
     """Where the pipeline file sends the rows of a source, open. Raises CheckpointError, SinkError,
-    and, as a stream begins with its schema, what `Parts.bind` does."""
-    config = parts.config
+    and, as a stream begins with its schema, what `LoadedPipeline.bind` does."""
+    config = loaded.config
     if config.sink.folder is None:
-        schema = parts.bind(source.schema, source.name).emitter.schema
-        target = StreamTarget(schema, config.sink.rejects, parts.fingerprint)
+        schema = loaded.bind(source.schema, source.name).emitter.schema
+        target = StreamTarget(schema, config.sink.rejects, loaded.fingerprint)
         try:
             yield StreamDestination(target)
         finally:

@@ -16,54 +16,54 @@ from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
 from streamrnn.pipeline.preflight import open_source, refuse_own_output, run_config
 from streamrnn.scoring import starting_table
-from streamrnn.scoring.bind import Bound, Parts
+from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.sources import SourceFile, SourceOfFiles, canonical_name
 
 _LARGE_GROUP = 4_000_000
 
 
-def validate(parts: Parts) -> list[str]:
+def validate(loaded: LoadedPipeline) -> list[str]:
     """Check everything that can be checked without computing; notes on what is noteworthy.
 
     Raises what a run would raise: ConfigError, DataError, StateError, MissingFileError.
     """
-    source = _files_of(parts)
+    source = _files_of(loaded)
     if source is None:
         return ["the source is not a file: its columns are checked when it is read"]
-    bound = _bind(parts, source)
+    bound = _bind(loaded, source)
     source.check_schemas()
     notes: list[str] = []
     starting_table(bound, None, "", notes)
-    refuse_own_output(parts, source)
-    return notes + _notes(parts, source)
+    refuse_own_output(loaded, source)
+    return notes + _notes(loaded, source)
 
 
-def explain(parts: Parts) -> dict[str, Any]:
+def explain(loaded: LoadedPipeline) -> dict[str, Any]:
     """The plan of a run as plain values; raises what `validate` raises."""
-    config = parts.config
+    config = loaded.config
     plan: dict[str, Any] = {
         "model": config.model.path,
-        "model fingerprint": parts.fingerprint[:16],
-        "features": ", ".join(parts.contract.feature_names()),
+        "model fingerprint": loaded.fingerprint[:16],
+        "features": ", ".join(loaded.contract.feature_names()),
         "kind": config.window.kind,
         "lanes x steps": f"{config.window.lanes} x {config.window.steps}",
         "output": config.sink.path,
-        "output columns": ", ".join(parts.names),
+        "output columns": ", ".join(loaded.names),
         "emit": config.output.emit,
     }
-    source = _files_of(parts)
+    source = _files_of(loaded)
     if source is None:
         return plan
-    bound = _bind(parts, source)
+    bound = _bind(loaded, source)
     rows = source.total_rows()
     plan["output columns"] = ", ".join(bound.emitter.schema.names)
     plan["files"] = len(source.files)
     plan["order"] = f"by {config.source.order}: {_names(source.files)}"
     plan["rows"] = rows
     plan["state per stream"] = f"{_stream_bytes(bound):,} bytes"
-    plan |= _memory(parts, bound, rows)
-    plan |= _committed(parts, bound, source)
+    plan |= _memory(loaded, bound, rows)
+    plan |= _committed(loaded, bound, source)
     if note := note_on_order(source, source.files, config.source.order):
         plan["note"] = note
     return plan
@@ -74,32 +74,32 @@ def _names(files: Sequence[SourceFile]) -> str:
     return ", ".join(paths if len(paths) < 5 else [*paths[:3], "…", paths[-1]])
 
 
-def _files_of(parts: Parts) -> SourceOfFiles | None:
+def _files_of(loaded: LoadedPipeline) -> SourceOfFiles | None:
     """The source, if it is named and has files."""
-    if parts.config.source.path is None:
+    if loaded.config.source.path is None:
         return None
-    return open_source(parts, RunOptions()).of_files
+    return open_source(loaded, RunOptions()).of_files
 
 
-def _bind(parts: Parts, source: SourceOfFiles) -> Bound:
-    bound = parts.bind(source.schema, source.name)
-    if parts.config.source.order == "time":
+def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
+    bound = loaded.bind(source.schema, source.name)
+    if loaded.config.source.order == "time":
         source.files = source.in_time_order(source.files)
     return bound
 
 
-def _stream_bytes(bound: Bound) -> int:
+def _stream_bytes(bound: BoundPipeline) -> int:
     layout = bound.layout
-    waiting = layout.waiting_rows * len(bound.parts.contract.feature_names())
+    waiting = layout.waiting_rows * len(bound.loaded.contract.feature_names())
     return 4 * (sum(layout.states.values()) + waiting) + 24
 
 
-def _memory(parts: Parts, bound: Bound, rows: int) -> dict[str, Any]:
-    width = len(parts.contract.feature_names()) + len(parts.names)
-    batch = 4 * width * parts.config.source.batch_rows
-    if parts.kind.needs_end:
+def _memory(loaded: LoadedPipeline, bound: BoundPipeline, rows: int) -> dict[str, Any]:
+    width = len(loaded.contract.feature_names()) + len(loaded.names)
+    batch = 4 * width * loaded.config.source.batch_rows
+    if loaded.kind.needs_end:
         return {
-            "memory": f"about {_mib(4 * width * rows)}: kind {parts.kind.name} holds all {rows:,} "
+            "memory": f"about {_mib(4 * width * rows)}: kind {loaded.kind.name} holds all {rows:,} "
             "rows"
         }
     return {
@@ -112,8 +112,10 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def _committed(parts: Parts, bound: Bound, source: SourceOfFiles) -> dict[str, Any]:
-    path = parts.config.sink.folder
+def _committed(
+    loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles
+) -> dict[str, Any]:
+    path = loaded.config.sink.folder
     if path is None or not has_manifest(path):
         return {"would go on from": "nothing: this is the first run"}
     last: Manifest = read_manifest(path)
@@ -122,7 +124,7 @@ def _committed(parts: Parts, bound: Bound, source: SourceOfFiles) -> dict[str, A
         "streams": last.state_rows,
     }
     try:
-        check_same_pipeline(last, parts.fingerprint, run_config(bound), path)
+        check_same_pipeline(last, loaded.fingerprint, run_config(bound), path)
         plan = plan_sources(last, source.files, source, home=canonical_name(path))
     except CheckpointError as error:
         return {**told, "would refuse": str(error)}
@@ -132,7 +134,7 @@ def _committed(parts: Parts, bound: Bound, source: SourceOfFiles) -> dict[str, A
     return {**told, "next": f"{place}{new} new file(s)", "vanished files": len(plan.vanished)}
 
 
-def _notes(parts: Parts, source: SourceOfFiles) -> list[str]:
+def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
     notes = []
     largest = source.largest_group()
     if largest > _LARGE_GROUP:
@@ -140,8 +142,8 @@ def _notes(parts: Parts, source: SourceOfFiles) -> list[str]:
             f"a row group has {largest:,} rows: it is the unit that is read, so memory grows with "
             "it; write smaller ones (row_group_size)"
         )
-    if parts.kind.needs_end:
-        notes.append(f"kind {parts.kind.name} holds all rows in memory until the input ends")
-    if note := note_on_order(source, source.files, parts.config.source.order):
+    if loaded.kind.needs_end:
+        notes.append(f"kind {loaded.kind.name} holds all rows in memory until the input ends")
+    if note := note_on_order(source, source.files, loaded.config.source.order):
         notes.append(note)
     return notes

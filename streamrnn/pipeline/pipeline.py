@@ -22,7 +22,7 @@ from streamrnn.pipeline.explain import explain, validate
 from streamrnn.pipeline.preflight import open_source
 from streamrnn.pipeline.run import Job
 from streamrnn.scoring import starting_table
-from streamrnn.scoring.bind import Bound, Parts
+from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
@@ -73,7 +73,7 @@ class Pipeline:
 
     def _inside(self) -> list[tuple[str, str]]:
         """What it reads, runs and writes, without a look at a file or a wait for a thread."""
-        config, scorer, loaded = self.config, self._scorer, vars(self).get("parts")
+        config, scorer, loaded = self.config, self._scorer, vars(self).get("loaded")
         source, window = config.source, config.window
         features = [feature.name for feature in source.features] + list(source.time_features)
         return [
@@ -87,9 +87,9 @@ class Pipeline:
         ]
 
     @cached_property
-    def parts(self) -> Parts:
+    def loaded(self) -> LoadedPipeline:
         """Model, contract and outputs, checked against each other when first asked for."""
-        return Parts(self.config)
+        return LoadedPipeline(self.config)
 
     def run(
         self,
@@ -109,7 +109,7 @@ class Pipeline:
         ConfigError, DataError, CheckpointError, SinkError and their kin; what is committed stays.
         """
         options = RunOptions(full_refresh, force, follow, poll, progress, stop or threading.Event())
-        return Job(self.parts, options).run()
+        return Job(self.loaded, options).run()
 
     def compile_kernels(self) -> Compiled:
         """Compile every kernel that a run needs, and keep them where this user's runs find them.
@@ -117,7 +117,7 @@ class Pipeline:
         For the image of a container, or a node before its first run: no data is read. Returns what
         is kept, and where. Raises ConfigError where nothing can be kept.
         """
-        return compile_kernels(self.parts)
+        return compile_kernels(self.loaded)
 
     def preview(self, limit: int) -> pa.Table:
         """What the first `limit` rows of the source give, from the initial state, as a table.
@@ -126,17 +126,17 @@ class Pipeline:
         """
         self.config.require_run()
         rows = min(limit, self.config.source.batch_rows)
-        source = open_source(self.parts, RunOptions(), rows)
+        source = open_source(self.loaded, RunOptions(), rows)
         if not source.replayable:
             raise ConfigError("--limit needs a source that can be read again, not stdin")
         if self.config.source.order == "time":
             source.files = source.in_time_order(source.files)
-        bound = self.parts.bind(source.schema, source.name)
+        bound = self.loaded.bind(source.schema, source.name)
         scorer = Scorer(bound, _initial_table(bound))
         outputs, left = [], limit
         for each in source.batches():
             batch = each.batch.slice(0, left)
-            read = self.parts.contract.read(batch, each.origin)
+            read = self.loaded.contract.read(batch, each.origin)
             outputs.append(scorer.score(read).output)
             left -= batch.num_rows
             if not left:
@@ -153,7 +153,7 @@ class Pipeline:
         nothing of `data` has counted; after an interrupt all of it has, or nothing. Not for kind
         whole.
         """
-        if self.parts.kind.needs_end:
+        if self.loaded.kind.needs_end:
             kind = self.config.window.kind
             raise ConfigError(f'process: kind "{kind}" needs all rows at once: use run()')
         batches, schema = _batches(data)
@@ -172,9 +172,9 @@ class Pipeline:
         return [scorer.score(self._rows(batch, scorer)) for batch in batches]
 
     def _rows(self, batch: pa.RecordBatch, scorer: Scorer) -> Rows:
-        used = used_schema(batch.schema, self.parts.columns, _BATCH)
+        used = used_schema(batch.schema, self.loaded.columns, _BATCH)
         origin = Origin.consecutive(_BATCH, scorer.rows_read, batch.num_rows)
-        return self.parts.contract.read(select(batch, used), origin)
+        return self.loaded.contract.read(select(batch, used), origin)
 
     @property
     def rejects(self) -> pa.RecordBatch | None:
@@ -240,7 +240,7 @@ class Pipeline:
             )
         config, schema, counters = _read_session(text, where)
         pipeline = Pipeline(config)
-        bound = pipeline.parts.bind(schema, where)
+        bound = pipeline.loaded.bind(schema, where)
         pipeline._scorer = Scorer(bound, starting_table(bound, table, where))
         pipeline._scorer.count_on(counters)
         return pipeline
@@ -260,14 +260,14 @@ class Pipeline:
 
     def validate(self) -> list[str]:
         """Check model, config and the schemas of all source files; notes on what is noteworthy."""
-        return validate(self.parts)
+        return validate(self.loaded)
 
     def explain(self) -> dict[str, Any]:
         """What a run would do: files, rows, outputs, memory, and where it would go on from."""
-        return explain(self.parts)
+        return explain(self.loaded)
 
     def _bound_scorer(self, schema: pa.Schema) -> Scorer:
-        bound = self.parts.bind(schema, _BATCH)
+        bound = self.loaded.bind(schema, _BATCH)
         if self._scorer is None:
             return Scorer(bound, _initial_table(bound))
         for field in self._scorer.bound.schema:
@@ -279,7 +279,7 @@ class Pipeline:
         return self._scorer
 
 
-def _initial_table(bound: Bound) -> StateTable:
+def _initial_table(bound: BoundPipeline) -> StateTable:
     """The state to start from; what of `[state] init` is not delta over is logged."""
     notes: list[str] = []
     table = starting_table(bound, None, "", notes)

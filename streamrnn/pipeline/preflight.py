@@ -8,7 +8,7 @@ from typing import Any
 
 from streamrnn.checkpoints import refuse_inside_output, refuse_nested_output
 from streamrnn.errors import ConfigError, DataError, MissingFileError
-from streamrnn.scoring import Bound, Parts, RunOptions
+from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.sources import (
     Source,
     SourceFile,
@@ -18,28 +18,29 @@ from streamrnn.sources import (
 )
 
 
-def run_config(bound: Bound) -> dict[str, Any]:
+def run_config(bound: BoundPipeline) -> dict[str, Any]:
     """What a commit remembers of the config, and of the columns it was used with."""
     schema = {f.name: str(f.type) for f in bound.schema}
-    return {**bound.parts.config.canonical(), "source.schema": schema}
+    return {**bound.loaded.config.canonical(), "source.schema": schema}
 
 
-def open_source(parts: Parts, options: RunOptions, rows: int | None = None) -> Source:
+def open_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = None) -> Source:
     """What the pipeline file names as source, `rows` in a record batch (default: as it says).
 
     Files are those of now; nothing is read yet. Raises DataError if there are none.
     """
-    if parts.config.source.piped:
-        return StreamSource(parts.columns, rows or parts.config.source.batch_rows)
-    return parts.source(source_files(parts, options), rows)
+    if loaded.config.source.piped:
+        return StreamSource(loaded.columns, rows or loaded.config.source.batch_rows)
+    return loaded.source(source_files(loaded, options), rows)
 
 
-def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
+def source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile]:
     """The files that the source names now. Raises DataError if there are none."""
-    path = parts.config.source.path
+    path = loaded.config.source.path
     assert path is not None
+    endings = suffixes_of(loaded.config.source.format)
     try:
-        files = list_files(path, suffixes_of(parts.config.source.format))
+        files = list_files(path, endings)
     except MissingFileError:
         if not options.follow:
             raise
@@ -47,16 +48,16 @@ def source_files(parts: Parts, options: RunOptions) -> list[SourceFile]:
     if not files and not options.follow:
         raise DataError(
             f"[source] path: {path}: there is no file to read (expected names ending in "
-            f"{' or '.join(suffixes_of(parts.config.source.format))}; [source] format says which). "
+            f"{' or '.join(endings)}; [source] format says which). "
             "To wait for files, run with --follow."
         )
     return files
 
 
-def refuse_own_output(parts: Parts, source: Source) -> None:
+def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
     """Raise ConfigError if source, sink, rejects or saved state lie inside one another, or in
     another output."""
-    config = parts.config
+    config = loaded.config
     outputs = {
         "[sink] path": config.sink.folder,
         "[sink] rejects": config.sink.rejects,

@@ -14,28 +14,36 @@ from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
 from streamrnn.pipeline.preflight import open_source, refuse_own_output, source_files
-from streamrnn.scoring import Bound, Parts, Progress, RunOptions, Scorer, Summary, starting_table
+from streamrnn.scoring import (
+    BoundPipeline,
+    LoadedPipeline,
+    Progress,
+    RunOptions,
+    Scorer,
+    Summary,
+    starting_table,
+)
 from streamrnn.sources import Source, SourceFile
 from streamrnn.states import write_state_file
 
 
 class Job:
-    """One run of the parts of a pipeline, as the options say."""
+    """One run of a loaded pipeline, as the options say."""
 
-    def __init__(self, parts: Parts, options: RunOptions) -> None:
-        self.parts = parts
-        self.config = parts.config
+    def __init__(self, loaded: LoadedPipeline, options: RunOptions) -> None:
+        self.loaded = loaded
+        self.config = loaded.config
         self.options = options
-        self.summary = Summary(output=str(parts.config.sink.path))
+        self.summary = Summary(output=str(loaded.config.sink.path))
         self._committed: Callable[[], None] = lambda: None
 
     def run(self) -> Summary:
-        """Read what is new and commit it. Raises what the parts raise."""
+        """Read what is new and commit it. Raises what its parts raise."""
         self.config.require_run()
-        source = open_source(self.parts, self.options)
+        source = open_source(self.loaded, self.options)
         self._refuse_options(source)
-        refuse_own_output(self.parts, source)
-        with open_destination(self.parts, self.options, source) as output:
+        refuse_own_output(self.loaded, source)
+        with open_destination(self.loaded, self.options, source) as output:
             self.summary.state = output.place
             self.summary.recovered = list(output.recovered)
             if self.options.follow:
@@ -47,8 +55,10 @@ class Job:
     def _refuse_options(self, source: Source) -> None:
         if not self.options.follow:
             return
-        if self.parts.kind.needs_end:
-            raise ConfigError(f'--follow: kind "{self.parts.kind.name}" needs the end of the input')
+        if self.loaded.kind.needs_end:
+            raise ConfigError(
+                f'--follow: kind "{self.loaded.kind.name}" needs the end of the input'
+            )
         if not source.replayable or self.config.sink.folder is None:
             raise ConfigError(
                 "--follow watches files and commits to a folder: not for stdin, stdout"
@@ -65,7 +75,7 @@ class Job:
 
     def _follow(self, output: Destination) -> None:
         watcher = Watcher(
-            lambda: self.parts.source(source_files(self.parts, self.options)), self.options
+            lambda: self.loaded.source(source_files(self.loaded, self.options)), self.options
         )
         self._committed = lambda: watcher.tell(output.last, self.summary)
         engine: LocalEngine | None = None
@@ -108,13 +118,13 @@ class Job:
         self, source: Source, output: Destination, plan: SourcePlan
     ) -> Callable[[], LocalEngine]:
         """A call that starts the engine: it loads the state, if there is anything to read."""
-        bound = self.parts.bind(source.schema, source.name)
+        bound = self.loaded.bind(source.schema, source.name)
         output.begin(bound)
         return partial(self._start, bound, source, output, plan, output.last)
 
     def _start(
         self,
-        bound: Bound,
+        bound: BoundPipeline,
         source: Source,
         output: Destination,
         plan: SourcePlan,
@@ -126,7 +136,7 @@ class Job:
         if output.last is not None and not output.last.complete:
             scorer.count_on(output.last.counters)
         self.summary.rejects = self.config.sink.rejects
-        resumable = source.replayable and output.resumable and not self.parts.kind.needs_end
+        resumable = source.replayable and output.resumable and not self.loaded.kind.needs_end
         every = self.config.checkpoint.every if resumable else 0
         if source.replayable:
             self._tell_resumed(committed, plan)

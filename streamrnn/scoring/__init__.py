@@ -1,6 +1,6 @@
 """A pipeline bound to its columns, the scorer of its record batches, and the one loop."""
 
-from streamrnn.scoring.bind import Bound, Parts
+from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.loop import Loop, Read, Target
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scorer
@@ -8,9 +8,9 @@ from streamrnn.scoring.starting import starting_table
 from streamrnn.scoring.summary import Progress, Summary
 
 __all__ = [
-    "Bound",
+    "BoundPipeline",
+    "LoadedPipeline",
     "Loop",
-    "Parts",
     "Progress",
     "Read",
     "RunOptions",

@@ -1,4 +1,4 @@
-"""From the pipeline file to the parts of a run."""
+"""From a pipeline file to what a run needs: `LoadedPipeline`, then `BoundPipeline`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from streamrnn.windows import RowPolicy
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-class Parts:
-    """A config and its model, checked against each other.
+class LoadedPipeline:
+    """A config with its model, checked against each other.
 
     Raises ConfigError or ModelMismatchError where they do not fit.
     """
@@ -73,8 +73,8 @@ class Parts:
         size = rows or config.batch_rows
         return FileSource(files, self.columns, size, time=config.time, format=config.format)
 
-    def bind(self, schema: pa.Schema, path: str) -> Bound:
-        """These parts for a source whose columns in use have this schema.
+    def bind(self, schema: pa.Schema, path: str) -> BoundPipeline:
+        """Bind the pipeline to a source whose columns in use have this schema.
 
         Raises DataError, DTypeError or ConfigError, naming `path` and the column.
         """
@@ -82,21 +82,21 @@ class Parts:
         if self.columns is None:
             used_schema(schema, self.contract.columns(), path)
         self.contract.check(schema, path)
-        return Bound(self, schema, path)
+        return BoundPipeline(self, schema, path)
 
 
 @dataclass(frozen=True)
-class Bound:
-    """Parts that know the types of their columns."""
+class BoundPipeline:
+    """A loaded pipeline that knows the types of its columns."""
 
-    parts: Parts
+    loaded: LoadedPipeline
     schema: pa.Schema
     path: str
 
     @cached_property
     def policy(self) -> RowPolicy:
-        source = self.parts.config.source
-        contract = self.parts.contract
+        source = self.loaded.config.source
+        contract = self.loaded.contract
         return RowPolicy(
             late=source.late,
             bad=source.bad,
@@ -107,9 +107,9 @@ class Bound:
 
     @cached_property
     def emitter(self) -> Emitter:
-        output = self.parts.config.output
-        carried = self.parts.config.columns or self.schema.names
-        names = self.parts.names
+        output = self.loaded.config.output
+        carried = self.loaded.config.columns or self.schema.names
+        names = self.loaded.names
         if clash := [n for n in names if n in carried]:
             raise ConfigError(
                 f"[output] names: {clash[0]!r} is also a column that is carried through: "
@@ -120,9 +120,9 @@ class Bound:
 
     @cached_property
     def layout(self) -> Layout:
-        config, contract = self.parts.config, self.parts.contract
-        runner = self.parts.runner
-        waits = self.parts.kind.waits
+        config, contract = self.loaded.config, self.loaded.contract
+        runner = self.loaded.runner
+        waits = self.loaded.kind.waits
         types = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.string()}
         features = {f.name: types[f.kind] for f in contract.features}
         waiting: dict[str, pa.DataType] = {}
@@ -138,20 +138,22 @@ class Bound:
             waiting_rows=config.window.steps - 1 if waits else 0,
             stride=config.window.stride if waits else 0,
             pending=self.emitter.pending_fields(),
-            fingerprint=self.parts.fingerprint,
-            layers=self.parts.model.layer_shapes(),
+            fingerprint=self.loaded.fingerprint,
+            layers=self.loaded.model.layer_shapes(),
         )
 
     def initial(self) -> dict[str, Any]:
         """The initial state of one stream: name -> (size,) float32."""
-        states = self.parts.runner.initial_state(1)
+        states = self.loaded.runner.initial_state(1)
         return {name: np.asarray(a)[0] for name, a in states.items()}
 
     def operator(self) -> WindowKind:
         """A new one of the config's kind of window."""
-        window, parts = self.parts.config.window, self.parts
+        window, loaded = self.loaded.config.window, self.loaded
         size = WindowSize(window.lanes, window.steps, window.stride)
-        return parts.kind.of(parts.runner, parts.inputs, size, Workers(parts.config.model.threads))
+        return loaded.kind.of(
+            loaded.runner, loaded.inputs, size, Workers(loaded.config.model.threads)
+        )
 
 
 def _load(config: Config) -> Any:

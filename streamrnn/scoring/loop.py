@@ -78,7 +78,7 @@ class Loop:
         """
         since = 0
         position: Position | None = None
-        contract = self.scorer.bound.parts.contract
+        contract = self.scorer.bound.loaded.contract
         with (
             BackgroundWriter() as writer,
             Prefetcher(_read(batches, contract)) as ahead,

@@ -8,17 +8,15 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.arrays import Ints
 from streamrnn.errors import DataError
 from streamrnn.operators import ModelOutput, check_finite
-from streamrnn.scoring.bind import Bound
+from streamrnn.scoring.bind import BoundPipeline
 from streamrnn.sources import Rows
 from streamrnn.states import Held, StateTable, from_arrow
 from streamrnn.windows import StreamBatch, Update, sort_by_stream
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -48,7 +46,7 @@ class Scorer:
     it is after (see `StateTable.change`). Threads take turns.
     """
 
-    def __init__(self, bound: Bound, table: StateTable) -> None:
+    def __init__(self, bound: BoundPipeline, table: StateTable) -> None:
         self.bound = bound
         self.table = table
         self.rows_read = 0
@@ -113,7 +111,7 @@ class Scorer:
         if self._operator.needs_end:
             self.rows_read = 0
         for rows, by_stream, computed in self._operator.finish():
-            check_finite(computed, rows, self.bound.parts.names)
+            check_finite(computed, rows, self.bound.loaded.names)
             held = self._held(rows.batch, by_stream, computed)
             if held is not None:
                 self.table.hold(held)
@@ -163,7 +161,7 @@ class Scorer:
             self._refuse_used(rows, by_stream)
         computed = self._operator.process(by_stream, self.table, rows, at_once)
         if computed is not None:
-            check_finite(computed, rows, self.bound.parts.names)
+            check_finite(computed, rows, self.bound.loaded.names)
         return computed
 
     def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
@@ -206,7 +204,7 @@ class Scorer:
     def _refuse_used(self, rows: Rows, by_stream: StreamBatch) -> None:
         used = np.flatnonzero(by_stream.slot_N[by_stream.kept] < self._streams_before)
         if len(used):
-            kind = self.bound.parts.kind.name
+            kind = self.bound.loaded.kind.name
             raise DataError(
                 f"{rows.place(int(by_stream.kept[used[0]]))}: this stream was scored by an earlier "
                 f"run, and kind {kind} needs all of its rows at once. Start over with "
@@ -215,7 +213,7 @@ class Scorer:
 
     def _limit_rejects(self, rows: Rows, by_stream: StreamBatch) -> None:
         count = self.rejected + by_stream.counts["rejected"]
-        limit = self.bound.parts.config.source.max_rejects
+        limit = self.bound.loaded.config.source.max_rejects
         if count > limit:
             row = int(by_stream.rejected[-1])
             raise DataError(

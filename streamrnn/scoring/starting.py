@@ -5,19 +5,19 @@ from __future__ import annotations
 import pyarrow as pa
 
 from streamrnn.errors import StateError
-from streamrnn.scoring.bind import Bound
+from streamrnn.scoring.bind import BoundPipeline
 from streamrnn.states import StateTable, from_arrow, read_state_file
 
 
 def starting_table(
-    bound: Bound, committed: pa.Table | None, where: str, notes: list[str] | None = None
+    bound: BoundPipeline, committed: pa.Table | None, where: str, notes: list[str] | None = None
 ) -> StateTable:
     """The state of the last commit, else the one of `[state] init`, else an empty one.
 
     What `[state] init` has and is not taken over is added to `notes`. Raises StateError, naming
     both sides, for a table of another model or other keys.
     """
-    config = bound.parts.config.state
+    config = bound.loaded.config.state
     if committed is not None:
         table = from_arrow(committed, bound.layout, bound.initial(), where, ours=True)
         table.mark_clean()  # the next commit writes what changes from here
@@ -30,11 +30,11 @@ def starting_table(
     return from_arrow(found, bound.layout, bound.initial(), where, config.map, notes=notes)
 
 
-def _check_map(mapping: dict[str, str], bound: Bound) -> None:
+def _check_map(mapping: dict[str, str], bound: BoundPipeline) -> None:
     # Some kinds of window carry no layer's state: there any layer says that the table is meant, and
     # what is taken from it is what waits, steps and times.
     layers = {name.rsplit("/", 1)[0] for name in bound.layout.states}
-    layers = layers or set(bound.parts.model.layer_shapes())
+    layers = layers or set(bound.loaded.model.layer_shapes())
     for layer in mapping:
         if not any(name == layer or name.startswith(f"{layer}/") for name in layers):
             raise StateError(

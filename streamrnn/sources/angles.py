@@ -8,11 +8,10 @@ import base64
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Floats = npt.NDArray[np.float32]
+from streamrnn.arrays import Floats
 
 
 def _table(text: str) -> Floats:

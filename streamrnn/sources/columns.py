@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from streamrnn.arrays import Array, Bools, Floats, Ints, Words
 
 if TYPE_CHECKING:
     from streamrnn.sources.contract import Faults, Feature
 
-Ints = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
 _EXACT = 1 << 24  # every integer up to here is a float32
 _DIGITS = 76  # of the widest decimal
 _SHORT = 9  # digits below 2**32
@@ -21,9 +20,7 @@ _HALF = np.uint64(32)
 _INT64 = (1 << 63) - 1
 
 
-def to_float32(
-    array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]
-) -> npt.NDArray[np.float32]:
+def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
     """A column of N numbers or booleans as float32 (N,), perhaps a view; NaN where it is null.
 
     Faults: NaN and infinity, numbers beyond float32, integers (also among decimals) that float32
@@ -44,14 +41,14 @@ def to_float32(
     return _settle_nulls(values, feature, faults, counts)
 
 
-def _limits(pair: tuple[float, float]) -> npt.NDArray[np.float32]:
+def _limits(pair: tuple[float, float]) -> Floats:
     with np.errstate(over="ignore"):  # a limit beyond float32 is none
         return np.array(pair).astype(np.float32)
 
 
 def _settle_nulls(
-    values: npt.NDArray[np.float32], feature: Feature, faults: Faults, counts: dict[str, int]
-) -> npt.NDArray[np.float32]:
+    values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]
+) -> Floats:
     if feature.nulls in ("previous", "skip"):
         return values
     nulls = np.isnan(values)
@@ -66,7 +63,7 @@ def _settle_nulls(
     return values
 
 
-def _numbers(array: pa.Array, name: str, faults: Faults) -> npt.NDArray[np.float32]:
+def _numbers(array: pa.Array, name: str, faults: Faults) -> Floats:
     kind = array.type
     if pa.types.is_null(kind):
         return np.full(len(array), np.nan, np.float32)
@@ -78,9 +75,9 @@ def _numbers(array: pa.Array, name: str, faults: Faults) -> npt.NDArray[np.float
         array = array.cast(pa.float64())
     if nulls is not None:
         array = array.fill_null(pa.scalar(0, array.type))
-    raw: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    raw: Array = array.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
-        values: npt.NDArray[np.float32] = raw.astype(np.float32, copy=False)
+        values: Floats = raw.astype(np.float32, copy=False)
     _note_loss(raw, values, name, faults)
     if decimals is not None:
         wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
@@ -88,9 +85,7 @@ def _numbers(array: pa.Array, name: str, faults: Faults) -> npt.NDArray[np.float
     return values if nulls is None else np.where(nulls, np.float32(np.nan), values)
 
 
-def _note_loss(
-    raw: npt.NDArray[Any], values: npt.NDArray[np.float32], name: str, faults: Faults
-) -> None:
+def _note_loss(raw: Array, values: Floats, name: str, faults: Faults) -> None:
     if raw.dtype.kind == "f":
         bad = ~np.isfinite(values)
         if bad.any():
@@ -125,7 +120,7 @@ def _note_integers(decimals: pa.Array, wide: Ints, name: str, faults: Faults) ->
     _note_changed(wide[whole & _is_changed(low, high)], name, faults)
 
 
-def _divide(limbs: Words, digits: int) -> npt.NDArray[np.bool_]:
+def _divide(limbs: Words, digits: int) -> Bools:
     """Divide K integers by 10**digits, in place; which of them (K,) left nothing over.
 
     `limbs` (8, K): 32 bits in each, the highest first. Arrow's own division (its `trunc` too)
@@ -142,7 +137,7 @@ def _divide(limbs: Words, digits: int) -> npt.NDArray[np.bool_]:
     return whole
 
 
-def _is_changed(low: Words, high: Words) -> npt.NDArray[np.bool_]:
+def _is_changed(low: Words, high: Words) -> Bools:
     """Which integers high * 2**64 + low float32 cannot hold.
 
     It can where no more than 24 bits stand between the highest and the lowest that is set.
@@ -150,7 +145,7 @@ def _is_changed(low: Words, high: Words) -> npt.NDArray[np.bool_]:
     bits = np.uint64(24)
     above = high >> bits
     below = (low >> bits) | (high << (np.uint64(64) - bits))
-    changed: npt.NDArray[np.bool_] = np.where(
+    changed: Bools = np.where(
         low != 0, (above != 0) | (below >= (low & -low)), above >= (high & -high)
     )
     return changed
@@ -163,10 +158,10 @@ def _note_changed(rows: Ints, name: str, faults: Faults) -> None:
         faults.add(changed, f"column {name!r}: the integer cannot be held by float32 exactly")
 
 
-def _null_mask(array: pa.Array) -> npt.NDArray[np.bool_] | None:
+def _null_mask(array: pa.Array) -> Bools | None:
     if not array.null_count:
         return None
-    mask: npt.NDArray[np.bool_] = array.is_null().to_numpy(zero_copy_only=False)
+    mask: Bools = array.is_null().to_numpy(zero_copy_only=False)
     return mask
 
 
@@ -177,7 +172,7 @@ def to_identifiers(
     faults: Faults,
     counts: dict[str, int],
     name: str,
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+) -> tuple[Array, Bools]:
     """A column of integers (int64) or text (object), and which of its values are there (bool)."""
     missing = _null_mask(array)
     if kind == "string":
@@ -205,7 +200,7 @@ def to_identifiers(
     return values, np.ones(len(array), bool)
 
 
-def _texts(array: pa.Array) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+def _texts(array: pa.Array) -> tuple[Array, Bools]:
     """Texts as objects, and which of them are none: Parquet takes any bytes for text."""
     try:
         return np.array(array.to_pylist(), object), np.zeros(len(array), bool)

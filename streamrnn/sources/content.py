@@ -11,19 +11,17 @@ import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.arrays import Array, Words
 from streamrnn.errors import DTypeError
 from streamrnn.kernels import digest
 from streamrnn.sources.schema import value_type
 from streamrnn.sources.words import bytes_of
 
-Hashes = npt.NDArray[np.uint64]
 _WORD = 1 << 64
 _NULL, _PLACE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 _LISTS = (
@@ -111,7 +109,7 @@ def _factor(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") | 1
 
 
-def _add(hashes: Hashes, column: pa.Array, factor: int) -> None:
+def _add(hashes: Words, column: pa.Array, factor: int) -> None:
     """Add a column to the hashes of its rows, in place."""
     column = _plain(column)
     if not column.null_count:
@@ -147,7 +145,7 @@ def _plain(column: pa.Array) -> pa.Array:
     return column
 
 
-def _add_values(hashes: Hashes, column: pa.Array, factor: int) -> None:
+def _add_values(hashes: Words, column: pa.Array, factor: int) -> None:
     kind = column.type
     types = pa.types
     if types.is_null(kind) or not len(column):
@@ -165,7 +163,7 @@ def _add_values(hashes: Hashes, column: pa.Array, factor: int) -> None:
         digest.add_strings(hashes, *bytes_of(column), factor)
 
 
-def _words(column: pa.Array) -> npt.NDArray[Any]:
+def _words(column: pa.Array) -> Array:
     """The bits of values of at most 64 bits, as uint32 or uint64."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
@@ -175,7 +173,7 @@ def _words(column: pa.Array) -> npt.NDArray[Any]:
     return bits if size >= 4 else bits.astype(np.uint32)
 
 
-def _add_lists(hashes: Hashes, column: pa.Array, factor: int) -> None:
+def _add_lists(hashes: Words, column: pa.Array, factor: int) -> None:
     values = column.flatten()
     lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     items = np.zeros(len(values), np.uint64)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
 from streamrnn.sources.angles import sine_and_cosine
 from streamrnn.sources.columns import to_float32, to_identifiers
@@ -38,7 +39,7 @@ class Faults:
     codes: npt.NDArray[np.int32]
     reasons: list[str]
 
-    def add(self, rows: npt.NDArray[np.bool_], reason: str) -> None:
+    def add(self, rows: Bools, reason: str) -> None:
         """Note a reason for those of the rows that have none yet."""
         self.reasons.append(reason)
         self.codes[rows & (self.codes == 0)] = len(self.reasons)
@@ -59,10 +60,10 @@ class Rows:
     batch: pa.RecordBatch
     origin: Origin
     keys: list[pa.Array]
-    time: npt.NDArray[np.int64] | None
-    features: npt.NDArray[np.float32]
-    identifiers: dict[str, tuple[npt.NDArray[np.generic], npt.NDArray[np.bool_]]]
-    reset: npt.NDArray[np.bool_] | None
+    time: Ints | None
+    features: Floats
+    identifiers: dict[str, tuple[npt.NDArray[np.generic], Bools]]
+    reset: Bools | None
     faults: Faults
     counts: dict[str, int]
     key_fields: Sequence[pa.Field]
@@ -147,7 +148,7 @@ class Contract:
             time_name=self.time,
         )
 
-    def _time(self, batch: pa.RecordBatch, faults: Faults) -> npt.NDArray[np.int64] | None:
+    def _time(self, batch: pa.RecordBatch, faults: Faults) -> Ints | None:
         if self.time is None:
             return None
         array = batch.column(self.time)
@@ -155,18 +156,16 @@ class Contract:
             faults.add(_nulls(array), f"column {self.time!r}: the time is null")
         return ticks(array)
 
-    def _reset(self, batch: pa.RecordBatch, faults: Faults) -> npt.NDArray[np.bool_] | None:
+    def _reset(self, batch: pa.RecordBatch, faults: Faults) -> Bools | None:
         if self.reset is None:
             return None
         array = batch.column(self.reset)
         if array.null_count:
             faults.add(_nulls(array), f"column {self.reset!r}: expected true or false, is null")
-        values: npt.NDArray[np.bool_] = array.fill_null(False).to_numpy(zero_copy_only=False)
+        values: Bools = array.fill_null(False).to_numpy(zero_copy_only=False)
         return values
 
-    def _floats(
-        self, batch: pa.RecordBatch, faults: Faults, counts: dict[str, int]
-    ) -> npt.NDArray[np.float32]:
+    def _floats(self, batch: pa.RecordBatch, faults: Faults, counts: dict[str, int]) -> Floats:
         out = np.empty((batch.num_rows, len(self.feature_names())), np.float32)
         for i, f in enumerate(self.floats):
             out[:, i] = to_float32(batch.column(f.name), f, faults, counts)
@@ -177,7 +176,7 @@ class Contract:
         return out
 
 
-def ticks(array: pa.Array) -> npt.NDArray[np.int64]:
+def ticks(array: pa.Array) -> Ints:
     """Times as int64 ticks of their own unit; null is 0."""
     kind = array.type
     if pa.types.is_date32(kind):
@@ -186,7 +185,7 @@ def ticks(array: pa.Array) -> npt.NDArray[np.int64]:
         array = array.cast(pa.int64())
     if array.null_count:
         array = pc.fill_null(array, 0)
-    values: npt.NDArray[np.int64] = array.to_numpy(zero_copy_only=False).astype(np.int64)
+    values: Ints = array.to_numpy(zero_copy_only=False).astype(np.int64)
     return values
 
 
@@ -203,8 +202,8 @@ def shown(array: pa.Array, row: int) -> str:
         return repr(one.cast(pa.large_binary())[0].as_py())
 
 
-def _nulls(array: pa.Array) -> npt.NDArray[np.bool_]:
-    nulls: npt.NDArray[np.bool_] = array.is_null().to_numpy(zero_copy_only=False)
+def _nulls(array: pa.Array) -> Bools:
+    nulls: Bools = array.is_null().to_numpy(zero_copy_only=False)
     return nulls
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Ints = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
+from streamrnn.arrays import Ints, Words
 
 
 def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.arrays import Bools
 from streamrnn.errors import StateError
 from streamrnn.states.incoming import Incoming, key_names
 from streamrnn.states.keys import KeyIndex
@@ -71,14 +72,14 @@ def _text(one: pa.ChunkedArray) -> str:
     return str((one.cast(pa.string()) if pa.types.is_temporal(one.type) else one)[0].as_py())
 
 
-def _unlike(left: pa.ChunkedArray, right: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+def _unlike(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
     """Which rows differ in any bit; null is like null."""
     kind = left.type
     if not len(left):
         return np.zeros(0, bool)
     if pa.types.is_fixed_size_list(kind) and not left.null_count and not right.null_count:
         x, y = (np.concatenate([_bits(c.flatten()) for c in side.chunks]) for side in (left, right))
-        unlike: npt.NDArray[np.bool_] = (x != y).reshape(len(left), -1).any(axis=1)
+        unlike: Bools = (x != y).reshape(len(left), -1).any(axis=1)
         return unlike
     if pa.types.is_nested(kind):
         return _unlike_scalars(left, right)
@@ -91,11 +92,11 @@ def _unlike(left: pa.ChunkedArray, right: pa.ChunkedArray) -> npt.NDArray[np.boo
         both = pc.fill_null(pc.not_equal(left, right), False)
     except pa.ArrowNotImplementedError:  # a column of somebody else's, of a type like no other
         return _unlike_scalars(left, right)
-    other: npt.NDArray[np.bool_] = pc.or_(both, pc.xor(left.is_null(), right.is_null())).to_numpy()
+    other: Bools = pc.or_(both, pc.xor(left.is_null(), right.is_null())).to_numpy()
     return other
 
 
-def _unlike_scalars(left: pa.ChunkedArray, right: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+def _unlike_scalars(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
     pairs = zip(left, right, strict=True)
     return np.fromiter((not x.equals(y) for x, y in pairs), bool, len(left))
 

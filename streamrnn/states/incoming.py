@@ -7,14 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.arrays import Bools, Ints
 from streamrnn.errors import StateError
 from streamrnn.states.lossless import UnfitValueError, converted
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class Incoming:

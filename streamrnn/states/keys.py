@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.arrays import Ints, Words
 from streamrnn.errors import StateError
 from streamrnn.kernels.keys import StringIndex
 from streamrnn.sources.words import bytes_of, words_of
-
-Ints = npt.NDArray[np.int64]
 
 
 class KeyIndex:
@@ -66,7 +64,7 @@ class KeyIndex:
                 own[:] = [_joined_chunks(field, own)]
         return [own[0] for own in self._keys]
 
-    def _joined(self, keys: list[pa.Array], add: bool) -> tuple[npt.NDArray[np.uint64], Ints, Ints]:
+    def _joined(self, keys: list[pa.Array], add: bool) -> tuple[Words, Ints, Ints]:
         """The bytes of each row's key."""
         if not self._columns:
             return bytes_of(keys[0])

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.arrays import Ints
 from streamrnn.errors import ConfigError
 
-Ints = npt.NDArray[np.int64]
 FORMAT_VERSION = "1"
 MATRIX = "features"
 

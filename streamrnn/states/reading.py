@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import StateError
 from streamrnn.states.incoming import Incoming, meta, nulls
 from streamrnn.states.layout import FORMAT_VERSION, Layout, waiting_after
 from streamrnn.states.table import Held, StateTable
 
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 _MOST_STEPS = 1 << 62
 
 
 def from_arrow(
     source: pa.Table,
     layout: Layout,
-    initial: Mapping[str, npt.NDArray[np.float32]],
+    initial: Mapping[str, Floats],
     where: str,
     mapping: Mapping[str, str] | None = None,
     *,
@@ -123,7 +120,7 @@ def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: Sta
 
 def _previous(
     incoming: Incoming, name: str, kind: pa.DataType, notes: list[str]
-) -> tuple[npt.NDArray[Any], Bools] | None:
+) -> tuple[Array, Bools] | None:
     """The last values of a feature and which are present; None where the table has none."""
     column = f"previous/{name}"
     if column not in incoming:
@@ -139,7 +136,7 @@ def _previous(
 
 def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints, steps: Ints) -> None:
     counts = None
-    waiting: dict[str, npt.NDArray[Any]] = {}
+    waiting: dict[str, Array] = {}
     for name, kind in table.layout.waiting.items():
         column = f"waiting/{name}"
         array = incoming.column(column, pa.list_(kind))
@@ -197,21 +194,19 @@ def _load_held(incoming: Incoming, table: StateTable, slots: Ints, notes: list[s
     table.hold(Held(slots[rows], held_rows))
 
 
-def _floats(incoming: Incoming, name: str, size: int) -> npt.NDArray[np.float32]:
+def _floats(incoming: Incoming, name: str, size: int) -> Floats:
     """A column of states (S, size)."""
     column = incoming.column(name, pa.list_(pa.float32(), size))
     incoming.refuse(name, nulls(column), "is null: each stream has a state")
     return _flat(incoming, name, column, size, np.arange(len(column)))
 
 
-def _flat(
-    incoming: Incoming, name: str, column: pa.Array, size: int, row: Ints
-) -> npt.NDArray[np.float32]:
+def _flat(incoming: Incoming, name: str, column: pa.Array, size: int, row: Ints) -> Floats:
     """Lists of `size` numbers as (N, size), where list n is of row `row[n]` of the table."""
     flat = column.flatten()
     holes: Bools = np.any(nulls(flat).reshape(-1, size), axis=1)
     _refuse_items(incoming, name, row, holes, "has nulls: expected numbers")
-    values: npt.NDArray[np.float32] = flat.to_numpy(zero_copy_only=False).reshape(-1, size)
+    values: Floats = flat.to_numpy(zero_copy_only=False).reshape(-1, size)
     wrong: Bools = np.any(~np.isfinite(values), axis=1)
     _refuse_items(incoming, name, row, wrong, "has NaN or infinite values: expected numbers")
     return values

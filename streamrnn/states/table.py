@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.display import count, html_table, listed
 from streamrnn.states.changes import Changes
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layout import Layout
 from streamrnn.states.writing import to_arrow
 
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
-Values = npt.NDArray[Any]
 T = TypeVar("T")
 _NONE = np.zeros(0, np.int64)
 
@@ -69,11 +66,11 @@ class StateTable:
         self._states: dict[str, Floats] = {
             name: np.zeros((0, size), np.float32) for name, size in layout.states.items()
         }
-        self._previous: dict[str, tuple[Values, Bools]] = {
+        self._previous: dict[str, tuple[Array, Bools]] = {
             name: (np.zeros(0, _dtype(kind)), np.zeros(0, bool))
             for name, kind in layout.previous.items()
         }
-        self._waiting: dict[str, Values] = {
+        self._waiting: dict[str, Array] = {
             name: np.zeros((0, layout.waiting_rows, *_width(kind)), _dtype(_item(kind)))
             for name, kind in layout.waiting.items()
         }
@@ -182,7 +179,7 @@ class StateTable:
         """The time (B,) of each stream's last row, in ticks, valid where (B,) it has had a row."""
         return self._last_time[slots], self._seen[slots]
 
-    def previous(self, name: str, slots: Ints) -> tuple[Values, Bools]:
+    def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
         """The last values (B,) of a feature, and which of them are present."""
         values, present = self._previous[name]
         return values[slots], present[slots]
@@ -192,7 +189,7 @@ class StateTable:
         slots: Ints,
         steps: Ints,
         last_time: Ints | None,
-        previous: Mapping[str, tuple[Values, Bools]],
+        previous: Mapping[str, tuple[Array, Bools]],
         seen: Bools | bool = True,
     ) -> None:
         """Write what the next rows of these streams need; they are dirty from here.
@@ -284,12 +281,12 @@ class StateTable:
         found: Ints = self._waiting_count[slots]
         return found
 
-    def waiting(self, name: str, slots: Ints, counts: Ints) -> Values:
-        """Values (K, …) of the first `counts` (B,) rows of each stream that wait, by stream."""
-        values: Values = self._waiting[name][_each(slots, counts)]
+    def waiting(self, name: str, slots: Ints, counts: Ints) -> Array:
+        """Array (K, …) of the first `counts` (B,) rows of each stream that wait, by stream."""
+        values: Array = self._waiting[name][_each(slots, counts)]
         return values
 
-    def wait(self, slots: Ints, counts: Ints, rows: Mapping[str, Values]) -> None:
+    def wait(self, slots: Ints, counts: Ints, rows: Mapping[str, Array]) -> None:
         """Let `counts` (B,) rows of each stream wait, in place of those that did.
 
         `rows` as `waiting` returns them.
@@ -349,7 +346,7 @@ def _each(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
     return np.repeat(slots, counts), within
 
 
-def _grown(array: Values, size: int) -> Values:
+def _grown(array: Array, size: int) -> Array:
     # An interrupt may have left it larger than the others.
     larger = np.zeros((max(size, len(array)), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array

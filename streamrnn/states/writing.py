@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+
+from streamrnn.arrays import Array, Bools, Ints
 
 if TYPE_CHECKING:
     from streamrnn.states.table import StateTable
-
-Ints = npt.NDArray[np.int64]
 
 
 def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
@@ -48,7 +47,7 @@ def _fixed(flat: pa.Array, size: int, rows: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, type=kind) if rows else pa.array([], kind)
 
 
-def _where(there: npt.NDArray[np.bool_], values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+def _where(there: Bools, values: Array, kind: pa.DataType) -> pa.Array:
     """Values where they are there, else null.
 
     An Arrow file holds what lies under a null as well, so equal tables are equal files only if
@@ -57,14 +56,14 @@ def _where(there: npt.NDArray[np.bool_], values: npt.NDArray[Any], kind: pa.Data
     return pa.array(np.where(there, values, np.zeros(1, values.dtype)), kind, mask=~there)
 
 
-def _times(ticks: Ints, seen: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+def _times(ticks: Ints, seen: Bools, kind: pa.DataType) -> pa.Array:
     integers = _where(seen, ticks, pa.int64())
     if pa.types.is_date32(kind):
         integers = integers.cast(pa.int32())
     return integers.cast(kind)
 
 
-def _waiting(values: npt.NDArray[Any], counts: Ints, kind: pa.DataType) -> pa.Array:
+def _waiting(values: Array, counts: Ints, kind: pa.DataType) -> pa.Array:
     """(K, …) with `counts` (S,) rows of each stream, as a list a stream."""
     if pa.types.is_fixed_size_list(kind):
         flat = pa.array(values.reshape(-1), kind.value_type)

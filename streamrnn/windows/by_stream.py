@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.sources import Rows, shown, shown_time
 from streamrnn.windows.past import Past, Previous, Update
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,8 @@ class StreamBatch:
     rejected: Ints
     row_M: Ints
     step_M: Ints
-    features_MF: npt.NDArray[np.float32]
-    identifiers: dict[str, npt.NDArray[Any]]
+    features_MF: Floats
+    identifiers: dict[str, Array]
     start: Ints
     length: Ints
     slot: Ints
@@ -154,7 +150,7 @@ def _ends(group: Ints, rows: int) -> Ints:
     return np.append(group[1:], rows)[: len(group)]
 
 
-def _rows_of(array: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
+def _rows_of(array: Array, rows: Ints) -> Array:
     """Some rows, in ascending order, of an array; itself for all of them."""
     return array if len(rows) == len(array) else np.take(array, rows, axis=0)
 
@@ -282,7 +278,7 @@ def _fill(
     past: Past,
     policy: RowPolicy,
     counts: dict[str, int],
-) -> tuple[dict[str, npt.NDArray[Any]], Bools, Previous]:
+) -> tuple[dict[str, Array], Bools, Previous]:
     """Values in stream order with nulls filled, the rows to skip, and each segment's last values.
 
     The float32 features stand under the name "".
@@ -300,7 +296,7 @@ def _fill(
             missing |= ~there
         elif any_absent:
             missing |= absent[:, i]
-    values: dict[str, npt.NDArray[Any]] = {"": matrix}
+    values: dict[str, Array] = {"": matrix}
     for name, (column, present) in rows.identifiers.items():
         column, there = column[order], present[order]
         if name in policy.previous:
@@ -323,11 +319,11 @@ class _Carry:
     def fill(
         self,
         name: str,
-        column: npt.NDArray[Any],
+        column: Array,
         there: Bools,
         previous: Previous,
         counts: dict[str, int],
-    ) -> tuple[npt.NDArray[Any], Bools]:
+    ) -> tuple[Array, Bools]:
         start, known = self.past.previous(name, self.slot)
         known &= ~self.fresh
         ends = _ends(self.group, self.rows)

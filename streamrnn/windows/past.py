@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
+from streamrnn.arrays import Array, Bools, Ints
 
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Previous = dict[str, tuple[npt.NDArray[Any], Bools]]
+Previous = dict[str, tuple[Array, Bools]]
 
 
 class Past(Protocol):
@@ -21,7 +18,7 @@ class Past(Protocol):
     def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
         """The time (B,) of each stream's last row, in ticks, valid where (B,) it has had a row."""
 
-    def previous(self, name: str, slots: Ints) -> tuple[npt.NDArray[Any], Bools]:
+    def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
         """The last values (B,) of a feature, and which of them are present."""
 
 

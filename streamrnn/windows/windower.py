@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Inputs = list[npt.NDArray[Any]]
+from streamrnn.arrays import Array, Floats, Ints
+
+Inputs = list[Array]
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Window:
     length_B: Ints
     row_BT: Ints
 
-    def scatter(self, values_BTU: npt.NDArray[np.float32], out_MU: npt.NDArray[np.float32]) -> None:
+    def scatter(self, values_BTU: Floats, out_MU: Floats) -> None:
         """Write the outputs of the steps that are there to their rows, in place."""
         lanes, steps = self.row_BT.shape
         if int(self.length_B.min()) == steps:

@@ -112,12 +112,12 @@ def _run(pipeline: Pipeline, data: bytes) -> None:
 
 def _score(pipeline: Pipeline, data: bytes) -> None:
     """Rows that break the contract are taken out, and said of why."""
-    parts = pipeline.parts
-    source = StreamSource(parts.columns, 1000, io.BytesIO(data))
-    bound = parts.bind(source.schema, "stdin")
+    loaded = pipeline.loaded
+    source = StreamSource(loaded.columns, 1000, io.BytesIO(data))
+    bound = loaded.bind(source.schema, "stdin")
     scorer = Scorer(bound, starting_table(bound, None, ""))
     for each in source.batches():
-        scorer.score(parts.contract.read(each.batch, each.origin))
+        scorer.score(loaded.contract.read(each.batch, each.origin))
     list(scorer.finish())
 
 

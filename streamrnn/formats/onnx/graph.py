@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError
 
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, Array]
 
 INTEGERS = ("int64", "int32", "bool")
 DTYPES = ("float32", *INTEGERS)

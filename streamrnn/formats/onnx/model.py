@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from streamrnn.arrays import Floats
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.formats.onnx import graph as graphs
 from streamrnn.formats.onnx import probe
@@ -17,7 +18,7 @@ from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.initializers import Constant
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Floats, Run
+from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import symbols_in
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
