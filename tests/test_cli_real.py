@@ -226,7 +226,7 @@ def test_a_cut_stream_commits_nothing_and_leaves_ours_without_its_end(cli):
             input=cut, capture_output=True, check=False,
         )  # fmt: skip
         assert done.returncode == 65
-        assert b"error: stdin: the Arrow stream breaks off after row 100" in done.stderr
+        assert b"error: stdin: the Arrow stream ends early after row 100" in done.stderr
         assert not done.stdout.endswith(b"\0\0\0\0")
         assert len(done.stdout) > 1000 or path != "-"
         assert not Path("s.arrow").exists()

@@ -1,4 +1,4 @@
-"""Record batches with their position, and the contract that brings their rows to arrays."""
+"""Record batches with their positions, and the contract that turns their rows into arrays."""
 
 from streamrnn.sources.base import Source, SourceBatch, SourceOfFiles
 from streamrnn.sources.content import NOTHING, Content, Reading, sum_of

@@ -1,7 +1,7 @@
-"""Sine and cosine of the parts of a time: what `time_features` adds to a row.
+"""Sine and cosine of the parts of a time: the columns that `time_features` adds.
 
-The values are constants, so that no C library decides a bit of them: in float64 one with fused
-multiply-add gives other sines than one without. tests/sources/test_angles.py computes them anew.
+The values are constants, so that no bit depends on the C library: in float64, one with fused
+multiply-add gives other sines than one without. tests/sources/test_angles.py recomputes them.
 """
 
 import base64
@@ -19,7 +19,7 @@ def _table(text: str) -> Floats:
 
 
 # Row n: sine and cosine of n * (2 pi / period), rounded from float64 to float32; base64 of the
-# little-endian bytes. Periods: 24, 7 and 366. A day of the year counts from 1; row 0 is of a null.
+# little-endian bytes. Periods: 24, 7 and 366. A day of the year counts from 1; row 0 is for null.
 _HOUR = """
 AAAAAAAAgD/ug4Q+6kZ3PwAAAD/Xs10/8wQ1P/MENT/Xs10/AAAAP+pGdz/ug4Q+AACAPzIxjSTqRnc/7oOEvtezXT8AAAC/
 8wQ1P/MENb8AAAA/17Ndv+6DhD7qRne/MjENJQAAgL/ug4S+6kZ3vwAAAL/Xs12/8wQ1v/MENb/Xs12/AAAAv+pGd7/ug4S+
@@ -85,8 +85,8 @@ _FEATURES: dict[str, tuple[Floats, Callable[[pa.Array], pa.Array]]] = {
 
 
 def sine_and_cosine(name: str, times: pa.Array) -> Floats:
-    """A time feature of N timestamps or dates: (N, 2) float32, the angle 0 where it is null."""
+    """Return a time feature of N timestamps or dates: (N, 2) float32, angle 0 for null."""
     table, part_of = _FEATURES[name]
     part = pc.fill_null(part_of(times), 0).to_numpy(zero_copy_only=False)
-    found: Floats = table[part]
-    return found
+    values: Floats = table[part]
+    return values

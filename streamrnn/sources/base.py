@@ -1,4 +1,4 @@
-"""What a source of record batches has to say and do."""
+"""The interface of a source of record batches."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from streamrnn.sources.timeline import FileTimes
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """One record batch, the place of its first row, and the position behind its last.
+    """One record batch, the location of its first row, and the position after its last.
 
-    `reading` is of all rows of the file before that position.
+    `reading` covers all rows of the file before that position.
     """
 
     batch: pa.RecordBatch
@@ -31,16 +31,16 @@ class SourceBatch:
 
     @property
     def origin(self) -> Origin:
-        """Where each of its rows comes from."""
+        """The file and row that each row comes from."""
         return Origin.consecutive(self.file, self.first_row, self.batch.num_rows)
 
 
 class Source(Protocol):
-    """Record batches with positions. Nothing is opened before it is asked for.
+    """Record batches with positions. Files are opened lazily.
 
-    `replayable`: it can be read again, so that a run can resume within it; otherwise it is read
-    once, to its end. `files` are those to read, in order; none of a source that has no files.
-    `time` names the column whose range files know, if there is one.
+    `replayable`: the source can be read again, so that a run can resume within it; otherwise it is
+    read once, to its end. `files`: the files to read, in order; empty for a source without files.
+    `time`: the time column, whose range files may record; None for none.
     """
 
     replayable: bool
@@ -49,7 +49,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call the place that the schema is from."""
+        """The origin of the schema, for messages."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -57,53 +57,53 @@ class Source(Protocol):
 
     @property
     def identity(self) -> Hashable:
-        """What it holds, as far as can be told without reading it: another one if that changes."""
+        """A value that changes when the contents do, as far as is known without reading them."""
 
     @property
     def of_files(self) -> SourceOfFiles | None:
-        """Itself, where what it holds is files that can be read again; None for a pipe."""
+        """The source itself if it consists of files that can be read again; None for a pipe."""
 
     def total_rows(self) -> int | None:
-        """Rows of all files; None where that cannot be known before they are read."""
+        """Return the rows of all files; None if unknown before they are read."""
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
-        """The times of those of its files that say them without being read, in their order."""
+        """Return the times of those files that record them in their footers, in order."""
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """Its files in the order of their earliest times. Raises DataError if one does not say."""
+        """Sort files by their earliest times. Raises DataError if one does not record them."""
 
     def batches(
         self, start: Position | None = None, before: Content | None = None
     ) -> Iterator[SourceBatch]:
-        """All record batches, or those from `start` on, a position that a batch of it had.
+        """Read all record batches, or those from `start`, the position of an earlier batch.
 
-        `before` is the content of the rows before `start`. Raises DataError, with the place, for
-        what cannot be read to its end.
+        `before` is the content of the rows before `start`. Raises DataError, with the location, if
+        the source cannot be read to its end.
         """
 
 
 class SourceOfFiles(Source, Protocol):
-    """A source whose files a later run finds again, and knows by what they hold.
+    """A source of files, which a later run recognizes by their contents.
 
-    `order`: names of columns as earlier runs had them, where the files have the same ones.
+    `order`: the column order of earlier runs, used if the files have the same columns.
     """
 
     order: list[str]
 
     def footer(self, file: SourceFile) -> Footer:
-        """What a file says of its rows without their being read. Raises DataError."""
+        """Read the footer of a file, not its rows. Raises DataError."""
 
     def content(self, file: SourceFile, rows: int | None = None) -> Content:
-        """What the first `rows` rows of a file hold (default: all). Raises DataError."""
+        """Read the content of the first `rows` rows of a file (default: all). Raises DataError."""
 
     def is_complete(self, file: SourceFile) -> bool:
-        """Whether it is there whole: a file that is still written may not be."""
+        """Return whether a file is complete, and not still being written."""
 
     def total_rows(self) -> int:
-        """Rows of all files."""
+        """Return the rows of all files."""
 
     def largest_group(self) -> int:
-        """Rows of the largest group, or batch, that is read at once."""
+        """Return the rows of the largest group, or batch, that is read at once."""
 
     def check_schemas(self) -> None:
-        """Raise DataError if a file lacks a column in use or has it with another type."""
+        """Raise DataError if a file lacks a column in use or has another type for it."""

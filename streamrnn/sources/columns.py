@@ -1,4 +1,4 @@
-"""Columns to arrays: numbers to float32 without silent loss, identifiers as they are."""
+"""Columns to arrays: numbers to float32 without silent loss, identifiers unchanged."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from streamrnn.sources.contract import Faults, Feature
 
 _EXACT = 1 << 24  # every integer up to here is a float32
-_DIGITS = 76  # of the widest decimal
+_DIGITS = 76  # digits of the widest decimal
 _SHORT = 9  # digits below 2**32
 _HALF = np.uint64(32)
 _INT64 = (1 << 63) - 1
 
 
 def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
-    """A column of N numbers or booleans as float32 (N,), perhaps a view; NaN where it is null.
+    """Convert N numbers or booleans to float32 (N,), possibly a view; null becomes NaN.
 
-    Faults: NaN and infinity, numbers beyond float32, integers (also among decimals) that float32
-    cannot hold, and null where nulls = "error". Other decimals are rounded, as float64 is. Values
-    outside `valid` (inclusive) become null, then `clip` limits, then a number given by `nulls`
-    fills.
+    Faults: NaN and infinity, numbers beyond float32, integers (decimals included) that float32
+    cannot hold, and null if nulls = "error". Other decimals are rounded, as float64 is. First,
+    values outside `valid` (inclusive) become null, then `clip` limits the rest, then a number in
+    `nulls` replaces null.
     """
     values = _numbers(array, feature.name, faults)
     if feature.valid is not None:
@@ -38,15 +38,15 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
         limited = np.clip(values, *_limits(feature.clip))
         counts["clipped"] += int(((limited != values) & ~np.isnan(values)).sum())
         values = limited
-    return _settle_nulls(values, feature, faults, counts)
+    return _apply_nulls(values, feature, faults, counts)
 
 
 def _limits(pair: tuple[float, float]) -> Floats:
-    with np.errstate(over="ignore"):  # a limit beyond float32 is none
+    with np.errstate(over="ignore"):  # a limit beyond float32 becomes infinite
         return np.array(pair).astype(np.float32)
 
 
-def _settle_nulls(
+def _apply_nulls(
     values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]
 ) -> Floats:
     if feature.nulls in ("previous", "skip"):
@@ -55,8 +55,8 @@ def _settle_nulls(
     if not nulls.any():
         return values
     if feature.nulls == "error":
-        what = "is null or outside valid" if feature.valid is not None else "is null"
-        faults.add(nulls, f'column {feature.name!r}: {what} and nulls = "error"')
+        reason = "is null or outside `valid`" if feature.valid is not None else "is null"
+        faults.add(nulls, f'column {feature.name!r}: value {reason}, and nulls = "error"')
     else:
         values = np.where(nulls, np.float32(feature.nulls), values)
         counts["filled"] += int(nulls.sum())
@@ -91,9 +91,10 @@ def _note_loss(raw: Array, values: Floats, name: str, faults: Faults) -> None:
         if bad.any():
             finite = np.isfinite(raw)
             faults.add(
-                bad & ~finite, f"column {name!r}: expected a finite number, is NaN or infinite"
+                bad & ~finite,
+                f"column {name!r}: expected a finite number, received NaN or infinity",
             )
-            faults.add(bad & finite, f"column {name!r}: the number overflows float32")
+            faults.add(bad & finite, f"column {name!r}: number overflows float32")
     elif raw.dtype.itemsize > 2:
         signed = raw.dtype.kind == "i"
         wide = np.flatnonzero((raw > _EXACT) | (raw < -_EXACT) if signed else raw > _EXACT)
@@ -105,9 +106,10 @@ def _note_loss(raw: Array, values: Floats, name: str, faults: Faults) -> None:
 
 
 def _note_integers(decimals: pa.Array, wide: Ints, name: str, faults: Faults) -> None:
-    """Note the integers among the decimals of the rows `wide` that float32 cannot hold.
+    """Add a fault for each integer among the decimals in rows `wide` that float32 cannot hold.
 
-    float64 cannot tell: it rounds 2**53 + 1 to a number that float32 holds. Below 2**128 each.
+    float64 cannot decide this: it rounds 2**53 + 1 to a number that float32 holds. All are below
+    2**128.
     """
     if not len(wide):
         return
@@ -116,15 +118,15 @@ def _note_integers(decimals: pa.Array, wide: Ints, name: str, faults: Faults) ->
     limbs = np.frombuffer(size.buffers()[1], "<u4").reshape(-1, 8)[size.offset :][: len(size)]
     limbs = np.ascontiguousarray(limbs.T[::-1], np.uint64)
     whole = _divide(limbs, widest.scale)
-    high, low = ((limbs[at] << _HALF) | limbs[at + 1] for at in (4, 6))
+    high, low = ((limbs[i] << _HALF) | limbs[i + 1] for i in (4, 6))
     _note_changed(wide[whole & _is_changed(low, high)], name, faults)
 
 
 def _divide(limbs: Words, digits: int) -> Bools:
-    """Divide K integers by 10**digits, in place; which of them (K,) left nothing over.
+    """Divide K integers by 10**digits in place; return which (K,) had no remainder.
 
-    `limbs` (8, K): 32 bits in each, the highest first. Arrow's own division (its `trunc` too)
-    gives some wrong quotients near 2**64.
+    `limbs` (8, K): 32 bits each, highest first. Arrow's division (and `trunc`) gives some wrong
+    quotients near 2**64.
     """
     whole = np.ones(limbs.shape[1], bool)
     for done in range(0, digits, _SHORT):
@@ -138,9 +140,9 @@ def _divide(limbs: Words, digits: int) -> Bools:
 
 
 def _is_changed(low: Words, high: Words) -> Bools:
-    """Which integers high * 2**64 + low float32 cannot hold.
+    """Return which integers high * 2**64 + low float32 cannot hold.
 
-    It can where no more than 24 bits stand between the highest and the lowest that is set.
+    It can hold those whose highest and lowest set bits span at most 24 bits.
     """
     bits = np.uint64(24)
     above = high >> bits
@@ -155,7 +157,7 @@ def _note_changed(rows: Ints, name: str, faults: Faults) -> None:
     if len(rows):
         changed = np.zeros(len(faults.codes), bool)
         changed[rows] = True
-        faults.add(changed, f"column {name!r}: the integer cannot be held by float32 exactly")
+        faults.add(changed, f"column {name!r}: integer is not exactly representable as float32")
 
 
 def _null_mask(array: pa.Array) -> Bools | None:
@@ -173,26 +175,26 @@ def to_identifiers(
     counts: dict[str, int],
     name: str,
 ) -> tuple[Array, Bools]:
-    """A column of integers (int64) or text (object), and which of its values are there (bool)."""
+    """Convert a column to int64 or text (object); the second array is True where present."""
     missing = _null_mask(array)
     if kind == "string":
         array = array.fill_null("") if missing is not None else array
         encoded = array.dictionary_encode()
-        texts, wrong = _texts(encoded.dictionary)
+        texts, invalid = _texts(encoded.dictionary)
         rows = encoded.indices.to_numpy()
         values = texts[rows] if len(texts) else np.zeros(0, object)
-        if wrong.any():
-            faults.add(wrong[rows], f"column {name!r}: the text is not valid UTF-8")
+        if invalid.any():
+            faults.add(invalid[rows], f"column {name!r}: text is not valid UTF-8")
     else:
         array = array.fill_null(pa.scalar(0, array.type)) if missing is not None else array
         raw = array.to_numpy(zero_copy_only=False)
         values = raw.astype(np.int64)
         if raw.dtype == np.uint64:
-            faults.add(raw > np.uint64(_INT64), f"column {name!r}: the integer overflows int64")
+            faults.add(raw > np.uint64(_INT64), f"column {name!r}: integer overflows int64")
     if missing is None:
         return values, np.ones(len(array), bool)
     if nulls == "error":
-        faults.add(missing, f'column {name!r}: is null and nulls = "error"')
+        faults.add(missing, f'column {name!r}: value is null, and nulls = "error"')
     if nulls in ("error", "previous", "skip"):
         return values, ~missing
     values[missing] = nulls if kind == "string" else int(nulls)
@@ -201,11 +203,11 @@ def to_identifiers(
 
 
 def _texts(array: pa.Array) -> tuple[Array, Bools]:
-    """Texts as objects, and which of them are none: Parquet takes any bytes for text."""
+    """Return texts as objects, and which are not valid UTF-8: Parquet does not check."""
     try:
         return np.array(array.to_pylist(), object), np.zeros(len(array), bool)
     except UnicodeDecodeError:
         raw = array.cast(pa.large_binary()).to_pylist()
-        texts = [each.decode(errors="replace") for each in raw]
-        wrong = [text.encode() != each for text, each in zip(texts, raw, strict=True)]
-        return np.array(texts, object), np.array(wrong)
+        texts = [value.decode(errors="replace") for value in raw]
+        invalid = [text.encode() != value for text, value in zip(texts, raw, strict=True)]
+        return np.array(texts, object), np.array(invalid)

@@ -1,8 +1,8 @@
-"""What rows of a file hold, as a few numbers: whether a used file changed, or became another one.
+"""A digest of rows: it detects used files that changed or were rewritten under another name.
 
-The digest is of the decoded values of the columns in use, by the columns' names. It depends neither
-on the order of the rows nor on how a file is written, and those of several files add up, so that a
-file that was compressed anew, split or merged with others is known again.
+It covers the decoded values of the columns in use, by column name. It depends neither on the order
+of the rows nor on how a file is written, and the digests of several files add up. So a file that
+was recompressed, split or merged with others is recognized.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _LISTS = (
 
 @dataclass(frozen=True)
 class Content:
-    """Some rows: how many, their digest (mod 2**64), and their first and last time in ticks.
+    """The number of some rows, their digest (mod 2**64), and their first and last time in ticks.
 
-    The times are None for no rows, and where a pipeline has no time.
+    The times are None if there are no rows or the pipeline has no time.
 
     >>> a, b = (Content.of(pa.record_batch({"x": x}), None) for x in ([1, 2], [3]))
     >>> a + b == Content.of(pa.record_batch({"x": [3, 1, 2]}), None)
@@ -51,7 +51,7 @@ class Content:
 
     @classmethod
     def of(cls, batch: pa.RecordBatch, time: str | None) -> Content:
-        """The content of a record batch; `time` names its column of times."""
+        """Return the content of a record batch; `time` names its time column."""
         hashes = np.zeros(batch.num_rows, np.uint64)
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             _add(hashes, column, _factor(name))
@@ -59,7 +59,7 @@ class Content:
         return cls(batch.num_rows, digest.total(hashes), first, last)
 
     def __add__(self, other: Content) -> Content:
-        """The content of both, whichever came first."""
+        """Return the content of both, in either order."""
         firsts = [t for t in (self.first, other.first) if t is not None]
         lasts = [t for t in (self.last, other.last) if t is not None]
         return Content(
@@ -70,7 +70,7 @@ class Content:
         )
 
     def holds_the_rows_of(self, other: Content) -> bool:
-        """Whether the rows are the same, in whatever order."""
+        """Return whether the rows are the same, in any order."""
         return (self.rows, self.digest) == (other.rows, other.digest)
 
 
@@ -79,8 +79,10 @@ NOTHING = Content()
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a file so far; `etag` is the object store's name of the version read, and
-    `opened_ns` when reading began."""
+    """The part of a file that has been read.
+
+    `etag` is the object store's name of the version read, `opened_ns` the time it was opened.
+    """
 
     content: Content = NOTHING
     etag: str = ""
@@ -91,21 +93,21 @@ UNREAD = Reading()
 
 
 def sum_of(contents: Iterable[Content]) -> Content:
-    """The content of all of them together."""
+    """Return the content of all of them together."""
     return functools.reduce(Content.__add__, contents, NOTHING)
 
 
 def _range(times: pa.Array) -> tuple[int | None, int | None]:
-    """The first and the last of some times, in ticks of their type."""
+    """Return the first and the last time, in ticks of their type."""
     if pa.types.is_temporal(times.type):
         times = times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())
-    found = pc.min_max(times)
-    return found["min"].as_py(), found["max"].as_py()
+    ends = pc.min_max(times)
+    return ends["min"].as_py(), ends["max"].as_py()
 
 
 @functools.cache
 def _factor(name: str) -> int:
-    """An odd number for a column: the digest does not depend on the columns' order."""
+    """Return an odd number for a column, so that the order of the columns does not matter."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") | 1
 
 
@@ -115,15 +117,15 @@ def _add(hashes: Words, column: pa.Array, factor: int) -> None:
     if not column.null_count:
         _add_values(hashes, column, factor)
         return
-    # What stands under a null is anything.
-    own = np.zeros(len(column), np.uint64)
-    _add_values(own, column, factor)
-    own[column.is_null().to_numpy(zero_copy_only=False)] = _NULL * factor % _WORD
-    hashes += own
+    # The memory under a null is arbitrary.
+    values = np.zeros(len(column), np.uint64)
+    _add_values(values, column, factor)
+    values[column.is_null().to_numpy(zero_copy_only=False)] = _NULL * factor % _WORD
+    hashes += values
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """The values themselves: in dictionaries, runs and views, equal ones may look different."""
+    """Decode dictionaries, runs and views, in which equal values may be stored differently."""
     types, kind = pa.types, column.type
     if isinstance(column, pa.ExtensionArray):
         return _plain(column.storage)
@@ -157,14 +159,14 @@ def _add_values(hashes: Words, column: pa.Array, factor: int) -> None:
         _add_lists(hashes, column, factor)
     elif types.is_boolean(kind) or (types.is_primitive(kind) and kind.bit_width <= 64):
         digest.add_words(hashes, _words(column), factor)
-    elif types.is_nested(kind):  # unions, which Parquet has not
+    elif types.is_nested(kind):  # unions, which Parquet does not have
         raise DTypeError(f"values of type {kind} cannot be compared. Cast the column.")
     else:
         digest.add_strings(hashes, *bytes_of(column), factor)
 
 
 def _words(column: pa.Array) -> Array:
-    """The bits of values of at most 64 bits, as uint32 or uint64."""
+    """Return the bits of values of at most 64 bits, as uint32 or uint64."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     size = column.type.bit_width // 8

@@ -1,4 +1,4 @@
-"""What a pipeline asks of each row: key, time, features, reset; and rows that break it."""
+"""The contract of rows (key, time, features, reset), and the rows that violate it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from streamrnn.sources.origin import Origin
 
 @dataclass(frozen=True)
 class Feature:
-    """One column that a model sees.
+    """One input column of a model.
 
     `kind` is "float32", or "int64" or "string" for a column that an Embedding or a lookup reads
-    as it is. `nulls` is "error", "previous", "skip" or the number (or text) that stands for null.
+    unchanged. `nulls` is "error", "previous", "skip" or the number (or text) that replaces null.
     """
 
     name: str
@@ -34,27 +34,27 @@ class Feature:
 
 @dataclass
 class Faults:
-    """Rows that break the contract: the first thing wrong with each."""
+    """Rows that violate the contract, with the first reason for each."""
 
     codes: npt.NDArray[np.int32]
     reasons: list[str]
 
     def add(self, rows: Bools, reason: str) -> None:
-        """Note a reason for those of the rows that have none yet."""
+        """Set the reason of those of the rows that have none yet."""
         self.reasons.append(reason)
         self.codes[rows & (self.codes == 0)] = len(self.reasons)
 
     def reason(self, row: int) -> str:
-        """What is wrong with a row that has a code."""
+        """Return the reason of a row whose code is not 0."""
         return self.reasons[int(self.codes[row]) - 1]
 
 
 @dataclass
 class Rows:
-    """A record batch brought to arrays; nothing here depends on what came before it.
+    """A record batch as arrays, which do not depend on earlier batches.
 
-    `features` (N, F) float32 has NaN where a value is null; `identifiers` maps a feature of kind
-    int64 or string to its values and a bool array of those that are there. `time` is in ticks.
+    `features` (N, F) float32 has NaN for null; `identifiers` maps a feature of kind int64 or string
+    to its values and a bool array that is True where they are present. `time` is in ticks.
     """
 
     batch: pa.RecordBatch
@@ -73,7 +73,7 @@ class Rows:
         return int(self.batch.num_rows)
 
     def place(self, row: int) -> str:
-        """Where a row is, for a message."""
+        """Return the location of a row, for a message."""
         named = zip(self.key_fields, self.keys, strict=True)
         key = ", ".join(f"{field.name}={shown(array, row)}" for field, array in named)
         return f"{self.origin.place(row)}: stream {key}"
@@ -81,7 +81,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Contract:
-    """The columns of a source and how their values are read (design of `[source]`)."""
+    """The columns of a source and how their values are read (see `[source]`)."""
 
     key: tuple[str, ...]
     time: str | None
@@ -90,7 +90,7 @@ class Contract:
     reset: str | None = None
 
     def columns(self, carried: Sequence[str] = ()) -> list[str]:
-        """Every column in use, each once."""
+        """Return the names of all columns in use, each once."""
         names = [*self.key, self.time, *(f.name for f in self.features), self.reset, *carried]
         return list(dict.fromkeys(n for n in names if n is not None))
 
@@ -99,13 +99,13 @@ class Contract:
         return tuple(f for f in self.features if f.kind == "float32")
 
     def feature_names(self) -> list[str]:
-        """Names of the float32 columns of `Rows.features`, in order."""
+        """Return the names of the float32 columns of `Rows.features`, in order."""
         return [f.name for f in self.floats] + [
             part for name in self.time_features for part in (f"{name}_sin", f"{name}_cos")
         ]
 
     def check(self, schema: pa.Schema, path: str) -> None:
-        """Raise DTypeError for a column whose type can never be used."""
+        """Raise DTypeError if a column has a type that cannot be used."""
         for name in self.key:
             _check_key(schema.field(name), path)
         if self.time is not None:
@@ -120,14 +120,14 @@ class Contract:
             _check_feature(schema.field(feature.name).type, feature, path)
 
     def read(self, batch: pa.RecordBatch, origin: Origin) -> Rows:
-        """The arrays of a record batch of N rows, its broken rows noted in `faults`."""
+        """Convert a record batch of N rows to arrays; invalid rows are listed in `faults`."""
         n = batch.num_rows
         faults = Faults(np.zeros(n, np.int32), [])
         counts = {"filled": 0, "clipped": 0, "out_of_range": 0}
         keys = [batch.column(name) for name in self.key]
         for name, array in zip(self.key, keys, strict=True):
             if array.null_count:
-                faults.add(_nulls(array), f"column {name!r}: the key is null")
+                faults.add(_nulls(array), f"column {name!r}: key is null")
         return Rows(
             batch=batch,
             origin=origin,
@@ -153,7 +153,7 @@ class Contract:
             return None
         array = batch.column(self.time)
         if array.null_count:
-            faults.add(_nulls(array), f"column {self.time!r}: the time is null")
+            faults.add(_nulls(array), f"column {self.time!r}: time is null")
         return ticks(array)
 
     def _reset(self, batch: pa.RecordBatch, faults: Faults) -> Bools | None:
@@ -161,7 +161,9 @@ class Contract:
             return None
         array = batch.column(self.reset)
         if array.null_count:
-            faults.add(_nulls(array), f"column {self.reset!r}: expected true or false, is null")
+            faults.add(
+                _nulls(array), f"column {self.reset!r}: expected true or false, received null"
+            )
         values: Bools = array.fill_null(False).to_numpy(zero_copy_only=False)
         return values
 
@@ -177,7 +179,7 @@ class Contract:
 
 
 def ticks(array: pa.Array) -> Ints:
-    """Times as int64 ticks of their own unit; null is 0."""
+    """Convert times to int64 ticks of their unit; null becomes 0."""
     kind = array.type
     if pa.types.is_date32(kind):
         array = array.cast(pa.int32())
@@ -190,7 +192,7 @@ def ticks(array: pa.Array) -> Ints:
 
 
 def shown(array: pa.Array, row: int) -> str:
-    """One value, for a message. Python's own times would lose nanoseconds, or refuse."""
+    """Format one value for a message. Python's times would lose nanoseconds, or overflow."""
     one = array.slice(row, 1)
     if pa.types.is_dictionary(one.type):
         one = one.dictionary_decode()
@@ -198,7 +200,7 @@ def shown(array: pa.Array, row: int) -> str:
         return str(one.cast(pa.string())[0].as_py())
     try:
         return repr(one[0].as_py())
-    except UnicodeDecodeError:  # Parquet takes any bytes for text
+    except UnicodeDecodeError:  # Parquet does not check that text is UTF-8
         return repr(one.cast(pa.large_binary())[0].as_py())
 
 
@@ -212,7 +214,7 @@ def _check_key(field: pa.Field, path: str) -> None:
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
     unequal = (pa.types.is_floating, pa.types.is_nested, pa.types.is_null, pa.types.is_interval)
-    if any(is_so(kind) for is_so in unequal) or pa.types.is_run_end_encoded(kind):
+    if any(test(kind) for test in unequal) or pa.types.is_run_end_encoded(kind):
         raise DTypeError(
             f"{path}: [source] key: column {field.name!r}: expected a type with equality "
             f"(string, integer, boolean, date, timestamp, decimal, binary), received {field.type}"
@@ -226,8 +228,8 @@ def _check_zone(field: pa.Field, path: str) -> None:
         pc.hour(pa.scalar(0, field.type))
     except pa.ArrowInvalid as error:
         raise DTypeError(
-            f"{path}: [source] time: column {field.name!r}: expected a time zone that this "
-            f"machine knows, received {field.type}: {error}"
+            f"{path}: [source] time: column {field.name!r}: expected a time zone in the time zone "
+            f"database of this machine, received {field.type}: {error}"
         ) from error
 
 
@@ -237,7 +239,7 @@ def _check_time(field: pa.Field, calendar: bool, path: str) -> None:
     if dated or (pa.types.is_integer(kind) and kind != pa.uint64() and not calendar):
         return
     expected = "timestamp or date" if calendar else "timestamp, date or integer"
-    why = " (time_features need a calendar)" if calendar else ""
+    why = " (time_features require calendar dates)" if calendar else ""
     raise DTypeError(
         f"{path}: [source] time: column {field.name!r}: expected {expected}{why}, received {kind}"
     )

@@ -1,4 +1,4 @@
-"""Which files a source path means, in the order in which they are read."""
+"""The files that a source path matches, in the order in which they are read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from streamrnn.storage import Entry, Store, open_store
 from streamrnn.storage.natural import steps_of
 from streamrnn.storage.walking import is_wanted
 
-# What pyarrow takes behind "?" in a URI of an object store.
+# The options that pyarrow accepts after "?" in the URI of an object store.
 _OPTIONS = {
     *("region", "scheme", "endpoint_override", "anonymous", "role_arn", "session_name"),
     *("external_id", "allow_bucket_creation", "allow_bucket_deletion", "allow_delayed_open"),
@@ -36,7 +35,7 @@ _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source: `path` as messages show it, `name` as it is known by.
+    """One file of a source: `path` is for messages, `name` identifies it.
 
     However a path is spelled (relative, through links, as a URI), a file has one `name`: the
     real absolute path on a disk, else scheme, bucket and key.
@@ -51,20 +50,20 @@ class SourceFile:
     partitions: Partitions = ()
 
     def identity(self) -> str:
-        """A digest of the Parquet footer: it holds every chunk's place, size and statistics.
+        """Return a digest of the Parquet footer (offset, size and statistics of every chunk).
 
-        A file that was only touched or copied keeps it. Raises DataError if it cannot be read, or
-        there is no footer.
+        A file that was only touched or copied keeps it. Raises DataError if the file cannot be read
+        or has no footer.
         """
         try:
             return self._identity()
         except FileNotFoundError as error:
-            raise DataError(f"{self.path}: vanished before it could be read") from error
+            raise DataError(f"{self.path}: removed before it could be read") from error
         except (OSError, pa.ArrowException) as error:
             cause = getattr(error, "strerror", None) or str(error)
             raise DataError(
-                f"{self.path}: cannot be read: {cause}. Allow this user to read it, or take it "
-                "out of the source."
+                f"{self.path}: cannot be read: {cause}. Allow this user to read it, or remove it "
+                "from the source."
             ) from error
 
     def _identity(self) -> str:
@@ -80,23 +79,23 @@ class SourceFile:
             return hashlib.sha256(stream.read_at(length, size - length)).hexdigest()[:32]
 
     def open(self) -> pa.NativeFile:
-        """The file, open for reading. Raises OSError."""
+        """Open the file for reading. Raises OSError."""
         return self.store.open(self.location)
 
 
 def etag(stream: pa.NativeFile) -> str:
-    """What an object store calls the version of the object that is open; "" on a disk."""
+    """Return the object store's name for the version of an open object; "" on a disk."""
     if isinstance(stream, pa.MemoryMappedFile | pa.OSFile):
         return ""
     try:
-        found: dict[str, bytes] = stream.metadata() or {}
+        metadata: dict[str, bytes] = stream.metadata() or {}
     except (OSError, pa.ArrowException):
         return ""
-    return found.get("ETag", b"").decode(errors="replace")
+    return metadata.get("ETag", b"").decode(errors="replace")
 
 
 def resolve(path: str) -> tuple[Store, str]:
-    """The store of a path or URI, and the path in it. Raises DataError."""
+    """Open the store of a path or URI; return it and the path in it. Raises DataError."""
     try:
         return open_store(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -106,7 +105,7 @@ def resolve(path: str) -> tuple[Store, str]:
 
 
 def canonical_name(path: str) -> str:
-    """The `SourceFile.name` of a path or URI, whether there is a file or not."""
+    """Return the `SourceFile.name` of a path or URI; the file need not exist."""
     if "://" not in path:
         return os.path.realpath(path)
     scheme, _, rest = path.partition("://")
@@ -116,10 +115,10 @@ def canonical_name(path: str) -> str:
 
 
 def stored_name(path: str) -> str:
-    """The `SourceFile.name` of a file as manifests of version 1 hold it.
+    """Return the `SourceFile.name` of a file in a manifest of version 1.
 
-    That is its scheme and its decoded key, or, if the file alone was the source, the URI itself.
-    A key may have "@" and "?" in it, and what looks like a code ("%20").
+    Such a manifest has the scheme and the decoded key or, if the source was that one file, the URI.
+    A key may contain "@", "?" and what looks like percent encoding ("%20").
     """
     if "://" not in path:
         return os.path.realpath(path)
@@ -128,28 +127,28 @@ def stored_name(path: str) -> str:
         decoded = unquote(rest)
         encoded = os.path.exists(decoded) and not os.path.exists(rest)
         return os.path.realpath(decoded if encoded else rest)
-    place, _, options = rest.rpartition("?")
-    ours = bool(place) and {pair.partition("=")[0] for pair in options.split("&")} <= _OPTIONS
-    return _remote_name(scheme, place if ours else rest)
+    location, _, options = rest.rpartition("?")
+    known = bool(location) and {pair.partition("=")[0] for pair in options.split("&")} <= _OPTIONS
+    return _remote_name(scheme, location if known else rest)
 
 
-def _remote_name(scheme: str, place: str) -> str:
-    """Without the user and the password that may stand before the bucket."""
-    bucket, slash, key = place.partition("/")
+def _remote_name(scheme: str, location: str) -> str:
+    """Remove a user and password before the bucket."""
+    bucket, slash, key = location.partition("/")
     return f"{_SAME_STORE.get(scheme, scheme)}://{bucket.rpartition('@')[2]}{slash}{key}"
 
 
 def list_files(
     path: str, suffixes: tuple[str, ...] = FORMATS["parquet"].suffixes
 ) -> list[SourceFile]:
-    """The files that a file name, glob, directory or URI means, in the order of `Hive.order`.
+    """List the files that a file name, glob, directory or URI matches, sorted by `Hive.order`.
 
-    In a directory these are the files at any depth whose names end in one of `suffixes`; names that
-    begin with "." or "_" are passed over, as Arrow does. A file that is reached in several ways is
-    listed once. Raises MissingFileError if there is nothing at `path`.
+    In a directory, these are the files at any depth whose names end in one of `suffixes`; names
+    that begin with "." or "_" are skipped, as in Arrow. A file that several paths lead to is listed
+    once. Raises MissingFileError if nothing exists at `path`.
     """
     store, location = _split_glob_uri(path)
-    with _refusals(location):
+    with _read_errors(location):
         if MAGIC.intersection(location) and not store.exists(location):
             found, base = _expand(store, location, suffixes), fixed_part(location)
         elif (file := store.entry(location)) is not None:
@@ -157,76 +156,76 @@ def list_files(
         elif store.exists(location):
             found, base = store.find(location, AllFiles(suffixes)), location
         else:
-            raise MissingFileError(f"[source] path: {path}: there is no such file or directory")
+            raise MissingFileError(f"[source] path: {path}: no such file or directory")
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
     return _listed(store, found, base, scheme)
 
 
 def _listed(store: Store, found: list[Entry], base: str, scheme: str) -> list[SourceFile]:
-    """The files in order, each once: by its path with most partitions, then with fewest links."""
+    """Sort the files, each by one path: most partitions first, then fewest links."""
     start = len(base.rstrip("/")) + 1 if base else 0
-    ways: dict[str, list[Entry]] = {}
-    for each in found:
-        ways.setdefault(each.name, []).append(each)
-    chosen = [min(entries, key=_by_which_path) for entries in ways.values()]
-    for each in chosen:
-        _refuse_no_text(each)
-    hive = Hive([each.path[start:] for each in chosen])
+    by_name: dict[str, list[Entry]] = {}
+    for entry in found:
+        by_name.setdefault(entry.name, []).append(entry)
+    chosen = [min(entries, key=_path_rank) for entries in by_name.values()]
+    for entry in chosen:
+        _check_utf8(entry)
+    hive = Hive([entry.path[start:] for entry in chosen])
     return [
         SourceFile(
-            scheme + each.path,
-            each.name,
-            each.size,
-            each.mtime_ns,
+            scheme + entry.path,
+            entry.name,
+            entry.size,
+            entry.mtime_ns,
             store,
-            each.path,
-            hive.partitions(each.path[start:]),
+            entry.path,
+            hive.partitions(entry.path[start:]),
         )
-        for each in sorted(chosen, key=lambda each: hive.order(each.path[start:]))
+        for entry in sorted(chosen, key=lambda entry: hive.order(entry.path[start:]))
     ]
 
 
-def _refuse_no_text(each: Entry) -> None:
-    for text in (each.path, each.name):
+def _check_utf8(entry: Entry) -> None:
+    for text in (entry.path, entry.name):
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise DataError(
-                f"{os.fsencode(text)!r}: the name is not valid UTF-8. Rename the file or folder."
+                f"{os.fsencode(text)!r}: name is not valid UTF-8. Rename the file or folder."
             ) from error
 
 
-def _by_which_path(each: Entry) -> tuple[Any, ...]:
-    folders = posixpath.dirname(each.path).split("/")
-    return -sum("=" in folder for folder in folders), each.links, steps_of(each.path)
+def _path_rank(entry: Entry) -> tuple[int, int, tuple[tuple[str | int, ...], ...]]:
+    folders = posixpath.dirname(entry.path).split("/")
+    return -sum("=" in folder for folder in folders), entry.links, steps_of(entry.path)
 
 
 def _split_glob_uri(path: str) -> tuple[Store, str]:
     if "://" not in path:
         return resolve(path)
-    # In a URI "?" begins the options.
-    place, mark, options = path.partition("?")
-    if not MAGIC.intersection(place):
+    # In a URI, "?" starts the options.
+    location, mark, options = path.partition("?")
+    if not MAGIC.intersection(location):
         return resolve(path)
-    head = fixed_part(place)
+    head = fixed_part(location)
     store, base = resolve(head + mark + options)
-    return store, posixpath.join(base, place[len(head) :].lstrip("/"))
+    return store, posixpath.join(base, location[len(head) :].lstrip("/"))
 
 
 def _expand(store: Store, pattern: str, suffixes: tuple[str, ...]) -> list[Entry]:
-    """The files that a pattern means; in an object store those of the format."""
+    """List the files that a pattern matches; in an object store, those of the format."""
     top = fixed_part(pattern)
     wanted = Pattern.of(pattern[len(top) :])
     found = store.find(top or ("/" if pattern.startswith("/") else ""), wanted)
     if store.local:
         return found
     start = len(top.rstrip("/")) + 1 if top else 0
-    return [each for each in found if is_wanted(each.path[start:], AllFiles(suffixes))]
+    return [entry for entry in found if is_wanted(entry.path[start:], AllFiles(suffixes))]
 
 
 @contextmanager
-def _refusals(location: str) -> Iterator[None]:
-    """Turn what a store raises into a DataError that names the path and what to do."""
+def _read_errors(location: str) -> Iterator[None]:
+    """Convert errors of a store to a DataError that names the path and how to fix it."""
     try:
         yield
     except StreamRNNError:
@@ -238,6 +237,6 @@ def _refusals(location: str) -> Iterator[None]:
         real = os.path.realpath(path)
         shown = path if real == os.path.abspath(path) else f"{path} (a link to {real})"
         raise DataError(
-            f"{shown}: cannot be read: {error.strerror}. Allow this user to read it, or take it "
-            "out of the source."
+            f"{shown}: cannot be read: {error.strerror}. Allow this user to read it, or remove it "
+            "from the source."
         ) from error

@@ -1,4 +1,4 @@
-"""The order in which files are read: by folders, partition values as what they are, then names."""
+"""The order in which files are read: by folders, with typed partition values, then by names."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Partitions = tuple[tuple[str, pa.Scalar], ...]
 
 
 class Hive:
-    """Hive partitions (`year=2013/`) of some paths: integers where all values are, else text.
+    """Hive partitions (`year=2013/`) of some paths: integers if all values are, else text.
 
-    Where all values are numbers (`x=1.25`, `x=+2`), their text is sorted by them.
+    If all values are numbers (`x=1.25`, `x=+2`), their text is sorted by number.
 
-    paths: folders and name of each file, relative to the source, with "/" between them.
+    paths: folders and name of each file, relative to the source, separated by "/".
     """
 
     def __init__(self, paths: list[str]) -> None:
@@ -43,11 +43,11 @@ class Hive:
         self._keys = {folder: self._folder_key(folder) for folder in folders}
 
     def partitions(self, path: str) -> Partitions:
-        """Name and value of each partition that a file lies in."""
+        """Return the name and value of each partition that contains a file."""
         return self._partitions[dirname(path)]
 
     def order(self, path: str) -> tuple[_Key, str]:
-        """A key that sorts paths: `day=2` before `day=10`, `part-2` before `part-10`, null last."""
+        """Return a sort key: `day=2` before `day=10`, `part-2` before `part-10`, null last."""
         return (*self._keys[dirname(path)], natural(basename(path))), path
 
     def _typed(self, name: str, value: str) -> pa.Scalar:
@@ -73,9 +73,9 @@ def _pairs(folder: str) -> list[tuple[str, str]]:
 
 
 def _names_of_only(kind: re.Pattern[str], values: Mapping[str, list[str]]) -> set[str]:
-    """The partitions whose values are all of a kind, or null."""
+    """Return the partitions whose values all match `kind` or are null."""
     return {
         name
-        for name, found in values.items()
-        if all(value == NULL_PARTITION or kind.fullmatch(value) for value in found)
+        for name, texts in values.items()
+        if all(text == NULL_PARTITION or kind.fullmatch(text) for text in texts)
     }

@@ -1,4 +1,4 @@
-"""Which names below a folder a source path means: those of a pattern, or all of a format."""
+"""The names below a folder that a source path matches: a pattern, or all files of a format."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ MAGIC = frozenset("*?[")
 
 @dataclass(frozen=True)
 class AllFiles:
-    """The files with one of some `suffixes` at any depth, but for names that begin with "." or
-    "_"."""
+    """The files with one of `suffixes` at any depth, except names that begin with "." or "_"."""
 
     suffixes: tuple[str, ...]
 
@@ -27,24 +26,23 @@ class AllFiles:
 
 @dataclass(frozen=True)
 class Pattern:
-    """What is left of a pattern, as `rests` of its parts: `**` may have stood for more or fewer.
+    """The unmatched part of a pattern: several `rests`, as `**` may match any number of folders.
 
-    `*`, `?` and `[]` stay within a name and pass over one that begins with "."; `**` stands for
-    any number of folders.
+    `*`, `?` and `[]` match within one name, and no name that begins with ".".
     """
 
     rests: frozenset[tuple[str, ...]]
 
     @classmethod
     def of(cls, text: str) -> Pattern:
-        """A pattern, of which empty parts count for nothing and `**` at the end for all files.
+        """Parse a pattern: empty parts are ignored, a final `**` matches all files.
 
-        Raises ConfigError for `..` in it: what a link leads up to would depend on what it matches.
+        Raises ConfigError for `..`: with links, its meaning would depend on the matches.
         """
         parts = [part for part in text.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise ConfigError(
-                f'[source] path: ".." cannot stand after a pattern, as in {text}: write it without'
+                f'[source] path: ".." is not allowed after a pattern, as in {text}. Remove it.'
             )
         return cls(frozenset([(*parts, *["*"] * (parts[-1] == "**"))]))
 
@@ -61,7 +59,7 @@ class Pattern:
         return any(len(rest) == 1 and _fits(file, rest[0]) for rest in self._open())
 
     def _open(self) -> Iterator[tuple[str, ...]]:
-        """The rests, and what follows a `**` that stands for no folder."""
+        """Yield the rests, also with `**` matching no folder."""
         for rest in self.rests:
             yield rest
             while rest[0] == "**" and len(rest) > 1:
@@ -70,7 +68,7 @@ class Pattern:
 
 
 def fixed_part(path: str) -> str:
-    """The folders before the first part with a character of a pattern."""
+    """Return the folders before the first part with a wildcard."""
     parts: list[str] = []
     for part in path.split("/"):
         if MAGIC.intersection(part):

@@ -1,4 +1,4 @@
-"""A place in the source."""
+"""A position in a source."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """The first row that has not been read: a file, a row group of it, a row of the group.
+    """The first row that has not been read: file, row group, row within the group.
 
-    `file_row` is the same row counted from the start of the file; `done` says that the file
-    has no more rows.
+    `file_row` is the same row counted from the start of the file; `done` is True if the file has
+    no more rows.
     """
 
     file: str

@@ -19,12 +19,11 @@ from streamrnn.sources.timeline import FileTimes, by_time
 
 
 class FileSource:
-    """The record batches of a list of files: `rows` at most in each, none across two files.
+    """The record batches of a list of files: at most `rows` rows each, none across two files.
 
-    `columns` are the columns in use (None: all of the first file), `time` the one that holds
-    times. The schema of the first file holds for all (see `schema`), its columns in the given
-    `order` if they are the same; give `schema` to hold the files to an earlier run's. `format` is
-    that of all files, "auto" goes by each name.
+    `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
+    must have the schema of the first, whose columns are put in the given `order` if they are the
+    same; or `schema`, that of an earlier run. `format`: that of all files; "auto" goes by suffix.
     """
 
     replayable = True
@@ -45,18 +44,18 @@ class FileSource:
         self.time = time
         self.order = list(order)
         self._format = format
-        self._first = "the run before" if schema is not None else ""
+        self._first = "the previous run" if schema is not None else ""
         self._schema = schema
         self._footers: dict[str, Footer] = {}
 
     @property
     def name(self) -> str:
-        """The path of the first file, whose schema holds for all."""
+        """The path of the first file, whose schema all must have."""
         return self.files[0].path
 
     @property
     def identity(self) -> Hashable:
-        """The files, with their sizes and times of change."""
+        """The files, with their sizes and modification times."""
         return tuple(self.files)
 
     @property
@@ -72,7 +71,7 @@ class FileSource:
         return self._schema
 
     def _first_readable(self) -> tuple[SourceFile, FileReader]:
-        """A damaged file is reported where it is read, if it is: it may be a used one."""
+        """Open the first readable file. A damaged one may be used already; if read, it raises."""
         errors = []
         for file in self.files:
             try:
@@ -83,55 +82,55 @@ class FileSource:
 
     @property
     def of_files(self) -> FileSource:
-        """Itself."""
+        """The source itself."""
         return self
 
     def footer(self, file: SourceFile) -> Footer:
-        """What the footer of a file says; read once."""
+        """Read the footer of a file, once."""
         if file.name not in self._footers:
             kind = self.schema.field(self.time).type if self.time is not None else None
-            found = self._open(file).footer(self.time, kind)
-            if self.time in (parts := dict(file.partitions)) and found.times is None:
-                found = _with_time(found, parts[str(self.time)])
-            self._footers[file.name] = found
+            footer = self._open(file).footer(self.time, kind)
+            if self.time in (parts := dict(file.partitions)) and footer.times is None:
+                footer = _with_time(footer, parts[str(self.time)])
+            self._footers[file.name] = footer
         return self._footers[file.name]
 
     def total_rows(self) -> int:
-        """Rows of all files, from their footers."""
+        """Return the rows of all files, from their footers."""
         return sum(self.footer(file).rows for file in self.files)
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
-        """The times of files whose footers say them, in the order of the files."""
+        """Return the times of those files whose footers record them, in order."""
         if self.time is None:
             return []
         found = ((file.path, self.footer(file).times) for file in files)
         return [FileTimes(path, *times) for path, times in found if times is not None]
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """Files in the order of their earliest times; equal ones, and empty ones, as they came.
+        """Sort files by their earliest times; equal ones keep their order.
 
-        Raises DataError for a file with rows whose footer does not say its times.
+        Raises DataError if a file has rows but its footer does not record their times.
         """
         return by_time(files, self.footer, self.time)
 
     def largest_group(self) -> int:
-        """Rows of the largest row group."""
+        """Return the rows of the largest row group."""
         return max((n for file in self.files for n in self.footer(file).groups), default=0)
 
     def content(self, file: SourceFile, rows: int | None = None) -> Content:
-        """What the first `rows` rows of a file hold (default: all of them); reads them.
+        """Read the first `rows` rows of a file (default: all) and return their content.
 
-        Raises DataError when the file cannot be read or lacks a column in use.
+        Raises DataError if the file cannot be read or lacks a column in use.
         """
-        found = NOTHING
-        for each in self._batches_of(file, None, NOTHING):
-            if rows is not None and each.reading.content.rows > rows:
-                return found + Content.of(each.batch.slice(0, rows - found.rows), self.time)
-            found = each.reading.content
-        return found
+        content = NOTHING
+        for item in self._batches_of(file, None, NOTHING):
+            if rows is not None and item.reading.content.rows > rows:
+                return content + Content.of(item.batch.slice(0, rows - content.rows), self.time)
+            content = item.reading.content
+        return content
 
     def check_schemas(self) -> None:
-        """Raise DataError if a file lacks a column in use or has it with another type."""
+        """Raise DataError if a file lacks a column in use or has another type for it."""
         for file in self.files:
             check_same_schema(
                 self.schema, self._used(file, self._open(file)), file.path, self._first
@@ -140,18 +139,18 @@ class FileSource:
     def batches(
         self, start: Position | None = None, before: Content | None = None
     ) -> Iterator[SourceBatch]:
-        """All record batches from `start` (a position in the first of the files), in order.
+        """Read all record batches from `start` (a position in the first file), in order.
 
-        `before` is the content of the rows before `start`. A file without rows gives one batch of
-        none, so that its end is a position too. Raises DataError, with the file named, for a file
-        that cannot be read to its end.
+        `before` is the content of the rows before `start`. A file without rows gives one empty
+        batch, so that its end is a position too. Raises DataError, which names the file, if a file
+        cannot be read to its end.
         """
         for file in self.files:
-            here = start if start is not None and start.file == file.name else None
-            if here is not None and here.done:
+            first = start if start is not None and start.file == file.name else None
+            if first is not None and first.done:
                 continue
-            content = before if here is not None and before is not None else NOTHING
-            yield from self._batches_of(file, here, content)
+            content = before if first is not None and before is not None else NOTHING
+            yield from self._batches_of(file, first, content)
 
     def _batches_of(
         self, file: SourceFile, start: Position | None, content: Content
@@ -159,33 +158,32 @@ class FileSource:
         opened = time.time_ns()
         stream = self._stream(file)
         reader, version = self._reader(file, stream), etag(stream)
-        found = self._used(file, reader)
-        check_same_schema(self.schema, found, file.path, self._first)
+        check_same_schema(self.schema, self._used(file, reader), file.path, self._first)
         sizes = reader.footer(None, None).groups
-        # Counted from the first row: a file that was written anew may have other row groups.
-        place = _Place(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
-        if place.row_group >= len(sizes):
+        # Counted from the first row: a rewritten file may have other row groups.
+        cursor = _Cursor(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
+        if cursor.row_group >= len(sizes):
             batch = pa.RecordBatch.from_pylist([], schema=self.schema)
             reading = Reading(content, version, opened)
-            yield SourceBatch(batch, file.path, place.file_row, place.position(), reading)
+            yield SourceBatch(batch, file.path, cursor.file_row, cursor.position(), reading)
             return
         try:
-            for batch in self._read(file, reader, place.row_group, place.row):
-                first = place.file_row
-                place = place.after(batch.num_rows)
+            for batch in self._read(file, reader, cursor.row_group, cursor.row):
+                first = cursor.file_row
+                cursor = cursor.after(batch.num_rows)
                 content += Content.of(batch, self.time)
                 reading = Reading(content, version, opened)
-                yield SourceBatch(batch, file.path, first, place.position(), reading)
+                yield SourceBatch(batch, file.path, first, cursor.position(), reading)
         except (pa.ArrowException, OSError) as error:
             raise DataError(
-                f"{file.path}: cannot be read after row {place.file_row}: {_one_line(error)}. "
-                "The file is damaged or was changed while it was read; write it again."
+                f"{file.path}: cannot be read after row {cursor.file_row}: {_one_line(error)}. "
+                "The file is damaged or was changed during the read. Write it again."
             ) from error
 
     def _read(
         self, file: SourceFile, reader: FileReader, group: int, skip: int
     ) -> Iterator[pa.RecordBatch]:
-        # A column of the file itself goes before a partition of that name.
+        # A column in the file takes precedence over a partition of that name.
         wanted = [n for n in self.schema.names if n in reader.schema.names]
         for batch in reader.batches(group, self.rows, wanted):
             left = batch.slice(min(skip, batch.num_rows))
@@ -194,7 +192,7 @@ class FileSource:
                 yield select(left, self.schema, dict(file.partitions))
 
     def is_complete(self, file: SourceFile) -> bool:
-        """Whether a file can be opened: one that is still being written has no footer yet."""
+        """Return whether a file can be opened: while being written, it has no footer yet."""
         try:
             self._open(file)
         except DataError:
@@ -208,7 +206,7 @@ class FileSource:
         try:
             return file.open()
         except FileNotFoundError as error:
-            raise DataError(f"{file.path}: vanished before it could be read") from error
+            raise DataError(f"{file.path}: removed before it could be read") from error
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{file.path}: cannot be opened: {_one_line(error)}") from error
 
@@ -231,8 +229,8 @@ class FileSource:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where reading stands in one file."""
+class _Cursor:
+    """The position of a reader in one file."""
 
     name: str
     sizes: list[int]
@@ -240,12 +238,12 @@ class _Place:
     row: int
     file_row: int
 
-    def after(self, rows: int) -> _Place:
+    def after(self, rows: int) -> _Cursor:
         group, row = self.row_group, self.row + rows
         while group < len(self.sizes) and row >= self.sizes[group]:
             row -= self.sizes[group]
             group += 1
-        return _Place(self.name, self.sizes, group, row, self.file_row + rows)
+        return _Cursor(self.name, self.sizes, group, row, self.file_row + rows)
 
     def position(self) -> Position:
         done = self.row_group >= len(self.sizes)
@@ -253,7 +251,7 @@ class _Place:
 
 
 def _with_time(footer: Footer, value: pa.Scalar) -> Footer:
-    """The footer of a file whose times are all the value of a partition."""
+    """Return the footer of a file whose times all equal the value of a partition."""
     return replace(footer, times=(value.as_py(),) * 2 if isinstance(value.as_py(), int) else None)
 
 

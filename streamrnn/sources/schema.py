@@ -1,4 +1,4 @@
-"""The columns that a pipeline uses, and whether a file has them as the first file did."""
+"""The columns that a pipeline uses, and the check that all files have them with equal types."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from streamrnn.errors import DataError, DTypeError
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which values are used: a dictionary's or run's own, views as what they look at.
+    """Return the type in which values are used: dictionaries and runs decoded, views converted.
 
-    Arrow can do little with views and runs yet (no `take`, no `fill_null`).
+    Arrow lacks kernels for views and runs (no `take`, no `fill_null`).
     """
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return value_type(kind.value_type)
@@ -28,7 +28,7 @@ def value_type(kind: pa.DataType) -> pa.DataType:
 def select(
     batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, pa.Scalar] | None = None
 ) -> pa.RecordBatch:
-    """The columns of the schema in its order and types, those that are not there as `constants`."""
+    """Return the columns of the schema in its order and types; `constants` fill missing ones."""
     arrays = []
     for field in schema:
         if field.name in batch.schema.names:
@@ -44,10 +44,10 @@ def select(
 
 
 def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> pa.Schema:
-    """The fields of the columns in use, by `value_type`; None means all of them.
+    """Return the fields of the columns in use, with their `value_type`; None means all columns.
 
-    Raises DataError that names the file and the column that is missing or there twice, DTypeError
-    for one whose rows Arrow cannot choose from.
+    Raises DataError, with file and column, for a missing or duplicate column, DTypeError for a type
+    that Arrow cannot `take` rows from.
     """
     counts = Counter(schema.names)
     names = list(schema.names) if columns is None else list(columns)
@@ -56,22 +56,22 @@ def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> 
             raise DataError(missing_column(path, name, schema.names))
         if counts[name] > 1:
             raise DataError(
-                f"{path}: column {name!r} is there {counts[name]} times: expected once. "
+                f"{path}: column {name!r}: expected once, found {counts[name]} times. "
                 "Rename all but one."
             )
     fields = [pa.field(name, value_type(schema.field(name).type)) for name in names]
     for field in fields:
-        if not _rows_can_be_chosen(field.type):
+        if not _has_take(field.type):
             raise DTypeError(
-                f"{path}: column {field.name!r}: Arrow cannot choose rows of {field.type}. "
-                "Cast it, or leave it out of [output] columns."
+                f"{path}: column {field.name!r}: Arrow cannot select rows of {field.type}. "
+                "Cast it, or remove it from [output] columns."
             )
     return pa.schema(fields)
 
 
 @functools.lru_cache(maxsize=256)
-def _rows_can_be_chosen(kind: pa.DataType) -> bool:
-    # Asked for each record batch, of which one may have three rows: 10 µs a column.
+def _has_take(kind: pa.DataType) -> bool:
+    # Called for each record batch, which may have three rows: 10 µs per column.
     try:
         pa.nulls(0, kind).take(pa.array([], pa.int64()))
     except pa.ArrowNotImplementedError:
@@ -80,17 +80,18 @@ def _rows_can_be_chosen(kind: pa.DataType) -> bool:
 
 
 def missing_column(path: str, name: str, names: Sequence[str]) -> str:
-    """The message for a column that a file lacks."""
+    """Return the message for a column that a file lacks."""
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{path}: there is no column {name!r}.{hint} Columns there are: {', '.join(names)}"
+    return f"{path}: column {name!r} not found.{hint} Available columns: {', '.join(names)}"
 
 
 def check_same_schema(expected: pa.Schema, found: pa.Schema, path: str, first: str) -> None:
-    """Raise DataError if a used column of this file differs from the first file's."""
+    """Raise DataError if a column in use differs from that of the first file."""
     for field in expected:
         if field.name not in found.names:
-            raise DataError(f"{missing_column(path, field.name, found.names)} (as in {first})")
+            message = missing_column(path, field.name, found.names)
+            raise DataError(f"{message}. Expected the columns of {first}.")
         other = found.field(field.name)
         if other.type != field.type:
             raise DataError(
@@ -99,6 +100,6 @@ def check_same_schema(expected: pa.Schema, found: pa.Schema, path: str, first: s
             )
     if extra := [name for name in found.names if name not in expected.names]:
         raise DataError(
-            f'{path}: column {extra[0]!r} is not in {first}: [output] columns = "*" needs the '
-            "same columns in every file."
+            f'{path}: column {extra[0]!r} is not in {first}: [output] columns = "*" requires the '
+            "same columns in all files."
         )

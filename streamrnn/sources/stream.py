@@ -18,19 +18,19 @@ from streamrnn.sources.schema import select, used_schema
 from streamrnn.sources.timeline import FileTimes
 
 STDIN = "stdin"
-# What pyarrow raises over damaged bytes; names that are no UTF-8 are ValueErrors.
+# The errors that pyarrow raises for damaged bytes; names that are not UTF-8 are ValueErrors.
 DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 class StreamSource:
-    """The record batches of an Arrow IPC stream, `rows` at most in each. It is read once.
+    """The record batches of an Arrow IPC stream, at most `rows` rows each. It is read once.
 
-    Stdin holds one Arrow stream and nothing else: it is read to its own end, which comes when
-    what writes it closes it, so that a socket which is kept open keeps the run waiting. Of a
-    `stream` that is given, what follows the Arrow stream is left alone.
+    Stdin must hold one Arrow stream and nothing else. It is read until its writer closes it, so a
+    socket that stays open keeps the run waiting. If a `stream` is given, bytes after the Arrow
+    stream are not read.
 
-    The values in use are checked before they are touched, as damaged offsets would lead anywhere.
-    (11 to 22 ms for 100 MB, a fifth of what reading them takes.)
+    The values in use are validated before use, as damaged offsets could point anywhere. (11 to
+    22 ms for 100 MB, a fifth of the time to read them.)
     """
 
     replayable = False
@@ -55,83 +55,82 @@ class StreamSource:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns in use. Raises DataError for what is no Arrow stream."""
+        """Names and types of the columns in use. Raises DataError if it is not an Arrow stream."""
         try:
             return used_schema(self._reader.schema, self.columns, STDIN)
         except StreamRNNError:
             raise
         except DAMAGE as error:
             raise DataError(
-                f"{STDIN}: expected an Arrow IPC stream, received something else: {error}. In "
-                "Python: pyarrow.ipc.new_stream(sys.stdout.buffer, schema)"
+                f"{STDIN}: expected an Arrow IPC stream, received other data: {error}. To write "
+                "one in Python: pyarrow.ipc.new_stream(sys.stdout.buffer, schema)"
             ) from error
 
     @property
     def identity(self) -> Hashable:
-        """Its name: what a stream holds shows when it is read."""
+        """The name: the contents of a stream are unknown before it is read."""
         return STDIN
 
     @property
     def of_files(self) -> None:
-        """A stream has none."""
+        """None: a stream has no files."""
 
     def total_rows(self) -> None:
-        """None: unknown."""
+        """Return None: unknown."""
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
-        """None: there are no files."""
+        """Return an empty list: a stream has no files."""
         return []
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """None: there are no files."""
+        """Return an empty list: a stream has no files."""
         return []
 
     def batches(
         self, start: Position | None = None, before: Content | None = None
     ) -> Iterator[SourceBatch]:
-        """All record batches; rows before `start` are read, and passed over.
+        """Read all record batches; rows before `start` are read and skipped.
 
-        Raises DataError where the stream is damaged or breaks off; at its end if the mark of the
-        end is missing, as its producer may have been stopped before it was done; and for stdin if
-        more follows, such as another stream.
+        Raises DataError if the stream is damaged or truncated, if its end-of-stream marker is
+        missing (its writer may have been stopped early), and, on stdin, if more bytes follow, such
+        as another stream.
         """
         names, row, skip = self.schema.names, 0, start.file_row if start else 0
         try:
             for whole in self._reader:
                 used = whole.select(names)
                 used.validate(full=True)
-                passed = min(max(skip - row, 0), used.num_rows)
-                row += passed
-                for first in range(passed, used.num_rows, self.rows):
+                skipped = min(max(skip - row, 0), used.num_rows)
+                row += skipped
+                for first in range(skipped, used.num_rows, self.rows):
                     batch = select(used.slice(first, self.rows), self.schema)
                     position = Position(STDIN, 0, 0, row + batch.num_rows, done=False)
                     yield SourceBatch(batch, STDIN, row, position)
                     row += batch.num_rows
         except DAMAGE as error:
-            what = "breaks off" if self._input.ended else "is damaged"
+            problem = "ends early" if self._input.ended else "is damaged"
             raise DataError(
-                f"{STDIN}: the Arrow stream {what} after row {row}: {error}. Run what writes it "
-                "again."
+                f"{STDIN}: the Arrow stream {problem} after row {row}: {error}. Rerun its writer."
             ) from error
         if self._input.ended:
             raise DataError(
-                f"{STDIN}: the Arrow stream breaks off after row {row}: expected the mark of its "
-                "end, received the end of the input. What writes it was stopped, or has to close "
+                f"{STDIN}: the Arrow stream ends early after row {row}: expected the end-of-stream "
+                "marker, received the end of the input. Its writer was stopped, or did not close "
                 "the stream: in Python, writer.close()."
             )
         if self._stream is None and self._input.read(1):
             raise DataError(
-                f"{STDIN}: more bytes after the end of the Arrow stream, which is after row {row}: "
-                "expected one stream and nothing else. Write all record batches into one stream, "
-                "or write files and name their folder: [source] path."
+                f"{STDIN}: extra bytes after the end of the Arrow stream, which has {row} rows: "
+                "expected one stream and nothing else. Write all record batches to one stream, "
+                "or write files and set [source] path to their folder."
             )
 
 
 class _Input:
-    """A binary stream that remembers whether more was wanted of it than was there.
+    """A binary stream that records whether a read was cut short by the end of the input.
 
-    pyarrow takes that for the end of an Arrow stream too, where it comes between two messages;
-    behind the mark of the end it reads no further.
+    Between two messages, pyarrow also accepts that as the end of an Arrow stream. After the
+    end-of-stream marker, it does not read further.
     """
 
     closed = False

@@ -10,9 +10,9 @@ from streamrnn.arrays import Ints, Words
 
 
 def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
-    """The word at each byte of the values' memory, and where each value begins and its size.
+    """Return the word at each byte of the values' memory, and each value's offset and size.
 
-    For N values without nulls of a type of fixed width, or a string or binary type.
+    The N values have no nulls, and a type of fixed width or a string or binary type.
     """
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
@@ -34,7 +34,7 @@ def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
 
 
 def words_of(values: npt.NDArray[np.uint8]) -> Words:
-    """The little-endian word that begins at each byte, zeros behind the end."""
+    """Return the little-endian word that begins at each byte, zero-padded at the end."""
     padded = np.zeros(len(values) + 8, np.uint8)
     padded[: len(values)] = values
     return np.ndarray(len(values) + 1, "<u8", padded, strides=(1,))

@@ -42,7 +42,7 @@ def _set(
     return table.set_column(index, field, pa.array(values, field.type))
 
 
-@case(65, "in/two.parquet", "there is no such file")
+@case(65, "in/two.parquet", "no such file or directory")
 def missing_file(base: Path, table: pa.Table) -> dict[str, Any]:
     return {"source": {"path": str(base / "in" / "two.parquet")}}
 
@@ -78,7 +78,7 @@ def schema_differs_from_the_first(base: Path, table: pa.Table) -> None:
     logs.write(other, base / "in" / "other.parquet")
 
 
-@case(65, "no column 'aa'", "Did you mean 'a'?", "id, t, a, b, new")
+@case(65, "column 'aa' not found", "Did you mean 'a'?", "id, t, a, b, new")
 def missing_column(base: Path, table: pa.Table) -> dict[str, Any]:
     return {"source": {"features": ["aa", "b"]}}
 
@@ -98,7 +98,7 @@ def null_key(base: Path, table: pa.Table) -> None:
     logs.write(_set(table, "id", 30, None), base / "in" / "one.parquet")
 
 
-@case(65, "one.parquet: row 30 (from 0)", "column 'a'", "NaN or infinite", "stream id=")
+@case(65, "one.parquet: row 30 (from 0)", "column 'a'", "NaN or infinity", "stream id=")
 def nan_feature(base: Path, table: pa.Table) -> None:
     logs.write(_set(table, "a", 30, float("nan")), base / "in" / "one.parquet")
 
@@ -113,7 +113,7 @@ def feature_overflows(base: Path, table: pa.Table) -> None:
     logs.write(_set(table, "a", 32, 1e39), base / "in" / "one.parquet")
 
 
-@case(65, "row 33 (from 0)", "integer", "float32 exactly")
+@case(65, "row 33 (from 0)", "integer", "not exactly representable as float32")
 def integer_too_fine(base: Path, table: pa.Table) -> None:
     logs.write(_set(table, "b", 33, 2**24 + 1), base / "in" / "one.parquet")
 
@@ -128,7 +128,7 @@ def time_goes_backwards(base: Path, table: pa.Table) -> None:
     logs.write(table.take(list(range(59, -1, -1))), base / "in" / "one.parquet")
 
 
-@case(65, "column 'id' is there 2 times")
+@case(65, "column 'id': expected once, found 2 times")
 def duplicate_key_columns(base: Path, table: pa.Table) -> None:
     logs.write(table.append_column("id", table.column("id")), base / "in" / "one.parquet")
 

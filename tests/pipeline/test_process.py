@@ -178,7 +178,7 @@ def test_names_of_rejected_columns_stay_apart(config: dict[str, Any]) -> None:
 def test_runs_and_views_are_carried_as_their_values(
     config: dict[str, Any], emit: dict[str, Any]
 ) -> None:
-    """Of which Arrow cannot choose rows; here some are rejected."""
+    """Of which Arrow cannot select rows; here some are rejected."""
     config["source"] |= {"bad": "reject", "nulls": "error"}
     config["output"] = {"columns": ["id", "note"], **emit}
     table = logs.random_log(30).combine_chunks()
@@ -201,5 +201,5 @@ def test_a_column_of_which_arrow_cannot_choose_rows_is_refused_by_name(
     table = logs.random_log(30).combine_chunks()
     views = pa.StructArray.from_arrays([pa.array(["x"] * 30).cast(pa.string_view())], ["v"])
     pipeline = Pipeline.from_dict(config)
-    with pytest.raises(DTypeError, match=r"column 'note': Arrow cannot choose rows of struct"):
+    with pytest.raises(DTypeError, match=r"column 'note': Arrow cannot select rows of struct"):
         pipeline.process(table.append_column("note", views))

@@ -147,12 +147,16 @@ def test_a_stream_without_the_mark_of_its_end_is_refused(options: dict[str, Any]
     data = stream(table, **options)
     mark = 4 if options else 8
     assert _rows(data) == 60
-    with pytest.raises(DataError, match=r"stdin: .* after row 60: expected the mark of its end"):
+    with pytest.raises(
+        DataError, match=r"stdin: .* after row 60: expected the end-of-stream marker"
+    ):
         _rows(data[:-mark])
     ends = [at for at in range(len(data)) if _is_between_two(data[:at], table.schema)]
     assert len(ends) == 4  # behind the schema, and behind each batch but the last
     for row, end in enumerate(ends):
-        with pytest.raises(DataError, match=f"after row {20 * row}: expected the mark"):
+        with pytest.raises(
+            DataError, match=f"after row {20 * row}: expected the end-of-stream marker"
+        ):
             _rows(data[:end])
 
 
@@ -185,14 +189,16 @@ def test_nothing_may_follow_the_stream_on_stdin(
         if not more:
             assert sum(each.batch.num_rows for each in source.batches()) == 60
             continue
-        with pytest.raises(DataError, match=r"more bytes after the end of the Arrow stream, .* 60"):
+        with pytest.raises(
+            DataError, match=r"extra bytes after the end of the Arrow stream, .* 60 rows"
+        ):
             list(source.batches())
 
 
 def test_an_empty_stream_needs_its_mark_too() -> None:
     data = stream(logs.SCHEMA.empty_table())
     assert _rows(data) == 0
-    with pytest.raises(DataError, match="after row 0: expected the mark"):
+    with pytest.raises(DataError, match="after row 0: expected the end-of-stream marker"):
         _rows(data[:-8])
 
 

@@ -247,7 +247,7 @@ def test_empty_parts_of_a_pattern_count_for_nothing(tmp_path: Path) -> None:
 
 
 def test_a_way_up_after_a_pattern_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'"\.\." cannot stand after a pattern'):
+    with pytest.raises(ConfigError, match=r'"\.\." is not allowed after a pattern'):
         list_files(f"{tmp_path}/*/../*.parquet")
 
 
@@ -374,5 +374,5 @@ def test_an_identity_that_cannot_be_read_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.parquet: cannot be read: Permission denied\. Allow"):
         replace(file, store=Refusing()).identity()
     os.unlink(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"a\.parquet: vanished"):
+    with pytest.raises(DataError, match=r"a\.parquet: removed before it could be read"):
         file.identity()

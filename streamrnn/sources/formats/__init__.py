@@ -1,24 +1,23 @@
-"""Formats of source files. Another one is a module with a `FileFormat`, and its name here."""
+"""Formats of source files. To add one, write a module with a `FileFormat` and list it here."""
 
 from streamrnn.sources.formats.arrow import ArrowFiles
 from streamrnn.sources.formats.base import FileFormat, FileReader, Footer
 from streamrnn.sources.formats.parquet import ParquetFiles
 
 FORMATS: dict[str, FileFormat] = {"parquet": ParquetFiles(), "arrow": ArrowFiles()}
-"""By the name that [source] format has for it."""
+"""Formats by their names in [source] format."""
 
 
 def format_of(path: str, name: str) -> FileFormat:
-    """The format of a file: the one that is named, or, for "auto", the one of its suffix, else
-    Parquet."""
+    """Return the named format; for "auto", that of the file's suffix, or else Parquet."""
     if name != "auto":
         return FORMATS[name]
-    found = (each for each in FORMATS.values() if path.endswith(each.suffixes))
-    return next(found, FORMATS["parquet"])
+    matches = (format for format in FORMATS.values() if path.endswith(format.suffixes))
+    return next(matches, FORMATS["parquet"])
 
 
 def suffixes_of(name: str) -> tuple[str, ...]:
-    """How names of files in a directory end; "auto": those of Parquet."""
+    """Return the suffixes of the files to read in a directory; for "auto", those of Parquet."""
     return FORMATS["parquet" if name == "auto" else name].suffixes
 
 

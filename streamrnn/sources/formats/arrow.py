@@ -16,12 +16,12 @@ class ArrowFiles:
     suffixes: tuple[str, ...] = (".arrow", ".feather", ".ipc")
 
     def open(self, stream: pa.NativeFile) -> ArrowReader:
-        """Read the footer of a file. Raises pa.ArrowException or OSError for what is none."""
+        """Read the footer of a file. Raises pa.ArrowException or OSError if it is invalid."""
         return ArrowReader(stream)
 
 
 class ArrowReader:
-    """One Arrow IPC file, open. Values are checked before they are touched."""
+    """One open Arrow IPC file. Values are validated before use."""
 
     def __init__(self, stream: pa.NativeFile) -> None:
         self._stream = stream
@@ -29,16 +29,16 @@ class ArrowReader:
         self.schema: pa.Schema = self._file.schema
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Rows of each record batch; they are read for it, of one column."""
+        """Return the rows of each record batch, for which one column of it is read."""
         one = pa.ipc.IpcReadOptions(included_fields=[0])
         file = pa.ipc.open_file(self._stream, options=one)
-        sizes = [file.get_batch(at).num_rows for at in range(file.num_record_batches)]
+        sizes = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
         return Footer(sizes, None)
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """All rows from a record batch on."""
-        for at in range(group, self._file.num_record_batches):
-            batch = self._file.get_batch(at).select(columns)
+        """Read all rows from a record batch on."""
+        for i in range(group, self._file.num_record_batches):
+            batch = self._file.get_batch(i).select(columns)
             batch.validate(full=True)
             for first in range(0, batch.num_rows, rows):
                 yield batch.slice(first, rows)

@@ -1,4 +1,4 @@
-"""What a format of source files has to say and do."""
+"""The interface of a format of source files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Footer:
-    """Rows of each row group, and the first and last time in ticks (None if it does not say).
+    """Rows of each row group, and the first and last time in ticks (None if not recorded).
 
-    `stored` is Parquet's type of the column of times; "" if the file has no such column.
+    `stored` is the Parquet type of the time column; "" if the file has no such column.
     """
 
     groups: list[int]
@@ -27,22 +27,22 @@ class Footer:
 
 
 class FileFormat(Protocol):
-    """Files that record batches are read from. `suffixes` end their names in a directory."""
+    """A format of files. In a directory, files with one of `suffixes` are read."""
 
     name: str
     suffixes: tuple[str, ...]
 
     def open(self, stream: pa.NativeFile) -> FileReader:
-        """One file. Raises pa.ArrowException or OSError for one of another format or damaged."""
+        """Open a file. Raises pa.ArrowException or OSError if it is damaged or not this format."""
 
 
 class FileReader(Protocol):
-    """One file, open. Its rows stand in groups, which can be read from any one on."""
+    """One open file. Its rows are in groups; reading can start at any group."""
 
     schema: pa.Schema
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Rows of each group; the range of the column `time`, which is read as `kind`, if known."""
+        """Return the rows of each group and, if known, the range of `time`, read as `kind`."""
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """All rows from a group on, in order, `rows` at most at a time, of these columns."""
+        """Read these columns of all rows from a group on, in order, at most `rows` at a time."""
