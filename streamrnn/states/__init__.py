@@ -1,4 +1,4 @@
-"""State of streams: a table with one row each, in memory, in Arrow and as files."""
+"""The state of streams: a table with one row per stream, in memory, in Arrow and in files."""
 
 from streamrnn.states.changes import OwnLock
 from streamrnn.states.diff import StateDiff, diff, key_text

@@ -1,4 +1,4 @@
-"""Changes of a state that count whole or not at all, one at a time."""
+"""Atomic changes of a state, one at a time."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ Call = Callable[[], object]
 
 
 class OwnLock:
-    """A lock for one thread at a time, which may take it again; free in a forked process."""
+    """A reentrant lock, which is free in a forked process."""
 
     def __init__(self) -> None:
         self._locks: dict[int, threading.RLock] = {}
 
     @property
     def lock(self) -> threading.RLock:
-        """Use it as `with own.lock:`, which no interrupt leaves locked."""
+        """The lock of this process. In `with own.lock:`, no interrupt leaves it locked."""
         process = os.getpid()
-        found = self._locks.get(process)
-        return self._locks.setdefault(process, threading.RLock()) if found is None else found
+        lock = self._locks.get(process)
+        return self._locks.setdefault(process, threading.RLock()) if lock is None else lock
 
     def __reduce__(self) -> tuple[type[OwnLock], tuple[()]]:
         return OwnLock, ()
 
 
 class Changes:
-    """What is left to do of a change that did not come to its end.
+    """The log of the current change, which the next user completes or undoes after an interrupt.
 
-    An interrupt (a KeyboardInterrupt, or an exception that another thread sends) may come between
-    any two operations, also while the last one is dealt with. So a change does not count by being
-    written, but by one assignment, from the call that undoes it to the call that writes it; and
-    either is made again, by whoever comes next, until it went through. `renew` repairs what a fork
-    amid another thread's change may have copied half written.
+    An interrupt (a KeyboardInterrupt, or an exception raised by another thread) may occur between
+    any two operations, also during recovery. So a change takes effect by one assignment, which
+    replaces the call that undoes it by the call that writes it. Either is repeated, by the next
+    user, until it completes. `renew` repairs data that a fork copied in the middle of a change of
+    another thread.
     """
 
     def __init__(self, renew: Call) -> None:
@@ -46,11 +46,11 @@ class Changes:
 
     @property
     def lock(self) -> threading.RLock:
-        """Held by whoever changes or reads."""
+        """The lock to hold while reading or changing."""
         return self._own.lock
 
     def complete(self) -> None:
-        """Bring what is changed to the state before or after the last change. Hold the lock."""
+        """Restore the state before or after the last change. The caller holds the lock."""
         if self._process != os.getpid():
             self._renew()
             self._process = os.getpid()
@@ -59,12 +59,12 @@ class Changes:
             self._left = None
 
     def make(self, undo: Callable[[], Call], work: Callable[[], tuple[T, Call]]) -> T:
-        """Make one change; its result.
+        """Make one change and return its result.
 
-        `undo()` is called first, and gives the call that brings back the state of then. `work`
-        returns the result and the call that writes the change, from values that it holds: both
-        calls may be made any number of times, also after having been cut short. An error or an
-        interrupt in `work` undoes the change; one that comes later leaves it made.
+        `undo()` is called first and returns the call that restores the current state. `work`
+        returns the result and the call that writes the change from values that it holds. Both calls
+        must be idempotent, also after an interrupt. An error or an interrupt in `work` undoes the
+        change; a later one does not.
         """
         with self.lock:
             self.complete()

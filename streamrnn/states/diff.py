@@ -1,4 +1,4 @@
-"""What differs between two state tables."""
+"""The difference between two state tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamrnn.states.keys import KeyIndex
 
 @dataclass
 class StateDiff:
-    """Streams only in one table, and those whose rows differ, with the columns that do."""
+    """Streams in only one table, and those whose rows differ, with the columns that differ."""
 
     only_a: list[str] = field(default_factory=list)
     only_b: list[str] = field(default_factory=list)
@@ -32,12 +32,12 @@ def diff(a: pa.Table, b: pa.Table, a_name: str = "a", b_name: str = "b") -> Stat
     """Compare two state tables stream by stream, bit for bit.
 
     Raises StateError, with the name of the table at fault, if their keys or columns differ, or if
-    one has a key that is null or there twice.
+    one has a null or duplicate key.
     """
     names = key_names(a, a_name)
     if a.schema.names != b.schema.names or names != key_names(b, b_name):
         raise StateError(
-            f"the tables have other columns.\n  {a_name}: {', '.join(a.schema.names)}\n"
+            f"the tables have different columns.\n  {a_name}: {', '.join(a.schema.names)}\n"
             f"  {b_name}: {', '.join(b.schema.names)}"
         )
     for x, y in zip(a.schema, b.schema, strict=True):
@@ -54,35 +54,35 @@ def diff(a: pa.Table, b: pa.Table, a_name: str = "a", b_name: str = "b") -> Stat
     result.only_a = [key_text(a, row) for row, slot in enumerate(in_a) if slot not in row_b]
     left = a.take(pa.array([x for x, _ in common], pa.int64())).combine_chunks()
     right = b.take(pa.array([y for _, y in common], pa.int64())).combine_chunks()
-    unlike = {n: _unlike(left.column(n), right.column(n)) for n in others}
-    changed = np.flatnonzero(np.any([np.zeros(len(common), bool), *unlike.values()], axis=0))
+    differs = {n: _differs(left.column(n), right.column(n)) for n in others}
+    changed = np.flatnonzero(np.any([np.zeros(len(common), bool), *differs.values()], axis=0))
     for i in changed.tolist():
-        result.changed[key_text(a, common[i][0])] = [n for n in others if unlike[n][i]]
+        result.changed[key_text(a, common[i][0])] = [n for n in others if differs[n][i]]
     result.same = len(common) - len(changed)
     return result
 
 
 def key_text(table: pa.Table, row: int) -> str:
-    """The key of one row, as text."""
+    """Format the key of one row."""
     return ", ".join(_text(table.column(n).slice(row, 1)) for n in key_names(table))
 
 
 def _text(one: pa.ChunkedArray) -> str:
-    # Python's own times would lose nanoseconds.
+    # Python's times would lose nanoseconds.
     return str((one.cast(pa.string()) if pa.types.is_temporal(one.type) else one)[0].as_py())
 
 
-def _unlike(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
-    """Which rows differ in any bit; null is like null."""
+def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
+    """Return which rows differ in any bit; null equals null."""
     kind = left.type
     if not len(left):
         return np.zeros(0, bool)
     if pa.types.is_fixed_size_list(kind) and not left.null_count and not right.null_count:
         x, y = (np.concatenate([_bits(c.flatten()) for c in side.chunks]) for side in (left, right))
-        unlike: Bools = (x != y).reshape(len(left), -1).any(axis=1)
-        return unlike
+        differs: Bools = (x != y).reshape(len(left), -1).any(axis=1)
+        return differs
     if pa.types.is_nested(kind):
-        return _unlike_scalars(left, right)
+        return _differs_by_scalar(left, right)
     if pa.types.is_float32(kind):
         left, right = (
             pa.chunked_array([c.view(pa.int32()) for c in s.chunks], pa.int32())
@@ -90,13 +90,13 @@ def _unlike(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
         )
     try:
         both = pc.fill_null(pc.not_equal(left, right), False)
-    except pa.ArrowNotImplementedError:  # a column of somebody else's, of a type like no other
-        return _unlike_scalars(left, right)
+    except pa.ArrowNotImplementedError:  # a foreign column, of a type without comparison
+        return _differs_by_scalar(left, right)
     other: Bools = pc.or_(both, pc.xor(left.is_null(), right.is_null())).to_numpy()
     return other
 
 
-def _unlike_scalars(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
+def _differs_by_scalar(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
     pairs = zip(left, right, strict=True)
     return np.fromiter((not x.equals(y) for x, y in pairs), bool, len(left))
 

@@ -1,6 +1,6 @@
-"""State tables as files: `.parquet` or `.arrow`, written whole or not at all.
+"""State tables as files: `.parquet` or `.arrow`, written atomically.
 
-Equal tables give equal bytes, whatever they were made of.
+Equal tables give equal bytes, however they were made.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ _SUFFIXES = (".parquet", ".arrow")
 
 
 def check_suffix(path: str) -> None:
-    """Raise ConfigError unless the path names a kind of file that a state table can be."""
+    """Raise ConfigError unless the path has the suffix of a state table."""
     if not path.endswith(_SUFFIXES):
         raise ConfigError(f"{path}: expected a file name ending in .parquet or .arrow")
 
 
 def write_state_file(table: pa.Table, path: str) -> None:
-    """Write a file, or an object of a URI, that is there whole or not at all. Raises SinkError."""
+    """Write a file, or the object of a URI, atomically. Raises SinkError."""
     check_suffix(path)
     try:
         with replace_file(path) as output:
             _write(table, output, path)
     except (pa.ArrowException, OSError) as error:
         cause = error.__cause__ if isinstance(error, SinkError) else error
-        raise SinkError(f"{path}: the state table cannot be written: {cause}") from error
+        raise SinkError(f"{path}: cannot write the state table: {cause}") from error
 
 
 def read_state_file(path: str) -> pa.Table:
-    """Read what `write_state_file` wrote. Raises MissingFileError or DataError.
+    """Read a state table from a file. Raises MissingFileError or DataError.
 
-    All values are checked before they are touched, as damaged offsets would lead anywhere.
+    All values are validated before use, as damaged offsets could point anywhere.
     """
     check_suffix(path)
     try:
@@ -45,25 +45,24 @@ def read_state_file(path: str) -> pa.Table:
         for field in table.schema:
             _check_shown(field)
     except FileNotFoundError as error:
-        raise MissingFileError(f"{path}: there is no such state table") from error
+        raise MissingFileError(f"{path}: no such state table") from error
     except DAMAGE as error:
         raise DataError(
-            f"{path}: not a readable state table: {error}. Export it again, or restore it from a "
-            "backup."
+            f"{path}: not a readable state table: {error}. Export it again or restore a backup."
         ) from error
     return table
 
 
 def _read(path: str) -> pa.Table:
-    store, place = open_store(path)
-    with store.open(place) as stream:
+    store, location = open_store(path)
+    with store.open(location) as stream:
         if path.endswith(".parquet"):
             return pq.ParquetFile(stream).read()
         return pa.ipc.open_file(stream).read_all()
 
 
 def _check_shown(field: pa.Field) -> None:
-    """Raise what pyarrow does over a name that is no UTF-8, or a time zone that nobody knows."""
+    """Raise the error of pyarrow for a name that is not UTF-8, or an unknown time zone."""
     field.name.encode()
     kind = field.type
     if pa.types.is_struct(kind):
@@ -74,7 +73,7 @@ def _check_shown(field: pa.Field) -> None:
 
 
 def _write(table: pa.Table, stream: Output, path: str) -> None:
-    table = _settled(table)
+    table = _canonical(table)
     if path.endswith(".parquet"):
         pq.write_table(table, stream, compression="zstd")
         return
@@ -82,11 +81,11 @@ def _write(table: pa.Table, stream: Output, path: str) -> None:
         writer.write_table(table)
 
 
-def _settled(table: pa.Table) -> pa.Table:
-    """The table with each column in one chunk and zeros under its nulls, which Arrow files hold."""
+def _canonical(table: pa.Table) -> pa.Table:
+    """Put each column into one chunk, with zeros under nulls, which Arrow files contain."""
     table = table.combine_chunks()
-    for at, name in enumerate(table.column_names):
-        if table.column(at).null_count:
-            zeroed = table.column(at).take(pa.array(np.arange(len(table))))
-            table = table.set_column(at, table.schema.field(name), zeroed)
+    for i, name in enumerate(table.column_names):
+        if table.column(i).null_count:
+            zeroed = table.column(i).take(pa.array(np.arange(len(table))))
+            table = table.set_column(i, table.schema.field(name), zeroed)
     return table

@@ -1,4 +1,4 @@
-"""From keys to slots: each stream has one row of the state table, in order of appearance."""
+"""From keys to slots: the row of each stream in the state table, in order of appearance."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from streamrnn.sources.words import bytes_of, words_of
 class KeyIndex:
     """Slots of keys of one or more columns; equal values are one stream, null is not allowed.
 
-    Of several columns each numbers its values, and the numbers of a row together are its key.
+    With several columns, the values of each are numbered; the key of a row is its tuple of numbers.
     """
 
     def __init__(self, fields: Sequence[pa.Field]) -> None:
-        """Raise StateError for a field whose values are not bytes that can be compared."""
+        """Raise StateError if the values of a field cannot be compared as bytes."""
         self.fields = tuple(fields)
         for field in self.fields:
             _check_type(field)
-        # Joined when they are wanted: to do so in each record batch costs the square of the keys.
+        # Joined on demand: doing so in each record batch would cost the square of the keys.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
         self._columns = [StringIndex() for _ in fields] if len(self.fields) > 1 else []
         self._rows = StringIndex()
@@ -33,39 +33,39 @@ class KeyIndex:
         return len(self._rows)
 
     def find(self, arrays: Sequence[pa.Array], add: bool = True) -> Ints:
-        """The slot (N,) of each of N keys; new ones are added, or are -1 if `add` is false."""
-        keys = [array.cast(own[0].type) for array, own in zip(arrays, self._keys, strict=True)]
+        """Return the slot (N,) of each of N keys; new ones are added, or -1 if `add` is false."""
+        keys = [array.cast(known[0].type) for array, known in zip(arrays, self._keys, strict=True)]
         slots: Ints
         slots, new = self._rows.find(*self._joined(keys, add), add)
         if len(new):
             take = pa.array(new)
-            for own, key in zip(self._keys, keys, strict=True):
-                own.append(key.take(take))
+            for known, key in zip(self._keys, keys, strict=True):
+                known.append(key.take(take))
         return slots
 
     def truncate(self, size: int) -> None:
-        """Forget the keys that were added last, down to `size`."""
+        """Remove the keys that were added last, down to `size`."""
         self._keys = [[key.slice(0, size)] for key in self._whole()]
         self._rows.truncate(size)
 
     def rebuild(self) -> None:
-        """Make it fit to use in a process that was forked amid a `find` of another thread."""
+        """Repair the index in a process that was forked during a `find` of another thread."""
         for table in (*self._columns, self._rows):
             table.rebuild()
 
     def arrays(self) -> list[pa.Array]:
-        """The key columns, one value a slot."""
+        """Return the key columns, one value per slot."""
         return [key.cast(field.type) for key, field in zip(self._whole(), self.fields, strict=True)]
 
     def _whole(self) -> list[pa.Array]:
-        """Each column's keys as one array."""
-        for field, own in zip(self.fields, self._keys, strict=True):
-            if len(own) > 1:
-                own[:] = [_joined_chunks(field, own)]
-        return [own[0] for own in self._keys]
+        """Return the keys of each column as one array."""
+        for field, chunks in zip(self.fields, self._keys, strict=True):
+            if len(chunks) > 1:
+                chunks[:] = [_joined_chunks(field, chunks)]
+        return [chunks[0] for chunks in self._keys]
 
     def _joined(self, keys: list[pa.Array], add: bool) -> tuple[Words, Ints, Ints]:
-        """The bytes of each row's key."""
+        """Return the bytes of each row's key."""
         if not self._columns:
             return bytes_of(keys[0])
         pairs = zip(self._columns, keys, strict=True)
@@ -80,16 +80,15 @@ def _joined_chunks(field: pa.Field, chunks: list[pa.Array]) -> pa.Array:
         return pa.concat_arrays(chunks)
     except pa.ArrowInvalid as error:  # offsets of 32 bits
         raise StateError(
-            f"the values of key column {field.name!r} take more than 2 GiB, which its type "
-            f"{field.type} cannot hold in one column of the state: cast it to large_{field.type} "
-            "in the source"
+            f"key column {field.name!r}: the keys take more than 2 GiB, the limit of a column of "
+            f"type {field.type} in the state. Cast it to large_{field.type} in the source"
         ) from error
 
 
 def _check_type(field: pa.Field) -> None:
     kind = _comparable(field.type)
     unequal = (pa.types.is_floating, pa.types.is_nested, pa.types.is_null, pa.types.is_interval)
-    if any(is_so(kind) for is_so in unequal) or pa.types.is_run_end_encoded(kind):
+    if any(test(kind) for test in unequal) or pa.types.is_run_end_encoded(kind):
         raise StateError(
             f"key column {field.name!r}: expected a type with equality (string, integer, boolean, "
             f"date, timestamp, decimal, binary), received {field.type}"
@@ -97,7 +96,7 @@ def _check_type(field: pa.Field) -> None:
 
 
 def _comparable(kind: pa.DataType) -> pa.DataType:
-    """The type in which keys are kept: its values are bytes that can be compared."""
+    """Return the type in which keys are stored: its values can be compared as bytes."""
     if isinstance(kind, pa.BaseExtensionType):
         return _comparable(kind.storage_type)
     if pa.types.is_dictionary(kind):

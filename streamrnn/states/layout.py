@@ -19,12 +19,13 @@ MATRIX = "features"
 
 @dataclass(frozen=True)
 class Layout:
-    """What is kept of each stream.
+    """The columns stored for each stream.
 
     `states` maps a state's name (`lstm/h`) to its size; `previous` maps a feature whose last value
-    is carried to its Arrow type; `waiting` maps what waits for its window (kind independent) to the
-    type of one row of it, `waiting_rows` at most, for windows every `stride` rows (0: any number
-    may wait); `pending` are the fields of the final row that is not yet written.
+    is carried to its Arrow type; `waiting` maps an input that waits for its window (kind
+    independent) to the type of one row, with at most `waiting_rows` rows, for windows every
+    `stride` rows (0: any number may wait); `pending` are the fields of the final row that has not
+    been written.
     """
 
     keys: tuple[pa.Field, ...]
@@ -39,31 +40,31 @@ class Layout:
     layers: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        ours = [f.name for f in self._own_fields()]
-        if twice := [name for name, times in Counter(ours).items() if times > 1]:
+        names = [f.name for f in self._state_fields()]
+        if duplicates := [name for name, times in Counter(names).items() if times > 1]:
             raise ConfigError(
-                f"a state of the model is named {twice[0]!r}, as a column of the state table is: "
-                "rename the layer"
+                f"a state of the model has the name of a column of the state table: "
+                f"{duplicates[0]!r}. Rename the layer"
             )
-        if clash := [f.name for f in self.keys if f.name in ours]:
+        if clash := [f.name for f in self.keys if f.name in names]:
             raise ConfigError(
                 f"[source] key: column {clash[0]!r} has the name of a column of the state table "
-                f"({', '.join(ours[:4])}, …): rename it in the source"
+                f"({', '.join(names[:4])}, …). Rename it in the source"
             )
 
     @classmethod
     def of(cls, schema: pa.Schema, waiting_rows: int, stride: int) -> Layout:
-        """The layout whose `schema` this is."""
+        """Return the layout with this `schema`."""
         metadata = schema.metadata
         keys = json.loads(metadata[b"streamrnn.keys"])
-        own = {f.name: f.type for f in schema if f.name not in keys}
-        pending = own.get("pending")
+        types = {f.name: f.type for f in schema if f.name not in keys}
+        pending = types.get("pending")
         return cls(
             keys=tuple(schema.field(name) for name in keys),
-            time=own.get("last_time"),
-            states={n: t.list_size for n, t in own.items() if pa.types.is_fixed_size_list(t)},
-            previous=_below("previous/", own),
-            waiting={n: t.value_type for n, t in _below("waiting/", own).items()},
+            time=types.get("last_time"),
+            states={n: t.list_size for n, t in types.items() if pa.types.is_fixed_size_list(t)},
+            previous=_below("previous/", types),
+            waiting={n: t.value_type for n, t in _below("waiting/", types).items()},
             waiting_rows=waiting_rows,
             stride=stride,
             pending=tuple(pending) if pending is not None else (),
@@ -72,7 +73,7 @@ class Layout:
         )
 
     def schema(self) -> pa.Schema:
-        """The Arrow schema of the table as a file."""
+        """Return the Arrow schema of the table."""
         metadata = {
             "streamrnn.format_version": FORMAT_VERSION,
             "streamrnn.fingerprint": self.fingerprint,
@@ -80,9 +81,9 @@ class Layout:
             "streamrnn.keys": json.dumps([f.name for f in self.keys]),
         }
         keys = [pa.field(f.name, f.type) for f in self.keys]
-        return pa.schema([*keys, *self._own_fields()], metadata)
+        return pa.schema([*keys, *self._state_fields()], metadata)
 
-    def _own_fields(self) -> list[pa.Field]:
+    def _state_fields(self) -> list[pa.Field]:
         fields = [pa.field("steps", pa.int64())]
         if self.time is not None:
             fields.append(pa.field("last_time", self.time))
@@ -96,14 +97,14 @@ class Layout:
 
 
 def waiting_after(steps: Ints, window: int, stride: int) -> Ints:
-    """How many rows wait after `steps` (S,) of their streams, for windows of `window` rows."""
+    """Return how many rows (S,) wait after `steps` (S,) steps, for windows of `window` rows."""
     done = np.maximum((steps - window) // stride + 1, 0)
-    wait: Ints = np.maximum(steps - done * stride, 0)
-    return wait
+    waiting: Ints = np.maximum(steps - done * stride, 0)
+    return waiting
 
 
 def _below(prefix: str, fields: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """The fields whose names begin so, without it. States, of whatever name, are fixed lists."""
+    """Return the fields with a prefix, without it. Fixed-size lists are states, of any name."""
     return {
         name.removeprefix(prefix): kind
         for name, kind in fields.items()

@@ -1,7 +1,7 @@
-"""Arrow values in another type, where no value can be another one by it.
+"""Lossless conversion of Arrow values to another type.
 
-A table that went through pandas, Polars, DuckDB or Parquet has large strings or views for strings,
-lists for lists of a fixed size, other names for their items, and units and widths of its own.
+A table that passed through pandas, Polars, DuckDB or Parquet may have large strings or views for
+strings, lists for fixed-size lists, other names for their items, and other units and widths.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-_UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # one zone by several names
+_UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 
 
 class UnfitValueError(ValueError):
-    """A value that the type does not hold, in a row (from 0)."""
+    """A value that the type cannot hold, in a row (from 0)."""
 
-    def __init__(self, row: int, what: str) -> None:
-        super().__init__(what)
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
         self.row = row
 
 
 def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The same values in the type `kind`.
+    """Convert values to the type `kind`.
 
-    Raises TypeError if the types are of different things, UnfitValueError for a list of another
-    length, pa.ArrowException for a value outside the range or between the units of the type.
+    Raises TypeError if the types are incompatible, UnfitValueError for a list of another length,
+    pa.ArrowException for a value that is out of range or not a multiple of the type's unit.
     """
     found, types = array.type, pa.types
     if found == kind:
@@ -39,7 +39,7 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return _to_lists(array, kind)
     if types.is_struct(found) and types.is_struct(kind):
         return _to_structs(array, kind)
-    if not _alike(found, kind):
+    if not _compatible(found, kind):
         raise TypeError(f"expected {kind}, received {found}")
     return array.cast(kind)
 
@@ -49,16 +49,16 @@ def _to_fixed_lists(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(array.type) and array.type.list_size != size:
         raise TypeError(f"expected {kind}, received {array.type}")
     values = converted(array.flatten(), kind.value_type)
-    none = array.is_null().to_numpy(zero_copy_only=False)
+    null = array.is_null().to_numpy(zero_copy_only=False)
     lengths = array.value_lengths().fill_null(size).to_numpy(zero_copy_only=False)
-    wrong = lengths != size
-    if wrong.any():
-        row = int(np.argmax(wrong))
+    invalid = lengths != size
+    if invalid.any():
+        row = int(np.argmax(invalid))
         raise UnfitValueError(row, f"expected lists of {size}, received one of {lengths[row]}")
-    if none.any():  # of which a list of a fixed size has values too
-        place = size * (np.cumsum(~none) - 1)[:, None] + np.arange(size)
-        values = values.take(pa.array(place.ravel(), pa.int64(), mask=np.repeat(none, size)))
-    mask = pa.array(none) if none.any() else None
+    if null.any():  # a null fixed-size list has values too
+        index = size * (np.cumsum(~null) - 1)[:, None] + np.arange(size)
+        values = values.take(pa.array(index.ravel(), pa.int64(), mask=np.repeat(null, size)))
+    mask = pa.array(null) if null.any() else None
     return pa.FixedSizeListArray.from_arrays(values, type=kind, mask=mask)
 
 
@@ -99,10 +99,10 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(any_size or types.is_fixed_size_binary(kind))
 
 
-def _alike(found: pa.DataType, kind: pa.DataType) -> bool:
-    """Whether types of single values are of the same thing, in other widths or units."""
+def _compatible(found: pa.DataType, kind: pa.DataType) -> bool:
+    """Return whether scalar types differ at most in width or unit."""
     types = pa.types
     if types.is_timestamp(found) and types.is_timestamp(kind):
         return found.tz == kind.tz or {found.tz, kind.tz} <= _UTC
-    same = (_is_text, _is_bytes, types.is_integer, types.is_date, types.is_time, types.is_duration)
-    return any(is_so(found) and is_so(kind) for is_so in same)
+    tests = (_is_text, _is_bytes, types.is_integer, types.is_date, types.is_time, types.is_duration)
+    return any(test(found) and test(kind) for test in tests)

@@ -1,4 +1,4 @@
-"""The state table: one row a stream."""
+"""The state table: one row per stream."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ _NONE = np.zeros(0, np.int64)
 
 
 class Held(NamedTuple):
-    """Rows that come out at the end of the run: row i is of `slots[i]`; None: there is none."""
+    """Rows to write at the end of the run: row i belongs to `slots[i]`; None for no rows."""
 
     slots: Ints
     rows: pa.RecordBatch | None
 
 
 class StateTable:
-    """State of every stream, and the only writer of it. A stream is known by its slot.
+    """The state of every stream, and its only writer. A stream is identified by its slot.
 
-    Of each stream: `steps` since its last reset; the time of its last row, in ticks; the states of
+    Each stream has: `steps` since its last reset; the time of its last row, in ticks; the states of
     the model, name -> (size,) float32; the previous value of each feature that needs it; the rows
-    that wait for their window; the row that is held until the end of the run. It is dirty when it
-    was added or written since `mark_clean`.
+    that wait for their window; the row that is held until the end of the run. It is dirty if it was
+    added or written since `mark_clean`.
 
-    Reading gives copies, never the table's own memory, but for `move` and the Arrow table of
-    `to_arrow(copy=False)`. Writing changes the table in place, and does no harm if it is repeated.
-    Another thread, and who wants to keep what it reads, takes `to_arrow`.
+    Reading returns copies, except for `move`, `states` and `to_arrow(copy=False)`. Writing changes
+    the table in place and is idempotent. Other threads read with `to_arrow`.
 
     >>> import pyarrow as pa
     >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
@@ -58,7 +57,7 @@ class StateTable:
             name: np.zeros(size, np.float32) if initial is None else initial[name]
             for name, size in layout.states.items()
         }
-        # Row s of each array belongs to slot s; there is room for more streams.
+        # Row s of each array belongs to slot s; there are spare rows for new streams.
         self._steps = np.zeros(0, np.int64)
         self._last_time = np.zeros(0, np.int64)
         self._seen = np.zeros(0, bool)
@@ -78,10 +77,10 @@ class StateTable:
         self._held = Held(_NONE, None)
         self._spare: list[dict[str, Floats]] = []
         self._room = 0
-        self._used = 0  # rows of the arrays of states that are not zeros since they were made
+        self._used = 0  # rows of the state arrays that may no longer be zero
 
     def __len__(self) -> int:
-        """Number of streams. Not for use within a change, which may have added some: `streams`."""
+        """Return the number of streams. Within a change, use `streams`, which counts new ones."""
         with self._changes.lock:
             self._changes.complete()
             return self.streams
@@ -100,25 +99,25 @@ class StateTable:
 
     @property
     def streams(self) -> int:
-        """Number of streams, with those of a change that is being made."""
+        """Number of streams, including those of an unfinished change."""
         return len(self._index)
 
     def change(self, work: Callable[[], tuple[T, Callable[[], object]]]) -> T:
-        """What `work` returns first; what it returns second writes the change.
+        """Call `work`, which returns a result and a call that writes the change; return the result.
 
-        The change counts whole or not at all, whatever comes between (see `Changes`). Until then
-        `work` may add streams (`find`), and writes nothing else. Other threads wait.
+        The change is atomic, also under interrupts (see `Changes`). `work` itself may add streams
+        (`find`), and must not write anything else. Other threads wait.
         """
         return self._changes.make(lambda: partial(self._truncate, self.streams), work)
 
     # -- streams -------------------------------------------------------------------------------
 
     def find(self, keys: Sequence[pa.Array], add: bool = True, room: bool = True) -> Ints:
-        """The slot (N,) int64 of each of N keys; new streams start with the initial state.
+        """Return the slot (N,) int64 of each of N keys; new streams start from the initial state.
 
-        With `add=False` unknown keys are -1. With `room=False` all that has to do with states is
-        left alone, so that another thread may work on them; before that one uses new slots, it
-        calls `make_room` with the `streams` that there are after `find`.
+        With `add=False`, unknown keys are -1. With `room=False`, the states are not touched, so
+        that another thread may use them; before it uses new slots, it calls `make_room` with the
+        number of `streams` after `find`.
         """
         before = self.streams
         slots = self._index.find(keys, add)
@@ -135,13 +134,13 @@ class StateTable:
         return slots
 
     def make_room(self, streams: int) -> None:
-        """Give the first `streams` the initial state, where they are new since the last call."""
+        """Set the initial state of the first `streams` that are new since the last call."""
         start, self._room = self._room, streams
         if len(self._waiting_count) < self._room:
             size = len(self._steps)
             self._states = {name: _grown(array, size) for name, array in self._states.items()}
             self._waiting = {name: _grown(array, size) for name, array in self._waiting.items()}
-            # Last, as it says how large the others are: an interrupt leaves none of them short.
+            # Last, as its length stands for all: after an interrupt none is shorter.
             self._waiting_count = _grown(self._waiting_count, size)
         self._waiting_count[start : self._room] = 0
         for name, array in self._states.items():
@@ -150,11 +149,11 @@ class StateTable:
         self._used = max(self._used, self._room)
 
     def key_arrays(self) -> list[pa.Array]:
-        """The key columns, one value a stream."""
+        """Return the key columns, one value per stream."""
         return self._index.arrays()
 
     def _truncate(self, size: int) -> None:
-        """Forget the streams that were added last, down to `size`."""
+        """Remove the streams that were added last, down to `size`."""
         self._index.truncate(size)
         self._room = min(self._room, size)
 
@@ -165,22 +164,22 @@ class StateTable:
             name: (_grown(values, size), _grown(present, size))
             for name, (values, present) in self._previous.items()
         }
-        # Last, as it says how large the others are: an interrupt leaves none of them short.
+        # Last, as its length stands for all: after an interrupt none is shorter.
         self._steps = _grown(self._steps, size)
 
     # -- steps, times, previous values ---------------------------------------------------------
 
     def steps(self, slots: Ints) -> Ints:
-        """Steps (B,) since the last reset of each stream."""
-        found: Ints = self._steps[slots]
-        return found
+        """Return the steps (B,) since the last reset of each stream."""
+        steps: Ints = self._steps[slots]
+        return steps
 
     def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
-        """The time (B,) of each stream's last row, in ticks, valid where (B,) it has had a row."""
+        """Return the time (B,) of each stream's last row, in ticks, and whether (B,) it had one."""
         return self._last_time[slots], self._seen[slots]
 
     def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
-        """The last values (B,) of a feature, and which of them are present."""
+        """Return the last values (B,) of a feature, and which of them are present."""
         values, present = self._previous[name]
         return values[slots], present[slots]
 
@@ -192,7 +191,7 @@ class StateTable:
         previous: Mapping[str, tuple[Array, Bools]],
         seen: Bools | bool = True,
     ) -> None:
-        """Write what the next rows of these streams need; they are dirty from here.
+        """Write the steps, times and previous values of these streams, and mark them dirty.
 
         Arrays (B,) as `steps`, `last_times` and `previous` return them. `seen`: whether a stream
         has had a row.
@@ -209,19 +208,19 @@ class StateTable:
     # -- states of the model -------------------------------------------------------------------
 
     def move(self, slots: Ints, fresh: Bools, run: Callable[[Mapping[str, Floats]], None]) -> None:
-        """Let `run` move on the states of B streams, which are the initial ones where `fresh`.
+        """Call `run` to advance the states of B streams; those that are `fresh` are reset first.
 
-        It gets name -> (B, size), and changes that in place: the table's own memory where slots
-        follow one another, else a copy that is written back. Threads may do so at the same time,
-        each for streams of its own.
+        It receives name -> (B, size) and changes it in place: the memory of the table if the slots
+        are consecutive, else a copy that is written back. Threads may call this concurrently for
+        different streams.
         """
-        views = self._side_by_side(slots, fresh)
+        views = self._consecutive(slots, fresh)
         if views is not None:
             run(views)
             return
         try:
             room = self._spare.pop()
-        except IndexError:  # asking first is too early: another thread may take the last
+        except IndexError:  # a check beforehand would race with other threads
             room = {}
         if len(slots) > len(next(iter(room.values()), ())):
             room = self.empty_states(len(slots))
@@ -232,38 +231,38 @@ class StateTable:
         self._spare.append(room)
 
     def empty_states(self, rows: int) -> dict[str, Floats]:
-        """Room for the states of `rows` streams: name -> (rows, size), undefined."""
+        """Allocate states of `rows` streams: name -> (rows, size), undefined."""
         return {
             name: np.empty((rows, size), np.float32) for name, size in self.layout.states.items()
         }
 
     def gather(self, slots: Ints, fresh: Bools, out: Mapping[str, Floats]) -> None:
-        """Copy the states of B slots, or the initial state where fresh, to name -> (B, size)."""
+        """Copy the states of B slots, or the initial state if fresh, to name -> (B, size)."""
         for name, array in self._states.items():
             np.take(array, slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
             if fresh.any():
                 out[name][fresh] = self._initial[name]
 
     def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
-        """Write the states of B slots, name -> (B, size); a name that is left out stays."""
+        """Write the states of B slots, name -> (B, size); omitted names keep their values."""
         for name, values in states.items():
             self._states[name][slots] = values
 
     def reset(self, slots: Ints) -> None:
-        """Give these streams the initial state."""
+        """Set the initial state of these streams."""
         for name, array in self._states.items():
             array[slots] = self._initial[name]
 
     def states(self, name: str) -> Floats:
-        """A state of all streams (S, size), as the table's own memory, to be read alone."""
+        """Return a state of all streams (S, size), as a read-only view of the table."""
         view = self._states[name][: self.streams]
         view.flags.writeable = False
         return view
 
-    def _side_by_side(self, slots: Ints, fresh: Bools) -> dict[str, Floats] | None:
-        """The states of B slots, set to the initial state where fresh, if they need no copy.
+    def _consecutive(self, slots: Ints, fresh: Bools) -> dict[str, Floats] | None:
+        """Return views name -> (B, size) of the states if the slots are consecutive, else None.
 
-        Views name -> (B, size) if the slots follow one another, else None.
+        States that are fresh are set to the initial state.
         """
         first, rows = int(slots[0]), len(slots)
         if int(slots[-1]) - first != rows - 1 or not (slots[1:] > slots[:-1]).all():
@@ -277,24 +276,24 @@ class StateTable:
     # -- rows that wait for their window, rows that are held until the end -----------------------
 
     def waiting_counts(self, slots: Ints) -> Ints:
-        """How many rows (B,) of each stream wait."""
-        found: Ints = self._waiting_count[slots]
-        return found
+        """Return the number (B,) of waiting rows of each stream."""
+        counts: Ints = self._waiting_count[slots]
+        return counts
 
     def waiting(self, name: str, slots: Ints, counts: Ints) -> Array:
-        """Array (K, …) of the first `counts` (B,) rows of each stream that wait, by stream."""
-        values: Array = self._waiting[name][_each(slots, counts)]
+        """Return the first `counts` (B,) waiting rows of each stream, (K, …), by stream."""
+        values: Array = self._waiting[name][_row_index(slots, counts)]
         return values
 
     def wait(self, slots: Ints, counts: Ints, rows: Mapping[str, Array]) -> None:
-        """Let `counts` (B,) rows of each stream wait, in place of those that did.
+        """Replace the waiting rows of each stream by `counts` (B,) rows.
 
         `rows` as `waiting` returns them.
         """
-        places = _each(slots, counts)
+        index = _row_index(slots, counts)
         self._waiting_count[slots] = counts
         for name, values in rows.items():
-            self._waiting[name][places] = values
+            self._waiting[name][index] = values
 
     @property
     def held(self) -> Held:
@@ -302,12 +301,12 @@ class StateTable:
         return self._held
 
     def hold(self, held: Held) -> None:
-        """Hold these rows until the end of the run, in place of those that were."""
+        """Replace the rows that are held until the end of the run."""
         held.slots.flags.writeable = False
         self._held = held
 
     def release_held(self, build: Callable[[pa.RecordBatch | None], T]) -> T:
-        """What `build` makes of the held rows, which come in no order; then there are none."""
+        """Return `build(rows)` of the held rows, in no particular order, and clear them."""
         with self._changes.lock:
             self._changes.complete()
             slots, rows = self._held
@@ -319,35 +318,35 @@ class StateTable:
     # -- what a commit needs -------------------------------------------------------------------
 
     def dirty(self) -> Ints:
-        """The slots of the streams that were added or written since `mark_clean`."""
+        """Return the slots of the streams that were added or written since `mark_clean`."""
         return np.flatnonzero(self._dirty[: len(self)])
 
     def mark_clean(self) -> None:
-        """Count no stream as dirty: all has been committed."""
+        """Mark all streams as committed."""
         self._dirty[:] = False
 
     def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-        """All streams in order of first appearance, or those of `slots`.
+        """Return all streams in order of first appearance, or those of `slots`.
 
-        Without `copy` the result may share memory with this table. Not for use within a change.
+        Without `copy`, the result may share memory with this table. Not for use within a change.
         """
         with self._changes.lock:
             self._changes.complete()
             return to_arrow(self, slots, copy)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The table for anything that reads Arrow: `pa.table(state)`, pandas, Polars, DuckDB."""
+        """Export the table to any Arrow consumer: `pa.table(state)`, pandas, Polars, DuckDB."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
 
-def _each(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """The slot of each of `counts` rows a stream, and its place among them."""
+def _row_index(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Return the slot of each of `counts` rows per stream, and its index among them."""
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(slots, counts), within
 
 
 def _grown(array: Array, size: int) -> Array:
-    # An interrupt may have left it larger than the others.
+    # An interrupt may have left it longer than the others.
     larger = np.zeros((max(size, len(array)), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger

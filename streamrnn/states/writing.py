@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-    """All streams in order of first appearance, or those of `slots`.
+    """Return all streams in order of first appearance, or those of `slots`.
 
-    A copy: it does not change when the table does. Without `copy` it may, and costs no memory.
+    The result is a copy. Without `copy` it may share memory with the table, and change with it.
     """
     rows = np.arange(table.streams) if slots is None else slots
     layout = table.layout
@@ -33,7 +33,7 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
         arrays.append(_fixed(flat, size, len(rows)))
     for name, kind in layout.previous.items():
         values, present = table.previous(name, rows)
-        arrays.append(_where(present, values, kind))
+        arrays.append(_masked(present, values, kind))
     for name, kind in layout.waiting.items():
         counts = table.waiting_counts(rows)
         arrays.append(_waiting(table.waiting(name, rows, counts), counts, kind))
@@ -47,24 +47,24 @@ def _fixed(flat: pa.Array, size: int, rows: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, type=kind) if rows else pa.array([], kind)
 
 
-def _where(there: Bools, values: Array, kind: pa.DataType) -> pa.Array:
-    """Values where they are there, else null.
+def _masked(present: Bools, values: Array, kind: pa.DataType) -> pa.Array:
+    """Return the values, null where not present.
 
-    An Arrow file holds what lies under a null as well, so equal tables are equal files only if
-    that is always 0, and not what a stream had before its reset.
+    An Arrow file contains the memory under a null too. Equal tables are equal files only if that
+    is always 0, and not the value before a reset.
     """
-    return pa.array(np.where(there, values, np.zeros(1, values.dtype)), kind, mask=~there)
+    return pa.array(np.where(present, values, np.zeros(1, values.dtype)), kind, mask=~present)
 
 
 def _times(ticks: Ints, seen: Bools, kind: pa.DataType) -> pa.Array:
-    integers = _where(seen, ticks, pa.int64())
+    integers = _masked(seen, ticks, pa.int64())
     if pa.types.is_date32(kind):
         integers = integers.cast(pa.int32())
     return integers.cast(kind)
 
 
 def _waiting(values: Array, counts: Ints, kind: pa.DataType) -> pa.Array:
-    """(K, …) with `counts` (S,) rows of each stream, as a list a stream."""
+    """Convert (K, …), with `counts` (S,) rows of each stream, to one list per stream."""
     if pa.types.is_fixed_size_list(kind):
         flat = pa.array(values.reshape(-1), kind.value_type)
         items = pa.FixedSizeListArray.from_arrays(flat, type=kind)
@@ -79,7 +79,7 @@ def _pending(table: StateTable, rows: Ints) -> pa.Array:
     slots, held = table.held
     if held is None:
         return pa.nulls(len(rows), kind)
-    at = np.full(table.streams, -1)
-    at[slots] = np.arange(len(slots))
-    found = at[rows]
-    return held.to_struct_array().take(pa.array(found, mask=found < 0))
+    positions = np.full(table.streams, -1)
+    positions[slots] = np.arange(len(slots))
+    index = positions[rows]
+    return held.to_struct_array().take(pa.array(index, mask=index < 0))

@@ -138,7 +138,7 @@ def width_is_not_the_models(base: Path, table: pa.Table) -> dict[str, Any]:
     return {"source": {"features": ["a"]}}
 
 
-@case(78, "state of another model", "table:", "here:", "[state] map")
+@case(78, "state of another model", "received:", "expected:", "[state] map")
 def state_of_another_model(base: Path, table: pa.Table) -> dict[str, Any]:
     other = Sequential([layers.Input((None, 2)), layers.GRU(3, name="rnn"), layers.Dense(1)])
     other.save(base / "other.safetensors")

@@ -71,7 +71,7 @@ def test_order_by_time_is_that_of_the_statistics(base: Path) -> None:
 def test_order_by_time_needs_statistics_and_a_time(base: Path) -> None:
     _backwards()
     pq.write_table(PIECES[3], "in/e.parquet", write_statistics=False)
-    with pytest.raises(DataError, match=r'in/e\.parquet: \[source\] order = "time" needs'):
+    with pytest.raises(DataError, match=r'in/e\.parquet: \[source\] order = "time" requires'):
         Pipeline.from_dict(_config(source={"order": "time"})).run()
     config = _config(source={"order": "time"})
     del config["source"]["time"]

@@ -156,6 +156,8 @@ def test_more_keys_than_their_type_can_hold_are_refused_by_name(
 
     with monkeypatch.context() as patch:
         patch.setattr(pa, "concat_arrays", full)
-        with pytest.raises(StateError, match=r"'device' take more than 2 GiB.*large_string"):
+        with pytest.raises(
+            StateError, match=r"'device': the keys take more than 2 GiB.*large_string"
+        ):
             index.arrays()
     assert index.arrays()[0].to_pylist() == ["a", "b"]

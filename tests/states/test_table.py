@@ -149,7 +149,7 @@ def test_layers_are_mapped_and_streams_stay_what_they_are() -> None:
     assert got.column("other/h").to_pylist() == [[1, 1]] * 5
     for name in ("k", "day", "steps", "last_time", "previous/a", "previous/i", "previous/s"):
         assert got.column(name).equals(theirs.column(name)), name
-    assert notes == ["other/h is not in [state] map: it begins in its initial state"]
+    assert notes == ["other/h is not in [state] map: it starts from its initial state"]
 
 
 def test_what_a_mapped_table_lacks_is_noted() -> None:
@@ -166,7 +166,7 @@ def test_what_a_mapped_table_lacks_is_noted() -> None:
     assert not table.previous("i", ALL)[1].any()
     without = table.to_arrow()
     for ours, said in (
-        (False, ["4 of 5 streams in the state table have had steps and have no last_time"]),
+        (False, ["4 of 5 streams in the state table have steps but no last_time"]),
         (True, []),
     ):
         notes = []
@@ -185,13 +185,19 @@ def test_a_table_that_replaces_another_must_not_lose_times() -> None:
     new = from_arrow(table, CARRY, _initial(CARRY), "f", before=before)
     assert new.to_arrow().equals(table)
     before.advance(slots[1:], steps[1:], times[1:], {})
-    with pytest.raises(StateError, match=r"f: row 3 .*'last_time': is null, and the state that is"):
+    with pytest.raises(
+        StateError, match=r"f: row 3 .*'last_time': last time is null, but the replaced"
+    ):
         from_arrow(table, CARRY, _initial(CARRY), "f", before=before)
     reset = _with("steps", pa.array([0] * 5), table)
-    with pytest.raises(StateError, match=r"f: row 3 .*'last_time': is null, and the state that is"):
+    with pytest.raises(
+        StateError, match=r"f: row 3 .*'last_time': last time is null, but the replaced"
+    ):
         from_arrow(reset, CARRY, _initial(CARRY), "f", before=before)
     for known in (_carry(0), _carry(2)):
-        with pytest.raises(StateError, match=r"f: row 2 .*'last_time': is null, and .* had steps"):
+        with pytest.raises(
+            StateError, match=r"f: row 2 .*'last_time': last time is null, but .* has steps"
+        ):
             from_arrow(table, CARRY, _initial(CARRY), "f", before=known)
 
 
@@ -211,7 +217,7 @@ def test_the_nearest_layer_of_a_map_counts() -> None:
 def test_held_rows_that_find_no_place_are_noted() -> None:
     notes: list[str] = []
     from_arrow(_fixed().to_arrow(), replace(FIXED, pending=()), {}, "f", notes=notes)
-    assert notes == ['1 rows that emit = "final" holds in the state table do not come out here']
+    assert notes == ['1 rows held by emit = "final" in the state table are not written']
 
 
 def _with(name: str, values: pa.Array, table: pa.Table | None = None) -> pa.Table:
@@ -234,21 +240,24 @@ ROW_1 = r"row 1 \(from 0\): stream k='s1', day=1970-01-01 00:00:01: "
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (_carry().to_arrow().drop_columns(["lstm/c"]), "there is no column 'lstm/c'"),
-        (_carry().to_arrow().drop_columns(["last_time"]), "there is no column 'last_time'"),
-        (_carry(2).to_arrow().replace_schema_metadata(), "without streamrnn's metadata"),
+        (_carry().to_arrow().drop_columns(["lstm/c"]), "column 'lstm/c' not found"),
+        (_carry().to_arrow().drop_columns(["last_time"]), "column 'last_time' not found"),
+        (_carry(2).to_arrow().replace_schema_metadata(), "without streamrnn metadata"),
         (_meta("format_version", b"\xff\xfe"), "received format version"),
         (_meta("fingerprint", b"\xff\xfe"), "state of another model"),
         (_with("k", pa.array(["a", None])), r"row 1 \(from 0\): stream k=None, .*'k': .* is null"),
         (_with("k", pa.array([1, 2])), "column 'k': expected string, received int64"),
         (_with("steps", pa.array([1, None])), ROW_1 + "column 'steps': .* is null"),
         (_with("steps", pa.array([1, -1])), ROW_1 + "column 'steps': .* is below 0"),
-        (_with("steps", pa.array([1, 2**62 + 1])), ROW_1 + "column 'steps': .* beyond"),
+        (_with("steps", pa.array([1, 2**62 + 1])), ROW_1 + "column 'steps': .* above 2"),
         (_with("steps", pa.array([1.0, 2.0])), "'steps': expected int64, received double"),
-        (_with("lstm/h", pa.array([[1, 2, 3], None], H)), ROW_1 + "column 'lstm/h': is null"),
-        (_with("lstm/h", pa.array([[1, 2, 3], [1, None, 2]], H)), ROW_1 + ".* has nulls"),
-        (_with("lstm/h", pa.array([[1, 2, 3], [1, NAN, 2]], H)), ROW_1 + ".* NaN or infinite"),
-        (_with("lstm/h", pa.array([[1, 2, 3], [1, INF, 2]], H)), ROW_1 + ".* NaN or infinite"),
+        (_with("lstm/h", pa.array([[1, 2, 3], None], H)), ROW_1 + "column 'lstm/h': state is null"),
+        (
+            _with("lstm/h", pa.array([[1, 2, 3], [1, None, 2]], H)),
+            ROW_1 + ".* expected numbers, received null",
+        ),
+        (_with("lstm/h", pa.array([[1, 2, 3], [1, NAN, 2]], H)), ROW_1 + ".* NaN or infinity"),
+        (_with("lstm/h", pa.array([[1, 2, 3], [1, INF, 2]], H)), ROW_1 + ".* NaN or infinity"),
         (_with("lstm/h", pa.array([[1, 2]] * 2, pa.list_(pa.float32(), 2))), r"expected .*\[3\]"),
         (
             _with("lstm/h", pa.array([[1, 2, 3], [1, 2]], pa.list_(pa.float32()))),
@@ -267,13 +276,16 @@ ROW_1 = r"row 1 \(from 0\): stream k='s1', day=1970-01-01 00:00:01: "
         (_with("last_time", pa.array([1.0, 2.0])), r"expected timestamp\[s.*received double"),
         (_with("last_time", pa.array([1, 2], pa.timestamp("us", "UTC"))), "without loss"),
         (_with("last_time", pa.array([1, 2], pa.timestamp("s", "Europe/Berlin"))), "expected"),
-        (_with("previous/a", pa.array([1, NAN], pa.float32())), ROW_1 + "column 'previous/a': is"),
+        (_with("previous/a", pa.array([1, NAN], pa.float32())), ROW_1 + ".*'previous/a': .* NaN"),
         (_with("previous/i", pa.array(["x", "y"])), "'previous/i': expected int64"),
-        (_carry(2).to_arrow().append_column("lstm/h", pa.array([1, 2])), "'lstm/h' is there 2"),
-        (_carry(2).to_arrow().append_column("k", pa.array([1, 2])), "'k' is there 2 times"),
+        (_carry(2).to_arrow().append_column("lstm/h", pa.array([1, 2])), "'lstm/h': .* found 2"),
+        (
+            _carry(2).to_arrow().append_column("k", pa.array([1, 2])),
+            "'k': expected once, found 2 times",
+        ),
         (
             pa.concat_tables([_carry(2).to_arrow()] * 2),
-            r"row 2 \(from 0\): stream k='s0', .* row 0 is of the same one \(2 of 4 rows\)",
+            r"row 2 \(from 0\): stream k='s0', .* row 0 has the same key \(2 of 4 rows\)",
         ),
     ],
 )
@@ -282,7 +294,7 @@ def test_tables_that_do_not_belong_are_refused(
     table: pa.Table, message: str, mapping: dict[str, str] | None
 ) -> None:
     """Where, which column, which stream; expected and received."""
-    if mapping and ("another model" in message or "no column 'last_time'" in message):
+    if mapping and ("another model" in message or "column 'last_time' not found" in message):
         from_arrow(table, CARRY, _initial(CARRY), "here.parquet", mapping)
         return
     with pytest.raises(StateError, match=f"here.parquet: .*{message}"):
@@ -295,12 +307,12 @@ ITEM = pa.list_(pa.float32(), 2)
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        (MATRIX, [[], [[1, 2], None], []], "row 1 .*a value that waits is null"),
-        (MATRIX, [[], [[1, 2], [1, None]], []], "row 1 .*has nulls"),
-        (MATRIX, [[], [[1, 2], [1, NAN]], []], "row 1 .*has NaN"),
+        (MATRIX, [[], [[1, 2], None], []], "row 1 .*a waiting value is null"),
+        (MATRIX, [[], [[1, 2], [1, None]], []], "row 1 .*received null"),
+        (MATRIX, [[], [[1, 2], [1, NAN]], []], "row 1 .*received NaN"),
         (MATRIX, [[], [], [[1, 2]] * 4], "row 2 .*expected at most 3 rows .* received up to 4"),
-        ("i", [[], [1], []], "row 1 .*another number of rows"),
-        ("s", [[], ["a", None], ["a"] * 3], "row 1 .*a value that waits is null"),
+        ("i", [[], [1], []], "row 1 .*number of waiting rows differs"),
+        ("s", [[], ["a", None], ["a"] * 3], "row 1 .*a waiting value is null"),
     ],
 )
 def test_rows_that_cannot_wait_are_refused(name: str, values: list[Any], message: str) -> None:
@@ -334,7 +346,7 @@ def test_rows_that_wait_are_held_to_the_windows() -> None:
     exported = table.to_arrow()
     assert from_arrow(exported, layout, {}, "f").to_arrow().equals(exported)
     table.advance(slots[1:2], np.array([4]), None, {})
-    with pytest.raises(StateError, match=r"row 1 .*steps = 4, stride = 3: the state is of other"):
+    with pytest.raises(StateError, match=r"row 1 .*steps = 4, stride = 3: the state is from other"):
         from_arrow(table.to_arrow(), layout, {}, "f")
 
 
@@ -364,7 +376,7 @@ def test_a_layout_is_read_from_its_own_schema(layout: Layout) -> None:
 
 
 def test_a_layer_named_like_a_column_of_the_table_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"named 'previous/a'.*rename the layer"):
+    with pytest.raises(ConfigError, match=r"'previous/a'. Rename the layer"):
         replace(CARRY, states={"previous/a": 3})
 
 
