@@ -1,8 +1,8 @@
 """The file layer: the one place through which output touches a disk or an object store.
 
-A `Files` is a root; names below it are relative and have "/" between their parts. Nothing else in
-streamrnn writes, syncs, renames or deletes output, so a test that fails or kills here has
-failed or killed everywhere: every change of a local disk is one call of a method of `local.Disk`.
+A `Files` is a root; names below it are relative, with parts separated by "/". Nothing else in
+streamrnn writes, syncs, renames or deletes output, so tests inject all faults and kills at this
+layer: every change of a local disk is one call of a method of `local.Disk`.
 """
 
 import contextlib
@@ -11,45 +11,44 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pyarrow as pa
 
 from streamrnn.errors import SinkError
 
 LARGE = 1 << 20
-"""Bytes from which a thread hashes them while they are written and synced: as much work as that."""
+"""Minimum bytes for hashing in a thread, which takes about as long as writing and syncing them."""
 
 _ADVICE = {
     errno.ENOSPC: "Free some space",
     errno.EDQUOT: "Free some space",
-    errno.EACCES: "Allow this user to write there, or name another path",
-    errno.EPERM: "Allow this user to write there, or name another path",
-    errno.EROFS: "Name a path that can be written",
-    errno.ENOTDIR: "Name a path below a directory",
+    errno.EACCES: "Allow this user to write there or set another path,",
+    errno.EPERM: "Allow this user to write there or set another path,",
+    errno.EROFS: "Set a writable path",
+    errno.ENOTDIR: "Set a path below a directory",
 }
 
 
 @contextlib.contextmanager
 def sink_errors(action: str, path: str) -> Iterator[None]:
-    """Turn an OSError inside into a SinkError that names the path, the cause and what to do."""
+    """Convert an OSError to a SinkError with the path, the cause and how to fix it."""
     try:
         yield
     except SinkError:
         raise
     except (OSError, pa.ArrowException) as error:
         cause = getattr(error, "strerror", None) or str(error)
-        advice = _ADVICE.get(getattr(error, "errno", None) or 0, "See to the cause")
-        told = SinkError(
-            f"cannot {action} {path}: {cause}. {advice} and give the same command again: "
-            "it goes on from the last commit."
+        advice = _ADVICE.get(getattr(error, "errno", None) or 0, "Fix the cause")
+        converted = SinkError(
+            f"cannot {action} {path}: {cause}. {advice} and rerun the same command; "
+            "it resumes from the last commit."
         )
-        told.errno = getattr(error, "errno", None)
-        raise told from error
+        converted.errno = getattr(error, "errno", None)
+        raise converted from error
 
 
 class Output(ABC):
-    """A file being written, with `bytes` written so far; pyarrow writers take it as a file."""
+    """A file being written, with `bytes` written so far; pyarrow writers accept it as a file."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -60,17 +59,17 @@ class Output(ABC):
 
     @property
     def sha256(self) -> str:
-        """Of what was written so far, in hexadecimal."""
+        """The SHA-256 of the bytes written so far, in hexadecimal."""
         if self._hasher is not None:
             self._hasher.shutdown()
             self._hasher = None
         return self._hash.hexdigest()
 
-    def write(self, data: Any) -> int:
-        """Write all of it, however the system cuts it; raises SinkError. `data` must stay as it is.
+    def write(self, data: bytes | memoryview | pa.Buffer) -> int:
+        """Write all bytes, in as many system calls as needed. `data` must not change afterwards.
 
-        Nothing once it is closed: a pyarrow writer that was given up still writes its footer when
-        it is collected, in the midst of anything, where an error is worse than useless.
+        A closed file ignores writes: an abandoned pyarrow writer writes its footer when it is
+        garbage-collected, where an error could not be handled. Raises SinkError.
         """
         view = memoryview(data).cast("B")
         if self.closed:
@@ -86,22 +85,22 @@ class Output(ABC):
         return len(view)
 
     def tell(self) -> int:
-        """Bytes written so far."""
+        """Return the bytes written so far."""
         return self.bytes
 
     def flush(self) -> None:  # noqa: B027 - pyarrow calls it
-        """Nothing: nothing is held back here."""
+        """Do nothing: writes are not buffered here."""
 
     def readable(self) -> bool:
-        """False."""
+        """Return False."""
         return False
 
     def writable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """False."""
+        """Return False."""
         return False
 
     @abstractmethod
@@ -109,82 +108,84 @@ class Output(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Make it last (sync, or the end of an upload) and close it; raises SinkError."""
+        """Make the file durable (sync, or complete the upload) and close it. Raises SinkError."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give it up, however far it came. Nothing if it is finished."""
+        """Abandon an unfinished file. A finished one is unchanged."""
 
 
 class Files(ABC):
-    """Files below one root. Every method raises SinkError when the system refuses."""
+    """Files below one root. Methods raise SinkError if the system refuses."""
 
     local: bool
 
     @abstractmethod
     def show(self, name: str) -> str:
-        """The whole path of `name`, for messages."""
+        """Return the full path of `name`, for messages."""
 
     @abstractmethod
     def make(self, folder: str) -> None:
-        """Make a folder, and those above it, unless it is there."""
+        """Create a folder and its parents if they do not exist."""
 
     @abstractmethod
     def sizes(self, folder: str) -> dict[str, int]:
-        """Name (without the folder) -> bytes, of the files right in `folder`; {} if it is not."""
+        """Return name -> bytes of the files directly in `folder`; {} if it does not exist."""
 
     @abstractmethod
     def entries(self, folder: str) -> list[str]:
-        """Names of files and folders right in `folder`, sorted; [] if it is not there."""
+        """Return the sorted names of all entries of `folder`; [] if it does not exist."""
 
     @abstractmethod
     def tree(self) -> list[str]:
-        """Names of all files at any depth, sorted; [] if the root is not there.
+        """Return the sorted names of all files at any depth; [] if the root does not exist.
 
         Links to folders are followed, as readers do; each real folder is listed once.
         """
 
     @abstractmethod
     def above(self) -> "Iterator[Files]":
-        """The folders that the root lies in, from the inside out."""
+        """Yield the parent folders of the root, innermost first."""
 
     @abstractmethod
     def open(self, name: str) -> pa.NativeFile:
-        """Open for reading; FileNotFoundError if it is not there."""
+        """Open a file for reading. Raises FileNotFoundError if it does not exist."""
 
     @abstractmethod
     def create(self, name: str) -> Output:
-        """Begin a new file. One that is there is left alone: SinkError (an object store may not
-        notice, and has it replaced when the new one is finished)."""
+        """Create a file. Raises SinkError if it exists.
+
+        An object store may not detect that; the new object then replaces the old one on finish.
+        """
 
     @abstractmethod
     def put(self, name: str, data: bytes) -> None:
-        """Write a small file whole and lasting: it has either its old bytes or the new ones."""
+        """Write a small file atomically and durably."""
 
     @abstractmethod
     def move(self, source: str, target: str) -> None:
-        """Give a file another name, in place of a file that may have it."""
+        """Rename a file, replacing any file of the new name."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Remove a file; nothing if it is not there."""
+        """Remove a file if it exists."""
 
     @abstractmethod
     def sync(self, folder: str) -> None:
-        """Make the names in a folder last."""
+        """Make the names in a folder durable."""
 
     @abstractmethod
     def clear(self, folder: str) -> None:
         """Remove a folder if it is empty."""
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file; FileNotFoundError if it is not there."""
+        """Read all bytes of a file. Raises FileNotFoundError if it does not exist."""
         with self.open(name) as file:
             data: bytes = file.read()
         return data
 
     def sha256(self, name: str) -> str:
-        """Of a file's bytes, read in pieces; FileNotFoundError if it is not there."""
+        """Hash a file, read in pieces. Raises FileNotFoundError if it does not exist."""
         digest = hashlib.sha256()
         with self.open(name) as file:
             while piece := file.read_buffer(1 << 22):

@@ -1,4 +1,4 @@
-"""Output on a disk of this machine, or one that is mounted."""
+"""Output on a local or mounted disk."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ from streamrnn.storage.files import Files, Output, sink_errors
 
 
 class Disk:
-    """The system calls that change a local disk; tests put a failing one in its place."""
+    """The system calls that change a local disk; tests replace it by a failing one."""
 
     def create(self, path: str) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -60,7 +60,7 @@ class _LocalOutput(Output):
             view = view[done:]
 
     def finish(self) -> None:
-        # Once fsync has failed the kernel may have dropped the pages: it is never tried again.
+        # After a failed fsync the kernel may have dropped the pages, so it is never retried.
         try:
             with sink_errors("sync", self.path):
                 self._disk.sync(self._descriptor)
@@ -95,15 +95,15 @@ class LocalFiles(Files):
                         self.disk.make(str(step))
                     self.disk.sync_folder(str(step.parent))
             if not path.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a directory")
+                raise NotADirectoryError(errno.ENOTDIR, "not a directory")
 
     def sizes(self, folder: str) -> dict[str, int]:
         with (
             sink_errors("list", self.show(folder)),
             contextlib.suppress(FileNotFoundError),
-            os.scandir(self.show(folder)) as found,
+            os.scandir(self.show(folder)) as items,
         ):
-            return {item.name: item.stat().st_size for item in found if item.is_file()}
+            return {item.name: item.stat().st_size for item in items if item.is_file()}
         return {}
 
     def entries(self, folder: str) -> list[str]:
@@ -113,7 +113,7 @@ class LocalFiles(Files):
 
     def tree(self) -> list[str]:
         found, seen, tops = list[str](), set[str](), [self.root]
-        for top in tops:  # and those added on the way: links last, so that real names win
+        for top in tops:  # grows while it is read: links come last, so that real names win
             for folder, folders, names in os.walk(top):
                 real = os.path.realpath(folder)
                 if real in seen:
@@ -136,14 +136,14 @@ class LocalFiles(Files):
         return _LocalOutput(self.disk, self.show(name))
 
     def put(self, name: str, data: bytes) -> None:
-        beside = f"{name}.{secrets.token_hex(8)}.tmp"
-        output = self.create(beside)
+        temporary = f"{name}.{secrets.token_hex(8)}.tmp"
+        output = self.create(temporary)
         try:
             output.write(data)
             output.finish()
         finally:
             output.close()
-        self.move(beside, name)
+        self.move(temporary, name)
         self.sync(os.path.dirname(name))
 
     def move(self, source: str, target: str) -> None:

@@ -1,4 +1,4 @@
-"""The order that people expect of names: numbers in them count as numbers."""
+"""Natural order of names: numbers in them are compared as numbers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _DIGITS = re.compile("([0-9]+)")
 
 
 def natural(name: str) -> tuple[str | int, ...]:
-    """Text and numbers in turns: a key that sorts `part-2` before `part-10`."""
+    """Split into alternating text and numbers: a key that sorts `part-2` before `part-10`."""
     return tuple(int(p) if i % 2 else p for i, p in enumerate(_DIGITS.split(name)))
 
 
 def steps_of(path: str) -> tuple[tuple[str | int, ...], ...]:
-    """A key that sorts paths by folders and name, each in natural order."""
+    """Return a key that sorts paths by folders and name, each in natural order."""
     return tuple(natural(step) for step in path.split("/"))

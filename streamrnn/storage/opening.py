@@ -1,4 +1,4 @@
-"""From the path in a pipeline file to the files below it."""
+"""Open the path of a sink."""
 
 import os
 from urllib.parse import urlsplit
@@ -13,9 +13,9 @@ from streamrnn.storage.remote import RemoteFiles
 
 
 def open_files(path: str) -> Files:
-    """The files below `path`: a directory, or a URI that pyarrow.fs opens.
+    """Open `path`, a directory or a URI that pyarrow.fs supports.
 
-    Raises ConfigError when the URI cannot be opened.
+    Raises ConfigError if the URI cannot be opened.
     """
     scheme = urlsplit(path).scheme
     if "://" not in path or scheme == "file":

@@ -24,7 +24,7 @@ class _RemoteOutput(Output):
             self._stream.close()
 
     def close(self) -> None:
-        # An object that is given up may still appear, in staging, where the next start removes it.
+        # An abandoned object may still appear in staging, where the next start removes it.
         if not self.closed:
             self.closed = True
             with contextlib.suppress(OSError, pa.ArrowException):
@@ -32,7 +32,7 @@ class _RemoteOutput(Output):
 
 
 class RemoteFiles(Files):
-    """Files in an object store, or whatever pyarrow.fs opens. Objects appear once whole."""
+    """Files in an object store that pyarrow.fs supports. Objects appear when complete."""
 
     local = False
 
@@ -50,17 +50,16 @@ class RemoteFiles(Files):
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
 
     def make(self, folder: str) -> None:
-        """Nothing: object stores have no folders."""
+        """Do nothing: object stores have no folders."""
 
     def _list(self, folder: str, recursive: bool = False) -> list[arrow_fs.FileInfo]:
         with sink_errors("list", self.show(folder)):
             selector = arrow_fs.FileSelector(self._path(folder), True, recursive)
-            found: list[arrow_fs.FileInfo] = self.fs.get_file_info(selector)
-        return found
+            items: list[arrow_fs.FileInfo] = self.fs.get_file_info(selector)
+        return items
 
     def sizes(self, folder: str) -> dict[str, int]:
-        found = self._list(folder)
-        return {item.base_name: item.size for item in found if item.is_file}
+        return {item.base_name: item.size for item in self._list(folder) if item.is_file}
 
     def entries(self, folder: str) -> list[str]:
         return sorted(item.base_name for item in self._list(folder))
@@ -100,7 +99,7 @@ class RemoteFiles(Files):
             self.fs.delete_file(self._path(name))
 
     def sync(self, folder: str) -> None:
-        """Nothing: an object that was put lasts."""
+        """Do nothing: a finished object is durable."""
 
     def clear(self, folder: str) -> None:
-        """Nothing: object stores have no folders."""
+        """Do nothing: object stores have no folders."""

@@ -1,4 +1,4 @@
-"""Whole disks and object stores, read by paths: what is there, and what is in it."""
+"""Disks and object stores, read by full paths."""
 
 from __future__ import annotations
 
@@ -20,37 +20,40 @@ from streamrnn.storage.walking import Entry, Wanted, entry_at, is_wanted, status
 
 
 class Store(ABC):
-    """A disk, or an object store. Every method raises what the system does: OSError, with the path
-    as `filename` if it is a disk's, or pa.ArrowException."""
+    """A disk or an object store.
+
+    Methods raise the errors of the system: OSError, on a disk with the path as `filename`, or
+    pa.ArrowException.
+    """
 
     local: bool
 
     @abstractmethod
     def open(self, path: str) -> pa.NativeFile:
-        """Open a file for reading; FileNotFoundError if there is none."""
+        """Open a file for reading. Raises FileNotFoundError if it does not exist."""
 
     @abstractmethod
     def exists(self, path: str) -> bool:
-        """Whether there is a file or a folder."""
+        """Return whether a file or folder exists."""
 
     @abstractmethod
     def entry(self, path: str) -> Entry | None:
-        """The file of that path; None if there is none, or a folder."""
+        """Return the file at a path; None if there is none or it is a folder."""
 
     @abstractmethod
     def find(self, top: str, wanted: Wanted) -> list[Entry]:
-        """The files below a folder that are wanted, by paths that begin with `top`.
+        """Return the wanted files below a folder, by paths that begin with `top`.
 
         "" is the top of an object store, and the working directory on a disk.
         """
 
     @abstractmethod
     def around(self, path: str) -> tuple[Files, str]:
-        """The files that the one of a path lies among, and its name there: to write it."""
+        """Return the folder of a file, for writing, and the name of the file in it."""
 
 
 class LocalStore(Store):
-    """The disks of this machine; relative paths begin at the working directory."""
+    """The disks of this machine; relative paths start at the working directory."""
 
     local = True
 
@@ -61,15 +64,15 @@ class LocalStore(Store):
         return status(path) is not None
 
     def entry(self, path: str) -> Entry | None:
-        found = status(path)
-        if found is None or not stat.S_ISREG(found.st_mode):
+        stats = status(path)
+        if stats is None or not stat.S_ISREG(stats.st_mode):
             return None
-        return entry_at(path, os.path.realpath(path), found, 0)
+        return entry_at(path, os.path.realpath(path), stats, 0)
 
     def find(self, top: str, wanted: Wanted) -> list[Entry]:
         if top:
             return list(walk(top, wanted))
-        return [each._replace(path=each.path.removeprefix("./")) for each in walk(".", wanted)]
+        return [file._replace(path=file.path.removeprefix("./")) for file in walk(".", wanted)]
 
     def around(self, path: str) -> tuple[Files, str]:
         folder, name = os.path.split(path)
@@ -77,7 +80,7 @@ class LocalStore(Store):
 
 
 class RemoteStore(Store):
-    """An object store, or whatever pyarrow.fs opens. A path begins with the bucket."""
+    """An object store that pyarrow.fs supports. A path begins with the bucket."""
 
     local = False
 
@@ -113,37 +116,37 @@ class RemoteStore(Store):
 
 
 def open_store(path: str) -> tuple[Store, str]:
-    """The store of a path or URI, and the path in it.
+    """Return the store of a path or URI, and the path in it.
 
     Raises OSError or pa.ArrowException for a URI that cannot be opened.
     """
     if "://" not in path:
         return LocalStore(), path
-    fs, place = arrow_fs.FileSystem.from_uri(path)
+    fs, location = arrow_fs.FileSystem.from_uri(path)
     local = isinstance(fs, arrow_fs.LocalFileSystem)
-    return (LocalStore() if local else RemoteStore(fs)), place
+    return (LocalStore() if local else RemoteStore(fs)), location
 
 
 @contextmanager
 def replace_file(path: str) -> Iterator[Output]:
-    """A file to write, at a path or URI: on leaving it takes the place of what is there, whole and
-    lasting. If the writing fails, what is there stays (an object store may have the new one).
+    """Write a file at a path or URI; on exit it replaces the old one atomically and durably.
 
-    Folders above it are made. Raises SinkError, and what `open_store` does.
+    After an error the old file is unchanged (an object store may have the new one). Parent folders
+    are created. Raises SinkError, and the errors of `open_store`.
     """
-    store, place = open_store(path)
-    files, name = store.around(place)
-    beside = f"{name}.{secrets.token_hex(8)}.tmp" if files.local else name
+    store, location = open_store(path)
+    files, name = store.around(location)
+    temporary = f"{name}.{secrets.token_hex(8)}.tmp" if files.local else name
     files.make("")
-    output = files.create(beside)
+    output = files.create(temporary)
     try:
         yield output
         output.finish()
-        if beside != name:
-            files.move(beside, name)
+        if temporary != name:
+            files.move(temporary, name)
             files.sync("")
     except BaseException:
         output.close()
-        if beside != name:
-            files.delete(beside)
+        if temporary != name:
+            files.delete(temporary)
         raise

@@ -51,14 +51,14 @@ def test_any_call_that_fails_ends_the_run_with_one_error(tmp_path, monkeypatch, 
         with pytest.raises(SinkError, match=os.strerror(code)) as caught:
             run_on(RefusingDisk(str(path), number, code), path, monkeypatch)
         assert str(path) in str(caught.value)
-        assert "again" in str(caught.value)
+        assert "rerun the same command" in str(caught.value)
         assert caught.value.exit_code == 1
         run(path, steps=STEPS)
         assert outcome(path) == expected(STEPS)
 
 
 def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
-    with pytest.raises(SinkError, match="Free some space and give the same command again"):
+    with pytest.raises(SinkError, match="Free some space and rerun the same command"):
         run_on(RefusingDisk(str(tmp_path), 8, errno.ENOSPC), tmp_path / "out", monkeypatch)
 
 
@@ -110,13 +110,13 @@ def test_a_slow_disk_is_only_slow(tmp_path, monkeypatch):
 
 def test_a_path_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SinkError, match="Name a path below a directory"):
+    with pytest.raises(SinkError, match="Set a path below a directory"):
         run(tmp_path / "file" / "out")
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(SinkError, match="Name a path below a directory"):
+    with pytest.raises(SinkError, match="Set a path below a directory"):
         run(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
 
@@ -124,6 +124,6 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
 def test_a_folder_that_cannot_be_written_says_so(tmp_path, monkeypatch, code):
     with pytest.raises(
-        SinkError, match=r"cannot make the directory .*out: .*(can be written|Allow)"
+        SinkError, match=r"cannot make the directory .*out: .*(Set a writable path|Allow)"
     ):
         run_on(RefusingDisk(str(tmp_path), 0, code), tmp_path / "out", monkeypatch)

@@ -113,7 +113,9 @@ def test_a_state_table_that_finds_no_room_leaves_the_one_before(
     before = pa.table({"steps": [1, 2]})
     write_state_file(before, path)
     monkeypatch.setattr(LocalFiles, "disk", FullDisk())
-    with pytest.raises(SinkError, match=rf"state\{suffix}: the state table cannot be .*No space"):
+    with pytest.raises(
+        SinkError, match=rf"state\{suffix}: cannot write the state table: .*No space"
+    ):
         write_state_file(pa.table({"steps": [3]}), path)
     assert read_state_file(path).equals(before)
     assert [each.name for each in tmp_path.iterdir()] == [f"state{suffix}"]
