@@ -1,4 +1,4 @@
-"""Sinks: where rows go. Parts of an output folder (see `checkpoints`), or a stream on stdout."""
+"""Sinks of rows: parts of an output folder (see `checkpoints`), or a stream on stdout."""
 
 from streamrnn.sinks.formats import FORMATS, PartFormat
 from streamrnn.sinks.part import Part, PartWriter, StagedPart, name_of, number_of, width_for

@@ -11,18 +11,15 @@ from streamrnn.storage import Files, sink_errors
 
 # Readers skip and parallelize by groups of rows: many tiny ones cost more than this buffer.
 GROUP_ROWS = 131072
-# Digits of the numbers of parts. All parts of an output have the same, the least that suffice: with
-# some of each, the order of names were not the order of numbers.
+# Digits of part numbers. All parts of an output have the same width, the smallest that suffices:
+# with mixed widths, names would not sort by number.
 WIDTHS = (5, 8)
 _NAME = re.compile(rf"part-(\d+)(?:{'|'.join(re.escape(f.suffix) for f in FORMATS.values())})")
 
 
 @dataclass(frozen=True)
 class StagedPart:
-    """A finished part in staging, which has no place among the others yet.
-
-    `staged` is its name there.
-    """
+    """A finished part in staging, under the name `staged`, without a number yet."""
 
     staged: str
     rows: int
@@ -31,11 +28,11 @@ class StagedPart:
 
     @property
     def format(self) -> PartFormat:
-        """How its rows stand in the file."""
+        """The format of the file."""
         return _format_of(self.staged.removesuffix(".tmp"))
 
     def placed(self, name: str, commit: int) -> "Part":
-        """The part that it is when commit number `commit` gives it a name."""
+        """Return the part as commit number `commit` names it."""
         return Part(name, self.rows, self.bytes, self.sha256, commit, self.staged)
 
 
@@ -43,8 +40,8 @@ class StagedPart:
 class Part:
     """A committed part. `commit` is the number of the commit that wrote it.
 
-    `staged` is its name in staging: no two parts ever share one, so that a leftover is never taken
-    for a part.
+    `staged` is its name in staging, which is unique, so that a leftover is never mistaken for a
+    part.
     """
 
     name: str
@@ -56,49 +53,49 @@ class Part:
 
     @property
     def number(self) -> int:
-        """Its place among the parts of an output."""
+        """The number of the part in its output."""
         return number_of(self.name) or 0
 
     @property
     def width(self) -> int:
-        """How many digits its number has in its name."""
+        """The digits of the number in the name."""
         return len(self.name) - len("part-") - len(self.format.suffix)
 
     def renamed(self, width: int) -> "Part":
-        """The part with its number in `width` digits."""
+        """Return the part with its number in `width` digits."""
         return replace(self, name=name_of(self.number, self.format.suffix, width))
 
     @property
     def format(self) -> PartFormat:
-        """How its rows stand in the file."""
+        """The format of the file."""
         return _format_of(self.name)
 
 
 def _format_of(name: str) -> PartFormat:
-    return next(each for each in FORMATS.values() if name.endswith(each.suffix))
+    return next(format for format in FORMATS.values() if name.endswith(format.suffix))
 
 
 def name_of(number: int, suffix: str, width: int) -> str:
-    """The name of a part: names of one width, in digits, sort as the numbers do."""
+    """Return the name of a part, with `width` digits; names of one width sort by number."""
     return f"part-{number:0{width}d}{suffix}"
 
 
 def width_for(number: int, least: int = 0) -> int | None:
-    """The digits that a part of this number has in its name, at least `least`; None: too large."""
+    """Return the digits of this number in a name, at least `least`; None if it is too large."""
     return next((width for width in WIDTHS if width >= max(least, len(str(number)))), None)
 
 
 def number_of(name: str) -> int | None:
-    """The number of a part by its name; None for a name that no part has."""
-    found = _NAME.fullmatch(name)
-    return int(found[1]) if found and len(found[1]) in WIDTHS else None
+    """Parse the number in the name of a part; None if it is not such a name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match and len(match[1]) in WIDTHS else None
 
 
 class PartWriter:
-    """Writes batches of one schema into one file.
+    """Writes batches of one schema to one file.
 
-    `files` and `name` say where: in staging, where no file has that name yet. Batches are gathered
-    into groups of at least `GROUP_ROWS` rows. Raises SinkError.
+    `name` is a new file in `files`, in staging. Batches are gathered into groups of at least
+    `GROUP_ROWS` rows. Raises SinkError.
     """
 
     def __init__(self, files: Files, name: str, schema: pa.Schema, format: PartFormat) -> None:
@@ -113,7 +110,7 @@ class PartWriter:
         self._writer: GroupWriter | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows; raises SinkError. The batch must have the schema of the part."""
+        """Add a batch, which must have the schema of the part. Raises SinkError."""
         self._waiting.append(batch)
         self._waiting_rows += batch.num_rows
         self.rows += batch.num_rows
@@ -129,7 +126,7 @@ class PartWriter:
             self._writer.write(table)
 
     def finish(self) -> StagedPart:
-        """Write what waits, sync and close: from here the part is whole and lasts."""
+        """Write the buffered rows, sync and close; the part is then complete and durable."""
         output = self._output
         try:
             if self._waiting_rows or not self.rows:
@@ -143,7 +140,7 @@ class PartWriter:
         return StagedPart(self._staged, self.rows, output.bytes, output.sha256)
 
     def abandon(self) -> None:
-        """Close, finished or not; what is not stays in staging until the next start removes it."""
+        """Close; an unfinished file stays in staging until the next start removes it."""
         if self._writer is not None:
             self._writer.abandon()
         self._output.close()

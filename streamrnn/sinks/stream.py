@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
 
@@ -12,17 +13,17 @@ from streamrnn.errors import StreamRNNError
 from streamrnn.storage.files import sink_errors
 
 
-class PipeClosed(StreamRNNError):  # noqa: N818 - not an error: the reader has seen enough
-    """The reader of the stream went away (`| head`); a run ends quietly with exit code 0."""
+class PipeClosed(StreamRNNError):  # noqa: N818 - not an error: the reader needs no more rows
+    """The reader of the stream closed it (`| head`); the run ends silently with exit code 0."""
 
     exit_code = 0
 
 
 class StreamSink:
-    """Writes record batches to `stream` (default: stdout) as they come.
+    """Writes record batches to `stream` (default: stdout) without buffering.
 
-    A write waits while the reader is slow. Raises PipeClosed when the reader is gone, SinkError
-    when the stream cannot be written otherwise. Closing ends the Arrow stream, not `stream`.
+    A write blocks while the reader is slow. Raises PipeClosed if the reader closed the stream,
+    SinkError for other errors. Closing ends the Arrow stream, and leaves `stream` open.
     """
 
     def __init__(self, schema: pa.Schema, stream: BinaryIO | None = None) -> None:
@@ -33,19 +34,19 @@ class StreamSink:
             self._stream.flush()
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Write the rows of one batch, which must have the schema of the stream."""
+        """Write a batch, which must have the schema of the stream."""
         with self._guarded():
             self._writer.write_batch(batch)
             self._stream.flush()
 
     def close(self) -> None:
-        """Write the end of the stream, so that a reader can tell it from a cut one."""
+        """Write the end-of-stream marker, so that a reader can detect a truncated stream."""
         with self._guarded():
             self._writer.close()
             self._stream.flush()
 
     @contextlib.contextmanager
-    def _guarded(self):  # type: ignore[no-untyped-def]
+    def _guarded(self) -> Iterator[None]:
         try:
             with sink_errors("write", "the stream"):
                 yield

@@ -1,10 +1,10 @@
-"""Formats of parts. Another one is a module with a `PartFormat`, and its name here."""
+"""Formats of parts. To add one, write a module with a `PartFormat` and list it here."""
 
 from streamrnn.sinks.formats.arrow import ArrowFormat
 from streamrnn.sinks.formats.base import GroupWriter, PartFormat
 from streamrnn.sinks.formats.parquet import ParquetFormat
 
 FORMATS: dict[str, PartFormat] = {"parquet": ParquetFormat(), "arrow": ArrowFormat()}
-"""By the name that [sink] format has for it."""
+"""Formats by their names in [sink] format."""
 
 __all__ = ["FORMATS", "ArrowFormat", "GroupWriter", "ParquetFormat", "PartFormat"]

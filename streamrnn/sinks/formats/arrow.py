@@ -1,4 +1,4 @@
-"""Parts as Arrow IPC files: one record batch a group of rows."""
+"""Parts as Arrow IPC files: one record batch per group of rows."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from streamrnn.storage import Output
 
 
 class ArrowFormat:
-    """Arrow IPC files, which can be mapped into memory."""
+    """Arrow IPC files, which can be memory-mapped."""
 
     suffix = ".arrow"
 
     def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> ArrowGroups:
-        """A writer of one record batch a group."""
+        """Create a writer of one record batch per group."""
         return ArrowGroups(output, schema)
 
     def batches(self, source: pa.NativeFile, rows: int) -> Iterator[pa.RecordBatch]:
-        """All rows of a file, in order, `rows` at most at a time."""
+        """Read all rows of a file, in order, at most `rows` at a time."""
         reader = pa.ipc.open_file(source)
-        for at in range(reader.num_record_batches):
-            batch = reader.get_batch(at)
+        for i in range(reader.num_record_batches):
+            batch = reader.get_batch(i)
             batch.validate(full=True)
             for first in range(0, batch.num_rows, rows):
                 yield batch.slice(first, rows)
@@ -38,19 +38,21 @@ class ArrowGroups:
     def write(self, table: pa.Table) -> None:
         """Add a record batch."""
         if table.num_rows:
-            self._writer.write_table(_settled(table), max_chunksize=table.num_rows)
+            self._writer.write_table(_canonical(table), max_chunksize=table.num_rows)
 
     def close(self) -> None:
         """Write the footer."""
         self._writer.close()
 
     def abandon(self) -> None:
-        """Nothing: the file below takes no more bytes."""
+        """Do nothing: the underlying file ignores further writes."""
 
 
-def _settled(table: pa.Table) -> pa.Table:
-    """One chunk a column, and zeros under nulls, where an Arrow file would hold whatever is there:
-    equal rows are equal bytes."""
+def _canonical(table: pa.Table) -> pa.Table:
+    """Put each column into one chunk, with zeros under nulls, so that equal rows are equal bytes.
+
+    An Arrow file contains the memory under nulls.
+    """
     table = table.combine_chunks()
     rows = pa.array(np.arange(len(table)))
     columns = [column.take(rows) if column.null_count else column for column in table.columns]

@@ -1,4 +1,4 @@
-"""What a format of parts has to say and do."""
+"""The interface of a format of parts."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from streamrnn.storage import Output
 
 
 class PartFormat(Protocol):
-    """How the rows of a part stand in a file. `suffix` ends the names of its files."""
+    """A file format of parts. `suffix` is that of its files."""
 
     suffix: str
 
     def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> GroupWriter:
-        """A writer into a new file; `first` are the rows that will be written first.
+        """Create a writer to a new file; `first` are the rows that will be written first.
 
         Equal rows in equal groups give equal bytes.
         """
 
     def batches(self, source: pa.NativeFile, rows: int) -> Iterator[pa.RecordBatch]:
-        """All rows of a file that `create` made, in order, `rows` at most at a time.
+        """Read all rows of a file made by `create`, in order, at most `rows` at a time.
 
         Raises pa.ArrowException for a damaged file.
         """
 
 
 class GroupWriter(Protocol):
-    """Writes groups of rows into one file."""
+    """Writes groups of rows to one file."""
 
     def write(self, table: pa.Table) -> None:
         """Add a group of rows."""
@@ -38,4 +38,4 @@ class GroupWriter(Protocol):
         """Write the end of the file."""
 
     def abandon(self) -> None:
-        """Write nothing more, whatever becomes of this object."""
+        """Prevent further writes, also on garbage collection."""

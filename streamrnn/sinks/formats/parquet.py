@@ -1,4 +1,4 @@
-"""Parts as Parquet files: one row group a group of rows."""
+"""Parts as Parquet files: one row group per group of rows."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pyarrow.parquet as pq
 from streamrnn.storage import Output
 
 SAMPLE = 8192
-"""Rows that are looked at to say whether the values of a column repeat."""
+"""Number of rows sampled to estimate whether the values of a column repeat."""
 
 LONG = 64
-"""Bytes of a value that is no key."""
+"""Mean bytes from which values are too long to be keys."""
 
 
 class ParquetFormat:
-    """Parquet, read by everything."""
+    """Parquet files."""
 
     suffix = ".parquet"
 
     def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> ParquetGroups:
-        """A writer that uses dictionaries for the columns whose values repeat in `first`."""
+        """Create a writer with dictionaries for the columns whose values repeat in `first`."""
         return ParquetGroups(output, schema, [n for n in first.column_names if _repeats(first[n])])
 
     def batches(self, source: pa.NativeFile, rows: int) -> Iterator[pa.RecordBatch]:
-        """All rows of a file, in order, `rows` at most at a time."""
+        """Read all rows of a file, in order, at most `rows` at a time."""
         batches: Iterator[pa.RecordBatch] = pq.ParquetFile(source, pre_buffer=False).iter_batches(
             rows
         )
@@ -50,23 +50,23 @@ class ParquetGroups:
         self._writer.close()
 
     def abandon(self) -> None:
-        """Write no footer, which pyarrow would do when the writer is collected."""
+        """Prevent the footer that pyarrow would write on garbage collection."""
         self._writer.is_open = False
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:
-    """Whether a dictionary of the values is worth its time and space: of text, whether some
-    random rows say that each comes twice or more; floats hardly ever do.
+    """Return whether a dictionary of the values pays off.
 
-    Of 2,000,000 rows, 100,000 keys in a row group took 158 ms and 11.6 MB with a dictionary,
-    57 ms and 9.9 MB without; 10,000 keys took as long with it, and 4.1 MB instead of 10.1.
+    For text, a random sample decides whether values occur twice or more on average. Floats hardly
+    ever repeat. With 2,000,000 rows, 100,000 keys per row group took 158 ms and 11.6 MB with a
+    dictionary, 57 ms and 9.9 MB without; 10,000 keys took equal time, and 4.1 MB instead of 10.1.
     """
     kind = column.type
     if pa.types.is_floating(kind):
         return False
-    short = column.nbytes < min(LONG * len(column), 1 << 30)  # or to take some would be too much
+    short = column.nbytes < min(LONG * len(column), 1 << 30)  # else a sample would cost too much
     if not short or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return True
     rows = np.random.default_rng(0).integers(0, len(column), SAMPLE)
     distinct: int = pc.count_distinct(column.take(pa.array(rows))).as_py()
-    return distinct < SAMPLE * 15 // 16  # 94 % are where each comes twice in 131,072 rows
+    return distinct < SAMPLE * 15 // 16  # 94 % are distinct if each occurs twice in 131,072 rows
