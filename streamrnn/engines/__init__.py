@@ -1,4 +1,4 @@
-"""Where the shards of a run are scored. Local: all in this process."""
+"""Engines that score the shards of a run. Local: all in this process."""
 
 from streamrnn.engines.local import LocalEngine
 from streamrnn.engines.targets import FolderTarget, StreamTarget

@@ -1,4 +1,4 @@
-"""All streams in this process: one shard, scored by the one loop."""
+"""Score all streams in this process: one shard, one loop."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from streamrnn.states import StateTable
 class LocalEngine:
     """Scores the record batches of a run into a target, which makes the commits.
 
-    `every` record batches make a commit (0: one at the end); `committed` is called after each.
-    `summary` is added to in place.
+    A commit is made every `every` record batches (0: one at the end); `committed` is called after
+    each. `summary` is updated in place.
     """
 
     def __init__(
@@ -33,19 +33,19 @@ class LocalEngine:
 
     @property
     def streams_before(self) -> int:
-        """How many streams the run began with."""
+        """Number of streams at the start of the run."""
         return self._loop.streams_before
 
     def run(
         self, batches: Iterator[SourceBatch], target: Target, total: int | None, *, last: bool
     ) -> None:
-        """Score the batches and commit them; `total` rows in all, if known, for the progress.
+        """Score the batches and commit them; `total`: rows of the run, if known, for the progress.
 
-        With `last` the run ends with these batches, unless it is asked to stop before.
+        With `last` the run ends with these batches, unless it is stopped before.
         """
         self._loop.total_rows = total
         self._loop.run(batches, target, last=last)
 
     def end(self, target: Target) -> None:
-        """End a run whose batches were not the last ones when they were read."""
+        """End a run that was not ended by `run(…, last=True)`."""
         self._loop.end(target)

@@ -1,4 +1,4 @@
-"""Where the loop's rows go: an output folder with commits, or a stream without."""
+"""Targets of the run loop: an output folder with commits, or a stream without."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamrnn.sources import Position, SourceFile
 
 
 class FolderTarget:
-    """Parts of an output folder; `files` are all files that the run reads, in their order."""
+    """Writes parts of an output folder; `files` are all files that the run reads, in order."""
 
     def __init__(self, folder: OutputFolder, files: Sequence[SourceFile]) -> None:
         self.folder = folder
@@ -23,32 +23,32 @@ class FolderTarget:
         self._files = list(files)
 
     def commit(
-        self, scorer: Scorer, progress: Read, complete: bool, goes_on: bool
+        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
     ) -> Callable[[], object]:
-        """A call that commits rows, state and position together, as they are now."""
+        """Return a call that commits rows, position and the current state together."""
         position = progress.position
         return partial(
             self.folder.commit,
-            state=self.folder.delta(Snapshot.of(scorer.table, copy=goes_on)),
-            sources=self._begun(position),
+            state=self.folder.delta(Snapshot.of(scorer.table, copy=continues)),
+            sources=self._started(position),
             readings=progress.readings,
             position=position,
             counters={} if complete else scorer.counters(),
             complete=complete,
         )
 
-    def _begun(self, position: Position | None) -> list[SourceFile]:
-        """The files begun or finished since the last commit."""
+    def _started(self, position: Position | None) -> list[SourceFile]:
+        """Return the files started or finished since the last commit."""
         if position is None:
-            begun, self._files = self._files, []
-            return begun
-        at = [file.name for file in self._files].index(position.file)
-        begun, self._files = self._files[: at + 1], self._files[at:]
-        return begun
+            started, self._files = self._files, []
+            return started
+        index = [file.name for file in self._files].index(position.file)
+        started, self._files = self._files[: index + 1], self._files[index:]
+        return started
 
 
 class StreamTarget:
-    """An Arrow stream on stdout; rejected rows go to a folder of their own."""
+    """Writes an Arrow stream to stdout; rejected rows go to a separate folder."""
 
     def __init__(self, schema: pa.Schema, rejects: str | None, model: str) -> None:
         self._sink = StreamSink(schema)
@@ -58,7 +58,7 @@ class StreamTarget:
         self.write = self._sink.write
 
     def reject(self, batch: pa.RecordBatch) -> None:
-        """Add rows to the rejects' folder."""
+        """Add rows to the folder of rejects."""
         if self._folder is None:
             assert self._path is not None
             self._folder = OutputFolder.open(self._path)
@@ -66,18 +66,18 @@ class StreamTarget:
         self._folder.write(batch)
 
     def commit(
-        self, scorer: Scorer, progress: Read, complete: bool, goes_on: bool
+        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
     ) -> Callable[[], object]:
-        """A call that ends the stream, and keeps the rejects."""
+        """Return a call that ends the stream and commits the rejects."""
 
         def end() -> None:
-            self._sink.close()  # says so to the reader, who can tell it from a cut one
+            self._sink.close()  # writes the end marker: the reader can detect a truncated stream
             if self._folder is not None:
                 self._folder.commit(complete=complete)
 
         return end
 
     def close(self) -> None:
-        """Let others into the rejects' folder."""
+        """Release the folder of rejects."""
         if self._folder is not None:
             self._folder.close()

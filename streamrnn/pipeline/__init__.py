@@ -1,4 +1,4 @@
-"""What users hold: a pipeline, its runs, and what they would do."""
+"""Pipelines: load one, run it, check it, and explain what a run would do."""
 
 from streamrnn.config import Config
 from streamrnn.outputs import diff_states, export_state, import_state, read_states

@@ -1,4 +1,4 @@
-"""The kernels of a pipeline, compiled before its first run."""
+"""Compile the kernels of a pipeline before its first run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _STREAMS = 2
 
 
 def compile_kernels(loaded: LoadedPipeline) -> Compiled:
-    """Compile and keep every kernel that a run of this pipeline needs. No data is read.
+    """Compile and cache every kernel that a run of this pipeline needs. No data is read.
 
-    Raises ConfigError where no kernel can be kept.
+    Raises ConfigError if no kernel can be cached.
     """
     return fill(lambda: _run_model(loaded))
 
 
 def _run_model(loaded: LoadedPipeline) -> None:
-    """Some streams of a window's steps, or two, through the model."""
+    """Run the model once on a few streams, with the steps of a window (kind carry: two)."""
     steps = 2 if loaded.kind.carries_state else max(2, loaded.config.window.steps)
     inputs = example_inputs(loaded.model, _STREAMS, steps)
     lengths = np.full(_STREAMS, steps, np.int64)

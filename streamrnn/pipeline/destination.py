@@ -1,4 +1,4 @@
-"""Where the rows of a run go, and what is known there of earlier runs."""
+"""Where the rows of a run go, and what earlier runs committed there."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SMALL_PARTS = 100  # of one output, before --follow merges them
 class Destination(Protocol):
     """What a run writes to: a folder with commits, or a stream.
 
-    `place` is where the state stays, None if nowhere; `last` is the last commit, None if there is
-    none. `resumable`: a run can commit on its way, and another one resume from there. `recovered`
-    names what opening it repaired.
+    `place` is where the state is stored, None if nowhere; `last` is the last commit, None if there
+    is none. `resumable`: a run can commit before its end, and another run can resume from that
+    commit. `recovered` lists what was repaired when the destination was opened.
     """
 
     resumable: bool
@@ -36,26 +36,32 @@ class Destination(Protocol):
     def last(self) -> Manifest | None: ...
 
     def plan(self, source: Source, force: bool) -> SourcePlan:
-        """Which files of the source are new, and from where. Raises what `check_sources` does."""
+        """Find the new files of the source, and the position to start from.
+
+        Raises what `OutputFolder.check_sources` raises.
+        """
 
     def begin(self, bound: BoundPipeline) -> None:
-        """Take rows of these parts from now on. Raises CheckpointError if others wrote here."""
+        """Prepare for the rows of this pipeline.
+
+        Raises CheckpointError if another pipeline wrote here.
+        """
 
     def load_state(self) -> pa.Table | None:
-        """The state table of the last commit; None if there is none."""
+        """Return the state table of the last commit, None if there is none."""
 
-    def remember(self, plan: SourcePlan, last: bool) -> None:
-        """Commit what `plan` found of used files, as nothing is new; `last`: the run ends."""
+    def commit_sources(self, plan: SourcePlan, last: bool) -> None:
+        """Commit what `plan` found of used files when none is new; `last`: the run ends."""
 
     def target(self, files: Sequence[SourceFile]) -> Target:
-        """What the loop writes to while it reads these files."""
+        """Return the target that the loop writes to while it reads these files."""
 
     def merge_parts(self) -> None:
-        """Merge small parts, if there are many."""
+        """Merge small parts if there are many."""
 
 
 class FolderDestination:
-    """An output folder that is open for this run alone."""
+    """An output folder, locked by this run."""
 
     resumable = True
 
@@ -75,38 +81,38 @@ class FolderDestination:
         return self._folder.manifest
 
     def plan(self, source: Source, force: bool) -> SourcePlan:
-        """The files that are not in the output yet. Of a stream all is new, and nothing a file."""
+        """Find the files that are not in the output yet; a stream has none, and is all new."""
         files = source.of_files
         if files is None:
             return SourcePlan(())
-        # Columns come in the order in which earlier runs used them: another file has another.
+        # The column order of earlier runs; files may differ in theirs.
         files.order = [] if self.last is None else list(self.last.config.get("source.schema", ()))
         return self._folder.check_sources(files.files, files, force=force)
 
     def begin(self, bound: BoundPipeline) -> None:
-        """Say what writes here."""
+        """Record the schema, model and config of the rows to come."""
         self._folder.begin(
             bound.emitter.schema, model=bound.loaded.fingerprint, config=run_config(bound)
         )
 
-    def remember(self, plan: SourcePlan, last: bool) -> None:
-        """Commit the used files as they are now."""
+    def commit_sources(self, plan: SourcePlan, last: bool) -> None:
+        """Commit the current facts about the used files."""
         if plan.changed or plan.rewritten:
             self._folder.commit(complete=True)
         elif plan.refreshed and last:
             self._folder.refresh_sources()
 
     def target(self, files: Sequence[SourceFile]) -> FolderTarget:
-        """The parts of the folder."""
+        """Return a target that writes parts of the folder."""
         return FolderTarget(self._folder, files)
 
     def merge_parts(self) -> None:
-        """Merge small parts, if there are many."""
+        """Merge small parts if there are many."""
         merge_small_parts(self._folder, least=_SMALL_PARTS)
 
 
 class StreamDestination:
-    """Stdout: all rows are new to it, and nothing of a run stays."""
+    """Stdout: every row is new, and nothing is kept after the run."""
 
     resumable = False
     recovered: Sequence[str] = ()
@@ -117,32 +123,35 @@ class StreamDestination:
         self._target = target
 
     def plan(self, source: Source, force: bool) -> SourcePlan:
-        """All files."""
+        """Plan to read all files."""
         return SourcePlan(tuple(source.files))
 
     def begin(self, bound: BoundPipeline) -> None:
-        """Nothing: the stream began with its schema."""
+        """Do nothing: the schema was written when the stream was opened."""
 
     def load_state(self) -> None:
-        """None: there is none."""
+        """Return None: a stream has no state."""
 
-    def remember(self, plan: SourcePlan, last: bool) -> None:
-        """Nothing: no file was used before."""
+    def commit_sources(self, plan: SourcePlan, last: bool) -> None:
+        """Do nothing: a stream has no used files."""
 
     def target(self, files: Sequence[SourceFile]) -> StreamTarget:
-        """The stream."""
+        """Return the stream."""
         return self._target
 
     def merge_parts(self) -> None:
-        """Nothing: a stream has no parts."""
+        """Do nothing: a stream has no parts."""
 
 
 @contextmanager
 def open_destination(
     loaded: LoadedPipeline, options: RunOptions, source: Source
 ) -> Iterator[Destination]:
-    """Where the pipeline file sends the rows of a source, open. Raises CheckpointError, SinkError,
-    and, as a stream begins with its schema, what `LoadedPipeline.bind` does."""
+    """Open the destination that the pipeline file names.
+
+    Raises CheckpointError, SinkError and, for a stream (which starts with its schema), what
+    `LoadedPipeline.bind` raises.
+    """
     config = loaded.config
     if config.sink.folder is None:
         schema = loaded.bind(source.schema, source.name).emitter.schema

@@ -1,9 +1,8 @@
-"""What a run would do, without doing it."""
+"""Check a pipeline, and explain what a run would do, without running it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from streamrnn.checkpoints import (
     Manifest,
@@ -24,13 +23,13 @@ _LARGE_GROUP = 4_000_000
 
 
 def validate(loaded: LoadedPipeline) -> list[str]:
-    """Check everything that can be checked without computing; notes on what is noteworthy.
+    """Check everything that can be checked without computing; return notes.
 
     Raises what a run would raise: ConfigError, DataError, StateError, MissingFileError.
     """
     source = _files_of(loaded)
     if source is None:
-        return ["the source is not a file: its columns are checked when it is read"]
+        return ["the source has no files to check: its columns are checked when it is read"]
     bound = _bind(loaded, source)
     source.check_schemas()
     notes: list[str] = []
@@ -39,10 +38,10 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     return notes + _notes(loaded, source)
 
 
-def explain(loaded: LoadedPipeline) -> dict[str, Any]:
-    """The plan of a run as plain values; raises what `validate` raises."""
+def explain(loaded: LoadedPipeline) -> dict[str, str | int | None]:
+    """Return the plan of a run as plain values; raises what `validate` raises."""
     config = loaded.config
-    plan: dict[str, Any] = {
+    plan: dict[str, str | int | None] = {
         "model": config.model.path,
         "model fingerprint": loaded.fingerprint[:16],
         "features": ", ".join(loaded.contract.feature_names()),
@@ -75,7 +74,7 @@ def _names(files: Sequence[SourceFile]) -> str:
 
 
 def _files_of(loaded: LoadedPipeline) -> SourceOfFiles | None:
-    """The source, if it is named and has files."""
+    """Return the source if the pipeline file names one that has files, else None."""
     if loaded.config.source.path is None:
         return None
     return open_source(loaded, RunOptions()).of_files
@@ -94,17 +93,17 @@ def _stream_bytes(bound: BoundPipeline) -> int:
     return 4 * (sum(layout.states.values()) + waiting) + 24
 
 
-def _memory(loaded: LoadedPipeline, bound: BoundPipeline, rows: int) -> dict[str, Any]:
+def _memory(loaded: LoadedPipeline, bound: BoundPipeline, rows: int) -> dict[str, str]:
     width = len(loaded.contract.feature_names()) + len(loaded.names)
     batch = 4 * width * loaded.config.source.batch_rows
     if loaded.kind.needs_end:
         return {
-            "memory": f"about {_mib(4 * width * rows)}: kind {loaded.kind.name} holds all {rows:,} "
-            "rows"
+            "memory": f"about {_mib(4 * width * rows)}: kind {loaded.kind.name} keeps all {rows:,} "
+            "rows in memory"
         }
     return {
         "memory": f"about {_mib(4 * batch)} for record batches, and {_stream_bytes(bound):,} bytes "
-        "a stream, whatever the length of the source"
+        "per stream, whatever the length of the source"
     }
 
 
@@ -114,24 +113,24 @@ def _mib(size: int) -> str:
 
 def _committed(
     loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles
-) -> dict[str, Any]:
+) -> dict[str, str | int | None]:
     path = loaded.config.sink.folder
     if path is None or not has_manifest(path):
-        return {"would go on from": "nothing: this is the first run"}
+        return {"would resume from": "nothing: this is the first run"}
     last: Manifest = read_manifest(path)
-    told: dict[str, Any] = {
-        "would go on from": f"commit {last.commit} ({last.time}), {last.rows:,} rows written",
+    reported: dict[str, str | int | None] = {
+        "would resume from": f"commit {last.commit} ({last.time}), {last.rows:,} rows written",
         "streams": last.state_rows,
     }
     try:
         check_same_pipeline(last, loaded.fingerprint, run_config(bound), path)
         plan = plan_sources(last, source.files, source, home=canonical_name(path))
     except CheckpointError as error:
-        return {**told, "would refuse": str(error)}
-    at = plan.position
-    new = len(plan.files) - (at is not None)
-    place = f"row {at.file_row:,} of {plan.files[0].path}, then " if at else ""
-    return {**told, "next": f"{place}{new} new file(s)", "vanished files": len(plan.vanished)}
+        return {**reported, "would refuse": str(error)}
+    position = plan.position
+    new = len(plan.files) - (position is not None)
+    place = f"row {position.file_row:,} of {plan.files[0].path}, then " if position else ""
+    return {**reported, "next": f"{place}{new} new file(s)", "vanished files": len(plan.vanished)}
 
 
 def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
@@ -139,11 +138,11 @@ def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
     largest = source.largest_group()
     if largest > _LARGE_GROUP:
         notes.append(
-            f"a row group has {largest:,} rows: it is the unit that is read, so memory grows with "
-            "it; write smaller ones (row_group_size)"
+            f"a row group has {largest:,} rows. A row group is read as a whole, so memory grows "
+            "with its size; write smaller ones (row_group_size)"
         )
     if loaded.kind.needs_end:
-        notes.append(f"kind {loaded.kind.name} holds all rows in memory until the input ends")
+        notes.append(f"kind {loaded.kind.name} keeps all rows in memory until the input ends")
     if note := note_on_order(source, source.files, loaded.config.source.order):
         notes.append(note)
     return notes

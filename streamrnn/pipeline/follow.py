@@ -1,4 +1,4 @@
-"""Watching a source for files that are complete."""
+"""Watch a source for complete files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from streamrnn.sources import SourceFile, SourceOfFiles
 
 
 class Watcher:
-    """Iterates over a source with its complete files, each time that it holds something else.
+    """Iterate over a source with its complete files, each time that these have changed.
 
-    `look` gives the source as it is. A file counts as complete once it has its footer and is as it
-    was one poll earlier; one that was renamed in, or written before the last poll, need not wait.
+    `look` returns the source as listed now. A file is complete once it has its footer and has not
+    changed since the poll before; a file last written longer than one poll ago need not wait.
     Ends when `stop` is set.
     """
 
@@ -36,8 +36,8 @@ class Watcher:
                 yield source
             self._options.stop.wait(self._options.poll)
 
-    def tell(self, manifest: Manifest | None, summary: Summary) -> None:
-        """A line about the last commit, if it brought rows, with the age of the newest file."""
+    def report(self, manifest: Manifest | None, summary: Summary) -> None:
+        """Report the last commit if it added rows, with the age of the newest file."""
         if manifest is None or self._options.progress is None:
             return
         rows, self._rows = manifest.rows - self._rows, manifest.rows
@@ -46,7 +46,7 @@ class Watcher:
         newest = max((file.mtime_ns for file in self._complete.values()), default=time.time_ns())
         lag = max(0.0, time.time() - newest / 1e9)
         message = (
-            f"commit {manifest.commit}: {rows:,} new rows, {manifest.rows:,} rows in all, "
+            f"commit {manifest.commit}: {rows:,} new rows, {manifest.rows:,} rows in total, "
             f"{summary.streams:,} streams; {lag:.1f} s behind the newest file"
         )
         self._options.progress(
@@ -54,7 +54,7 @@ class Watcher:
         )
 
     def _complete_files(self, source: SourceOfFiles) -> list[SourceFile]:
-        """The complete files there are now, in their order."""
+        """Return the files that are complete now, in their order."""
         complete = {}
         for file in source.files:
             known = self._complete.get(file.path)

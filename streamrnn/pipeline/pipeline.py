@@ -1,4 +1,4 @@
-"""The pipeline, as Python and the command line see it."""
+"""The `Pipeline` class, used from Python and by the command line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from streamrnn.sources import Origin, Rows, select, used_schema
 from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
-_AGAIN = "Restore it from a backup, or write it again."
+_RESTORE = "Restore it from a backup, or write it again."
 _BATCH = "the batch"
 _SESSION = b"streamrnn.session"
 
@@ -38,41 +38,41 @@ _SESSION = b"streamrnn.session"
 class Pipeline:
     """A pipeline file with its model loaded and checked.
 
-    `run` reads the source and writes the sink; `process` scores Arrow data that the caller has,
-    with the state carried inside. Several threads may call `process`, `finish`, `checkpoint` and
-    `state`, and pickle it: they take turns. Whatever ends `process` early, an interrupt at any
-    moment too, the state is as it was before the call, or as it is after it.
+    `run` reads the source and writes the sink; `process` scores Arrow data of the caller and
+    carries the state from call to call. Several threads may call `process`, `finish`, `checkpoint`
+    and `state`, and pickle the pipeline: a lock serializes them. However `process` ends, by an
+    interrupt at any moment too, the state is either that before the call or that after it.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._scorer: Scorer | None = None
-        self._turn = OwnLock()
+        self._lock = OwnLock()
         self._rejects: pa.RecordBatch | None = None
-        self._rejects_here = threading.local()
+        self._local = threading.local()
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Pipeline:
-        """Read a pipeline file; `overrides` are texts such as "window.lanes=32".
+        """Read a pipeline file; `overrides` are strings such as "window.lanes=32".
 
-        Raises ConfigError with all that is wrong.
+        Raises ConfigError, which lists all problems.
         """
         return cls(Config.load(path, overrides))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Pipeline:
-        """A pipeline from the tables of a pipeline file as dicts. Raises ConfigError."""
+        """Make a pipeline from the tables of a pipeline file as dicts. Raises ConfigError."""
         return cls(Config.parse(data))
 
     def __repr__(self) -> str:
-        facts = "; ".join(f"{name} {value}" for name, value in self._inside())
+        facts = "; ".join(f"{name} {value}" for name, value in self._facts())
         return f"<Pipeline: {facts}>"
 
     def _repr_html_(self) -> str:
-        return html_table("Pipeline", self._inside())
+        return html_table("Pipeline", self._facts())
 
-    def _inside(self) -> list[tuple[str, str]]:
-        """What it reads, runs and writes, without a look at a file or a wait for a thread."""
+    def _facts(self) -> list[tuple[str, str]]:
+        """List what it reads, runs and writes, without reading a file or waiting for a lock."""
         config, scorer, loaded = self.config, self._scorer, vars(self).get("loaded")
         source, window = config.source, config.window
         features = [feature.name for feature in source.features] + list(source.time_features)
@@ -88,7 +88,7 @@ class Pipeline:
 
     @cached_property
     def loaded(self) -> LoadedPipeline:
-        """Model, contract and outputs, checked against each other when first asked for."""
+        """Model, contract and outputs, loaded and checked on first use."""
         return LoadedPipeline(self.config)
 
     def run(
@@ -103,26 +103,27 @@ class Pipeline:
     ) -> Summary:
         """Score what is new in the source since the last run, and commit it to the sink.
 
-        `full_refresh` forgets output and state first; `force` goes on although a used file
+        `full_refresh` discards output and state first; `force` resumes past used files that
         changed; `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
         set, the run commits and ends (`Summary.interrupted` if there was more to read). Raises
-        ConfigError, DataError, CheckpointError, SinkError and their kin; what is committed stays.
+        ConfigError, DataError, CheckpointError, SinkError and their subclasses; what was committed
+        is kept.
         """
         options = RunOptions(full_refresh, force, follow, poll, progress, stop or threading.Event())
         return Job(self.loaded, options).run()
 
     def compile_kernels(self) -> Compiled:
-        """Compile every kernel that a run needs, and keep them where this user's runs find them.
+        """Compile every kernel that a run needs, into the cache that this user's runs read.
 
-        For the image of a container, or a node before its first run: no data is read. Returns what
-        is kept, and where. Raises ConfigError where nothing can be kept.
+        For container images, or a node before its first run. No data is read. Returns what was
+        cached, and where. Raises ConfigError if nothing can be cached.
         """
         return compile_kernels(self.loaded)
 
     def preview(self, limit: int) -> pa.Table:
-        """What the first `limit` rows of the source give, from the initial state, as a table.
+        """Score the first `limit` rows of the source from the initial state; return the output.
 
-        Nothing is written, and what an earlier run committed is not looked at.
+        Nothing is written, and what earlier runs committed is ignored.
         """
         self.config.require_run()
         rows = min(limit, self.config.source.batch_rows)
@@ -134,9 +135,9 @@ class Pipeline:
         bound = self.loaded.bind(source.schema, source.name)
         scorer = Scorer(bound, _initial_table(bound))
         outputs, left = [], limit
-        for each in source.batches():
-            batch = each.batch.slice(0, left)
-            read = self.loaded.contract.read(batch, each.origin)
+        for item in source.batches():
+            batch = item.batch.slice(0, left)
+            read = self.loaded.contract.read(batch, item.origin)
             outputs.append(scorer.score(read).output)
             left -= batch.num_rows
             if not left:
@@ -144,26 +145,25 @@ class Pipeline:
         outputs += scorer.finish()
         return pa.Table.from_batches(outputs, bound.emitter.schema)
 
-    def process(self, data: Any) -> Any:
-        """Score a RecordBatch, a Table, or anything that gives Arrow data (pandas, Polars, …).
+    def process(self, data: object) -> pa.RecordBatch | pa.Table:
+        """Score a RecordBatch, a Table, or any Arrow PyCapsule object (pandas, Polars, …).
 
         Returns a RecordBatch for a RecordBatch, else a Table, of the output rows in the order of
-        the input; the state of each stream is carried to the next call. Rows that are rejected
-        stand in `rejects` until then. Raises DataError for rows that break the contract, and then
-        nothing of `data` has counted; after an interrupt all of it has, or nothing. Not for kind
-        whole.
+        the input; the state of each stream is carried to the next call. Rejected rows
+        are in `rejects` until then. Raises DataError for invalid rows; then no row of `data` is
+        counted. After an interrupt either all rows are, or none. Not for kind whole.
         """
         if self.loaded.kind.needs_end:
             kind = self.config.window.kind
-            raise ConfigError(f'process: kind "{kind}" needs all rows at once: use run()')
+            raise ConfigError(f'process: kind "{kind}" needs all rows at once; use run()')
         batches, schema = _batches(data)
-        with self._turn.lock:
+        with self._lock.lock:
             scorer = self._bound_scorer(schema)
             if len(batches) > 1:
-                scorer = scorer.copy()  # all of them count by the assignment below, or none
+                scorer = scorer.copy()  # the assignment below commits all of them, or none
             scored = self._score(batches, scorer)
             self._scorer = scorer
-            self._rejects = self._rejects_here.rows = _rejects_of(scored)
+            self._rejects = self._local.rows = _rejects_of(scored)
         if isinstance(data, pa.RecordBatch):
             return scored[0].output
         return pa.Table.from_batches([s.output for s in scored], scorer.bound.emitter.schema)
@@ -178,47 +178,48 @@ class Pipeline:
 
     @property
     def rejects(self) -> pa.RecordBatch | None:
-        """The rows that this thread's last `process` rejected, with the reason beside each.
+        """The rows that the last `process` of this thread rejected, each with its reason.
 
-        In a thread that has not called it: those of the last call of all. None if there are none.
+        In a thread that has not called it: those of the last call in any thread. None if there are
+        none.
         """
-        here: pa.RecordBatch | None = getattr(self._rejects_here, "rows", self._rejects)
-        return here
+        rejects: pa.RecordBatch | None = getattr(self._local, "rows", self._rejects)
+        return rejects
 
     def finish(self) -> pa.RecordBatch | None:
-        """The rows that emit "final" holds back: each stream's last, since the last `finish`."""
-        with self._turn.lock:
+        """Return the rows that emit "final" holds back: the last of each stream since `finish`."""
+        with self._lock.lock:
             if self._scorer is None:
                 return None
             return self._scorer.final()
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Write the state that `process` carries, and this pipeline, to one Arrow file.
+        """Write the state that `process` carries, and the config, to one Arrow file.
 
-        It is there whole or not at all, and also a state table that `streamrnn state` reads.
-        Raises ConfigError before the first call of `process`, SinkError.
+        The write is atomic. The file is also a state table that `streamrnn state` reads. Raises
+        ConfigError before the first call of `process`, SinkError.
         """
-        with self._turn.lock:
+        with self._lock.lock:
             table = self._portable()
         write_state_file(table, os.fspath(path))
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str]) -> Pipeline:
-        """The pipeline of a `checkpoint`, going on from its state.
+        """Load the pipeline of a `checkpoint`, and resume from its state.
 
-        The model is read from where the pipeline says. Raises StateError if it is another one now.
+        The model is read from the path in the config. Raises StateError if its fingerprint changed.
         """
         table = read_state_file(os.fspath(path))
         return cls._from_portable(table, os.fspath(path))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        with self._turn.lock:
+    def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[object, ...]]:
+        with self._lock.lock:
             if self._scorer is None:
                 return type(self), (self.config,)
             return Pipeline._from_portable, (self._portable(), "the pickled pipeline")
 
     def _portable(self) -> pa.Table:
-        """The state table, with what it takes to go on from it in its metadata."""
+        """Return the state table, with all that `resume` needs in its metadata."""
         table = self.state.to_arrow()
         assert self._scorer is not None
         session = {
@@ -231,39 +232,39 @@ class Pipeline:
         return table.replace_schema_metadata(metadata)
 
     @staticmethod
-    def _from_portable(table: pa.Table, where: str) -> Pipeline:
+    def _from_portable(table: pa.Table, owner: str) -> Pipeline:
         text = (table.schema.metadata or {}).get(_SESSION)
         if text is None:
             raise StateError(
-                f"{where}: not a checkpoint of a pipeline. A state table alone is named in "
+                f"{owner}: not a checkpoint of a pipeline. To start from a state table, name it in "
                 "[state] init."
             )
-        config, schema, counters = _read_session(text, where)
+        config, schema, counters = _read_session(text, owner)
         pipeline = Pipeline(config)
-        bound = pipeline.loaded.bind(schema, where)
-        pipeline._scorer = Scorer(bound, starting_table(bound, table, where))
-        pipeline._scorer.count_on(counters)
+        bound = pipeline.loaded.bind(schema, owner)
+        pipeline._scorer = Scorer(bound, starting_table(bound, table, owner))
+        pipeline._scorer.resume_counts(counters)
         return pipeline
 
     @property
     def state(self) -> StateTable:
         """The state that `process` carries. Raises ConfigError before the first call.
 
-        Its arrays go on changing with it; `to_arrow()`, or `pyarrow.table` of it, is a copy that
-        belongs to one moment, whatever other threads do.
+        It is live: later calls change its arrays. `to_arrow()`, or `pyarrow.table` of it, is a
+        consistent copy, whatever other threads do.
         """
-        with self._turn.lock:
+        with self._lock.lock:
             if self._scorer is None:
-                raise ConfigError("there is no state before the first call of process()")
-            len(self._scorer.table)  # completes what an interrupt left
+                raise ConfigError("no state before the first call of process()")
+            len(self._scorer.table)  # completes an interrupted change
             return self._scorer.table
 
     def validate(self) -> list[str]:
-        """Check model, config and the schemas of all source files; notes on what is noteworthy."""
+        """Check model, config and the schemas of all source files; return notes."""
         return validate(self.loaded)
 
-    def explain(self) -> dict[str, Any]:
-        """What a run would do: files, rows, outputs, memory, and where it would go on from."""
+    def explain(self) -> dict[str, str | int | None]:
+        """Return what a run would do: files, rows, outputs, memory, where it would resume from."""
         return explain(self.loaded)
 
     def _bound_scorer(self, schema: pa.Schema) -> Scorer:
@@ -273,14 +274,14 @@ class Pipeline:
         for field in self._scorer.bound.schema:
             if bound.schema.field(field.name).type != field.type:
                 raise DTypeError(
-                    f"{_BATCH}: column {field.name!r}: expected {field.type} as in the first "
-                    f"one, received {bound.schema.field(field.name).type}"
+                    f"{_BATCH}: column {field.name!r}: expected {field.type} as in the "
+                    f"first call, received {bound.schema.field(field.name).type}"
                 )
         return self._scorer
 
 
 def _initial_table(bound: BoundPipeline) -> StateTable:
-    """The state to start from; what of `[state] init` is not delta over is logged."""
+    """Return the state to start from; log which parts of `[state] init` are ignored."""
     notes: list[str] = []
     table = starting_table(bound, None, "", notes)
     for note in notes:
@@ -288,8 +289,8 @@ def _initial_table(bound: BoundPipeline) -> StateTable:
     return table
 
 
-def _read_session(text: bytes, where: str) -> tuple[Config, pa.Schema, dict[str, int]]:
-    """What `_portable` put beside the state: the config, the schema of the rows, the counters."""
+def _read_session(text: bytes, owner: str) -> tuple[Config, pa.Schema, dict[str, int]]:
+    """Read what `_portable` put into the metadata: config, schema of the rows, counters."""
     try:
         session = json.loads(text)
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
@@ -304,13 +305,13 @@ def _read_session(text: bytes, where: str) -> tuple[Config, pa.Schema, dict[str,
         pa.ArrowException,
     ) as error:
         found = f"{type(error).__name__}: {error}"
-        raise StateError(f"{where}: the checkpoint is damaged: {found}. {_AGAIN}") from error
+        raise StateError(f"{owner}: the checkpoint is damaged: {found}. {_RESTORE}") from error
     if not all(type(n) is int and n >= 0 for n in counters.values()):
-        raise StateError(f"{where}: the checkpoint is damaged: counters are {counters}. {_AGAIN}")
+        raise StateError(f"{owner}: the checkpoint is damaged: counters are {counters}. {_RESTORE}")
     return config, schema, counters
 
 
-def _table(data: Any) -> pa.Table:
+def _table(data: object) -> pa.Table:
     if isinstance(data, pa.Table):
         return data
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
@@ -321,8 +322,8 @@ def _table(data: Any) -> pa.Table:
     )
 
 
-def _batches(data: Any) -> tuple[list[pa.RecordBatch], pa.Schema]:
-    """One record batch, or none, and the schema. (More where text takes over 2 GiB.)"""
+def _batches(data: object) -> tuple[list[pa.RecordBatch], pa.Schema]:
+    """Return one record batch or none, and the schema. More than one if text takes over 2 GiB."""
     if isinstance(data, pa.RecordBatch):
         return [data], data.schema
     table = _table(data).combine_chunks()
@@ -330,8 +331,8 @@ def _batches(data: Any) -> tuple[list[pa.RecordBatch], pa.Schema]:
 
 
 def _rejects_of(scored: list[Scored]) -> pa.RecordBatch | None:
-    """The rejected rows of a call; None if there are none."""
-    rejects = [each.rejects for each in scored if each.rejects is not None]
+    """Return the rejected rows of a call; None if there are none."""
+    rejects = [item.rejects for item in scored if item.rejects is not None]
     if not rejects:
         return None
     return pa.Table.from_batches(rejects).combine_chunks().to_batches()[0]

@@ -1,4 +1,4 @@
-"""What is checked before a run: the files of the source, and paths inside one another."""
+"""Checks before a run: the files of the source, and paths that lie inside one another."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from streamrnn.sources import (
 
 
 def run_config(bound: BoundPipeline) -> dict[str, Any]:
-    """What a commit remembers of the config, and of the columns it was used with."""
+    """Return what a commit stores of the config: its keys, and the types of the columns in use."""
     schema = {f.name: str(f.type) for f in bound.schema}
     return {**bound.loaded.config.canonical(), "source.schema": schema}
 
 
 def open_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = None) -> Source:
-    """What the pipeline file names as source, `rows` in a record batch (default: as it says).
+    """Open the source that the pipeline file names, with `rows` per record batch.
 
-    Files are those of now; nothing is read yet. Raises DataError if there are none.
+    By default `rows` is as in the pipeline file. Files are listed, nothing is read yet. Raises
+    DataError if there are none.
     """
     if loaded.config.source.piped:
         return StreamSource(loaded.columns, rows or loaded.config.source.batch_rows)
@@ -35,7 +36,7 @@ def open_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = 
 
 
 def source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile]:
-    """The files that the source names now. Raises DataError if there are none."""
+    """List the files of the source. Raises DataError if there are none."""
     path = loaded.config.source.path
     assert path is not None
     endings = suffixes_of(loaded.config.source.format)
@@ -47,39 +48,43 @@ def source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile
         return []
     if not files and not options.follow:
         raise DataError(
-            f"[source] path: {path}: there is no file to read (expected names ending in "
-            f"{' or '.join(endings)}; [source] format says which). "
-            "To wait for files, run with --follow."
+            f"[source] path: {path}: no file to read (expected names ending in "
+            f"{' or '.join(endings)}, as set by [source] format). "
+            "Fix the path, or wait for files with --follow."
         )
     return files
 
 
 def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
-    """Raise ConfigError if source, sink, rejects or saved state lie inside one another, or in
-    another output."""
+    """Refuse paths that overlap.
+
+    Raises ConfigError if source, sink, rejects or saved state lie inside one another, or in another
+    output.
+    """
     config = loaded.config
     outputs = {
         "[sink] path": config.sink.folder,
         "[sink] rejects": config.sink.rejects,
         "[state] save": config.state.save,
     }
-    places = {name: _real(path) for name, path in outputs.items() if path is not None}
+    locations = {name: _real(path) for name, path in outputs.items() if path is not None}
     path = config.source.path
     inputs = [_real(file.path) for file in source.files]
     inputs += [_real(path)] if source.replayable else []
-    for name, place in places.items():
-        if any(_overlap(place, each) for each in inputs):
+    for name, location in locations.items():
+        if any(_overlap(location, other) for other in inputs):
             raise ConfigError(
                 f"{name}: {outputs[name]} and the source {path} lie inside one another: the "
-                "next run would read its own output. Name a place outside the source."
+                "next run would read its own output. Choose a path outside the source."
             )
-    for name, other in itertools.combinations(places, 2):
-        if _overlap(places[name], places[other]):
+    for name, other in itertools.combinations(locations, 2):
+        if _overlap(locations[name], locations[other]):
             raise ConfigError(
                 f"{other}: {outputs[other]} and {name} {outputs[name]} lie inside one another: "
-                "readers of the output would find what is no output. Name a place beside it."
+                "readers of the output would find files that do not belong to it. Choose a path "
+                "beside it."
             )
-    for name in places:
+    for name in locations:
         refuse = refuse_inside_output if name == "[state] save" else refuse_nested_output
         refuse(str(outputs[name]), name)
 

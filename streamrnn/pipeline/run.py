@@ -1,4 +1,4 @@
-"""One run of a pipeline: what there is to read, where it goes, and from which state."""
+"""One run of a pipeline: what to read, where to write, and which state to start from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from streamrnn.states import write_state_file
 
 
 class Job:
-    """One run of a loaded pipeline, as the options say."""
+    """One run of a loaded pipeline with its options."""
 
     def __init__(self, loaded: LoadedPipeline, options: RunOptions) -> None:
         self.loaded = loaded
@@ -38,7 +38,7 @@ class Job:
         self._committed: Callable[[], None] = lambda: None
 
     def run(self) -> Summary:
-        """Read what is new and commit it. Raises what its parts raise."""
+        """Read what is new, score it and commit it."""
         self.config.require_run()
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
@@ -57,11 +57,13 @@ class Job:
             return
         if self.loaded.kind.needs_end:
             raise ConfigError(
-                f'--follow: kind "{self.loaded.kind.name}" needs the end of the input'
+                f'--follow: kind "{self.loaded.kind.name}" needs the end of the input, which never '
+                "comes; run without --follow"
             )
         if not source.replayable or self.config.sink.folder is None:
             raise ConfigError(
-                "--follow watches files and commits to a folder: not for stdin, stdout"
+                "--follow watches files and commits to a folder; it cannot be used with stdin or "
+                "stdout"
             )
 
     def _read_once(self, source: Source, output: Destination) -> None:
@@ -77,7 +79,7 @@ class Job:
         watcher = Watcher(
             lambda: self.loaded.source(source_files(self.loaded, self.options)), self.options
         )
-        self._committed = lambda: watcher.tell(output.last, self.summary)
+        self._committed = lambda: watcher.report(output.last, self.summary)
         engine: LocalEngine | None = None
         for source in watcher:
             engine = self._read(source, output, engine, last=False) or engine
@@ -89,17 +91,17 @@ class Job:
     def _read(
         self, source: Source, output: Destination, engine: LocalEngine | None, last: bool
     ) -> LocalEngine | None:
-        """Score what of the source is new; None if nothing is.
+        """Score the new rows of the source; return None if there are none.
 
-        `engine` is the one that scored what came before, None in the first round of a run; with
-        `last` the run ends with this round.
+        `engine` is the engine of the earlier rounds, None in the first round of a run. With `last`
+        the run ends after this round.
         """
         plan = output.plan(source, self.options.force)
         self._count_used(plan)
         committed = output.last
-        start = self._begin(source, output, plan) if engine is None else partial(_same, engine)
+        start = self._begin(source, output, plan) if engine is None else partial(_running, engine)
         if source.replayable and not plan.files:
-            output.remember(plan, last)
+            output.commit_sources(plan, last)
             unfinished = engine is None and committed is not None and not committed.complete
             if not (unfinished and last):
                 return None
@@ -117,7 +119,7 @@ class Job:
     def _begin(
         self, source: Source, output: Destination, plan: SourcePlan
     ) -> Callable[[], LocalEngine]:
-        """A call that starts the engine: it loads the state, if there is anything to read."""
+        """Prepare the output; return a call that loads the state and starts the engine."""
         bound = self.loaded.bind(source.schema, source.name)
         output.begin(bound)
         return partial(self._start, bound, source, output, plan, output.last)
@@ -130,20 +132,20 @@ class Job:
         plan: SourcePlan,
         committed: Manifest | None,
     ) -> LocalEngine:
-        where = f"the state of {output.place}"
-        table = starting_table(bound, output.load_state(), where, self.summary.state_notes)
+        owner = f"the state of {output.place}"
+        table = starting_table(bound, output.load_state(), owner, self.summary.state_notes)
         scorer = Scorer(bound, table)
         if output.last is not None and not output.last.complete:
-            scorer.count_on(output.last.counters)
+            scorer.resume_counts(output.last.counters)
         self.summary.rejects = self.config.sink.rejects
         resumable = source.replayable and output.resumable and not self.loaded.kind.needs_end
         every = self.config.checkpoint.every if resumable else 0
         if source.replayable:
-            self._tell_resumed(committed, plan)
+            self._report_resumed(committed, plan)
         return LocalEngine(scorer, self.summary, self.options, every, self._committed)
 
     def _count_used(self, plan: SourcePlan) -> None:
-        """Count the used files that are not as they were."""
+        """Count the used files that have changed or vanished."""
         self.summary.vanished_files = len(plan.vanished)
         self.summary.changed_files = len(plan.changed)
         self.summary.rewritten_files = sum(len(rewrite.new) for rewrite in plan.rewritten)
@@ -155,30 +157,30 @@ class Job:
         return self.config.source.order
 
     def _in_order(self, source: Source, plan: SourcePlan) -> list[SourceFile]:
-        """The files to read: the one that was begun, then the others as [source] order says."""
-        begun = 0 if plan.position is None else 1
+        """Return the files to read: a partly read one first, then the others by [source] order."""
+        started = 0 if plan.position is None else 1
         files = list(plan.files)
         if self._order == "time":
-            files[begun:] = source.in_time_order(files[begun:])
-        elif self.config.source.late != "error":  # else late rows stop the run
+            files[started:] = source.in_time_order(files[started:])
+        elif self.config.source.late != "error":  # otherwise late rows stop the run
             self.summary.times_go_back = note_on_order(source, files, self._order)
         return files
 
     def _total(self, source: Source, plan: SourcePlan) -> int | None:
-        """Rows of the run when the files are read, if they can be known."""
+        """Return how many rows the run will have read after these files, None if not known."""
         rows = source.total_rows()
         if rows is None:
             return None
         return self.summary.rows + rows - (plan.position.file_row if plan.position else 0)
 
-    def _tell_resumed(self, last: Manifest | None, plan: SourcePlan) -> None:
+    def _report_resumed(self, last: Manifest | None, plan: SourcePlan) -> None:
         if last is None or last.complete:
             return
-        where = "at the end of the files used so far"
+        location = "at the end of the files used so far"
         if plan.position is not None:
-            where = f"at row {plan.position.file_row:,} of {plan.files[0].path}"
+            location = f"at row {plan.position.file_row:,} of {plan.files[0].path}"
         self.summary.resumed = (
-            f"Resumed {where}, after commit {last.commit} ({last.rows:,} rows written)."
+            f"Resumed {location}, after commit {last.commit} ({last.rows:,} rows written)."
         )
         if self.options.progress is not None:
             streams = last.state_rows
@@ -205,6 +207,6 @@ class Job:
             self.summary.state = self.config.state.save
 
 
-def _same(engine: LocalEngine) -> LocalEngine:
-    """The engine: a start of one that runs already."""
+def _running(engine: LocalEngine) -> LocalEngine:
+    """Return an engine that has started already."""
     return engine

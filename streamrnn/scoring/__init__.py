@@ -1,4 +1,4 @@
-"""A pipeline bound to its columns, the scorer of its record batches, and the one loop."""
+"""A pipeline bound to its columns, the scorer of its record batches, and the run loop."""
 
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.loop import Loop, Read, Target

@@ -1,21 +1,22 @@
-"""From a pipeline file to what a run needs: `LoadedPipeline`, then `BoundPipeline`."""
+"""A pipeline with its model (`LoadedPipeline`), and bound to its columns (`BoundPipeline`)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from streamrnn.arrays import Floats
 from streamrnn.config.load import Config
+from streamrnn.config.schema import FeatureSection
 from streamrnn.errors import ConfigError, DTypeError
 from streamrnn.formats import load_model
-from streamrnn.models import Stream, Whole
+from streamrnn.models import Model, Stream, Whole
 from streamrnn.operators import (
     KINDS,
     Emitter,
@@ -37,7 +38,7 @@ _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 class LoadedPipeline:
     """A config with its model, checked against each other.
 
-    Raises ConfigError or ModelMismatchError where they do not fit.
+    Raises ConfigError or ModelMismatchError if they do not match.
     """
 
     def __init__(self, config: Config) -> None:
@@ -63,12 +64,12 @@ class LoadedPipeline:
 
     @cached_property
     def columns(self) -> list[str] | None:
-        """The columns in use; None for all of them."""
+        """Columns in use; None for all of them."""
         carried = self.config.columns
         return None if carried is None else self.contract.columns(carried)
 
     def source(self, files: Sequence[SourceFile], rows: int | None = None) -> FileSource:
-        """The record batches of files, `rows` in each (default: as the config says)."""
+        """Return a source of these files, with `rows` per record batch (default: as in config)."""
         config = self.config.source
         size = rows or config.batch_rows
         return FileSource(files, self.columns, size, time=config.time, format=config.format)
@@ -87,7 +88,7 @@ class LoadedPipeline:
 
 @dataclass(frozen=True)
 class BoundPipeline:
-    """A loaded pipeline that knows the types of its columns."""
+    """A loaded pipeline with the types of its columns."""
 
     loaded: LoadedPipeline
     schema: pa.Schema
@@ -112,7 +113,7 @@ class BoundPipeline:
         names = self.loaded.names
         if clash := [n for n in names if n in carried]:
             raise ConfigError(
-                f"[output] names: {clash[0]!r} is also a column that is carried through: "
+                f"[output] names: {clash[0]!r} is also a column that is carried through; "
                 "choose another name"
             )
         fields = tuple(self.schema.field(n) for n in carried)
@@ -142,13 +143,13 @@ class BoundPipeline:
             layers=self.loaded.model.layer_shapes(),
         )
 
-    def initial(self) -> dict[str, Any]:
-        """The initial state of one stream: name -> (size,) float32."""
+    def initial(self) -> dict[str, Floats]:
+        """Return the initial state of one stream: name -> (size,) float32."""
         states = self.loaded.runner.initial_state(1)
         return {name: np.asarray(a)[0] for name, a in states.items()}
 
     def operator(self) -> WindowKind:
-        """A new one of the config's kind of window."""
+        """Make an operator for the config's kind of window."""
         window, loaded = self.loaded.config.window, self.loaded
         size = WindowSize(window.lanes, window.steps, window.stride)
         return loaded.kind.of(
@@ -156,28 +157,23 @@ class BoundPipeline:
         )
 
 
-def _load(config: Config) -> Any:
+def _load(config: Config) -> Model:
     spec = config.model
-    options: dict[str, Any] = {}
-    if spec.layers:
-        options["layers"] = [dict(layer) for layer in spec.layers]
-    if spec.state:
-        options["state"] = dict(spec.state)
-    load: Callable[..., Any] = load_model
-    return load(spec.path, **options)
+    layers = [dict(layer) for layer in spec.layers] if spec.layers else None
+    return load_model(spec.path, layers=layers, state=dict(spec.state) if spec.state else None)
 
 
-def _feature(feature: Any, kind: str, config: Config) -> Feature:
+def _feature(feature: FeatureSection, kind: str, config: Config) -> Feature:
     nulls = config.source.nulls_of(feature)
     if kind != "float32":
         if feature.valid is not None or feature.clip is not None:
             raise ConfigError(
-                f"[source] features: {feature.name!r} is read as {kind} by the model: valid and "
-                "clip are for numbers"
+                f"[source] features: {feature.name!r} is read as {kind} by the model; valid and "
+                "clip apply to numbers only"
             )
         if not isinstance(nulls, str) and (kind == "string" or nulls != math.floor(nulls)):
             raise ConfigError(
-                f"[source] nulls: {nulls} cannot stand for a null of {feature.name!r}, which the "
+                f"[source] nulls: {nulls} cannot replace a null of {feature.name!r}, which the "
                 f"model reads as {kind}"
             )
     return Feature(feature.name, kind, feature.valid, feature.clip, nulls)
@@ -192,7 +188,7 @@ def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, 
     if len(names) != units:
         listed = ", ".join(f"{layer} ({n})" for layer, n in outputs)
         raise ConfigError(
-            f"[output] names: the model gives {units} value(s) a row ({listed}), "
+            f"[output] names: the model returns {units} value(s) per row ({listed}), "
             f"received {len(names)} name(s): {', '.join(names)}"
         )
     return tuple(names)

@@ -1,4 +1,4 @@
-"""The one loop: read, score, write; commit now and then."""
+"""The run loop: read, score and write record batches, and commit at intervals."""
 
 from __future__ import annotations
 
@@ -19,31 +19,36 @@ from streamrnn.sources import Contract, Position, Reading, Rows, SourceBatch
 
 
 class Read(NamedTuple):
-    """How far the source was read: the position (None: to the end), and, by name, what was read of
-    the files since the last commit."""
+    """How far the source was read.
+
+    `position` is None at its end; `readings` is what was read of each file, by name, since the last
+    commit.
+    """
 
     position: Position | None
     readings: Mapping[str, Reading]
 
 
 class Target(Protocol):
-    """Where rows go, and where commits are made."""
+    """A destination of rows that makes commits."""
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Take output rows."""
+        """Write output rows."""
 
     def reject(self, batch: pa.RecordBatch) -> None:
-        """Take rejected rows."""
+        """Write rejected rows."""
 
     def commit(
-        self, scorer: Scorer, progress: Read, complete: bool, goes_on: bool
+        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
     ) -> Callable[[], object]:
-        """A call that makes all count that was taken, with what was read and the state
-        of `scorer` as it is now; `goes_on` says whether scoring does meanwhile."""
+        """Return a call that commits all rows written, `progress`, and the current state.
+
+        `continues`: scoring continues before the call is made, so the state must be copied.
+        """
 
 
 class Work(NamedTuple):
-    """A record batch that is ready for the model, and where it stands in the source."""
+    """A record batch that is ready for the model, and its position in the source."""
 
     source: SourceBatch
     prepared: Prepared
@@ -53,9 +58,9 @@ class Work(NamedTuple):
 class Loop:
     """Scores the batches of a source into a target.
 
-    `every` record batches make a commit (0: one at the end); `committed` is called after each.
-    `readings`, by name, is what was read of files since the last one.
-    `summary` is added to in place.
+    A commit is made every `every` record batches (0: one at the end); `committed` is called after
+    each. `readings` is what was read of each file, by name, since the last commit. `summary` is
+    updated in place.
     """
 
     scorer: Scorer
@@ -72,9 +77,9 @@ class Loop:
         self.streams_before = len(self.scorer.table)
 
     def run(self, batches: Iterator[SourceBatch], target: Target, last: bool) -> None:
-        """Read to the end, or until asked to stop, and commit what there is then.
+        """Read to the end, or until `options.stop` is set, and commit.
 
-        With `last` the run ends with these batches, unless it is asked to stop before.
+        With `last` the run ends with these batches, unless it is stopped before.
         """
         since = 0
         position: Position | None = None
@@ -88,7 +93,7 @@ class Loop:
             while work is not None:
                 since += 1
                 due = bool(self.every) and since >= self.every
-                # What a commit holds must be as it is behind this batch: no running ahead of it.
+                # A commit stores the state right after this batch: do not prepare the next.
                 wait = due or self.options.stop.is_set() or not self.scorer.can_prepare_ahead
                 upcoming = None if wait else preparer.submit(self._prepare_next, ahead)
                 scored = self.scorer.compute(work.prepared)
@@ -96,7 +101,7 @@ class Loop:
                 _write(writer, target, scored)
                 position = work.source.position
                 self.readings[position.file] = work.source.reading
-                self._tell()
+                self._report()
                 if self.options.stop.is_set() and upcoming is None:
                     self.summary.interrupted = True
                     break
@@ -106,11 +111,11 @@ class Loop:
                 try:
                     found = next(ahead, None)
                 except Exception:
-                    if due:  # what comes next cannot be read; what is done still counts
-                        self._commit(writer, target, position, complete=False, goes_on=True)
+                    if due:  # the next batch is unreadable, but finished ones must be committed
+                        self._commit(writer, target, position, complete=False, continues=True)
                     raise
                 if due and found is not None:
-                    self._commit(writer, target, position, complete=False, goes_on=True)
+                    self._commit(writer, target, position, complete=False, continues=True)
                     since = 0
                 work = self._prepared(found)
             if not self.summary.interrupted:
@@ -119,7 +124,7 @@ class Loop:
                     self._finish(writer, target)
             if self.every or not self.summary.interrupted:
                 complete = last and not self.summary.interrupted
-                self._commit(writer, target, position, complete, goes_on=False)
+                self._commit(writer, target, position, complete, continues=False)
 
     def _prepare_next(self, ahead: Iterator[tuple[SourceBatch, Rows]]) -> Work | None:
         return self._prepared(next(ahead, None))
@@ -131,7 +136,7 @@ class Loop:
         return Work(source_batch, self.scorer.prepare(rows))
 
     def end(self, target: Target) -> None:
-        """End a run whose batches were not the last ones when they were read."""
+        """End a run that was not ended by `run(…, last=True)`."""
         self.run(iter(()), target, last=True)
 
     def _finish(self, writer: BackgroundWriter, target: Target) -> None:
@@ -145,10 +150,10 @@ class Loop:
         target: Target,
         position: Position | None,
         complete: bool,
-        goes_on: bool,
+        continues: bool,
     ) -> None:
-        writer.wait()  # the commit before: this one builds on it
-        writer.do(target.commit(self.scorer, Read(position, self.readings), complete, goes_on))
+        writer.wait()  # for the previous commit, which this one builds on
+        writer.do(target.commit(self.scorer, Read(position, self.readings), complete, continues))
         self.readings = {}
         writer.do(self.committed)
         self.scorer.table.mark_clean()
@@ -159,7 +164,7 @@ class Loop:
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self.summary.seconds = time.monotonic() - self.began
         self.summary.streams = len(self.scorer.table)
         if self.options.progress is not None:
@@ -175,5 +180,5 @@ def _write(writer: BackgroundWriter, target: Target, scored: Scored) -> None:
 
 
 def _read(batches: Iterator[SourceBatch], contract: Contract) -> Iterator[tuple[SourceBatch, Rows]]:
-    for each in batches:
-        yield each, contract.read(each.batch, each.origin)
+    for item in batches:
+        yield item, contract.read(item.batch, item.origin)

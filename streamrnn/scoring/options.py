@@ -1,4 +1,4 @@
-"""How a run is asked for, beside the pipeline file."""
+"""Options of a run that are not in the pipeline file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from streamrnn.scoring.summary import Progress
 
 @dataclass(frozen=True)
 class RunOptions:
-    """`full_refresh` starts over, `force` goes on although a used file changed, `follow` waits for
-    new files every `poll` seconds; `progress` is called after each record batch; once `stop` is
-    set the run commits and ends.
+    """Options of one run.
+
+    `full_refresh` starts over, `force` resumes past used files that changed, `follow` looks for new
+    files every `poll` seconds; `progress` is called after each record batch; once `stop` is set the
+    run commits and ends.
     """
 
     full_refresh: bool = False

@@ -1,4 +1,4 @@
-"""Record batch in, record batch out, state carried in between."""
+"""Score record batches, and carry the state from one to the next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamrnn.windows import StreamBatch, Update, sort_by_stream
 
 @dataclass
 class Scored:
-    """What one record batch gave: `output` rows, `rejects` (None: no row), and counts."""
+    """The result of one record batch: `output` rows, `rejects` (None: no row), and counts."""
 
     output: pa.RecordBatch
     rejects: pa.RecordBatch | None
@@ -29,9 +29,9 @@ class Scored:
 
 
 class Prepared(NamedTuple):
-    """A record batch whose rows are in stream order, if they can be before the one before it.
+    """A record batch sorted by stream; `by_stream` is None if it has to wait for the previous one.
 
-    `streams`: how many the table has with those of this batch.
+    `streams` is the number of streams in the table, with those of this batch.
     """
 
     rows: Rows
@@ -42,8 +42,8 @@ class Prepared(NamedTuple):
 class Scorer:
     """Scores record batches one after another; `table` holds the state between them.
 
-    Whatever ends `score` early, an interrupt at any moment too, the table is as it was before or as
-    it is after (see `StateTable.change`). Threads take turns.
+    However `score` ends, by an interrupt at any moment too, the table is either that before the
+    call or that after it (see `StateTable.change`). Threads are serialized.
     """
 
     def __init__(self, bound: BoundPipeline, table: StateTable) -> None:
@@ -56,38 +56,38 @@ class Scorer:
 
     @property
     def can_prepare_ahead(self) -> bool:
-        """Whether a batch may be prepared while the one before it is computed."""
-        # Waiting windows and held rows are read together with steps and number of streams.
+        """Whether a batch may be prepared while the previous one is computed."""
+        # Waiting windows and held rows must match the steps and the number of streams.
         return self._operator.prepares_ahead and self.bound.emitter.emit != "final"
 
     def score(self, rows: Rows) -> Scored:
-        """The output rows of a record batch (of kind whole: none, they come with `finish`).
+        """Score a record batch (kind whole: its output rows are returned by `finish`).
 
-        Raises DataError for rows that break the contract, unless the config says otherwise.
+        Raises DataError for invalid rows, unless the config drops or rejects them.
         """
         return self.table.change(partial(self._score, rows))
 
     def _score(self, rows: Rows) -> tuple[Scored, Callable[[], None]]:
-        """What comes of a record batch, and the call that makes it count."""
+        """Score a record batch; return the result, and the call that commits it to the table."""
         by_stream = self._sort(rows, room=True)
         computed = self._compute(rows, by_stream)
         held = self._held(rows.batch, by_stream, computed)
         update = by_stream.update()
         before = self.counters()
 
-        def count() -> None:
-            self.count_on(before)  # the call may be made again
+        def commit() -> None:
+            self.resume_counts(before)  # the call may be repeated
             self._advance(by_stream, update)
             self._commit_states(rows, computed)
             if held is not None:
                 self.table.hold(held)
 
-        return self._scored(rows, by_stream, computed), count
+        return self._scored(rows, by_stream, computed), commit
 
     def prepare(self, rows: Rows) -> Prepared:
-        """The first half of `score`, for `compute`: it may run beside the `compute` before it.
+        """Do the first half of `score`, possibly during the `compute` of the previous batch.
 
-        After an error the table is of no use any more.
+        After an error the table is invalid.
         """
         if not self.can_prepare_ahead:
             return Prepared(rows, None, self.table.streams)
@@ -96,7 +96,7 @@ class Scorer:
         return Prepared(rows, by_stream, self.table.streams)
 
     def compute(self, prepared: Prepared) -> Scored:
-        """The second half of `score`. After an error the table is of no use any more."""
+        """Do the second half of `score`. After an error the table is invalid."""
         rows, by_stream, streams = prepared
         if by_stream is None:
             return self.score(rows)
@@ -107,7 +107,7 @@ class Scorer:
         return scored
 
     def finish(self) -> Iterator[pa.RecordBatch]:
-        """The rows that could not come out before the end of the input."""
+        """Yield the rows that can be output only at the end of the input."""
         if self._operator.needs_end:
             self.rows_read = 0
         for rows, by_stream, computed in self._operator.finish():
@@ -121,26 +121,26 @@ class Scorer:
             yield final
 
     def final(self) -> pa.RecordBatch | None:
-        """The rows that emit "final" held back; None for another emit."""
+        """Return the rows that emit "final" held back; None for another emit."""
         if self.bound.emitter.emit != "final":
             return None
         return self.bound.emitter.final(self.table)
 
     def copy(self) -> Scorer:
-        """One that goes on from the same state, on its own."""
+        """Return an independent scorer with a copy of the state."""
         table = from_arrow(
             self.table.to_arrow(), self.bound.layout, self.bound.initial(), "the state", ours=True
         )
         copy = Scorer(self.bound, table)
-        copy.count_on(self.counters())
+        copy.resume_counts(self.counters())
         return copy
 
     def counters(self) -> dict[str, int]:
-        """What a run that goes on from a commit counts on from."""
+        """Return the counters that a commit stores."""
         return {"rows_read": self.rows_read, "rejected": self.rejected}
 
-    def count_on(self, counters: Mapping[str, int]) -> None:
-        """Count on from the `counters` of the run that is resumed."""
+    def resume_counts(self, counters: Mapping[str, int]) -> None:
+        """Continue from the `counters` of the run that is resumed."""
         self.rows_read = counters.get("rows_read", 0)
         self.rejected = counters.get("rejected", 0)
 
@@ -174,14 +174,14 @@ class Scorer:
         self.rows_read += len(rows)
 
     def _slots(self, rows: Rows, room: bool) -> Ints:
-        """The slot of each row; -1 where the row breaks the contract."""
+        """Return the slot of each row, -1 for an invalid row."""
         bad = rows.faults.codes != 0
         if not bad.any():
             return self.table.find(rows.keys, room=room)
         good = np.flatnonzero(~bad)
         slots = np.full(len(rows), -1)
-        taken = [key.take(pa.array(good)) for key in rows.keys]
-        slots[good] = self.table.find(taken, room=room)
+        keys = [key.take(pa.array(good)) for key in rows.keys]
+        slots[good] = self.table.find(keys, room=room)
         return slots
 
     def _emit(
@@ -195,7 +195,7 @@ class Scorer:
     def _held(
         self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput | None
     ) -> Held | None:
-        """The rows that are held until the end, with those of this record batch (emit final)."""
+        """Return the rows held until the end, with those of this record batch (emit final)."""
         emitter = self.bound.emitter
         if computed is None or emitter.emit != "final":
             return None
@@ -207,7 +207,7 @@ class Scorer:
             kind = self.bound.loaded.kind.name
             raise DataError(
                 f"{rows.place(int(by_stream.kept[used[0]]))}: this stream was scored by an earlier "
-                f"run, and kind {kind} needs all of its rows at once. Start over with "
+                f"run, but kind {kind} needs all of its rows at once. Start over with "
                 "--full-refresh."
             )
 
@@ -225,14 +225,14 @@ class Scorer:
         if not len(by_stream.rejected):
             return None
         index = by_stream.rejected
-        taken = rows.batch.take(pa.array(index))
+        rejected = rows.batch.take(pa.array(index))
         reasons = [_reason(rows, row) for row in index.tolist()]
         columns = {
             "reason": pa.array(reasons, pa.string()),
             "file": pa.array([rows.origin.file(row) for row in index.tolist()], pa.string()),
             "row": pa.array(rows.origin.row_N[index]),
         }
-        for name, column in zip(taken.schema.names, taken.columns, strict=True):
+        for name, column in zip(rejected.schema.names, rejected.columns, strict=True):
             while name in columns:
                 name += "_"
             columns[name] = column

@@ -1,4 +1,4 @@
-"""The state table that a run starts from."""
+"""Find the state table that a run starts from."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from streamrnn.states import StateTable, from_arrow, read_state_file
 
 
 def starting_table(
-    bound: BoundPipeline, committed: pa.Table | None, where: str, notes: list[str] | None = None
+    bound: BoundPipeline, committed: pa.Table | None, owner: str, notes: list[str] | None = None
 ) -> StateTable:
-    """The state of the last commit, else the one of `[state] init`, else an empty one.
+    """Return the state of the last commit, else that of `[state] init`, else an empty one.
 
-    What `[state] init` has and is not taken over is added to `notes`. Raises StateError, naming
-    both sides, for a table of another model or other keys.
+    `owner` names the committed state in messages. What is ignored of `[state] init` is added to
+    `notes`. Raises StateError, naming both sides, for a table of another model or other keys.
     """
     config = bound.loaded.config.state
     if committed is not None:
-        table = from_arrow(committed, bound.layout, bound.initial(), where, ours=True)
-        table.mark_clean()  # the next commit writes what changes from here
+        table = from_arrow(committed, bound.layout, bound.initial(), owner, ours=True)
+        table.mark_clean()  # the next commit writes only later changes
         return table
     if config.init is None:
         return StateTable(bound.layout, bound.initial())
     _check_map(config.map, bound)
     found = read_state_file(config.init)
-    where = f"[state] init: {config.init}"
-    return from_arrow(found, bound.layout, bound.initial(), where, config.map, notes=notes)
+    owner = f"[state] init: {config.init}"
+    return from_arrow(found, bound.layout, bound.initial(), owner, config.map, notes=notes)
 
 
 def _check_map(mapping: dict[str, str], bound: BoundPipeline) -> None:
-    # Some kinds of window carry no layer's state: there any layer says that the table is meant, and
-    # what is taken from it is what waits, steps and times.
+    # Some kinds of window carry no state of layers. Any layer name is accepted then; waiting rows,
+    # steps and times are taken from the table.
     layers = {name.rsplit("/", 1)[0] for name in bound.layout.states}
     layers = layers or set(bound.loaded.model.layer_shapes())
     for layer in mapping:

@@ -1,4 +1,4 @@
-"""What a run tells: while it works, and at its end."""
+"""What a run reports: its progress, and a summary at its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNTS = (
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is. `total_rows` is None where it cannot be known (a pipe)."""
+    """Progress of a run. `total_rows` is None if not known (a pipe)."""
 
     rows: int
     total_rows: int | None
@@ -31,9 +31,12 @@ class Progress:
 
 @dataclass
 class Summary:
-    """What a run did. `streams` are those in the state table, `new_streams` the ones it added;
-    `state_notes` say what of `[state] init` was not taken over, `recovered` what the start repaired
-    that an earlier run left behind."""
+    """Summary of a run.
+
+    `streams` counts the streams in the state table, `new_streams` those that the run added.
+    `state_notes` list what was ignored of `[state] init`, `recovered` what was repaired at startup
+    after an earlier run.
+    """
 
     rows: int = 0
     rows_out: int = 0
@@ -67,11 +70,12 @@ class Summary:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows read a second."""
+        """Rows read per second."""
         return self.rows / self.seconds if self.seconds > 0 else 0.0
 
     def __repr__(self) -> str:
-        """
+        """Return one line with the counts that are not zero.
+
         >>> Summary(rows=80, rows_out=80, streams=3, files=1, commits=1, skipped=2)
         <Summary: 80 rows in, 80 rows out, 3 streams, 1 file, 1 commit; skipped 2>
         """
@@ -102,13 +106,13 @@ class Summary:
         return html_table("Summary", rows)
 
     def _noted(self) -> list[tuple[str, str]]:
-        """What a reader might stumble over: counts that are not zero, how the run ended."""
+        """List notable facts: counts that are not zero, and how the run ended."""
         noted = [(n, f"{getattr(self, n):,}") for n in COUNTS if getattr(self, n)]
         noted += [(n, "yes") for n in ("nothing_new", "interrupted") if getattr(self, n)]
         return noted
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields and `rows_per_second`, for JSON."""
+        """Return all fields and `rows_per_second`, for JSON."""
         return {**asdict(self), "rows_per_second": round(self.rows_per_second, 1)}
 
     def add(self, counts: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind, each on a thread, so that computing waits for neither."""
+"""Read ahead and write in the background, each on a thread, so that computing need not wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 class Prefetcher(Generic[T]):
     """Runs an iterator on a thread, at most `depth` items ahead. Use it in a `with` block.
 
-    An error of the iterator is raised where its next item would come.
+    An error of the iterator is raised in place of its next item.
     """
 
     def __init__(self, items: Iterator[T], depth: int = 2) -> None:
@@ -55,7 +55,7 @@ class Prefetcher(Generic[T]):
                 self._queue.put((item, None, False))
                 if self._closed.is_set():
                     return
-        except BaseException as error:  # noqa: BLE001 - raised again where the items are used
+        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
             self._queue.put((None, error, False))
         else:
             self._queue.put((None, None, True))
@@ -68,11 +68,11 @@ class Prefetcher(Generic[T]):
 
 
 class BackgroundWriter:
-    """Does calls in order on a thread, at most `depth` waiting. Use it in a `with` block.
+    """Runs calls in order on a thread, with at most `depth` queued. Use it in a `with` block.
 
-    An error of a call is raised by the next `do` or by `wait`; calls after it are not done. Those
-    that wait where the block ends with an error are done: a commit among them counts. After an
-    interrupt they are not.
+    An error of a call is raised by the next `do` or by `wait`, and later calls are dropped. If the
+    block ends with an error, queued calls are still made, so that a queued commit is not lost;
+    after an interrupt they are dropped.
     """
 
     def __init__(self, depth: int = 2) -> None:
@@ -98,12 +98,12 @@ class BackgroundWriter:
             self._raise()
 
     def do(self, call: Callable[[], object]) -> None:
-        """Queue a call; waits while `depth` are waiting."""
+        """Queue a call; block while `depth` calls are queued."""
         self._raise()
         self._queue.put(call)
 
     def wait(self) -> None:
-        """Return once all calls so far are done."""
+        """Return when all queued calls have been made."""
         self._queue.join()
         self._raise()
 

@@ -133,7 +133,7 @@ def test_a_changed_type_is_named(config: dict[str, Any]) -> None:
     pipeline.process(table)
     other = table.set_column(2, "a", table.column("a").cast(pa.float32()))
     with pytest.raises(
-        DTypeError, match="'a': expected double as in the first one, received float"
+        DTypeError, match="'a': expected double as in the first call, received float"
     ):
         pipeline.process(other)
 

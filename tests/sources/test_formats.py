@@ -59,7 +59,7 @@ def test_a_directory_is_of_one_format() -> None:
     feather.write_feather(LOG, "parquet/more.feather")
     assert len(list_files("parquet")) == 4
     assert len(list_files("parquet", suffixes_of("arrow"))) == 1
-    with pytest.raises(DataError, match=r"there is no file to read .*\.arrow or \.feather"):
+    with pytest.raises(DataError, match=r"no file to read .*\.arrow or \.feather"):
         _run("parquet/none*", "none", format="arrow")
 
 
