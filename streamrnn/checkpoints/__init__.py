@@ -1,51 +1,50 @@
-"""Checkpoints: rows, position and state of a run are committed together, or not at all.
+"""Checkpoints: rows, position and state of a run are committed together or not at all.
 
-The loop of a run, whole::
+The complete loop of a run::
 
     with OutputFolder.open("out/weather", keep=1) as folder:
         folder.begin(schema, model=model.fingerprint(), config=config.canonical())
         source = FileSource(list_files(path), …)
         plan = folder.check_sources(source.files, source)  # .files to read, .position, .vanished
-        table = folder.load_state()                    # pa.Table, or None at the first start
+        table = folder.load_state()                    # pa.Table, or None in the first run
         source.files = list(plan.files)
         for batch in source.batches(plan.position, plan.before):
             folder.write(rows)                       # RecordBatch in the order of the input
-            folder.reject(bad_rows)                  # RecordBatch; kept beside, committed alike
+            folder.reject(bad_rows)                  # RecordBatch; committed with the rows
             if time_to_commit:
                 folder.commit(
                     sources=files_begun,             # sources.SourceFile, since the last commit
                     readings=readings,               # name of the file -> batch.reading
                     position=batch.position,
                     state=Snapshot.of(state_table),  # then state_table.mark_clean()
-                    counters={"skipped": 3},         # any JSON; comes back in folder.manifest
+                    counters={"skipped": 3},         # any JSON; stored in folder.manifest
                 )
-        folder.commit(..., complete=True)            # the last one: the input has ended
+        folder.commit(..., complete=True)            # the last one: end of the input
 
-A commit, in this order (each step is safe to be the last one ever done):
+The steps of a commit, in this order (it is safe to stop after any of them):
 
 1. an attempt closes and syncs its parts, of rows and of rejects, in ``_streamrnn/staging``
 2. it writes and syncs a version of the state of its shard
-3. the driver gives the parts their names, and writes the manifest beside, syncs it and renames it
-   into place: from here the commit counts
+3. the driver assigns names to the parts, writes the manifest to a temporary file, syncs it and
+   renames it into place: from here on the commit is valid
 4. the parts are renamed out of staging, where readers find them
-5. versions of the state that no kept commit names are removed
+5. versions of the state that no retained commit names are removed
 
-Steps 1 and 2 are `Attempt.finish`; what it returns, `Facts`, is plain values. The run above has one
-shard and makes its attempts itself. A driver of several shards has them made elsewhere, of nothing
-but paths and numbers (`Attempt.at`), and commits all facts at once: ``folder.commit(facts, …)``.
+Steps 1 and 2 are `Attempt.finish`, which returns plain values (`Facts`). The run above has one
+shard and makes its own attempts. A driver of several shards has workers make them, from paths and
+numbers only (`Attempt.at`), and commits all facts at once: ``folder.commit(facts, …)``.
 
-Names of an attempt's files carry a token drawn at random, and files are created only where there
-is none. So of two attempts at one shard of one commit (a worker that seemed dead, a dead run's
-process that comes back) neither opens a file of the other, or one that a manifest names. A part
-keeps its name in staging for life: that of ``part-00000.parquet`` was
-``<commit>-<shard>-<token>.parquet.tmp``.
+The file names of an attempt contain a random token, and existing files are never opened for
+writing. So two attempts at one shard of one commit (a worker presumed dead, a process of a dead run
+that wakes up) never open a file of each other, or one that a manifest names. A part keeps its name
+in staging: that of ``part-00000.parquet`` was ``<commit>-<shard>-<token>.parquet.tmp``.
 
-Parts have numbers of five digits until one would be 100,000. That commit gives all parts eight:
-before step 3 they go back to staging, the last one first, and step 4 publishes them under their
-new names. (A reader then finds fewer rows for a while, as during `compact`.)
+Part numbers have five digits up to part 99,999. The commit of part 100,000 gives all parts eight:
+before step 3 they are moved back to staging, the last one first, and step 4 publishes them under
+their new names. (Readers find fewer rows for a while, as during `compact`.)
 
-`OutputFolder.open` finishes 4 and 5 for a run that died, and removes what the manifest does not
-name. On object stores a rename is a copy on the server and a delete, the manifest one put.
+`OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files that the manifest
+does not name. On object stores a rename is a copy and a delete on the server, the manifest one put.
 """
 
 from streamrnn.checkpoints.attempt import Attempt, Facts

@@ -1,8 +1,8 @@
-"""What a worker does of a commit: it writes the rows, rejects and state of one shard.
+"""The worker's share of a commit: write the rows, rejects and state of one shard.
 
-Nothing of it counts before the driver commits its facts (`OutputFolder.commit`). The same shard of
-the same commit may be written more than once: a worker that seemed dead comes back, or a dead run's
-one outlives it. So each attempt draws a token for the names of its files, and creates them anew.
+Nothing is committed before the driver commits the facts (`OutputFolder.commit`). The same shard of
+the same commit may be written more than once: a worker presumed dead wakes up, or one outlives its
+run. So each attempt draws a random token for its file names, and never opens existing files.
 """
 
 import secrets
@@ -22,10 +22,10 @@ from streamrnn.storage.opening import open_files
 
 @dataclass(frozen=True)
 class Facts:
-    """What an attempt has finished, in plain values: it may come from another process.
+    """What an attempt has finished, as plain values that can come from another process.
 
-    `commit` is the number of the only commit that they are good for. `parts` and `rejects` wait in
-    staging; `state` is the version of the shard's state behind them, None where it stays as it was.
+    `commit` is the number of the only commit that they are valid for. `parts` and `rejects` are in
+    staging; `state` is the version of the shard's state after these rows, None if unchanged.
     """
 
     commit: int
@@ -36,16 +36,16 @@ class Facts:
 
 
 def draw_name(commit: int, shard: int = 0) -> str:
-    """A name for the files of one attempt, which no other one has."""
+    """Draw a unique name for the files of one attempt."""
     return f"{commit:05d}-{shard:03d}-{secrets.token_hex(8)}"
 
 
 class Attempt:
-    """Writes one shard of one commit, into staging and beside the manifest.
+    """Writes one shard of one commit: its parts into staging, its state beside the manifest.
 
-    It needs no lock, and changes no file but its own: what its facts, if they are never committed,
-    leave behind is removed by the next start. `last`: the files of the shard's state so far. Not
-    for use by two threads at once. Every method raises SinkError.
+    It needs no lock, and changes only its own files. If its facts are never committed, the next
+    start removes these files. `last`: the files of the shard's state so far. Not thread-safe. Every
+    method raises SinkError.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class Attempt:
         shard: int,
         last: Sequence[StateFile],
     ) -> "Attempt":
-        """An attempt in a process that has not opened the folder: its driver has.
+        """Make an attempt in a worker process, for a folder that its driver has opened.
 
-        `path` and `rejects` are where rows and rejects go; the driver has made both folders
+        `path` and `rejects` are the folders of rows and rejects; the driver has created both
         (`OutputFolder.open`, `prepare_rejects`).
         """
         return cls(
@@ -110,9 +110,9 @@ class Attempt:
         self._rejects_writer.write(batch)
 
     def finish(self, state: StateDelta | None) -> Facts:
-        """Close and sync what was written, and write the state (None: it stays as it was).
+        """Close and sync what was written, and write the state (None: it is unchanged).
 
-        The names of the files last when the driver has synced the folders they are in.
+        The names of the files are durable once the driver has synced their folders.
         """
         parts, rejects = _finished(self._writer), _finished(self._rejects_writer)
         return Facts(self.commit, self.shard, parts, rejects, self._version(state))
@@ -132,31 +132,31 @@ class Attempt:
 
 
 def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
-    """The facts of a commit, by shard.
+    """Sort the facts of a commit by shard.
 
-    Raises ValueError unless there is one of each shard, each of an attempt at this commit.
+    Raises ValueError unless there is exactly one per shard, each of an attempt at this commit.
     """
-    if late := [each for each in facts if each.commit != commit]:
+    if late := [item for item in facts if item.commit != commit]:
         raise ValueError(
             f"expected facts of commit {commit}, received those of commit {late[0].commit} of "
             f"shard {late[0].shard}: its rows and state do not follow the last commit"
         )
-    ordered = sorted(facts, key=lambda each: each.shard)
-    found = [each.shard for each in ordered]
+    ordered = sorted(facts, key=lambda item: item.shard)
+    found = [item.shard for item in ordered]
     if not found or found != list(range(len(found))):
         raise ValueError(f"expected facts of shards 0, 1, 2, … once each, received {found}")
     return ordered
 
 
 def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, ...]:
-    """The shards of the state when `facts`, in order, are committed after `last`.
+    """Return the shards of the state when `facts`, in order, are committed after `last`.
 
-    Raises ValueError for a shard that was not written and that the last commit has no state of.
+    Raises ValueError for a shard that was not written and has no state in the last commit.
     """
-    if all(each.state is None for each in facts):
+    if all(item.state is None for item in facts):
         return tuple(last)
     before = last if len(last) == len(facts) else [None] * len(facts)
-    states = [each.state or old for each, old in zip(facts, before, strict=True)]
+    states = [item.state or old for item, old in zip(facts, before, strict=True)]
     shards = tuple(state for state in states if state is not None)
     if len(shards) < len(facts):
         raise ValueError(f"no state of shard {states.index(None)}, in facts or the last commit")

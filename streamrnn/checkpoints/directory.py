@@ -1,9 +1,9 @@
 """A folder of parts: those that readers find, and those in staging.
 
-The parts that the manifest names are brought in place so that a reader, at any moment, finds a
-prefix of the committed rows: what is in the way is removed from the last to the first, then what
-is missing appears from the first to the last. A part keeps the name that it had in staging, so
-that it can go back there.
+The parts that the manifest names are moved into place so that a reader finds a prefix of the
+committed rows at any moment: parts in the way are removed from the last to the first, then missing
+ones are moved in from the first to the last. A part keeps its name in staging, so that it can be
+moved back.
 """
 
 from collections.abc import Sequence
@@ -29,28 +29,28 @@ class PartDirectory:
         self.path = files.show("")
 
     def prepare(self) -> None:
-        """Make the folders. Raises SinkError if that cannot be."""
+        """Create the folders. Raises SinkError."""
         self.files.make("")
         self.files.make(INSIDE)
         self.files.make(STAGING)
 
     def foreign_entries(self) -> list[str]:
-        """What is in the folder and cannot be ours, given that no manifest names anything."""
+        """List the entries of the folder that are not ours, if there is no manifest."""
         return [name for name in self.files.entries("") if name != INSIDE]
 
     def only_our_files(self) -> bool:
-        """Whether there is nothing but our own folder and parts named as we name them."""
+        """Whether the folder has only our own folder and files named like our parts."""
         entries = self.files.entries("")
         return INSIDE in entries and all(e == INSIDE or number_of(e) is not None for e in entries)
 
     def owner(self) -> str:
-        """The output that the parts belong to, where `mark` has said so; else ""."""
+        """Return the output that the parts belong to, as written by `mark`; "" if none."""
         with suppress(FileNotFoundError):
             return self.files.read(OWNER).decode(errors="replace")
         return ""
 
     def mark(self, output: str) -> None:
-        """Say, beside the parts, which output they belong to."""
+        """Write which output the parts belong to."""
         if self.owner() != output:
             self.files.put(OWNER, output.encode())
 
@@ -59,15 +59,15 @@ class PartDirectory:
         return {name: size for name, size in found.items() if number_of(name) is not None}
 
     def writer(self, schema: pa.Schema, attempt: str, format: PartFormat) -> PartWriter:
-        """A writer of a part in staging, named after its attempt. Raises SinkError."""
+        """Make a writer of a part in staging, named after its attempt. Raises SinkError."""
         return PartWriter(self.files, f"{STAGING}/{attempt}{format.suffix}.tmp", schema, format)
 
     def place(
         self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int
     ) -> tuple[Part, ...]:
-        """All parts when those in staging, in order, come behind `parts`. Raises SinkError.
+        """Return `parts` followed by those in staging, with names. Raises SinkError.
 
-        Where their numbers need more digits, all of `parts` get longer names.
+        If the numbers need more digits, all of `parts` get longer names.
         """
         if not staged:
             return tuple(parts)
@@ -76,7 +76,7 @@ class PartDirectory:
         width = width_for(first + len(staged) - 1, least=before)
         if width is None:
             raise SinkError(
-                f"{self.path} has {len(parts)} parts and no number for another. "
+                f"{self.path} has {len(parts)} parts, and no part number is left. "
                 f"Merge them with `streamrnn compact {self.path}`."
             )
         if width != before:
@@ -88,25 +88,25 @@ class PartDirectory:
         return (*parts, *new)
 
     def sync_names(self) -> None:
-        """Make the names of parts last, before the manifest that names them.
+        """Make the names of parts durable, before the manifest that names them.
 
-        The parts in place come first: of a rename that lasts by halves, the file must be left.
+        Parts in place are synced first: a half-durable rename must not lose the file.
         """
         self.files.sync("")
         self.files.sync(STAGING)
 
     def publish(self, parts: Sequence[Part]) -> None:
-        """Let readers find parts that come after all those they find already.
+        """Move parts into place, after all parts that readers find already.
 
-        Not synced before the next commit: what the power takes back, the next start does again.
+        Not synced before the next commit: after a power loss the next start repeats it.
         """
         for part in parts:
             self.files.move(f"{STAGING}/{part.staged}", part.name)
 
     def withdraw(self, parts: Sequence[Part]) -> None:
-        """Move parts back to staging, the last one first, where it lasts: their names change.
+        """Move parts back to staging durably, the last one first, as their names change.
 
-        Published parts must be in place for good (`sync_names`).
+        The names of published parts must be durable (`sync_names`).
         """
         for part in reversed(parts):
             self.files.move(part.name, f"{STAGING}/{part.staged}")
@@ -114,55 +114,55 @@ class PartDirectory:
         self.files.sync("")
 
     def locate(self, parts: Sequence[Part]) -> dict[str, str]:
-        """Where the bytes of committed parts are now: part's name -> file, in place or in staging.
+        """Find the files of committed parts, in place or in staging: part name -> file name.
 
-        A part that is not there, or not with the size that it had, is left out.
+        Parts that are missing or have another size are left out.
         """
         visible, staged = self._visible(), self.files.sizes(STAGING)
-        places = {part.name: part.name for part in parts if visible.get(part.name) == part.bytes}
+        found = {part.name: part.name for part in parts if visible.get(part.name) == part.bytes}
         for part in parts:
             if staged.get(part.staged) == part.bytes:
-                places[part.name] = f"{STAGING}/{part.staged}"
-        return places
+                found[part.name] = f"{STAGING}/{part.staged}"
+        return found
 
     def check(self, parts: Sequence[Part]) -> None:
-        """Raise CheckpointError when a part has another size than when it was committed."""
-        places = self.locate(parts)
+        """Raise CheckpointError if a part is missing or its size has changed since its commit."""
+        found = self.locate(parts)
         for part in parts:
-            if part.name not in places:
+            if part.name not in found:
                 raise CheckpointError(self.lost(part))
 
     def check_staged(self, parts: Sequence[StagedPart]) -> None:
-        """Raise CheckpointError when a part that is to be committed is not in staging."""
+        """Raise CheckpointError if a part that is to be committed is not in staging."""
         staged = self.files.sizes(STAGING) if parts else {}
         for part in parts:
             if staged.get(part.staged) != part.bytes:
                 raise CheckpointError(
-                    f"{self.files.show(f'{STAGING}/{part.staged}')} is not there with the "
+                    f"{self.files.show(f'{STAGING}/{part.staged}')} is missing, or has not the "
                     f"{part.bytes} bytes that its attempt wrote: it was committed before, or "
-                    "removed by a start since. Write the rows of this commit again."
+                    "removed when a run started. Write the rows of this commit again."
                 )
 
     def lost(self, part: Part) -> str:
-        """The message for a part that `locate` does not find."""
+        """Return the message for a part that `locate` does not find."""
         size = self._visible().get(part.name)
         return (
             f"{self.files.show(part.name)} "
             + ("is missing" if size is None else f"has {size} bytes")
-            + f"; committed were {part.bytes} bytes with {part.rows} rows (commit "
+            + f"; expected {part.bytes} bytes with {part.rows} rows (commit "
             f"{part.commit}). Restore it from a backup, go back to an earlier commit with "
             "`streamrnn rewind`, or start over with --full-refresh."
         )
 
     def reconcile(self, parts: Sequence[Part]) -> tuple[int, int]:
-        """Make what readers find exactly `parts`, and staging empty.
+        """Make readers find exactly `parts`, and empty staging.
 
-        Returns how many parts were brought in place and how many files were removed. What it does
-        depends on what is there alone, so that it can be cut anywhere and be done again.
+        Returns how many parts were moved into place and how many files were removed. It depends
+        only on the files it finds, so that it can be interrupted anywhere and repeated.
         """
         visible, staged = self._visible(), self.files.sizes(STAGING)
         by_name = {part.name: part for part in parts}
-        # What is in staging is newer than what has its place.
+        # A part in staging is newer than the file in its place.
         waiting = {part.name for part in parts if staged.get(part.staged) == part.bytes}
         out_of_place = waiting | (visible.keys() - by_name.keys())
         removed = 0
@@ -175,7 +175,7 @@ class PartDirectory:
                 elif waiting:
                     self.files.move(name, f"{STAGING}/{by_name[name].staged}")
                     waiting.add(name)
-            # No part appears before what was in its way is gone for good.
+            # No part appears before the removal of what was in its way is durable.
             self.files.sync(STAGING)
             self.files.sync("")
             self.publish([part for part in parts if part.name in waiting])

@@ -1,4 +1,4 @@
-"""The output folder of a run: rows go in, commits come out."""
+"""The output folder of a run: write rows, and commit them."""
 
 import logging
 import secrets
@@ -47,10 +47,10 @@ _LOGGER = logging.getLogger("streamrnn.checkpoints")
 
 
 class OutputFolder:
-    """An output folder, locked for this run. Make it with `open`; leave it with `close` or `with`.
+    """An output folder, locked by this run. Open it with `open`; close it with `close` or `with`.
 
-    `recovered` names what the start repaired (empty after a clean end); it is also logged. Not for
-    use by two threads at once.
+    `recovered` lists what was repaired on opening (empty after a clean end); it is also logged. Not
+    thread-safe.
     """
 
     def __init__(self, path: str, rejects: str | None, keep: int) -> None:
@@ -66,7 +66,7 @@ class OutputFolder:
         self._schema: pa.Schema | None = None
         self._model = ""
         self._config: dict[str, Any] = {}
-        self._state_schema: tuple[str, pa.Schema] | None = None  # with the file that has it
+        self._state_schema: tuple[str, pa.Schema] | None = None  # file name, schema
         self._attempt: Attempt | None = None
         self._known = Known()
         self._output = ""
@@ -83,16 +83,16 @@ class OutputFolder:
         full_refresh: bool = False,
         check: Literal["all", "manifest"] = "all",
     ) -> "OutputFolder":
-        """Lock the folder at `path` (made if it is not there) and put right what a dead run left.
+        """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
 
-        `rejects` is where rejected rows go (default: `path` + ".rejects"), `keep` how many earlier
-        commits, and ends of earlier runs, can be gone back to. With `full_refresh` the folder
-        counts as empty; what it holds is removed by the first commit.
+        `rejects` is the folder of rejected rows (default: `path` + ".rejects"), `keep` the number
+        of earlier commits, and of ends of earlier runs, that `rewind` can go back to. With
+        `full_refresh` the folder counts as empty; the first commit removes what it holds.
 
-        Sizes of all files and checksums of manifest and state are checked; with `check` "manifest"
-        that alone is, and the folder is left as it is until a commit (for `rewind`). Raises
-        CheckpointError when the folder is in use, damaged, or holds what is not ours; SinkError
-        when it cannot be written.
+        Sizes of all files and checksums of manifest and state are checked. With `check`
+        "manifest" only the manifest is, and the folder is unchanged until a commit (for `rewind`).
+        Raises CheckpointError if the folder is in use, damaged, or holds foreign files; SinkError
+        if it cannot be written.
         """
         folder = cls(path, rejects, keep)
         try:
@@ -109,10 +109,10 @@ class OutputFolder:
 
     @property
     def next_commit(self) -> int:
-        """The number that the next commit will have."""
+        """Number of the next commit."""
         return self._ledger.next_commit
 
-    # -- the start ---------------------------------------------------------------------------
+    # -- opening -----------------------------------------------------------------------------
 
     def _start(self, full_refresh: bool, check: bool) -> None:
         self._refuse_foreign_entries(full_refresh)
@@ -149,13 +149,13 @@ class OutputFolder:
         for repair in self.recovered:
             _LOGGER.info("%s: %s", self.path, repair)
 
-    # -- what a run asks -----------------------------------------------------------------------
+    # -- checks of a run -----------------------------------------------------------------------
 
     def begin(self, schema: pa.Schema, *, model: str, config: Mapping[str, Any]) -> None:
-        """Say what is about to write here: the schema of the rows, the model's fingerprint, the
-        config (dotted key -> value). To be called once, before `write`.
+        """Set the schema of the rows, the fingerprint of the model, and the config.
 
-        Raises CheckpointError with both sides when the last commit was made by another pipeline.
+        `config` is dotted key -> value. Call it once, before `write`. Raises CheckpointError, with
+        both sides, if the last commit was made by another pipeline.
         """
         if self.manifest is not None:
             check_same_pipeline(self.manifest, model, config, self.path)
@@ -168,33 +168,33 @@ class OutputFolder:
 
     @property
     def home(self) -> str:
-        """Where this folder is, however its path was spelled."""
+        """Canonical name of this folder, however its path was spelled."""
         return canonical_name(self.path)
 
     def check_sources(
         self, present: Sequence[SourceFile], reader: SourceOfFiles, *, force: bool = False
     ) -> SourcePlan:
-        """What of the files `present` (in the order to read) is to be read, and from where.
+        """Find which of the files `present` (in the order to read) are new, and where to resume.
 
-        `reader` reads what it takes to know a used file again. Raises CheckpointError, naming them,
-        when used files changed or new ones hold used rows (not with `force`), or when the file
+        `reader` reads what is needed to compare used files. Raises CheckpointError, naming them, if
+        used files changed or new ones hold used rows (unless `force`), or if the file that was
         being read is gone.
         """
         plan = plan_sources(self.manifest, present, reader, home=self.home, force=force)
-        self._known.look(plan, reader)
+        self._known.update(plan, reader)
         return plan
 
     def refresh_sources(self) -> None:
-        """Commit what `check_sources` found of used files that are as they were.
+        """Commit what `check_sources` found of used files that have not changed.
 
-        They are then known without being read again. What can be gone back to stays.
+        The next run need not read them again. Retained commits stay.
         """
         assert self.manifest is not None
         assert self._known.files is not None
         self.replace(sources=self._known.files, home=self.home, kept=self.manifest.kept)
 
     def load_state(self) -> pa.Table | None:
-        """The state table of the last commit; None before the first, or where there is no state."""
+        """Return the state table of the last commit; None before the first, or without state."""
         return read_shards(self._files, INSIDE, self.manifest.shards if self.manifest else ())
 
     # -- rows ----------------------------------------------------------------------------------
@@ -202,20 +202,20 @@ class OutputFolder:
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, in the order of the output; readers find them after the next commit.
 
-        Raises SinkError; what was written since the last commit is then as if never written.
+        Raises SinkError; the rows written since the last commit are then discarded.
         """
         self._writing().write(batch)
 
     def reject(self, batch: pa.RecordBatch) -> None:
-        """Add rows to the rejects; they are committed with the others. Raises SinkError."""
+        """Add rejected rows; they are committed with the output rows. Raises SinkError."""
         if not self._rejects_ready:
             self.prepare_rejects()
         self._writing().reject(batch)
 
     def prepare_rejects(self) -> None:
-        """Make and lock the folder of rejects, unless that is done: before an attempt elsewhere.
+        """Create and lock the folder of rejects if not done yet (also before attempts of workers).
 
-        Raises CheckpointError when it is another output's, or in use; SinkError.
+        Raises CheckpointError if it is in use or belongs to another output; SinkError.
         """
         if self.rejects not in self._held:
             refuse_foreign_entries(self.rejects, NOT_OURS)
@@ -224,7 +224,7 @@ class OutputFolder:
         self._rejects_ready = True
 
     def _writing(self) -> Attempt:
-        """The attempt at the next commit that writes here: all that this process writes."""
+        """Return this process's attempt at the next commit."""
         if self._schema is None:
             raise ValueError("call begin() before write()")
         if self._attempt is None:
@@ -239,15 +239,15 @@ class OutputFolder:
         return self._attempt
 
     def delta(self, state: Snapshot) -> StateDelta:
-        """Copy now what the next commit needs of the state, so that it can go on meanwhile.
+        """Copy what the next commit needs of the state, which may change afterwards.
 
-        No other commit may come between. Raises StateError when a column is named like ours.
+        No other commit may come between. Raises StateError if a column has a reserved name.
         """
         last = self._last_state()
         return delta_since(state, last, self._schema_of(last))
 
     def _last_state(self) -> tuple[StateFile, ...]:
-        """The files that a version of the whole state may build on: those of the only shard."""
+        """Return the files that the next version of the state may build on: of the only shard."""
         shards = self.manifest.shards if self.manifest else ()
         return shards[0].files if len(shards) == 1 else ()
 
@@ -273,25 +273,24 @@ class OutputFolder:
     ) -> Manifest:
         """Commit the rows written, the position and the state, all together.
 
-        `facts` are those of one attempt for each shard; None: of what was written here, which is
-        one shard, with `state`. Parts are placed in the order of the shards.
-        `sources` are the files begun or finished since the last commit (it does no harm to name
-        one again), `readings` what was read of them, by name; without a `position`, or with one at
-        the end of a file, all files so far are done. `state` None leaves it as it is, `counters`
-        None too. `complete` says that the input has ended: if there is no row at all, an empty part
-        with the schema is written.
+        `facts` are those of one attempt per shard; None: what this process wrote, as one shard,
+        with `state`. Parts are placed in the order of the shards. `sources` are the files started
+        or finished since the last commit (naming one again is harmless), `readings` what was read
+        of them, by name; without a `position`, or with one at the end of a file, all files so far
+        are done. With None, `state` and `counters` are unchanged. `complete`: the input has ended;
+        if there is no row at all, an empty part with the schema is written.
 
-        Raises SinkError or CheckpointError, and ValueError for facts that are not of this commit,
-        once each shard; the folder takes no more rows or commits then, and the next start finds
-        this commit either whole or not at all.
+        Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
+        one per shard; the folder then accepts no more rows or commits, and the next start finds
+        this commit either complete or not at all.
         """
         with self._or_broken() as schema:
             facts = [self._finish(state)] if facts is None else self._checked(facts)
             last = self.manifest
-            staged = [part for each in facts for part in each.parts]
+            staged = [part for item in facts for part in item.parts]
             if complete and not staged and not (last and last.parts):
                 staged = [self._empty_part(schema)]
-            parts, rejects = self._ledger.place(staged, [p for each in facts for p in each.rejects])
+            parts, rejects = self._ledger.place(staged, [p for item in facts for p in item.rejects])
             manifest = Manifest(
                 output=self._output,
                 commit=self.next_commit,
@@ -308,7 +307,7 @@ class OutputFolder:
                 shards=shards_after(last.shards if last else (), facts),
                 counters=plain(counters if counters is not None else last.counters if last else {}),
                 kept=last.kept_after(self.keep) if last else (),
-                # Names in the manifest are as this run knows them only if it has looked.
+                # Names in the manifest are current only if this run has checked the sources.
                 home=self.home if last is None or self._known.files is not None else last.home,
             )
             self._ledger.install(manifest)
@@ -318,26 +317,29 @@ class OutputFolder:
 
     @contextmanager
     def _or_broken(self) -> Iterator[pa.Schema]:
-        """A commit of rows with the schema it gives: if it fails there is no other one."""
+        """Yield the schema for a commit; if the commit fails, refuse all later ones."""
         if self._schema is None:
             raise ValueError("call begin() before commit()")
         if self._broken:
-            raise SinkError(f"{self.path}: an earlier commit of this run failed; start again")
+            raise SinkError(
+                f"{self.path}: an earlier commit of this run failed. Rerun the command; it resumes "
+                "from the last commit"
+            )
         self._broken = True
         yield self._schema
         self._broken = False
 
     def _checked(self, facts: Sequence[Facts]) -> list[Facts]:
-        """Facts from elsewhere, by shard: all files that they name must still be there."""
+        """Sort facts of workers by shard, and check that all files that they name exist."""
         ordered = in_order(facts, self.next_commit)
-        self.rows.check_staged([part for each in ordered for part in each.parts])
-        self.rejects.check_staged([part for each in ordered for part in each.rejects])
-        states = [each.state for each in ordered if each.state is not None]
+        self.rows.check_staged([part for item in ordered for part in item.parts])
+        self.rejects.check_staged([part for item in ordered for part in item.rejects])
+        states = [item.state for item in ordered if item.state is not None]
         check_shards(self._files, INSIDE, states, whole=False)
         return ordered
 
     def _finish(self, state: Snapshot | StateDelta | None) -> Facts:
-        """The worker's part of a commit, of what was written here."""
+        """Finish this process's attempt."""
         delta = self.delta(state) if isinstance(state, Snapshot) else state
         facts = self._writing().finish(delta)
         self._attempt = None
@@ -349,13 +351,13 @@ class OutputFolder:
         return self.rows.writer(schema, draw_name(self.next_commit), FORMATS[self._format]).finish()
 
     def replace(self, **changes: Any) -> Manifest:
-        """Commit the last commit with some fields of its manifest changed: for maintenance.
+        """Commit the last manifest with some fields changed, for maintenance.
 
-        Parts that it names and that are new must be finished in staging. Everything else is as in
-        `commit`. Raises SinkError, CheckpointError.
+        New parts must be finished in staging. Everything else is as in `commit`. Raises SinkError,
+        CheckpointError.
         """
         if self.manifest is None:
-            raise CheckpointError(f"{self.path} has no commit yet, so nothing of it to replace")
+            raise CheckpointError(f"{self.path} has no commit yet; there is nothing to replace")
         changes = {"kept": self.manifest.kept_after(self.keep), **changes}
         manifest = replace(self.manifest, commit=self.next_commit, time=_now(), **changes)
         self._ledger.reconciled = False
@@ -365,16 +367,16 @@ class OutputFolder:
     def replace_state(self, table: pa.Table) -> Manifest:
         """Commit another state table in place of the last one; rows and position stay.
 
-        Raises CheckpointError when nothing was committed yet, SinkError.
+        Raises CheckpointError if nothing was committed yet; SinkError.
         """
         name = f"state-{draw_name(self.next_commit)}.arrow"
         version = write_version(self._files, INSIDE, name, StateDelta(len(table), None, table), ())
         return self.replace(shards=(Shard(len(table), version),))
 
-    # -- the end -------------------------------------------------------------------------------
+    # -- closing -------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give up what is not committed, and let others in. May be called again."""
+        """Discard what is not committed, and release the locks. May be called again."""
         if self._attempt is not None:
             self._attempt.abandon()
         if self._held.directories:

@@ -1,4 +1,4 @@
-"""The folders that a run holds: locked, and made if they were not there."""
+"""The folders that a run has locked, and created if missing."""
 
 from contextlib import suppress
 
@@ -8,7 +8,7 @@ from streamrnn.errors import SinkError
 
 
 class Holding:
-    """Areas with their locks, in the order in which they were delta."""
+    """Part directories with their locks, in locking order."""
 
     def __init__(self) -> None:
         self._locks: list[tuple[PartDirectory, Lock]] = []
@@ -19,13 +19,13 @@ class Holding:
 
     @property
     def directories(self) -> list[PartDirectory]:
-        """All that are held."""
+        """All directories that are locked."""
         return [directory for directory, _ in self._locks]
 
     def take(self, directory: PartDirectory) -> None:
-        """Make the folder if it is not there, and lock it, unless that is done.
+        """Create the folder if missing, and lock it if not done yet.
 
-        Raises CheckpointError when another run has it, SinkError.
+        Raises CheckpointError if another run has locked it; SinkError.
         """
         if directory in self:
             return
@@ -35,12 +35,12 @@ class Holding:
         self._locks.append((directory, Lock(directory.files, LOCK)))
 
     def renew(self) -> None:
-        """Say where locks are a courtesy that this run still lives."""
+        """Renew advisory locks (on object stores)."""
         for _, lock in self._locks:
             lock.renew()
 
     def release(self, *, unused: bool) -> None:
-        """Let others in. `unused`: nothing was ever committed, so what is new is removed."""
+        """Release all locks. `unused`: nothing was ever committed, so new folders are removed."""
         while self._locks:
             directory, lock = self._locks.pop()
             remove = unused and any(new is directory for new in self._new)
@@ -56,7 +56,7 @@ class Holding:
 
 
 def empty(directory: PartDirectory) -> None:
-    """Remove all parts, and all that is inside but the lock."""
+    """Remove all parts, and all internal files except the lock."""
     directory.reconcile(())
     for name in sorted(directory.files.sizes(INSIDE).keys() - {"lock"}):
         directory.files.delete(f"{INSIDE}/{name}")

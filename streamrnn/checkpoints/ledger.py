@@ -1,4 +1,4 @@
-"""The driver's half of a commit: names for new parts, the manifest, and the folder as it says."""
+"""The driver's half of a commit: name new parts, write the manifest, reconcile the folder."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ class Ledger:
     """The commits of one output.
 
     `manifest` is the last one (None before the first), `next_commit` the number of the next,
-    `settled` says that the folder is as the manifest says. Methods raise SinkError, and
-    CheckpointError when another run committed meanwhile.
+    `reconciled` whether the folder matches the manifest. Methods raise SinkError, and
+    CheckpointError if another run committed meanwhile.
     """
 
     def __init__(self, rows: PartDirectory, rejects: PartDirectory, held: Holding) -> None:
@@ -28,7 +28,7 @@ class Ledger:
         self._files = rows.files
 
     def reconcile(self, manifest: Manifest) -> tuple[int, int]:
-        """Make the folder what the manifest says; how many parts were moved, and files removed."""
+        """Make the folder match the manifest; return how many parts were moved, files removed."""
         finished, removed = self._rows.reconcile(manifest.parts)
         if self._rejects in self._held:
             more_finished, more_removed = self._rejects.reconcile(manifest.rejects)
@@ -43,7 +43,7 @@ class Ledger:
     def place(
         self, staged: Sequence[StagedPart], rejected: Sequence[StagedPart]
     ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-        """All parts of rows and of rejects when these, in order, come behind those there are."""
+        """Return all parts of rows and of rejects when these, in order, are appended."""
         last = self.manifest
         return (
             self._rows.place(last.parts if last else (), staged, self.next_commit),
@@ -51,11 +51,11 @@ class Ledger:
         )
 
     def install(self, manifest: Manifest) -> None:
-        """Steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
+        """Do steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
 
-        Where the folder is settled, its parts are those of the last commit and others behind them.
-        Parts whose names change go back to staging before the manifest is there, since both the
-        old one and the new one find them there.
+        If the folder is reconciled, new parts follow those of the last commit. Parts whose names
+        change are moved back to staging before the manifest is written, since both the old and the
+        new manifest find them there.
         """
         last = self.manifest
         renamed = self._renamed(manifest)
@@ -84,7 +84,7 @@ class Ledger:
             self._files.delete(f"{INSIDE}/{name}")
 
     def _renamed(self, manifest: Manifest) -> list[tuple[PartDirectory, tuple[Part, ...]]]:
-        """The parts of the last commit that have longer names in this one."""
+        """Return the parts of the last commit that have longer names in this one."""
         if self.manifest is None:
             return []
         pairs = (

@@ -1,8 +1,8 @@
 """One run at a time on an output folder.
 
-On a disk it is an OS lock (flock), which a dead process cannot hold: its lock is simply delta
-over. An object store has none: there a file says who is at work, renewed at every commit. That
-keeps two starts apart that are seconds apart and no more; `OutputFolder.commit` looks again.
+On a disk it is an OS lock (flock), which the system releases when its process dies. An object store
+has no locks: a file names the owner and is renewed at every commit. This only detects a second run
+that starts at least seconds later; `OutputFolder.commit` checks again.
 """
 
 import json
@@ -24,12 +24,12 @@ except ImportError:
         "which this system does not have (on Windows, use WSL)."
     ) from None
 
-# A run on an object store that has not committed for so long counts as dead.
+# A run on an object store counts as dead if its last commit is older.
 STALE_SECONDS = 300
 
 
 class Lock:
-    """Held from construction to `release`. Raises CheckpointError naming the one that holds it."""
+    """Held from construction to `release`. Raises CheckpointError that names the owner."""
 
     def __init__(self, files: Files, name: str) -> None:
         self._files = files
@@ -65,9 +65,9 @@ class Lock:
                 owner = _parse(os.read(descriptor, 4096))
                 os.close(descriptor)
                 if isinstance(error, BlockingIOError):
-                    raise self._refusal(owner, "Wait for it, or stop it.") from None
+                    raise self._refusal(owner, "Wait until it ends, or stop it.") from None
                 raise SinkError(f"cannot lock {path}: {error.strerror}") from error
-            # A run that leaves nothing behind removes its lock file: then this is not the file.
+            # A run that committed nothing removes its lock file; then this is another file.
             with suppress(FileNotFoundError):
                 if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
                     break
@@ -82,24 +82,24 @@ class Lock:
         with suppress(FileNotFoundError):
             owner = _parse(self._files.read(self._name))
         if owner.get("host") == socket.gethostname():
-            in_use = owner.get("pid") != os.getpid() and _lives(owner.get("pid"))
+            in_use = owner.get("pid") != os.getpid() and _is_alive(owner.get("pid"))
         else:
             in_use = time.time() - owner.get("seen", 0) < STALE_SECONDS
         if in_use:
             raise self._refusal(
                 owner,
-                f"If it is dead, delete {self._files.show(self._name)} "
+                f"If that run is dead, delete {self._files.show(self._name)} "
                 f"or wait {STALE_SECONDS // 60} minutes.",
             )
         self.renew()
 
     def renew(self) -> None:
-        """Say on an object store that this run still lives; nothing on a disk."""
+        """Renew the lock on an object store; do nothing on a disk."""
         if not self._files.local:
             self._files.put(self._name, json.dumps(self._owner()).encode())
 
     def release(self, *, remove: bool = False) -> None:
-        """Let others in. `remove`: leave no lock file either."""
+        """Release the lock. `remove`: remove the lock file too."""
         try:
             if remove or not self._files.local:
                 self._files.delete(self._name)
@@ -117,7 +117,7 @@ def _parse(data: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _lives(pid: Any) -> bool:
+def _is_alive(pid: Any) -> bool:
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

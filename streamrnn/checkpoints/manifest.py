@@ -1,9 +1,9 @@
-"""The manifest: one JSON file that says what is committed.
+"""The manifest: one JSON file that describes what is committed.
 
-The file begins with the sha256 of all bytes after it, so that a flipped or missing byte anywhere
-in it is noticed. Version 1 named used files as the pipeline file did, and had a digest of their
-footers instead of their content. Versions 1 and 2 had the state as one shard, and no names in
-staging: those followed from the commit and the name of a part.
+The file starts with the sha256 of all bytes after it, so that any flipped or missing byte is
+detected. Version 1 named used files as the pipeline file did, and stored a digest of their footers
+instead of their content. Versions 1 and 2 stored the state as one shard, and no names in staging:
+those follow from the commit and the name of a part.
 """
 
 import base64
@@ -23,7 +23,7 @@ from streamrnn.sources import Content, Position, Reading, SourceFile
 
 VERSION = 3
 READABLE = (1, 2, 3)
-# json.dumps makes such an encoder at each call.
+# json.dumps would make an encoder in each call.
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=vars).encode
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
@@ -32,9 +32,9 @@ _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 class UsedFile:
     """A file of the source whose first rows, or all of them, are in the output.
 
-    `path` is its `SourceFile.name`, `content` of the rows that were read. Where that is None the
-    `identity` of the footer stands for it. `etag` is the object store's. `mtime_ns` is -1 where the
-    file was written so shortly before it was read that the next change may have the same time.
+    `path` is its `SourceFile.name`, `content` that of the rows that were read; if that is None,
+    `identity` of the footer replaces it. `etag` is from the object store. `mtime_ns` is -1 if the
+    file was written so shortly before it was read that a later change may have the same time.
     `gone`: it was no longer in the source at an earlier commit.
     """
 
@@ -48,9 +48,9 @@ class UsedFile:
 
     @classmethod
     def of(cls, file: SourceFile, reading: Reading | None) -> "UsedFile":
-        """The file as it was listed, and what was read of it; None: its footer is read now.
+        """Describe a file as listed, with what was read of it; None: read its footer now.
 
-        A damaged one, which is passed over, has none.
+        A damaged file, which is skipped, has no footer.
         """
         if reading is None:
             identity = ""
@@ -63,7 +63,7 @@ class UsedFile:
 
 @dataclass(frozen=True)
 class StateFile:
-    """One file of a version of the state: the first is whole, those after it are changes."""
+    """One file of a version of the state: the first has all rows, later ones have changes."""
 
     name: str
     rows: int
@@ -73,7 +73,7 @@ class StateFile:
 
 @dataclass(frozen=True)
 class Shard:
-    """A version of the state of one shard: `rows` of it, in the files `files` (see `versions`)."""
+    """A version of the state of one shard: `rows` rows in `files` (see `versions`)."""
 
     rows: int
     files: tuple[StateFile, ...]
@@ -81,7 +81,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class RetainedCommit:
-    """An earlier commit to which `rewind` can go back."""
+    """An earlier commit that `rewind` can go back to."""
 
     commit: int
     time: str
@@ -95,7 +95,7 @@ class RetainedCommit:
 
     @property
     def state_rows(self) -> int:
-        """Rows of the state, over all shards."""
+        """Number of rows of the state, over all shards."""
         return sum(shard.rows for shard in self.shards)
 
 
@@ -103,13 +103,12 @@ class RetainedCommit:
 class Manifest:
     """What is committed: rows (as parts), position in the source, and the state, at one moment.
 
-    `output` is a name drawn for the folder at its first commit, which its rejects bear as well;
-    `home` is where the folder was ("" in version 1).
-    `sources` are in the order in which they were read; where `position` is not None, it lies in
-    one of them and the others are done; it is never at the end of a file. `counters` is whatever
-    the run gave to `commit`.
-    `config` is dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are
-    those of the state, in order: there are none where there is no state.
+    `output` is a random name of the folder from its first commit, which its rejects store too;
+    `home` is where the folder was ("" in version 1). `sources` are in the order in which they were
+    read; if `position` is not None, it is in one of them and the others are done; it is never at
+    the end of a file. `counters` is what the run passed to `commit`. `config` is dotted key ->
+    value, `schema` the Arrow schema of the rows as base64. `shards` are those of the state, in
+    order, empty without state.
     """
 
     output: str
@@ -132,21 +131,21 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Rows committed so far, over all runs."""
+        """Number of rows committed so far, over all runs."""
         return sum(part.rows for part in self.parts)
 
     @property
     def rejected(self) -> int:
-        """Rows in the rejects so far, over all runs."""
+        """Number of rejected rows so far, over all runs."""
         return sum(part.rows for part in self.rejects)
 
     @property
     def state_rows(self) -> int:
-        """Rows of the state, over all shards."""
+        """Number of rows of the state, over all shards."""
         return sum(shard.rows for shard in self.shards)
 
     def as_kept(self) -> RetainedCommit:
-        """What has to be remembered of this commit to go back to it."""
+        """Return what `rewind` needs to go back to this commit."""
         return RetainedCommit(
             self.commit,
             self.time,
@@ -160,9 +159,9 @@ class Manifest:
         )
 
     def kept_after(self, keep: int) -> tuple[RetainedCommit, ...]:
-        """What the next commit keeps: the last `keep` commits, and the last `keep` ends of runs.
+        """Return what the next commit retains: the last `keep` commits and `keep` ends of runs.
 
-        Ends of runs as well, because a bad load of yesterday may be many commits.
+        Ends of runs too, because one bad run may be many commits.
         """
         if keep < 1:
             return ()
@@ -171,12 +170,12 @@ class Manifest:
         return tuple(kept for kept in known if kept in ends or kept in known[-keep:])
 
     def state_names(self) -> set[str]:
-        """All files of state that this commit or a kept one needs."""
+        """Return all files of state that this commit or a retained one needs."""
         commits = [self.shards, *(kept.shards for kept in self.kept)]
         return {file.name for shards in commits for shard in shards for file in shard.files}
 
     def to_bytes(self) -> bytes:
-        """The manifest as JSON, led by the checksum of what follows the first two lines."""
+        """Return the manifest as JSON, led by the checksum of all after the first two lines."""
         rest = (
             ",\n".join(f' "{key}": {_json(value)}' for key, value in vars(self).items())
         ).encode()
@@ -185,19 +184,19 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, data: bytes, path: str) -> "Manifest":
-        """Read back `to_bytes`; raises CheckpointError naming `path` when a byte was changed."""
+        """Read the result of `to_bytes`; CheckpointError with `path` if a byte was changed."""
         head = _HEAD.match(data)
         if head is None or hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
             raise CheckpointError(
-                f"{path} is damaged: its bytes are not those that its checksum was made of "
+                f"{path} is damaged: its checksum does not match its content "
                 f"({len(data)} bytes found). Restore it from a backup, or start over with "
                 "--full-refresh, which removes the output written so far."
             )
         found = json.loads(data)
         if found["version"] not in READABLE:
             raise CheckpointError(
-                f"{path} has format version {found['version']}, this streamrnn reads versions "
-                f"{READABLE[0]} to {READABLE[-1]}. Use the streamrnn that wrote it, or start over "
+                f"{path} has format version {found['version']}, this version of streamrnn reads "
+                f"{READABLE[0]} to {READABLE[-1]}. Use the version that wrote it, or start over "
                 "with --full-refresh."
             )
         del found["sha256"], found["version"]
@@ -221,43 +220,45 @@ class Manifest:
 def with_used(
     known: Sequence[UsedFile], now: Sequence[SourceFile], readings: Mapping[str, Reading]
 ) -> tuple[UsedFile, ...]:
-    """The used files with those of `now` added, or in place of those of the same name.
+    """Return the used files with those of `now` added, or replacing those of the same name.
 
-    `readings`: name -> what was read of a file. One without, that is known as it is, stays so.
+    `readings`: name -> what was read of a file. A known file without a reading is unchanged.
     """
-    used = list(known)  # two may have one name, where an older version knew a file by two
-    places = {file.path: at for at, file in reversed(list(enumerate(used)))}
+    used = list(known)  # two may have one name: older versions knew a file by two
+    indices = {file.path: i for i, file in reversed(list(enumerate(used)))}
     for file in now:
-        at, reading = places.get(file.name), readings.get(file.name)
-        if at is None:
-            places[file.name] = len(used)
+        index, reading = indices.get(file.name), readings.get(file.name)
+        if index is None:
+            indices[file.name] = len(used)
             used.append(UsedFile.of(file, reading))
-        elif reading is not None or (used[at].size, used[at].mtime_ns) != (
+        elif reading is not None or (used[index].size, used[index].mtime_ns) != (
             file.size,
             file.mtime_ns,
         ):
-            used[at] = UsedFile.of(file, reading)
+            used[index] = UsedFile.of(file, reading)
     return tuple(used)
 
 
 def _is_fresh(mtime_ns: int, opened_ns: int) -> bool:
-    """Whether a file may be written once more without getting another time: where times are whole
-    seconds, as on object stores, within the same one."""
+    """Whether a later write of the file may get the same time.
+
+    Times of whole seconds, as on object stores, are equal within one second.
+    """
     return mtime_ns % 1_000_000_000 == 0 and opened_ns - mtime_ns < 2_000_000_000
 
 
 def encode_schema(schema: pa.Schema) -> str:
-    """A schema as base64 of its Arrow form, as it stands in a manifest."""
+    """Encode a schema as base64 of its Arrow form, as stored in a manifest."""
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
 def decode_schema(text: str) -> pa.Schema:
-    """The schema that `encode_schema` was given."""
+    """Decode the result of `encode_schema`."""
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
 
 
 def _json(value: Any) -> str:
-    """JSON with an item of a list a line. (dataclasses.asdict and indent= took 4 x as long.)"""
+    """Encode as JSON, one line per list item. dataclasses.asdict and indent= took 4x as long."""
     if isinstance(value, tuple) and value:
         return "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
     return _ENCODE(value)
@@ -279,7 +280,7 @@ def _part(found: dict[str, Any]) -> Part:
 
 
 def _with_shards(found: dict[str, Any]) -> dict[str, Any]:
-    """A commit with its shards; before version 3 all of the state was one."""
+    """Add the shards of a commit; before version 3 the state was one shard."""
     rest = {key: value for key, value in found.items() if key not in ("state", "state_rows")}
     shards = found.get("shards")
     if shards is None:

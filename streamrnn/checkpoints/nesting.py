@@ -1,4 +1,4 @@
-"""Outputs inside one another: whoever reads the outer one would read the rows of both."""
+"""Outputs inside one another: readers of the outer one would read the rows of both."""
 
 from streamrnn.checkpoints.directory import INSIDE, OWNER
 from streamrnn.checkpoints.reading import MANIFEST
@@ -12,7 +12,7 @@ _OF_AN_OUTPUT = {name.removeprefix(f"{INSIDE}/") for name in (MANIFEST, OWNER)}
 def refuse_nested_output(path: str, key: str) -> None:
     """Raise ConfigError if an output at `path` would lie in another one, or around one.
 
-    `key` says where the path comes from.
+    `key` is the config key or option of the path, for messages.
     """
     refuse_inside_output(path, key)
     files = open_files(path)
@@ -21,28 +21,28 @@ def refuse_nested_output(path: str, key: str) -> None:
     if inner:
         other = files.show(min(inner, key=len))
         raise ConfigError(
-            f"{key}: {files.show('')} lies around the output {other}: whoever reads it "
-            "would read those rows too. Name a folder beside it, or move that output away, which "
-            "is safe: its files are known by their way from it, and it resumes where it stopped."
+            f"{key}: {files.show('')} contains the output {other}: readers of it "
+            "would read those rows too. Choose a folder beside it, or move that output away, which "
+            "is safe: its source files are found relative to it, and it resumes where it stopped."
         )
 
 
 def refuse_inside_output(path: str, key: str) -> None:
     """Raise ConfigError if a file or folder at `path` would lie in a committed output.
 
-    A folder above it that may not be listed is delta for none.
+    A parent folder that cannot be listed counts as no output.
     """
     files = open_files(path)
     for outer in files.above():
         if _is_output(outer):
             raise ConfigError(
-                f"{key}: {files.show('')} lies inside the output {outer.show('')}: whoever reads "
-                "that folder would read these rows too. Name a place beside it."
+                f"{key}: {files.show('')} lies inside the output {outer.show('')}: readers of "
+                "that folder would read these rows too. Choose a path beside it."
             )
 
 
 def _is_output(files: Files) -> bool:
-    # Credentials for a prefix alone may not list what is above it.
+    # Credentials for a prefix may not allow to list its parents.
     try:
         return not _OF_AN_OUTPUT.isdisjoint(files.sizes(INSIDE))
     except SinkError:

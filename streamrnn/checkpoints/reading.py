@@ -1,4 +1,4 @@
-"""Looking at an output folder without locking it, while a run may be at work on it."""
+"""Read an output folder without a lock, while a run may write to it."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,7 +17,7 @@ _Found = TypeVar("_Found")
 
 
 def find_manifest(files: Files) -> Manifest | None:
-    """The manifest of a folder, None if it has none. Raises CheckpointError if it is damaged."""
+    """Read the manifest of a folder, None if missing. Raises CheckpointError if damaged."""
     try:
         with sink_errors("read", files.show(MANIFEST)):
             data = files.read(MANIFEST)
@@ -29,41 +29,43 @@ def find_manifest(files: Files) -> Manifest | None:
 
 
 def has_manifest(path: str) -> bool:
-    """Whether something was ever committed at `path` (damaged or not)."""
+    """Whether anything was ever committed at `path` (damaged or not)."""
     return "manifest.json" in open_files(path).entries(INSIDE)
 
 
 def read_manifest(path: str) -> Manifest:
-    """The last commit of an output folder. Raises CheckpointError if there is none, or damaged."""
+    """Read the last commit of an output folder. Raises CheckpointError if missing or damaged."""
     manifest = find_manifest(open_files(path))
     if manifest is None:
         raise CheckpointError(
             f"{path} has no {MANIFEST}: it is not the output of a streamrnn run, or its first run "
-            "has not committed yet. Name the sink.path of a pipeline that ran."
+            "has not committed yet. Pass the [sink] path of a pipeline that has run."
         )
     return manifest
 
 
 def load_state(path: str) -> pa.Table | None:
-    """The state table of the last commit; None if the run keeps no state.
+    """Load the state table of the last commit; None if the run keeps no state.
 
     Raises CheckpointError if there is no commit, or its state is damaged.
     """
 
     def load(manifest: Manifest, files: Files) -> pa.Table | None:
-        check_shards(files, INSIDE, manifest.shards, whole=True)  # Arrow trusts what it reads
+        check_shards(
+            files, INSIDE, manifest.shards, whole=True
+        )  # Arrow does not validate what it reads
         return read_shards(files, INSIDE, manifest.shards)
 
     return consistent_read(path, load)
 
 
-def consistent_read(path: str, look: Callable[[Manifest, Files], _Found]) -> _Found:
-    """Look at what the manifest names; again, if a commit went by and took it away meanwhile."""
+def consistent_read(path: str, read: Callable[[Manifest, Files], _Found]) -> _Found:
+    """Read what the manifest names; repeat if another commit removed it meanwhile."""
     files = open_files(path)
     while True:
         manifest = read_manifest(path)
         try:
-            return look(manifest, files)
+            return read(manifest, files)
         except CheckpointError:
             if read_manifest(path).commit == manifest.commit:
                 raise

@@ -12,7 +12,7 @@ from streamrnn.errors import CheckpointError
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as it looks after a way through JSON, so that two can be compared."""
+    """Return the config as JSON would store it, for comparison."""
     found: dict[str, Any] = json.loads(json.dumps(dict(config), default=str))
     return found
 
@@ -20,35 +20,40 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_same_pipeline(
     manifest: Manifest, model: str, config: Mapping[str, Any], output: str
 ) -> None:
-    """Refuse to resume with another model or config than the manifest's.
+    """Refuse to resume with another model or config than that of the manifest.
 
-    Raises CheckpointError with both fingerprints and all differing keys with both values.
+    Raises CheckpointError with both fingerprints, and both values of all differing keys.
     """
     then, now = plain(manifest.config), plain(config)
     lines = []
     if manifest.model != model:
         lines.append(f"  model fingerprint: {manifest.model[:16]} then, {model[:16]} now")
     lines += [
-        f"  {key}: {_said(then, key)} then, {_said(now, key)} now"
+        f"  {key}: {_shown(then, key)} then, {_shown(now, key)} now"
         for key in sorted(then.keys() | now.keys())
         if _known(then, key) != _known(now, key) and not may_change(key, then, now)
     ]
     if lines:
         raise CheckpointError(
             f"{output} was written by another pipeline (commit {manifest.commit}, "
-            f"{manifest.time}):\n" + "\n".join(lines) + "\nName another sink.path, change it back, "
+            f"{manifest.time}):\n"
+            + "\n".join(lines)
+            + "\nSet another [sink] path, undo the change, "
             "or start over with --full-refresh, which removes the output written so far."
         )
 
 
 def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
-    """Refuse to add rows of another schema than the manifest's; CheckpointError with both."""
+    """Refuse to add rows of another schema than that of the manifest.
+
+    Raises CheckpointError with both schemas.
+    """
     then = decode_schema(manifest.schema)
     if not then.equals(schema):
         raise CheckpointError(
-            f"the rows of {output} have other columns than this run writes.\n"
-            f"  there: {_columns(then)}\n  now:   {_columns(schema)}\n"
-            "Name another sink.path, or start over with --full-refresh."
+            f"the columns of {output} differ from those that this run writes.\n"
+            f"  output:   {_columns(then)}\n  this run: {_columns(schema)}\n"
+            "Set another [sink] path, or start over with --full-refresh."
         )
 
 
@@ -60,5 +65,5 @@ def _known(config: Mapping[str, Any], key: str) -> Any:
     return json.loads(json.dumps(value_of(key, config), default=str))
 
 
-def _said(config: Mapping[str, Any], key: str) -> str:
+def _shown(config: Mapping[str, Any], key: str) -> str:
     return json.dumps(value_of(key, config), ensure_ascii=False) if key in config else "not set"

@@ -1,9 +1,9 @@
-"""Used files that are gone while new ones hold their rows: a rewritten source, not new rows.
+"""Find rewritten sources: used files that are gone while new files hold their rows.
 
-Whatever merges, splits or rewrites files (a compaction, a nightly rewrite) leaves other files with
-the rows of the old ones. Numbers of rows and digests add up, so that they are found; what is read
-for that are only new files whose number of rows fits, and whose times do where footers say them.
-Files that are gone for longer than since the last commit come last, as those of ordinary retention.
+A compaction or a nightly rewrite leaves new files with the rows of the old ones. Numbers of rows
+and digests are additive, so that such files can be found. Only new files whose number of rows
+matches are read, and whose times match if footers have them. Files that were already gone at the
+last commit are tried last, as they were probably removed by ordinary retention.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,17 @@ from streamrnn.checkpoints.manifest import UsedFile
 from streamrnn.sources import Content, SourceFile, SourceOfFiles, sum_of
 
 _STEPS = 20_000
-"""Sums that are tried in all to find numbers of rows that add up."""
+"""Total number of sums that are tried to find numbers of rows that add up."""
 
 _FEW = 10
-"""Files of which all subsets are tried."""
+"""Largest number of files of which all subsets are tried."""
 
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """Used files that are gone, and the new files that hold their rows, `more` rows beside them."""
+    """Used files that are gone, and the new files with their rows and `more` others."""
 
     old: tuple[UsedFile, ...]
     new: tuple[SourceFile, ...]
@@ -36,14 +36,14 @@ class Rewrite:
 
 @dataclass
 class Rewrites:
-    """What was found; `unsettled`: there were more ways to add up than were tried."""
+    """Rewrites found; `unsettled`: not all ways to add up were tried."""
 
     found: list[Rewrite] = field(default_factory=list)
     unsettled: bool = False
 
 
 class _New:
-    """A new file; its rows and their content are read when they are asked for."""
+    """A new file; its footer and content are read on first use."""
 
     def __init__(self, file: SourceFile, reader: SourceOfFiles) -> None:
         self.file = file
@@ -65,9 +65,9 @@ class _New:
 def find_rewrites(
     gone: Sequence[UsedFile], new: Sequence[SourceFile], reader: SourceOfFiles
 ) -> Rewrites:
-    """The new files that hold the rows of files that are gone.
+    """Find the new files that hold the rows of files that are gone.
 
-    Reads footers of all new files, and the columns of those whose rows add up. Raises DataError
+    Reads the footers of all new files, and the columns of those whose rows add up. Raises DataError
     for a file that cannot be read.
     """
     search = _Search([_New(file, reader) for file in new] if gone else [])
@@ -81,35 +81,35 @@ def find_rewrites(
 
 
 class _Search:
-    """What was found so far, and the new files that are left."""
+    """The rewrites found so far, and the remaining new files."""
 
     def __init__(self, new: list[_New]) -> None:
-        self.new = [each for each in new if each.rows]
+        self.new = [item for item in new if item.rows]
         self.result = Rewrites()
         self._matched: set[str] = set()
         self._steps = _STEPS
 
     def _take(self, old: Sequence[UsedFile], new: Sequence[_New], more: int = 0) -> None:
-        rewrite = Rewrite(tuple(old), tuple(each.file for each in new), more)
+        rewrite = Rewrite(tuple(old), tuple(item.file for item in new), more)
         self.result.found.append(rewrite)
         self._matched |= {file.path for file in old}
-        delta = {each.file.name for each in new}
-        self.new = [each for each in self.new if each.file.name not in delta]
+        matched = {item.file.name for item in new}
+        self.new = [item for item in self.new if item.file.name not in matched]
 
     def _left(self, old: Sequence[UsedFile]) -> list[UsedFile]:
         return [file for file in old if file.path not in self._matched]
 
     def renamed(self, old: list[UsedFile]) -> None:
-        """Of files that an older version used only footers are known."""
+        """Match files of which only the footer is known (used by an older version)."""
         footers = {(file.size, file.identity): file for file in old}
         sizes = {size for size, _ in footers}
-        for each in list(self.new):
-            file = each.file
+        for item in list(self.new):
+            file = item.file
             if file.size in sizes and (found := footers.get((file.size, file.identity()))):
-                self._take([found], [each])
+                self._take([found], [item])
 
     def one_by_one(self, old: list[UsedFile]) -> None:
-        """One file for one other."""
+        """Match one file with one other."""
         by_content: dict[tuple[int, int], list[UsedFile]] = {}
         fitting: set[tuple[int, tuple[int, int] | None]] = set()
         for file in self._left(old):
@@ -117,15 +117,15 @@ class _Search:
             by_content.setdefault(_key(content), []).append(file)
             fitting |= {(content.rows, _times(content)), (content.rows, None)}
         untimed = all(times is None for _, times in fitting)
-        for each in list(self.new):
-            if (each.rows, None if untimed else each.times) in fitting:
-                same = by_content.get(_key(each.content))
+        for item in list(self.new):
+            if (item.rows, None if untimed else item.times) in fitting:
+                same = by_content.get(_key(item.content))
                 if same:
-                    self._take([same.pop()], [each])
+                    self._take([same.pop()], [item])
 
     def by_group(self, old: list[UsedFile]) -> None:
-        """New files of one folder, then all of them, for some that are gone from wherever."""
-        folders = dict.fromkeys(dirname(each.file.name) for each in self.new)
+        """Match the new files of each folder, then all new files, with files that are gone."""
+        folders = dict.fromkeys(dirname(item.file.name) for item in self.new)
         for folder in [*folders, None]:
             self._one_for_some(self._group(folder), old, folder)
             group = self._group(folder)
@@ -137,25 +137,25 @@ class _Search:
                     break
 
     def _all_for_some(self, old: list[UsedFile], new: list[_New]) -> bool:
-        """All that are gone for some of the others."""
+        """Match all files that are gone with some new files."""
         rows = sum(_content(file).rows for file in old)
-        ways = self._adding_up([each.rows for each in new], rows)
+        ways = self._adding_up([item.rows for item in new], rows)
         return any(self._same(old, [new[i] for i in some]) for some in ways)
 
     def _some_for_all(self, old: list[UsedFile], new: list[_New]) -> bool:
-        """Some that are gone for all the others."""
+        """Match some files that are gone with all new files."""
         ways = self._adding_up([_content(file).rows for file in old], sum(n.rows for n in new))
         return any(self._same([old[i] for i in some], new) for some in ways)
 
     def _some_for_some(self, old: list[UsedFile], new: list[_New]) -> bool:
-        """Any of a few files for any of a few others, the most of them first."""
+        """Match any of a few files with any of a few others, largest subsets first."""
         if max(len(old), len(new)) > _FEW:
             return False
-        rows = {sum(each.rows for each in some) for some in _subsets(new)}
+        rows = {sum(item.rows for item in some) for some in _subsets(new)}
         fitting = [some for some in _subsets(old) if sum_of(map(_content, some)).rows in rows]
         if not fitting:
             return False
-        contents = {_key(sum_of(each.content for each in some)): some for some in _subsets(new)}
+        contents = {_key(sum_of(item.content for item in some)): some for some in _subsets(new)}
         for some in fitting:
             if found := contents.get(_key(sum_of(map(_content, some)))):
                 self._take(some, found)
@@ -163,39 +163,43 @@ class _Search:
         return False
 
     def _one_for_some(self, group: list[_New], old: list[UsedFile], folder: str | None) -> None:
-        for each in group:
+        for item in group:
             if self._steps:
-                self._some_for_all(self._candidates(old, [each], folder), [each])
+                self._some_for_all(self._candidates(old, [item], folder), [item])
 
     def longer(self, old: list[UsedFile]) -> None:
-        """A file that begins with the rows of all that are gone (from its folder, or wherever), and
-        has others behind them."""
-        for each in list(self.new):
-            folder = dirname(each.file.name)
+        """Match a file that starts with the rows of all files that are gone, and has more rows.
+
+        Files that are gone from its folder are tried first, then all.
+        """
+        for item in list(self.new):
+            folder = dirname(item.file.name)
             left = self._left(old)
             for files in ([file for file in left if dirname(file.path) == folder], left):
-                if _begins_with(each, files):
+                if _begins_with(item, files):
                     rows = sum(_content(file).rows for file in files)
-                    self._take(files, [each], each.rows - rows)
+                    self._take(files, [item], item.rows - rows)
                     break
 
     def _group(self, folder: str | None) -> list[_New]:
-        return [each for each in self.new if folder in (None, dirname(each.file.name))]
+        return [item for item in self.new if folder in (None, dirname(item.file.name))]
 
     def _candidates(
         self, old: list[UsedFile], new: list[_New], folder: str | None
     ) -> list[UsedFile]:
-        """Files that are gone whose rows may be in the new ones, as far as times tell; without
-        times those of the same folder, or all for all new files."""
+        """Find the files that are gone whose rows may be in the new ones, by their times.
+
+        Without times: those of the same folder, or all if `folder` is None.
+        """
         left = self._left(old)
-        times = [each.times for each in new if each.times is not None]
+        times = [item.times for item in new if item.times is not None]
         if times and len(times) == len(new):
             first, last = min(t[0] for t in times), max(t[1] for t in times)
             return [file for file in left if _lies_within(_content(file), first, last)]
         return [file for file in left if folder in (None, dirname(file.path))]
 
     def _same(self, old: list[UsedFile], new: list[_New]) -> bool:
-        """Take them if they hold the same rows."""
+        """Record a match if old and new files hold the same rows."""
         total = sum_of(map(_content, old))
         if not _fits(old, new) or not total.holds_the_rows_of(sum_of(n.content for n in new)):
             return False
@@ -203,7 +207,7 @@ class _Search:
         return True
 
     def _adding_up(self, rows: list[int], total: int) -> Iterator[tuple[int, ...]]:
-        """Which of the numbers add up to `total`; all of them alone if they do."""
+        """Yield which of the numbers add up to `total`; only all of them if they do."""
         if not rows or not total or sum(rows) < total:
             return
         if sum(rows) == total:
@@ -216,17 +220,18 @@ class _Search:
                 self.result.unsettled = True
                 return
             self._steps -= 1
-            at, left, chosen = waiting.pop()
+            index, left, chosen = waiting.pop()
             if left == 0:
                 yield tuple(sorted(chosen))
-            elif at < len(rows):
-                waiting.append((at + 1, left, chosen))
-                if rows[order[at]] <= left:
-                    waiting.append((at + 1, left - rows[order[at]], (*chosen, order[at])))
+            elif index < len(rows):
+                waiting.append((index + 1, left, chosen))
+                if rows[order[index]] <= left:
+                    item = order[index]
+                    waiting.append((index + 1, left - rows[item], (*chosen, item)))
 
 
 def _subsets(items: list[_Item]) -> Iterator[tuple[_Item, ...]]:
-    """All subsets with members, the largest first."""
+    """Yield all non-empty subsets, the largest first."""
     for size in range(len(items), 0, -1):
         yield from combinations(items, size)
 
@@ -247,11 +252,11 @@ def _content(file: UsedFile) -> Content:
 
 
 def _fits(old: list[UsedFile], new: list[_New]) -> bool:
-    """Whether rows, and times where footers say them, are such that it may be the same rows."""
+    """Whether the rows may be the same, by their number, and by times if footers have them."""
     total = sum_of(map(_content, old))
-    if total.rows != sum(each.rows for each in new):
+    if total.rows != sum(item.rows for item in new):
         return False
-    times = [each.times for each in new if each.times is not None]
+    times = [item.times for item in new if item.times is not None]
     if len(times) < len(new) or total.first is None:
         return True
     return (total.first, total.last) == (min(t[0] for t in times), max(t[1] for t in times))

@@ -1,4 +1,4 @@
-"""What a start looks at: is the folder ours, is it whole, and which number comes next."""
+"""Checks when a folder is opened: is it ours, is it intact, and which commit is next."""
 
 import re
 from contextlib import suppress
@@ -11,18 +11,20 @@ from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
-NOT_OURS = "what it holds is not of this output"
+NOT_OURS = "its files are not of this output"
 _NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
 
 
 def has_manifest(files: Files) -> bool:
-    """Whether a run committed here, be the manifest damaged or not."""
+    """Whether a run committed here (the manifest may be damaged)."""
     return "manifest.json" in files.entries(INSIDE)
 
 
 def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
-    """The last commit, if there is one. Raises CheckpointError for a damaged one, unless it is
-    to be replaced: then None."""
+    """Read the last commit, None if there is none.
+
+    Raises CheckpointError if it is damaged; with `full_refresh`, which replaces it, returns None.
+    """
     with suppress(*[CheckpointError] if full_refresh else []):
         return find_manifest(files)
     return None
@@ -33,19 +35,19 @@ def refuse_foreign_entries(
 ) -> None:
     """Raise CheckpointError if a folder holds anything but our leftovers.
 
-    `ours_may_stay`: parts named like ours, beside our own folder, are let pass as well.
+    `ours_may_stay`: files named like our parts, beside our own folder, are accepted too.
     """
     found = directory.foreign_entries()
     if found and not (ours_may_stay and directory.only_our_files()):
         some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
         raise CheckpointError(
             f"{directory.path} is not empty and {why}: {some}. "
-            "Name an empty or new directory, or empty this one."
+            "Choose an empty or new directory, or empty this one."
         )
 
 
 def free_number(files: Files, last: Manifest | None) -> int:
-    """The number of the next commit: no file of ours has it, even where no manifest can say."""
+    """Return the number of the next commit, which no file has, even without a manifest."""
     if last is not None:
         return last.commit + 1
     names = [*files.entries(INSIDE), *files.entries(STAGING)]
@@ -53,8 +55,10 @@ def free_number(files: Files, last: Manifest | None) -> int:
 
 
 def check_files(rows: PartDirectory, rejects: PartDirectory, manifest: Manifest) -> None:
-    """Raise CheckpointError unless all files have their sizes, and those of the state the bytes,
-    that the manifest says."""
+    """Raise CheckpointError unless all files match the manifest.
+
+    Compares the sizes of all files, and the checksums of the current state.
+    """
     rows.check(manifest.parts)
     if manifest.rejects:
         rejects.check(manifest.rejects)
@@ -70,16 +74,16 @@ def are_our_rejects(
     last: Manifest | None,
     full_refresh: bool,
 ) -> bool:
-    """Whether the folder of rejects is to be locked: it is there, and not another output's.
+    """Whether to lock the folder of rejects: it exists, and is not of another output.
 
-    Raises CheckpointError when it holds what is not ours, or the rejects so far are elsewhere.
+    Raises CheckpointError if it holds foreign files, or if earlier rejects are elsewhere.
     """
     lost = full_refresh and last is None and bool(rows.foreign_entries())
     if last is not None and last.rejects and not full_refresh:
         _check_rejects_path(rows, rejects, rejects_path, last)
     elif not lost and (last is None or rejects.owner() != last.output):
         if last is not None and not full_refresh and rejects.foreign_entries():
-            return False  # they are refused if there is ever a row to reject
+            return False  # refused when the first row is rejected
         refuse_foreign_entries(rejects, NOT_OURS)
     return INSIDE in rejects.files.entries("")
 
@@ -90,13 +94,13 @@ def _check_rejects_path(
     if last.rejects_path != rejects_path:
         raise CheckpointError(
             f"the rejects of {rows.path} are in {last.rejects_path or rejects_beside(rows.path)} "
-            f"({last.rejected} rows); sink.rejects now says {rejects.path}. "
+            f"({last.rejected} rows); [sink] rejects is now {rejects.path}. "
             "Change it back, or start over with --full-refresh."
         )
 
 
 def refuse_another_writer(files: Files, commit: int) -> None:
-    """On an object store, where the lock is a courtesy, look once more before `commit` counts."""
+    """Check for another writer before `commit`, on object stores (their lock is advisory)."""
     if files.local:
         return
     with suppress(CheckpointError):
@@ -105,5 +109,5 @@ def refuse_another_writer(files: Files, commit: int) -> None:
             return
     raise CheckpointError(
         f"{files.show('')}: another run has committed since this one started. Two runs must not "
-        "write to one output; this one stops, and nothing of it is committed any more."
+        "write to one output; this run stops, and what it has not committed is discarded."
     )

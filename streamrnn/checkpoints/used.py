@@ -1,4 +1,4 @@
-"""Which files of a source are new, and whether the used ones are as they were."""
+"""Find which files of a source are new, and whether the used ones have changed."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ from streamrnn.sources import (
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """What is to be read: `files` in order, the first from `position` if that is not None.
+    """What to read: `files` in order, the first from `position` if that is not None.
 
     `before` is the content of the rows before `position`. `known` are the used files by their
-    names of today. `vanished` were used and are gone; `changed` were used, are not what they were,
-    and are passed over because of `force`, as are the new files of `rewritten`, which hold rows
-    that were used. `by_footer` files could only be compared by their footers. `unsettled`: it could
-    not be told whether new files hold the rows of vanished ones. `refreshed`: `known` says more
-    than the manifest.
+    current names. `vanished` files were used and are gone. `changed` files were used, have changed,
+    and are skipped because of `force`, as are the new files of `rewritten`, which hold used rows.
+    `by_footer` is the number of files that could only be compared by their footers. `unsettled`:
+    whether new files hold the rows of vanished ones is unknown. `refreshed`: `known` has newer
+    facts than the manifest.
     """
 
     files: tuple[SourceFile, ...]
@@ -45,7 +45,7 @@ class SourcePlan:
 
 
 class _Verdict(NamedTuple):
-    """A used file: as it is known from now on, what changed ("" if nothing), and by what."""
+    """The updated facts of a used file, and what changed ("" if nothing)."""
 
     known: UsedFile
     changed: str = ""
@@ -60,30 +60,30 @@ def plan_sources(
     home: str = "",
     force: bool = False,
 ) -> SourcePlan:
-    """Compare the files that are there with those that were used.
+    """Compare the files of the source with the used ones.
 
-    New files come in the order of `present`; `reader` reads what is needed to know them; `home` is
-    the canonical name of the output. Raises CheckpointError when a used file changed or new ones
-    hold rows that were used (and not `force`), or when the file that was being read is gone.
+    New files are in the order of `present`; `reader` reads what is needed to compare them; `home`
+    is the canonical name of the output. Raises CheckpointError if a used file changed or new files
+    hold used rows (unless `force`), or if the file that was being read is gone.
     """
     if manifest is None:
         return SourcePlan(tuple(present))
-    there = {file.name: file for file in present}
-    names = _names_today(manifest, there, home)
+    listed = {file.name: file for file in present}
+    names = _current_names(manifest, listed, home)
     known = [replace(file, path=names[file.path]) for file in manifest.sources]
     position = manifest.position
     if position is not None:
         position = replace(position, file=names.get(position.file, position.file))
-        if position.file not in there:
+        if position.file not in listed:
             raise CheckpointError(
                 f"{position.file} is gone: the last run stopped in it at row {position.file_row} "
-                "(from 0), and the rows after that are still to be read. Put it back, or start "
+                "(from 0), and later rows have not been read yet. Restore it, or start "
                 "over with --full-refresh."
             )
     partly = position.file if position is not None else ""
     verdicts = [
-        _compare(file, there[file.path], reader, file.path == partly)
-        if file.path in there
+        _compare(file, listed[file.path], reader, file.path == partly)
+        if file.path in listed
         else _Verdict(file)
         for file in known
     ]
@@ -92,7 +92,7 @@ def plan_sources(
         raise CheckpointError(_changed(changed))
     used = {file.path: file for file in known}
     new = [file for file in present if file.name not in used]
-    gone = [file for file in known if file.path not in there]
+    gone = [file for file in known if file.path not in listed]
     rewrites = find_rewrites(gone, new, reader)
     if rewrites.found and not force:
         raise CheckpointError(_rewritten(rewrites.found))
@@ -100,15 +100,15 @@ def plan_sources(
     files = [file for file in new if file.name not in counted]
     before = NOTHING
     if position is not None:
-        files.insert(0, there[position.file])
+        files.insert(0, listed[position.file])
         before = _before(used[position.file], files[0], position, reader)
     return SourcePlan(
         files=tuple(files),
         position=position,
         before=before,
-        known=tuple(replace(v.known, gone=v.known.path not in there) for v in verdicts),
+        known=tuple(replace(v.known, gone=v.known.path not in listed) for v in verdicts),
         vanished=tuple(file.path for file in gone),
-        changed=tuple(there[verdict.known.path] for verdict in changed),
+        changed=tuple(listed[verdict.known.path] for verdict in changed),
         rewritten=tuple(rewrites.found),
         by_footer=sum(verdict.by_footer for verdict in verdicts),
         unsettled=rewrites.unsettled,
@@ -117,17 +117,17 @@ def plan_sources(
 
 
 class Known:
-    """The used files as this run knows them.
+    """The used files, as found by this run.
 
-    `files`: those of the last commit by their names of today; None before `look`.
+    `files`: those of the last commit by their current names; None before `update`.
     """
 
     def __init__(self) -> None:
         self.files: tuple[UsedFile, ...] | None = None
         self._forced: dict[SourceFile, Reading | None] = {}
 
-    def look(self, plan: SourcePlan, reader: SourceOfFiles) -> None:
-        """Take what a plan found; files that `force` counts as used are read by `reader`."""
+    def update(self, plan: SourcePlan, reader: SourceOfFiles) -> None:
+        """Store what a plan found; files that `force` counts as used are read by `reader`."""
         rewritten = (file for rewrite in plan.rewritten for file in rewrite.new)
         self.files = plan.known
         self._forced = {file: _whole(file, reader) for file in (*plan.changed, *rewritten)}
@@ -138,49 +138,51 @@ class Known:
         now: Sequence[SourceFile],
         readings: Mapping[str, Reading],
     ) -> tuple[UsedFile, ...]:
-        """All used files when those of `now`, with what was read of them, are committed."""
+        """Return all used files when those of `now`, with what was read of them, are committed."""
         known = (last.sources if last else ()) if self.files is None else self.files
         forced = {file.name: found for file, found in self._forced.items() if found is not None}
         return with_used(known, (*self._forced, *now), {**forced, **readings})
 
     def commit(self, manifest: Manifest) -> None:
-        """All that was known is in `manifest` now."""
+        """Note that all known files are in `manifest`."""
         self._forced = {}
         if self.files is not None:
             self.files = manifest.sources
 
 
 def _whole(file: SourceFile, reader: SourceOfFiles) -> Reading | None:
-    """What a file holds; None for a changed one that cannot be read."""
+    """Read a whole file; None for a changed one that cannot be read."""
     try:
         return Reading(reader.content(file))
     except DataError:
         return None
 
 
-def _names_today(manifest: Manifest, there: Mapping[str, SourceFile], home: str) -> dict[str, str]:
-    """What each used file is called now.
+def _current_names(
+    manifest: Manifest, listed: Mapping[str, SourceFile], home: str
+) -> dict[str, str]:
+    """Map the names of used files to their current names.
 
-    A manifest of version 1 has paths as the pipeline file spelled them. Of a folder that was moved
-    together with its source, files are found by their way from it.
+    A manifest of version 1 has paths as the pipeline file spelled them. If a folder was moved
+    together with its source, files are found by their paths relative to it.
     """
     if not manifest.home:
         return {file.path: stored_name(file.path) for file in manifest.sources}
     moved = home != manifest.home and home.startswith("/") and manifest.home.startswith("/")
 
-    def today(name: str) -> str:
-        if name in there or not moved or not name.startswith("/"):
+    def current(name: str) -> str:
+        if name in listed or not moved or not name.startswith("/"):
             return name
         other = os.path.normpath(os.path.join(home, os.path.relpath(name, manifest.home)))
-        return other if other in there else name
+        return other if other in listed else name
 
-    return {file.path: today(file.path) for file in manifest.sources}
+    return {file.path: current(file.path) for file in manifest.sources}
 
 
 def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bool) -> _Verdict:
-    """Whether a file holds what was used of it. Of one that was read `partly` the rest may change.
+    """Compare a file with what was used of it. If it was read `partly`, later rows may change.
 
-    It is read only where size or time differ and nothing else settles it.
+    The file is read only if its size or time differ, and nothing else decides.
     """
     if (used.size, used.mtime_ns) == (file.size, file.mtime_ns):
         return _Verdict(used)
@@ -214,7 +216,7 @@ def _etag(file: SourceFile) -> str:
 
 
 def _before(used: UsedFile, file: SourceFile, position: Position, reader: SourceOfFiles) -> Content:
-    """The content of the rows before a position; read again where more or nothing is known."""
+    """Return the content of the rows before a position; read them again if not known exactly."""
     if used.content is not None and used.content.rows == position.file_row:
         return used.content
     return reader.content(file, position.file_row)
@@ -226,9 +228,9 @@ def _changed(changed: Sequence[_Verdict]) -> str:
     return (
         f"{_count(len(changed), 'file')} of the source changed after {whose} rows were used:\n"
         + _some(lines)
-        + "\nStart over with --full-refresh, or resume with --force: the rows that were used stay "
-        f"as they are, and no other row of {'it' if len(changed) == 1 else 'them'} is scored. New "
-        "rows go into a new file."
+        + "\nStart over with --full-refresh, or resume with --force: the output of used rows is "
+        f"kept, and no other row of {'it' if len(changed) == 1 else 'them'} is scored. Write new "
+        "rows to a new file."
     )
 
 
@@ -238,17 +240,17 @@ def _rewritten(rewrites: Sequence[Rewrite]) -> str:
     lines = [
         f"  {_list([file.path for file in rewrite.old])} -> "
         f"{_list([file.name for file in rewrite.new])}"
-        + (f" (with {rewrite.more:,} rows behind them)" if rewrite.more else "")
+        + (f" (with {rewrite.more:,} more rows after them)" if rewrite.more else "")
         for rewrite in rewrites
     ]
     return (
         f"{_count(new, 'new file')} of the source hold{'s' if new == 1 else ''} the rows of "
         f"{_count(old, 'used file')} that {'is' if old == 1 else 'are'} no longer in it:\n"
         + _some(lines)
-        + "\nThese rows are in the output already. Count the new files as used with --force (no "
-        "row of them is scored), put the old files back beside files with new rows alone, or start "
-        "over with --full-refresh. If they are other rows that only look alike, keep the old files "
-        "in the source for one more run."
+        + "\nThese rows are already in the output. Count the new files as used with --force (no "
+        "row of them is scored), restore the old files and add files with new rows only, or start "
+        "over with --full-refresh. If they are different rows that only look alike, keep the old "
+        "files in the source for one more run."
     )
 
 

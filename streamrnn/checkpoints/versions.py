@@ -1,13 +1,13 @@
-"""Versions of the state: a whole snapshot now and then, between them the rows that changed.
+"""Versions of the state: full snapshots at intervals, and changed rows between them.
 
-A version is a list of Arrow IPC files: first a whole table, then changes. A file of changes has
-the columns of the table and, first, `CHANGED`: the number of the row each of its rows replaces
-(or adds, past the end). So a commit costs what was dirty since the last one:
+A version is a list of Arrow IPC files: first the whole table, then changes. A file of changes has
+the columns of the table, preceded by `CHANGED`: the number of the row that each row replaces (or
+adds, past the end). So the cost of a commit depends on the rows that are dirty:
 
-- a table below `SMALL` bytes is always written whole
-- changes are written until they add up to half of the rows of the snapshot; then a whole one is due
-- from `CHAIN` files of changes on, the last ones are merged with the new one, as long as they are
-  not more than twice its size, so that a start reads few files
+- a table below `SMALL` bytes is always written as a whole
+- changes are written until they add up to half of the rows of the snapshot, then a snapshot
+- from `CHAIN` files of changes on, the last ones are merged with the new one while they are at most
+  twice its size, so that a start reads few files
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +26,15 @@ from streamrnn.storage.files import Files, sink_errors
 CHANGED = "__row__"
 SMALL = 1 << 20
 CHAIN = 8
-# IPC batches of a snapshot: small enough that neither side holds a second copy of the table.
+# IPC batches of a snapshot: small, so that neither side holds a second copy of the table.
 _BATCH_ROWS = 65536
 
 
 class Snapshot(NamedTuple):
-    """The state as a commit needs it.
+    """A snapshot of the state for a commit.
 
-    `rows`: rows of the table. `dirty`: int64, in any order and without repeats, the rows changed
-    or added since the last commit; None when that is not known or rows have moved. `table(which)`:
+    `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
+    changed or added since the last commit; None if not known or rows have moved. `table(which)`:
     those rows as a pa.Table in that order, all rows for None; called before the commit returns.
     """
 
@@ -44,18 +44,18 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def of(cls, table: StateTable, copy: bool = True) -> "Snapshot":
-        """What `table` holds now, with what is dirty since `table.mark_clean()`.
+        """Take a snapshot of `table`, with the rows that are dirty since `table.mark_clean()`.
 
-        Without `copy` the table must stay as it is until it is committed.
+        Without `copy` the table must not change until it is committed.
         """
         return cls(len(table), table.dirty(), partial(table.to_arrow, copy=copy))
 
 
 class StateDelta(NamedTuple):
-    """A copy of what a commit will write of the state: the table may change meanwhile.
+    """A copy of what a commit will write of the state; the table may change afterwards.
 
-    `rows` of the whole state; `changed` the rows that `table` holds, None for all of them; `table`
-    None if nothing was dirty.
+    `rows`: number of rows of the whole state. `changed`: the rows that `table` holds, None for all
+    of them. `table` is None if nothing was dirty.
     """
 
     rows: int
@@ -66,28 +66,30 @@ class StateDelta(NamedTuple):
 def delta_since(
     snapshot: Snapshot, last: Sequence[StateFile], last_schema: pa.Schema | None
 ) -> StateDelta:
-    """Copy what comes after the version `last`: the dirty rows, or all where that is due.
+    """Copy what follows the version `last`: the dirty rows, or all rows if a snapshot is due.
 
-    Raises StateError when a column is named like ours.
+    Raises StateError if a column has a reserved name.
     """
     dirty = snapshot.dirty
     if dirty is not None and not len(dirty) and last and last_schema:
         return StateDelta(snapshot.rows, dirty, None)
     if dirty is not None and not _whole_is_due(last, len(dirty)):
         table = snapshot.table(dirty)
-        # Other columns than the last commit's (a new release, say) do not go with its files.
+        # Changes must have the columns of the last snapshot (a new release may have others).
         if table.schema.equals(last_schema, check_metadata=True):
             return StateDelta(snapshot.rows, dirty, table)
     table = snapshot.table(None)
     if CHANGED in table.column_names:
-        raise StateError(f"a column of the state is named {CHANGED!r}: name that key otherwise")
+        raise StateError(
+            f"a column of the state is named {CHANGED!r}, which is reserved; rename that key"
+        )
     return StateDelta(snapshot.rows, None, table)
 
 
 def write_version(
     files: Files, folder: str, name: str, delta: StateDelta, last: Sequence[StateFile]
 ) -> tuple[StateFile, ...]:
-    """Write one new file into `folder` (not synced) that makes the version `last` what was delta.
+    """Write `delta` to one new file in `folder` (not synced), after the version `last`.
 
     Returns the files of the new version. Raises SinkError.
     """
@@ -121,16 +123,16 @@ def _split_chain(
 
 
 def _latest_changes(changes: Sequence[pa.Table]) -> pa.Table:
-    """One table of changes that does what the given ones do, one after the other."""
+    """Merge tables of changes, in their order, into one."""
     table = pa.concat_tables(changes)
     row_N = table[CHANGED].to_numpy()
-    # np.unique keeps the first of equal rows, so it is given the newest first.
+    # np.unique keeps the first of equal rows, so the newest come first.
     _, newest = np.unique(row_N[::-1], return_index=True)
     return table.take(len(row_N) - 1 - newest).combine_chunks()
 
 
 def read_shards(files: Files, folder: str, shards: Sequence[Shard]) -> pa.Table | None:
-    """The state table of all shards, one after the other; None if there is no shard.
+    """Read the state tables of all shards as one; None if there is no shard.
 
     Raises CheckpointError if a file is damaged.
     """
@@ -139,25 +141,25 @@ def read_shards(files: Files, folder: str, shards: Sequence[Shard]) -> pa.Table 
 
 
 def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: int) -> pa.Table:
-    """The state table of a version, rows in order. Raises CheckpointError if a file is damaged."""
+    """Read the state table of a version. Raises CheckpointError if a file is damaged."""
     base = _read(files, folder, version[0])
     if len(version) > 1:
         changes = _latest_changes([_read(files, folder, file) for file in version[1:]])
         row_N = changes[CHANGED].to_numpy()
         source_N = np.arange(max(len(base), int(row_N[-1]) + 1))
         source_N[row_N] = len(base) + np.arange(len(row_N))
-        # Gaps cannot be: a row past the end is there because a change added it.
+        # There are no gaps: each row past the end was added by a change.
         base = pa.concat_tables([base, changes.drop_columns([CHANGED])]).take(source_N)
     if len(base) != rows:
         raise CheckpointError(
-            f"{files.show(folder)}: the state has {len(base)} rows, the manifest says {rows}. "
-            "Go back with `streamrnn rewind`, or start over with --full-refresh."
+            f"{files.show(folder)}: the state has {len(base)} rows, expected {rows} as in the "
+            "manifest. Go back with `streamrnn rewind`, or start over with --full-refresh."
         )
     return base
 
 
 def check_shards(files: Files, folder: str, shards: Sequence[Shard], *, whole: bool) -> None:
-    """Raise CheckpointError when a file has another size (`whole`: or another checksum)."""
+    """Raise CheckpointError if a file has another size (`whole`: or another checksum)."""
     sizes = files.sizes(folder)
     for file in (file for shard in shards for file in shard.files):
         size = sizes.get(file.name)
@@ -170,7 +172,7 @@ def check_shards(files: Files, folder: str, shards: Sequence[Shard], *, whole: b
 
 
 def read_schema(files: Files, folder: str, version: Sequence[StateFile]) -> pa.Schema:
-    """The schema of the state of a version, from the first file alone."""
+    """Read the schema of the state of a version, from the first file only."""
     with files.open(f"{folder}/{version[0].name}") as file:
         return pa.ipc.open_file(file).schema
 
@@ -197,7 +199,7 @@ def _read(files: Files, folder: str, file: StateFile) -> pa.Table:
 
 
 def damaged_state(files: Files, folder: str, file: StateFile, found: str) -> str:
-    """The message for a file of state that is not what the manifest says."""
+    """Return the message for a file of state that does not match the manifest."""
     return (
         f"{files.show(f'{folder}/{file.name}')} is damaged: expected {file.bytes} bytes with "
         f"sha256 {file.sha256[:16]}…, found {found}. Restore it from a backup, go back to a commit "

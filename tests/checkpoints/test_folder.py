@@ -205,7 +205,7 @@ def test_after_a_failed_commit_nothing_more_is_taken(out):
         folder.write(batch((1, 1)))
         with pytest.raises(ZeroDivisionError):
             folder.commit(state=Snapshot(1, None, fails))
-        with pytest.raises(SinkError, match="start again"):
+        with pytest.raises(SinkError, match="Rerun the command; it resumes"):
             folder.commit()
 
 
@@ -236,7 +236,7 @@ def test_rejects_of_an_output_that_is_gone_are_refused(out, tmp_path):
     run(out)
     os.rename(out, tmp_path / "moved")
     with pytest.raises(
-        CheckpointError, match=r"out\.rejects is not empty and what it holds is not of"
+        CheckpointError, match=r"out\.rejects is not empty and its files are not of"
     ):
         run(out)
 
@@ -250,7 +250,7 @@ def test_rejects_of_another_output_are_left_alone(out, tmp_path):
             if name == "other":
                 folder.reject(bad)
             folder.commit(complete=True)
-    refused = r"bad is not empty and what it holds is not of this output: part-00000\.parquet"
+    refused = r"bad is not empty and its files are not of this output: part-00000\.parquet"
     with pytest.raises(CheckpointError, match=refused):
         OutputFolder.open(out, rejects=shared)
     with OutputFolder.open(str(tmp_path / "early"), rejects=shared) as folder:
@@ -287,7 +287,7 @@ def test_other_rows_are_refused_with_both_schemas(out):
     with OutputFolder.open(out) as folder:
         other = SCHEMA.append(pa.field("more", pa.float32()))
         with pytest.raises(
-            CheckpointError, match=r"there: stream: int64, seen: int64\n.*more: float"
+            CheckpointError, match=r"output:   stream: int64, seen: int64\n.*more: float"
         ):
             folder.begin(other, model="model", config={"source.key": ["stream"]})
 
@@ -299,7 +299,7 @@ def test_a_manifest_of_another_version_is_refused(out):
     with open(f"{out}/_streamrnn/manifest.json", "wb") as file:
         file.write(newer.to_bytes())
     with pytest.raises(
-        CheckpointError, match="format version 99, this streamrnn reads versions 1 to 3"
+        CheckpointError, match="format version 99, this version of streamrnn reads 1 to 3"
     ):
         run(out)
 

@@ -118,7 +118,7 @@ def test_outputs_inside_one_another_are_refused_on_s3(bucket, tmp_path):
     run(address.format("lake/one"))
     logs.small_model().save(tmp_path / "m.safetensors")
     logs.write(logs.random_log(20), tmp_path / "in.parquet")
-    for path, said in (("lake/one/two", "lies inside the output"), ("lake", "lies around the")):
+    for path, said in (("lake/one/two", "lies inside the output"), ("lake", "contains the output")):
         config = logs.config(str(tmp_path / "in.parquet"), str(tmp_path / "m.safetensors"), None)
         config["sink"] = {"path": address.format(path)}
         with pytest.raises(ConfigError, match=said):

@@ -124,7 +124,7 @@ def test_a_column_named_as_ours_is_refused():
 
 def test_another_number_of_rows_than_the_manifest_says_is_noticed(files):
     version = write(files, 1, Table(7), None, ())
-    with pytest.raises(CheckpointError, match="has 7 rows, the manifest says 8"):
+    with pytest.raises(CheckpointError, match="has 7 rows, expected 8 as in the manifest"):
         versions.read_version(files, "in", version, 8)
 
 

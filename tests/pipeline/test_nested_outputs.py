@@ -71,11 +71,11 @@ def test_a_state_is_not_exported_into_an_output(base: Path) -> None:
 def test_an_output_around_another_one_is_refused(base: Path) -> None:
     """Whether the outer one is new or was there before."""
     _run("lake/one")
-    with pytest.raises(ConfigError, match=r"lies around the output .*lake/one: whoever reads it"):
+    with pytest.raises(ConfigError, match=r"contains the output .*lake/one: readers of it"):
         _run("lake")
     shutil.move("lake/one", "out/one")  # as an older version let it happen
     logs.write(logs.random_log(10, seed=3), base / "in" / "b.parquet")
-    with pytest.raises(ConfigError, match=r"lies around the output .*out/one"):
+    with pytest.raises(ConfigError, match=r"contains the output .*out/one"):
         _run("out")
     shutil.move("out/one", "lake/one")
     _run("out")
@@ -122,7 +122,7 @@ def test_linked_folders_are_looked_through_as_readers_do(base: Path) -> None:
     _run("else/one")
     (base / "lake").mkdir()
     (base / "lake" / "link").symlink_to(base / "else")
-    with pytest.raises(ConfigError, match=r"lies around the output .*lake/link/one"):
+    with pytest.raises(ConfigError, match=r"contains the output .*lake/link/one"):
         _run("lake")
 
 
@@ -157,7 +157,7 @@ def test_it_is_the_same_on_an_object_store(base: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(nesting, "open_files", opened)
     with pytest.raises(ConfigError, match="s3://bucket/lake/out/a/b lies inside the output s3://b"):
         refuse_inside_output("s3://bucket/lake/out/a/b", "[sink] path")
-    with pytest.raises(ConfigError, match="s3://bucket/lake lies around the output s3://bucket/l"):
+    with pytest.raises(ConfigError, match="s3://bucket/lake contains the output s3://bucket/l"):
         refuse_nested_output("s3://bucket/lake", "[sink] path")
     refuse_nested_output("s3://bucket/lake/out", "[sink] path")
     refuse_nested_output("s3://bucket/lake/new", "[sink] path")

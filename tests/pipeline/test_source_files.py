@@ -240,7 +240,9 @@ def test_an_export_that_grew_is_refused_under_a_new_name(base: Path) -> None:
     """Yesterday's rows, and today's behind them."""
     _run("in/part-0.parquet")
     logs.write(LOG.slice(0, 150), base / "in" / "export-2.parquet")
-    with pytest.raises(CheckpointError, match=r"export-2\.parquet \(with 50 rows behind them\)"):
+    with pytest.raises(
+        CheckpointError, match=r"export-2\.parquet \(with 50 more rows after them\)"
+    ):
         _run("in/export-2.parquet")
 
 
