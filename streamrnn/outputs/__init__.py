@@ -1,4 +1,14 @@
-"""What can be done with a committed output: verify, compact, rewind; its streams and states."""
+"""Work on committed outputs: verify, compact and rewind them, change their streams and states.
+
+The functions take the path of an output folder, and do what `streamrnn verify`, `rewind`, `compact`
+and `streamrnn state` do:
+
+>>> import streamrnn
+>>> streamrnn.outputs.verify("out/weather").rows
+80
+>>> [commit.commit for commit in streamrnn.outputs.history("out/weather")]
+[1, 2]
+"""
 
 from streamrnn.checkpoints import read_manifest
 from streamrnn.outputs.parts import compact, history, merge_small_parts, rewind, verify

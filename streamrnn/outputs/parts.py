@@ -1,4 +1,4 @@
-"""What is done to an output folder between runs: look back, go back, merge parts, verify."""
+"""Maintain an output folder between runs: list commits, rewind, merge parts, verify."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ _BATCH_ROWS = 65536
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` has read and found as it was written."""
+    """What `verify` has read and found intact."""
 
     commit: int
     parts: int
@@ -38,9 +38,12 @@ class Verified:
 
 
 def history(path: str) -> list[RetainedCommit]:
-    """The commits that `rewind` can go back to, oldest first, and last the one that stands.
+    """List the commits that `rewind` can go back to, oldest first, and last the current one.
 
-    Raises CheckpointError when there is none, or the manifest is damaged.
+    Raises CheckpointError if there is none, or the manifest is damaged.
+
+    >>> [commit.rows for commit in history("out/weather")]
+    [50, 80]
     """
     manifest = read_manifest(path)
     return [*manifest.kept, manifest.as_kept()]
@@ -49,11 +52,16 @@ def history(path: str) -> list[RetainedCommit]:
 def verify(path: str, *, rejects: str | None = None) -> Verified:
     """Read every file that the last commit names and compare its checksum.
 
-    A run may be at work meanwhile. Raises CheckpointError naming all files that are not as they
-    were written, and files of rows that readers of the folder find and no commit names.
+    A run may write meanwhile. `rejects` is the folder of rejected rows (default: as in the last
+    commit). Raises CheckpointError that names all missing or damaged files, and files of rows that
+    readers of the folder find but no commit names.
+
+    >>> found = verify("out/weather")
+    >>> found.commit, found.parts, found.rows, found.state_rows
+    (2, 2, 80, 3)
     """
 
-    def look(manifest: Manifest, files: Files) -> Verified:
+    def read(manifest: Manifest, files: Files) -> Verified:
         beside = rejects or manifest.rejects_path or rejects_beside(path)
         wrong = _wrong_parts(PartDirectory(files), manifest.parts)
         if manifest.rejects:
@@ -76,11 +84,11 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             + sum(file.bytes for shard in manifest.shards for file in shard.files),
         )
 
-    return consistent_read(path, look)
+    return consistent_read(path, read)
 
 
 def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
-    """What to say of files of rows that are not parts and not hidden from readers."""
+    """Describe files of rows that are no parts but visible to readers."""
     ours = {part.name for part in parts}
     suffixes = (".pq", *(format.suffix for format in FORMATS.values()))
     found = [
@@ -94,53 +102,62 @@ def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
         return []
     some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     return [
-        f"{directory.path} holds files of rows that no commit of it names: {some}. Whoever reads "
-        "the folder reads their rows too. Move them elsewhere."
+        f"{directory.path} holds files of rows that no commit of it names: {some}. Readers of "
+        "the folder find their rows too. Move them elsewhere."
     ]
 
 
 def _wrong_parts(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
-    places = directory.locate(parts)
+    locations = directory.locate(parts)
     found = {
-        part: _digest(directory, places[part.name], part) for part in parts if part.name in places
+        part: _digest(directory, locations[part.name], part)
+        for part in parts
+        if part.name in locations
     }
-    return [directory.lost(part) for part in parts if part.name not in places] + [
+    return [directory.lost(part) for part in parts if part.name not in locations] + [
         f"{directory.files.show(part.name)} is damaged: expected sha256 {part.sha256[:16]}…, "
-        f"found {digest[:16]}…. Restore it from a backup, go back to before commit "
+        f"found {digest[:16]}…. Restore it from a backup, go back to a commit before "
         f"{part.commit} with `streamrnn rewind`, or start over with --full-refresh."
         for part, digest in found.items()
         if digest != part.sha256
     ]
 
 
-def _digest(directory: PartDirectory, place: str, part: Part) -> str:
-    # A run may bring the part in its place, or back, between two looks.
-    for name in (place, part.name, f"{STAGING}/{part.staged}"):
+def _digest(directory: PartDirectory, location: str, part: Part) -> str:
+    # A run may move the part into place, or back to staging, meanwhile.
+    for name in (location, part.name, f"{STAGING}/{part.staged}"):
         with suppress(FileNotFoundError):
             return directory.files.sha256(name)
     return "nothing"
 
 
 def rewind(path: str, to: int, *, rejects: str | None = None) -> Manifest:
-    """Go back to commit `to` of `history`: rows after it are removed, state and position return.
+    """Go back to commit `to` of `history`: remove later rows, restore state and position.
 
-    One commit like any other: killed at any moment it has happened or not. The folder may be
-    damaged, as long as what that commit needs is not. Raises ConfigError when `to` is not kept,
-    CheckpointError when the folder is in use or its state of then is damaged.
+    It is a new commit, and atomic like any other. The folder may be damaged as long as the files
+    that commit `to` needs are intact. Returns the new manifest. Raises ConfigError if `to` is not
+    retained, CheckpointError if the folder is in use or a needed file is damaged.
+
+    >>> rewind("out/weather", to=1).rows
+    50
     """
     found = read_manifest(path)
     choice = {kept.commit: kept for kept in found.kept}
     if to not in choice:
         kept = (
-            ", ".join(map(str, choice)) or "none: [checkpoint] keep was 0, or nothing came before"
+            ", ".join(map(str, choice))
+            or "none ([checkpoint] keep was 0, or there is no earlier commit)"
         )
-        raise ConfigError(f"{path} cannot go back to commit {to}. Kept are: {kept}.")
+        raise ConfigError(f"{path} cannot go back to commit {to}. Retained commits: {kept}.")
     with OutputFolder.open(
         path, rejects=rejects or found.rejects_path or None, check="manifest"
     ) as folder:
         manifest = folder.manifest
         if manifest is None or manifest.commit != found.commit:
-            raise CheckpointError(f"{path} got a new commit meanwhile; look at the list again")
+            raise CheckpointError(
+                f"{path} got a new commit meanwhile; list the commits again with "
+                f"`streamrnn rewind {path}`"
+            )
         target = choice[to]
         check_shards(folder.rows.files, INSIDE, target.shards, whole=True)
         return folder.replace(
@@ -158,25 +175,29 @@ def rewind(path: str, to: int, *, rejects: str | None = None) -> Manifest:
 def _first_rows(
     folder: OutputFolder, directory: PartDirectory, parts: Sequence[Part], rows: int
 ) -> tuple[Part, ...]:
-    """The parts that hold the first `rows` rows; one that was merged over that end is cut."""
+    """Return the parts with the first `rows` rows; cut a merged part that extends past them."""
     stay: list[Part] = []
     for part in parts:
-        # An empty first part stands for an output without rows.
+        # An output without rows has one empty part.
         if rows <= 0 and (part.rows or stay):
             break
         if part.rows > rows:
-            part = _write_again(folder, directory, part.name, [part], rows)
+            part = _rewrite(folder, directory, part.name, [part], rows)
         stay.append(part)
         rows -= part.rows
     return tuple(stay)
 
 
 def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -> Manifest | None:
-    """Merge neighbouring parts that are smaller than `small` bytes, until they are not.
+    """Merge adjacent parts that are smaller than `small` bytes, in one commit.
 
-    Rows and their order stay; it is one commit. While parts change places a reader finds fewer
-    rows for a moment (a prefix of them, as ever). Returns None when there is nothing to merge.
-    Raises CheckpointError when the folder is in use or damaged, SinkError.
+    Rows and their order stay. While parts are replaced, readers find a prefix of the rows. Returns
+    None if there is nothing to merge. Raises CheckpointError if the folder is in use or damaged;
+    SinkError.
+
+    >>> manifest = compact("out/weather")
+    >>> len(manifest.parts), manifest.rows
+    (1, 80)
     """
     found = read_manifest(path)
     with OutputFolder.open(path, rejects=rejects or found.rejects_path or None) as folder:
@@ -186,9 +207,9 @@ def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -
 def merge_small_parts(
     folder: OutputFolder, *, least: int = 2, small: int = SMALL_PART
 ) -> Manifest | None:
-    """What `compact` does, in a folder that is open, between two commits of its run.
+    """Merge small parts of an open folder, between two commits of its run.
 
-    Does nothing, and returns None, while fewer than `least` parts would become fewer.
+    Does nothing, and returns None, if no `least` parts would be merged into one.
     """
     manifest = folder.manifest
     if manifest is None:
@@ -209,7 +230,7 @@ def _merge(
     return tuple(
         group[0]
         if len(group) == 1
-        else _write_again(folder, directory, group[0].name, group, sum(part.rows for part in group))
+        else _rewrite(folder, directory, group[0].name, group, sum(part.rows for part in group))
         for group in groups
     )
 
@@ -225,17 +246,17 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
         yield group
 
 
-def _write_again(
+def _rewrite(
     folder: OutputFolder, directory: PartDirectory, name: str, parts: Sequence[Part], rows: int
 ) -> Part:
-    """A part in staging with the first `rows` rows of the given ones, read a batch at a time."""
+    """Write the first `rows` rows of the parts to a new part in staging, batch by batch."""
     if wrong := _wrong_parts(directory, parts):
-        raise CheckpointError("\n".join(wrong))  # or the new part's checksum would bless it
+        raise CheckpointError("\n".join(wrong))  # or the new checksum would hide the damage
     writer: PartWriter | None = None
-    places = directory.locate(parts)
+    locations = directory.locate(parts)
     try:
         for part in parts:
-            with directory.files.open(places.get(part.name, part.name)) as source:
+            with directory.files.open(locations.get(part.name, part.name)) as source:
                 for batch in part.format.batches(source, _BATCH_ROWS):
                     batch = batch.slice(0, rows)
                     rows -= batch.num_rows
@@ -247,7 +268,7 @@ def _write_again(
     except (pa.ArrowException, FileNotFoundError) as error:
         raise CheckpointError(
             f"{directory.path}: a part cannot be read: {error}. "
-            f"See `streamrnn verify {folder.path}`."
+            f"Run `streamrnn verify {folder.path}`."
         ) from error
     finally:
         if writer is not None:

@@ -1,17 +1,16 @@
-"""Upkeep of the state that an output folder carries on: drop, reset and sort out streams."""
+"""Maintain the streams of an output: drop, reset, and remove leftover files."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.arrays import Bools
+from streamrnn.arrays import Array, Bools
 from streamrnn.checkpoints import Manifest
 from streamrnn.checkpoints.directory import INSIDE, STAGING
 from streamrnn.config import did_you_mean, value_of
@@ -24,24 +23,30 @@ from streamrnn.storage.opening import open_files
 
 
 def drop_streams(output: str, keys: Sequence[str]) -> int:
-    """Forget streams, in one commit: a row of one begins it anew, like a stream never seen.
+    """Forget streams, in one commit: their next rows start new streams.
 
-    keys: one text a stream; the values of several key columns are separated by commas, as in a
-    CSV file. Returns how many were dropped. Raises ConfigError for a key that is not there,
-    StateError where there is no state, CheckpointError.
+    keys: one string per stream, with the values of several key columns separated by commas, as in
+    CSV. Returns how many were dropped. Raises ConfigError for an unknown key, StateError if there
+    is no state, CheckpointError.
+
+    >>> drop_streams("out/weather", ["JFK"])
+    1
     """
     return _change(output, lambda table, _: table.filter(pa.array(~_rows_of(table, keys, output))))
 
 
 def drop_idle(output: str, silence: timedelta) -> int:
-    """Forget streams whose last row is older by more than `silence` than the newest of all.
+    """Forget streams whose last row is older than the newest of all by more than `silence`.
 
-    Measured in the data's own time, so that it does not matter when it is called. Returns how
-    many were dropped. Raises StateError where the state holds no timestamps, CheckpointError.
+    Measured in the time of the data, not of the call. Returns how many were dropped. Raises
+    StateError if the state holds no timestamps, CheckpointError.
+
+    >>> from datetime import timedelta
+    >>> drop_idle("out/weather", timedelta(days=90))
+    0
     """
-
     if silence <= timedelta():
-        raise ConfigError("expected a silence above zero")
+        raise ConfigError(f"expected a silence above zero, received {silence}")
 
     def active(table: pa.Table, _: Manifest) -> pa.Table:
         kind = table.schema.field("last_time").type if "last_time" in table.column_names else None
@@ -55,7 +60,7 @@ def drop_idle(output: str, silence: timedelta) -> int:
         if not newest.is_valid:
             return table
         oldest = pc.subtract(newest, pa.scalar(silence, pa.duration("us")))
-        # Of a stream whose state came without times nobody knows how long it has been silent.
+        # An imported state may have no times: it is unknown how long such a stream was silent.
         return table.filter(
             pc.or_(last.is_null(), pc.fill_null(pc.greater_equal(last, oldest), False))
         )
@@ -64,27 +69,35 @@ def drop_idle(output: str, silence: timedelta) -> int:
 
 
 def reset_streams(output: str, keys: Sequence[str]) -> int:
-    """Let streams begin fresh with their next row, in one commit.
+    """Reset streams to the initial state of the model, in one commit.
 
-    Unlike a dropped stream, one that was reset keeps its last time, so that rows before it are
-    still late. `keys` as for `drop_streams`. The model is read again, for its initial state.
-    Returns how many were reset; raises what `drop_streams` and `load_model` raise, and StateError
-    if the model file is no longer the one that made the state.
+    Unlike a dropped stream, a reset one keeps its last time, so that earlier rows are still late.
+    `keys` as for `drop_streams`. The model file is read again. Returns how many were reset. Raises
+    what `drop_streams` and `load_model` raise, and StateError if the model file has changed.
+
+    >>> reset_streams("out/weather", ["JFK", "LGA"])
+    2
     """
     count = 0
 
-    def fresh(table: pa.Table, manifest: Manifest) -> pa.Table:
+    def reset(table: pa.Table, manifest: Manifest) -> pa.Table:
         nonlocal count
         rows = _rows_of(table, keys, output)
         count = int(rows.sum())
-        return _with_fresh(table, rows, _initial(manifest, output))
+        return _with_initial(table, rows, _initial(manifest, output))
 
-    _change(output, fresh)
+    _change(output, reset)
     return count
 
 
 def clear_leftovers(output: str) -> int:
-    """Finish or remove what a killed run left behind, as the next run would. How many files."""
+    """Finish or remove what a killed run left behind, as the next run would.
+
+    Returns the number of files.
+
+    >>> clear_leftovers("out/weather")
+    0
+    """
     files = open_files(output)
 
     def names() -> set[str]:
@@ -96,11 +109,11 @@ def clear_leftovers(output: str) -> int:
 
 
 def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> int:
-    """Commit a changed state table; how many streams it has fewer."""
+    """Commit a changed state table; return how many streams were removed."""
     with open_existing(output) as folder:
         table = folder.load_state()
         if table is None or folder.manifest is None:
-            raise StateError(f"{output}: this run keeps no state")
+            raise StateError(f"{output}: this output has no state")
         changed = change(table, folder.manifest)
         if not changed.equals(table):
             folder.replace_state(changed.combine_chunks())
@@ -108,15 +121,15 @@ def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> in
 
 
 def _rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
-    """Which rows (S,) belong to the keys. Raises ConfigError for one that is not there."""
+    """Return which rows (S,) belong to the keys. Raises ConfigError for an unknown key."""
     names = key_names(table)
     rows = np.zeros(table.num_rows, bool)
     for key in keys:
         values = next(csv.reader([key]), []) or [key]
         if len(values) != len(names):
             raise ConfigError(
-                f"--key {key}: expected {len(names)} value(s), of {', '.join(names)}, got "
-                f"{len(values)}"
+                f"--key {key}: expected {len(names)} value(s), of {', '.join(names)}, "
+                f"received {len(values)}"
             )
         found = np.ones(table.num_rows, bool)
         for name, value in zip(names, values, strict=True):
@@ -125,7 +138,7 @@ def _rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
         if not found.any():
             known = [str(value) for value in table.column(names[0]).slice(0, 1000).to_pylist()]
             raise ConfigError(
-                f"--key {key}: there is no such stream in {output}{did_you_mean(values[0], known)}"
+                f"--key {key}: no such stream in {output}{did_you_mean(values[0], known)}"
             )
         rows |= found
     return rows
@@ -140,8 +153,8 @@ def _typed(text: str, field: pa.Field) -> pa.Scalar:
         ) from None
 
 
-def _initial(manifest: Manifest, output: str) -> dict[str, Any]:
-    """The initial state of one stream, from the model that made the state."""
+def _initial(manifest: Manifest, output: str) -> Mapping[str, Array]:
+    """Return the initial state of one stream, from the model that made the state."""
     config = manifest.config
     path = str(config["model.path"])
     options = {name: config[f"model.{name}"] for name in ("layers", "state")}
@@ -155,11 +168,11 @@ def _initial(manifest: Manifest, output: str) -> dict[str, Any]:
     return kind.runner(model).initial_state(1) if kind.carries_state else {}
 
 
-def _with_fresh(table: pa.Table, rows: Bools, initial: dict[str, Any]) -> pa.Table:
-    """The table with `rows` as a fresh stream has them, key and last time aside."""
-    for at, field in enumerate(table.schema):
+def _with_initial(table: pa.Table, rows: Bools, initial: Mapping[str, Array]) -> pa.Table:
+    """Return the table with `rows` reset, except for key and last time."""
+    for index, field in enumerate(table.schema):
         if field.name == "steps":
-            value: Any = 0
+            value: object = 0
         elif field.name in initial:
             value = initial[field.name][0].tolist()
         elif field.name.startswith("previous/"):
@@ -168,8 +181,8 @@ def _with_fresh(table: pa.Table, rows: Bools, initial: dict[str, Any]) -> pa.Tab
             value = []
         else:
             continue
-        # The old values, and behind them the new one: each row takes the one it needs.
-        both = pa.concat_arrays([*table.column(at).chunks, pa.array([value], field.type)])
+        # The old values followed by the new one, from which each row takes its value.
+        both = pa.concat_arrays([*table.column(index).chunks, pa.array([value], field.type)])
         chosen = np.where(rows, len(both) - 1, np.arange(table.num_rows))
-        table = table.set_column(at, field, both.take(pa.array(chosen)))
+        table = table.set_column(index, field, both.take(pa.array(chosen)))
     return table

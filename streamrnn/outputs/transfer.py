@@ -1,4 +1,4 @@
-"""State tables of outputs: read, export, import, compare."""
+"""Read, export, import and compare the state tables of outputs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from streamrnn.arrays import Floats
 from streamrnn.checkpoints import (
     OutputFolder,
     load_state,
@@ -32,22 +33,33 @@ from streamrnn.states.diff import StateDiff
 
 
 def read_states(path: str) -> pa.Table:
-    """The state table of an output folder's last commit, or of a file.
+    """Read the state table of the last commit of an output folder, or of a file.
 
-    Raises MissingFileError, DataError, CheckpointError.
+    Raises MissingFileError, DataError, CheckpointError, and StateError if there is no state.
+
+    >>> read_states("out/weather").column_names[:4]
+    ['origin', 'steps', 'last_time', 'gru/h']
     """
     if path.endswith((".parquet", ".arrow")) and ("://" in path or not Path(path).is_dir()):
         return read_state_file(path)
     if "://" not in path and not Path(path).exists():
-        raise MissingFileError(f"{path}: there is no such output folder or state table")
+        raise MissingFileError(f"{path}: no such output folder or state table")
     table = load_state(path)
     if table is None:
-        raise StateError(f"{path}: this run keeps no state")
+        raise StateError(f"{path}: this output has no state")
     return table
 
 
 def export_state(output: str, file: str) -> int:
-    """Write the state of an output folder to a file; the number of streams."""
+    """Write the state of an output folder to a .parquet or .arrow file.
+
+    Returns the number of streams. Raises what `read_states` raises, ConfigError, SinkError.
+
+    >>> export_state("out/weather", "states.parquet")
+    3
+    >>> read_states("states.parquet").num_rows
+    3
+    """
     check_suffix(file)
     refuse_inside_output(file, "--output")
     table = read_states(output)
@@ -56,7 +68,7 @@ def export_state(output: str, file: str) -> int:
 
 
 def open_existing(output: str) -> OutputFolder:
-    """The folder of a run, locked, with what it was run with; never a new one.
+    """Open and lock an existing output folder, with the options of its last run.
 
     Raises CheckpointError.
     """
@@ -69,57 +81,66 @@ def open_existing(output: str) -> OutputFolder:
 
 
 def import_state(file: str, output: str) -> int:
-    """Put a state table in place of an output folder's, as a commit; the number of streams.
+    """Replace the state of an output folder by a state table, in one commit.
 
-    Raises StateError unless keys, states and model are the folder's, and the values such as a
-    stream can have: what `[state] init` asks, and that no stream loses its last time.
+    Returns the number of streams. Raises StateError unless keys, states and model are those of the
+    folder and all values are valid, as for `[state] init`; no stream may lose its last time.
+
+    >>> export_state("out/weather", "states.parquet")
+    3
+    >>> import_state("states.parquet", "out/weather")
+    3
     """
     new = read_state_file(file)
     with open_existing(output) as folder:
         old = folder.load_state()
         if old is None or folder.manifest is None:
             raise StateError(
-                f"{output}: there is no state to replace. To start a run from a table, name it in "
+                f"{output}: no state to replace. To start a run from a table, name it in "
                 "the pipeline: [state] init"
             )
         _check_alike(new, old, file, output)
         layout = _layout_of(old.schema, folder.manifest.config)
-        before = from_arrow(old, layout, _nothing(layout), output, ours=True)
-        table = from_arrow(new, layout, _nothing(layout), file, before=before)
+        before = from_arrow(old, layout, _zeros(layout), output, ours=True)
+        table = from_arrow(new, layout, _zeros(layout), file, before=before)
         folder.replace_state(table.to_arrow().cast(old.schema))
     return len(table)
 
 
 def _layout_of(schema: pa.Schema, config: Mapping[str, Any]) -> Layout:
-    """The layout of a committed state, of a run with this config."""
+    """Return the layout of a committed state, of a run with this config."""
     if not KINDS[value_of("window.kind", config)].waits:
         return Layout.of(schema, 0, 0)
     return Layout.of(schema, int(config["window.steps"]) - 1, int(config["window.stride"]))
 
 
-def _nothing(layout: Layout) -> dict[str, Any]:
-    """Initial states that nobody needs: all streams of a table have one."""
+def _zeros(layout: Layout) -> dict[str, Floats]:
+    """Return placeholder initial states, as each stream of a table has a state."""
     return {name: np.zeros(size, np.float32) for name, size in layout.states.items()}
 
 
 def diff_states(a: str, b: str) -> StateDiff:
-    """What differs between the states of two output folders or files."""
+    """Compare the states of two output folders or files.
+
+    >>> bool(diff_states("out/weather", "out/weather"))  # any difference?
+    False
+    """
     return diff(read_states(a), read_states(b), a, b)
 
 
 def _check_alike(new: pa.Table, old: pa.Table, file: str, output: str) -> None:
-    here, there = key_names(new, file), key_names(old, output)
-    if here != there:
+    keys, expected = key_names(new, file), key_names(old, output)
+    if keys != expected:
         raise StateError(
-            f"{file}: its keys are {', '.join(here)}; those of {output} are {', '.join(there)}"
+            f"{file}: its keys are {', '.join(keys)}, expected {', '.join(expected)} as in {output}"
         )
     for name in ("fingerprint", "layers"):
-        mine, yours = meta(new, name), meta(old, name)
-        if mine != yours:
+        found, wanted = meta(new, name), meta(old, name)
+        if found != wanted:
             raise StateError(
-                f"{file}: this is the state of another model.\n  {file}: {mine[:200]}\n"
-                f"  {output}: {yours[:200]}"
+                f"{file}: this is the state of another model.\n  {file}: {found[:200]}\n"
+                f"  {output}: {wanted[:200]}"
             )
     for field in old.schema:
         if field.name not in new.schema.names:
-            raise StateError(f"{file}: there is no column {field.name!r}, which {output} has")
+            raise StateError(f"{file}: column {field.name!r} is missing, which {output} has")

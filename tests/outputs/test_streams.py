@@ -105,9 +105,9 @@ def test_idle_streams_are_let_go(run):
 def test_keys_that_are_not_there(run):
     run("one", LOG)
     before = states_by_id()
-    with pytest.raises(ConfigError, match=r'--key s11: there is no such stream in out; did .*"s'):
+    with pytest.raises(ConfigError, match=r'--key s11: no such stream in out; did .*"s'):
         drop_streams("out", ["s1", "s11"])
-    with pytest.raises(ConfigError, match=r"expected 1 value\(s\), of id, got 2"):
+    with pytest.raises(ConfigError, match=r"expected 1 value\(s\), of id, received 2"):
         drop_streams("out", ["s1,s2"])
     assert states_by_id() == before
 

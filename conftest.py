@@ -1,0 +1,30 @@
+"""The output folder that the examples of streamrnn.outputs work on: two commits, three streams."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline
+
+ROOT = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _example_output(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run the weather pipeline twice, in a temporary folder, for doctests of that room only."""
+    is_example = isinstance(request.node, pytest.DoctestItem)
+    if not (is_example and request.node.name.startswith("streamrnn.outputs")):
+        return
+    monkeypatch.chdir(tmp_path)
+    log = pq.read_table(ROOT / "data/weather.parquet")
+    (tmp_path / "in").mkdir()
+    pipeline = Pipeline.from_toml(
+        ROOT / "pipelines/weather.toml",
+        ["source.path=in", f"model.path={ROOT}/pipelines/weather/model.safetensors"],
+    )
+    for name, rows in (("1", log.slice(0, 50)), ("2", log.slice(50, 30))):
+        pq.write_table(rows, f"in/{name}.parquet")
+        pipeline.run()
