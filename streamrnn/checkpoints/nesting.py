@@ -42,7 +42,7 @@ def refuse_inside_output(path: str, key: str) -> None:
 
 
 def _is_output(files: Files) -> bool:
-    # Credentials for a prefix may not allow to list its parents.
+    # Credentials for a prefix may not allow listing its parents.
     try:
         return not _OF_AN_OUTPUT.isdisjoint(files.sizes(INSIDE))
     except SinkError:
