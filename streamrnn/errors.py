@@ -1,35 +1,44 @@
-"""The exception tree.
+"""The exceptions of streamrnn, all of them.
 
 ::
 
-    StreamRNNError                                exit
-    ├── ConfigError (ValueError)                  78  the pipeline file or an argument is wrong
-    │   └── ModelMismatchError                    78  model and pipeline do not fit each other
-    ├── ShapeError (ValueError)                   78  an array has the wrong shape
-    ├── DTypeError (TypeError)                    65  an array or column has the wrong type
-    ├── UnsupportedError (ValueError)             78  a layer, option or system we do not have
-    ├── DataError (ValueError)                    65  data broke the contract
-    │   └── ModelFileError                        65  a model file is damaged or not what it says
-    ├── StateError (ValueError)                   78  a state table does not belong here
-    ├── MissingFileError (FileNotFoundError)      65  a file that was named is not there
-    ├── CheckpointError (RuntimeError)             1  an output folder is damaged or in use
-    └── SinkError (OSError)                        1  output cannot be written
+                                                        exit
+    StreamRNNError                                         1  all errors raised on purpose
+    ├── ConfigError (ValueError)                          78  invalid pipeline file or argument
+    │   ├── ConfigFileMissingError (FileNotFoundError)    78  pipeline file not found
+    │   └── ModelMismatchError                            78  model and pipeline do not fit
+    ├── ShapeError (ValueError)                           78  invalid shape of an array
+    ├── DTypeError (TypeError)                            65  invalid type of an array or a column
+    ├── UnsupportedError (ValueError)                     78  unsupported layer, option or system
+    │   └── ArgumentError (TypeError)                     78  unknown or invalid argument of a layer
+    ├── DataError (ValueError)                            65  invalid row, column or file
+    │   ├── LateRowError                                  65  row earlier than its stream's last
+    │   └── ModelFileError                                65  damaged or mislabeled model file
+    ├── StateError (ValueError)                           78  state of another model or output
+    ├── MissingFileError (FileNotFoundError)              65  file not found
+    ├── CheckpointError (RuntimeError)                     1  damaged or locked output folder
+    ├── SinkError (OSError)                                1  output cannot be written
+    └── PipeClosed                                         0  reader is gone: no failure
 
-Every one is also the builtin that a caller would guess; `exit_code` is what the command line
-returns for it.
+In parentheses: the builtin exception that a class also is. `exit_code` is what the command line
+exits with.
 """
 
 
 class StreamRNNError(Exception):
-    """Anything that streamrnn raises on purpose."""
+    """Any error that streamrnn raises on purpose."""
 
     exit_code = 1
 
 
 class ConfigError(StreamRNNError, ValueError):
-    """The pipeline file, an override or an argument is wrong."""
+    """The pipeline file, an override or an argument is invalid."""
 
     exit_code = 78
+
+
+class ConfigFileMissingError(ConfigError, FileNotFoundError):
+    """The pipeline file does not exist."""
 
 
 class ModelMismatchError(ConfigError):
@@ -37,21 +46,25 @@ class ModelMismatchError(ConfigError):
 
 
 class ShapeError(StreamRNNError, ValueError):
-    """An array has the wrong shape."""
+    """The shape of an array is invalid."""
 
     exit_code = 78
 
 
 class DTypeError(StreamRNNError, TypeError):
-    """An array or a column has a type that cannot be used without loss."""
+    """The type of an array or a column cannot be used without loss."""
 
     exit_code = 65
 
 
 class UnsupportedError(StreamRNNError, ValueError):
-    """A layer, an option, an operator or a system that streamrnn does not have."""
+    """A layer, an option, an operator or a system is not supported."""
 
     exit_code = 78
+
+
+class ArgumentError(UnsupportedError, TypeError):
+    """An argument of a layer is unknown, invalid or not supported."""
 
 
 class DataError(StreamRNNError, ValueError):
@@ -61,10 +74,10 @@ class DataError(StreamRNNError, ValueError):
 
 
 class LateRowError(DataError):
-    """A row is before its stream's last time.
+    """A row is earlier than its stream's last time.
 
-    `what` says where and by how much, `advice` what to do; `file` is the path of the row's file,
-    `last` the stream's last time in ticks.
+    `what` names the row and by how much it is late, `advice` how to fix it; `file` is the path of
+    the row's file, `last` the stream's last time in ticks.
     """
 
     def __init__(self, what: str, advice: str, file: str, last: int) -> None:
@@ -77,29 +90,35 @@ class LateRowError(DataError):
         return f"{self.what} {self.args[1]}"
 
     def because(self, advice: str) -> "LateRowError":
-        """The same error with other advice."""
+        """Return the same error with other advice."""
         return LateRowError(self.what, advice, self.file, self.last)
 
 
 class ModelFileError(DataError):
-    """A model file is damaged, or not what it says it is."""
+    """A model file is damaged, or its content does not match its name."""
 
 
 class StateError(StreamRNNError, ValueError):
-    """A state or a state table belongs to something else."""
+    """A state or a state table belongs to another model, config or output."""
 
     exit_code = 78
 
 
 class MissingFileError(StreamRNNError, FileNotFoundError):
-    """A file that was named is not there."""
+    """A file does not exist."""
 
     exit_code = 65
 
 
 class CheckpointError(StreamRNNError, RuntimeError):
-    """An output folder is damaged, in use, or belongs to something else."""
+    """An output folder is damaged, locked, or belongs to another run."""
 
 
 class SinkError(StreamRNNError, OSError):
     """The output cannot be written."""
+
+
+class PipeClosed(StreamRNNError):  # noqa: N818 - not a failure: the reader has read enough
+    """The reader of the output closed the pipe (`| head`); the command exits quietly with 0."""
+
+    exit_code = 0

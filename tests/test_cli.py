@@ -17,8 +17,8 @@ from streamrnn import Pipeline, errors
 from streamrnn.cli import main
 from streamrnn.cli.report import count, facts, table
 from streamrnn.cli.run import in_words
+from streamrnn.errors import PipeClosed
 from streamrnn.pipeline import Summary
-from streamrnn.sinks.stream import PipeClosed
 
 LOG = logs.random_log(rows=100, streams=3)
 PIPELINE = """\

@@ -2,10 +2,11 @@
 
 from streamrnn.config.durations import parse_duration
 from streamrnn.config.keys import FIXED, FREE, may_change, value_of
-from streamrnn.config.load import Config, ConfigFileMissingError, json_schema
+from streamrnn.config.load import Config, json_schema
 from streamrnn.config.paths import rejects_beside
 from streamrnn.config.problems import did_you_mean
 from streamrnn.config.sample import sample
+from streamrnn.errors import ConfigFileMissingError
 
 __all__ = [
     "FIXED",

@@ -27,11 +27,10 @@ from streamrnn.config.schema import (
     Sections,
 )
 from streamrnn.config.toml_lines import key_lines
-from streamrnn.errors import ConfigError
+from streamrnn.errors import ConfigError, ConfigFileMissingError
 
 __all__ = [
     "Config",
-    "ConfigFileMissingError",
     "json_schema",
 ]
 
@@ -40,10 +39,6 @@ _STAND_INS: dict[str, dict[str, Any]] = {
     "source": {"key": "?", "features": ["?"]},
     "model": {"path": "?"},
 }
-
-
-class ConfigFileMissingError(ConfigError, FileNotFoundError):
-    """The pipeline file is not there."""
 
 
 class Config(Sections):

@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
-from streamrnn.errors import ConfigError, DTypeError, ShapeError, UnsupportedError
+from streamrnn.errors import ArgumentError as ArgumentError
+from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import initializers, naming, registry
 from streamrnn.layers.arguments import given_arguments
 from streamrnn.layers.casts import cast_floats
@@ -33,10 +34,6 @@ _REFUSED_ARGUMENTS = {
     "constants": "pass what is constant as features",
 }
 _FOR_TRAINING = ("_regularizer", "_constraint")
-
-
-class ArgumentError(UnsupportedError, TypeError):
-    """A constructor's argument that a layer does not know, or that it refuses."""
 
 
 class Layer:

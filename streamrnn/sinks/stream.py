@@ -9,14 +9,8 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from streamrnn.errors import StreamRNNError
+from streamrnn.errors import PipeClosed
 from streamrnn.storage.files import sink_errors
-
-
-class PipeClosed(StreamRNNError):  # noqa: N818 - not an error: the reader needs no more rows
-    """The reader of the stream closed it (`| head`); the run ends silently with exit code 0."""
-
-    exit_code = 0
 
 
 class StreamSink:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streamrnn.config.load import Config, ConfigFileMissingError
-from streamrnn.errors import ConfigError
+from streamrnn.config.load import Config
+from streamrnn.errors import ConfigError, ConfigFileMissingError
 
 MINIMAL = """\
 [source]

@@ -1,0 +1,113 @@
+"""All exceptions are defined in streamrnn/errors.py, whose docstring draws their tree."""
+
+import builtins
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import streamrnn
+from streamrnn import errors
+from streamrnn.cli.run import INTERRUPTED
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+PRIVATE = {"streamrnn.states.lossless.UnfitValueError"}
+"""Signals between two files of one room, which turns each into a StreamRNNError."""
+USAGE = 2
+"""Typer's exit code for an unknown command or option."""
+LINE = re.compile(r"^    ((?:[│ ]   )*(?:[├└]── )?)(\w+)(?: \((\w+)\))? +(\d+)  \S", re.MULTILINE)
+
+Entry = tuple[str, str | None, str | None, int]
+"""Name, name of the parent in the tree, builtin base beyond the parent, exit code."""
+
+
+def drawn(text: str) -> list[Entry]:
+    """Return the entries of a drawn tree."""
+    entries: list[Entry] = []
+    above: list[str] = []
+    for indent, name, base, code in LINE.findall(text):
+        depth = len(indent) // 4
+        assert depth <= len(above), f"{name} is nested too deep"
+        above[depth:] = [name]
+        entries.append((name, above[depth - 1] if depth else None, base or None, int(code)))
+    return entries
+
+
+def defined() -> list[type[BaseException]]:
+    """Return all exception classes of the package, by importing each of its modules."""
+    for module in pkgutil.walk_packages(streamrnn.__path__, "streamrnn."):
+        importlib.import_module(module.name)
+    found, unseen = {}, [BaseException]
+    while unseen:
+        for kind in unseen.pop().__subclasses__():
+            unseen.append(kind)
+            if kind.__module__.partition(".")[0] == "streamrnn":
+                found[f"{kind.__module__}.{kind.__qualname__}"] = kind
+    assert found.keys() >= PRIVATE
+    return [kind for name, kind in found.items() if name not in PRIVATE]
+
+
+def entry(kind: type[errors.StreamRNNError]) -> Entry:
+    """Return what the tree must show of a class."""
+    parents = [base.__name__ for base in kind.__bases__ if base.__module__ == errors.__name__]
+    bases = [base.__name__ for base in kind.__bases__ if base.__module__ == "builtins"]
+    if kind is errors.StreamRNNError:
+        assert (parents, bases) == ([], ["Exception"])
+        return kind.__name__, None, None, kind.exit_code
+    assert len(parents) == 1
+    assert len(bases) <= 1
+    return kind.__name__, parents[0], next(iter(bases), None), kind.exit_code
+
+
+def test_the_tree_shows_every_exception_with_its_bases_and_exit_code() -> None:
+    """Compare names, nesting, builtin bases and exit codes with the classes."""
+    kinds = defined()
+    assert {kind.__module__ for kind in kinds} == {errors.__name__}
+    tree = drawn(errors.__doc__ or "")
+    assert len(tree) == len(set(tree))
+    assert set(tree) == {entry(kind) for kind in kinds}
+    assert all(hasattr(builtins, base) for _, _, base, _ in tree if base)
+
+
+def test_a_drawn_tree_is_read_with_its_nesting() -> None:
+    """Check the reader itself: a line out of place changes what is compared."""
+    text = (
+        "    Root                 1  all\n"
+        "    ├── A (ValueError)   2  one\n"
+        "    │   └── B            3  two\n"
+        "    └── C (OSError)      4  three\n"
+    )
+    assert drawn(text) == [
+        ("Root", None, None, 1),
+        ("A", "Root", "ValueError", 2),
+        ("B", "A", None, 3),
+        ("C", "Root", "OSError", 4),
+    ]
+    moved = text.replace("│   └── B    ", "├── B        ")
+    assert drawn(moved)[2] == ("B", "Root", None, 3)
+
+
+def test_the_readme_lists_the_exit_code_of_every_exception() -> None:
+    """In a table: code, meaning, exceptions. A class is listed unless it has its parent's code."""
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \|([^|]*)\|$", README, re.MULTILINE)
+    listed = {int(code): set(re.findall(r"`(\w+)`", names)) for code, names in rows}
+    expected: dict[int, set[str]] = {0: set(), USAGE: set(), INTERRUPTED: set()}
+    for name, parent, _, code in drawn(errors.__doc__ or ""):
+        if parent in (None, errors.StreamRNNError.__name__):
+            expected.setdefault(code, set()).add(name)
+        else:
+            assert code == getattr(errors, str(parent)).exit_code
+    expected[0].discard("PipeClosed")  # no failure
+    expected[1].discard(errors.StreamRNNError.__name__)
+    assert listed == expected
+
+
+@pytest.mark.parametrize("room", ["config", "layers", "sinks"])
+def test_a_room_exports_the_same_class(room: str) -> None:
+    """A room that exported an exception before still does."""
+    module = importlib.import_module(f"streamrnn.{room}")
+    names = [name for name in module.__all__ if hasattr(errors, name)]
+    assert names
+    assert all(getattr(module, name) is getattr(errors, name) for name in names)
