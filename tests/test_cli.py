@@ -149,7 +149,7 @@ def test_run_says_in_plain_words_what_was_done():
     assert in_words(summary()) == (
         "26,115 rows in 2.0 s (13,058 rows/s) from 1 file\n"
         "output   out/weather (26,100 rows written)\n"
-        "state    3 streams, 1 of them new; look at it with: streamrnn state show out/weather"
+        "state    3 streams, 1 of them new; show it with: streamrnn state show out/weather"
     )
 
 
@@ -161,7 +161,7 @@ def test_run_counts_what_was_not_simply_scored():
     notes = [line for line in words if line.startswith("note")]
     assert len(notes) == 9
     assert "note     1 row skipped: a feature was null (output is null there)" in notes
-    assert "note     8 used files no longer there" in notes
+    assert "note     8 used files no longer present" in notes
     assert "rejects  out/weather.rejects" in words
 
 
@@ -171,9 +171,9 @@ def test_run_names_what_the_start_repaired():
     assert words[-2] == "note     repaired what an earlier run left behind: removed 1 file"
 
 
-def test_a_state_that_is_kept_nowhere():
+def test_a_state_that_is_not_saved():
     words = in_words(summary(state=None, new_streams=3)).splitlines()
-    assert "state    3 streams; kept nowhere: [state] save would" in words
+    assert "state    3 streams; not saved (set [state] save to keep it)" in words
 
 
 def test_options_and_overrides_reach_the_run(cli, folder, during):
@@ -249,7 +249,7 @@ def test_an_interrupt_stops_after_a_checkpoint(cli, folder, during):
     code, out, err = cli("run", "p.toml")
     assert code == 130
     assert "stopping after this record batch; a second signal aborts at once" in err
-    assert out.endswith("Interrupted after a checkpoint; the same command goes on from there.\n")
+    assert out.endswith("Interrupted after a commit; rerun the same command to resume.\n")
     assert signal.getsignal(signal.SIGTERM) == before
     assert 0 < int(out.split()[0]) < 100
 
@@ -283,7 +283,7 @@ def test_a_second_signal_aborts_at_once():
             "error: out/x: Permission denied",
         ),
         (OSError(errno.ENOSPC, "No space left on device", "out/x"), 1, "out/x: no space left"),
-        (MemoryError(), 1, "error: out of memory; fewer window.lanes"),
+        (MemoryError(), 1, "error: out of memory; reduce window.lanes"),
         (PipeClosed("the reader went away"), 0, ""),
         (ZeroDivisionError("oops"), 1, "error: unexpected ZeroDivisionError: oops\nThis is a bug"),
     ],
@@ -325,7 +325,7 @@ def test_init_writes_a_sample_and_never_over_a_file(cli, tmp_path, monkeypatch):
     assert "[source]" in written
     code, out, err = cli("init", "pipeline.toml")
     assert (code, out) == (78, "")
-    assert err.startswith("error: pipeline.toml is there already")
+    assert err.startswith("error: pipeline.toml already exists")
     assert (tmp_path / "pipeline.toml").read_text() == written
     code, _, err = cli("init", "no/such/folder.toml")
     assert (code, err) == (1, "error: no/such/folder.toml: No such file or directory\n")

@@ -65,7 +65,7 @@ def test_a_run_its_repeat_and_the_next_file(cli):
     code, out, err = cli("run p.toml")
     assert (code, err) == (0, "")
     assert out.startswith("100 rows in ")
-    assert "output   out (100 rows written)\nstate    3 streams; look at it with:" in out
+    assert "output   out (100 rows written)\nstate    3 streams; show it with:" in out
     code, out, _ = cli("run p.toml")
     assert (code, out.splitlines()[0]) == (0, "Nothing new since the last run.")
     logs.write(LOG, Path("in/two.parquet"))
@@ -126,35 +126,35 @@ def test_state_goes_out_and_in_again(cli):
     assert cli("state drop out --key s1")[:2] == (0, "out: 1 stream dropped\n")
     code, out, _ = cli("state diff out s.parquet")
     assert (code, "only in s.parquet" in out) == (1, True)
-    assert out.endswith("1 difference; 2 streams alike\n")
+    assert out.endswith("1 difference; 2 streams equal\n")
     code, out, _ = cli("state import s.parquet out")
-    assert (code, out) == (0, "out goes on from the state in s.parquet: 3 streams\n")
+    assert (code, out) == (0, "out now has the state of s.parquet: 3 streams\n")
     assert cli("state diff out s.arrow")[0] == 0
-    assert cli("state reset out --key s1")[1] == "out: 1 stream will begin fresh\n"
+    assert cli("state reset out --key s1")[1] == "out: 1 stream reset\n"
     code, out, _ = cli("state diff out s.arrow --json")
     assert (code, json.loads(out)["changed"]) == (1, {"s1": ["steps", "rnn/h"]})
     assert cli("state compact out --idle 900d")[1] == (
-        "out: 0 streams dropped, silent for 900d or more\n"
+        "out: 0 streams dropped, idle for 900d or more\n"
     )
     assert cli("state compact out --idle soon")[0] == 2
-    assert cli("state gc out")[:2] == (0, "out: 0 files cleared away\n")
+    assert cli("state gc out")[:2] == (0, "out: 0 files removed\n")
 
 
 def test_an_output_is_verified_rewound_and_compacted(cli):
     cli("run p.toml --set source.batch_rows=10 --set checkpoint.every=2 --set checkpoint.keep=9")
     code, out, _ = cli("verify out")
     assert code == 0
-    assert "out is as it was written: commit " in out
+    assert "out is intact: commit " in out
     assert "with 100 rows, state of 3 streams" in out
     code, out, _ = cli("compact out")
     assert code == 0
-    assert out.endswith(" became 1\n")
-    assert cli("compact out")[1] == "out: no small parts to join\n"
+    assert out.endswith(" into 1\n")
+    assert cli("compact out")[1] == "out: no small parts to merge\n"
     _, out, _ = cli("rewind out --json")
     commits = json.loads(out)
     _, out, _ = cli("rewind out")
     assert out.splitlines()[0].split()[:3] == ["commit", "time", "rows"]
-    assert "go back with: streamrnn rewind out --to N" in out
+    assert "return to another with: streamrnn rewind out --to N" in out
     code, out, _ = cli(f"rewind out --to {commits[0]['commit']}")
     assert code == 0
     assert f"{commits[0]['rows']} rows" in out

@@ -1,7 +1,7 @@
-"""The `streamrnn` command: its verbs, and what every error becomes.
+"""The `streamrnn` command: its subcommands, and how errors are reported.
 
-Exit codes: 0 ok, 1 run failed, 2 usage, 65 data broke the contract, 78 bad config,
-130 interrupted after a checkpoint. Nothing that input can cause prints a traceback.
+Exit codes: 0 done, 1 run failed, 2 usage, 65 invalid data, 78 invalid config, 130 interrupted.
+No input causes a traceback.
 """
 
 import errno
@@ -41,8 +41,8 @@ app.command("init")(files.init)
 app.command("schema")(files.schema)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"streamrnn {__version__}")
         raise typer.Exit
 
@@ -58,9 +58,9 @@ def _streamrnn(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; always ends in SystemExit with one of the codes above.
+    """Run the command line. Always raises SystemExit with one of the codes above.
 
-    Without arguments it takes those of the process, which is then the command's own.
+    Without `arguments`, those of the process are used, which then belongs to the command.
     """
     if arguments is None:
         run_without_pandas()
@@ -68,30 +68,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments, prog_name="streamrnn")
     except StreamRNNError as problem:
         code = problem.exit_code
-        if code:  # 0: the reader of a pipe has seen enough, and nothing is wrong
+        if code:  # 0: the reader closed the pipe, which is no failure
             error(str(problem))
     except OSError as problem:
-        error(_in_words(problem))
+        error(_describe(problem))
         code = 1
     except MemoryError as problem:
         error(f"out of memory{f': {problem}' if str(problem) else ''}; "
-              "fewer window.lanes, window.steps or source.batch_rows need less")  # fmt: skip
+              "reduce window.lanes, window.steps or source.batch_rows")  # fmt: skip
         code = 1
-    except Exception as problem:  # noqa: BLE001 - the last line of defence: no bare traceback
+    except Exception as problem:  # noqa: BLE001 - a user must not see a bare traceback
         if LOGGER.isEnabledFor(logging.DEBUG):
             traceback.print_exc()
         error(
             f"unexpected {type(problem).__name__}: {problem}\n"
-            "This is a bug in streamrnn: please report it, with the output of the same command "
+            "This is a bug in streamrnn. Please report it with the output of the same command "
             "and -v."
         )
         code = 1
     sys.exit(code)
 
 
-def _in_words(problem: OSError) -> str:
+def _describe(problem: OSError) -> str:
     if problem.errno == errno.ENOSPC:
-        reason = "no space left on the device; free some, then run the same command again"
+        reason = "no space left on the device; free some space, then rerun the same command"
     else:
         reason = problem.strerror or str(problem)
     return f"{problem.filename}: {reason}" if problem.filename is not None else reason

@@ -1,4 +1,4 @@
-"""`streamrnn validate` and `streamrnn explain`: what a run would do, without doing it."""
+"""`streamrnn validate`, `explain` and `compile`: what comes before a run."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ def validate(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check a pipeline. Reads the file, the model and the schema of the data."""
+    """Check a pipeline file. Reads the file, the model and the schema of the data."""
     from streamrnn.pipeline import Pipeline
 
     notes = Pipeline.from_toml(pipeline, overrides or []).validate()
@@ -41,10 +41,10 @@ def compile_pipeline(
         print_json({**found._asdict(), "folder": str(found.folder)})
     elif not quiet:
         print(
-            f"{found.kernels} kernels are ready, {found.new} of them compiled now: "
+            f"{found.kernels} kernels ready, {found.new} of them compiled now: "
             f"{found.bytes / 1e6:.1f} MB in {found.folder}\n"
-            "They serve this user, and if root compiled them all who can read the folder, on CPUs "
-            "like this one. XDG_CACHE_HOME says where they are looked for."
+            "Usable by this user, or if root compiled them by every user who can read the folder, "
+            "on CPUs like this one. XDG_CACHE_HOME sets where the folder is."
         )
 
 
@@ -55,7 +55,7 @@ def explain(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show what a run would do. Files, rows, streams, memory, and where it would go on."""
+    """Show what a run would do. Files, rows, streams, memory, and where it would resume."""
     from streamrnn.pipeline import Pipeline
 
     plan = Pipeline.from_toml(pipeline, overrides or []).explain()

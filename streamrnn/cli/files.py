@@ -1,4 +1,4 @@
-"""`streamrnn init` and `streamrnn schema`: what helps to write a pipeline file."""
+"""`streamrnn init` and `streamrnn schema`: help for writing a pipeline file."""
 
 import json
 from pathlib import Path
@@ -10,19 +10,19 @@ from streamrnn.errors import ConfigError
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="Where to write it.")] = Path(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The file to write.")] = Path(
         "pipeline.toml"
     ),
 ) -> None:
-    """Write a commented sample of a pipeline file."""
+    """Write a sample pipeline file. It shows every key, its default and what it does."""
     from streamrnn.config import sample
 
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(sample())
     except FileExistsError:
-        raise ConfigError(f"{path} is there already; name another file, or remove it") from None
-    print(f"wrote {path}; fill it in, then check it: streamrnn validate {path}")
+        raise ConfigError(f"{path} already exists; choose another name, or remove it") from None
+    print(f"wrote {path}; edit it, then check it: streamrnn validate {path}")
 
 
 def schema() -> None:

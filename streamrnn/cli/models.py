@@ -6,7 +6,8 @@ import typer
 
 from streamrnn.cli.report import Verbose
 
-ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A model file of any kind.")]
+FILE = "A model file: .safetensors, .keras, .h5, .hdf5 or .onnx."
+ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help=FILE)]
 
 
 def summary(model: ModelFile, verbose: Verbose = False) -> None:
@@ -17,28 +18,32 @@ def summary(model: ModelFile, verbose: Verbose = False) -> None:
 
 
 def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A model file of any kind.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help=FILE)],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
     layers: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Layers of weights without an architecture (TOML)."),
+        typer.Option(
+            metavar="FILE",
+            help="A TOML file with [[model.layers]], for weights without an architecture.",
+        ),
     ] = None,
     node: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Take this recurrent node of an ONNX graph.")
+        str | None,
+        typer.Option(metavar="NAME", help="Convert one recurrent node of an ONNX graph."),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a file with arrays that no layer takes.")
+        bool, typer.Option("--strict", help="Refuse a file with arrays that no layer uses.")
     ] = False,
     check: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Compare with inputs x and outputs y that the original framework gave (.npz).",
+            help="Compare with recorded inputs x and outputs y of the original framework (.npz).",
         ),
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Write a model in the native format. Shows which array became which weight."""
+    """Convert a model to the native format. Shows which array became which weight."""
     from streamrnn.formats.convert import convert as convert_file
 
     loaded, differences = convert_file(

@@ -10,14 +10,14 @@ from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
 Rejects = Annotated[
     str | None,
-    typer.Option(metavar="PATH", help="Where its rejects are, if they were moved."),
+    typer.Option(metavar="PATH", help="The directory of its rejects, if moved."),
 ]
 
 
 def verify(
     out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
-    """Check all that is committed. Every file is read and compared with its checksum."""
+    """Check an output. Every committed file is read and compared with its checksum."""
     from streamrnn import outputs
 
     found = outputs.verify(out, rejects=rejects)
@@ -26,7 +26,7 @@ def verify(
     else:
         rejected = f", {count(found.rejected, 'reject')}" if found.rejected else ""
         print(
-            f"{out} is as it was written: commit {found.commit}, {count(found.parts, 'part')} with "
+            f"{out} is intact: commit {found.commit}, {count(found.parts, 'part')} with "
             f"{count(found.rows, 'row')}{rejected}, state of {count(found.state_rows, 'stream')}, "
             f"{found.bytes / 1e6:,.1f} MB"
         )
@@ -35,13 +35,13 @@ def verify(
 def rewind(
     out: Output,
     to: Annotated[
-        int | None, typer.Option("--to", metavar="N", help="Go back to this commit.")
+        int | None, typer.Option("--to", metavar="N", help="The commit to return to.")
     ] = None,
     rejects: Rejects = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """List the kept commits. With --to N: go back to one, and drop the rows after it."""
+    """List the kept commits, or return to one. --to N drops all rows after commit N."""
     from streamrnn import outputs
 
     if to is not None:
@@ -51,7 +51,7 @@ def rewind(
         else:
             print(
                 f"{out} is back at commit {to}: {count(manifest.rows, 'row')}, state of "
-                f"{count(manifest.state_rows, 'stream')}; the next run goes on from there"
+                f"{count(manifest.state_rows, 'stream')}; the next run resumes from there"
             )
         return
     commits = [
@@ -71,15 +71,15 @@ def rewind(
         return
     print_table(list(commits[0]), [commit.values() for commit in commits])
     if len(commits) > 1:
-        print(f"\nthe last one stands; go back with: streamrnn rewind {out} --to N")
+        print(f"\nthe last one is current; return to another with: streamrnn rewind {out} --to N")
     else:
-        print("\nonly the one that stands is kept; [checkpoint] keep says how many more")
+        print("\nonly the current commit is kept; [checkpoint] keep sets how many older ones are")
 
 
 def compact(
     out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
-    """Join small parts into larger ones. Rows, their order and the state stay."""
+    """Merge small parts into larger ones. Rows, their order and the state do not change."""
     from streamrnn import outputs
 
     before = len(outputs.read_manifest(out).parts)
@@ -88,6 +88,6 @@ def compact(
     if as_json:
         print_json({"parts_before": before, "parts_after": after})
     elif manifest is None:
-        print(f"{out}: no small parts to join")
+        print(f"{out}: no small parts to merge")
     else:
-        print(f"{out}: {count(before, 'part')} became {after}")
+        print(f"{out}: merged {count(before, 'part')} into {after}")

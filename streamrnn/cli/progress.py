@@ -1,6 +1,6 @@
-"""What a run shows while it works: a bar on a terminal, a line now and then elsewhere.
+"""The progress of a run: a bar on a terminal, elsewhere a line every 30 seconds.
 
-With -v there is a line a record batch.
+With -v, a line per record batch.
 """
 
 import logging
@@ -20,7 +20,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @contextmanager
 def progress(quiet: bool) -> Iterator["Callable[[Progress], None] | None"]:
-    """The callback for `Pipeline.run`, for as long as the block lasts; None to show nothing."""
+    """Yield the callback for `Pipeline.run`, or None to show nothing."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
@@ -58,7 +58,7 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
         TextColumn("{task.fields[pace]}"),
         TimeRemainingColumn(compact=True),
     )
-    # Transient: the summary stands where the bar was.
+    # Transient: the summary replaces the bar.
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, rows="starting", pace="")
 

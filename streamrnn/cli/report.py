@@ -1,4 +1,4 @@
-"""How the command line speaks: results on stdout, logs and errors on stderr."""
+"""Output of the command line: results on stdout, logs and errors on stderr."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ LOGGER = logging.getLogger("streamrnn")
 
 
 class _Stderr(logging.Handler):
-    """Writes to whatever sys.stderr is now, so that a progress bar can stand below the lines."""
+    """Writes to the current sys.stderr, so that a progress bar stays below the lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
@@ -23,54 +23,54 @@ class _Stderr(logging.Handler):
 
 
 def _log_at(level: int) -> None:
-    """Send the records of streamrnn's loggers to stderr from `level` up."""
+    """Send records of streamrnn's loggers at `level` and above to stderr."""
     LOGGER.handlers = [_Stderr()]
     LOGGER.propagate = False
     LOGGER.setLevel(level)
 
 
-def _quiet(wanted: bool) -> bool:
-    if wanted:
+def _quiet(requested: bool) -> bool:
+    if requested:
         _log_at(logging.ERROR)
-    return wanted
+    return requested
 
 
-def _verbose(wanted: bool) -> bool:
-    _log_at(logging.DEBUG if wanted else logging.INFO)
-    return wanted
+def _verbose(requested: bool) -> bool:
+    _log_at(logging.DEBUG if requested else logging.INFO)
+    return requested
 
 
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a key, such as window.lanes=32. Repeatable."
+        "--set", metavar="KEY=VALUE", help="Override a key, as in window.lanes=32. Repeatable."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
-# Callbacks run in the order of the command line, defaults last: quiet must come after verbose.
+# Callbacks run in command-line order, defaults last: quiet must come after verbose.
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", callback=_verbose, is_eager=True, help="Say more on stderr."),
+    typer.Option(
+        "--verbose", "-v", callback=_verbose, is_eager=True, help="Log details to stderr."
+    ),
 ]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", callback=_quiet, help="Say nothing but errors.")
-]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_quiet, help="Print errors only.")]
 
 
 def error(text: str) -> None:
-    """Print `error: …` to stderr, in red where that is a terminal and NO_COLOR is unset."""
+    """Print `error: …` to stderr, in red on a terminal unless NO_COLOR is set."""
     colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     head = "\033[1;31merror:\033[0m" if colored else "error:"
     print(head, text, file=sys.stderr, flush=True)
 
 
 def print_json(result: Mapping[str, Any] | Sequence[Any], file: TextIO | None = None) -> None:
-    """Print a result as one line; what JSON has no type for is printed as text."""
+    """Print a result as one line; values without a JSON type are printed as text."""
     print(json.dumps(result, default=str, ensure_ascii=False), file=file or sys.stdout, flush=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int = 40) -> str:
-    """Rows as aligned text: numbers to the right, long values cut to `widest` characters.
+    """Format rows as aligned text: numbers to the right, values cut to `widest` characters.
 
     >>> print(table(["name", "rows"], [["a", 1], ["bcd", 1200]]))
     name   rows
@@ -95,7 +95,7 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int 
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int = 40) -> None:
-    """Print rows as aligned text; on a terminal, lines are cut to its width."""
+    """Print rows as aligned text; on a terminal, cut lines to its width."""
     text = table(columns, rows, widest=widest)
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
@@ -104,7 +104,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest
 
 
 def facts(result: Mapping[str, Any]) -> str:
-    """A result as aligned `name  value` lines; lists and nested results are indented below."""
+    """Format a result as aligned `name  value` lines; nested results are indented below."""
     width = max((len(name) for name, value in result.items() if not _is_nested(value)), default=0)
     lines = []
     for name, value in result.items():
@@ -119,7 +119,7 @@ def facts(result: Mapping[str, Any]) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun: `1 row`, `26,115 rows`."""
+    """Return a number with its noun: `1 row`, `26,115 rows`."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 

@@ -1,4 +1,4 @@
-"""`streamrnn run`: score what is new, and say in plain words what came of it."""
+"""`streamrnn run`: score new rows, and print a summary."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -23,25 +23,25 @@ def run(
     overrides: Set = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Print what the first N rows give; commit nothing."),
+        typer.Option(min=1, metavar="N", help="Print the first N scored rows; write nothing."),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Wait for new files, and score them as they come.")
+        bool, typer.Option("--follow", help="Keep running, and score new files as they arrive.")
     ] = False,
     full_refresh: Annotated[
-        bool, typer.Option("--full-refresh", help="Forget output and state, and start over.")
+        bool, typer.Option("--full-refresh", help="Discard output and state, and start over.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on although a used file has changed.")
+        bool, typer.Option("--force", help="Resume even if a used file has changed.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score what is new. Each stream goes on from the state it had."""
+    """Score new rows. Each stream resumes from its state after the last run."""
     if limit is not None and (follow or full_refresh):
         raise typer.BadParameter(
-            "--limit commits nothing: it goes with no --follow, --full-refresh"
+            "--limit writes nothing: remove it, or --follow and --full-refresh"
         )
     from streamrnn.pipeline import Pipeline
 
@@ -53,7 +53,7 @@ def run(
         summary = job.run(
             full_refresh=full_refresh, force=force, follow=follow, progress=show, stop=stop
         )
-    # Where stdout is the sink, words go to stderr.
+    # If stdout is the sink, the summary goes to stderr.
     out = sys.stderr if job.config.sink.folder is None else sys.stdout
     if as_json:
         print_json(summary.as_dict(), out)
@@ -64,7 +64,7 @@ def run(
 
 
 def in_words(summary: "Summary") -> str:
-    """The closing summary: what was done, where it is, and what a reader might stumble over."""
+    """Return the summary of a run: rows, output, state, and a note for each peculiarity."""
     if summary.nothing_new:
         lines = ["Nothing new since the last run."]
     else:
@@ -79,9 +79,9 @@ def in_words(summary: "Summary") -> str:
     lines.append(f"state    {_state(summary)}")
     lines += [f"note     {note}" for note in _notes(summary)]
     if summary.interrupted and summary.commits:
-        lines.append("Interrupted after a checkpoint; the same command goes on from there.")
+        lines.append("Interrupted after a commit; rerun the same command to resume.")
     elif summary.interrupted:
-        lines.append("Interrupted; nothing was committed, and the same command starts over.")
+        lines.append("Interrupted; nothing was committed. Rerun the same command to start over.")
     return "\n".join(lines)
 
 
@@ -90,39 +90,39 @@ def _source(summary: "Summary") -> str:
 
 
 def _state(summary: "Summary") -> str:
-    """How many streams have a state, and where to look at it."""
+    """Return how many streams have a state, and how to show it."""
     streams = count(summary.streams, "stream")
     if 0 < summary.new_streams < summary.streams:
         streams += f", {summary.new_streams:,} of them new"
     if summary.state is None:
-        return f"{streams}; kept nowhere: [state] save would"
-    return f"{streams}; look at it with: streamrnn state show {summary.state}"
+        return f"{streams}; not saved (set [state] save to keep it)"
+    return f"{streams}; show it with: streamrnn state show {summary.state}"
 
 
 def _notes(summary: "Summary") -> list[str]:
-    """One line for each thing that was not simply scored."""
+    """Return a line for each kind of row, stream and file that was treated specially."""
     s = summary
-    told = [
+    reported = [
         (s.skipped, "row", "skipped: a feature was null (output is null there)"),
         (s.dropped_late, "row", "dropped: earlier than the stream's last time"),
-        (s.rejected, "row", "rejected, with the reason beside each"),
-        (s.filled, "null", "filled in, as `nulls` says"),
-        (s.out_of_range, "value", "outside `valid`, taken as null"),
+        (s.rejected, "row", "rejected; each has its reason in the rejects table"),
+        (s.filled, "null", "filled as set by `nulls`"),
+        (s.out_of_range, "value", "outside `valid`, treated as null"),
         (s.clipped, "value", "limited by `clip`"),
-        (s.fresh_starts, "stream", "started fresh by `reset` or `max_gap`"),
-        (s.fresh_init_streams, "stream", "not in the initial state table, and started fresh"),
-        (s.vanished_files, "used file", "no longer there"),
-        (s.changed_files, "used file", "changed, and passed over because of --force"),
+        (s.fresh_starts, "stream", "reset by `reset` or `max_gap`"),
+        (s.fresh_init_streams, "stream", "not in the initial state table, started from zero"),
+        (s.vanished_files, "used file", "no longer present"),
+        (s.changed_files, "used file", "changed, skipped because of --force"),
         (s.rewritten_files, "new file", "with used rows, counted as used because of --force"),
         (
             s.files_by_footer,
             "used file",
-            "with another time of change, compared by footer only: an older version read it",
+            "with a new modification time, compared by footer only: an older version read it",
         ),
     ]
-    notes = [f"{count(number, noun)} {what}" for number, noun, what in told if number]
+    notes = [f"{count(number, noun)} {what}" for number, noun, what in reported if number]
     if s.rewrites_unsettled:
-        notes.append("it could not be told whether new files hold the rows of used ones now gone")
+        notes.append("could not check whether new files hold rows of used files that are gone")
     repaired = [f"repaired what an earlier run left behind: {repair}" for repair in s.recovered]
     return [*repaired, *s.state_notes, *notes, *filter(None, [s.times_go_back])]
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks the run to stop after a checkpoint, the second aborts it."""
+"""SIGINT and SIGTERM: the first stops the run after a commit, the second aborts it."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets, for as long as the block lasts.
+    """Yield an event that the first SIGINT or SIGTERM sets.
 
-    A second one ends the process as if there were no handler: a commit is safe to kill at any
-    moment, and a thread that computes would not see an exception.
+    A second signal ends the process as if no handler were installed: a commit may be killed at any
+    moment, and an exception would not reach a computing thread.
     """
     stop = threading.Event()
-    # On a terminal the message takes the line of the bar, which is drawn again below it.
+    # On a terminal the message replaces the bar, which is redrawn below it.
     clear = b"\r\033[2K" if sys.stderr.isatty() else b""
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -26,7 +26,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
             os.kill(os.getpid(), number)
             return
         stop.set()
-        # Not print: the handler may have interrupted one, and buffers are not reentrant.
+        # Not print: the handler may have interrupted a print, and buffers are not reentrant.
         os.write(2, clear + b"stopping after this record batch; a second signal aborts at once\n")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

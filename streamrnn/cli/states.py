@@ -1,4 +1,4 @@
-"""`streamrnn state …`: the state of every stream as a table."""
+"""`streamrnn state …`: the states of streams as a table."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 app = typer.Typer(
-    help="Show, take out, put in or compare the state of streams.",
+    help="Show, export, import, compare or drop the states of streams.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -23,7 +23,7 @@ Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of
 Keys = Annotated[
     list[str],
     typer.Option(
-        "--key", metavar="KEY", help="A stream; commas between several key columns. Repeatable."
+        "--key", metavar="KEY", help="A stream's key; commas separate key columns. Repeatable."
     ),
 ]
 
@@ -32,12 +32,12 @@ Keys = Annotated[
 def show(
     out: Annotated[str, typer.Argument(metavar="OUT", help=STATES)],
     limit: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Show so many streams at most.")
+        int, typer.Option(min=1, metavar="N", help="The number of streams to show.")
     ] = 10,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the state of streams, in the order of their first rows."""
+    """Show the states of streams, in the order of their first rows."""
     from streamrnn.outputs import read_states
 
     states = read_states(out)
@@ -54,11 +54,14 @@ def show(
 def export(
     out: Output,
     file: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="A .parquet or .arrow file.")
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The .parquet or .arrow file to write."
+        ),
     ],
     verbose: Verbose = False,
 ) -> None:
-    """Write the state of all streams to a file."""
+    """Write the states of all streams to a file."""
     from streamrnn.outputs import export_state
 
     print(f"wrote {file}: {count(export_state(out, file), 'stream')}")
@@ -66,15 +69,15 @@ def export(
 
 @app.command("import")
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A state table.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A state table (.parquet, .arrow).")],
     out: Output,
     verbose: Verbose = False,
 ) -> None:
-    """Put a state table in place of an output folder's, in one commit."""
+    """Replace the states of an output by a state table, in one commit."""
     from streamrnn.outputs import import_state
 
     number = import_state(file, out)
-    print(f"{out} goes on from the state in {file}: {count(number, 'stream')}")
+    print(f"{out} now has the state of {file}: {count(number, 'stream')}")
 
 
 @app.command()
@@ -84,7 +87,7 @@ def diff(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare two state tables, bit for bit. Exits with 1 where they differ."""
+    """Compare two state tables, bit for bit. Exits with 1 if they differ."""
     from streamrnn.outputs import diff_states
 
     found = diff_states(a, b)
@@ -99,14 +102,14 @@ def diff(
             *([key, f"only in {b}", ""] for key in found.only_b),
         ]
         print_table(["stream", "what", "columns"], lines)
-        print(f"\n{count(len(lines), 'difference')}; {count(found.same, 'stream')} alike")
+        print(f"\n{count(len(lines), 'difference')}; {count(found.same, 'stream')} equal")
     if found:
         raise typer.Exit(DIFFERENT)
 
 
 @app.command()
 def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
-    """Forget streams. A row of one begins it anew, like a stream never seen."""
+    """Forget streams. Their next rows are scored like those of new streams."""
     from streamrnn.outputs import drop_streams
 
     print(f"{out}: {count(drop_streams(out, keys), 'stream')} dropped")
@@ -114,10 +117,10 @@ def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
 
 @app.command()
 def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
-    """Let streams begin fresh. They keep their last time: rows before it are late."""
+    """Reset streams with their next row. They keep their last time: earlier rows are late."""
     from streamrnn.outputs import reset_streams
 
-    print(f"{out}: {count(reset_streams(out, keys), 'stream')} will begin fresh")
+    print(f"{out}: {count(reset_streams(out, keys), 'stream')} reset")
 
 
 @app.command()
@@ -127,12 +130,12 @@ def compact(
         str,
         typer.Option(
             metavar="TIME",
-            help="Streams without a row for so long (90d, 6h), up to the newest row of all.",
+            help="Drop streams whose last row is this much older (90d, 6h) than the newest row.",
         ),
     ],
     verbose: Verbose = False,
 ) -> None:
-    """Drop streams that have been silent for long."""
+    """Forget streams without recent rows."""
     from streamrnn.config import parse_duration
     from streamrnn.outputs import drop_idle
 
@@ -140,19 +143,19 @@ def compact(
         silence = parse_duration(idle)
     except ValueError as problem:
         raise typer.BadParameter(str(problem), param_hint="--idle") from None
-    print(f"{out}: {count(drop_idle(out, silence), 'stream')} dropped, silent for {idle} or more")
+    print(f"{out}: {count(drop_idle(out, silence), 'stream')} dropped, idle for {idle} or more")
 
 
 @app.command()
 def gc(out: Output, verbose: Verbose = False) -> None:
-    """Remove what a killed run left behind, as the next run would."""
+    """Remove files left behind by a killed run, as the next run would."""
     from streamrnn.outputs import clear_leftovers
 
-    print(f"{out}: {count(clear_leftovers(out), 'file')} cleared away")
+    print(f"{out}: {count(clear_leftovers(out), 'file')} removed")
 
 
 def _cells(column: "pa.ChunkedArray") -> list[Any]:
-    """Values of a column; of a state the first three numbers, and how many there are."""
+    """Return the values of a column; of a state vector the first three numbers and its length."""
     return [_vector(value) if isinstance(value, list) else value for value in values(column)]
 
 
@@ -162,7 +165,7 @@ def _vector(values: list[Any]) -> str:
 
 
 def _item(value: Any) -> str:
-    """One of a list: a number of a state, or a row that waits for its window."""
+    """Format an item of a list: a number of a state, or a row that waits for its window."""
     match value:
         case None:
             return "-"

@@ -1,16 +1,16 @@
-"""Arrow values for people and for JSON."""
+"""Arrow values as Python values, for tables and for JSON."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Of values that Python's types cannot hold: nanoseconds, years beyond 9999, 77 digits.
+# Raised for values that Python's types cannot hold: nanoseconds, years beyond 9999, 77 digits.
 _BEYOND = (ValueError, ArithmeticError)
 
 
 def values(column: "pa.ChunkedArray") -> list[Any]:
-    """Values of a column as Python's own, as Arrow's text where Python has no such value."""
+    """Return the values of a column for Python, as Arrow's text if Python has no such value."""
     try:
         found: list[Any] = column.to_pylist()
     except _BEYOND:
@@ -19,7 +19,7 @@ def values(column: "pa.ChunkedArray") -> list[Any]:
 
 
 def rows(table: "pa.Table") -> list[dict[str, Any]]:
-    """The rows of a table, each as name -> value."""
+    """Return the rows of a table, each as name -> value."""
     columns = [values(column) for column in table.columns]
     return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
