@@ -1,6 +1,6 @@
 """Score Parquet logs of many streams with recurrent models that carry their state.
 
-Names load on first use (PEP 562): `import streamrnn` costs nothing, and the layers need no Arrow.
+Names load on first use (PEP 562): `import streamrnn` is cheap, and layers do not need Arrow.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
-"""How objects describe themselves: one line in a console, a small table in a notebook.
+"""Helpers for the display of objects: a line in a console, a small table in a notebook.
 
-Plain text in, plain text out; nothing is read, and nothing secret is shown.
+Text in, text out. Nothing is read, and no credentials are shown.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ _SHOWN = 6
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun.
+    """Return a number with its noun.
 
     >>> count(1, "row"), count(26115, "row")
     ('1 row', '26,115 rows')
@@ -20,7 +20,7 @@ def count(number: int, noun: str) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names with commas; of many, the first ones and the last.
+    """Join names with commas; of many, the first ones and the last.
 
     >>> listed(["a", "b"])
     'a, b'
@@ -32,7 +32,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def location(path: str) -> str:
-    """A path as it is; a URI without user, password and query, which may hold credentials.
+    """Return a path unchanged, a URI without user, password and query: they may hold credentials.
 
     >>> location("out/weather"), location("s3://key:secret@logs/2013?access_token=x#part")
     ('out/weather', 's3://logs/2013')
@@ -44,7 +44,7 @@ def location(path: str) -> str:
 
 
 def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
-    """A table in HTML with a caption; the first cell of a row is its heading. Text is escaped.
+    """Return an HTML table with a caption; the first cell of a row is its heading. Text is escaped.
 
     >>> html_table("A & B", [("rows", 3)])
     '<table><caption>A &amp; B</caption><tbody><tr><th>rows</th><td>3</td></tr></tbody></table>'

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: "6h", "90s", "1d", "1h30m"."""
+"""Durations as text: "6h", "90s", "1d", "1h30m"."""
 
 import re
 from datetime import timedelta
@@ -17,17 +17,17 @@ PATTERN = rf"^({_PART})+$"
 
 
 def parse_duration(text: str) -> timedelta:
-    """The length of time that `text` says.
+    """Parse a duration.
 
     >>> parse_duration("1h30m")
     datetime.timedelta(seconds=5400)
 
-    Raises ValueError for text of another form, for zero and for more than timedelta can hold.
+    Raises ValueError for any other text, for zero and for more than a timedelta can hold.
     """
     compact = "".join(text.split())
     if not re.fullmatch(PATTERN, compact):
         raise ValueError(
-            f'expected a length of time such as "6h", "90s", "1d" or "1h30m" '
+            f'expected a duration such as "6h", "90s", "1d" or "1h30m" '
             f'(units w, d, h, m, s, ms, us), got "{text}"'
         )
     try:
@@ -37,12 +37,12 @@ def parse_duration(text: str) -> timedelta:
     except OverflowError:
         raise ValueError(f'"{text}" is longer than 999999999 days') from None
     if not length:
-        raise ValueError(f'expected a length of time above zero, got "{text}"')
+        raise ValueError(f'expected a duration above zero, got "{text}"')
     return length
 
 
 def format_duration(length: timedelta) -> str:
-    """The shortest text that `parse_duration` reads back as `length`.
+    """Return the shortest text that `parse_duration` reads back as `length`.
 
     >>> format_duration(timedelta(hours=30))
     '1d6h'

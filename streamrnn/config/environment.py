@@ -6,18 +6,18 @@ from typing import Any
 
 from streamrnn.config.problems import Path, Problem
 
-# `$${` stands for a literal `${`; anything else that begins with `${` must be a variable.
+# `$${` is a literal `${`; any other `${` must begin a variable.
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\})?")
 
 
 def interpolate(
     data: dict[str, Any], environment: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """A copy of `data` with `${VAR}` and `${VAR:-default}` replaced in every string value.
+    """Return a copy of `data` with `${VAR}` and `${VAR:-default}` replaced in all string values.
 
-    As in a shell, a default also stands in for a variable that is set and empty. Keys, numbers
-    and what a variable's value contains are left as they are. A variable that is unset and has no
-    default is a problem, and its text stays.
+    As in a shell, a default also replaces a variable that is set and empty. Keys, numbers and the
+    text of a variable's value are not changed. A variable that is unset and has no default is a
+    problem, and its text is kept.
     """
     problems: list[Problem] = []
 
@@ -41,12 +41,12 @@ def _faults(text: str, environment: Mapping[str, str]) -> Iterator[str]:
             continue
         if name is None:
             yield (
-                f'"{text}" has a "${{" that begins no variable; write ${{NAME}} or '
-                f"${{NAME:-default}}, and $${{ for the two characters themselves"
+                f'invalid variable in "{text}": write ${{NAME}} or ${{NAME:-default}}, '
+                f"or $${{ for a literal ${{"
             )
         elif match["default"] is None and name not in environment:
             yield (
-                f"environment variable {name} is not set; set it, or give a default: "
+                f"environment variable {name} is not set; set it, or add a default: "
                 f"${{{name}:-default}}"
             )
 

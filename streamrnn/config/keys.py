@@ -1,8 +1,8 @@
-"""Which keys may change between two runs of one output, and what a key counts as that is not there.
+"""Which keys may change between two runs of one output, and the values of missing keys.
 
-Every key of the pipeline file is declared here, once: free, as no change of it changes a bit of
-what is written, or fixed. An output keeps the keys that it was written with; one that it lacks,
-because it is older than the key, counts as the default.
+Every key of the pipeline file is declared here once: free if changing it changes no bit of the
+output, else fixed. An output records the keys it was written with; a key that is missing, because
+the output is older than the key, has its default.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from streamrnn.config.schema import OLD_KINDS, FeatureSection, Sections
 
 FREE = frozenset(
     {
-        "source.path",  # files are known by their own names
+        "source.path",  # files are identified by their names
         "source.format",
         "source.order",
         "source.batch_rows",
-        "source.late",  # of rows that are still to be read
+        "source.late",  # only of rows not read yet
         "source.bad",
         "source.max_rejects",
         "window.lanes",
-        "model.path",  # the fingerprint tells
+        "model.path",  # the model's fingerprint is compared
         "model.threads",
         "sink.path",
         "sink.rejects",
@@ -43,7 +43,7 @@ FIXED = frozenset(
         "source.max_gap",
         "window.kind",
         "window.steps",  # free in kind carry
-        "window.stride",  # free but in kind independent
+        "window.stride",  # free except in kind independent
         "model.inputs",
         "model.state",
         "model.layers",
@@ -60,7 +60,7 @@ FIXED = frozenset(
 
 
 def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a key may differ between two runs with these configs (dotted key -> value)."""
+    """Return whether a key may differ between two runs with these configs (dotted key -> value)."""
     kinds = (value_of("window.kind", then), value_of("window.kind", now))
     if key == "window.steps":
         return kinds == ("carry", "carry")
@@ -70,15 +70,17 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
 
 
 def value_of(key: str, config: Mapping[str, Any]) -> Any:
-    """The value of a key in a config as it is spelled now; the key's default if the config is older
-    than the key."""
+    """Return the value of a key in a config, or its default if the config is older than the key.
+
+    Former names of values are replaced by the current ones.
+    """
     if key in config:
         value = config[key]
         return OLD_KINDS.get(value, value) if key == "window.kind" else value
     table, _, name = key.partition(".")
     last = name.rpartition(".")[2]
     if name.startswith("features."):
-        # A feature without nulls of its own has the source's.
+        # A feature without `nulls` has that of the source.
         return config.get("source.nulls") if last == "nulls" else _default(FeatureSection, last, {})
     found = Sections.model_fields.get(table)
     if found is None:
@@ -88,7 +90,7 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
 
 
 def _default(table: Any, name: str, beside: Mapping[str, Any]) -> Any:
-    """The default of a key, which may follow from those beside it in its table."""
+    """Return the default of a key, which may depend on others in its table."""
     field = table.model_fields.get(name)
     if field is None or field.is_required():
         return None

@@ -1,4 +1,4 @@
-"""The pipeline file, checked: every key has a value, and all that is wrong is told at once."""
+"""Loading of pipeline files: every key gets a value, and all problems are reported at once."""
 
 import os
 import re
@@ -34,7 +34,7 @@ __all__ = [
     "json_schema",
 ]
 
-# What a table may be filled up with so that the checks between keys can run on its good part.
+# Stand-ins for required keys, so that the checks between keys can run on the valid ones.
 _STAND_INS: dict[str, dict[str, Any]] = {
     "source": {"key": "?", "features": ["?"]},
     "model": {"path": "?"},
@@ -46,19 +46,19 @@ class Config(Sections):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Self:
-        """Read a TOML file, apply `dotted.key=value` overrides, fill in environment variables.
+        """Read a TOML file, apply `dotted.key=value` overrides, and replace environment variables.
 
-        Raises ConfigError that tells everything that is wrong, by file, line and dotted key;
-        ConfigFileMissingError where there is no such file.
+        Raises ConfigError that lists all problems by file, line and dotted key;
+        ConfigFileMissingError if the file does not exist.
         """
         file = os.fspath(path)
         text = _read(file)
         data = _parse_toml(text, file)
         origins, problems = apply_overrides(data, overrides)
         lines = {
-            place: line
-            for place, line in key_lines(text).items()
-            if not any(place[: len(override)] == override for override in origins)
+            path: line
+            for path, line in key_lines(text).items()
+            if not any(path[: len(override)] == override for override in origins)
         }
         data, unset = interpolate(data, os.environ)
         config, wrong = cls._check(data, {problem.path for problem in unset})
@@ -69,9 +69,9 @@ class Config(Sections):
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
-        """A config from a dict of the file's form; `${VAR}` is text here, and stays.
+        """Make a config from a dict with the tables of a file; `${VAR}` is not replaced.
 
-        Raises ConfigError that tells everything that is wrong, by dotted key.
+        Raises ConfigError that lists all problems by dotted key.
         """
         config, problems = cls._check(data, set())
         if config is None:
@@ -80,11 +80,11 @@ class Config(Sections):
 
     @classmethod
     def _check(cls, data: Mapping[str, Any], known: set[Path]) -> tuple[Self | None, list[Problem]]:
-        """The config, or None and what is wrong with it. `known` paths are told elsewhere."""
+        """Return the config, or None and its problems. `known` paths are reported elsewhere."""
         problems = [
             Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
         ]
-        broken: set[Path] = {path[:2] for path in known}
+        invalid: set[Path] = {path[:2] for path in known}
         tables: dict[str, Section] = {}
         for name in cls.model_fields:
             kind = cls.model_fields[name].annotation
@@ -94,7 +94,7 @@ class Config(Sections):
             if not isinstance(raw, dict):
                 message = f"expected a table [{name}], got {received(raw)}"
                 problems.append(Problem((name,), message))
-                broken.update((name, key) for key in kind.model_fields)
+                invalid.update((name, key) for key in kind.model_fields)
                 raw = _STAND_INS.get(name, {})
             try:
                 tables[name] = kind.model_validate(raw)
@@ -103,25 +103,25 @@ class Config(Sections):
                 found = [_translate(detail, name, kind) for detail in details]
                 problems += [problem for problem in found if problem and problem.path not in known]
                 bad = {str(detail["loc"][0]) for detail in details}
-                broken.update((name, key) for key in bad)
+                invalid.update((name, key) for key in bad)
                 good = {key: value for key, value in raw.items() if key not in bad}
                 tables[name] = kind.model_validate({**_STAND_INS.get(name, {}), **good})
         config = cls.model_construct(None, **tables)
-        problems += run_checks(config, broken)
+        problems += run_checks(config, invalid)
         return (None if problems or known else config), problems
 
     @property
     def columns(self) -> tuple[str, ...] | None:
-        """Columns carried through to the output, by default key and time; None: all there are."""
+        """Columns copied to the output, by default key and time; None means all."""
         source, columns = self.source, self.output.columns
         if columns is None:
             return (*source.key, *filter(None, [source.time]))
         return None if columns == ("*",) else columns
 
     def require_run(self) -> None:
-        """Raise ConfigError unless source.path and sink.path are there: `process` needs neither."""
+        """Raise ConfigError unless source.path and sink.path are set: `process` needs neither."""
         missing = [
-            Problem((name, "path"), f"required for a run, and missing: {description}")
+            Problem((name, "path"), f"required for a run but missing: {description}")
             for name, table in (("source", self.source), ("sink", self.sink))
             if table.path is None
             for description in [type(table).model_fields["path"].description]
@@ -130,9 +130,9 @@ class Config(Sections):
             raise config_error(missing)
 
     def canonical(self) -> dict[str, Any]:
-        """Every key by its dotted name, as values that JSON can hold; defaults are filled in.
+        """Return all keys by their dotted names, as values that JSON can hold, with defaults.
 
-        A feature's own keys stand under its name: `source.features.temp.clip`.
+        The keys of a feature are listed under its name: `source.features.temp.clip`.
         """
         data = self.model_dump(mode="json")
         source = data["source"]
@@ -152,7 +152,7 @@ class Config(Sections):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a pipeline file, for editors."""
+    """Return the JSON Schema (draft 2020-12) of a pipeline file, for editors."""
     schema = {**Sections.model_json_schema(), "title": "streamrnn pipeline"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -162,11 +162,12 @@ def _read(file: str) -> str:
         return FsPath(file).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         raise ConfigFileMissingError(
-            f"{file}: there is no such pipeline file; `streamrnn init {file}` writes a sample"
+            f"{file}: no such pipeline file; `streamrnn init {file}` writes a sample"
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{file}: not valid TOML: byte {error.start} is not UTF-8; is this a pipeline file?"
+            f"{file}: not valid TOML: byte {error.start} is not UTF-8; check that this is a "
+            "pipeline file"
         ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -180,16 +181,16 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
         raise ConfigError(f"{file}: not valid TOML: nested too deep") from None
     except ValueError as error:
         message = str(error).removesuffix(" (at end of document)")
-        if place := re.search(r" \(at line (\d+), column (\d+)\)$", message):
-            message = message.removesuffix(place[0])
-            file = f"{file}:{place[1]}:{place[2]}"
+        if location := re.search(r" \(at line (\d+), column (\d+)\)$", message):
+            message = message.removesuffix(location[0])
+            file = f"{file}:{location[1]}:{location[2]}"
         elif message != str(error):
             file = f"{file}:{len(text.splitlines()) or 1}"
         raise ConfigError(f"{file}: not valid TOML: {message}") from None
 
 
 def _translate(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem | None:
-    """A pydantic error in our words; None for what only follows from another error."""
+    """Reword a pydantic error; None for one that only follows from another error."""
     path: Path = (table, *detail["loc"])
     context = detail.get("ctx", {})
     value = received(detail["input"])
@@ -203,7 +204,7 @@ def _translate(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
         case "missing":
             owner = _table_at(kind, path[1:-1])
             return Problem(
-                path, f"required, and missing: {owner.model_fields[str(path[-1])].description}"
+                path, f"required but missing: {owner.model_fields[str(path[-1])].description}"
             )
         case "literal_error":
             options = _options(kind, path[1:])
@@ -213,7 +214,7 @@ def _translate(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
             least = "0" if _at_least(kind, path[1:]) == 0 else "1"
             return Problem(path, f"expected an integer from {least} to 2147483647, got {value}")
         case "string_type" | "string_too_short" | "too_short":
-            return Problem(path, f"expected a string that is not empty, got {value}")
+            return Problem(path, f"expected a non-empty string, got {value}")
         case "model_type" | "dict_type":
             return Problem(path, f"expected a table, got {value}")
         case _:
@@ -221,7 +222,7 @@ def _translate(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
 
 
 def _unknown(name: str, table: type[Section]) -> str:
-    """What to say of a key that the table does not have."""
+    """Return the message for a key that the table does not have."""
     known = list(table.model_fields)
     homes = [
         home
@@ -246,13 +247,13 @@ def _options(table: type[Section], path: Path) -> list[str]:
 
 
 def _at_least(table: type[Section], path: Path) -> int | None:
-    """The lower bound of an integer key."""
+    """Return the lower bound of an integer key."""
     metadata = _table_at(table, path).model_fields[str(path[-1])].metadata
     return next((item.ge for item in metadata if hasattr(item, "ge")), None)
 
 
 def _portable(value: Any) -> Any:
-    """JSON has no infinity, and an open end of a range must survive it."""
+    """Replace infinities, the open ends of ranges, by text: JSON has none."""
     if isinstance(value, list | tuple):
         return [_portable(item) for item in value]
     return str(value) if value in (float("inf"), float("-inf")) else value

@@ -1,4 +1,4 @@
-"""`--set window.lanes=32`: single keys of the pipeline file, given on the command line."""
+"""`--set window.lanes=32`: overrides of single keys on the command line."""
 
 import tomllib
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ def apply_overrides(
 ) -> tuple[dict[Path, str], list[Problem]]:
     """Write each `dotted.key=value` into `data`, in place; later ones win.
 
-    A value is parsed as TOML, and is a string where that fails. Returns which path was set by
-    which override, for messages, and a problem for every override that cannot be applied.
+    A value is parsed as TOML, and is a string if that fails. Returns which override set which path,
+    for messages, and a problem for every override that cannot be applied.
     """
     origins: dict[Path, str] = {}
     problems: list[Problem] = []
@@ -35,7 +35,7 @@ def apply_overrides(
 
 
 def _parse_key(text: str) -> Path | None:
-    """The parts of a dotted key, quoted parts included; None for what is no key."""
+    """Return the parts of a dotted key, whose parts may be quoted; None if it is no key."""
     if "\n" in text or "#" in text:
         return None
     try:
@@ -56,12 +56,12 @@ def _parse_value(text: str) -> Any:
         document = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text
-    # Text with a line break could smuggle in further keys: then it is a string, whole.
+    # Text with line breaks could set further keys: then the whole text is a string.
     return document["value"] if len(document) == 1 else text
 
 
 def _write(data: dict[str, Any], path: Path, value: Any) -> str | None:
-    """Set `path` in `data`, making tables on the way; what is wrong where that is impossible."""
+    """Set `path` in `data`, adding tables as needed; return what is wrong if that is impossible."""
     table = data
     for depth, part in enumerate(path[:-1], start=1):
         table = table.setdefault(str(part), {})

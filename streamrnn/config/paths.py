@@ -1,10 +1,10 @@
-"""Paths that follow from other paths of a pipeline file."""
+"""Paths derived from other paths of a pipeline file."""
 
 from urllib.parse import urlsplit, urlunsplit
 
 
 def rejects_beside(path: str) -> str:
-    """Where the rejects of an output go when nothing is said: `path` + ".rejects"."""
+    """Return the default directory of an output's rejects: `path` + ".rejects"."""
     parts = urlsplit(path)
     if "://" not in path:
         return path.rstrip("/") + ".rejects"

@@ -1,4 +1,4 @@
-"""What is wrong with a pipeline file, gathered so that everything is told at once."""
+"""Problems of a pipeline file, collected so that all are reported at once."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 
 from streamrnn.errors import ConfigError
 
-_Place = TypeVar("_Place")
+_Location = TypeVar("_Location")
 
 Path = tuple[str | int, ...]
-"""A place in a parsed TOML document: ("source", "features", 2, "valid")."""
+"""A location in a parsed TOML document: ("source", "features", 2, "valid")."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where, and what to do about it."""
+    """One problem: where it is, and how to fix it."""
 
     path: Path
     message: str
@@ -24,7 +24,7 @@ class Problem:
 
 
 def dotted(path: Path) -> str:
-    """The path as people write it.
+    """Return the path as a dotted key.
 
     >>> dotted(("source", "features", 2, "valid"))
     'source.features[2].valid'
@@ -36,7 +36,7 @@ def dotted(path: Path) -> str:
 
 
 def received(value: Any) -> str:
-    """A value in the words of TOML, cut to a readable length."""
+    """Describe a value by its TOML type, cut to a readable length."""
     match value:
         case bool():
             return f"the boolean {str(value).lower()}"
@@ -59,13 +59,13 @@ def received(value: Any) -> str:
 
 
 def choices(options: Sequence[str]) -> str:
-    """Options as a phrase: `"a", "b" or "c"`."""
+    """Join options to a phrase: `"a", "b" or "c"`."""
     quoted = [f'"{option}"' for option in options]
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that ends a message, or nothing where no known word is near."""
+    """Return a hint to append to a message, or nothing if no known word is similar."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f'; did you mean "{by_lower[close[0]]}"?' if close else ""
@@ -78,18 +78,18 @@ def config_error(
     lines: Mapping[Path, int] | None = None,
     origins: Mapping[Path, str] | None = None,
 ) -> ConfigError:
-    """One error that tells all problems, in the order of the file's lines.
+    """Return one error that lists all problems, in the order of the file's lines.
 
-    file: the pipeline file, None for a config that was given as a dict.
-    lines: line of each path in that file.  origins: the override that set a path, where one did.
+    file: the pipeline file, None for a config from a dict. lines: line of each path in that file.
+    origins: path -> the override that set it.
     """
     located = []
     for problem in problems:
         origin = problem.origin or _nearest(problem.path, origins or {})
         line = None if origin else _nearest(problem.path, lines or {})
-        place = origin or (f"{file}:{line}" if file and line else file)
-        texts = (place, dotted(problem.path), problem.message)
-        # Whatever has no line of its own comes after the rest: missing tables, then overrides.
+        location = origin or (f"{file}:{line}" if file and line else file)
+        texts = (location, dotted(problem.path), problem.message)
+        # Problems without a line come last: missing tables, then overrides.
         rank = (origin is not None, line is None, line or 0)
         located.append((rank, ": ".join(text for text in texts if text)))
     located.sort(key=lambda item: item[0])
@@ -100,11 +100,11 @@ def config_error(
     return ConfigError("\n  ".join([head, *messages]))
 
 
-def _nearest(path: Path, places: Mapping[Path, _Place]) -> _Place | None:
-    """What is known of the path, or else of the closest table around it."""
+def _nearest(path: Path, locations: Mapping[Path, _Location]) -> _Location | None:
+    """Return the location of the path, or else of the closest table around it."""
     for length in range(len(path), 0, -1):
-        if path[:length] in places:
-            return places[path[:length]]
+        if path[:length] in locations:
+            return locations[path[:length]]
     return None
 
 

@@ -1,4 +1,4 @@
-"""What the keys of a pipeline file ask of each other, beyond what each key asks for itself."""
+"""Checks between the keys of a pipeline file; checks of single keys are in `schema`."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,16 +9,18 @@ Check = Callable[[Sections], Iterator[Problem]]
 
 _CHECKS: list[tuple[tuple[str, ...], Check]] = []
 STATE_COLUMNS = ("steps", "last_time")
-"""Columns of a state table that a key column must not be named like."""
+"""Columns of a state table, whose names a key column must not have."""
 
 
-def run_checks(tables: Sections, broken: set[Path]) -> list[Problem]:
-    """All problems between keys. A check that needs a key in `broken` is left out: that key's own
-    problem is told already, and what would follow from it is noise."""
+def run_checks(tables: Sections, invalid: set[Path]) -> list[Problem]:
+    """Return all problems between keys.
+
+    A check that needs a key in `invalid` is skipped: the problem of that key is already reported.
+    """
     return [
         problem
         for needs, check in _CHECKS
-        if not any(tuple(key.split(".")) in broken for key in needs)
+        if not any(tuple(key.split(".")) in invalid for key in needs)
         for problem in check(tables)
     ]
 
@@ -32,7 +34,7 @@ def _needs(*keys: str) -> Callable[[Check], Check]:
 
 
 @_needs("source.features", "source.time_features")
-def _features_are_there_once(tables: Sections) -> Iterator[Problem]:
+def _features_are_unique(tables: Sections) -> Iterator[Problem]:
     source = tables.source
     if not source.feature_names:
         yield Problem(("source", "features"), "expected at least one feature, got an empty list")
@@ -41,12 +43,12 @@ def _features_are_there_once(tables: Sections) -> Iterator[Problem]:
         if feature.name in first:
             yield Problem(
                 ("source", "features", index),
-                f'"{feature.name}" is feature {first[feature.name]} already; name each column once',
+                f'"{feature.name}" is already feature {first[feature.name]}; name each column once',
             )
         elif feature.name in source.time_feature_names:
             yield Problem(
                 ("source", "features", index),
-                f'"{feature.name}" is what time_features adds already; remove one of the two',
+                f'"{feature.name}" is already added by time_features; remove one of the two',
             )
         first.setdefault(feature.name, index)
 
@@ -54,13 +56,13 @@ def _features_are_there_once(tables: Sections) -> Iterator[Problem]:
 @_needs("source.time", "source.time_features")
 def _time_features_need_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.time_features and tables.source.time is None:
-        yield Problem(("source", "time_features"), "needs source.time, the column to take it from")
+        yield Problem(("source", "time_features"), "needs source.time, the column of the times")
 
 
 @_needs("source.time", "source.max_gap")
 def _max_gap_needs_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.max_gap is not None and tables.source.time is None:
-        yield Problem(("source", "max_gap"), "needs source.time, the column to measure it in")
+        yield Problem(("source", "max_gap"), "needs source.time, the column of the times")
 
 
 @_needs("source.time", "source.late")
@@ -81,11 +83,13 @@ def _key_names_are_free(tables: Sections) -> Iterator[Problem]:
         if name in STATE_COLUMNS:
             yield Problem(
                 ("source", "key"),
-                f'a state table has a column "{name}" of its own; rename the key column',
+                f'"{name}" is reserved for a column of the state table; rename the key column',
             )
     if tables.source.time in tables.source.key:
         yield Problem(
-            ("source", "time"), f'"{tables.source.time}" is a key: a stream would be one moment'
+            ("source", "time"),
+            f'"{tables.source.time}" is also a key, so that each stream would have one time; '
+            "remove it from source.key",
         )
 
 
@@ -107,14 +111,14 @@ def _inputs_are_features(tables: Sections) -> Iterator[Problem]:
         if feature not in known:
             yield Problem(
                 ("model", "inputs", name),
-                f'"{feature}" is not among the features'
+                f'"{feature}" is not a feature'
                 f"{did_you_mean(feature, known)} (they are {', '.join(known)})",
             )
     idle = [feature for feature in known if feature not in used]
     if inputs and idle and used.keys() <= set(known):
         yield Problem(
             ("model", "inputs"),
-            f"no input takes {choices(idle)}; name each feature in an input, or remove it",
+            f"no input uses {choices(idle)}; add each feature to an input, or remove it",
         )
 
 
@@ -123,8 +127,7 @@ def _state_is_for_onnx(tables: Sections) -> Iterator[Problem]:
     if tables.model.state and not tables.model.path.lower().endswith(".onnx"):
         yield Problem(
             ("model", "state"),
-            f"only ONNX graphs name what carries their state, and {tables.model.path} is no .onnx; "
-            "remove it",
+            f"for ONNX graphs only, and {tables.model.path} is not an .onnx file; remove it",
         )
 
 
@@ -133,7 +136,7 @@ def _layers_are_not_for_onnx(tables: Sections) -> Iterator[Problem]:
     if tables.model.layers and tables.model.path.lower().endswith((".onnx", ".keras")):
         yield Problem(
             ("model", "layers"),
-            f"{tables.model.path} says itself which layers it has; remove [[model.layers]]",
+            f"{tables.model.path} defines its own layers; remove [[model.layers]]",
         )
 
 
@@ -149,8 +152,8 @@ def _last_of_goes_with_last(tables: Sections) -> Iterator[Problem]:
     elif output.last_of is not None and independent:
         yield Problem(
             ("output", "last_of"),
-            'kind = "independent" gives one row a window already; remove last_of, and set '
-            "window.stride for how often",
+            'kind = "independent" already gives one row per window; remove last_of, and set '
+            "window.stride instead",
         )
     elif output.last_of is None and output.emit == "last" and not independent:
         yield Problem(
@@ -168,8 +171,8 @@ def _names_are_free(tables: Sections) -> Iterator[Problem]:
     if clash:
         yield Problem(
             ("output", "names"),
-            f"{choices(clash)} is a column that is carried through; choose another name, or leave "
-            "it out of output.columns",
+            f"{choices(clash)} is also a column copied from the source; choose another name, or "
+            "remove it from output.columns",
         )
 
 
@@ -179,8 +182,7 @@ def _rejects_have_a_place(tables: Sections) -> Iterator[Problem]:
     if rejecting and tables.sink.path == PIPE and tables.sink.rejects is None:
         yield Problem(
             ("source", rejecting[0]),
-            "rejected rows need a place, and stdout is the output's: set sink.rejects to a "
-            "directory",
+            "rejected rows need a directory, as the output goes to stdout; set sink.rejects",
         )
 
 
@@ -190,7 +192,8 @@ def _state_files_are_named_as_such(tables: Sections) -> Iterator[Problem]:
         path = getattr(tables.state, key)
         if path is not None and not path.endswith((".parquet", ".arrow")):
             yield Problem(
-                ("state", key), f"expected a file name ending in .parquet or .arrow, got {path!r}"
+                ("state", key),
+                f"expected a file name ending in .parquet or .arrow, got {path!r}",
             )
 
 

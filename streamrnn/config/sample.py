@@ -1,4 +1,4 @@
-"""The commented sample of `streamrnn init`, made from the tables so that it cannot drift."""
+"""The sample file of `streamrnn init`, generated from the schema so that it cannot drift."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from streamrnn.config.schema import Section, Sections
 
-# What a pipeline that runs needs; all other keys are shown as comments.
+# The keys that a run needs, and time; all others are comments.
 _ACTIVE = {
     "source.path",
     "source.key",
@@ -21,13 +21,13 @@ _ACTIVE = {
 
 _HEAD = """\
 # A streamrnn pipeline. Check it with `streamrnn validate`, run it with `streamrnn run`.
-# Above each key stands what it does. A key behind a "#" shows its default, or an example where
-# it has none. Strings may hold ${VAR} and ${VAR:-default}, filled in from the environment.
+# The comment above a key describes it. A key that is commented out shows its default, or an example
+# if it has none. In strings, ${VAR} and ${VAR:-default} are replaced from the environment.
 """
 
 
 def sample() -> str:
-    """A pipeline file with every key: those of a simple run are set, the rest are comments."""
+    """Return a pipeline file with every key: those of a simple run are set, the rest comments."""
     lines = [_HEAD]
     for name, field in Sections.model_fields.items():
         kind = field.annotation
@@ -56,7 +56,7 @@ def _entry(table: str, key: str, field: FieldInfo) -> Iterator[str]:
 
 
 def toml(value: Any) -> str:
-    """A value as TOML text on one line.
+    """Format a value as TOML on one line.
 
     >>> toml(["a", {"name": "b", "valid": [0, 9.5]}])
     '["a", { name = "b", valid = [0, 9.5] }]'

@@ -1,7 +1,7 @@
-# ruff: noqa: TRY004 - pydantic gathers ValueError, and lets TypeError through
-"""The tables of the pipeline file: every key, its type, its default and its one line of help.
+# ruff: noqa: TRY004 - pydantic collects ValueError, but not TypeError
+"""The schema of the pipeline file: every key, its type, its default and its line of help.
 
-The help, the JSON Schema and the sample of `streamrnn init` are all made from these classes.
+The JSON Schema, the sample of `streamrnn init` and many messages are generated from these classes.
 """
 
 import math
@@ -24,9 +24,9 @@ from streamrnn.config.paths import rejects_beside
 from streamrnn.config.problems import choices, did_you_mean, received
 
 PIPE = "-"
-"""The path that stands for stdin or stdout."""
+"""The path that means stdin or stdout."""
 OLD_KINDS = {"fixed": "independent"}
-"""Kinds of window that had another name: old -> new. Files and outputs that name them are read."""
+"""Former names of kinds of window: old -> new. Files and outputs with the old names are read."""
 
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
@@ -34,12 +34,12 @@ _EXPECTED_NULLS = 'expected "error", "previous", "skip" or a number'
 
 
 def _names(value: Any) -> Any:
-    """One name or a list of them, each given once, as a tuple."""
+    """Return one name or a list of unique names as a tuple."""
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"expected a name or a list of names, got {received(value)}")
     if "" in names:
-        raise ValueError("a name is empty")
+        raise ValueError("expected non-empty names, got an empty one")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{choices(twice)} is given more than once; name each column once")
@@ -56,7 +56,7 @@ def _filled(value: Any) -> Any:
 def _columns(value: Any) -> Any:
     names = _names(value)
     if "*" in names and len(names) > 1:
-        raise ValueError('"*" is all columns already; give it alone')
+        raise ValueError('"*" means all columns; give it alone')
     return names
 
 
@@ -73,19 +73,19 @@ def _members(*options: str) -> Callable[[Any], Any]:
 
 
 def _range(value: Any) -> Any:
-    """[low, high] as a tuple of two floats; infinite ends are open ends."""
+    """Return [low, high] as a tuple of two floats; an infinite end is open."""
     pair = value if isinstance(value, list | tuple) else ()
     numbers = [end for end in pair if isinstance(end, int | float) and not isinstance(end, bool)]
     if len(pair) != 2 or len(numbers) != 2 or any(math.isnan(end) for end in numbers):
         raise ValueError(f"expected two numbers [low, high], got {received(value)}")
     low, high = float(numbers[0]), float(numbers[1])
     if low > high:
-        raise ValueError(f"low must not be above high, got [{low}, {high}]")
+        raise ValueError(f"expected low <= high, got [{low}, {high}]")
     return low, high
 
 
 def _nulls(value: Any) -> Any:
-    """A policy, or a number (then a float) that stands in for null."""
+    """Return a policy, or the number that replaces null as a float."""
     if isinstance(value, str):
         if value in NULL_POLICIES:
             return value
@@ -94,7 +94,7 @@ def _nulls(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{_EXPECTED_NULLS}, got {received(value)}")
     if not abs(value) <= FLOAT32_MAX:
-        raise ValueError(f"{value} is no number that float32 can hold")
+        raise ValueError(f"expected a number within the range of float32, got {value}")
     return float(value)
 
 
@@ -102,7 +102,7 @@ def _duration(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        raise ValueError(f'expected a length of time such as "6h", got {received(value)}')
+        raise ValueError(f'expected a duration such as "6h", got {received(value)}')
     return parse_duration(value)
 
 
@@ -120,7 +120,7 @@ def _inputs(value: Any) -> Any:
 
 def _layers(value: Any) -> Any:
     if not isinstance(value, list | tuple) or not all(isinstance(item, dict) for item in value):
-        raise ValueError("expected tables [[model.layers]], one a layer")
+        raise ValueError("expected a table [[model.layers]] per layer")
     for index, layer in enumerate(value):
         kind = layer.get("type")
         if not isinstance(kind, str) or not kind:
@@ -183,20 +183,20 @@ Duration = Annotated[
 
 
 class Section(BaseModel):
-    """A frozen table that refuses unknown keys and converts nothing silently."""
+    """A frozen table that refuses unknown keys and makes no silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class FeatureSection(Section):
-    """One feature: a column, and what counts as a value of it."""
+    """One feature: a column and its valid values."""
 
     name: Text = Field(description="the column")
     valid: Range | None = Field(
-        default=None, description="values outside [low, high] (both inclusive) count as null"
+        default=None, description="values outside [low, high] (inclusive) are treated as null"
     )
     clip: Range | None = Field(default=None, description="values are limited to [low, high]")
-    nulls: Nulls | None = Field(default=None, description="as source.nulls, for this feature alone")
+    nulls: Nulls | None = Field(default=None, description="as source.nulls, for this feature only")
 
 
 Features = Annotated[
@@ -209,83 +209,81 @@ Features = Annotated[
 
 
 class SourceSection(Section):
-    """Where rows come from, and what of them the model sees."""
+    """The rows to score, and the features of the model."""
 
     path: FilePath | None = Field(
         default=None,
-        description='file, glob, directory (hive partitions too), URI, or "-" (Arrow IPC on stdin)',
+        description='file, glob, directory (hive partitions too), URI, or "-": Arrow IPC on stdin',
         examples=["data/log.parquet"],
     )
     format: Literal["auto", "parquet", "arrow"] = Field(
         default="auto",
-        description="of the files: parquet | arrow (IPC) | auto (by name; of a directory Parquet)",
+        description="file format: parquet | arrow (IPC) | auto (by name; Parquet in a directory)",
     )
     order: Literal["path", "time"] = Field(
         default="path",
-        description="order of files: path (with numbers as numbers) | time (by their statistics)",
+        description="order of files: path (natural: 2 before 10) | time (by their statistics)",
     )
     key: Key = Field(
-        description="column or columns that name a stream, of any type but floats",
+        description="column or columns that identify a stream, of any type but float",
         examples=[["device"]],
     )
     time: Text | None = Field(
         default=None,
-        description="timestamp, date or integer ticks; without it the order of the rows counts",
+        description="timestamp, date or integer column; without it, file order counts",
         examples=["time"],
     )
     features: Features = Field(
-        description="what the model sees, in its order: a column, or a table { name, valid, clip, "
+        description="inputs of the model, in order: a column, or a table { name, valid, clip, "
         "nulls }",
         examples=[["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}]],
     )
     time_features: TimeFeatures = Field(
         default=(),
-        description="hour, day_of_week, day_of_year: each adds its sine and cosine after features",
+        description="hour, day_of_week, day_of_year: each appends a sine and a cosine to features",
     )
     nulls: Nulls = Field(
         default="error",
-        description="a null in a feature: error | previous (value of the stream) | skip (the row) "
-        "| a number",
+        description="null in a feature: error | previous (value of the stream) | skip (the row) | "
+        "a number",
     )
     reset: Text | None = Field(
         default=None,
-        description="boolean column: true starts the stream fresh before that row",
+        description="boolean column: true resets the stream before that row",
         examples=["new_session"],
     )
     max_gap: Duration | None = Field(
         default=None,
-        description="a longer silence starts the stream fresh; needs time",
+        description="a longer gap between two rows resets the stream; needs time",
         examples=["6h"],
     )
     late: Literal["error", "drop", "reject", "apply"] = Field(
         default="error",
-        description="a row before its stream's last time: error | drop | reject | apply",
+        description="a row earlier than its stream's last time: error | drop | reject | apply",
     )
     bad: Literal["error", "reject"] = Field(
         default="error", description="a row with NaN, a null key or an overflow: error | reject"
     )
-    max_rejects: Natural = Field(
-        default=1000, description="more rejected rows than this stop the run"
-    )
-    batch_rows: Count = Field(default=131072, description="rows of a record batch")
+    max_rejects: Natural = Field(default=1000, description="a run stops when it rejects more rows")
+    batch_rows: Count = Field(default=131072, description="rows per record batch")
 
     @property
     def piped(self) -> bool:
-        """Whether rows come on stdin."""
+        """Whether rows are read from stdin."""
         return self.path == PIPE
 
     @property
     def time_feature_names(self) -> tuple[str, ...]:
-        """What time_features add: hour_sin, hour_cos, …"""
+        """Names of the features that time_features appends: hour_sin, hour_cos and so on."""
         return tuple(f"{name}_{wave}" for name in self.time_features for wave in ("sin", "cos"))
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """All that the model sees, in order."""
+        """Names of all features, in order."""
         return (*(feature.name for feature in self.features), *self.time_feature_names)
 
     def nulls_of(self, feature: FeatureSection) -> Literal["error", "previous", "skip"] | float:
-        """The policy that holds for a feature: its own, else the source's."""
+        """Return the null policy of a feature, by default that of the source."""
         return self.nulls if feature.nulls is None else feature.nulls
 
 
@@ -294,41 +292,43 @@ class WindowSection(Section):
 
     kind: Kind = Field(
         default="carry",
-        description="carry (state goes on) | independent (windows of steps rows) | whole (a "
-        "stream is one sequence)",
+        description="carry (keep the state) | independent (each window from zero) | whole (a "
+        "stream is one window)",
     )
-    lanes: Count = Field(default=64, description="streams computed side by side; changes no result")
+    lanes: Count = Field(
+        default=64, description="streams computed side by side; does not change results"
+    )
     steps: Count = Field(
         default=128,
-        description="rows of a stream in a window; changes a result in kind independent only",
+        description="rows of a stream per window; changes results in kind independent only",
     )
     stride: Count = Field(
         default_factory=lambda data: data.get("steps", 128),
-        description="kind independent only: a window begins every stride rows of a stream; "
+        description="kind independent only: a window starts every stride rows of a stream; "
         "default steps",
         examples=[128],
     )
 
 
 class ModelSection(Section):
-    """The model, and how features and states meet it."""
+    """The model, and how features and states connect to it."""
 
     path: FilePath = Field(
         description=".safetensors, .keras, .h5, .hdf5 or .onnx", examples=["model.safetensors"]
     )
-    threads: Natural = Field(default=0, description="0: all cores; changes no result")
+    threads: Natural = Field(default=0, description="0: all cores; does not change results")
     inputs: Annotated[
         dict[str, tuple[str, ...]],
         BeforeValidator(_inputs),
         WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
     ] = Field(
         default_factory=dict,
-        description="a model with several inputs: input = a feature, or a list of them",
+        description="for a model with several inputs: input = a feature, or a list of features",
         examples=[{"ids": "token", "x": ["temperature", "pressure"]}],
     )
     state: dict[str, Text] = Field(
         default_factory=dict,
-        description="ONNX: the graph's input = the graph's output that carries it on",
+        description="for ONNX: state input of the graph = state output of the graph",
         examples=[{"h": "hn", "c": "cn"}],
     )
     layers: Annotated[
@@ -346,36 +346,36 @@ class ModelSection(Section):
         ),
     ] = Field(
         default=(),
-        description="layers of weights without an architecture: type, weights (their prefix), "
+        description="for weights without an architecture, per layer: type, weights (name prefix), "
         "Keras arguments",
         examples=[[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}]],
     )
 
 
 class OutputSection(Section):
-    """What comes out, and of which rows."""
+    """The rows and columns of the output."""
 
     emit: Literal["every", "last", "final"] = Field(
         default="every",
-        description="every row | the last of each last_of steps of a stream | the final of each "
-        "stream",
+        description="every (row) | last (of each last_of steps of a stream) | final (row of each "
+        "stream)",
     )
     last_of: Count | None = Field(
-        default=None, description="emit last: one row out of so many steps", examples=[24]
+        default=None, description='emit = "last": steps per output row', examples=[24]
     )
     columns: Columns | None = Field(
         default=None,
-        description='columns carried through; default key and time; "*" is all',
+        description='columns to copy from the source; default key and time; "*" means all',
         examples=[["device", "time"]],
     )
     names: Names | None = Field(
         default=None,
-        description="output columns, one a unit; default the output layer's name",
+        description="names of the output columns, one per unit; default the output layer's name",
         examples=[["forecast"]],
     )
     warmup: Natural = Field(
         default=0,
-        description="output is null until a stream has had so many steps since it began fresh",
+        description="output is null for this many steps after a stream starts or is reset",
     )
 
 
@@ -385,29 +385,29 @@ def _beside(data: dict[str, Any]) -> str | None:
 
 
 class SinkSection(Section):
-    """Where output goes."""
+    """Where the output is written."""
 
     path: FilePath | None = Field(
-        default=None, description='a directory or its URI, or "-" (Arrow IPC on stdout)',
+        default=None, description='directory, URI, or "-": Arrow IPC on stdout',
         examples=["out/scores"],
     )  # fmt: skip
     format: Literal["parquet", "arrow"] = Field(
-        default="parquet", description="of the parts: parquet | arrow (IPC files)"
+        default="parquet", description="format of the parts: parquet | arrow (IPC files)"
     )
     rejects: FilePath | None = Field(
         default_factory=_beside,
-        description='directory of rejected rows; default the path with ".rejects" behind it',
+        description='directory of rejected rows; default path + ".rejects"',
         examples=["out/scores.rejects"],
     )
 
     @property
     def folder(self) -> str | None:
-        """The directory or URI that rows go to; None for stdout, or where none is named."""
+        """The directory or URI of the output; None for stdout, or if not set."""
         return None if self.path == PIPE else self.path
 
 
 class StateSection(Section):
-    """State that comes from and goes to other runs."""
+    """State from and for other runs."""
 
     init: FilePath | None = Field(
         default=None,
@@ -416,23 +416,22 @@ class StateSection(Section):
     )
     map: dict[str, Text] = Field(
         default_factory=dict,
-        description="this model's layer = that table's layer, if another model's; needs init",
+        description="for a table of another model: layer of this model = layer in the table; needs"
+        " init",
         examples=[{"decoder": "encoder"}],
     )
     save: FilePath | None = Field(
         default=None,
-        description="export the state table here at the end",
+        description="export the state table to this file at the end",
         examples=["after.parquet"],
     )
 
 
 class CheckpointSection(Section):
-    """How often a run commits, and how far back it can go."""
+    """How often a run commits, and how many commits are kept."""
 
-    every: Count = Field(default=16, description="record batches from one commit to the next")
-    keep: Natural = Field(
-        default=1, description="older commits to which `streamrnn rewind` can go back"
-    )
+    every: Count = Field(default=16, description="record batches per commit")
+    keep: Natural = Field(default=1, description="older commits to keep, for `streamrnn rewind`")
 
 
 class Sections(Section):

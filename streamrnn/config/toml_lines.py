@@ -1,4 +1,4 @@
-"""On which line of a TOML text each key stands: tomllib parses values, and forgets where."""
+"""Line numbers of the keys of a TOML text, which tomllib does not keep."""
 
 import re
 import tomllib
@@ -18,19 +18,19 @@ _SCALAR = re.compile(
 
 
 def key_lines(text: str) -> dict[Path, int]:
-    """Line numbers, from 1, of every table, key and array element of a valid TOML document.
+    """Return the line, from 1, of every table, key and array element of a valid TOML document.
 
-    Array elements count as keys with a number: ("source", "features", 2, "valid").
+    Array elements are keys with a number: ("source", "features", 2, "valid").
     """
     return _Scanner(text).scan()
 
 
 class _Scanner:
-    """Walks over a document that tomllib has accepted, so it checks nothing."""
+    """Scans a document that tomllib has accepted, so it checks nothing."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0
+        self.offset = 0
         self.lines: dict[Path, int] = {}
         self.array_tables: dict[Path, int] = {}
         self.breaks = [match.start() for match in re.finditer("\n", text)]
@@ -38,47 +38,47 @@ class _Scanner:
     def scan(self) -> dict[Path, int]:
         table: Path = ()
         while self.skip(_BLANK) < len(self.text):
-            if self.text.startswith("[", self.at):
+            if self.text.startswith("[", self.offset):
                 table = self.header()
             else:
                 self.pair(table)
         return self.lines
 
     def header(self) -> Path:
-        array = self.text.startswith("[[", self.at)
-        start = self.at
-        self.at += 2 if array else 1
+        array = self.text.startswith("[[", self.offset)
+        start = self.offset
+        self.offset += 2 if array else 1
         path = self.resolve(self.dotted_key())
         if array:
             index = self.array_tables[path] = self.array_tables.get(path, -1) + 1
             path = (*path, index)
         self.mark(path, start)
-        self.at += 2 if array else 1
+        self.offset += 2 if array else 1
         return path
 
     def resolve(self, parts: tuple[str, ...]) -> Path:
-        """Headers below an array of tables mean that array's last table."""
+        """Return the path of a header; below an array of tables, that of its last table."""
         path: Path = ()
         for depth, part in enumerate(parts, start=1):
             path = (*path, part)
-            self.mark(path, self.at)
+            self.mark(path, self.offset)
             if depth < len(parts) and path in self.array_tables:
                 path = (*path, self.array_tables[path])
         return path
 
     def pair(self, table: Path) -> None:
-        start = self.at
+        start = self.offset
         path = table
         for part in self.dotted_key():
             path = (*path, part)
             self.mark(path, start)
-        self.at += 1  # the equals sign
+        self.offset += 1  # the equals sign
         self.skip(_SPACE)
         self.value(path)
 
     def value(self, path: Path) -> None:
-        self.mark(path, self.at)
-        opening = self.text[self.at]
+        self.mark(path, self.offset)
+        opening = self.text[self.offset]
         if opening == "[":
             self.items("]", lambda index: self.value((*path, index)))
         elif opening == "{":
@@ -87,33 +87,33 @@ class _Scanner:
             self.skip(_SCALAR)
 
     def items(self, closing: str, item: Callable[[int], None]) -> None:
-        self.at += 1
+        self.offset += 1
         index = 0
         while not self.text.startswith(closing, self.skip(_BLANK)):
             item(index)
             index += 1
             if self.text.startswith(",", self.skip(_BLANK)):
-                self.at += 1
-        self.at += 1
+                self.offset += 1
+        self.offset += 1
 
     def dotted_key(self) -> tuple[str, ...]:
         parts = []
         while True:
             self.skip(_SPACE)
-            start = self.at
+            start = self.offset
             part = self.text[start : self.skip(_KEY_PART)]
             if part[:1] in ('"', "'"):
                 part = tomllib.loads(f"value = {part}")["value"]
             parts.append(part)
             if not self.text.startswith(".", self.skip(_SPACE)):
                 return tuple(parts)
-            self.at += 1
+            self.offset += 1
 
     def skip(self, pattern: re.Pattern[str]) -> int:
-        match = pattern.match(self.text, self.at)
+        match = pattern.match(self.text, self.offset)
         if match:
-            self.at = match.end()
-        return self.at
+            self.offset = match.end()
+        return self.offset
 
-    def mark(self, path: Path, at: int) -> None:
-        self.lines.setdefault(path, bisect_left(self.breaks, at) + 1)
+    def mark(self, path: Path, offset: int) -> None:
+        self.lines.setdefault(path, bisect_left(self.breaks, offset) + 1)

@@ -199,17 +199,17 @@ typ = "LSTM"
     assert message.split("\n  ") == [
         "p.toml has 15 problems:",
         "p.toml:3: source.key: expected a name or a list of names, got the integer 5",
-        "p.toml:6: source.features[1].valid: low must not be above high, got [9.0, 3.0]",
+        "p.toml:6: source.features[1].valid: expected low <= high, got [9.0, 3.0]",
         'p.toml:6: source.features[1].nulls: expected "error", "previous", "skip" or a number, '
         'got the string "prevous"; did you mean "previous"?',
-        "p.toml:7: source.features[2].name: required, and missing: the column",
+        "p.toml:7: source.features[2].name: required but missing: the column",
         'p.toml:7: source.features[2].nam: unknown key; did you mean "name"? '
         "(known here: name, valid, clip, nulls)",
         'p.toml:9: source.late: expected "error", "drop", "reject" or "apply", '
         'got the string "dorp"; did you mean "drop"?',
         "p.toml:10: source.batch_rows: expected an integer from 1 to 2147483647, "
         'got the string "12"',
-        'p.toml:11: source.max_gap: expected a length of time such as "6h", "90s", "1d" or '
+        'p.toml:11: source.max_gap: expected a duration such as "6h", "90s", "1d" or '
         '"1h30m" (units w, d, h, m, s, ms, us), got "6x"',
         f"p.toml:12: source.lanes: unknown key; it belongs to [window] ({known}"
         "max_gap, late, bad, max_rejects, batch_rows)",
@@ -218,7 +218,7 @@ typ = "LSTM"
         'p.toml:16: window.kind: expected "carry", "independent" or "whole", got the string '
         '"carri"; did you mean "carry"?',
         "p.toml:17: window.steps: expected an integer from 1 to 2147483647, got the integer 0",
-        "p.toml:18: model.path: required, and missing: .safetensors, .keras, .h5, .hdf5 or .onnx",
+        "p.toml:18: model.path: required but missing: .safetensors, .keras, .h5, .hdf5 or .onnx",
         'p.toml:18: model.layers: layer 1 needs a type, such as type = "LSTM"; '
         "got the keys ['typ']",
         "--set window.lanes=abc: window.lanes: expected an integer from 1 to 2147483647, "
@@ -232,12 +232,12 @@ typ = "LSTM"
         ("source.max_gap='6h'", "source.max_gap: needs source.time"),
         ("source.time_features=['hour']", "source.time_features: needs source.time"),
         ("source.late='drop'", "source.late: needs source.time"),
-        ("source.time='device'", '"device" is a key'),
+        ("source.time='device'", '"device" is also a key'),
         ("source.key=['a', 'a']", '"a" is given more than once'),
         ("source.key=[]", "source.key: expected at least one name, got an empty list"),
-        ("source.key='steps'", 'a state table has a column "steps" of its own'),
+        ("source.key='steps'", '"steps" is reserved for a column of the state table'),
         ("source.features=[]", "source.features: expected at least one feature"),
-        ("source.features=['a', 'b', 'a']", 'source.features[2]: "a" is feature 0 already'),
+        ("source.features=['a', 'b', 'a']", 'source.features[2]: "a" is already feature 0'),
         ("source.features='a'", "expected a list of columns, got the string"),
         ("source.features=[3]", "source.features[0]: expected a table, got the integer 3"),
         ("source.features=[{name='a', clip=[0]}]", "expected two numbers [low, high]"),
@@ -245,26 +245,26 @@ typ = "LSTM"
         ("source.features=[{name='a', valid=[true, 2]}]", "expected two numbers [low, high]"),
         ("source.time_features=['hours']", 'did you mean "hour"?'),
         ("source.nulls=true", "got the boolean true"),
-        ("source.nulls=nan", "no number that float32 can hold"),
-        ("source.nulls=1e39", "no number that float32 can hold"),
+        ("source.nulls=nan", "expected a number within the range of float32"),
+        ("source.nulls=1e39", "expected a number within the range of float32"),
         ("source.batch_rows=1.5", "expected an integer from 1 to 2147483647, got the number 1.5"),
         ("source.batch_rows=true", "got the boolean true"),
         ("source.max_rejects=-1", "expected an integer from 0 to 2147483647"),
         ("source.batch_rows=99999999999999999999", "expected an integer from 1 to 2147483647"),
-        ("source.path=''", "source.path: expected a string that is not empty"),
-        ("source.max_gap='0s'", "expected a length of time above zero"),
-        ("source.max_gap=6", "expected a length of time such as"),
+        ("source.path=''", "source.path: expected a non-empty string"),
+        ("source.max_gap='0s'", "expected a duration above zero"),
+        ("source.max_gap=6", "expected a duration such as"),
         ("window.stride=4", 'only kind = "independent" has a stride, and kind is "carry"'),
         ("output.emit='last'", 'emit = "last" needs last_of'),
         ("output.last_of=4", 'only emit = "last" counts steps, and emit is "every"'),
-        ("output.names=['device']", '"device" is a column that is carried through'),
+        ("output.names=['device']", '"device" is also a column copied from the source'),
         ("output.names=['x', 'x']", '"x" is given more than once'),
-        ("output.columns=['*', 'x']", '"*" is all columns already'),
-        ("model.inputs={x = ['a', 'c']}", '"c" is not among the features'),
-        ("model.inputs={x = 'a'}", 'no input takes "b"'),
-        ("model.state={h = 'hn'}", "only ONNX graphs name what carries their state"),
+        ("output.columns=['*', 'x']", '"*" means all columns; give it alone'),
+        ("model.inputs={x = ['a', 'c']}", '"c" is not a feature'),
+        ("model.inputs={x = 'a'}", 'no input uses "b"; add each feature to an input'),
+        ("model.state={h = 'hn'}", "for ONNX graphs only"),
         ("state.map={decoder = 'encoder'}", "state.map: needs state.init"),
-        ("model.layers=[3]", "expected tables [[model.layers]]"),
+        ("model.layers=[3]", "expected a table [[model.layers]] per layer"),
         ("source=3", "source: expected a table [source], got the integer 3"),
     ],
 )
@@ -278,7 +278,7 @@ def test_what_is_refused_is_named(load, override, expected):
 def test_last_of_is_not_for_independent_windows(load):
     text = MINIMAL + "[window]\nkind = 'independent'\n[output]\nemit = 'last'\n"
     assert load(text).output.last_of is None
-    assert 'kind = "independent" gives one row a window' in message_of(
+    assert 'kind = "independent" already gives one row per window' in message_of(
         load, text, "output.last_of=2"
     )
 
@@ -307,7 +307,7 @@ def test_a_feature_must_not_be_named_like_a_time_feature(load):
         load, MINIMAL, "source.time=t", "source.time_features=['hour']",
         "source.features=['hour_sin']",
     )  # fmt: skip
-    assert "is what time_features adds already" in message
+    assert "is already added by time_features" in message
 
 
 def test_broken_toml_names_line_and_column(load):
