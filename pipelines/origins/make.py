@@ -1,11 +1,11 @@
-"""Write the weather model as Keras, PyTorch and ONNX would, from weather/model.safetensors.
+"""Write the weather model, weather/model.safetensors, in the formats of Keras, PyTorch and ONNX.
 
     pip install 'streamrnn[train]' torch onnx
     python pipelines/origins/make.py
 
 weather.keras is saved by Keras, state_dict.safetensors holds the state_dict of a torch.nn.Module,
-weather.onnx is exported from it by torch.onnx, its state an input `h` and an output `h_next`. It
-also writes check.npz, what Keras gives for some rows: `streamrnn convert … --check` compares.
+weather.onnx is exported from it by torch.onnx, with the state as input `h` and output `h_next`.
+check.npz holds inputs and Keras's outputs for `streamrnn convert … --check`.
 """
 
 import os
@@ -25,7 +25,7 @@ TRAINED = HERE.parent / "weather" / "model.safetensors"
 
 
 def as_keras(model: streamrnn.Sequential) -> keras.Model:
-    """The same layers and weights in Keras."""
+    """Return the same layers and weights in Keras."""
     _, gru, dense, scale = model.layers
     copy = keras.Sequential(
         [
@@ -66,12 +66,12 @@ class Forecast(torch.nn.Module):
 
     @staticmethod
     def reordered(array: np.ndarray) -> np.ndarray:
-        """z r h -> r z n on the last axis."""
+        """Reorder the gates z r h to r z n on the last axis."""
         update, reset, new = np.split(array, 3, axis=-1)
         return np.concatenate([reset, update, new], axis=-1)
 
     def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, T, 8), (1, B, 24) -> (B, T, 1), (1, B, 24)"""
+        """Map (B, T, 8), (1, B, 24) to (B, T, 1), (1, B, 24)."""
         y, h = self.gru((x - self.mean) / self.deviation, h)
         return self.dense(y) * self.scale + self.offset, h
 

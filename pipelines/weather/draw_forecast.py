@@ -1,10 +1,10 @@
-"""Draw forecast.svg: the forecast against what was read three hours later, at three airports.
+"""Draw forecast.svg: the forecast and the reading three hours later, at three airports.
 
     streamrnn run pipelines/weather.toml
     python pipelines/weather/draw_forecast.py
 
-Needs numpy and pyarrow alone. Some days of November, which the model did not see in training; the
-errors beside are those of evaluate.py.
+Requires numpy and pyarrow only. The picture shows some days of November, which were not used in
+training, and the errors that evaluate.py prints.
 """
 
 import argparse
@@ -25,7 +25,7 @@ COLDEST, WARMEST, GRID = 10, 70, (20, 40, 60)
 
 
 def draw(log: pa.Table, forecast: pa.Table) -> str:
-    """The picture, of the log (origin, time_hour, temp) and the output (…, temp_3h)."""
+    """Draw the log (origin, time_hour, temp) and the output (…, temp_3h)."""
     height = TOP + len(NAMES) * (PANEL + GAP)
     picture = Picture(WIDTH, height, "Temperature read and forecast at three airports")
     _legend(picture)
@@ -36,10 +36,10 @@ def draw(log: pa.Table, forecast: pa.Table) -> str:
         picture.text(LEFT, top - 8, name, 13, bold=True)
         picture.text(WIDTH - RIGHT, top - 8, note, 12, "end")
         _grid(picture, top, days=i == len(NAMES) - 1)
-        at, seen = series(log, origin, "temp")
-        _curve(picture, top, at, seen, INK, 2.5)
-        at, said = series(forecast, origin, "temp_3h")
-        _curve(picture, top, at + AHEAD, said, ORANGE, 1.5)
+        times, readings = series(log, origin, "temp")
+        _curve(picture, top, times, readings, INK, 2.5)
+        times, forecasts = series(forecast, origin, "temp_3h")
+        _curve(picture, top, times + AHEAD, forecasts, ORANGE, 1.5)
     return picture.svg()
 
 
@@ -66,7 +66,7 @@ def _grid(picture: Picture, top: float, days: bool) -> None:
 def _curve(
     picture: Picture, top: float, times: np.ndarray, values: np.ndarray, stroke: str, width: float
 ) -> None:
-    """A line through the values from BEGIN to END, broken where there is none."""
+    """Draw a line through the values from BEGIN to END, with gaps at NaN."""
     shown = (times >= BEGIN) & (times <= END)
     points = zip(times[shown], values[shown], strict=True)
     for missing, run in groupby(points, lambda point: bool(np.isnan(point[1]))):

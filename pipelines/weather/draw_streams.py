@@ -21,7 +21,7 @@ COLUMNS = (("key", 0), ("steps", 46), ("last time", 98), ("gru/h", 172))
 
 
 def draw() -> str:
-    """The picture of one record batch of three streams on its way."""
+    """Draw the stages of one record batch of three streams."""
     picture = Picture(1008, 356, "Rows to streams, windows of lanes and steps, state, and a commit")
     _column(picture, BATCH, "record batch", "rows by time")
     _arrow(picture, BATCH + CELL + 8, SORTED - 26, "sort")
@@ -53,7 +53,7 @@ def _cell(picture: Picture, x: float, y: float, row: str) -> None:
 
 
 def _column(picture: Picture, x: float, title: str, note: str) -> None:
-    """A row of the file each, in its order."""
+    """Draw the rows of the file, in order."""
     _heading(picture, x, title, note)
     for i, row in enumerate(ROWS):
         _cell(picture, x, TOP + i * PITCH, row)
@@ -68,7 +68,7 @@ def _sorted(picture: Picture) -> None:
 
 
 def _window(picture: Picture, x: float, first: int) -> None:
-    """Steps `first` to `first` + STEPS of every stream, each in its lane."""
+    """Draw steps `first` to `first` + STEPS of every stream, each in its lane."""
     if first == 0:
         _heading(picture, x, "windows", "lanes x steps; lane i continues where lane i stopped")
     picture.box(x - 6, TOP - 8, STEPS * (CELL + 2) + 10, 98, stroke=INK)
@@ -85,7 +85,7 @@ def _window(picture: Picture, x: float, first: int) -> None:
 
 
 def _state(picture: Picture) -> None:
-    """The table below the windows, which reads from it and writes to it."""
+    """Draw the state table below the windows, which read from it and write to it."""
     left, right = WINDOWS - 6, WINDOWS + 300
     picture.arrow([(left + 60, TABLE - 26), (left + 60, TOP + 94)])
     picture.text(left + 68, TABLE - 42, "states before")
@@ -106,7 +106,7 @@ def _state(picture: Picture) -> None:
 
 
 def _commit(picture: Picture) -> None:
-    """What one manifest names."""
+    """Draw what one manifest names."""
     _heading(picture, COMMIT, "commit", "all of it, or nothing")
     picture.box(COMMIT - 8, TOP - 12, 160, 276, stroke=INK, dashed=True)
     things = (

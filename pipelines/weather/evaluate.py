@@ -1,12 +1,12 @@
-"""The error of the weather forecast, from what the pipeline wrote.
+"""Compute the error of the weather forecast from the output of the pipeline.
 
     streamrnn run pipelines/weather.toml
     python pipelines/weather/evaluate.py
 
 For each airport, October to December 2013 (the model was trained on the months before): root mean
-square error in degF of the column temp_3h against the temperature that was read exactly three hours
-later, where there is such a reading, beside that of saying that the temperature will not change.
-Needs numpy and pyarrow alone.
+square error in degF of the column temp_3h against the temperature exactly three hours later, where
+it was read, and that of a persistence baseline (forecast = current temperature). Requires numpy and
+pyarrow only.
 """
 
 import argparse
@@ -23,37 +23,37 @@ ROOT = Path(__file__).parents[2]
 
 
 def series(table: pa.Table, origin: str, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """One airport's times and the values of a column, NaN for null, in the order of time."""
+    """Return one airport's times and values of a column, NaN for null, sorted by time."""
     rows = table.filter(pc.equal(table["origin"], origin)).sort_by("time_hour")
     times = rows["time_hour"].to_numpy().astype("datetime64[us]")
     return times, rows[column].to_numpy().astype(np.float64)
 
 
-def look_up(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The value at each of the times `at`, NaN where there is none."""
-    place = np.minimum(np.searchsorted(times, at), len(times) - 1)
-    return np.where(times[place] == at, values[place], np.nan)
+def look_up(times: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the value at each of the `wanted` times, NaN where there is none."""
+    index = np.minimum(np.searchsorted(times, wanted), len(times) - 1)
+    return np.where(times[index] == wanted, values[index], np.nan)
 
 
 def errors(log: pa.Table, forecast: pa.Table, origin: str) -> tuple[float, float, int]:
-    """RMSE of the model and of persistence over the same rows, and how many they are."""
+    """Return the RMSE of the model and of persistence over the same rows, and their number."""
     times, temp = series(log, origin, "temp")
-    at, said = series(forecast, origin, "temp_3h")
+    at, forecasts = series(forecast, origin, "temp_3h")
     truth, now = look_up(times, temp, at + AHEAD), look_up(times, temp, at)
-    counted = (at >= SINCE) & ~np.isnan(said) & ~np.isnan(truth) & ~np.isnan(now)
+    counted = (at >= SINCE) & ~np.isnan(forecasts) & ~np.isnan(truth) & ~np.isnan(now)
 
     def rmse(values: np.ndarray) -> float:
         return float(np.sqrt(np.mean((values[counted] - truth[counted]) ** 2)))
 
-    return rmse(said), rmse(now), int(counted.sum())
+    return rmse(forecasts), rmse(now), int(counted.sum())
 
 
 def read(output: Path, data: Path = ROOT / "data" / "weather.parquet") -> tuple[pa.Table, pa.Table]:
-    """The log and the forecast of an output folder."""
+    """Read the log and the forecast of an output folder."""
     parts = sorted(output.glob("*.parquet"))
     if not parts:
         raise SystemExit(
-            f"no .parquet files in {output}: first `streamrnn run pipelines/weather.toml`"
+            f"no .parquet files in {output}; first run `streamrnn run pipelines/weather.toml`"
         )
     log = pq.read_table(data, columns=["origin", "time_hour", "temp"])
     columns = ["origin", "time_hour", "temp_3h"]

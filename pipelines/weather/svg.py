@@ -1,7 +1,7 @@
 """A few shapes as SVG text. Equal calls give equal bytes, on any machine.
 
-Colours have a contrast of 4 to 1, more or less, with white and with the dark of a code host alike,
-so that a picture need not know what it lies on.
+Colours have a contrast of about 4 to 1 with white and with the dark background of code hosts, so
+that a picture can be read on both.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ Point = tuple[float, float]
 
 
 class Picture:
-    """`width` x `height` pixels, y downwards. `title` is for readers who cannot see it."""
+    """A picture of `width` x `height` pixels, y downwards. `title` is for screen readers."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
         self._lines = [
@@ -34,7 +34,7 @@ class Picture:
         fill: str = INK,
         bold: bool = False,
     ) -> None:
-        """Text whose baseline is at y; x is its start, middle or end."""
+        """Add text whose baseline is at y; x is its start, middle or end."""
         weight = ' font-weight="600"' if bold else ""
         self._lines.append(
             f'<text x="{_number(x)}" y="{_number(y)}" font-size="{size}" text-anchor="{anchor}" '
@@ -42,7 +42,7 @@ class Picture:
         )
 
     def line(self, points: Iterable[Point], stroke: str, width: float = 1) -> None:
-        """A line through points."""
+        """Add a line through points."""
         path = " L".join(f"{_number(x)} {_number(y)}" for x, y in points)
         self._lines.append(
             f'<path d="M{path}" fill="none" stroke="{stroke}" stroke-width="{_number(width)}" '
@@ -50,7 +50,7 @@ class Picture:
         )
 
     def arrow(self, points: Iterable[Point], stroke: str = INK) -> None:
-        """A line through points whose last piece, upright or level, ends in a head."""
+        """Add a line through points; the last piece, vertical or horizontal, ends in a head."""
         *before, (x, y) = points
         last_x, last_y = before[-1]
         along = ((x > last_x) - (x < last_x), (y > last_y) - (y < last_y))
@@ -75,7 +75,7 @@ class Picture:
         stroke: str = "none",
         dashed: bool = False,
     ) -> None:
-        """A rectangle with slightly round corners."""
+        """Add a rectangle with slightly rounded corners."""
         dashes = ' stroke-dasharray="3 3"' if dashed else ""
         self._lines.append(
             f'<rect x="{_number(x)}" y="{_number(y)}" width="{_number(width)}" '
@@ -83,10 +83,10 @@ class Picture:
         )
 
     def svg(self) -> str:
-        """The whole file."""
+        """Return the whole file."""
         return "\n".join([*self._lines, "</svg>", ""])
 
 
 def _number(value: float) -> str:
-    """A tenth of a pixel is enough, and `-0` is 0."""
+    """Format a number to a tenth of a pixel, `-0` as 0."""
     return f"{round(float(value), 1) + 0:g}"

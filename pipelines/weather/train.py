@@ -2,16 +2,16 @@
 
     pip install 'streamrnn[train]'
     python pipelines/weather/train.py               # about ten seconds on two cores
-    python pipelines/weather/train.py --hold-out    # judge on months held out, write nothing
+    python pipelines/weather/train.py --hold-out    # score held-out months, write nothing
 
-A GRU reads an airport's log row by row and says at each row what the temperature will be three
-hours later. It is trained on January to September 2013; October to December is for evaluate.py
-alone. Rows are prepared as pipelines/weather.toml prepares them: a null takes the airport's
-previous value, and a wind speed outside 0 to 150 mph is a null.
+A GRU reads an airport's log row by row and forecasts at each row the temperature three hours later.
+It is trained on January to September 2013; October to December is reserved for evaluate.py. Rows
+are prepared as in pipelines/weather.toml: a null is replaced by the airport's previous value, and a
+wind speed outside 0 to 150 mph is a null.
 
-Training cuts the log into windows of a week and starts each from zeros; the first day of a window
-counts for nothing in the loss, so that what is learnt is the forecast of a GRU whose state is
-settled, which is how a pipeline with carried state uses it.
+Training cuts the log into windows of a week, each from a zero state. The first day of a window has
+no weight in the loss, so that the GRU is trained with a settled state, as in a pipeline that
+carries it.
 """
 
 import argparse
@@ -37,20 +37,20 @@ BEGIN, MARCH, AUGUST, OCTOBER = (
 AHEAD = np.timedelta64(3, "h")
 UNITS = 24
 STEPS, STRIDE, SETTLING = 168, 24, 24
-# Chosen by --hold-out: an LSTM, weight decay, dropout, 30 or 90 epochs did worse on unseen months,
+# Chosen by --hold-out: an LSTM, weight decay, dropout, 30, 90 epochs were worse on unseen months;
 # 32 units were 0.03 degF better in held-out winter and 0.01 worse in late summer.
 EPOCHS, BATCH, RATE = 50, 64, 0.01
 HERE = Path(__file__).parent
 
 
 def previous(values: np.ndarray) -> np.ndarray:
-    """Each NaN replaced by the last number before it (a NaN at the very start stays)."""
+    """Replace each NaN by the last number before it; leading NaNs stay."""
     last = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
     return values[last]
 
 
 def read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Each airport's times (N,), features (N, 8) float32, and temperature three hours later (N,).
+    """Read each airport's times (N,), features (N, 8) float32, and temperature 3 hours later (N,).
 
     The target is NaN where there is no row, or no reading, exactly three hours later.
     """
@@ -81,7 +81,7 @@ def read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
 def windows(
     airports: dict, since: np.datetime64, until: np.datetime64
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x (W, T, 8), target (W, T, 1) and the weight of each step in the loss (W, T, 1)."""
+    """Return x (W, T, 8), target (W, T, 1) and the weight of each step in the loss (W, T, 1)."""
     x, y, weight = [], [], []
     for times, features, target in airports.values():
         first = int(np.searchsorted(times, since))
@@ -121,19 +121,19 @@ def train(airports: dict, since: np.datetime64, until: np.datetime64) -> keras.S
 
 
 def rmse(model: keras.Sequential, airports: dict, since: np.datetime64, to: np.datetime64) -> dict:
-    """RMSE of the model and of persistence, each airport's whole log in one go."""
+    """Return the RMSE of the model and of persistence, over each airport's whole log."""
     scores = {}
     for origin, (times, features, target) in airports.items():
-        said = np.asarray(model(features[None]))[0, :, 0]
+        forecasts = np.asarray(model(features[None]))[0, :, 0]
         counted = (times >= since) & (times < to) & ~np.isnan(target)
-        error = said[counted] - target[counted]
-        still = features[counted, 0] - target[counted]
-        scores[origin] = np.sqrt((error**2).mean()), np.sqrt((still**2).mean())
+        error = forecasts[counted] - target[counted]
+        persistence = features[counted, 0] - target[counted]
+        scores[origin] = np.sqrt((error**2).mean()), np.sqrt((persistence**2).mean())
     return scores
 
 
 def hold_out(airports: dict, seen: tuple, unseen: tuple) -> None:
-    """Train on one spell (since, until), print the error in another."""
+    """Train on one period (since, until), and print the error in another."""
     model = train(airports, *seen)
     print(f"unseen: {unseen[0]} to {unseen[1]}")
     for origin, (ours, persistence) in rmse(model, airports, *unseen).items():
@@ -141,7 +141,7 @@ def hold_out(airports: dict, seen: tuple, unseen: tuple) -> None:
 
 
 def export(model: keras.Sequential, path: Path) -> None:
-    """The same model in streamrnn, with the trained weights, as one file."""
+    """Write the model, with the trained weights, as a streamrnn file."""
     normalize, gru, dense, rescaling = model.layers
     copy = streamrnn.Sequential(
         [
@@ -159,7 +159,7 @@ def export(model: keras.Sequential, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the weather model.")
     parser.add_argument(
-        "--hold-out", action="store_true", help="judge on unseen months, write nothing"
+        "--hold-out", action="store_true", help="score held-out months, write nothing"
     )
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "data" / "weather.parquet")
     parser.add_argument("--out", type=Path, default=HERE / "model.safetensors")
