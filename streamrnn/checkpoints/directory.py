@@ -138,8 +138,8 @@ class PartDirectory:
         for part in parts:
             if staged.get(part.staged) != part.bytes:
                 raise CheckpointError(
-                    f"{self.files.show(f'{STAGING}/{part.staged}')} is missing or does not have the "
-                    f"{part.bytes} bytes that its attempt wrote: it was committed before, or "
+                    f"{self.files.show(f'{STAGING}/{part.staged}')} is missing or does not have "
+                    f"the {part.bytes} bytes that its attempt wrote: it was committed before, or "
                     "removed when a run started. Write the rows of this commit again."
                 )
 

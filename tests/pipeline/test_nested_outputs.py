@@ -109,7 +109,7 @@ def test_verify_reports_files_of_every_format_of_parts(
     (base / "out" / "copy.tablet").write_text("rows")
     verify("out")
     monkeypatch.setitem(FORMATS, "tablets", Tablets())
-    with pytest.raises(CheckpointError, match=r"no commit of it names: copy\.tablet\. Whoever"):
+    with pytest.raises(CheckpointError, match=r"no commit of it names: copy\.tablet\. Readers"):
         verify("out")
 
 
@@ -117,7 +117,7 @@ def test_linked_folders_are_looked_through_as_readers_do(base: Path) -> None:
     """By verify, and for outputs in them; a link that leads back is no end of it."""
     (base / "out" / "again").symlink_to(".")
     (base / "out" / "more").symlink_to(base / "in")
-    with pytest.raises(CheckpointError, match=r"no commit of it names: more/a\.parquet\. Whoever"):
+    with pytest.raises(CheckpointError, match=r"no commit of it names: more/a\.parquet\. Readers"):
         verify("out")
     _run("else/one")
     (base / "lake").mkdir()
