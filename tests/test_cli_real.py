@@ -150,16 +150,23 @@ def test_an_output_is_verified_rewound_and_compacted(cli):
     assert code == 0
     assert out.endswith(" into 1\n")
     assert cli("compact out")[1] == "out: no small parts to merge\n"
+    logs.write(logs.random_log(40, 3, seed=3), Path("in/two.parquet"))
+    cli("run p.toml --set source.late=apply")
     _, out, _ = cli("rewind out --json")
     commits = json.loads(out)
+    assert [commit["newest_file"].rpartition("/")[2] for commit in commits[-2:]] == [
+        "one.parquet",
+        "two.parquet",
+    ]
     _, out, _ = cli("rewind out")
     assert out.splitlines()[0].split()[:3] == ["commit", "time", "rows"]
     assert "return to another with: streamrnn rewind out --to N" in out
-    code, out, _ = cli(f"rewind out --to {commits[0]['commit']}")
+    code, out, _ = cli("rewind out --before two.parquet")
     assert code == 0
     assert f"{commits[0]['rows']} rows" in out
     assert pq.read_table("out").num_rows == commits[0]["rows"]
     assert cli("rewind out --to 999")[0] == 78
+    assert cli("rewind out --before one.parquet")[0] == 78
     part = next(Path("out").glob("*.parquet"))
     data = bytearray(part.read_bytes())
     data[len(data) // 3] ^= 1

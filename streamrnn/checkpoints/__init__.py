@@ -53,7 +53,7 @@ from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, Used
 from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
 from streamrnn.checkpoints.resume import check_same_pipeline
-from streamrnn.checkpoints.used import SourcePlan, plan_sources
+from streamrnn.checkpoints.used import SourcePlan, changed_files, plan_sources
 from streamrnn.checkpoints.versions import Snapshot, StateDelta
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "SourcePlan",
     "StateDelta",
     "UsedFile",
+    "changed_files",
     "check_same_pipeline",
     "has_manifest",
     "load_state",

@@ -63,7 +63,7 @@ class PartDirectory:
         return PartWriter(self.files, f"{STAGING}/{attempt}{format.suffix}.tmp", schema, format)
 
     def place(
-        self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int
+        self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int, model: str = ""
     ) -> tuple[Part, ...]:
         """Return `parts` followed by those in staging, with names. Raises SinkError.
 
@@ -82,7 +82,7 @@ class PartDirectory:
         if width != before:
             parts = [part.renamed(width) for part in parts]
         new = (
-            part.placed(name_of(number, part.format.suffix, width), commit)
+            part.placed(name_of(number, part.format.suffix, width), commit, model)
             for number, part in enumerate(staged, first)
         )
         return (*parts, *new)

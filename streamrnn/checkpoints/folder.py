@@ -79,15 +79,15 @@ class OutputFolder:
         path: str,
         *,
         rejects: str | None = None,
-        keep: int = 1,
+        keep: int = 7,
         full_refresh: bool = False,
         check: Literal["all", "manifest"] = "all",
     ) -> "OutputFolder":
         """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
 
         `rejects` is the folder of rejected rows (default: `path` + ".rejects"), `keep` the number
-        of earlier commits, and of ends of earlier runs, that `rewind` can go back to. With
-        `full_refresh` the folder counts as empty; the first commit removes what it holds.
+        of ends of earlier runs that `rewind` can go back to. With `full_refresh` the folder counts
+        as empty; the first commit removes what it holds.
 
         Sizes of all files and checksums of manifest and state are checked. With `check`
         "manifest" only the manifest is, and the folder is unchanged until a commit (for `rewind`).
@@ -151,14 +151,22 @@ class OutputFolder:
 
     # -- checks of a run -----------------------------------------------------------------------
 
-    def begin(self, schema: pa.Schema, *, model: str, config: Mapping[str, Any]) -> None:
+    def begin(
+        self,
+        schema: pa.Schema,
+        *,
+        model: str,
+        config: Mapping[str, Any],
+        new_model: bool = False,
+    ) -> None:
         """Set the schema of the rows, the fingerprint of the model, and the config.
 
         `config` is dotted key -> value. Call it once, before `write`. Raises CheckpointError, with
-        both sides, if the last commit was made by another pipeline.
+        both sides, if the last commit was made by another pipeline; with `new_model` the model and
+        its keys may differ.
         """
         if self.manifest is not None:
-            check_same_pipeline(self.manifest, model, config, self.path)
+            check_same_pipeline(self.manifest, model, config, self.path, new_model=new_model)
             check_schema(self.manifest, schema, self.path)
         self._schema, self._model, self._config = schema, model, plain(config)
 
@@ -270,6 +278,7 @@ class OutputFolder:
         position: Position | None = None,
         counters: Mapping[str, Any] | None = None,
         complete: bool = False,
+        end_of_run: bool = True,
     ) -> Manifest:
         """Commit the rows written, the position and the state, all together.
 
@@ -277,8 +286,9 @@ class OutputFolder:
         with `state`. Parts are placed in the order of the shards. `sources` are the files started
         or finished since the last commit (naming one again is harmless), `readings` what was read
         of them, by name; without a `position`, or with one at the end of a file, all files so far
-        are done. With None, `state` and `counters` are unchanged. `complete`: the input has ended;
-        if there is no row at all, an empty part with the schema is written.
+        are done. With None, `state` and `counters` are unchanged. `end_of_run`: the run makes no
+        other commit. `complete`: the input has ended; if there is no row at all, an empty part with
+        the schema is written.
 
         Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
         one per shard; the folder then accepts no more rows or commits, and the next start finds
@@ -290,7 +300,8 @@ class OutputFolder:
             staged = [part for item in facts for part in item.parts]
             if complete and not staged and not (last and last.parts):
                 staged = [self._empty_part(schema)]
-            parts, rejects = self._ledger.place(staged, [p for item in facts for p in item.rejects])
+            rejected = [part for item in facts for part in item.rejects]
+            parts, rejects = self._ledger.place(staged, rejected, self._model)
             manifest = Manifest(
                 output=self._output,
                 commit=self.next_commit,
@@ -306,7 +317,8 @@ class OutputFolder:
                 rejects=rejects,
                 shards=shards_after(last.shards if last else (), facts),
                 counters=plain(counters if counters is not None else last.counters if last else {}),
-                kept=last.kept_after(self.keep) if last else (),
+                kept=last.kept_after(self.keep, end_of_run) if last else (),
+                end_of_run=end_of_run,
                 # Names in the manifest are current only if this run has checked the sources.
                 home=self.home if last is None or self._known.files is not None else last.home,
             )
@@ -358,7 +370,11 @@ class OutputFolder:
         """
         if self.manifest is None:
             raise CheckpointError(f"{self.path} has no commit yet; there is nothing to replace")
-        changes = {"kept": self.manifest.kept_after(self.keep), **changes}
+        changes = {
+            "kept": self.manifest.kept_after(self.keep, True),
+            "end_of_run": True,
+            **changes,
+        }
         manifest = replace(self.manifest, commit=self.next_commit, time=_now(), **changes)
         self._ledger.reconciled = False
         self._ledger.install(manifest)

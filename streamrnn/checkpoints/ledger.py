@@ -41,12 +41,12 @@ class Ledger:
         return finished, removed
 
     def place(
-        self, staged: Sequence[StagedPart], rejected: Sequence[StagedPart]
+        self, staged: Sequence[StagedPart], rejected: Sequence[StagedPart], model: str
     ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-        """Return all parts of rows and of rejects when these, in order, are appended."""
+        """Return all parts of rows and of rejects when these, of `model`, are appended in order."""
         last = self.manifest
         return (
-            self._rows.place(last.parts if last else (), staged, self.next_commit),
+            self._rows.place(last.parts if last else (), staged, self.next_commit, model),
             self._rejects.place(last.rejects if last else (), rejected, self.next_commit),
         )
 

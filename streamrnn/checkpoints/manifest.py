@@ -3,7 +3,7 @@
 The file starts with the sha256 of all bytes after it, so that any flipped or missing byte is
 detected. Version 1 named used files as the pipeline file did, and stored a digest of their footers
 instead of their content. Versions 1 and 2 stored the state as one shard, and no names in staging:
-those follow from the commit and the name of a part.
+those follow from the commit and the name of a part. Versions 1 to 3 had one model.
 """
 
 import base64
@@ -21,8 +21,8 @@ from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sinks import Part
 from streamrnn.sources import Content, Position, Reading, SourceFile
 
-VERSION = 3
-READABLE = (1, 2, 3)
+VERSION = 4
+READABLE = (1, 2, 3, 4)
 # json.dumps would make an encoder in each call.
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=vars).encode
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
@@ -92,6 +92,8 @@ class RetainedCommit:
     rejected: int
     shards: tuple[Shard, ...]
     counters: Mapping[str, Any]
+    model: str
+    end_of_run: bool
 
     @property
     def state_rows(self) -> int:
@@ -108,7 +110,8 @@ class Manifest:
     read; if `position` is not None, it is in one of them and the others are done; it is never at
     the end of a file. `counters` is what the run passed to `commit`. `config` is dotted key ->
     value, `schema` the Arrow schema of the rows as base64. `shards` are those of the state, in
-    order, empty without state.
+    order, empty without state. `end_of_run`: the last commit of its run (with --follow: of the
+    files that one poll found).
     """
 
     output: str
@@ -127,6 +130,7 @@ class Manifest:
     counters: Mapping[str, Any] = field(default_factory=dict)
     kept: tuple[RetainedCommit, ...] = ()
     home: str = ""
+    end_of_run: bool = True
     version: int = VERSION
 
     @property
@@ -156,18 +160,23 @@ class Manifest:
             self.rejected,
             self.shards,
             self.counters,
+            self.model,
+            self.end_of_run,
         )
 
-    def kept_after(self, keep: int) -> tuple[RetainedCommit, ...]:
-        """Return what the next commit retains: the last `keep` commits and `keep` ends of runs.
+    def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
+        """Return what the next commit retains: `keep` ends of runs, and commits of its own run.
 
-        Ends of runs too, because one bad run may be many commits.
+        Of the latter the last `keep`, and none if the next commit is the `end_of_run`: one bad run
+        may be many commits.
         """
         if keep < 1:
             return ()
         known = (*self.kept, self.as_kept())
-        ends = [kept for kept in known if kept.complete][-keep:]
-        return tuple(kept for kept in known if kept in ends or kept in known[-keep:])
+        ends = [kept.commit for kept in known if kept.end_of_run][-keep:]
+        within = [kept.commit for kept in known if not kept.end_of_run][-keep:]
+        stay = {*ends, *([] if end_of_run else within)}
+        return tuple(kept for kept in known if kept.commit in stay)
 
     def state_names(self) -> set[str]:
         """Return all files of state that this commit or a retained one needs."""
@@ -199,17 +208,25 @@ class Manifest:
                 f"{READABLE[0]} to {READABLE[-1]}. Use the version that wrote it, or start over "
                 "with --full-refresh."
             )
+        old = found["version"] < 4
+        model = {"model": found["model"]} if old else {}
         del found["sha256"], found["version"]
         return cls(
             **{
                 **_with_shards(found),
+                **_end_of_run(found, old),
                 "sources": tuple(map(_used, found["sources"])),
                 "position": _position(found["position"]),
-                "parts": tuple(map(_part, found["parts"])),
+                "parts": tuple(_part({**part, **model}) for part in found["parts"]),
                 "rejects": tuple(map(_part, found["rejects"])),
                 "kept": tuple(
                     RetainedCommit(
-                        **{**_with_shards(item), "position": _position(item["position"])}
+                        **{
+                            **_with_shards(item),
+                            **model,
+                            **_end_of_run(item, old),
+                            "position": _position(item["position"]),
+                        }
                     )
                     for item in found["kept"]
                 ),
@@ -277,6 +294,11 @@ def _part(found: dict[str, Any]) -> Part:
     if "staged" not in found:
         found = {**found, "staged": f"{found['commit']:05d}-{found['name']}.tmp"}
     return Part(**found)
+
+
+def _end_of_run(found: dict[str, Any], old: bool) -> dict[str, bool]:
+    """Before version 4 only a run that read to the end of its input was known to have ended."""
+    return {"end_of_run": found["complete"]} if old else {}
 
 
 def _with_shards(found: dict[str, Any]) -> dict[str, Any]:

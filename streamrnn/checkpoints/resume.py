@@ -18,29 +18,39 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_same_pipeline(
-    manifest: Manifest, model: str, config: Mapping[str, Any], output: str
+    manifest: Manifest,
+    model: str,
+    config: Mapping[str, Any],
+    output: str,
+    *,
+    new_model: bool = False,
 ) -> None:
     """Refuse to resume with another model or config than that of the manifest.
 
-    Raises CheckpointError with both fingerprints, and both values of all differing keys.
+    With `new_model` the model, and the keys that describe it, may differ. Raises CheckpointError
+    with both fingerprints, and both values of all differing keys.
     """
     then, now = plain(manifest.config), plain(config)
-    lines = []
-    if manifest.model != model:
-        lines.append(f"  model fingerprint: {manifest.model[:16]} then, {model[:16]} now")
-    lines += [
-        f"  {key}: {_shown(then, key)} then, {_shown(now, key)} now"
+    keys = [
+        key
         for key in sorted(then.keys() | now.keys())
         if _known(then, key) != _known(now, key) and not may_change(key, then, now)
     ]
-    if lines:
-        raise CheckpointError(
-            f"{output} was written by another pipeline (commit {manifest.commit}, "
-            f"{manifest.time}):\n"
-            + "\n".join(lines)
-            + "\nSet another [sink] path, undo the change, "
-            "or start over with --full-refresh, which removes the output written so far."
-        )
+    others = [key for key in keys if not key.startswith("model.")]
+    changed = manifest.model != model
+    if not others and (new_model or not (changed or keys)):
+        return
+    lines = [f"  {key}: {_shown(then, key)} then, {_shown(now, key)} now" for key in keys]
+    if changed:
+        lines.insert(0, f"  model fingerprint: {manifest.model[:16]} then, {model[:16]} now")
+    advice = "Set another [sink] path, undo the change, "
+    if changed and not others:
+        advice = "Keep the state of each stream and resume with the new model (--new-model), "
+    raise CheckpointError(
+        f"{output} was written by another {'pipeline' if others else 'model'} (commit "
+        f"{manifest.commit}, {manifest.time}):\n" + "\n".join(lines) + f"\n{advice}or start over "
+        "with --full-refresh, which removes the output written so far."
+    )
 
 
 def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:

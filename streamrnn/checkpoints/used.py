@@ -80,13 +80,7 @@ def plan_sources(
                 "(from 0), and later rows have not been read yet. Restore it, or start "
                 "over with --full-refresh."
             )
-    partly = position.file if position is not None else ""
-    verdicts = [
-        _compare(file, listed[file.path], reader, file.path == partly)
-        if file.path in listed
-        else _Verdict(file)
-        for file in known
-    ]
+    verdicts = _verdicts(known, listed, position, reader)
     changed = [verdict for verdict in verdicts if verdict.changed]
     if changed and not force:
         raise CheckpointError(_changed(changed))
@@ -114,6 +108,34 @@ def plan_sources(
         unsettled=rewrites.unsettled,
         refreshed=any(v.known.mtime_ns != f.mtime_ns for v, f in zip(verdicts, known, strict=True)),
     )
+
+
+def changed_files(
+    manifest: Manifest, present: Sequence[SourceFile], reader: SourceOfFiles, *, home: str = ""
+) -> list[str]:
+    """Return the used files, by their names in the manifest, that changed after they were read."""
+    listed = {file.name: file for file in present}
+    names = _current_names(manifest, listed, home)
+    known = [replace(file, path=names[file.path]) for file in manifest.sources]
+    verdicts = _verdicts(known, listed, manifest.position, reader)
+    found = zip(manifest.sources, verdicts, strict=True)
+    return [file.path for file, verdict in found if verdict.changed]
+
+
+def _verdicts(
+    known: Sequence[UsedFile],
+    listed: Mapping[str, SourceFile],
+    position: Position | None,
+    reader: SourceOfFiles,
+) -> list[_Verdict]:
+    """Compare each used file with what is listed; one that is gone is as it was."""
+    partly = position.file if position is not None else ""
+    return [
+        _compare(file, listed[file.path], reader, file.path == partly)
+        if file.path in listed
+        else _Verdict(file)
+        for file in known
+    ]
 
 
 class Known:
@@ -224,13 +246,14 @@ def _before(used: UsedFile, file: SourceFile, position: Position, reader: Source
 
 def _changed(changed: Sequence[_Verdict]) -> str:
     lines = [f"  {verdict.known.path}: {verdict.changed}" for verdict in changed]
-    whose = "its" if len(changed) == 1 else "their"
+    one = len(changed) == 1
     return (
-        f"{_count(len(changed), 'file')} of the source changed after {whose} rows were used:\n"
+        f"{_count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "
+        "rows were used:\n"
         + _some(lines)
-        + "\nStart over with --full-refresh, or resume with --force: the output of used rows is "
-        f"kept, and no other row of {'it' if len(changed) == 1 else 'them'} is scored. Write new "
-        "rows to a new file."
+        + "\nGo back to the commit before and read on with --reload; resume with --force: the "
+        f"output of used rows is kept, and no other row of {'it' if one else 'them'} is scored; or "
+        "start over with --full-refresh. Write new rows to a new file."
     )
 
 

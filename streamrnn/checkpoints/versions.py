@@ -71,13 +71,12 @@ def delta_since(
     Raises StateError if a column has a reserved name.
     """
     dirty = snapshot.dirty
-    if dirty is not None and not len(dirty) and last and last_schema:
-        return StateDelta(snapshot.rows, dirty, None)
-    if dirty is not None and not _whole_is_due(last, len(dirty)):
+    nothing = dirty is not None and not len(dirty) and last and last_schema
+    if dirty is not None and (nothing or not _whole_is_due(last, len(dirty))):
         table = snapshot.table(dirty)
-        # Changes must have the columns of the last snapshot (a new release may have others).
+        # Changes must have the columns and the model of the last snapshot.
         if table.schema.equals(last_schema, check_metadata=True):
-            return StateDelta(snapshot.rows, dirty, table)
+            return StateDelta(snapshot.rows, dirty, None if nothing else table)
     table = snapshot.table(None)
     if CHANGED in table.column_names:
         raise StateError(

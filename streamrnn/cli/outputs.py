@@ -1,6 +1,8 @@
 """`streamrnn verify`, `rewind` and `compact`: an output folder and its commits."""
 
+from contextlib import suppress
 from dataclasses import asdict
+from os.path import commonpath
 from typing import Annotated
 
 import typer
@@ -37,21 +39,38 @@ def rewind(
     to: Annotated[
         int | None, typer.Option("--to", metavar="N", help="The commit to return to.")
     ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            "--before",
+            metavar="FILE|TIME",
+            help="Go back to the last commit before this file was read, or made before this time.",
+        ),
+    ] = None,
     rejects: Rejects = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """List the kept commits, or return to one. --to N drops all rows after commit N."""
+    """List the kept commits, or return to one: --to or --before drops all later rows."""
     from streamrnn import outputs
 
-    if to is not None:
-        manifest = outputs.rewind(out, to, rejects=rejects)
+    if to is not None or before is not None:
+        manifest = outputs.rewind(out, to, before=before, rejects=rejects)
         if as_json:
-            print_json({"commit": manifest.commit, "rows": manifest.rows})
+            print_json(
+                {
+                    "commit": manifest.commit,
+                    "rows": manifest.rows,
+                    "files": len(manifest.sources),
+                    "streams": manifest.state_rows,
+                }
+            )
         else:
             print(
-                f"{out} is back at commit {to}: {count(manifest.rows, 'row')}, state of "
-                f"{count(manifest.state_rows, 'stream')}; the next run resumes from there"
+                f"{out} is back at {count(manifest.rows, 'row')} of "
+                f"{count(len(manifest.sources), 'file')}, state of "
+                f"{count(manifest.state_rows, 'stream')} (now commit {manifest.commit}); the next "
+                "run resumes from there"
             )
         return
     commits = [
@@ -62,6 +81,8 @@ def rewind(
             "rejected": kept.rejected,
             "streams": kept.state_rows,
             "files": kept.sources,
+            "newest_file": kept.newest,
+            "model": kept.model[:12],
             "complete": kept.complete,
         }
         for kept in outputs.history(out)
@@ -69,11 +90,25 @@ def rewind(
     if as_json:
         print_json(commits)
         return
-    print_table(list(commits[0]), [commit.values() for commit in commits])
+    for commit, name in zip(
+        commits, _shortened([str(c["newest_file"]) for c in commits]), strict=True
+    ):
+        commit["newest_file"] = name
+    print_table(
+        [name.replace("_", " ") for name in commits[0]], [commit.values() for commit in commits]
+    )
     if len(commits) > 1:
         print(f"\nthe last one is current; return to another with: streamrnn rewind {out} --to N")
     else:
         print("\nonly the current commit is kept; [checkpoint] keep sets how many older ones are")
+
+
+def _shortened(paths: list[str]) -> list[str]:
+    """Cut what all paths start with."""
+    prefix = ""
+    with suppress(ValueError):  # no paths, or not all of them absolute
+        prefix = commonpath(path.rpartition("/")[0] for path in paths if path)
+    return [path.removeprefix(prefix).lstrip("/") for path in paths]
 
 
 def compact(

@@ -34,14 +34,29 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Resume even if a used file has changed.")
     ] = False,
+    new_model: Annotated[
+        bool,
+        typer.Option("--new-model", help="Keep each stream's state although the model changed."),
+    ] = False,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="Go back to before the used files that changed, and read on.",
+        ),
+    ] = False,
+    reload_file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="As --reload, of this used file. May be repeated."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Score new rows. Each stream resumes from its state after the last run."""
-    if limit is not None and (follow or full_refresh):
+    if limit is not None and (follow or full_refresh or reload or reload_file):
         raise typer.BadParameter(
-            "--limit writes nothing: remove it, or --follow and --full-refresh"
+            "--limit writes nothing: remove it, or --follow, --full-refresh and --reload"
         )
     from streamrnn.pipeline import Pipeline
 
@@ -51,7 +66,13 @@ def run(
         return
     with progress(quiet) as show, stop_on_signal() as stop:
         summary = job.run(
-            full_refresh=full_refresh, force=force, follow=follow, progress=show, stop=stop
+            full_refresh=full_refresh,
+            force=force,
+            new_model=new_model,
+            reload=reload_file or reload,
+            follow=follow,
+            progress=show,
+            stop=stop,
         )
     # If stdout is the sink, the summary goes to stderr.
     out = sys.stderr if job.config.sink.folder is None else sys.stdout
@@ -124,7 +145,8 @@ def _notes(summary: "Summary") -> list[str]:
     if s.rewrites_unsettled:
         notes.append("could not check whether new files hold rows of used files that are gone")
     repaired = [f"repaired what an earlier run left behind: {repair}" for repair in s.recovered]
-    return [*repaired, *s.state_notes, *notes, *filter(None, [s.times_go_back])]
+    said = filter(None, [s.reloaded, s.times_go_back])
+    return [*repaired, *s.state_notes, *notes, *said]
 
 
 def _preview(scored: "pa.Table", as_json: bool) -> None:

@@ -21,9 +21,11 @@ FREE = frozenset(
         "source.max_rejects",
         "window.lanes",
         "model.path",  # the model's fingerprint is compared
+        "model.on_change",
         "model.threads",
         "sink.path",
         "sink.rejects",
+        "state.map",  # of the first run, or one with another model
         "state.save",
         "checkpoint.every",
         "checkpoint.keep",
@@ -52,9 +54,9 @@ FIXED = frozenset(
         "output.columns",
         "output.names",
         "output.warmup",
+        "output.model_column",
         "sink.format",
         "state.init",
-        "state.map",
     }
 )
 

@@ -164,15 +164,35 @@ def _last_of_goes_with_last(tables: Sections) -> Iterator[Problem]:
 
 @_needs("output.names", "output.columns", "source.key", "source.time")
 def _names_are_free(tables: Sections) -> Iterator[Problem]:
-    carried = tables.output.columns
-    if carried is None:
-        carried = (*tables.source.key, *filter(None, [tables.source.time]))
+    carried = _carried(tables)
     clash = [name for name in tables.output.names or () if name in carried]
     if clash:
         yield Problem(
             ("output", "names"),
             f"{choices(clash)} is also a column copied from the source; choose another name, or "
             "remove it from output.columns",
+        )
+
+
+def _carried(tables: Sections) -> tuple[str, ...]:
+    """Return the columns copied from the source that the config names."""
+    if tables.output.columns is not None:
+        return tables.output.columns
+    return (*tables.source.key, *filter(None, [tables.source.time]))
+
+
+@_needs("output.model_column", "output.names", "output.columns", "source.key", "source.time")
+def _model_column_is_free(tables: Sections) -> Iterator[Problem]:
+    name, output = tables.output.model_column, tables.output
+    if name in (output.names or ()):
+        yield Problem(
+            ("output", "model_column"),
+            f'"{name}" is also in output.names; choose another name',
+        )
+    elif name in _carried(tables):
+        yield Problem(
+            ("output", "model_column"),
+            f'"{name}" is also a column copied from the source; choose another name',
         )
 
 
@@ -195,9 +215,3 @@ def _state_files_are_named_as_such(tables: Sections) -> Iterator[Problem]:
                 ("state", key),
                 f"expected a file name ending in .parquet or .arrow, got {path!r}",
             )
-
-
-@_needs("state.init", "state.map")
-def _map_needs_init(tables: Sections) -> Iterator[Problem]:
-    if tables.state.map and tables.state.init is None:
-        yield Problem(("state", "map"), "needs state.init, the table whose layers it names")

@@ -316,6 +316,11 @@ class ModelSection(Section):
     path: FilePath = Field(
         description=".safetensors, .keras, .h5, .hdf5 or .onnx", examples=["model.safetensors"]
     )
+    on_change: Literal["error", "carry"] = Field(
+        default="error",
+        description="if it is not the model of the last run: error | carry (each stream keeps its "
+        "state)",
+    )
     threads: Natural = Field(default=0, description="0: all cores; does not change results")
     inputs: Annotated[
         dict[str, tuple[str, ...]],
@@ -351,6 +356,11 @@ class ModelSection(Section):
         examples=[[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}]],
     )
 
+    @property
+    def carries(self) -> bool:
+        """Whether another model than the last run's takes over the state."""
+        return self.on_change == "carry"
+
 
 class OutputSection(Section):
     """The rows and columns of the output."""
@@ -376,6 +386,11 @@ class OutputSection(Section):
     warmup: Natural = Field(
         default=0,
         description="output is null for this many steps after a stream starts or is reset",
+    )
+    model_column: Text | None = Field(
+        default=None,
+        description="a column for the fingerprint of the model that computed the row",
+        examples=["model"],
     )
 
 
@@ -416,8 +431,7 @@ class StateSection(Section):
     )
     map: dict[str, Text] = Field(
         default_factory=dict,
-        description="for a table of another model: layer of this model = layer in the table; needs"
-        " init",
+        description="layer of this model = layer of another one: in init, or in the output itself",
         examples=[{"decoder": "encoder"}],
     )
     save: FilePath | None = Field(
@@ -431,7 +445,9 @@ class CheckpointSection(Section):
     """How often a run commits, and how many commits are kept."""
 
     every: Count = Field(default=16, description="record batches per commit")
-    keep: Natural = Field(default=1, description="older commits to keep, for `streamrnn rewind`")
+    keep: Natural = Field(
+        default=7, description="ends of earlier runs to keep, for `streamrnn rewind`"
+    )
 
 
 class Sections(Section):

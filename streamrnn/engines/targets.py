@@ -35,6 +35,7 @@ class FolderTarget:
             position=position,
             counters={} if complete else scorer.counters(),
             complete=complete,
+            end_of_run=not continues,
         )
 
     def _started(self, position: Position | None) -> list[SourceFile]:

@@ -24,7 +24,8 @@ class Emitter:
     """Builds output rows: the columns carried through, then one float32 column a unit.
 
     `emit` is "every", "last" (of each `last_of` steps) or "final"; values of the first `warmup`
-    steps of a stream are null.
+    steps of a stream are null. `model`: the name and the value of a last column, which says what
+    computed the row.
     """
 
     carried: tuple[pa.Field, ...]
@@ -32,6 +33,7 @@ class Emitter:
     emit: str = "every"
     last_of: int = 1
     warmup: int = 0
+    model: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.emit == "final" and (
@@ -45,8 +47,11 @@ class Emitter:
     @property
     def schema(self) -> pa.Schema:
         """The schema of the output."""
-        units = [pa.field(name, pa.float32()) for name in self.names]
-        return pa.schema([*[pa.field(f.name, f.type) for f in self.carried], *units])
+        fields = [pa.field(f.name, f.type) for f in self.carried]
+        fields += [pa.field(name, pa.float32()) for name in self.names]
+        if self.model is not None:
+            fields.append(pa.field(self.model[0], pa.string()))
+        return pa.schema(fields)
 
     def pending_fields(self) -> tuple[pa.Field, ...]:
         """The fields of a row that is held until the end of the run."""
@@ -150,6 +155,8 @@ class Emitter:
         for unit in range(len(self.names)):
             mask = None if everywhere else ~there[:, unit]
             columns.append(pa.array(np.ascontiguousarray(values[:, unit]), mask=mask))
+        if self.model is not None:
+            columns.append(pa.repeat(self.model[1], len(values)))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 

@@ -11,12 +11,15 @@ and `streamrnn state` do:
 """
 
 from streamrnn.checkpoints import read_manifest
-from streamrnn.outputs.parts import compact, history, merge_small_parts, rewind, verify
+from streamrnn.outputs.parts import compact, merge_small_parts, verify
+from streamrnn.outputs.rewinding import CommitInfo, commit_before, history, rewind, used_files
 from streamrnn.outputs.streams import clear_leftovers, drop_idle, drop_streams, reset_streams
 from streamrnn.outputs.transfer import diff_states, export_state, import_state, read_states
 
 __all__ = [
+    "CommitInfo",
     "clear_leftovers",
+    "commit_before",
     "compact",
     "diff_states",
     "drop_idle",
@@ -29,5 +32,6 @@ __all__ = [
     "read_states",
     "reset_streams",
     "rewind",
+    "used_files",
     "verify",
 ]

@@ -1,4 +1,4 @@
-"""Maintain an output folder between runs: list commits, rewind, merge parts, verify."""
+"""Verify the parts of an output folder, and merge small ones, between runs."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,11 @@ import pyarrow as pa
 from streamrnn.checkpoints.attempt import draw_name
 from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.folder import OutputFolder
-from streamrnn.checkpoints.manifest import Manifest, RetainedCommit
+from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import consistent_read, read_manifest
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import rejects_beside
-from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.errors import CheckpointError
 from streamrnn.sinks import FORMATS, Part, PartWriter
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
@@ -35,18 +35,6 @@ class Verified:
     rejected: int
     state_rows: int
     bytes: int
-
-
-def history(path: str) -> list[RetainedCommit]:
-    """List the commits that `rewind` can go back to, oldest first, and last the current one.
-
-    Raises CheckpointError if there is none, or the manifest is damaged.
-
-    >>> [commit.rows for commit in history("out/weather")]
-    [50, 80]
-    """
-    manifest = read_manifest(path)
-    return [*manifest.kept, manifest.as_kept()]
 
 
 def verify(path: str, *, rejects: str | None = None) -> Verified:
@@ -131,63 +119,6 @@ def _digest(directory: PartDirectory, location: str, part: Part) -> str:
     return "nothing"
 
 
-def rewind(path: str, to: int, *, rejects: str | None = None) -> Manifest:
-    """Go back to commit `to` of `history`: remove later rows, restore state and position.
-
-    It is a new commit, and atomic like any other. The folder may be damaged as long as the files
-    that commit `to` needs are intact. Returns the new manifest. Raises ConfigError if `to` is not
-    retained, CheckpointError if the folder is in use or a needed file is damaged.
-
-    >>> rewind("out/weather", to=1).rows
-    50
-    """
-    found = read_manifest(path)
-    choice = {kept.commit: kept for kept in found.kept}
-    if to not in choice:
-        kept = (
-            ", ".join(map(str, choice))
-            or "none ([checkpoint] keep was 0, or there is no earlier commit)"
-        )
-        raise ConfigError(f"{path} cannot go back to commit {to}. Retained commits: {kept}.")
-    with OutputFolder.open(
-        path, rejects=rejects or found.rejects_path or None, check="manifest"
-    ) as folder:
-        manifest = folder.manifest
-        if manifest is None or manifest.commit != found.commit:
-            raise CheckpointError(
-                f"{path} got a new commit meanwhile; list the commits again with "
-                f"`streamrnn rewind {path}`"
-            )
-        target = choice[to]
-        check_shards(folder.rows.files, INSIDE, target.shards, whole=True)
-        return folder.replace(
-            complete=target.complete,
-            sources=manifest.sources[: target.sources],
-            position=target.position,
-            parts=_first_rows(folder, folder.rows, manifest.parts, target.rows),
-            rejects=_first_rows(folder, folder.rejects, manifest.rejects, target.rejected),
-            shards=target.shards,
-            counters=target.counters,
-            kept=tuple(kept for kept in manifest.kept if kept.commit < to),
-        )
-
-
-def _first_rows(
-    folder: OutputFolder, directory: PartDirectory, parts: Sequence[Part], rows: int
-) -> tuple[Part, ...]:
-    """Return the parts with the first `rows` rows; cut a merged part that extends past them."""
-    stay: list[Part] = []
-    for part in parts:
-        # An output without rows has one empty part.
-        if rows <= 0 and (part.rows or stay):
-            break
-        if part.rows > rows:
-            part = _rewrite(folder, directory, part.name, [part], rows)
-        stay.append(part)
-        rows -= part.rows
-    return tuple(stay)
-
-
 def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -> Manifest | None:
     """Merge adjacent parts that are smaller than `small` bytes, in one commit.
 
@@ -230,7 +161,7 @@ def _merge(
     return tuple(
         group[0]
         if len(group) == 1
-        else _rewrite(folder, directory, group[0].name, group, sum(part.rows for part in group))
+        else rewritten(folder, directory, group[0].name, group, sum(part.rows for part in group))
         for group in groups
     )
 
@@ -238,7 +169,8 @@ def _merge(
 def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
     group: list[Part] = []
     for part in parts:
-        if group and (part.bytes >= small or sum(item.bytes for item in group) >= small):
+        full = part.bytes >= small or sum(item.bytes for item in group) >= small
+        if group and (full or part.model != group[0].model):
             yield group
             group = []
         group.append(part)
@@ -246,7 +178,7 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
         yield group
 
 
-def _rewrite(
+def rewritten(
     folder: OutputFolder, directory: PartDirectory, name: str, parts: Sequence[Part], rows: int
 ) -> Part:
     """Write the first `rows` rows of the parts to a new part in staging, batch by batch."""
@@ -264,7 +196,7 @@ def _rewrite(
                     writer = writer or directory.writer(batch.schema, attempt, part.format)
                     writer.write(batch)
         assert writer is not None
-        return writer.finish().placed(name, folder.next_commit)
+        return writer.finish().placed(name, folder.next_commit, parts[0].model)
     except (pa.ArrowException, FileNotFoundError) as error:
         raise CheckpointError(
             f"{directory.path}: a part cannot be read: {error}. "

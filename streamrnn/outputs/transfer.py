@@ -76,7 +76,7 @@ def open_existing(output: str) -> OutputFolder:
     return OutputFolder.open(
         output,
         rejects=manifest.rejects_path or None,
-        keep=int(manifest.config.get("checkpoint.keep", 1)),
+        keep=int(value_of("checkpoint.keep", manifest.config)),
     )
 
 

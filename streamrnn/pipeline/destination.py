@@ -65,8 +65,9 @@ class FolderDestination:
 
     resumable = True
 
-    def __init__(self, folder: OutputFolder) -> None:
+    def __init__(self, folder: OutputFolder, new_model: bool) -> None:
         self._folder = folder
+        self._new_model = new_model
         self.recovered: Sequence[str] = folder.recovered
         self.load_state = folder.load_state
 
@@ -92,7 +93,10 @@ class FolderDestination:
     def begin(self, bound: BoundPipeline) -> None:
         """Record the schema, model and config of the rows to come."""
         self._folder.begin(
-            bound.emitter.schema, model=bound.loaded.fingerprint, config=run_config(bound)
+            bound.emitter.schema,
+            model=bound.loaded.fingerprint,
+            config=run_config(bound),
+            new_model=self._new_model,
         )
 
     def commit_sources(self, plan: SourcePlan, last: bool) -> None:
@@ -167,4 +171,4 @@ def open_destination(
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:
-        yield FolderDestination(folder)
+        yield FolderDestination(folder, new_model=options.new_model or config.model.carries)

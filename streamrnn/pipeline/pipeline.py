@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -96,6 +96,8 @@ class Pipeline:
         *,
         full_refresh: bool = False,
         force: bool = False,
+        new_model: bool = False,
+        reload: bool | Sequence[str] = False,
         follow: bool = False,
         poll: float = 1.0,
         progress: Callable[[Progress], None] | None = None,
@@ -104,12 +106,23 @@ class Pipeline:
         """Score what is new in the source since the last run, and commit it to the sink.
 
         `full_refresh` discards output and state first; `force` resumes past used files that
-        changed; `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
+        changed; with `new_model` another model takes over the state of each stream; `reload` goes
+        back to the commit before the used files that changed (or the named ones) and reads on;
+        `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
         set, the run commits and ends (`Summary.interrupted` if there was more to read). Raises
         ConfigError, DataError, CheckpointError, SinkError and their subclasses; what was committed
         is kept.
         """
-        options = RunOptions(full_refresh, force, follow, poll, progress, stop or threading.Event())
+        options = RunOptions(
+            full_refresh=full_refresh,
+            force=force,
+            new_model=new_model,
+            reload=reload,
+            follow=follow,
+            poll=poll,
+            progress=progress,
+            stop=stop or threading.Event(),
+        )
         return Job(self.loaded, options).run()
 
     def compile_kernels(self) -> Compiled:

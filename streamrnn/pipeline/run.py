@@ -14,6 +14,7 @@ from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
 from streamrnn.pipeline.preflight import open_source, refuse_own_output, source_files
+from streamrnn.pipeline.reloading import rewind_before_changes
 from streamrnn.scoring import (
     BoundPipeline,
     LoadedPipeline,
@@ -43,6 +44,7 @@ class Job:
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source)
+        self._reload(source)
         with open_destination(self.loaded, self.options, source) as output:
             self.summary.state = output.place
             self.summary.recovered = list(output.recovered)
@@ -65,6 +67,15 @@ class Job:
                 "--follow watches files and commits to a folder; it cannot be used with stdin or "
                 "stdout"
             )
+
+    def _reload(self, source: Source) -> None:
+        """Go back to before the files that are to be read again, if any are."""
+        if self.options.reload is False or self.options.full_refresh:
+            return
+        named = () if self.options.reload is True else self.options.reload
+        new_model = self.options.new_model or self.config.model.carries
+        note = rewind_before_changes(self.loaded, source, named, new_model=new_model)
+        self.summary.reloaded = note or "no used file changed: there was nothing to reload"
 
     def _read_once(self, source: Source, output: Destination) -> None:
         engine = self._read(source, output, None, last=True)
@@ -133,7 +144,10 @@ class Job:
         committed: Manifest | None,
     ) -> LocalEngine:
         owner = f"the state of {output.place}"
-        table = starting_table(bound, output.load_state(), owner, self.summary.state_notes)
+        new_model = committed is not None and committed.model != self.loaded.fingerprint
+        table = starting_table(
+            bound, output.load_state(), owner, self.summary.state_notes, new_model=new_model
+        )
         scorer = Scorer(bound, table)
         if output.last is not None and not output.last.complete:
             scorer.resume_counts(output.last.counters)

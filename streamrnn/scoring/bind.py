@@ -32,6 +32,8 @@ from streamrnn.sources import Contract, Feature, FileSource, SourceFile, used_sc
 from streamrnn.states import MATRIX, Layout
 from streamrnn.windows import RowPolicy
 
+SHORT_FINGERPRINT = 16
+"""Digits of a model's fingerprint where people read it."""
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -116,8 +118,16 @@ class BoundPipeline:
                 f"[output] names: {clash[0]!r} is also a column that is carried through; "
                 "choose another name"
             )
+        model = None
+        if output.model_column is not None:
+            model = output.model_column, self.loaded.fingerprint[:SHORT_FINGERPRINT]
+            if model[0] in (*names, *carried):
+                raise ConfigError(
+                    f"[output] model_column: {model[0]!r} is also an output or a column that is "
+                    "carried through: choose another name"
+                )
         fields = tuple(self.schema.field(n) for n in carried)
-        return Emitter(fields, names, output.emit, output.last_of or 1, output.warmup)
+        return Emitter(fields, names, output.emit, output.last_of or 1, output.warmup, model)
 
     @cached_property
     def layout(self) -> Layout:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from streamrnn.scoring.summary import Progress
@@ -13,13 +13,16 @@ from streamrnn.scoring.summary import Progress
 class RunOptions:
     """Options of one run.
 
-    `full_refresh` starts over, `force` resumes past used files that changed, `follow` looks for new
-    files every `poll` seconds; `progress` is called after each record batch; once `stop` is set the
-    run commits and ends.
+    `full_refresh` starts over, `force` resumes past used files that changed, with `new_model`
+    another model takes over the state of each stream; `reload` first goes back to before the used
+    files that changed, or before the named ones; `follow` looks for new files every `poll` seconds;
+    `progress` is called after each record batch; once `stop` is set the run commits and ends.
     """
 
     full_refresh: bool = False
     force: bool = False
+    new_model: bool = False
+    reload: bool | Sequence[str] = False
     follow: bool = False
     poll: float = 1.0
     progress: Callable[[Progress], None] | None = None

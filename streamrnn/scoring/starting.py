@@ -5,19 +5,36 @@ from __future__ import annotations
 import pyarrow as pa
 
 from streamrnn.errors import StateError
-from streamrnn.scoring.bind import BoundPipeline
-from streamrnn.states import StateTable, from_arrow, read_state_file
+from streamrnn.scoring.bind import SHORT_FINGERPRINT, BoundPipeline
+from streamrnn.states import StateTable, carried_states, from_arrow, meta, read_state_file
 
 
 def starting_table(
-    bound: BoundPipeline, committed: pa.Table | None, owner: str, notes: list[str] | None = None
+    bound: BoundPipeline,
+    committed: pa.Table | None,
+    owner: str,
+    notes: list[str] | None = None,
+    *,
+    new_model: bool = False,
 ) -> StateTable:
     """Return the state of the last commit, else that of `[state] init`, else an empty one.
 
-    `owner` names the committed state in messages. What is ignored of `[state] init` is added to
-    `notes`. Raises StateError, naming both sides, for a table of another model or other keys.
+    `owner` names the committed state in messages; with `new_model` it is that of another model,
+    which this one takes over. What is ignored of it, or of `[state] init`, is added to `notes`.
+    Raises StateError, naming both sides, for a table of another model or other keys.
     """
     config = bound.loaded.config.state
+    notes = [] if notes is None else notes
+    if committed is not None and new_model:
+        _check_map(config.map, bound)
+        mapping = carried_states(committed, bound.layout, config.map, owner)
+        notes.append(
+            f"the state was carried from model {meta(committed, 'fingerprint')[:SHORT_FINGERPRINT]}"
+            f" to {bound.loaded.fingerprint[:SHORT_FINGERPRINT]}"
+        )
+        return from_arrow(
+            committed, bound.layout, bound.initial(), owner, mapping, ours=True, notes=notes
+        )
     if committed is not None:
         table = from_arrow(committed, bound.layout, bound.initial(), owner, ours=True)
         table.mark_clean()  # the next commit writes only later changes
@@ -27,7 +44,7 @@ def starting_table(
     _check_map(config.map, bound)
     found = read_state_file(config.init)
     owner = f"[state] init: {config.init}"
-    return from_arrow(found, bound.layout, bound.initial(), owner, config.map, notes=notes)
+    return from_arrow(found, bound.layout, bound.initial(), owner, config.map or None, notes=notes)
 
 
 def _check_map(mapping: dict[str, str], bound: BoundPipeline) -> None:

@@ -62,6 +62,7 @@ class Summary:
     output: str = ""
     state: str | None = None
     resumed: str | None = None
+    reloaded: str | None = None
     interrupted: bool = False
     nothing_new: bool = False
     rejects: str | None = field(default=None)

@@ -31,9 +31,9 @@ class StagedPart:
         """The format of the file."""
         return _format_of(self.staged.removesuffix(".tmp"))
 
-    def placed(self, name: str, commit: int) -> "Part":
+    def placed(self, name: str, commit: int, model: str = "") -> "Part":
         """Return the part as commit number `commit` names it."""
-        return Part(name, self.rows, self.bytes, self.sha256, commit, self.staged)
+        return Part(name, self.rows, self.bytes, self.sha256, commit, self.staged, model)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Part:
     """A committed part. `commit` is the number of the commit that wrote it.
 
     `staged` is its name in staging, which is unique, so that a leftover is never mistaken for a
-    part.
+    part. `model` is the fingerprint of the model that computed its rows ("" for rejects).
     """
 
     name: str
@@ -50,6 +50,7 @@ class Part:
     sha256: str
     commit: int
     staged: str
+    model: str = ""
 
     @property
     def number(self) -> int:

@@ -1,5 +1,6 @@
 """The state of streams: a table with one row per stream, in memory, in Arrow and in files."""
 
+from streamrnn.states.carrying import carried_states
 from streamrnn.states.changes import OwnLock
 from streamrnn.states.diff import StateDiff, diff, key_text
 from streamrnn.states.files import check_suffix, read_state_file, write_state_file
@@ -18,6 +19,7 @@ __all__ = [
     "OwnLock",
     "StateDiff",
     "StateTable",
+    "carried_states",
     "check_suffix",
     "diff",
     "from_arrow",

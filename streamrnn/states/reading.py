@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import StateError
+from streamrnn.states.carrying import origin_of
 from streamrnn.states.incoming import Incoming, meta, nulls
 from streamrnn.states.layout import FORMAT_VERSION, Layout, waiting_after
 from streamrnn.states.table import Held, StateTable
@@ -43,19 +44,19 @@ def from_arrow(
     """
     _check_version(source, label)
     incoming = Incoming(source, layout.keys, label)
-    if not mapping:
+    if mapping is None:
         _check_model(incoming, layout)
     table = StateTable(layout, initial)
     slots = incoming.slots(table.find)
     notes = [] if notes is None else notes
     for name, size in layout.states.items():
-        origin = _origin(name, mapping)
+        origin = name if mapping is None else origin_of(name, mapping)
         if origin is None:
             notes.append(f"{name} is not in [state] map: it starts from its initial state")
         else:
             table.scatter(slots, {name: _floats(incoming, origin, size)})
     steps = _steps(incoming)
-    time, seen = _times(incoming, layout.time, steps, bool(mapping), ours, notes)
+    time, seen = _times(incoming, layout.time, steps, mapping is not None, ours, notes)
     if before is not None:
         _refuse_lost_times(incoming, seen, steps, before)
     previous = {
@@ -221,17 +222,6 @@ def _refuse_items(incoming: Incoming, name: str, row: Ints, invalid: Bools, reas
         rows = np.zeros(len(incoming), bool)
         rows[row[invalid]] = True
         incoming.refuse(name, rows, reason)
-
-
-def _origin(name: str, mapping: Mapping[str, str] | None) -> str | None:
-    """Return the column of the other table with this state; None if it is not mapped."""
-    if not mapping:
-        return name
-    layers = [layer for layer in mapping if name == layer or name.startswith(f"{layer}/")]
-    if not layers:
-        return None
-    nearest = max(layers, key=len)
-    return mapping[nearest] + name[len(nearest) :]
 
 
 def _check_version(source: pa.Table, label: str) -> None:

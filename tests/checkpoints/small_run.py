@@ -25,8 +25,11 @@ def rows_of(step, seen):
     return batch, dirty, seen
 
 
-def run(path, *, steps=STEPS, keep=1, full_refresh=False, say=lambda commit: None):
-    """Run to the end, from wherever the folder stands; the odd steps reject a row."""
+def run(path, *, steps=STEPS, keep=1, full_refresh=False, one_run=False, say=lambda commit: None):
+    """Run to the end, from wherever the folder stands; the odd steps reject a row.
+
+    Each commit counts as the end of a run, unless it is `one_run`.
+    """
     with OutputFolder.open(str(path), keep=keep, full_refresh=full_refresh) as folder:
         folder.begin(SCHEMA, model="model", config={"source.key": ["stream"]})
         start = folder.manifest.counters["steps"] if folder.manifest else 0
@@ -47,6 +50,7 @@ def run(path, *, steps=STEPS, keep=1, full_refresh=False, say=lambda commit: Non
                 state=Snapshot(len(seen), dirty if step else None, state),
                 counters={"steps": step + 1},
                 complete=step == steps - 1,
+                end_of_run=not one_run or step == steps - 1,
             )
             say(manifest.commit)
         return folder.recovered

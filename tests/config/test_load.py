@@ -64,6 +64,7 @@ def test_defaults_are_those_of_the_design(load):
     assert config.window.model_dump() == {"kind": "carry", "lanes": 64, "steps": 128, "stride": 128}
     assert config.model.model_dump() == {
         "path": "m.safetensors",
+        "on_change": "error",
         "threads": 0,
         "inputs": {},
         "state": {},
@@ -75,6 +76,7 @@ def test_defaults_are_those_of_the_design(load):
         "columns": None,
         "names": None,
         "warmup": 0,
+        "model_column": None,
     }
     assert config.sink.model_dump() == {
         "path": "out/scores",
@@ -82,7 +84,7 @@ def test_defaults_are_those_of_the_design(load):
         "rejects": "out/scores.rejects",
     }
     assert config.state.model_dump() == {"init": None, "map": {}, "save": None}
-    assert config.checkpoint.model_dump() == {"every": 16, "keep": 1}
+    assert config.checkpoint.model_dump() == {"every": 16, "keep": 7}
 
 
 def test_every_key_in_its_longest_form(load):
@@ -260,10 +262,10 @@ typ = "LSTM"
         ("output.names=['device']", '"device" is also a column copied from the source'),
         ("output.names=['x', 'x']", '"x" is given more than once'),
         ("output.columns=['*', 'x']", '"*" means all columns; give it alone'),
+        ("output.model_column='device'", '"device" is also a column copied from the source'),
         ("model.inputs={x = ['a', 'c']}", '"c" is not a feature'),
         ("model.inputs={x = 'a'}", 'no input uses "b"; add each feature to an input'),
         ("model.state={h = 'hn'}", "for ONNX graphs only"),
-        ("state.map={decoder = 'encoder'}", "state.map: needs state.init"),
         ("model.layers=[3]", "expected a table [[model.layers]] per layer"),
         ("source=3", "source: expected a table [source], got the integer 3"),
     ],

@@ -259,7 +259,7 @@ def test_files_of_an_older_version_are_compared_by_footer_with_a_note(base: Path
     _touch(base / "in" / "part-1.parquet")
     summary = _run()
     assert (summary.nothing_new, summary.files_by_footer) == (True, 1)
-    assert "note     1 used file with another time of change, compared by footer only" in in_words(
+    assert "note     1 used file with a new modification time, compared by footer only" in in_words(
         summary
     )
 

@@ -1,0 +1,185 @@
+"""The commits of an output, and the way back to one of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from streamrnn.checkpoints import Manifest, OutputFolder, RetainedCommit, read_manifest
+from streamrnn.checkpoints.directory import INSIDE, PartDirectory
+from streamrnn.checkpoints.versions import check_shards
+from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.outputs.parts import rewritten
+from streamrnn.sinks import Part
+
+
+@dataclass(frozen=True)
+class CommitInfo:
+    """A commit that an output can go back to, or its last one.
+
+    `time` is when it was made (UTC), `newest` the file of the source that was read last, `model`
+    the fingerprint of the model, `complete` whether its run had read all of the source.
+    """
+
+    commit: int
+    time: str
+    rows: int
+    rejected: int
+    state_rows: int
+    sources: int
+    newest: str
+    model: str
+    complete: bool
+
+
+def history(path: str) -> list[CommitInfo]:
+    """List the commits that `rewind` can go back to, oldest first, and last the current one.
+
+    Raises CheckpointError if there is none, or the manifest is damaged.
+
+    >>> [commit.rows for commit in history("out/weather")]
+    [50, 80]
+    """
+    manifest = read_manifest(path)
+    return [_info(kept, manifest) for kept in (*manifest.kept, manifest.as_kept())]
+
+
+def _info(kept: RetainedCommit, manifest: Manifest) -> CommitInfo:
+    files = manifest.sources[: kept.sources]
+    return CommitInfo(
+        kept.commit,
+        kept.time,
+        kept.rows,
+        kept.rejected,
+        kept.state_rows,
+        kept.sources,
+        files[-1].path if files else "",
+        kept.model,
+        kept.complete,
+    )
+
+
+def rewind(
+    path: str, to: int | None = None, *, before: str | None = None, rejects: str | None = None
+) -> Manifest:
+    """Go back to an earlier commit: remove later rows, restore state and position.
+
+    Parameters
+    ----------
+    path
+        The output folder. It may be damaged, as long as what that commit needs is not.
+    to
+        The number of a commit of `history`.
+    before
+        Instead of `to`: a file of the source, or a time in ISO 8601 (UTC where it names no zone).
+        The last commit is meant that had read no row of that file, or was made before that time.
+    rejects
+        Where its rejects are, if they were moved.
+
+    It is a new commit, and atomic like any other. Returns the new manifest. Raises ConfigError if
+    no such commit is kept, CheckpointError if the folder is in use or a needed file is damaged.
+
+    >>> rewind("out/weather", to=1).rows
+    50
+    """
+    found = read_manifest(path)
+    if (to is None) == (before is None):
+        raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
+    target = _numbered(found, to, path) if before is None else _before(found, before, path)
+    with OutputFolder.open(
+        path, rejects=rejects or found.rejects_path or None, check="manifest"
+    ) as folder:
+        manifest = folder.manifest
+        if manifest is None or manifest.commit != found.commit:
+            raise CheckpointError(
+                f"{path} got a new commit meanwhile; list the commits again with "
+                f"`streamrnn rewind {path}`"
+            )
+        check_shards(folder.rows.files, INSIDE, target.shards, whole=True)
+        return folder.replace(
+            complete=target.complete,
+            end_of_run=target.end_of_run,
+            model=target.model,
+            sources=manifest.sources[: target.sources],
+            position=target.position,
+            parts=_first_rows(folder, folder.rows, manifest.parts, target.rows),
+            rejects=_first_rows(folder, folder.rejects, manifest.rejects, target.rejected),
+            shards=target.shards,
+            counters=target.counters,
+            kept=tuple(kept for kept in manifest.kept if kept.commit < target.commit),
+        )
+
+
+def commit_before(manifest: Manifest, files: Sequence[str]) -> RetainedCommit | None:
+    """Return the last kept commit that had read no row of these used files; None if none is."""
+    first = min(i for i, used in enumerate(manifest.sources) if used.path in files)
+    return max(
+        (kept for kept in manifest.kept if kept.sources <= first),
+        key=lambda kept: kept.commit,
+        default=None,
+    )
+
+
+def _numbered(manifest: Manifest, to: int | None, path: str) -> RetainedCommit:
+    choice = {kept.commit: kept for kept in manifest.kept}
+    if to not in choice:
+        raise ConfigError(f"{path} cannot go back to commit {to}. {_kept(manifest)}")
+    return choice[to]
+
+
+def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
+    """Return the last kept commit before a file or a time."""
+    names = used_files(manifest, before)
+    if names:
+        target = commit_before(manifest, names)
+        what = f"with no row of {before}"
+    else:
+        moment = _moment(before, path)
+        earlier = [kept for kept in manifest.kept if _time(kept.time) < moment]
+        target = earlier[-1] if earlier else None
+        what = f"made before {before}"
+    if target is None:
+        raise ConfigError(f"{path} has no kept commit {what}. {_kept(manifest)}")
+    return target
+
+
+def used_files(manifest: Manifest, name: str) -> list[str]:
+    """Return the used files that `name` means: a whole path, or the end of one."""
+    paths = [used.path for used in manifest.sources]
+    return [path for path in paths if path == name or path.endswith(f"/{name.lstrip('./')}")]
+
+
+def _moment(text: str, path: str) -> datetime:
+    try:
+        return _time(text)
+    except ValueError:
+        raise ConfigError(
+            f"--before {text}: neither a file that {path} has used nor a time such as "
+            "2013-01-05T06:00"
+        ) from None
+
+
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
+
+
+def _kept(manifest: Manifest) -> str:
+    kept = ", ".join(str(kept.commit) for kept in manifest.kept)
+    none = "none ([checkpoint] keep was 0, or there is no earlier commit)"
+    return f"Retained commits: {kept or none}."
+
+
+def _first_rows(
+    folder: OutputFolder, directory: PartDirectory, parts: Sequence[Part], rows: int
+) -> tuple[Part, ...]:
+    """Return the parts that hold the first `rows` rows; one merged over that end is cut."""
+    stay: list[Part] = []
+    for part in parts:
+        # An empty first part stands for an output without rows.
+        if rows <= 0 and (part.rows or stay):
+            break
+        if part.rows > rows:
+            part = rewritten(folder, directory, part.name, [part], rows)
+        stay.append(part)
+        rows -= part.rows
+    return tuple(stay)

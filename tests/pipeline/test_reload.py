@@ -1,0 +1,179 @@
+"""A bad day, taken back: `--reload`, `rewind --before`."""
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import logs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline
+from streamrnn.checkpoints import OutputFolder
+from streamrnn.cli.run import in_words
+from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.outputs import history, read_states, rewind
+from streamrnn.scoring.summary import Progress, Summary
+
+DAYS = 5
+LOG = logs.random_log(500, jitter=8, nulls=0.02)
+TABLES: dict[str, Any] = {
+    "source": {"late": "reject", "nulls": "previous", "batch_rows": 20},
+    "checkpoint": {"every": 2},
+    "output": {"names": ["y"], "warmup": 2},
+}
+
+
+@pytest.fixture(params=["carry", "independent"])
+def base(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model; `right` with five days, `wrong` with another third day; no day in `in` yet."""
+    monkeypatch.chdir(tmp_path)
+    logs.small_model().save("m.safetensors")
+    monkeypatch.setitem(TABLES, "window", {"kind": request.param, "steps": 4})
+    for number in range(DAYS):
+        day = LOG.slice(100 * number, 100)
+        logs.write(day, tmp_path / "right" / _name(number))
+    bad = LOG.slice(200, 100)
+    a = pa.array([None if x is None else x + 1 for x in bad["a"].to_pylist()], pa.float64())
+    logs.write(bad.set_column(2, "a", a).slice(0, 90), tmp_path / "wrong" / _name(2))
+    return tmp_path
+
+
+def _name(number: int) -> str:
+    return f"day={number}/log.parquet"
+
+
+def _put(number: int, of: str = "right") -> None:
+    target = Path("in") / _name(number)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(Path(of) / _name(number), target)
+
+
+def _run(out: str = "out", tables: dict[str, Any] | None = None, **options: Any) -> Summary:
+    config = logs.config("in", "m.safetensors", out, **{**TABLES, **(tables or {})})
+    return Pipeline.from_dict(config).run(**options)
+
+
+def _bad_days() -> None:
+    """Five daily runs, of which the third read a wrong file."""
+    for number in range(DAYS):
+        _put(number, "wrong" if number == 2 else "right")
+        _run()
+
+
+def _outcome(out: str) -> tuple[pa.Table, pa.Table, pa.Table]:
+    states = read_states(out)
+    rejects = pq.read_table(f"{out}.rejects")
+    return pq.read_table(out), rejects, states.replace_schema_metadata(None)
+
+
+def _expected() -> tuple[pa.Table, pa.Table, pa.Table]:
+    """What five daily runs of the right files give."""
+    shutil.rmtree("in")
+    for number in range(DAYS):
+        _put(number)
+        _run("expected")
+    return _outcome("expected")
+
+
+def test_a_changed_file_is_reloaded_as_if_it_had_been_right(base: Path) -> None:
+    _bad_days()
+    _put(2)
+    with pytest.raises(CheckpointError, match="--reload"):
+        _run()
+    summary = _run(reload=True)
+    assert summary.rows == 300
+    assert "went back to commit" in str(summary.reloaded)
+    assert str(summary.reloaded) in in_words(summary)
+    assert _outcome("out") == _expected()
+
+
+def test_killed_and_interrupted_in_between_it_is_the_same(base: Path) -> None:
+    """After the rewind, and at each of its batches: a plain run reads on."""
+    _bad_days()
+    _put(2)
+    stop = threading.Event()
+
+    def interrupt(progress: Progress) -> None:
+        stop.set()
+
+    assert _run(reload=True, stop=stop, progress=interrupt).interrupted
+    for _ in range(30):
+        stop = threading.Event()
+
+        def stop_now(progress: Progress, stop: threading.Event = stop) -> None:
+            stop.set()
+
+        if not _run(stop=stop, progress=stop_now).interrupted:
+            break
+    assert _outcome("out") == _expected()
+
+
+def test_a_named_file_is_read_again_though_it_did_not_change(base: Path) -> None:
+    _bad_days()
+    before = _outcome("out")
+    assert _run(reload=["day=3/log.parquet"]).rows == 200
+    assert _outcome("out") == before
+    with pytest.raises(ConfigError, match="has not used a file of this name"):
+        _run(reload=["day=9/log.parquet"])
+
+
+def test_nothing_to_reload_is_said(base: Path) -> None:
+    _put(0)
+    assert _run(reload=True).rows == 100
+    summary = _run(reload=True)
+    assert summary.nothing_new
+    assert "no used file changed" in in_words(summary)
+
+
+def test_where_no_commit_is_kept_from_before_it_is_refused(base: Path) -> None:
+    for number in range(DAYS):
+        _put(number, "wrong" if number == 2 else "right")
+        _run(tables={"checkpoint": {"keep": 1}})
+    before = _outcome("out")
+    _put(2)
+    with pytest.raises(CheckpointError, match="--full-refresh") as caught:
+        _run(reload=True)
+    assert "no retained commit is from before" in str(caught.value)
+    assert _outcome("out") == before
+
+
+def test_another_pipeline_is_refused_before_anything_is_taken_back(base: Path) -> None:
+    _bad_days()
+    before = _outcome("out")
+    _put(2)
+    with pytest.raises(CheckpointError, match=r"output\.warmup"):
+        _run(reload=True, tables={"output": {"names": ["y"], "warmup": 9}})
+    assert _outcome("out") == before
+
+
+def test_rewind_to_before_a_file_or_a_time(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(f"2024-01-{day:02d}T06:00:00Z" for day in range(1, 30))
+    monkeypatch.setattr("streamrnn.checkpoints.folder._now", lambda: next(clock))
+    _bad_days()
+    commits = history("out")
+    assert [commit.newest.rpartition("/in/")[2] for commit in commits] == [
+        _name(number) for number in range(DAYS)
+    ]
+    rewind("out", before="day=4/log.parquet")
+    assert history("out")[-1].rows == commits[3].rows
+    rewind("out", before=commits[2].time)
+    assert history("out")[-1].rows == commits[1].rows
+    for wrong in ("day=0/log.parquet", "2023-01-01", "day=7/log.parquet"):
+        with pytest.raises(ConfigError):
+            rewind("out", before=wrong)
+    for options in ({}, {"to": 1, "before": "x"}):
+        with pytest.raises(ConfigError, match="either"):
+            rewind("out", **options)
+
+
+def test_a_reload_while_another_run_is_at_work_is_refused(base: Path) -> None:
+    _bad_days()
+    _put(2)
+    with (
+        OutputFolder.open("out", rejects="out.rejects"),
+        pytest.raises(CheckpointError, match="in use"),
+    ):
+        _run(reload=True)
