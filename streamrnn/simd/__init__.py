@@ -1,26 +1,26 @@
-"""The only room that knows numba: all that is compiled. `kernels` is its host side.
+"""Compiled code, in the only room that imports numba. `kernels` is its host side.
 
 From the inside out:
 
 - `jit`         compiler options, the width of vectors, compiled kernels kept on disk
 - `vector`      a vector of float32 as a Numba type; `functions`: activations on it
 - `tile`        rows x vectors of sums in registers, fed with inputs times weights
-- `sweep`       all rows times all weights, tile by tile, and a cell for what follows
+- `sweep`       all rows times all weights, tile by tile, then a cell
 - `recurrent`   the loop over steps and lanes: masks, lengths, states; `spin_barrier`: for several
                 threads on a few large lanes
 - `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
                 each: the cell
 - `activation`, `normalization`                    on whole arrays
-- `keys`, `digest`   of the rows of a source; `cell`: cells of the user's
-- `names`, `arguments`   what host and kernels both say; they need no compiler
+- `keys`, `digest`   of the rows of a source; `cell`: custom cells
+- `names`, `arguments`   types that host and kernels share; they need no compiler
 
-Two promises. Kernels write into given arrays and never look at shapes: layers do. And each lane's
-arithmetic has one order (what it starts from, then input by input, then state by state, each
-product added by an exact fma), so no bit depends on B, T, the cut, the thread, the tile or the CPU.
-(Unless the host process lets some of its threads round subnormal numbers to zero.)
+Two invariants. Kernels write into given arrays and never check shapes: layers do. Each lane's
+arithmetic has one order (initial sums, then input by input, then state by state, each product added
+by an exact fma), so no bit depends on B, T, the cut, the thread, the tile or the CPU. (Unless the
+host process lets some of its threads round subnormal numbers to zero.)
 
-A module is imported when it is first asked for (`simd.lstm`): numba takes 0.3 s, and a run whose
-kernels lie compiled on the disk, or that needs none, asks for little of it.
+A module is imported on first use (`simd.lstm`): importing numba takes 0.3 s, and a run that needs
+no kernels, or finds them compiled on disk, uses little of it.
 """
 
 import importlib

@@ -1,22 +1,23 @@
 """Activations over whole arrays."""
 
 import functools
-from typing import Any
 
 import numpy as np
 from numba import types
 
 from streamrnn.simd import jit
+from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation, exp
 from streamrnn.simd.names import Spec, label
 from streamrnn.simd.vector import load, make_copy, store
 
 
 @functools.cache
-def elementwise_entry(spec: Spec) -> Any:
+def elementwise_entry(spec: Spec) -> Kernel:
+    """Return the kernel that applies an activation to each element: (x, out)."""
     n = jit.width()
 
-    def build() -> Any:
+    def build() -> Kernel:
         g, copy = activation(spec), make_copy(n)
 
         @jit.kernel
@@ -37,10 +38,11 @@ def elementwise_entry(spec: Spec) -> Any:
 
 
 @functools.cache
-def softmax_entry() -> Any:
+def softmax_entry() -> Kernel:
+    """Return the kernel of softmax over each run of `units` elements: (x, out, units)."""
     n = jit.width()
 
-    def build() -> Any:
+    def build() -> Kernel:
         copy = make_copy(n)
 
         @jit.kernel
@@ -53,7 +55,7 @@ def softmax_entry() -> Any:
                 copy(x, begin, row, 0, units)
                 for u in range(0, units, n):
                     store(row, u, exp(load(row, u, n) - top))
-                total = np.float32(0)  # one after the other: the order must not depend on n
+                total = np.float32(0)  # a scalar loop: the order must not depend on n
                 for u in range(units):
                     total += row[u]
                 for u in range(0, units, n):

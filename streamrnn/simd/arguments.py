@@ -1,54 +1,69 @@
-"""What kernels are called with, where it is more than a few arrays. Needs no compiler."""
+"""Types of kernels and of their arguments. Needs no compiler."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from streamrnn.arrays import Bools, Floats, Ints, Words
+
+Kernel: TypeAlias = Callable[..., None]
+"""A function compiled by Numba that writes its results into its arguments."""
 
 
 class Absent(NamedTuple):
-    """Which steps of a window are absent: those past a length (B,), and those that a mask (B, T)
-    is false of. Empty arrays: none."""
+    """The steps of a window that are absent.
 
-    lengths_B: Any
-    mask_BT: Any
+    Those past a length (B,), and those where a mask (B, T) is false. Empty arrays: none.
+    """
+
+    lengths_B: Ints
+    mask_BT: Bools
 
 
 class Weights(NamedTuple):
-    """What a lane multiplies by, and, of each unit, the sums that it starts from and its own
-    weights."""
+    """Packed weights: `flat` in the order of the sweeps, `unit` the initial sums and own weights.
 
-    flat: Any
-    unit: Any
+    A unit's own weights are those that it multiplies by itself (peepholes, gains).
+    """
+
+    flat: Floats
+    unit: Floats
 
 
 class Share(NamedTuple):
-    """What a thread takes of its lanes: with `parts` > 1 one part of their units; those who have
-    the others share `scratch` with it, and count in `barrier` how many have come."""
+    """The share of its lanes that a thread computes: part `part` of the units, of `parts`.
+
+    With `parts` > 1 the threads of all parts share `scratch`, and count their arrivals in
+    `barrier`.
+    """
 
     part: int
     parts: int
-    scratch: Any
-    barrier: Any
+    scratch: Floats
+    barrier: Ints
 
 
 class Strings(NamedTuple):
-    """N byte strings: n is `size[n]` bytes, and `words[start[n] + k]` is the word (uint64,
-    little-endian) that begins at its byte k."""
+    """N byte strings.
 
-    words: Any
-    start: Any
-    size: Any
+    String n has `size[n]` bytes; `words[start[n] + k]` is the word (uint64, little-endian) that
+    begins at its byte k.
+    """
+
+    words: Words
+    start: Ints
+    size: Ints
 
 
 KNOWN, PLACED, DONE = range(3)
-"""Counts of a table of strings: those that it has, those that are in its cells, and how many of the
-strings that are looked up are done."""
+"""Counts of a table of strings: stored, present in its cells, and looked up by this call."""
 
 
 class StringTable(NamedTuple):
     """Distinct byte strings (see `kernels.keys.StringIndex`)."""
 
-    cells: Any
-    hashes: Any
-    size: Any
-    begin: Any
-    words: Any
-    counts: Any
+    cells: Words
+    hashes: Words
+    size: Ints
+    begin: Ints
+    words: Words
+    counts: Ints

@@ -1,21 +1,19 @@
-"""The loop around a cell of the user's."""
-
-from collections.abc import Callable
-from typing import Any
+"""The loop around a custom cell."""
 
 import numba
 from numba.extending import overload
 
 from streamrnn.simd import jit
+from streamrnn.simd.arguments import Kernel
 
 
-def is_compiled(function: Callable[..., Any]) -> bool:
-    """Whether it is one of Numba's."""
+def is_compiled(function: Kernel) -> bool:
+    """Return whether a function is compiled by Numba."""
     return isinstance(function, numba.core.dispatcher.Dispatcher)
 
 
-def loop_around(step: Callable[..., None]) -> Callable[..., None]:
-    """The loop over lanes first..last and their steps, compiled on its first call."""
+def loop_around(step: Kernel) -> Kernel:
+    """Make the loop over lanes first..last and their steps, compiled on its first call."""
     step = step if is_compiled(step) else jit.kernel(step)
 
     def loop(first, last, x, lengths, mask, states, weights, held, y, zero):
@@ -29,12 +27,14 @@ def loop_around(step: Callable[..., None]) -> Callable[..., None]:
                     else:
                         y[b, t] = held[b]
 
-    kernel: Callable[..., None] = jit.kernel(loop)
-    return kernel
+    return jit.kernel(loop)
 
 
 def _lane(states, b):
-    """The states of one lane. Compiled only: a tuple of different ranks has no loop in Python."""
+    """Return the states of one lane.
+
+    Only the compiled overload exists: Numba cannot loop over a tuple of arrays of different ranks.
+    """
 
 
 @overload(_lane)

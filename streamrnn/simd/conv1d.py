@@ -1,13 +1,11 @@
 """Causal 1-D convolution over a window of lanes."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numba import types
+from numba.core.typing.templates import Signature
 
 from streamrnn.simd import jit
-from streamrnn.simd.arguments import Absent, Weights
+from streamrnn.simd.arguments import Absent, Kernel, Weights
 from streamrnn.simd.dense import linear
 from streamrnn.simd.jit import kernel
 from streamrnn.simd.names import Spec, label
@@ -15,16 +13,19 @@ from streamrnn.simd.sweep import NEW, Sizes, Span, X
 from streamrnn.simd.vector import make_copy
 
 ROWS = 48
-"""Steps of a lane that are taken through all units before the next."""
+"""Steps of a lane that pass through all units before the next ones."""
 
 
-def entry(n: int, vectors: int, activation: Spec) -> Callable[..., None]:
-    """The kernel for groups of `vectors` of `n` floats."""
+def entry(n: int, vectors: int, activation: Spec) -> Kernel:
+    """Return the kernel for groups of `vectors` of `n` floats.
+
+    Called as `(x_BTF, absent, state_BCF, y_BTU, weights, taps, dilation, first, last)`.
+    """
     name = f"conv1d-{n}x{vectors}-{label(activation)}"
     return jit.compiled(name, lambda: _kernel(n, vectors, activation), _signature())
 
 
-def _kernel(n: int, vectors: int, activation: Spec) -> Any:
+def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:
     copy, multiply = make_copy(n), linear(n, vectors, activation)
 
     @kernel
@@ -42,11 +43,11 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Any:
         rows_in = series + past + steps * features
         out = rows_in + ROWS * width
         s = np.zeros(out + ROWS * padded, np.float32)
-        at = np.zeros(5 * ROWS, np.int64)
-        where = np.zeros(steps, np.int64)
+        offsets = np.zeros(5 * ROWS, np.int64)
+        position = np.zeros(steps, np.int64)
         for row in range(ROWS):
-            at[X * ROWS + row] = rows_in + row * width
-            at[NEW * ROWS + row] = out + row * padded
+            offsets[X * ROWS + row] = rows_in + row * width
+            offsets[NEW * ROWS + row] = out + row * padded
         span, sizes = Span(0, groups), Sizes(width, 0, groups, padded, ROWS, padded)
         copy(weights.unit, 0, s, 0, padded)
         for lane in range(first, last):
@@ -54,8 +55,8 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Any:
             live = 0
             for t in range(min(lengths_B[lane], steps) if lengths_B.size else steps):
                 if mask_BT.size == 0 or mask_BT[lane, t]:
-                    where[live] = lane * steps + t
-                    copy(x, where[live] * features, s, series + past + live * features, features)
+                    position[live] = lane * steps + t
+                    copy(x, position[live] * features, s, series + past + live * features, features)
                     live += 1
             for begin in range(0, live, ROWS):
                 rows = min(ROWS, live - begin)
@@ -63,15 +64,15 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Any:
                     for tap in range(taps):
                         source = series + (begin + row + tap * dilation) * features
                         copy(s, source, s, rows_in + row * width + tap * features, features)
-                multiply(rows, span, sizes, s, z, at, 0, s, width, w, 0)
+                multiply(rows, span, sizes, s, z, offsets, 0, s, width, w, 0)
                 for row in range(rows):
-                    copy(s, out + row * padded, y, where[begin + row] * units, units)
+                    copy(s, out + row * padded, y, position[begin + row] * units, units)
             copy(s, series + live * features, state, lane * past, past)
 
     return conv1d
 
 
-def _signature() -> Any:
+def _signature() -> Signature:
     f1, f3 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 3, "C")
     lengths, mask = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 2, "C")
     absent = types.NamedTuple((lengths, mask), Absent)

@@ -1,28 +1,30 @@
 """Dense over rows: many units, or few."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numba import types
+from numba.core.typing.templates import Signature
 
 from streamrnn.simd import jit
+from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
-from streamrnn.simd.jit import inline, kernel
+from streamrnn.simd.jit import Inlined, inline, kernel
 from streamrnn.simd.names import Spec, label
 from streamrnn.simd.sweep import NEW, Shape, Sizes, Span, X, sweep
 from streamrnn.simd.vector import fma, load, make_copy, make_transpose, splat, store
 
 ROWS = 96
-"""Rows that are taken through all units before the next: their inputs stay in the first cache."""
+"""Rows that pass through all units before the next ones: their inputs stay in the L1 cache."""
 
 SUMS = 16
-"""Sums of a row and unit, of every sixteenth feature, where units are few: as many as the widest
-vector has places, on every machine, so that all get the same bits."""
+"""Sums per row and unit, each of every sixteenth feature, where units are few: as many as the
+widest vector has elements, on every machine, so that the bits are the same."""
 
 
-def entry(n: int, vectors: int, activation: Spec) -> Callable[..., None]:
-    """The kernel for groups of `vectors` of `n` floats, or with 0 vectors for few units."""
+def entry(n: int, vectors: int, activation: Spec) -> Kernel:
+    """Return the kernel for groups of `vectors` of `n` floats, or with 0 vectors for few units.
+
+    Called as `(x_NF, y_NU, weights, bias, first, last)`.
+    """
     return jit.compiled(
         f"dense-{n}x{vectors}-{label(activation)}",
         lambda: _kernel(n, vectors, activation) if vectors else _few(n, activation),
@@ -30,7 +32,7 @@ def entry(n: int, vectors: int, activation: Spec) -> Callable[..., None]:
     )
 
 
-def linear(n: int, vectors: int, activation: Spec) -> Any:
+def linear(n: int, vectors: int, activation: Spec) -> Inlined:
     """Make the sweep of rows without a state: the activation of inputs times weights."""
     g = function(activation)
 
@@ -41,7 +43,7 @@ def linear(n: int, vectors: int, activation: Spec) -> Any:
     return sweep(Shape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
 
 
-def _kernel(n: int, vectors: int, activation: Spec) -> Any:
+def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:
     copy, multiply = make_copy(n), linear(n, vectors, activation)
 
     @kernel
@@ -54,27 +56,27 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Any:
         z = padded
         out = z + 6 * n * vectors
         s = np.zeros(out + cap * padded, np.float32)
-        at = np.zeros(5 * cap, np.int64)
+        offsets = np.zeros(5 * cap, np.int64)
         span, sizes = Span(0, groups), Sizes(features, 0, groups, padded, cap, padded)
         copy(bias, 0, s, 0, padded)
         for begin in range(first, last, cap):
             rows = min(cap, last - begin)
             for row in range(rows):
-                at[X * cap + row] = (begin + row) * features
-                at[NEW * cap + row] = out + row * padded
-            multiply(rows, span, sizes, s, z, at, 0, x, features, w, 0)
+                offsets[X * cap + row] = (begin + row) * features
+                offsets[NEW * cap + row] = out + row * padded
+            multiply(rows, span, sizes, s, z, offsets, 0, x, features, w, 0)
             for row in range(rows):
                 copy(s, out + row * padded, y, (begin + row) * units, units)
 
     return dense
 
 
-def _few(n: int, activation: Spec) -> Any:
+def _few(n: int, activation: Spec) -> Kernel:
     g, copy, transpose, vectors = function(activation), make_copy(n), make_transpose(n), SUMS // n
 
     @inline
     def add_up(s, i):
-        """Vectors i, i + n, … of `SUMS`, two that are half of all apart at a time, into i."""
+        """Sum `SUMS` vectors i, i + n, … into i, each time the upper half into the lower one."""
         half = SUMS // 2
         while half:
             for k in range(i, i + half * n, n):
@@ -87,12 +89,12 @@ def _few(n: int, activation: Spec) -> Any:
         x, y = x_NF.reshape(-1), y_NU.reshape(-1)
         whole = features // SUMS * SUMS
         padded = (features + SUMS - 1) // SUMS * SUMS
-        turned = 4 * SUMS  # before: what four rows have beyond `whole`, filled up with zeros
+        turned = 4 * SUMS  # before it: the features of four rows past `whole`, zero-padded
         sums = turned + SUMS * n
         s = np.zeros(sums + units * SUMS * n, np.float32)
         for begin in range(first, last, n):
             rows = min(n, last - begin)
-            for r in range(0, rows, 4):  # four in turn, as each addition takes a while
+            for r in range(0, rows, 4):  # four interleaved rows hide the latency of an fma
                 i = (begin + r) * features
                 j = min(begin + r + 1, last - 1) * features
                 k = min(begin + r + 2, last - 1) * features
@@ -133,6 +135,6 @@ def _few(n: int, activation: Spec) -> Any:
     return dense
 
 
-def _signature() -> Any:
+def _signature() -> Signature:
     f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
     return types.void(f2, f2, f1, f1, types.intp, types.intp)

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import types
@@ -44,12 +43,17 @@ def _total(h_N):
     return found
 
 
-_KERNELS: dict[str, Any] = {"halves": _add, "words": _add, "strings": _strings, "total": _total}
+_KERNELS: dict[str, Callable[..., object]] = {
+    "halves": _add,
+    "words": _add,
+    "strings": _strings,
+    "total": _total,
+}
 
 
 @functools.cache
-def entry(name: str) -> Callable[..., Any]:
-    """A kernel by its name."""
+def entry(name: str) -> jit.Entry:
+    """Return a kernel by its name; "total" returns its result, the others work in place."""
     any_words = types.Array(types.uint64, 1, "A", aligned=False)
     half, word = types.Array(types.uint32, 1, "C"), types.Array(types.uint64, 1, "C")
     integers = types.Array(types.int64, 1, "C")

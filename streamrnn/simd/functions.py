@@ -1,25 +1,24 @@
 """Activations on vectors: elementary functions by polynomials and at most one division.
 
-Errors in ulp are the largest found over every float32; tests/kernels/test_functions.py samples
-them. NaN stays NaN everywhere; infinities give the limit, but where the formula itself has none
-(silu, gelu and mish of -inf, softsign of both are NaN). Names and formulas of the activations are
-those of Keras 3; parameters are constants of the compiled code.
+Errors in ulp are the largest over all float32; tests/kernels/test_functions.py samples them. NaN
+stays NaN everywhere; infinities give the limit, except where the formula itself has none (silu,
+gelu and mish of -inf, softsign of both are NaN). Names and formulas of the activations are those of
+Keras 3; parameters are constants of the compiled code.
 """
 
 from collections.abc import Callable
-from typing import Any
 
-from streamrnn.simd.jit import inline
+from streamrnn.simd.jit import Inlined, inline
 from streamrnn.simd.names import Spec, split_spec, unclipped
 from streamrnn.simd.vector import absolute, fma, power_of_two, where_less
 
-ROUND = 12582912.0  # 1.5 * 2**23: adding and taking it away rounds to a whole number
+ROUND = 12582912.0  # 1.5 * 2**23: adding and subtracting it rounds to an integer
 LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504, 0.693359375, -2.12194440e-4
 
 
 @inline
 def _exp_near_zero(r):
-    """e**r for |r| <= ln(2)/2. Coefficients as in Cephes' expf."""
+    """Return e**r for |r| <= ln(2)/2. Coefficients as in Cephes' expf."""
     p = fma(r, 1.9875691500e-4, 1.3981999507e-3)
     p = fma(p, r, 8.3334519073e-3)
     p = fma(p, r, 4.1665795894e-2)
@@ -30,18 +29,18 @@ def _exp_near_zero(r):
 
 @inline
 def exp(x):
-    """e**x within 1.02 ulp, from zero below -103.97 to infinity above 88.72."""
+    """Return e**x within 1.02 ulp, from zero below -103.97 to infinity above 88.72."""
     x = where_less(x, -104.0, -104.0, x)
     x = where_less(89.0, x, 89.0, x)
     whole = fma(x, LOG2_E, ROUND) - ROUND
     p = _exp_near_zero(fma(whole, -LN2_LOW, fma(whole, -LN2_HIGH, x)))
-    half = fma(whole, 0.5, ROUND) - ROUND  # in two steps: 2**128 and 2**-149 are no normal floats
+    half = fma(whole, 0.5, ROUND) - ROUND  # in two steps: 2**128 and 2**-149 are not normal floats
     return p * power_of_two(half) * power_of_two(whole - half)
 
 
 @inline
 def exp_negative(a):
-    """e**-a for a >= 0 within 1.02 ulp; results below 2**-126 are zero, which saves a step."""
+    """Return e**-a for a >= 0 within 1.02 ulp; results below 2**-126 are zero (one step less)."""
     a = where_less(88.0, a, 88.0, a)
     whole = fma(a, -LOG2_E, ROUND) - ROUND
     p = _exp_near_zero(fma(whole, -LN2_LOW, fma(whole, -LN2_HIGH, -a)))
@@ -50,17 +49,18 @@ def exp_negative(a):
 
 @inline
 def sigmoid(x):
-    """1 / (1 + exp(-x)) within 2.41 ulp, in [0, 1]; results below 2**-126 are zero."""
+    """Return 1 / (1 + exp(-x)) within 2.41 ulp, in [0, 1]; results below 2**-126 are zero."""
     e = exp_negative(absolute(x))
     return where_less(x, 0.0, e, 1.0) / (1.0 + e)
 
 
 @inline
 def tanh(x):
-    """Within 5.12 ulp: an odd rational of degree 9 over 8, of least relative error on [0, 8.3].
+    """Return tanh(x) within 5.12 ulp.
 
-    From 8.3 on, and at infinity, it is 0.99999988, two ulp below 1. Rounding reaches 1 before that,
-    and at 116 floats from 8.2 on 1.0000001, which is the largest value.
+    An odd rational function of degree 9 over 8, of least relative error on [0, 8.3]. From 8.3 on,
+    and at infinity, it is 0.99999988, two ulp below 1. Rounding reaches 1 before that, and at 116
+    floats from 8.2 on 1.0000001, which is the largest value.
     """
     x = where_less(x, -8.3, -8.3, x)
     x = where_less(8.3, x, 8.3, x)
@@ -76,14 +76,14 @@ def tanh(x):
 
 @inline
 def expm1_of_negative(x):
-    """e**x - 1 for x <= 0, by tanh: also the small ones keep their digits."""
+    """Return e**x - 1 for x <= 0, by tanh: small values keep their precision."""
     t = tanh(0.5 * x)
     return (t + t) / (1.0 - t)
 
 
 @inline
 def log1p_of_fraction(e):
-    """log(1 + e) for 0 <= e <= 1: twice the series of atanh at e / (2 + e)."""
+    """Return log(1 + e) for 0 <= e <= 1: twice the series of atanh at e / (2 + e)."""
     s = e / (2.0 + e)
     u = s * s
     p = fma(u, 2 / 15, 2 / 13)
@@ -97,7 +97,7 @@ def log1p_of_fraction(e):
 
 @inline
 def erfc_of_positive(z):
-    """erfc(z) for z >= 0. Source: Numerical Recipes, erfcc (Chebyshev fit in t)."""
+    """Return erfc(z) for z >= 0. Source: Numerical Recipes, erfcc (Chebyshev fit in t)."""
     t = 1.0 / fma(z, 0.5, 1.0)
     p = fma(t, 0.17087277, -0.82215223)
     p = fma(p, t, 1.48851587)
@@ -113,41 +113,50 @@ def erfc_of_positive(z):
 
 @inline
 def linear(x):
+    """Return x."""
     return x
 
 
 @inline
 def relu(x):
+    """Return max(x, 0)."""
     return where_less(x, 0.0, 0.0, x)
 
 
 @inline
 def softplus(x):
+    """Return log(1 + e**x)."""
     return relu(x) + log1p_of_fraction(exp_negative(absolute(x)))
 
 
 @inline
 def softsign(x):
+    """Return x / (1 + |x|)."""
     return x / (1.0 + absolute(x))
 
 
 @inline
 def silu(x):
+    """Return x * sigmoid(x)."""
     return x * sigmoid(x)
 
 
 @inline
 def gelu(x):
+    """Return x times the standard normal distribution function at x."""
     tail = 0.5 * erfc_of_positive(0.70710678 * absolute(x))
     return x * where_less(x, 0.0, tail, 1.0 - tail)
 
 
 @inline
 def mish(x):
+    """Return x * tanh(softplus(x))."""
     return x * tanh(softplus(x))
 
 
-def relu_up_to(top: float) -> Any:
+def relu_up_to(top: float) -> Inlined:
+    """Make relu, limited to `top`."""
+
     @inline
     def clipped(x):
         x = where_less(x, 0.0, 0.0, x)
@@ -156,7 +165,9 @@ def relu_up_to(top: float) -> Any:
     return clipped
 
 
-def leaky_relu(slope: float) -> Any:
+def leaky_relu(slope: float) -> Inlined:
+    """Make relu with a slope below zero."""
+
     @inline
     def leaky(x):
         return where_less(x, 0.0, slope * x, x)
@@ -164,7 +175,9 @@ def leaky_relu(slope: float) -> Any:
     return leaky
 
 
-def elu(alpha: float, scale: float) -> Any:
+def elu(alpha: float, scale: float) -> Inlined:
+    """Make scale * x, below zero scale * alpha * (e**x - 1)."""
+
     @inline
     def curve(x):
         down = (scale * alpha) * expm1_of_negative(where_less(0.0, x, 0.0, x))
@@ -173,7 +186,9 @@ def elu(alpha: float, scale: float) -> Any:
     return curve
 
 
-def hard_sigmoid(alpha: float, beta: float) -> Any:
+def hard_sigmoid(alpha: float, beta: float) -> Inlined:
+    """Make alpha * x + beta, limited to [0, 1]."""
+
     @inline
     def ramp(x):
         x = fma(x, alpha, beta)
@@ -183,7 +198,9 @@ def hard_sigmoid(alpha: float, beta: float) -> Any:
     return ramp
 
 
-def scaled_tanh(alpha: float, beta: float) -> Any:
+def scaled_tanh(alpha: float, beta: float) -> Inlined:
+    """Make alpha * tanh(beta * x)."""
+
     @inline
     def curve(x):
         return alpha * tanh(beta * x)
@@ -191,7 +208,9 @@ def scaled_tanh(alpha: float, beta: float) -> Any:
     return curve
 
 
-def affine(alpha: float, beta: float) -> Any:
+def affine(alpha: float, beta: float) -> Inlined:
+    """Make alpha * x + beta."""
+
     @inline
     def line(x):
         return fma(x, alpha, beta)
@@ -199,7 +218,7 @@ def affine(alpha: float, beta: float) -> Any:
     return line
 
 
-def _clipped(limit: float, function: Any) -> Any:
+def _clipped(limit: float, function: Inlined) -> Inlined:
     @inline
     def of_clipped(x):
         return function(where_less(x, -limit, -limit, where_less(limit, x, limit, x)))
@@ -207,7 +226,9 @@ def _clipped(limit: float, function: Any) -> Any:
     return of_clipped
 
 
-def thresholded_relu(alpha: float) -> Any:
+def thresholded_relu(alpha: float) -> Inlined:
+    """Make x, zero below alpha."""
+
     @inline
     def cut(x):
         return where_less(x, alpha, 0.0, x)
@@ -215,7 +236,7 @@ def thresholded_relu(alpha: float) -> Any:
     return cut
 
 
-_PLAIN: dict[str, Any] = {
+_PLAIN: dict[str, Inlined] = {
     "linear": linear,
     "tanh": tanh,
     "sigmoid": sigmoid,
@@ -227,7 +248,7 @@ _PLAIN: dict[str, Any] = {
     "mish": mish,
     "exponential": exp,
 }
-_MADE: dict[str, Callable[..., Any]] = {
+_MADE: dict[str, Callable[..., Inlined]] = {
     "relu6": relu_up_to,
     "leaky_relu": leaky_relu,
     "elu": elu,
@@ -240,8 +261,8 @@ _MADE: dict[str, Callable[..., Any]] = {
 }
 
 
-def activation(spec: Spec) -> Any:
-    """The vector function of an activation's name, or of (name, parameter, ...)."""
+def activation(spec: Spec) -> Inlined:
+    """Return the vector function of an activation, given its name or (name, parameter, ...)."""
     limit, spec = unclipped(spec)
     name, numbers = split_spec(spec)
     function = _PLAIN[name] if name in _PLAIN else _MADE[name](*numbers)

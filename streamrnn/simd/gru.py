@@ -1,9 +1,7 @@
 """GRU in both forms. Gates in the order z, r, h (Keras)."""
 
-from collections.abc import Callable
-from typing import Any
-
 from streamrnn.simd import recurrent
+from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import inline
 from streamrnn.simd.names import Spec
@@ -11,17 +9,15 @@ from streamrnn.simd.sweep import OWN, Shape
 from streamrnn.simd.vector import fma, load, store
 
 
-def entry(
-    n: int, vectors: int, reset_after: bool, activations: tuple[Spec, ...]
-) -> Callable[..., None]:
-    """The kernel for groups of `vectors` of `n` floats, and the activations of gates and of h."""
+def entry(n: int, vectors: int, reset_after: bool, activations: tuple[Spec, ...]) -> Kernel:
+    """Return the kernel for groups of `vectors` of `n` floats; activations of gates and of h."""
     name, make = ("gru", _after) if reset_after else ("gru_before", _before)
     full = f"{name}-{n}x{vectors}"
     return recurrent.entry(full, activations, 1, lambda: make(n, vectors, *activations))
 
 
-def _after(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) -> Any:
-    """The reset gate after the product with the state: the candidate has two sums."""
+def _after(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) -> Kernel:
+    """Apply the reset gate after the product with the state: the candidate has two sums."""
     f, g = function(recurrent_activation), function(activation)
 
     @inline
@@ -34,13 +30,13 @@ def _after(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) -
     return recurrent.window((recurrent.Phase(shape, cell),), states=1)
 
 
-def _before(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) -> Any:
-    """The reset gate before the product: it must be known for all units first, so two sweeps."""
+def _before(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) -> Kernel:
+    """Apply the reset gate before the product, which needs it for all units: two sweeps."""
     f, g = function(recurrent_activation), function(activation)
 
     @inline
     def gates(s, z, old, new, own, unit, padded):
-        store(s, new, f(load(s, z, n)))  # the update gate waits where the new state will be
+        store(s, new, f(load(s, z, n)))  # the update gate, until the new state overwrites it
         store(s, own, f(load(s, z + n, n)) * load(s, old, n))
 
     @inline

@@ -1,10 +1,10 @@
-"""All compiler options, the width of vectors, and where compiled kernels are kept.
+"""All compiler options, the width of vectors, and the cache of compiled kernels.
 
-A kernel is compiled when it is first needed and kept on disk: in the user's cache folder, under a
-name made of the version, a hash of the kernels' sources and the CPU. So an edit, an update or
-another machine never meets stale code. Numba's own cache does not see an edit in a file that a
-kernel only inlines from, and lays its files beside the sources or where the host process says.
-Where the user's cache folder cannot be written to, a temporary folder takes its place.
+A kernel is compiled on first use and kept on disk: in the user's cache folder, under a name made of
+the version, a hash of the kernels' sources and the CPU. So an edit, an update or another machine
+never loads stale code. Numba's own cache does not notice an edit in a file that a kernel only
+inlines from, and writes its files beside the sources or to a folder set by the host process. If the
+user's cache folder is not writable, a temporary folder takes its place.
 
 Environment:
 
@@ -25,20 +25,41 @@ import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import numba
 import numba.extending
 from numba.core import compiler, registry, serialize
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 from numba.core.runtime.nrt import rtsys
+from numba.core.typing.templates import Signature
 
 from streamrnn import __version__
 from streamrnn.errors import ConfigError
 
 _LOGGER = logging.getLogger("streamrnn.simd")
 CHECKED = os.environ.get("STREAMRNN_BOUNDSCHECK") == "1"
-_OPTIONS: dict[str, Any] = {
+Inlined: TypeAlias = Callable[..., Any]
+"""A function that only kernels call: what it takes and returns is a matter of Numba's types."""
+Entry: TypeAlias = Callable[..., Any]
+"""Machine code, to call from Python."""
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class CompileResult(Protocol):
+    """The part of Numba's class that is used here, which has no types."""
+
+    entry_point: Entry
+
+
+class Decorator(Protocol):
+    """A decorator that leaves the signature as it is."""
+
+    def __call__(self, function: F, /) -> F: ...
+
+
+_OPTIONS: dict[str, bool | str] = {
     "nogil": True,
     "fastmath": False,
     "error_model": "numpy",
@@ -46,22 +67,22 @@ _OPTIONS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 
-_njit: Any = numba.njit  # its type stubs do not know all options
-kernel: Any = _njit(**_OPTIONS)
-"""Decorator for what is called from Python."""
-inline: Any = _njit(forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
-"""Decorator for what kernels are made of."""
-inline_always: Any = _njit(inline="always", **_OPTIONS)
-"""Decorator for a large function that is called once: compiled only as part of its caller."""
-intrinsic: Any = numba.extending.intrinsic
-"""Decorator for what is written in LLVM."""
+_njit: Callable[..., Decorator] = numba.njit  # its type stubs do not know all options
+kernel: Decorator = _njit(**_OPTIONS)
+"""Decorator for functions called from Python."""
+inline: Decorator = _njit(forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
+"""Decorator for the building blocks of kernels."""
+inline_always: Decorator = _njit(inline="always", **_OPTIONS)
+"""Decorator for a large function with one caller: compiled only as part of it."""
+intrinsic: Callable[..., Inlined] = numba.extending.intrinsic
+"""Decorator for functions written in LLVM."""
 
 _lock = threading.RLock()
 
 
 @functools.cache
 def width() -> int:
-    """Floats in a vector: 16 with AVX-512, 8 with AVX2, else 4."""
+    """Return the floats in a vector: 16 with AVX-512, 8 with AVX2, else 4."""
     forced = os.environ.get("STREAMRNN_SIMD", "")
     if forced:
         if forced not in ("4", "8", "16"):
@@ -75,44 +96,46 @@ def width() -> int:
 
 @functools.cache
 def registers() -> int:
-    """Vector registers that a tile can use."""
+    """Return how many vector registers a tile can use."""
     triple, _, features = _cpu()
     return 32 if "+avx512vl" in features or not triple.startswith(("x86", "i")) else 16
 
 
 def _cpu() -> tuple[str, str, str]:
-    """Triple, CPU and features that Numba compiles for."""
+    """Return the triple, CPU and features that Numba compiles for."""
     triple, cpu, features = registry.cpu_target.target_context.codegen().magic_tuple()
     return triple, cpu, features
 
 
-def compiled(name: str, build: Callable[[], Any], signature: Any) -> Callable[..., Any]:
-    """The machine code of a kernel: from this process, from disk, or compiled now.
+def compiled(name: str, build: Callable[[], Callable[..., object]], signature: Signature) -> Entry:
+    """Return the machine code of a kernel: from this process, from disk, or compiled now.
 
-    `name` says all that `build` depends on beside the sources. The function that is returned
-    converts its arguments to `signature` and checks no type: flags of arrays do not matter to it.
+    `name` must contain everything that `build` depends on besides the sources. The function
+    returned converts its arguments to `signature` and checks no type: it ignores flags of arrays.
     """
     with _lock:
         if name not in _loaded:
             _loaded[name] = _load(name) or _compile(name, build(), signature)
-        entry: Callable[..., Any] = _loaded[name].entry_point
+        entry: Entry = _loaded[name].entry_point
         return entry
 
 
-_loaded: dict[str, Any] = {}
+_loaded: dict[str, CompileResult] = {}
 
 
 def kept() -> dict[str, Path | None]:
-    """The kernels that this process has, and the file that another one loads each from; None: it
-    has to compile."""
+    """Return the kernels of this process, each with the file that another process can load.
+
+    None: another process has to compile it.
+    """
     return {
-        name: next((file for f in folders() if _is_sound(file := f / f"{name}.bin")), None)
+        name: next((file for f in folders() if _is_valid(file := f / f"{name}.bin")), None)
         for name in _loaded
     }
 
 
-def _is_sound(path: Path) -> bool:
-    """Whether there is a kernel that was kept whole, by someone who is trusted."""
+def _is_valid(path: Path) -> bool:
+    """Return whether a file holds a complete kernel, written by a trusted user."""
     try:
         return _read(path) is not None
     except ValueError:
@@ -120,7 +143,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _renew_lock() -> None:
-    """In a forked process: another thread of the parent may have held it."""
+    """Replace the lock in a forked process: another thread of the parent may have held it."""
     global _lock
     _lock = threading.RLock()
 
@@ -129,20 +152,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _compile(name: str, dispatcher: Any, signature: Any) -> Any:
-    if not hasattr(dispatcher, "compile"):
-        raise ConfigError(
-            "streamrnn's kernels are vector code that only exists compiled: unset NUMBA_DISABLE_JIT"
-        )
+def _compile(name: str, function: Callable[..., object], signature: Signature) -> CompileResult:
+    if not isinstance(function, Dispatcher):
+        raise ConfigError("streamrnn's kernels must be compiled by Numba: unset NUMBA_DISABLE_JIT")
     _LOGGER.debug("compiling %s", name)
-    dispatcher.compile(signature)
-    (result,) = dispatcher.overloads.values()
+    function.compile(signature)
+    (result,) = function.overloads.values()
     _keep(f"{name}.bin", serialize.dumps(result._reduce()))
-    return result
+    return cast(CompileResult, result)
 
 
 def _keep(name: str, content: bytes) -> None:
-    """Write a file into the first folder that takes it; its checksum goes in front."""
+    """Write a file, its checksum first, to the first folder that can be written to."""
     content = hashlib.sha256(content).digest() + content
     for folder in folders():
         partial = folder / f"{name}.{uuid.uuid4().hex}.tmp"
@@ -160,7 +181,7 @@ def _keep(name: str, content: bytes) -> None:
 
 
 def _mode(folder: Path) -> int:
-    """Others may read what root has compiled for them, but nothing of a temporary folder."""
+    """Return the mode of a new folder: readable by others, unless it is the temporary one."""
     return 0o700 if folder == folders()[-1] else 0o755
 
 
@@ -171,30 +192,31 @@ def _warn_once(text: str) -> None:
 
 def _warn_of_folder(folder: Path, error: OSError) -> None:
     others = [other for other in folders() if other != folder]
-    where = f"go to {others[-1]}" if folder != folders()[-1] else "are not kept"
+    outcome = f"are saved to {others[-1]}" if folder != folders()[-1] else "are not saved"
     _warn_once(
-        f"cannot write to the cache folder {folder} ({error.strerror}): compiled kernels {where}; "
-        "set XDG_CACHE_HOME to a writable folder"
+        f"cannot write to the cache folder {folder} ({error.strerror}): compiled kernels "
+        f"{outcome}; set XDG_CACHE_HOME to a writable folder"
     )
 
 
-def _load(name: str) -> Any:
+def _load(name: str) -> CompileResult | None:
     context = registry.cpu_target.target_context
-    rtsys.initialize(context)  # memory for arrays; all else of a context is for compiling, 0.3 s
+    rtsys.initialize(context)  # array memory; the rest of a context is for compiling, 0.3 s
     for folder in folders():
         path = folder / f"{name}.bin"
         try:
             content = _read(path)
             if content is not None:
                 with global_compiler_lock:
-                    return compiler.CompileResult._rebuild(context, *pickle.loads(content))
-        except Exception as error:  # noqa: BLE001 - whatever a damaged file does, compiling cures it
-            warnings.warn(f"{path} is damaged ({error}); compiling anew", stacklevel=2)
+                    parts = pickle.loads(content)
+                    return cast(CompileResult, compiler.CompileResult._rebuild(context, *parts))
+        except Exception as error:  # noqa: BLE001 - any damage is repaired by compiling again
+            warnings.warn(f"{path} is damaged ({error}); recompiling", stacklevel=2)
     return None
 
 
 def _read(path: Path) -> bytes | None:
-    """What `_keep` wrote; None if there is nothing, or if others than the user could write it."""
+    """Return what `_keep` wrote; None if it is missing or could be written by another user."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -204,25 +226,27 @@ def _read(path: Path) -> bytes | None:
     if hasattr(os, "getuid") and (status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022):
         return None
     if hashlib.sha256(content[32:]).digest() != content[:32]:
-        raise ValueError("its checksum is another one")
+        raise ValueError("its checksum does not match")
     return content[32:]
 
 
 @functools.cache
 def folders() -> tuple[Path, ...]:
-    """Where compiled kernels may lie, best place first: in the user's cache folder, or, where that
-    cannot be written to, in a temporary one."""
+    """Return the folders of compiled kernels, in order of preference.
+
+    The user's cache folder, then a temporary one, in case the first is not writable.
+    """
     name = f"{__version__}-{_sources()[:16]}-{_target()}"
     user = os.getuid() if hasattr(os, "getuid") else "user"
     found = [Path(tempfile.gettempdir()) / f"streamrnn-{user}" / name]
-    with contextlib.suppress(RuntimeError):  # nobody's home
+    with contextlib.suppress(RuntimeError):  # the user has no home directory
         base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         found.insert(0, base / "streamrnn" / name)
     return tuple(found)
 
 
 def _sources() -> str:
-    """A hash of every source of this room."""
+    """Return a hash of every source of this room."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -230,7 +254,7 @@ def _sources() -> str:
 
 
 def _target() -> str:
-    """The CPU's name, and a hash of all else that changes the code."""
+    """Return the CPU's name and a hash of everything else that changes the code."""
     triple, cpu, features = _cpu()
     rest = (triple, features, width(), CHECKED, numba.__version__, sys.version)
     return f"{cpu}-{hashlib.sha256(repr(rest).encode()).hexdigest()[:16]}"

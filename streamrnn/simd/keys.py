@@ -1,14 +1,13 @@
 """The search in a hash table of keys (see `kernels.keys`)."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core.typing.templates import Signature
 
 from streamrnn.simd import jit
-from streamrnn.simd.arguments import DONE, KNOWN, PLACED, Strings, StringTable
+from streamrnn.simd.arguments import DONE, KNOWN, PLACED, Kernel, Strings, StringTable
 from streamrnn.simd.jit import inline_always, kernel
 
 AHEAD = 64
@@ -19,12 +18,12 @@ _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 @functools.cache
-def find_entry() -> Callable[..., None]:
-    """The kernel, called as `_find` is."""
+def find_entry() -> Kernel:
+    """Return the kernel: (strings, add, before, table, found, added)."""
     return jit.compiled("keys", lambda: _find, _signature())
 
 
-def _signature() -> Any:
+def _signature() -> Signature:
     any_words = types.Array(types.uint64, 1, "A", aligned=False)
     u, i = types.Array(types.uint64, 1, "C"), types.Array(types.int64, 1, "C")
     strings = types.NamedTuple((any_words, i, i), Strings)
@@ -34,7 +33,7 @@ def _signature() -> Any:
 
 @inline_always
 def _word(words, start, size, k):
-    """Word k of a string, zeros behind its end."""
+    """Return word k of a string, zeros past its end."""
     left = size - 8 * k
     value = words[start + 8 * k]
     return value if left >= 8 else value & (~np.uint64(0) >> np.uint64(64 - 8 * left))
@@ -73,7 +72,7 @@ def _equal(words, start, size, own, first):
 
 @kernel
 def _find(strings, add, before, table, found, added):
-    """Stops early, with counts[DONE] < N, where there is no room for one more."""
+    """Find, and with `add` insert, N strings; stop early, with counts[DONE] < N, if full."""
     words, start_N, size_N = strings.words, strings.start, strings.size
     cells, hashes, sizes = table.cells, table.hashes, table.size
     begin, own, counts = table.begin, table.words, table.counts

@@ -1,38 +1,36 @@
 """LSTM whose gates and cell state are normalised over all units (Ba et al. 2016).
 
-A step multiplies, leaving the sums of inputs and of states apart; then each row is normalised as a
-whole. A row's sum has 16 places, of every sixteenth unit, on every machine, so that its bits do not
-depend on the width of vectors.
+A step multiplies, keeping the sums of inputs and of states apart; then each row is normalised as a
+whole. A row's sum consists of 16 partial sums, each of every sixteenth unit, on every machine, so
+its bits do not depend on the width of vectors.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from streamrnn.simd import recurrent
+from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
-from streamrnn.simd.jit import inline
+from streamrnn.simd.jit import Inlined, inline
 from streamrnn.simd.names import Spec
 from streamrnn.simd.sweep import Shape
 from streamrnn.simd.vector import fma, load, store
 
 _SUMS = 16
 _KEPT = 8
-"""Of each unit the sums of inputs and those of states, four gates each."""
+"""Sums kept per unit: of inputs and of states, four gates each."""
 
 LANE_VECTORS = 3 + _KEPT
 X_GAIN, X_SHIFT, H_GAIN, H_SHIFT, BIAS, C_GAIN, C_SHIFT = 0, 4, 8, 12, 16, 20, 21
-"""Where each of a unit's own weights begins, counted in vectors of units."""
+"""Offset of each of a unit's own weights, in vectors of units."""
 
 
-def entry(n: int, epsilon: float, activations: tuple[Spec, ...]) -> Callable[..., None]:
-    """The kernel for vectors of `n` floats, and the activations of the gates and of c."""
+def entry(n: int, epsilon: float, activations: tuple[Spec, ...]) -> Kernel:
+    """Return the kernel for vectors of `n` floats; activations of the gates and of c."""
     name = f"layer_norm_lstm-{n}-{epsilon!r}"
     return recurrent.entry(name, activations, 2, lambda: _window(n, epsilon, *activations))
 
 
-def _window(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec) -> Any:
+def _window(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec) -> Kernel:
     @inline
     def keep(s, z, old, new, own, unit, padded):
         for k in range(_KEPT):
@@ -44,12 +42,12 @@ def _window(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec
     return recurrent.window(phases, states=2, kept=_KEPT)
 
 
-def _row(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec) -> Any:
+def _row(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec) -> Inlined:
     f, g, normalize = function(recurrent_activation), function(activation), _normalizer(n, epsilon)
 
     @inline
     def gate(s, k, x, h, own, padded):
-        """Gate k of a vector of units, before its activation."""
+        """Return gate k of a vector of units, before its activation."""
         shift = load(s, own + (X_SHIFT + k) * padded, n)
         summed = fma(load(s, x + k * padded, n), load(s, own + (X_GAIN + k) * padded, n), shift)
         shift = load(s, own + (H_SHIFT + k) * padded, n)
@@ -78,9 +76,12 @@ def _row(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec) -
     return row
 
 
-def _normalizer(n: int, epsilon: float) -> Any:
-    """Make `normalize(s, z, begin, count, units, padded)`: `count` vectors of units of a row, as
-    one, to mean 0 and variance 1, in place; what fills them up becomes 0."""
+def _normalizer(n: int, epsilon: float) -> Inlined:
+    """Make `normalize(s, z, begin, count, units, padded)`.
+
+    It scales `count` vectors of units of a row together to mean 0 and variance 1, in place; their
+    padding becomes 0.
+    """
     one, least = np.float32(1), np.float32(epsilon)
 
     @inline

@@ -1,11 +1,9 @@
 """LSTM. Gates in the order i, f, c, o (Keras)."""
 
-from collections.abc import Callable
-from typing import Any
-
 from streamrnn.simd import recurrent
+from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
-from streamrnn.simd.jit import inline
+from streamrnn.simd.jit import Inlined, inline
 from streamrnn.simd.names import Spec
 from streamrnn.simd.sweep import Shape
 from streamrnn.simd.vector import fma, load, store
@@ -13,14 +11,15 @@ from streamrnn.simd.vector import fma, load, store
 _GATES = (0, 1, 2, 3)
 
 
-def entry(n: int, activations: tuple[Spec, ...]) -> Callable[..., None]:
-    """The kernel for vectors of `n` floats, and the activations of the gates and of c."""
+def entry(n: int, activations: tuple[Spec, ...]) -> Kernel:
+    """Return the kernel for vectors of `n` floats; activations of the gates and of c."""
     return recurrent.entry(f"lstm-{n}", activations, 2, lambda: _window(n, _cell(n, *activations)))
 
 
-def peephole_entry(n: int, coupled: bool, activations: tuple[Spec, ...]) -> Callable[..., None]:
-    """The same with peepholes, a unit's own weights; and the activations of the gates, of the
-    candidate and of c. Where `coupled` the forget gate is 1 - i.
+def peephole_entry(n: int, coupled: bool, activations: tuple[Spec, ...]) -> Kernel:
+    """Return the kernel with peepholes, which are a unit's own weights.
+
+    Activations of the gates, of the candidate and of c. If `coupled`, the forget gate is 1 - i.
     """
     name = f"lstm_coupled-{n}" if coupled else f"lstm_peephole-{n}"
     return recurrent.entry(
@@ -28,12 +27,12 @@ def peephole_entry(n: int, coupled: bool, activations: tuple[Spec, ...]) -> Call
     )
 
 
-def _window(n: int, cell: Any) -> Any:
+def _window(n: int, cell: Inlined) -> Kernel:
     shape = Shape(n, vectors=1, sums=4, x_into=_GATES, h_into=_GATES)
     return recurrent.window((recurrent.Phase(shape, cell),), states=2)
 
 
-def _cell(n: int, recurrent_activation: Spec, activation: Spec) -> Any:
+def _cell(n: int, recurrent_activation: Spec, activation: Spec) -> Inlined:
     f, g = function(recurrent_activation), function(activation)
 
     @inline
@@ -46,7 +45,7 @@ def _cell(n: int, recurrent_activation: Spec, activation: Spec) -> Any:
     return cell
 
 
-def _peephole_cell(n: int, coupled: bool, gate: Spec, candidate: Spec, output: Spec) -> Any:
+def _peephole_cell(n: int, coupled: bool, gate: Spec, candidate: Spec, output: Spec) -> Inlined:
     f, g, h = function(gate), function(candidate), function(output)
 
     @inline

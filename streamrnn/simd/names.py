@@ -5,7 +5,7 @@ from typing import TypeAlias
 from streamrnn.errors import UnsupportedError
 
 Spec: TypeAlias = str | tuple[str | float, ...]
-"""An activation: its name, or (name, parameter, ...) where its defaults are not meant."""
+"""An activation: its name, or (name, parameter, ...) to override its defaults."""
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "linear": {},
@@ -36,23 +36,23 @@ CLIPPED = "clipped"
 
 
 def clipped(limit: float, spec: Spec) -> Spec:
-    """The activation of inputs that are kept within -limit..limit."""
+    """Return the activation with its inputs clipped to -limit..limit."""
     return (CLIPPED, float(limit), *((spec,) if isinstance(spec, str) else spec))
 
 
 def unclipped(spec: Spec) -> tuple[float | None, Spec]:
-    """The limit of inputs, None for none, and the activation without it."""
+    """Return the limit of the inputs, or None, and the activation without it."""
     if isinstance(spec, str) or spec[0] != CLIPPED:
         return None, spec
     return float(spec[1]), spec[2:]
 
 
 def split_spec(spec: Spec) -> tuple[str, tuple[float, ...]]:
-    """Name and all parameters of an activation."""
+    """Return the name and all parameters of an activation."""
     name, *given = (spec,) if isinstance(spec, str) else spec
     if name not in DEFAULTS:
         known = ", ".join(DEFAULTS)
-        raise UnsupportedError(f"activation {name!r} is not known; known are: {known}")
+        raise UnsupportedError(f"unknown activation {name!r}; expected one of: {known}")
     defaults = tuple(DEFAULTS[str(name)].values())
     if len(given) > len(defaults):
         raise UnsupportedError(
@@ -62,7 +62,7 @@ def split_spec(spec: Spec) -> tuple[str, tuple[float, ...]]:
 
 
 def label(spec: Spec) -> str:
-    """An activation as part of a file's name."""
+    """Return an activation as part of a file name."""
     limit, spec = unclipped(spec)
     name, numbers = split_spec(spec)
     clip = [] if limit is None else [CLIPPED, repr(limit)]

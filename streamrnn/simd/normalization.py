@@ -1,25 +1,27 @@
 """Normalisation over the last axis, summed in one order and in float64."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import types
 
+from streamrnn.arrays import Floats
 from streamrnn.simd import jit
+from streamrnn.simd.arguments import Kernel
 
 
 @functools.cache
-def layer_norm_entry() -> Callable[..., None]:
-    """The kernel: (x_NF, gamma_F, beta_F, epsilon, y_NF)."""
+def layer_norm_entry() -> Kernel:
+    """Return the kernel: (x_NF, gamma_F, beta_F, epsilon, y_NF)."""
     f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
     signature = types.void(f2, f1, f1, types.float64, f2)
     return jit.compiled("layer_norm", lambda: _layer_norm, signature)
 
 
 @jit.kernel
-def _layer_norm(x_NF: Any, gamma_F: Any, beta_F: Any, epsilon: Any, y_NF: Any) -> None:
+def _layer_norm(
+    x_NF: Floats, gamma_F: Floats, beta_F: Floats, epsilon: float, y_NF: Floats
+) -> None:
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):
         mean = 0.0

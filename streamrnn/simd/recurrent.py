@@ -1,54 +1,57 @@
 """The loop over lanes and steps that all recurrent kernels share.
 
-Each lane has two places for h in the scratch array and writes them in turn, so a step never
-overwrites what another group of units still reads, and an absent or masked step touches nothing.
-At each step the live lanes are listed, and only those are swept.
+Each lane has two slots for h in the scratch array and writes them alternately, so a step never
+overwrites what another group of units still reads, and an absent or masked step changes nothing.
+Each step lists the live lanes and sweeps only those.
 
-Threads take lanes each. A few lanes of many units are taken by several together (`parts`): each
-has its units, and a barrier ends each step. Where other work holds their cores, waiting there takes
-longer than a step: then the first goes on alone.
+Lanes are divided among threads. A few lanes of many units are shared by several (`parts`): each
+computes some of the units, and a barrier ends each step. If other processes occupy their cores,
+waiting at the barrier takes longer than a step: then the first thread finishes alone.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import types
+from numba.core.typing.templates import Signature
 
 from streamrnn.simd import jit
-from streamrnn.simd.arguments import Absent, Share, Weights
-from streamrnn.simd.jit import inline_always, kernel
+from streamrnn.simd.arguments import Absent, Kernel, Share, Weights
+from streamrnn.simd.jit import Inlined, inline_always, kernel
 from streamrnn.simd.names import Spec, label
 from streamrnn.simd.spin_barrier import FOREVER, increment, spin_until
 from streamrnn.simd.sweep import NEW, OLD, OWN, START, Shape, Sizes, Span, X, project, sweep
 from streamrnn.simd.vector import make_copy
 
 LANES = 96
-"""Lanes that go through all steps before the next: what is kept of them stays in the second cache.
+"""Lanes that pass through all steps before the next ones: their states stay in the L2 cache.
 8192 lanes of 64 units, one step: 0.58 -> 0.51 µs a lane."""
 
 BLOCK = 24
-"""Steps whose inputs a lone lane adds at once: the input's weights are then read once for a tile of
-six steps, not once a step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without."""
+"""Steps whose inputs a lone lane adds at once: the input's weights are then read once per tile of
+six steps, not once per step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without."""
 
 
 PATIENCE, START_PATIENCE = 50, 1000
-"""Looks in vain, each of which let others run (0.3 µs), before the first thread goes on alone; and
-those before the first step, as a thread that slept takes longer to come. For each other thread."""
+"""Failed polls, each with a yield of the core (0.3 µs), before the first thread finishes alone;
+START_PATIENCE before the first step, as a sleeping thread takes longer to arrive. Per other thread.
+"""
 
 UNEVEN = 15_000
-"""Products of a thread that excuse one such look: half as long as they take."""
+"""Products per thread that allow one more failed poll, which takes half as long as they do."""
 
 RELEASE_ALL = 1 << 60
 """The count that releases every waiter."""
 
 ALONE = 2
-"""Where the array `barrier` says after how many arrivals; before that, what `spin_until` needs."""
+"""Index in `barrier` of the arrivals after which the first thread finishes alone; the elements
+before it belong to `spin_until`."""
 
 
 @inline_always
 def barrier_wait(barrier, arrived):
-    """Wait until `arrived` have come: n threads expect n*k at their k-th barrier."""
+    """Wait for `arrived` arrivals: n threads expect n*k at their k-th barrier."""
     increment(barrier)
     spin_until(barrier, arrived, FOREVER)
 
@@ -57,26 +60,26 @@ class Phase(NamedTuple):
     """One sweep of a step."""
 
     shape: Shape
-    cell: Any
+    cell: Inlined
     operand: int = OLD
-    """Which part of a row the recurrent weights multiply."""
+    """The part of a row that the recurrent weights multiply."""
 
 
 class RowPhase(NamedTuple):
-    """What a step does with all units of a row at once.
+    """A phase of a step that works on all units of a row at once.
 
-    `row(s, z, old, new, own, unit, units, padded)`: as a cell of `sweep`, and `units` of the
-    `padded` are there; `z` has room for the sums of six groups.
+    `row(s, z, old, new, own, unit, units, padded)`: as a cell of `sweep`; the first `units` of the
+    `padded` are valid, and `z` has room for the sums of six groups.
     """
 
-    row: Any
+    row: Inlined
 
 
-def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> Any:
-    """The kernel that takes the lanes first..last, or a share of them, through a window.
+def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> Kernel:
+    """Make the kernel that runs the lanes first..last, or a share of them, through a window.
 
-    `states`: how many a lane has, h first. `kept`: how many vectors of units a cell keeps from one
-    phase of a step to the next. A row's other states, then what is kept, stand where `own` begins.
+    `states`: states per lane, h first. `kept`: vectors of units that a cell keeps from one phase of
+    a step to the next. A row's other states, then the kept vectors, begin at `own`.
     """
     sweeps = tuple(phase for phase in phases if isinstance(phase, Phase))
     n, vectors = sweeps[0].shape.n, sweeps[0].shape.vectors
@@ -86,7 +89,7 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
 
     @inline_always
     def absence(absent, lane, t):
-        """0 where the lane takes this step, 1 where it is masked, 2 where it is past the length."""
+        """Return 0 if the lane has this step, 1 if it is masked, 2 if it is past the length."""
         if absent.lengths_B.size and t >= absent.lengths_B[lane]:
             return 2
         return 1 if absent.mask_BT.size and not absent.mask_BT[lane, t] else 0
@@ -110,33 +113,33 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
 
     @inline_always
     def leave(states_BU, s, begin, sizes, first, lanes, slot):
-        """Copy the states of the lanes back to where they came from."""
+        """Copy the states of the lanes from the scratch array back to `states_BU`."""
         units, padded = sizes.units, sizes.padded
         for k in range(len(states_BU)):
             target, source = states_BU[k].reshape(-1), begin + (k + 1 if k else 0) * padded
             for lane in range(lanes):
-                at = source if k else source + slot[lane] * padded
-                copy(s, at, target, (first + lane) * units, units)
+                offsets = source if k else source + slot[lane] * padded
+                copy(s, offsets, target, (first + lane) * units, units)
                 source += lane_vectors * padded
 
     @inline_always
-    def list_block(absent, lane, t, end, T, features, at, cap, inputs, sums):
-        """List the steps t..end of a lone lane that are there; the sums of t begin at `inputs`."""
+    def list_block(absent, lane, t, end, T, features, offsets, cap, inputs, sums):
+        """List the present steps of t..end of a lone lane; the sums of t begin at `inputs`."""
         rows = 0
         for later in range(t, end):
             if absence(absent, lane, later) == 0:
-                at[START * cap + rows] = 0
-                at[X * cap + rows] = (lane * T + later) * features
-                at[NEW * cap + rows] = inputs + (later - t) * sums
+                offsets[START * cap + rows] = 0
+                offsets[X * cap + rows] = (lane * T + later) * features
+                offsets[NEW * cap + rows] = inputs + (later - t) * sums
                 rows += 1
         return rows
 
     @inline_always
-    def list_state(at, cap, row, state, slot, padded):
-        """The row's states: it reads the one of two places for h, and writes the other."""
-        at[OLD * cap + row] = state + slot * padded
-        at[NEW * cap + row] = state + (1 - slot) * padded
-        at[OWN * cap + row] = state + 2 * padded
+    def list_state(offsets, cap, row, state, slot, padded):
+        """List the row's states: it reads one of the two slots for h and writes the other."""
+        offsets[OLD * cap + row] = state + slot * padded
+        offsets[NEW * cap + row] = state + (1 - slot) * padded
+        offsets[OWN * cap + row] = state + 2 * padded
 
     @kernel
     def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
@@ -151,8 +154,8 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
         uneven = max(1, (last - first) * w.size // (parts * UNEVEN))
         arrived = 0
 
-        # The scratch array: the sums to start from and the units' own weights, a tile's sums, the
-        # lanes' states, and inputs: a lone lane's sums of a block of steps, or what all lanes get
+        # The scratch array: initial sums and the units' own weights, a tile's sums, the lanes'
+        # states, and inputs: a lone lane's sums of a block of steps, or the inputs of all lanes
         # at this step.
         room = min(LANES, last - first)
         z = weights.unit.size + part * 6 * width * n
@@ -164,13 +167,13 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
         raw = share.scratch if parts > 1 else np.zeros(total + 16, np.float32)
         s = raw[(64 - raw.ctypes.data % 64) % 64 // 4 :]
         cap = max(room, BLOCK)
-        at = np.zeros(5 * cap, np.int64)
+        offsets = np.zeros(5 * cap, np.int64)
         slot = np.zeros(room, np.int64)
         live = np.empty(room, np.int64)
         sizes = Sizes(features, units, groups, padded, cap, sums)
         span = Span(groups * part // parts, groups * (part + 1) // parts)
 
-        copy(weights.unit, 0, s, 0, weights.unit.size)  # by all who take part: they write the same
+        copy(weights.unit, 0, s, 0, weights.unit.size)  # by every thread: all write the same
         while first < last:
             lanes = min(LANES, last - first)
             steps = most_steps(absent.lengths_B, T, first, lanes)
@@ -185,35 +188,36 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
             for t in range(steps):
                 if alone and t % BLOCK == 0:
                     end = min(t + BLOCK, steps)
-                    rows = list_block(absent, first, t, end, T, features, at, cap, inputs, sums)
-                    prepare(rows, span, sizes, s, at, 0, x, w, 0)
+                    rows = list_block(
+                        absent, first, t, end, T, features, offsets, cap, inputs, sums
+                    )
+                    prepare(rows, span, sizes, s, offsets, 0, x, w, 0)
                 rows = 0
                 for lane in range(lanes):
                     place = (first + lane) * T + t
                     state = states + lane * per_lane
-                    why = absence(absent, first + lane, t)
-                    if why == 0:
+                    status = absence(absent, first + lane, t)
+                    if status == 0:
                         if alone:
-                            at[START * cap] = inputs + t % BLOCK * sums
+                            offsets[START * cap] = inputs + t % BLOCK * sums
                         else:
-                            at[X * cap + rows] = inputs + rows * features
+                            offsets[X * cap + rows] = inputs + rows * features
                             copy(x, place * features, s, inputs + rows * features, features)
-                        list_state(at, cap, rows, state, slot[lane], padded)
+                        list_state(offsets, cap, rows, state, slot[lane], padded)
                         live[rows] = lane
                         rows += 1
-                    elif why == 1 and y.size and part == 0:
+                    elif status == 1 and y.size and part == 0:
                         copy(s, state + slot[lane] * padded, y, place * units, units)
                         if zero_masked:
                             y[place * units : (place + 1) * units] = 0
-                step(rows, span, sizes, s, z, at, 0, fed, w, 0, share, parts, arrived)
+                step(rows, span, sizes, s, z, offsets, 0, fed, w, 0, share, parts, arrived)
                 if parts > 1:
                     arrived += parts * barriers
                     if part == 0 and barrier[1] > (PATIENCE + (t + 1) * uneven) * (parts - 1):
                         barrier[ALONE] = arrived
                     barrier_wait(barrier, arrived)
-                    if (
-                        barrier[ALONE] == arrived
-                    ):  # not what the first may already say of the next step
+                    # Equal, not at least: the first thread may have set it for the next step.
+                    if barrier[ALONE] == arrived:
                         if part:
                             return
                         parts, span = 1, Span(0, groups)
@@ -221,7 +225,7 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
                     slot[live[row]] = 1 - slot[live[row]]
                     if y.size and part == 0:
                         place = (first + live[row]) * T + t
-                        copy(s, at[NEW * cap + row], y, place * units, units)
+                        copy(s, offsets[NEW * cap + row], y, place * units, units)
             if part == 0:
                 leave(states_BU, s, states, sizes, first, lanes, slot)
             first += lanes
@@ -230,19 +234,19 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
 
 
 def scratch(unit: int, lanes: int, features: int, parts: int, lane_vectors: int) -> int:
-    """Floats of the scratch array that `parts` threads share, or a few more.
+    """Return an upper bound of the floats of the scratch array that `parts` threads share.
 
-    `unit`: floats of the units' starts and weights, at least those of a vector of units;
-    `lane_vectors`: h twice, a lane's other states, and what is kept of it.
+    `unit`: floats of the units' initial sums and own weights, at least a vector of units;
+    `lane_vectors`: h twice, a lane's other states, and its kept vectors.
     """
     inputs = max(BLOCK * unit, parts * lanes * features)
     return (1 + 6 * parts + lane_vectors * lanes) * unit + inputs + 16
 
 
-def _step(phases: tuple[Phase | RowPhase, ...]) -> Any:
-    """All phases of a step, one after the other; threads that share lanes wait in between.
+def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
+    """Make the function of all phases of a step; threads that share lanes wait in between.
 
-    `parts` is 1 where a thread of a share goes on alone.
+    `parts` is 1 where a thread of a share finishes alone.
     """
     phase, *more = phases
     first, group, x_step, h_step = _phase(phase)
@@ -251,45 +255,47 @@ def _step(phases: tuple[Phase | RowPhase, ...]) -> Any:
     rest = _step(tuple(more))
 
     @inline_always
-    def several(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived):
-        first(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived)
+    def several(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived):
+        first(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived)
         if parts > 1:
             barrier_wait(share.barrier, arrived + parts)
         start += sizes.groups * group
         j += sizes.groups * (sizes.features * x_step + sizes.units * h_step)
-        rest(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived + parts)
+        rest(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived + parts)
 
     return several
 
 
-def _phase(phase: Phase | RowPhase) -> tuple[Any, int, int, int]:
-    """One phase, and how many floats it takes of each group's starts, of its weights for an input
-    and for a unit."""
+def _phase(phase: Phase | RowPhase) -> tuple[Inlined, int, int, int]:
+    """Make the function of one phase.
+
+    Also the floats per group of its initial sums, its weights of one input, and of one unit.
+    """
     if isinstance(phase, RowPhase):
         return _rows(phase.row), 0, 0, 0
     shape = phase.shape
     run = sweep(shape, phase.cell, phase.operand)
 
     @inline_always
-    def units(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived):
-        run(rows, span, sizes, s, z, at, start, s, fed, w, j)
+    def units(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived):
+        run(rows, span, sizes, s, z, offsets, start, s, fed, w, j)
 
     return units, shape.group, shape.x_step, shape.h_step
 
 
-def _rows(row: Any) -> Any:
+def _rows(row: Inlined) -> Inlined:
     @inline_always
-    def rows_of(rows, span, sizes, s, z, at, start, fed, w, j, share, parts, arrived):
+    def rows_of(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived):
         cap = sizes.cap
         for r in range(share.part, rows, parts):
-            old, new, own = at[OLD * cap + r], at[NEW * cap + r], at[OWN * cap + r]
+            old, new, own = offsets[OLD * cap + r], offsets[NEW * cap + r], offsets[OWN * cap + r]
             row(s, z, old, new, own, sizes.unit, sizes.units, sizes.padded)
 
     return rows_of
 
 
-def _prepare(phases: tuple[Phase, ...]) -> Any:
-    """The projections for all phases of a step."""
+def _prepare(phases: tuple[Phase, ...]) -> Inlined:
+    """Make the projections for all phases of a step."""
     shape, more = phases[0].shape, phases[1:]
     first = project(shape)
     if not more:
@@ -298,24 +304,24 @@ def _prepare(phases: tuple[Phase, ...]) -> Any:
     group, x_step, h_step = shape.group, shape.x_step, shape.h_step
 
     @inline_always
-    def several(rows, span, sizes, s, at, start, x, w, j):
-        first(rows, span, sizes, s, at, start, x, w, j)
+    def several(rows, span, sizes, s, offsets, start, x, w, j):
+        first(rows, span, sizes, s, offsets, start, x, w, j)
         start += sizes.groups * group
         j += sizes.groups * (sizes.features * x_step + sizes.units * h_step)
-        rest(rows, span, sizes, s, at, start, x, w, j)
+        rest(rows, span, sizes, s, offsets, start, x, w, j)
 
     return several
 
 
 def entry(
-    name: str, activations: tuple[Spec, ...], states: int, make: Callable[[], Any]
-) -> Callable[..., None]:
-    """The machine code of a window kernel that `make` makes, of lanes with so many states."""
+    name: str, activations: tuple[Spec, ...], states: int, make: Callable[[], Kernel]
+) -> Kernel:
+    """Return the machine code of a window kernel built by `make`, of lanes with `states` states."""
     full = "-".join([name, *map(label, activations)])
     return jit.compiled(full, make, _signature(states))
 
 
-def _signature(states: int) -> Any:
+def _signature(states: int) -> Signature:
     f1, f2, f3 = (types.Array(types.float32, d, "C") for d in (1, 2, 3))
     i1, mask = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 2, "C")
     intp = types.intp

@@ -1,9 +1,7 @@
 """SimpleRNN."""
 
-from collections.abc import Callable
-from typing import Any
-
 from streamrnn.simd import recurrent
+from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import inline
 from streamrnn.simd.names import Spec
@@ -11,13 +9,13 @@ from streamrnn.simd.sweep import Shape
 from streamrnn.simd.vector import load, store
 
 
-def entry(n: int, vectors: int, activations: tuple[Spec, ...]) -> Callable[..., None]:
-    """The kernel for groups of `vectors` of `n` floats, and the activation of h."""
+def entry(n: int, vectors: int, activations: tuple[Spec, ...]) -> Kernel:
+    """Return the kernel for groups of `vectors` of `n` floats; activation of h."""
     name = f"simple_rnn-{n}x{vectors}"
     return recurrent.entry(name, activations, 1, lambda: _kernel(n, vectors, *activations))
 
 
-def _kernel(n: int, vectors: int, activation: Spec) -> Any:
+def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:
     g = function(activation)
 
     @inline

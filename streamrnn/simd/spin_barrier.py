@@ -1,36 +1,36 @@
 """Barriers at which threads spin instead of sleeping.
 
-To sleep and to be woken takes some 60 µs; a step of a kernel takes a few. So threads that share
-lanes increment a counter and spin until all have come, and one that waits for work spins for a
-moment before it sleeps. After a while, as the other may wait for this very core, each look yields
-it first. (Without that, two threads on one core took 4 ms a step, the system's time slice.)
-A counter is an int64 array: what is counted, and the looks that yielded.
+Sleeping and waking take some 60 µs; a step of a kernel takes a few. So threads that share lanes
+increment a counter and spin until all have arrived, and a thread that waits for work spins for a
+moment before it sleeps. After a while each poll yields the core first, as the other thread may be
+waiting for it. (Without that, two threads on one core took 4 ms a step, the system's time slice.)
+A counter is an int64 array: the count, and the number of polls that yielded.
 """
 
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
 
 from llvmlite import ir
 from numba.core import types
 from numba.core.cgutils import alloca_once_value
 from numba.np.arrayobj import make_array
 
+from streamrnn.arrays import Ints
 from streamrnn.simd.jit import compiled, intrinsic, kernel
 
 COUNTER = ir.IntType(64)
 LOOKS = 500
-"""Looks before others may run first: some 10 µs."""
+"""Polls before each one yields the core: some 10 µs."""
 FOREVER = 1 << 62
 _WHOLE_SYSTEM = ir.IntType(32)(15)
 
 
 def pause(builder: ir.IRBuilder) -> None:
-    """Emit what a CPU wants in a loop that only looks: it leaves room for a sibling thread, saves
-    power, and keeps looks from piling up. Nothing where no such instruction is known.
+    """Emit the CPU's instruction for polling loops, if one is known.
 
-    On ARM `yield` does nothing on most cores; `isb` waits for some 10 ns, as `pause` does.
+    It leaves resources to a sibling thread, saves power, and limits outstanding loads. On ARM
+    `yield` does nothing on most cores; `isb` waits for some 10 ns, as `pause` does.
     """
     triple = builder.module.triple
     if triple.startswith(("x86", "i686")):
@@ -41,7 +41,7 @@ def pause(builder: ir.IRBuilder) -> None:
 
 @intrinsic
 def increment(typingctx, counter):
-    """Add 1 to counter[0]. What the thread wrote before is seen by all who see it."""
+    """Add 1 to counter[0]. A thread that sees it also sees all earlier writes of this thread."""
 
     def emit(context, builder, sig, args):
         place = make_array(sig.args[0])(context, builder, args[0]).data
@@ -52,7 +52,7 @@ def increment(typingctx, counter):
 
 @intrinsic
 def spin_until(typingctx, counter, expected, looks):
-    """Return once counter[0] is `expected` or more, or after so many looks."""
+    """Return once counter[0] is `expected` or more, or after `looks` polls."""
 
     def emit(context, builder, sig, args):
         place = make_array(sig.args[0])(context, builder, args[0]).data
@@ -86,15 +86,15 @@ def _spin_until(counter, expected, looks):
 
 
 @functools.cache
-def spinner() -> Callable[[Any, int, int], None]:
-    """`spin_until` as a function to call from Python, where others run meanwhile."""
+def spinner() -> Callable[[Ints, int, int], None]:
+    """Return `spin_until` as a function to call from Python; it releases the GIL."""
     one = types.Array(types.int64, 1, "C")
     return compiled("spin_until", lambda: _spin_until, types.void(one, types.int64, types.int64))
 
 
 @intrinsic
 def current_core(typingctx):
-    """The core that the thread runs on; -1 where threads cannot be told where to run."""
+    """Return the core that the thread runs on; -1 where threads cannot be pinned."""
 
     def emit(context, builder, sig, args):
         if not hasattr(os, "sched_setaffinity"):
@@ -111,12 +111,12 @@ def _core():
 
 @functools.cache
 def core() -> Callable[[], int]:
-    """`current_core` as a function to call from Python."""
+    """Return `current_core` as a function to call from Python."""
     return compiled("core", lambda: _core, types.int32())
 
 
 def _call(builder, name, result, *arguments):
-    """Call a C function or an intrinsic of LLVM."""
+    """Emit a call of a C function or an LLVM intrinsic."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
     return builder.call(function, arguments)

@@ -1,60 +1,60 @@
 """The one inner loop of all dense and recurrent kernels: rows times packed weights, then a cell.
 
-A *row* is one lane at one step (or one row of a Dense input). It is described by where its parts
-begin in the scratch array `s`: the sums it starts from, its input, its old and new state. Rows are
-taken m at a time (a tile), units `n` at a time (a *group*: `vectors` of `n` units, each with all
-its gates); the order of the additions of one unit of one row never depends on that: first what it
-starts from, then the inputs, then the state, each product added by one exact fma.
+A *row* is one lane at one step (or one row of a Dense input). It is described by the offsets of its
+parts in the scratch array `s`: initial sums, input, old and new state. Rows are processed m at a
+time (a tile), units `n` at a time (a *group*: `vectors` of `n` units, each with all its gates); the
+order of the additions of one unit of one row never depends on that: first the initial sum, then the
+inputs, then the state, each product added by one exact fma.
 
 Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from streamrnn.simd import tile
-from streamrnn.simd.jit import inline_always, registers
+from streamrnn.simd.jit import Inlined, inline_always, registers
 
 START, X, OLD, NEW, OWN = range(5)
-"""Blocks of the index array `at`, `cap` long each: where the rows' sums to start from, inputs, old
-states, new states and other states begin. (Flat: a view of each block would count references.)"""
+"""Blocks of the array `offsets`, `cap` long each: the offsets of the rows' initial sums, inputs,
+old states, new states and other states. (Flat: a view of each block would count references.)"""
 
 
 class Sizes(NamedTuple):
-    """What a sweep is told when it runs, beside its arrays."""
+    """Sizes that a sweep gets at run time."""
 
     features: int
     units: int
     groups: int
-    """Of units, the last one filled up with zeros."""
+    """Groups of units, the last one padded with zeros."""
     padded: int
-    """Units with those zeros."""
+    """Units including the padding."""
     cap: int
-    """Rows that each block of `at` has room for."""
+    """Capacity in rows of each block of `offsets`."""
     unit: int
-    """Where the weights that a unit multiplies by itself begin in the scratch array, `padded` of
-    each kind (peepholes, gains)."""
+    """Offset in the scratch array of the weights that a unit multiplies by itself, `padded` of each
+    kind (peepholes, gains)."""
 
 
 class Span(NamedTuple):
-    """The groups low..high that a thread takes."""
+    """The groups low..high of a thread."""
 
     low: int
     high: int
 
 
 class Shape(NamedTuple):
-    """What a sweep is compiled for."""
+    """Constants of a compiled sweep."""
 
     n: int
     """Floats in a vector."""
     vectors: int
     """Vectors of units in a group."""
     sums: int
-    """Sums of a unit (gates; four for a GRU with reset_after, whose candidate has two parts)."""
+    """Sums per unit (gates; four for a GRU with reset_after, whose candidate has two parts)."""
     x_into: tuple[int, ...]
-    """The sum that each gate of the input's weights adds to."""
+    """The sum that each gate of the input's weights is added to."""
     h_into: tuple[int, ...]
-    """The sum that each gate of the state's weights adds to."""
+    """The sum that each gate of the state's weights is added to."""
 
     @property
     def group(self) -> int:
@@ -71,45 +71,46 @@ class Shape(NamedTuple):
         """Floats of a group's weights for one unit of the state."""
         return self.vectors * len(self.h_into) * self.n
 
-    def tile(self, m: int) -> tuple[Any, Any, Any]:
-        """The functions of a tile of m rows: begin, feed inputs, feed states."""
+    def tile(self, m: int) -> tuple[Inlined, Inlined, Inlined]:
+        """Make the functions of a tile of m rows: begin, feed inputs, feed states."""
         size = m, self.vectors * self.sums, self.n
         feeds = (
             tuple(v * self.sums + s for v in range(self.vectors) for s in into)
             for into in (self.x_into, self.h_into)
         )
-        return (tile.begin(*size), *(tile.feed(*size, into) for into in feeds))
+        x_feed, h_feed = (tile.feed(*size, into) for into in feeds)
+        return tile.begin(*size), x_feed, h_feed
 
 
 def tile_rows(shape: Shape) -> int:
-    """Most rows of a tile: its sums, the weights of a step and an input must fit in the registers.
+    """Return the most rows of a tile whose sums, weights of a step and an input fit in registers.
 
-    With 16 of them an LSTM takes two rows, whose third would spill: 1.4-1.7 x as fast as three. A
+    With 16 registers an LSTM has two rows, as a third would spill: 1.4-1.7 x as fast as three. A
     Dense of many units too: 1.8 x.
     """
     weights = shape.vectors * max(len(shape.x_into), len(shape.h_into))
     return max(1, min(6, (registers() - weights - 1) // (shape.vectors * shape.sums)))
 
 
-def _multiply(shape: Shape, m: int, operand: int) -> Any:
+def _multiply(shape: Shape, m: int, operand: int) -> Inlined:
     """Make the function that leaves the sums of rows i..i+m for one group in s[z:]."""
     begin, feed_x, feed_h = shape.tile(m)
 
     @inline_always
-    def multiply(s, z, at, cap, i, start, x, features, units, w, jx, jh):
-        sums = begin(s, at, START * cap + i, start)
-        sums = feed_x(sums, features, x, at, X * cap + i, w, jx)
-        sums = feed_h(sums, units, s, at, operand * cap + i, w, jh)
+    def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
+        sums = begin(s, offsets, START * cap + i, start)
+        sums = feed_x(sums, features, x, offsets, X * cap + i, w, jx)
+        sums = feed_h(sums, units, s, offsets, operand * cap + i, w, jh)
         tile.put(sums, s, z)
 
     return multiply
 
 
-def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
+def sweep(shape: Shape, cell: Inlined, operand: int = OLD) -> Inlined:
     """Make the sweep: for the groups of a span and the first `rows` rows, multiply, call the cell.
 
-    `cell(s, z, old, new, own, unit, padded)` gets where a unit vector's sums, old, new and other
-    state, and own weights begin; further states and weights of it follow `padded` floats later.
+    `cell(s, z, old, new, own, unit, padded)` gets the offsets of a unit vector's sums, old, new and
+    other state, and own weights; its further states and weights follow every `padded` floats.
     `operand` is the part of a row that the recurrent weights multiply.
     """
     most = tile_rows(shape)
@@ -120,8 +121,8 @@ def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
     x_step, h_step = shape.x_step, shape.h_step
 
     @inline_always
-    def run(rows, span, sizes, s, z, at, start, x, fed, w, j):
-        """`fed` says how many of the inputs are still to add: all, or none."""
+    def run(rows, span, sizes, s, z, offsets, start, x, fed, w, j):
+        """Sweep the rows; `fed` is the number of inputs still to be added: all, or none."""
         features, units, cap = sizes.features, sizes.units, sizes.cap
         start += span.low * group
         j += span.low * (features * x_step + units * h_step)
@@ -133,25 +134,29 @@ def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
                 left = rows - i
                 if left >= 9 or left == most:
                     m = most
-                    full(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                    full(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
                 elif left == 5:
                     m = min(5, most)
-                    five(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                    five(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
                 elif left >= 6 or left == 4:
                     m = min(4, most)
-                    four(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                    four(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
                 elif left >= 3:
                     m = min(3, most)
-                    three(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                    three(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
                 elif left == 2:
                     m = min(2, most)
-                    two(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                    two(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
                 else:
                     m = 1
-                    one(s, z, at, cap, i, start, x, fed, units, w, jx, jh)
+                    one(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
                 for r in range(m):
                     row = i + r
-                    old, new, own = at[OLD * cap + row], at[NEW * cap + row], at[OWN * cap + row]
+                    old, new, own = (
+                        offsets[OLD * cap + row],
+                        offsets[NEW * cap + row],
+                        offsets[OWN * cap + row],
+                    )
                     for v in range(vectors):
                         u = (g * vectors + v) * n
                         tile = z + (r * vectors + v) * sums * n
@@ -163,27 +168,27 @@ def sweep(shape: Shape, cell: Any, operand: int = OLD) -> Any:
     return run
 
 
-def _add_inputs(shape: Shape, m: int) -> Any:
-    """Make the function that adds the inputs of rows i..i+m for one group, into s[at[NEW]:]."""
+def _add_inputs(shape: Shape, m: int) -> Inlined:
+    """Make the function that adds the inputs of rows i..i+m for a group into s[offsets[NEW]:]."""
     begin, feed, _ = shape.tile(m)
 
     @inline_always
-    def add(s, at, cap, i, start, x, features, w, j):
-        sums = begin(s, at, START * cap + i, start)
-        sums = feed(sums, features, x, at, X * cap + i, w, j)
-        tile.scatter(sums, s, at, NEW * cap + i, start)
+    def add(s, offsets, cap, i, start, x, features, w, j):
+        sums = begin(s, offsets, START * cap + i, start)
+        sums = feed(sums, features, x, offsets, X * cap + i, w, j)
+        tile.scatter(sums, s, offsets, NEW * cap + i, start)
 
     return add
 
 
-def project(shape: Shape) -> Any:
-    """Make the sweep that only adds the inputs and leaves the sums in s[at[NEW]:]."""
+def project(shape: Shape) -> Inlined:
+    """Make the sweep that only adds the inputs and leaves the sums in s[offsets[NEW]:]."""
     most = tile_rows(shape)
     one, full = _add_inputs(shape, 1), _add_inputs(shape, most)
     group, x_step, h_step = shape.group, shape.x_step, shape.h_step
 
     @inline_always
-    def run(rows, span, sizes, s, at, start, x, w, j):
+    def run(rows, span, sizes, s, offsets, start, x, w, j):
         features, cap = sizes.features, sizes.cap
         start += span.low * group
         j += span.low * (features * x_step + sizes.units * h_step)
@@ -191,10 +196,10 @@ def project(shape: Shape) -> Any:
             i = 0
             while i < rows:
                 if rows - i >= most:
-                    full(s, at, cap, i, start, x, features, w, j)
+                    full(s, offsets, cap, i, start, x, features, w, j)
                     i += most
                 else:
-                    one(s, at, cap, i, start, x, features, w, j)
+                    one(s, offsets, cap, i, start, x, features, w, j)
                     i += 1
             start += group
             j += features * x_step + sizes.units * h_step

@@ -1,20 +1,18 @@
 """A tile inside Numba: m rows x g vectors of sums, all held in registers at once.
 
 A matrix product is fast when each weight that is read is used for several rows, and each input for
-several vectors of outputs. `Tile(m, g, n)` holds the m*g sums. Rows lie anywhere in an array:
-`at[i + r]` is where row r begins. With STREAMRNN_BOUNDSCHECK=1 all places are checked.
+several vectors of outputs. `Tile(m, g, n)` holds the m*g sums. Rows may lie anywhere in an array:
+`offsets[i + r]` is the offset of row r. With STREAMRNN_BOUNDSCHECK=1 all offsets are checked.
 
 The loop over the inputs is written in `feed`, not in the kernels: as Python it would be compiled
 once more for every size of tile, half of the time that a kernel takes to compile.
 """
 
-from typing import Any
-
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import models, register_model
 
-from streamrnn.simd.jit import intrinsic
+from streamrnn.simd.jit import Inlined, intrinsic
 from streamrnn.simd.vector import F32, address, emit_load, emit_store, fused, loop, spread
 
 
@@ -28,50 +26,50 @@ class Tile(types.Type):
 
 @register_model(Tile)
 class TileModel(models.PrimitiveModel):
-    """In LLVM: [m*g x <n x float>], which it takes apart into registers."""
+    """Its LLVM type: [m*g x <n x float>], which LLVM splits into registers."""
 
     def __init__(self, manager, tile):
         kind = ir.ArrayType(ir.VectorType(F32, tile.n), tile.m * tile.g)
         super().__init__(manager, tile, kind)
 
 
-def begin(m: int, g: int, n: int) -> Any:
-    """Make `begin(array, at, i, k)`: row r starts as the g vectors at array[at[i + r] + k]."""
+def begin(m: int, g: int, n: int) -> Inlined:
+    """Make `begin(array, offsets, i, k)`: row r starts as array[offsets[i + r] + k : +g*n]."""
     tile = Tile(m, g, n)
 
     @intrinsic
-    def begin(typingctx, array, at, i, k):
+    def begin(typingctx, array, offsets, i, k):
         def emit(context, builder, sig, args):
-            array, at, i, k = args
+            array, offsets, i, k = args
             sums = ir.Constant(ir.ArrayType(ir.VectorType(F32, n), m * g), ir.Undefined)
-            for r, row in enumerate(_rows(builder, context, sig.args[1], at, i, m)):
+            for r, row in enumerate(_rows(builder, context, sig.args[1], offsets, i, m)):
                 for q in range(g):
                     index = builder.add(builder.add(row, k), k.type(q * n))
                     value = emit_load(context, builder, sig.args[0], array, index, n)
                     sums = builder.insert_value(sums, value, r * g + q)
             return sums
 
-        return tile(array, at, types.intp, types.intp), emit
+        return tile(array, offsets, types.intp, types.intp), emit
 
     return begin
 
 
-def feed(m: int, g: int, n: int, into: tuple[int, ...]) -> Any:
-    """Make `feed(tile, count, x, at, i, w, j)`, which adds `count` inputs times their weights:
+def feed(m: int, g: int, n: int, into: tuple[int, ...]) -> Inlined:
+    """Make `feed(tile, count, x, offsets, i, w, j)`, which adds `count` inputs times their weights.
 
     for k in range(count), r in range(m), q, s in enumerate(into):
-        sums[r][s] += x[at[i + r] + k] * w[j + (k*len(into) + q)*n : +n]      (one fma)
+        sums[r][s] += x[offsets[i + r] + k] * w[j + (k*len(into) + q)*n : +n]      (one fma)
     """
     tile = Tile(m, g, n)
 
     @intrinsic
-    def feed(typingctx, sums, count, x, at, i, w, j):
+    def feed(typingctx, sums, count, x, offsets, i, w, j):
         def emit(context, builder, sig, args):
-            sums, count, x, at, i, w, j = args
+            sums, count, x, offsets, i, w, j = args
             if not into:
                 return sums
-            _, _, x_kind, at_kind, _, w_kind, _ = sig.args
-            rows = _rows(builder, context, at_kind, at, i, m)
+            _, _, x_kind, offsets_kind, _, w_kind, _ = sig.args
+            rows = _rows(builder, context, offsets_kind, offsets, i, m)
             held = [
                 cgutils.alloca_once_value(builder, builder.extract_value(sums, place))
                 for place in range(m * g)
@@ -92,14 +90,14 @@ def feed(m: int, g: int, n: int, into: tuple[int, ...]) -> Any:
                 sums = builder.insert_value(sums, builder.load(total), place)
             return sums
 
-        return tile(tile, types.intp, x, at, types.intp, w, types.intp), emit
+        return tile(tile, types.intp, x, offsets, types.intp, w, types.intp), emit
 
     return feed
 
 
 @intrinsic
 def put(typingctx, sums, array, j):
-    """array[j : j + m*g*n] = all sums, row after row."""
+    """Write all sums to array[j : j + m*g*n], row after row."""
 
     def emit(context, builder, sig, args):
         sums, array, j = args
@@ -112,22 +110,22 @@ def put(typingctx, sums, array, j):
 
 
 @intrinsic
-def scatter(typingctx, sums, array, at, i, k):
-    """array[at[i + r] + k : +g*n] = the sums of row r."""
+def scatter(typingctx, sums, array, offsets, i, k):
+    """Write the sums of row r to array[offsets[i + r] + k : +g*n]."""
 
     def emit(context, builder, sig, args):
         tile = sig.args[0]
-        sums, array, at, i, k = args
-        for r, row in enumerate(_rows(builder, context, sig.args[2], at, i, tile.m)):
+        sums, array, offsets, i, k = args
+        for r, row in enumerate(_rows(builder, context, sig.args[2], offsets, i, tile.m)):
             for q in range(tile.g):
                 index = builder.add(builder.add(row, k), k.type(q * tile.n))
                 value = builder.extract_value(sums, r * tile.g + q)
                 emit_store(context, builder, sig.args[1], array, index, value)
 
-    return types.void(sums, array, at, types.intp, types.intp), emit
+    return types.void(sums, array, offsets, types.intp, types.intp), emit
 
 
-def _rows(builder, context, kind, at, i, m):
-    """at[i : i + m] of an int64 array, without Numba's wrap-around of negative indices."""
-    start = address(context, builder, kind, at, i, m)
+def _rows(builder, context, kind, offsets, i, m):
+    """Load offsets[i : i + m] (int64), without Numba's wrap-around of negative indices."""
+    start = address(context, builder, kind, offsets, i, m)
     return [builder.load(builder.gep(start, [i.type(r)])) for r in range(m)]

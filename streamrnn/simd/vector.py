@@ -1,14 +1,13 @@
-"""A vector of float32 inside Numba: a few values that live in one CPU register.
+"""A vector of float32 inside Numba: a few values in one CPU register.
 
-`Vector(n)` is a Numba type, `+ - * /` work on it, and a Python number beside a vector counts for
-all its places. The rest are the functions below. They read and write C-contiguous float32 arrays
-at a flat index and know nothing of the array's shape. Every operation rounds as IEEE 754 says, so
-the bits of a result do not depend on `n` or on the CPU. `fma(a, b, c)` is a*b + c rounded once.
+`Vector(n)` is a Numba type with the operators `+ - * /`; a Python number beside a vector is
+broadcast. The functions below read and write C-contiguous float32 arrays at a flat index,
+regardless of the array's shape. Every operation rounds as IEEE 754 requires, so the bits of a
+result do not depend on `n` or on the CPU. `fma(a, b, c)` is a*b + c rounded once.
 """
 
 import operator
 from contextlib import contextmanager
-from typing import Any
 
 from llvmlite import ir
 from numba.core import types
@@ -18,7 +17,7 @@ from numba.extending import models, register_model
 from numba.np.arrayobj import make_array
 
 from streamrnn.simd import jit
-from streamrnn.simd.jit import intrinsic
+from streamrnn.simd.jit import Inlined, intrinsic
 
 F32 = ir.FloatType()
 I32 = ir.IntType(32)
@@ -34,17 +33,17 @@ class Vector(types.Type):
 
 @register_model(Vector)
 class VectorModel(models.PrimitiveModel):
-    """In LLVM: <n x float>."""
+    """Its LLVM type: <n x float>."""
 
     def __init__(self, manager, vector):
         super().__init__(manager, vector, ir.VectorType(F32, vector.n))
 
 
-# -- what the functions below are written with ---------------------------------------------------
+# -- building blocks of the functions below ------------------------------------------------------
 
 
 def address(context, builder, kind, array, index, count):
-    """Pointer to `array.flat[index]`; with STREAMRNN_BOUNDSCHECK=1 `count` floats must be there."""
+    """Emit a pointer to `array.flat[index]`; STREAMRNN_BOUNDSCHECK=1 checks `count` floats."""
     parts = make_array(kind)(context, builder, array)
     if jit.CHECKED:
         zero, end = index.type(0), builder.add(index, index.type(count))
@@ -57,20 +56,20 @@ def address(context, builder, kind, array, index, count):
 
 
 def emit_load(context, builder, kind, array, index, n):
-    """<n x float> from an array; need not be aligned."""
+    """Emit the load of <n x float> from an array, aligned or not."""
     start = address(context, builder, kind, array, index, n)
     pointer = builder.bitcast(start, ir.VectorType(F32, n).as_pointer())
     return builder.load(pointer, align=4)
 
 
 def emit_store(context, builder, kind, array, index, value):
-    """<n x float> into an array."""
+    """Emit the store of <n x float> into an array, aligned or not."""
     start = address(context, builder, kind, array, index, value.type.count)
     builder.store(value, builder.bitcast(start, value.type.as_pointer()), align=4)
 
 
 def spread(builder, value, n):
-    """One float in all places of a vector."""
+    """Emit a vector with one float in all elements."""
     kind = ir.VectorType(F32, n)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, I32(0))
     order = ir.Constant(ir.VectorType(I32, n), [0] * n)
@@ -78,15 +77,16 @@ def spread(builder, value, n):
 
 
 def fused(builder, a, b, c):
-    """a*b + c rounded once."""
+    """Emit a*b + c rounded once."""
     return _call(builder, "llvm.fma", [a, b, c])
 
 
 @contextmanager
 def loop(builder, start, stop, step):
-    """The body runs for start, start + step, … below stop. LLVM is asked to leave it as it is:
+    """Emit a loop whose body runs for start, start + step, … below stop.
 
-    unrolling gains nothing where a body fills the processor, and took half of the compile time.
+    LLVM must not unroll it: that gains nothing where a body fills the processor, and took half of
+    the compile time.
     """
     kind = stop.type
     before = builder.block
@@ -99,32 +99,35 @@ def loop(builder, start, stop, step):
     following = builder.add(index, kind(step), flags=["nsw"])
     index.add_incoming(following, builder.block)
     again = builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
-    again.set_metadata("llvm.loop", _as_it_is(builder.module))
+    again.set_metadata("llvm.loop", _not_unrolled(builder.module))
     builder.position_at_end(after)
 
 
-def _as_it_is(module):
-    """Metadata of a loop that is neither unrolled nor vectorised; it must name itself first."""
+def _not_unrolled(module):
+    """Return metadata of a loop that is neither unrolled nor vectorised.
+
+    Its first operand must be the node itself.
+    """
     node = ir.MDValue(module, [], name=str(len(module.metadata)))
-    wishes = [
+    hints = [
         module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")]),
         module.add_metadata(
             [ir.MetaDataString(module, "llvm.loop.vectorize.enable"), ir.IntType(1)(0)]
         ),
     ]
-    node.operands = (node, *wishes)
+    node.operands = (node, *hints)
     return node
 
 
 def widest(kinds):
-    """The vector type among types of which the others are numbers, or None."""
+    """Return the vector type among types of which the others are numbers, or None."""
     vectors = {kind for kind in kinds if isinstance(kind, Vector)}
     rest = [kind for kind in kinds if not isinstance(kind, (Vector, types.Number))]
     return vectors.pop() if len(vectors) == 1 and not rest else None
 
 
 def vectors_of(context, builder, kinds, values):
-    """All values as vectors: numbers are rounded to float32 and spread."""
+    """Emit all values as vectors: numbers are rounded to float32 and broadcast."""
     n = widest(kinds).n
     return [
         value
@@ -177,7 +180,7 @@ def _negative(context, builder, sig, args):
 
 @intrinsic(prefer_literal=True)
 def load(typingctx, array, index, n):
-    """The `n` floats at `array.flat[index]`."""
+    """Load the `n` floats at `array.flat[index]`."""
     vector = Vector(n.literal_value)
 
     def emit(context, builder, sig, args):
@@ -188,7 +191,7 @@ def load(typingctx, array, index, n):
 
 @intrinsic
 def store(typingctx, array, index, vector):
-    """Write all places to `array.flat[index]`."""
+    """Store all elements at `array.flat[index]`."""
 
     def emit(context, builder, sig, args):
         emit_store(context, builder, sig.args[0], *args)
@@ -196,7 +199,7 @@ def store(typingctx, array, index, vector):
     return types.void(array, types.intp, vector), emit
 
 
-def make_copy(n: int) -> Any:
+def make_copy(n: int) -> Inlined:
     """Make `copy(source, i, target, j, count)`: target.flat[j:j+count] = source.flat[i:i+count]."""
 
     @intrinsic
@@ -206,10 +209,10 @@ def make_copy(n: int) -> Any:
             whole = builder.and_(count, count.type(-n))
             for start, stop, width in ((count.type(0), whole, n), (whole, count, 1)):
                 with loop(builder, start, stop, width) as k:
-                    at = builder.add(i, k)
-                    value = emit_load(context, builder, sig.args[0], source, at, width)
-                    at = builder.add(j, k)
-                    emit_store(context, builder, sig.args[2], target, at, value)
+                    offset = builder.add(i, k)
+                    value = emit_load(context, builder, sig.args[0], source, offset, width)
+                    offset = builder.add(j, k)
+                    emit_store(context, builder, sig.args[2], target, offset, value)
 
         intp = types.intp
         return types.void(source, intp, target, intp, intp), emit
@@ -217,8 +220,8 @@ def make_copy(n: int) -> Any:
     return copy
 
 
-def make_transpose(n: int) -> Any:
-    """Make `transpose(source, i, stride, target, j)`: n x n floats change rows with columns,
+def make_transpose(n: int) -> Inlined:
+    """Make `transpose(source, i, stride, target, j)`, which transposes n x n floats.
 
     target.flat[j + k*n + r] = source.flat[i + r*stride + k] for all r, k < n.
     """
@@ -231,8 +234,8 @@ def make_transpose(n: int) -> Any:
             for r in range(n):
                 start = builder.add(i, builder.mul(stride, stride.type(r)))
                 rows.append(emit_load(context, builder, sig.args[0], source, start, n))
-            # Two rows half of all apart become one of twice the length, place by place in turn:
-            # after log2(n) times columns stand where rows stood.
+            # Interleave each row of the upper half with the row n/2 below it: after log2(n)
+            # rounds rows have become columns.
             half = n // 2
             zipped = [
                 [x for k in part for x in (k, n + k)] for part in (range(half), range(half, n))
@@ -244,8 +247,8 @@ def make_transpose(n: int) -> Any:
                     for k in range(n)
                 ]
             for k, column in enumerate(rows):
-                at = builder.add(j, j.type(k * n))
-                emit_store(context, builder, sig.args[3], target, at, column)
+                offset = builder.add(j, j.type(k * n))
+                emit_store(context, builder, sig.args[3], target, offset, column)
 
         intp = types.intp
         return types.void(source, intp, intp, target, intp), emit
@@ -255,7 +258,7 @@ def make_transpose(n: int) -> Any:
 
 @intrinsic(prefer_literal=True)
 def splat(typingctx, number, n):
-    """One number in `n` places."""
+    """Return a vector with one number in all `n` elements."""
     vector = Vector(n.literal_value)
 
     def emit(context, builder, sig, args):
@@ -267,7 +270,7 @@ def splat(typingctx, number, n):
 
 @intrinsic
 def fma(typingctx, a, b, c):
-    """a*b + c, rounded once."""
+    """Return a*b + c, rounded once."""
 
     def emit(context, builder, sig, args):
         return fused(builder, *vectors_of(context, builder, sig.args, args))
@@ -277,7 +280,7 @@ def fma(typingctx, a, b, c):
 
 @intrinsic
 def where_less(typingctx, a, b, yes, no):
-    """Place by place: `yes` where a < b, else `no`, also where a or b is NaN."""
+    """Return element by element: `yes` where a < b, else `no`, also where a or b is NaN."""
 
     def emit(context, builder, sig, args):
         first, second, one, other = vectors_of(context, builder, sig.args, args)
@@ -288,16 +291,16 @@ def where_less(typingctx, a, b, yes, no):
 
 @intrinsic
 def absolute(typingctx, a):
-    """|a|."""
+    """Return |a|."""
     return a(a), lambda context, builder, sig, args: _call(builder, "llvm.fabs", args)
 
 
 @intrinsic
 def power_of_two(typingctx, exponent):
-    """2**exponent of whole numbers from -126 to 127; -127 gives zero."""
+    """Return 2**exponent of integers from -126 to 127; -127 gives zero."""
 
     def emit(context, builder, sig, args):
-        # Added to 1.5 * 2**23, a whole number stands in the low bits of the sum.
+        # Adding an integer to 1.5 * 2**23 puts it into the low bits of the sum.
         whole = ir.VectorType(I32, sig.args[0].n)
         bits = builder.fadd(args[0], ir.Constant(args[0].type, [12582912.0 + 127] * whole.count))
         bits = builder.shl(builder.bitcast(bits, whole), ir.Constant(whole, [23] * whole.count))
@@ -307,7 +310,7 @@ def power_of_two(typingctx, exponent):
 
 
 def _call(builder, name, args):
-    """LLVM's function `name` of vectors of the type of the first argument."""
+    """Emit a call of LLVM's function `name` on vectors of the type of the first argument."""
     kind = args[0].type
     full = f"{name}.v{kind.count}f32"
     function = builder.module.globals.get(full) or ir.Function(

@@ -153,7 +153,7 @@ def test_softmax_goes_over_the_last_axis() -> None:
 
 
 def test_what_is_not_known_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedError, match=r"activation 'tahn' is not known.*tanh"):
+    with pytest.raises(UnsupportedError, match=r"unknown activation 'tahn'; expected.*tanh"):
         activation.split_spec("tahn")
     with pytest.raises(UnsupportedError, match="'elu' has 2 parameters, received 3"):
         activation.split_spec(("elu", 1.0, 1.0, 1.0))

@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from functools import partial
+from typing import Any
 
 import kernelcases
 import llvmlite.binding as llvm
@@ -95,6 +96,7 @@ def test_each_cpu_pauses_in_its_own_way(triple: str, wanted: list[str]) -> None:
 @pytest.mark.skipif(platform.machine() not in INSTRUCTIONS, reason="a CPU without such a thing")
 def test_a_thread_that_watches_pauses() -> None:
     signature = types.void(types.Array(types.int64, 1, "C"), types.int64, types.int64)
-    spin_barrier._spin_until.compile(signature)
-    (code,) = spin_barrier._spin_until.inspect_asm().values()
+    dispatcher: Any = spin_barrier._spin_until
+    dispatcher.compile(signature)
+    (code,) = dispatcher.inspect_asm().values()
     assert INSTRUCTIONS[platform.machine()] in instructions(code)
