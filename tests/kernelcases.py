@@ -19,7 +19,7 @@ from streamrnn.kernels import (
     team,
     threads,
 )
-from streamrnn.kernels.layer_norm_lstm import Norm
+from streamrnn.kernels.normalization import Norm
 from streamrnn.kernels.packed import Packed
 
 

@@ -1,17 +1,16 @@
 """Activations over whole arrays, with the same bits as inside the other kernels."""
 
-from typing import Any
-
 from streamrnn import simd
+from streamrnn.arrays import Floats
 from streamrnn.simd.names import DEFAULTS, Spec, clipped, label, split_spec
 
 __all__ = ["DEFAULTS", "Spec", "clipped", "label", "run", "split_spec"]
 
 
-def run(name: str, x: Any, out: Any, **parameters: float) -> None:
-    """The activation of every element of `x` (float32, C-contiguous) into `out`.
+def run(name: str, x: Floats, out: Floats, **parameters: float) -> None:
+    """Write the activation of every element of `x` (float32, C-contiguous) to `out`.
 
-    `softmax` goes over the last axis. `out` may be `x`.
+    `softmax` is over the last axis. `out` may be `x`.
     """
     if name == "softmax":
         if x.size:

@@ -1,4 +1,4 @@
-"""The kernels that are kept on disk, filled before they are needed."""
+"""Compile kernels ahead of time, into the cache on disk."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from streamrnn.kernels import digest, keys
 
 
 class Compiled(NamedTuple):
-    """What is kept: so many kernels, `new` of them since the call, in `bytes` of `folder`."""
+    """The kernels in `folder`: their number, how many are `new` since the call, their bytes."""
 
     folder: Path
     kernels: int
@@ -21,10 +21,10 @@ class Compiled(NamedTuple):
 
 
 def fill(work: Callable[[], object]) -> Compiled:
-    """Compile, and keep, what `work` needs, and what reading rows and sharing work need.
+    """Compile and save the kernels that `work`, reading rows and sharing work need.
 
-    What is kept already is loaded, so that a damaged file is replaced. Raises ConfigError where
-    nothing can be kept.
+    Saved kernels are loaded, so a damaged file is replaced. Raises ConfigError if a kernel cannot
+    be saved.
     """
     before = {
         file: file.stat().st_mtime_ns for folder in simd.jit.folders() for file in _in(folder)
@@ -35,8 +35,8 @@ def fill(work: Callable[[], object]) -> Compiled:
     files = [file for file in kept.values() if file is not None]
     if len(files) < len(kept):
         raise ConfigError(
-            f"{len(kept) - len(files)} of {len(kept)} compiled kernels could not be kept: "
-            "set XDG_CACHE_HOME to a folder that can be written to"
+            f"{len(kept) - len(files)} of {len(kept)} compiled kernels could not be saved: "
+            "set XDG_CACHE_HOME to a writable folder"
         )
     status = {file: file.stat() for file in files}
     new = sum(before.get(file) != found.st_mtime_ns for file, found in status.items())

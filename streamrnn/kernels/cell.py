@@ -1,31 +1,31 @@
-"""The loop around a cell of the user's: one stream after the other, one step after the other.
+"""The loop around a custom cell: stream by stream, step by step.
 
 A step is a function of one stream, `step(x_F, states, weights, y_U)`. As a stream never shares an
 instruction with another, its bits cannot depend on the batch, the chunk or the thread.
 """
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 
 from streamrnn import simd
 from streamrnn.errors import ShapeError
 from streamrnn.kernels import threads
+from streamrnn.simd.arguments import Kernel
 
-_loops: dict[Callable[..., None], Callable[..., None]] = {}
+_loops: dict[Kernel, Kernel] = {}
 
-_WORTH_A_THREAD = 256
-"""Steps of a window: handing one to a thread costs some 20 µs, a step of a small cell 0.2 µs."""
+_MIN_THREADED_STEPS = 256
+"""Steps of a window: a call in another thread costs some 20 µs, a step of a small cell 0.2 µs."""
 
 
-def driver_of(step: Callable[..., None], who: str) -> Callable[..., None]:
-    """A driver that runs `step`, compiled on its first call.
+def driver_of(step: Kernel, owner: str) -> Kernel:
+    """Return a driver that runs `step`, compiled on its first call.
 
     The driver: (x_BTF, lengths_B | None, mask_BT | None, [state_B…], weights, held_BU, y_BTU |
     None, zero_masked). States, held output and y are written in place, as in the other kernels. If
-    Numba cannot compile the step, it runs in Python and a warning says why, once. Cells that share
-    a step share what is compiled.
+    Numba cannot compile the step, it runs in Python, with one warning that gives the reason. Cells
+    with the same step share the compiled code. `owner` is the cell's name in messages.
     """
     if step not in _loops:
         _loops[step] = simd.cell.loop_around(step)
@@ -38,21 +38,22 @@ def driver_of(step: Callable[..., None], who: str) -> Callable[..., None]:
             arrays = (*(state[:0] for state in states), *weights)
             shapes = (x_BTF.shape[2], held_BU.shape[1], *(array.shape for array in arrays))
             if shapes not in checked:
-                _try_indices(getattr(step, "py_func", step), who, x_BTF, states, weights, held_BU)
+                function = getattr(step, "py_func", step)
+                _check_indices(function, owner, x_BTF, states, weights, held_BU)
                 checked.add(shapes)
             args = _filled(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked)
             try:
-                loop(0, 0, *args)  # no lanes: only compiles, and before threads are about
+                loop(0, 0, *args)  # no lanes: only compiles, before any thread starts
             except Exception as error:  # noqa: BLE001 (Numba raises all sorts of errors)
                 refused.append(error)
                 warnings.warn(
-                    f"{who}: Numba cannot compile its step, so it runs in Python, many times "
-                    f"slower. Numba says: {error}",
+                    f"{owner}: Numba cannot compile its step; it runs in Python, many times "
+                    f"slower. Numba's error: {error}",
                     stacklevel=2,
                 )
             else:
                 lanes, steps = x_BTF.shape[:2]
-                if lanes * steps < _WORTH_A_THREAD:
+                if lanes * steps < _MIN_THREADED_STEPS:
                     loop(0, lanes, *args)
                 else:
                     threads.by_lanes(lambda a, b: loop(a, b, *args), lanes, lengths_B)
@@ -62,10 +63,10 @@ def driver_of(step: Callable[..., None], who: str) -> Callable[..., None]:
     return run
 
 
-def _try_indices(step, who, x_BTF, states, weights, held_BU) -> None:
-    """One step in Python on copies: an index outside an array is found here, not by a crash.
+def _check_indices(step, owner, x_BTF, states, weights, held_BU) -> None:
+    """Run one step in Python on copies, to find an index outside an array before it crashes.
 
-    Raises ShapeError, naming the cell. What else may go wrong in Python is not judged here.
+    Raises ShapeError, naming the cell. Other errors in Python are ignored here.
     """
     x = np.zeros(x_BTF.shape[2], np.float32)
     lane = tuple(np.zeros(state.shape[1:], np.float32) for state in states)
@@ -74,16 +75,16 @@ def _try_indices(step, who, x_BTF, states, weights, held_BU) -> None:
             step(x, lane, weights, np.zeros(held_BU.shape[1], np.float32))
     except IndexError as error:
         raise ShapeError(
-            f"{who}: its step reaches outside an array ({error}); x is ({x.size},), the states "
-            f"{[state.shape for state in lane]}, the weights {[w.shape for w in weights]}, y "
-            f"({held_BU.shape[1]},)"
+            f"{owner}: its step reads or writes outside an array ({error}); x is ({x.size},), the "
+            f"states are {[state.shape for state in lane]}, the weights "
+            f"{[w.shape for w in weights]}, y is ({held_BU.shape[1]},)"
         ) from error
-    except Exception:  # noqa: BLE001 (Numba knows things that Python does not)
+    except Exception:  # noqa: BLE001 (some code runs in Numba only)
         return
 
 
 def _filled(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked):
-    """The arguments of the loop, with arrays in place of None."""
+    """Return the arguments of the loop, with arrays in place of None."""
     lanes, steps = x_BTF.shape[:2]
     if lengths_B is None:
         lengths_B = np.full(lanes, steps, np.int64)
@@ -97,7 +98,7 @@ def _filled(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_mas
 def run_plain(
     step, x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked
 ) -> None:
-    """The same loop in Python, for a step that is not compiled."""
+    """Run the same loop in Python, for a step that is not compiled."""
     for b in range(x_BTF.shape[0]):
         lane = tuple(state[b] for state in states)
         for t in range(x_BTF.shape[1] if lengths_B is None else lengths_B[b]):

@@ -1,28 +1,28 @@
 """Causal 1-D convolution over a window of lanes; the state is the last inputs of each lane."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from streamrnn import simd
+from streamrnn.arrays import Bools, Floats, Ints
 from streamrnn.kernels import activation as activations
 from streamrnn.kernels import packing, threads
 from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.packed import Packed
 from streamrnn.kernels.recurrent import NO_LENGTHS, NO_MASK
-from streamrnn.simd.arguments import Absent
+from streamrnn.simd.arguments import Absent, Kernel
 
 
-def pack(kernel_KFU: Any, bias_U: Any = None, *, dilation: int = 1) -> Packed:
-    """Weights (K, F, U) and (U,) or None -> what `run` takes."""
+def pack(kernel_KFU: Floats, bias_U: Floats | None = None, *, dilation: int = 1) -> Packed:
+    """Pack weights (K, F, U) and (U,) or None for `run`."""
     n, (taps, features, units) = simd.jit.width(), kernel_KFU.shape
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)
     v = packing.vectors_a_group(units, n, 1)
     flat_FU = np.reshape(kernel_KFU, (taps * features, units))
 
-    def kernel(activations: tuple[Spec, ...]) -> Any:
+    def kernel(activations: tuple[Spec, ...]) -> Kernel:
         entry = simd.conv1d.entry(n, v, *activations)
         return lambda *window, lanes: entry(*window, taps, dilation, *lanes)
 
@@ -36,18 +36,18 @@ def pack(kernel_KFU: Any, bias_U: Any = None, *, dilation: int = 1) -> Packed:
 
 def run(
     packed: Packed,
-    x_BTF: Any,
-    lengths_B: Any,
-    mask_BT: Any,
-    state_BCF: Any,
-    y_BTU: Any,
+    x_BTF: Floats,
+    lengths_B: Ints | None,
+    mask_BT: Bools | None,
+    state_BCF: Floats,
+    y_BTU: Floats,
     *,
     activation: Spec = "linear",
 ) -> None:
     """Convolve the C = (K-1)*dilation inputs before the window and the window's into `y_BTU`.
 
-    `state_BCF` moves on in place by each lane's own steps. Steps past a length, or masked, are
-    absent: they are not in the past of later ones, and nothing is written for them.
+    `state_BCF` is advanced in place by each lane's present steps. Steps past a length, or masked,
+    are absent: later steps do not see them, and nothing is written for them.
     """
     if not x_BTF.size:
         return

@@ -1,16 +1,16 @@
 """Dense over rows: y = g(x K + b).
 
-Vectors hold units of one row. Where units are few, as in most last layers, they would be nearly
-empty: then vectors hold features of one row, and their places are added up at its end. (Dense(1),
-64 features: 29 -> 6 ns a row; less than 16 features cost as much as 16.)
+Vectors hold units of one row. With few units, as in most last layers, they would be nearly empty:
+then vectors hold features of one row, and their elements are summed at its end. (Dense(1), 64
+features: 29 -> 6 ns a row; fewer than 16 features cost as much as 16.)
 """
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from streamrnn import simd
+from streamrnn.arrays import Floats
 from streamrnn.kernels import activation as activations
 from streamrnn.kernels import packing, threads
 from streamrnn.kernels.activation import Spec
@@ -18,11 +18,11 @@ from streamrnn.kernels.packed import Packed
 from streamrnn.simd.arguments import Weights
 
 FEW = 4
-"""Units that are few."""
+"""Most units for which vectors hold features."""
 
 
-def pack(kernel_FU: Any, bias_U: Any = None) -> Packed:
-    """Weights (F, U) and (U,) or None -> what `run` takes."""
+def pack(kernel_FU: Floats, bias_U: Floats | None = None) -> Packed:
+    """Pack weights (F, U) and (U,) or None for `run`."""
     n, (features, units) = simd.jit.width(), kernel_FU.shape
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)
@@ -38,8 +38,8 @@ def pack(kernel_FU: Any, bias_U: Any = None) -> Packed:
     return Packed(weights, 1, lambda names: simd.dense.entry(n, vectors, *names), again)
 
 
-def run(packed: Packed, x_NF: Any, y_NU: Any, *, activation: Spec = "linear") -> None:
-    """`y_NU` = the activation of each row of `x_NF` times the weights plus the bias."""
+def run(packed: Packed, x_NF: Floats, y_NU: Floats, *, activation: Spec = "linear") -> None:
+    """Write to `y_NU` the activation of each row of `x_NF` times the weights plus the bias."""
     if not y_NU.size:
         return
     if activation == "softmax":

@@ -1,22 +1,22 @@
 """GRU over a window of lanes. Gates in the order z, r, h (Keras)."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from streamrnn import simd
+from streamrnn.arrays import Floats
 from streamrnn.kernels import packing, stepwise
 from streamrnn.kernels.packed import Packed
 
 
 def pack(
-    kernel_FG: Any, recurrent_UG: Any, bias: Any = None, *, reset_after: bool = True
+    kernel_FG: Floats, recurrent_UG: Floats, bias: Floats | None = None, *, reset_after: bool = True
 ) -> Packed:
-    """Weights in Keras' layout -> what `recurrent.run` takes.
+    """Pack weights in Keras's layout for `recurrent.run`.
 
     `kernel_FG` (F, 3U), `recurrent_UG` (U, 3U), `bias` None, (3U,), or with `reset_after` (2, 3U):
-    first of the input, then of the state. Its activations: of the gates, of h. Its state: [h_BU].
+    first of the input, then of the state. Activations: of the gates, of h. State: [h_BU].
     """
     n, units = simd.jit.width(), recurrent_UG.shape[0]
     x, h = (np.split(a, 3, axis=-1) for a in (kernel_FG, recurrent_UG))

@@ -1,29 +1,33 @@
 """Keys to numbers: a hash table whose search is a kernel, so that it costs less than the model.
 
-As operations of Arrow and numpy over whole columns it took an eighth of a run that meets 100,000
-streams in each record batch (0.29 s of 2,000,000 rows); this loop takes 0.03 s. It waits for memory
-above all, and so
+With Arrow and NumPy operations over whole columns it took an eighth of a run with 100,000 streams
+in each record batch (0.29 s of 2,000,000 rows); this loop takes 0.03 s. It is bound by memory
+latency, so it
 
-- looks up the cells of the next rows together, so that these wait at the same time (a million
-  streams in random order: 210 -> 150 ns a row)
-- first tries the key that came after the one before, as streams that are logged in turns mostly
-  come in the same order again (100,000 of them: 26 -> 16 ns a row)
+- looks up the cells of the next rows together, so that their latencies overlap (a million streams
+  in random order: 210 -> 150 ns a row)
+- first tries the key that followed the previous one before, as streams that are logged in turns
+  mostly repeat their order (100,000 of them: 26 -> 16 ns a row)
 """
 
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn import simd
+from streamrnn.arrays import Ints, Words
 from streamrnn.simd.arguments import DONE, KNOWN, Strings, StringTable
+
+T = TypeVar("T", bound=np.generic)
 
 
 class StringIndex:
-    """Distinct byte strings, numbered in the order in which they came.
+    """Distinct byte strings, numbered in the order in which they were added.
 
     `cells` is a hash table with open addressing: half a hash and the number plus one, 0 if empty.
-    Hashes only find a candidate; all of its bytes are compared. They are kept as whole words,
-    filled up with zeros: `words[begin[k]:begin[k + 1]]`, `size[k]` bytes of them.
+    Hashes only find a candidate; all of its bytes are compared. Strings are stored as whole words,
+    padded with zeros: `words[begin[k]:begin[k + 1]]`, `size[k]` bytes of them.
     """
 
     def __init__(self) -> None:
@@ -35,11 +39,11 @@ class StringIndex:
     def __len__(self) -> int:
         return int(self._counts[KNOWN])
 
-    def find(self, words: Any, start_N: Any, size_N: Any, add: bool) -> tuple[Any, Any]:
-        """The number of each of N strings (N,) int64, and the rows of those that were added.
+    def find(self, words: Words, start_N: Ints, size_N: Ints, add: bool) -> tuple[Ints, Ints]:
+        """Return the number of each of N strings (N,) int64, and the rows of those added.
 
-        String n is `size_N[n]` bytes; `words[start_N[n] + k]` is the word (uint64, little-endian)
-        that begins at its byte k. Without `add` an unknown one is -1.
+        String n has `size_N[n]` bytes; `words[start_N[n] + k]` is the word (uint64, little-endian)
+        that begins at its byte k. Without `add` the number of an unknown string is -1.
         """
         rows, strings = len(start_N), Strings(words, start_N, size_N)
         found, added = np.empty(rows, np.int64), np.empty(rows if add else 0, np.int64)
@@ -55,20 +59,21 @@ class StringIndex:
             self._grow(int(size_N[counts[DONE]]))
 
     def truncate(self, size: int) -> None:
-        """Forget all from number `size` on."""
+        """Remove all strings from number `size` on."""
         if size < len(self):
             self._empty_cells(len(self._cells), known=size)
 
     def rebuild(self) -> None:
-        """Find places for all strings anew: for a copy that was made amid a `find`."""
+        """Insert all strings into the cells again: for a copy made during a `find`."""
         self._empty_cells(len(self._cells), known=len(self))
 
     def _grow(self, size: int) -> None:
-        """Make room for one more of `size` bytes, and as many again as there are."""
+        """Make room for one more string of `size` bytes; arrays that are full double."""
         known = len(self)
         if 2 * (known + 1) > len(self._cells):
             self._empty_cells(2 * len(self._cells), known)
-        # The kernel asks for room in `size`, which grows last: an interrupt leaves no array short.
+        # The kernel checks the room in `size`, which grows last: an interrupt leaves no array
+        # short.
         if known + 2 > len(self._begin):
             self._begin = np.append(self._begin, np.zeros(len(self._begin) - 1, np.int64))
         if known + 1 > len(self._hashes):
@@ -79,9 +84,9 @@ class StringIndex:
             self._words = _doubled(self._words)
 
     def _empty_cells(self, size: int, known: int) -> None:
-        # In one statement: an interrupt comes before both or after both.
+        # In one statement: an interrupt happens before both or after both.
         self._cells, self._counts[:2] = np.zeros(size, np.uint64), (known, 0)
 
 
-def _doubled(array: Any) -> Any:
+def _doubled(array: npt.NDArray[T]) -> npt.NDArray[T]:
     return np.append(array, np.zeros_like(array))

@@ -1,33 +1,27 @@
 """LSTM with layer normalisation over a window of lanes. Gates in the order i, f, c, o (Keras)."""
 
 from functools import partial
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from streamrnn import simd
+from streamrnn.arrays import Floats
 from streamrnn.kernels import packing, stepwise
+from streamrnn.kernels.normalization import Norm
 from streamrnn.kernels.packed import Packed
 
 
-class Norm(NamedTuple):
-    """What is multiplied by and added to normalised values, (4U,) of gates, (U,) of c."""
-
-    gamma: Any
-    beta: Any
-
-
 def pack(
-    kernel_FG: Any,
-    recurrent_UG: Any,
-    bias_G: Any,
+    kernel_FG: Floats,
+    recurrent_UG: Floats,
+    bias_G: Floats | None,
     norms: tuple[Norm, Norm, Norm],
     epsilon: float,
 ) -> Packed:
-    """Weights in Keras' layout -> what `recurrent.run` takes; `bias_G` may be None.
+    """Pack weights in Keras's layout for `recurrent.run`; `bias_G` may be None.
 
-    `norms`: of the input's sums, of the state's, and of c. Its activations: of the gates, of c.
-    Its states: [h_BU, c_BU].
+    `norms`: of the input's sums, of the state's, and of c. Activations: of the gates, of c. States:
+    [h_BU, c_BU].
     """
     n, units = simd.jit.width(), recurrent_UG.shape[0]
     if bias_G is None:

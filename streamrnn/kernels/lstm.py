@@ -1,19 +1,20 @@
 """LSTM over a window of lanes. Gates in the order i, f, c, o (Keras)."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from streamrnn import simd
+from streamrnn.arrays import Floats
 from streamrnn.kernels import packing, stepwise
 from streamrnn.kernels.packed import Packed
 
 
-def pack(kernel_FG: Any, recurrent_UG: Any, bias_G: Any = None) -> Packed:
-    """Weights in Keras' layout (F, 4U), (U, 4U), (4U,) or None -> what `recurrent.run` takes.
+def pack(kernel_FG: Floats, recurrent_UG: Floats, bias_G: Floats | None = None) -> Packed:
+    """Pack weights in Keras's layout, (F, 4U), (U, 4U), (4U,) or None, for `recurrent.run`.
 
-    Its activations: of the gates, of c. Its states: [h_BU, c_BU].
+    Activations: of the gates, of c. States: [h_BU, c_BU].
     """
     n, units = simd.jit.width(), recurrent_UG.shape[0]
     if bias_G is None:
@@ -31,17 +32,17 @@ def pack(kernel_FG: Any, recurrent_UG: Any, bias_G: Any = None) -> Packed:
 
 
 def pack_peephole(
-    kernel_FG: Any,
-    recurrent_UG: Any,
-    bias_G: Any = None,
-    peepholes_3U: Any = None,
+    kernel_FG: Floats,
+    recurrent_UG: Floats,
+    bias_G: Floats | None = None,
+    peepholes_3U: Floats | Sequence[Floats] | None = None,
     *,
     coupled: bool = False,
 ) -> Packed:
-    """The same with peepholes (Gers and Schmidhuber 2000) of i, f and o; None: zeros.
+    """Pack the same with peepholes (Gers and Schmidhuber 2000) of i, f and o; None: zeros.
 
-    i and f see the c before the step, o the one after it. Where `coupled` f is 1 - i. Its
-    activations: of the gates, of the candidate, of c.
+    i and f use the c before the step, o the c after it. If `coupled`, f is 1 - i. Activations: of
+    the gates, of the candidate, of c.
     """
     n, units = simd.jit.width(), recurrent_UG.shape[0]
     bias_G = np.zeros(4 * units, np.float32) if bias_G is None else bias_G

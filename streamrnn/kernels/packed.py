@@ -1,20 +1,17 @@
 """A layer's weights as its kernel reads them, and the kernels compiled for it."""
 
 from collections.abc import Callable
-from typing import Any
 
 from streamrnn.kernels.activation import Spec
-from streamrnn.simd.arguments import Weights
-
-Kernel = Callable[..., None]
+from streamrnn.simd.arguments import Kernel, Weights
 
 
 class Packed:
     """Packed weights, and the kernels for them by activations.
 
-    `groups`: of units, which threads may share. `entry(activations)` gives a kernel, compiled when
-    it is first needed. `again()` packs anew: how another process, perhaps on another CPU, gets a
-    pickled one. `lane_vectors`: see `simd.recurrent.scratch`.
+    `groups`: of units, which threads may share. `entry(activations)` returns a kernel, compiled on
+    first use. `again()` packs the weights again: unpickling calls it, in another process and
+    perhaps on another CPU. `lane_vectors`: see `simd.recurrent.scratch`.
     """
 
     __slots__ = ("_again", "_entry", "_kernels", "groups", "lane_vectors", "weights")
@@ -32,11 +29,11 @@ class Packed:
         self._kernels: dict[tuple[Spec, ...], Kernel] = {}
 
     def kernel(self, activations: tuple[Spec, ...]) -> Kernel:
-        """The kernel for these activations."""
+        """Return the kernel for these activations."""
         found = self._kernels.get(activations)
         if found is None:
             found = self._kernels[activations] = self._entry(activations)
         return found
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[[], "Packed"], tuple[()]]:
         return self._again, ()

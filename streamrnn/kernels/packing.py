@@ -1,22 +1,24 @@
-"""Weights in the order in which a sweep reads them, and what else is kept of a layer's weights."""
+"""Weights in the order in which a sweep reads them, initial sums, and units' own weights."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Floats
 from streamrnn.simd.arguments import Weights
 
+Gates = Sequence[Floats]
 
-def aligned(size: int) -> Any:
-    """Zeros of float32 that begin at a multiple of 64 bytes: vectors then lie in one cache line."""
+
+def aligned(size: int) -> Floats:
+    """Return zeros (float32), aligned to 64 bytes so that no vector spans two cache lines."""
     raw = np.zeros(size + 16, np.float32)
     skip = -raw.ctypes.data % 64 // 4
     return raw[skip : skip + size]
 
 
 def vectors_a_group(units: int, n: int, gates: int) -> int:
-    """How many vectors of units a group should have: with few gates several, if padding allows."""
+    """Return the vectors of units per group: with few gates several, if padding allows."""
     if gates > 2:
         return 1
     full = -(-units // n)
@@ -24,12 +26,12 @@ def vectors_a_group(units: int, n: int, gates: int) -> int:
 
 
 def groups_of(units: int, n: int, vectors: int) -> int:
-    """Groups that hold all units."""
+    """Return the number of groups that hold all units."""
     return -(-units // (n * vectors))
 
 
-def by_group(gates: list[Any], n: int, vectors: int) -> Any:
-    """Arrays (..., units), one a gate, as (groups, ..., vectors, gates, n), padded with zeros."""
+def by_group(gates: Gates, n: int, vectors: int) -> Floats:
+    """Rearrange a (..., units) per gate as (groups, ..., vectors, gates, n), padded with zeros."""
     units = gates[0].shape[-1]
     groups = groups_of(units, n, vectors)
     stacked = np.zeros((len(gates), *gates[0].shape[:-1], groups * vectors * n), np.float32)
@@ -39,23 +41,23 @@ def by_group(gates: list[Any], n: int, vectors: int) -> Any:
 
 
 def packed(
-    parts: list[tuple[list[Any], list[Any]]],
-    starts: list[list[Any]],
+    parts: Sequence[tuple[Gates, Gates]],
+    starts: Sequence[Gates],
     n: int,
     vectors: int,
-    own: Sequence[Any] = (),
+    own: Gates = (),
 ) -> Weights:
-    """Weights of a kernel of groups of `vectors` of `n` units.
+    """Pack the weights of a kernel of groups of `vectors` of `n` units.
 
-    `parts`: for each sweep the gates' (F, U) and (U, U) weights; `starts`: for each sweep the (U,)
-    that its sums start from; `own`: (U,) each, what a unit multiplies by itself.
+    `parts`: per sweep, the gates' (F, U) and (U, U) weights; `starts`: per sweep, its initial sums
+    (U,); `own`: (U,) each, the weights that a unit multiplies by itself.
     """
-    sums = [by_group(each, n, vectors).ravel() for each in starts]
-    rest = [by_group([each], n, vectors).ravel() for each in own]
+    sums = [by_group(gates, n, vectors).ravel() for gates in starts]
+    rest = [by_group([weights], n, vectors).ravel() for weights in own]
     return Weights(_weights(parts, n, vectors), _flat([*sums, *rest]))
 
 
-def _weights(parts: list[tuple[list[Any], list[Any]]], n: int, vectors: int) -> Any:
+def _weights(parts: Sequence[tuple[Gates, Gates]], n: int, vectors: int) -> Floats:
     flat = []
     for x_gates, h_gates in parts:
         groups = [by_group(gates, n, vectors) for gates in (x_gates, h_gates) if gates]
@@ -64,7 +66,7 @@ def _weights(parts: list[tuple[list[Any], list[Any]]], n: int, vectors: int) -> 
     return _flat(flat)
 
 
-def _flat(parts: list[Any]) -> Any:
+def _flat(parts: Gates) -> Floats:
     flat = aligned(sum(part.size for part in parts))
     np.concatenate(parts, out=flat)
     return flat

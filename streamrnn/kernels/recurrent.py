@@ -1,14 +1,19 @@
-"""Calling a recurrent kernel: stand-ins for what is left out, and lanes split between threads."""
+"""Calls of a recurrent kernel: empty arrays for omitted arguments, lanes split among threads."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from streamrnn import simd
+from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.kernels import threads
 from streamrnn.kernels.activation import Spec
-from streamrnn.kernels.packed import Kernel, Packed
-from streamrnn.simd.arguments import Absent, Share
+from streamrnn.kernels.packed import Packed
+from streamrnn.simd.arguments import Absent, Kernel, Share, Weights
+
+Window: TypeAlias = tuple[Floats, Absent, tuple[Floats, ...], Floats, Weights, bool]
+"""Arguments of a kernel before its lanes: x_BTF, absent, states, y_BTU, weights, zero_masked."""
 
 NO_LENGTHS = np.empty(0, np.int64)
 NO_MASK = np.empty((0, 0), np.bool_)
@@ -20,22 +25,20 @@ _ALONE = Share(0, 1, np.empty(0, np.float32), NO_LENGTHS)
 def run(
     packed: Packed,
     activations: tuple[Spec, ...],
-    x_BTF: Any,
-    lengths_B: Any,
-    mask_BT: Any,
-    states: list[Any],
-    y_BTU: Any,
+    x_BTF: Floats,
+    lengths_B: Ints | None,
+    mask_BT: Bools | None,
+    states: Sequence[Floats],
+    y_BTU: Floats | None,
     *,
     zero_masked: bool = False,
 ) -> None:
-    """Advance `states` (each (B, U), h first) by up to T steps; write each h into `y_BTU`.
+    """Advance `states` (each (B, U), h first) by up to T steps; write each h to `y_BTU`.
 
-    `activations` as the operator's `pack` says. Lengths, mask and `y_BTU` may be None. Where a step
-    is masked the output is the h before it, or 0 with `zero_masked`.
-
-    Raises:
-        ValueError: an array is not C-contiguous, or the mask or lengths do not fit: a kernel would
-            read or write beside it.
+    `activations` in the order documented by the operator's `pack`. Where a step is masked the
+    output is the h before it, or 0 with `zero_masked`. Raises ValueError if an array is not
+    C-contiguous, or if mask or lengths have another shape: a kernel would read or write outside
+    of them.
     """
     lanes, steps, _ = x_BTF.shape
     if not lanes or not steps:
@@ -48,7 +51,7 @@ def run(
         y_BTU = _NO_OUTPUT
     for array in (x_BTF, y_BTU, *states):
         _check_contiguous(array)
-    window = (x_BTF, absent, tuple(states), y_BTU, packed.weights, zero_masked)
+    window: Window = (x_BTF, absent, tuple(states), y_BTU, packed.weights, zero_masked)
     weights = packed.weights.flat.size
     if not threads.pays(lanes * steps * weights):
         kernel(*window, 0, lanes, _ALONE)
@@ -63,7 +66,7 @@ def run(
         threads.by_lanes(lambda first, last: kernel(*window, first, last, _ALONE), lanes, lengths_B)
 
 
-def _absent(lengths_B: Any, mask_BT: Any, lanes: int, steps: int) -> Absent:
+def _absent(lengths_B: Ints | None, mask_BT: Bools | None, lanes: int, steps: int) -> Absent:
     if lengths_B is None:
         lengths_B = NO_LENGTHS
     elif lengths_B.shape != (lanes,):
@@ -71,19 +74,22 @@ def _absent(lengths_B: Any, mask_BT: Any, lanes: int, steps: int) -> Absent:
     if mask_BT is None:
         mask_BT = NO_MASK
     elif mask_BT.shape != (lanes, steps):
-        raise ValueError(f"expected a mask {(lanes, steps)}, received shape {mask_BT.shape}")
+        raise ValueError(f"expected a mask of {(lanes, steps)}, received shape {mask_BT.shape}")
     _check_contiguous(lengths_B)
     _check_contiguous(mask_BT)
     return Absent(lengths_B, mask_BT)
 
 
-def _check_contiguous(array: Any) -> None:
+def _check_contiguous(array: Array) -> None:
     if not array.flags.c_contiguous:
-        raise ValueError(f"kernels take C-contiguous arrays, received strides {array.strides}")
+        raise ValueError(
+            f"expected a C-contiguous array, received shape {array.shape} with strides "
+            f"{array.strides}"
+        )
 
 
-def _together(kernel: Kernel, window: tuple[Any, ...], packed: Packed, parts: int) -> bool:
-    """Several threads take all lanes, each some of their units; false if there are too few now."""
+def _together(kernel: Kernel, window: Window, packed: Packed, parts: int) -> bool:
+    """Run all lanes in `parts` threads, each some of their units; false if too few are idle."""
     recurrent = simd.recurrent
     lanes, _, features = window[0].shape
     floats = recurrent.scratch(

@@ -1,19 +1,19 @@
 """SimpleRNN over a window of lanes: h' = g(x K + b + h R)."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from streamrnn import simd
+from streamrnn.arrays import Floats
 from streamrnn.kernels import packing, stepwise
 from streamrnn.kernels.packed import Packed
 
 
-def pack(kernel_FU: Any, recurrent_UU: Any, bias_U: Any = None) -> Packed:
-    """Weights in Keras' layout (F, U), (U, U), (U,) or None -> what `recurrent.run` takes.
+def pack(kernel_FU: Floats, recurrent_UU: Floats, bias_U: Floats | None = None) -> Packed:
+    """Pack weights in Keras's layout, (F, U), (U, U), (U,) or None, for `recurrent.run`.
 
-    Its one activation is that of h, its one state [h_BU].
+    Activation: of h. State: [h_BU].
     """
     n, units = simd.jit.width(), recurrent_UU.shape[0]
     if bias_U is None:

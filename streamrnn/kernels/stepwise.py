@@ -1,28 +1,29 @@
-"""Recurrent operators step by step in numpy, for softmax inside a cell.
+"""Recurrent operators step by step in NumPy, for softmax inside a cell.
 
-Softmax needs all units of a gate before any is known, which the vector kernels do not have. Slow,
-and rare; products go through the Dense kernel, so results are as cut-free as everywhere.
+Softmax needs all units of a gate at once, which the vector kernels do not have. Slow, and rare;
+products use the Dense kernel, so here too no bit depends on the cut.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from streamrnn.arrays import Floats
 from streamrnn.kernels import activation, dense, normalization
 from streamrnn.kernels.activation import Spec, split_spec
-from streamrnn.kernels.packed import Kernel
+from streamrnn.kernels.normalization import Norm
+from streamrnn.simd.arguments import Kernel
 
-Step = Callable[..., tuple[Any, ...]]
-"""(x_NF, h_NU, …) -> the new states, of all N lanes that are live."""
+Step = Callable[..., tuple[Floats, ...]]
+"""(x_NF, h_NU, …) -> the new states, of all N live lanes."""
 
 
 def unless_softmax(
     compiled: Callable[[tuple[Spec, ...]], Kernel], plain: Callable[..., Step]
 ) -> Callable[[tuple[Spec, ...]], Kernel]:
-    """What gives the kernel for some activations: compiled, or where one is softmax step by step.
+    """Return a function from activations to their kernel: compiled, or stepwise for softmax.
 
-    `plain(*activations)` is the step then.
+    `plain(*activations)` makes the step.
     """
 
     def entry(activations: tuple[Spec, ...]) -> Kernel:
@@ -34,7 +35,7 @@ def unless_softmax(
 
 
 def plain_window(step: Step) -> Kernel:
-    """A function that is called as the compiled window kernels are."""
+    """Make a function with the arguments of the compiled window kernels."""
 
     def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
         lengths_B, mask_BT = absent
@@ -55,7 +56,8 @@ def plain_window(step: Step) -> Kernel:
     return run
 
 
-def lstm(kernel_FG: Any, recurrent_UG: Any, bias_G: Any, f: Spec, g: Spec) -> Step:
+def lstm(kernel_FG: Floats, recurrent_UG: Floats, bias_G: Floats, f: Spec, g: Spec) -> Step:
+    """Make the step of an LSTM."""
     gates = _linear(np.concatenate([kernel_FG, recurrent_UG]), bias_G)
 
     def step(x, h, c):
@@ -67,15 +69,16 @@ def lstm(kernel_FG: Any, recurrent_UG: Any, bias_G: Any, f: Spec, g: Spec) -> St
 
 
 def peephole_lstm(
-    kernel_FG: Any,
-    recurrent_UG: Any,
-    bias_G: Any,
-    own: Any,
+    kernel_FG: Floats,
+    recurrent_UG: Floats,
+    bias_G: Floats,
+    own: Floats | Sequence[Floats],
     coupled: bool,
     f: Spec,
     g: Spec,
     h: Spec,
 ) -> Step:
+    """Make the step of an LSTM with peepholes `own` (3, U)."""
     gates = _linear(np.concatenate([kernel_FG, recurrent_UG]), bias_G)
 
     def step(x, state, c):
@@ -89,13 +92,20 @@ def peephole_lstm(
 
 
 def layer_norm_lstm(
-    kernel_FG: Any, recurrent_UG: Any, bias_G: Any, norms: Any, epsilon: float, f: Spec, g: Spec
+    kernel_FG: Floats,
+    recurrent_UG: Floats,
+    bias_G: Floats,
+    norms: tuple[Norm, Norm, Norm],
+    epsilon: float,
+    f: Spec,
+    g: Spec,
 ) -> Step:
+    """Make the step of an LSTM with layer normalisation."""
     of_x, of_h, of_c = norms
     zeros = np.zeros_like(bias_G)
     x_part, h_part = _linear(kernel_FG, zeros), _linear(recurrent_UG, zeros)
 
-    def normalized(x_NU: Any, norm: Any) -> Any:
+    def normalized(x_NU: Floats, norm: Norm) -> Floats:
         y_NU = np.empty_like(x_NU)
         normalization.layer_norm(x_NU, norm.gamma, norm.beta, epsilon, y_NU)
         return y_NU
@@ -110,8 +120,9 @@ def layer_norm_lstm(
 
 
 def gru(
-    kernel_FG: Any, recurrent_UG: Any, bias_2G: Any, reset_after: bool, f: Spec, g: Spec
+    kernel_FG: Floats, recurrent_UG: Floats, bias_2G: Floats, reset_after: bool, f: Spec, g: Spec
 ) -> Step:
+    """Make the step of a GRU in either form."""
     cut = 2 * recurrent_UG.shape[0]
     weights = np.concatenate([kernel_FG, recurrent_UG])
     total = bias_2G[0] + bias_2G[1]
@@ -132,15 +143,16 @@ def gru(
     return step
 
 
-def simple_rnn(kernel_FU: Any, recurrent_UU: Any, bias_U: Any, g: Spec) -> Step:
+def simple_rnn(kernel_FU: Floats, recurrent_UU: Floats, bias_U: Floats, g: Spec) -> Step:
+    """Make the step of a SimpleRNN."""
     both = _linear(np.concatenate([kernel_FU, recurrent_UU]), bias_U)
     return lambda x, h: (_apply(g, both(np.concatenate([x, h], axis=1))),)
 
 
-def _linear(kernel_FU: Any, bias_U: Any) -> Callable[[Any], Any]:
+def _linear(kernel_FU: Floats, bias_U: Floats) -> Callable[[Floats], Floats]:
     packed = dense.pack(kernel_FU, bias_U)
 
-    def product(x_NF: Any) -> Any:
+    def product(x_NF: Floats) -> Floats:
         y_NU = np.empty((len(x_NF), kernel_FU.shape[1]), np.float32)
         dense.run(packed, np.ascontiguousarray(x_NF), y_NU)
         return y_NU
@@ -148,7 +160,7 @@ def _linear(kernel_FU: Any, bias_U: Any) -> Callable[[Any], Any]:
     return product
 
 
-def _apply(spec: Spec, x: Any) -> Any:
+def _apply(spec: Spec, x: Floats) -> Floats:
     name, numbers = split_spec(spec)
     x = np.ascontiguousarray(x)
     out = np.empty_like(x)

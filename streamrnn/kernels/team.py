@@ -1,18 +1,18 @@
-"""The threads that work beside the caller's.
+"""Helper threads that work in parallel with the caller's thread.
 
-A pool of the standard library takes 60 µs to hand over a call and to come back: as long as a chunk
-of a few lanes takes. So both sides spin for a moment before they sleep. And two threads that the
-system has put on one core stay there for many milliseconds, at a tenth of the speed where they meet
-after each step: a caller keeps its helpers off its own core before it wakes them, and a helper that
-finds itself on another's goes elsewhere.
+A pool of the standard library takes 60 µs for a call and its return: as long as a chunk of a few
+lanes takes. So both sides spin for a moment before they sleep. Two threads that the system has put
+on one core stay there for many milliseconds, at a tenth of the speed if they synchronize after each
+step: a caller moves its helpers off its own core before it wakes them, and a helper that shares
+another thread's core moves to a free one.
 
-A caller takes helpers that are idle, or, if there are too few, does its work alone. It does not
-return before its helpers have ended, as they write into its arrays: neither after an error nor
-after an interrupt. Threads blocked on a peer that failed are released (`release`).
+A caller uses idle helpers, or, if there are too few, does its work alone. It does not return before
+its helpers have finished, as they write into its arrays: neither after an error nor after an
+interrupt. Threads blocked on a peer that failed are released (`release`).
 
-Where other work holds the cores, waiting for a helper takes longer than it saves (4 ms, a time
-slice of the system). After two such calls (one may only have woken a core that slept) it backs off:
-for a while callers run single-threaded, twice as long each time the next call is no better.
+If other processes occupy the cores, waiting for a helper takes longer than it saves (4 ms, a time
+slice of the system). After two such calls (one may only have woken a sleeping core) the team backs
+off: for a while callers run single-threaded, twice as long each time the next call is no better.
 """
 
 import contextlib
@@ -27,49 +27,49 @@ import numpy as np
 from streamrnn import simd
 
 LOOKS = 5000
-"""Looks for work, or for its end, before a thread sleeps: some 100 µs."""
+"""Polls for work, or for its end, before a thread sleeps: some 100 µs."""
 
 SLOW = 500e-6
-"""Seconds of waiting for helpers, beyond the time of one's own work, that are too long."""
+"""Seconds a caller may wait for helpers, beyond the time of its own work."""
 
 LEAST_BACK_OFF, MOST_BACK_OFF = 0.01, 1.0
-"""Seconds."""
+"""In seconds."""
 
 Job = Callable[[], object]
 
 
 def _core() -> int:
-    """The core that the calling thread runs on."""
+    """Return the core that the calling thread runs on."""
     return simd.spin_barrier.core()()
 
 
 def _cores() -> set[int]:
-    """The cores that the calling thread may use; none where the system does not say."""
+    """Return the cores that the calling thread may use; empty if the system does not report it."""
     affinity = getattr(os, "sched_getaffinity", None)
     return affinity(0) if affinity else set()
 
 
 class _Task:
-    """A job on its way through a helper.
+    """A job for a helper.
 
-    `under_way` is held until it is done: a bare lock, as an interrupt may leave the lock inside an
-    Event or a Condition taken for ever.
+    `running` is held until the job is done: a bare lock, as an interrupt may leave the lock inside
+    an Event or a Condition held forever.
     """
 
-    __slots__ = ("done", "error", "job", "release", "ticket", "under_way")
+    __slots__ = ("done", "error", "job", "release", "running", "ticket")
 
     def __init__(self, job: Job, release: Job) -> None:
         self.job, self.release = job, release
         self.ticket = 0
-        """Its number in the helper's work; 0: not handed over."""
+        """Its number among the helper's tasks; 0: not yet passed to one."""
         self.done = False
         self.error: BaseException | None = None
-        self.under_way = threading.Lock()
-        self.under_way.acquire()
+        self.running = threading.Lock()
+        self.running.acquire()
 
 
 class _Helper:
-    """One thread. The queue hands tasks over; the counters say that a look is worth it."""
+    """One thread. The queue passes tasks; the counters signal new and finished ones to spinners."""
 
     def __init__(self) -> None:
         self._spin_until = simd.spin_barrier.spinner()
@@ -85,23 +85,23 @@ class _Helper:
 
     @property
     def idle(self) -> bool:
-        """Whether every task that was handed over is done."""
+        """Whether every task passed to this helper is done."""
         return bool(self._ended[0] == self._ticket)
 
     def start(self, task: _Task, free: set[int], taken: set[int]) -> None:
-        """Do a task on one of the cores `free`, and on none of `taken` if there are others."""
+        """Start a task on one of the cores `free`, and on none of `taken` if there are others."""
         self._free, self._taken = free, taken
         if self._may_use != free:
             self._move_to(free)
-        task.ticket = self._ticket = self._ticket + 1  # no interrupt comes between these two lines
+        task.ticket = self._ticket = self._ticket + 1  # no interrupt can hit between these lines
         self._tasks.put(task)
         self._started[0] = task.ticket
 
     def wait(self, task: _Task) -> None:
-        """Until a task is done that was handed over."""
+        """Wait until a task that was passed to this helper is done."""
         self._spin_until(self._ended, task.ticket, LOOKS)
         if not task.done:
-            task.under_way.acquire()
+            task.running.acquire()
 
     def _run(self) -> None:
         ticket = 0
@@ -110,17 +110,17 @@ class _Helper:
             self._spin_until(self._started, ticket, LOOKS)
             task = self._tasks.get()
             try:
-                self._go_elsewhere()
+                self._leave_taken_core()
                 task.job()
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 task.error = error
                 task.release()
-            self._ended[0] = ticket  # idle before its caller goes on: the next call has it
+            self._ended[0] = ticket  # idle before its caller resumes: the next call can use it
             task.done = True
-            task.under_way.release()
-            del task  # what it holds is the caller's
+            task.running.release()
+            del task  # it refers to objects of the caller
 
-    def _go_elsewhere(self) -> None:
+    def _leave_taken_core(self) -> None:
         self.core = _core()
         if self.core in self._taken:
             self._move_to(self._free - self._taken)
@@ -128,13 +128,13 @@ class _Helper:
 
     def _move_to(self, cores: set[int]) -> None:
         if cores and self._thread.native_id is not None:
-            with contextlib.suppress(OSError):  # it may not choose: then it stays
-                os.sched_setaffinity(self._thread.native_id, cores)  # of this thread alone
+            with contextlib.suppress(OSError):  # not permitted: then it stays
+                os.sched_setaffinity(self._thread.native_id, cores)  # affects this thread only
                 self._may_use = cores
 
 
 class _Team:
-    """Helpers, made when they are first needed."""
+    """Helpers, created on first use."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
@@ -144,9 +144,9 @@ class _Team:
         self._helpers: list[_Helper] = []
 
     def run(self, jobs: Sequence[Job], release: Job) -> bool:
-        """Do all jobs at the same time, the first in this thread; raise the first error.
+        """Run all jobs in parallel, the first in this thread; raise the first error.
 
-        False, and nothing is done, if there are not enough idle helpers.
+        Return False, with nothing done, if there are not enough idle helpers.
         """
         tasks = [_Task(job, release) for job in jobs[1:]]
         helpers: list[_Helper] = []
@@ -156,7 +156,7 @@ class _Team:
                     return False
                 jobs[0]()
             finally:
-                release()  # whoever still waits for the first waits in vain
+                release()  # helpers that still wait for the first job would wait forever
         finally:
             interrupt = _wait_for(tasks, helpers)
             if interrupt is not None:
@@ -167,7 +167,7 @@ class _Team:
         return True
 
     def _start(self, tasks: Sequence[_Task], helpers: list[_Helper]) -> bool:
-        """Hand each task to an idle helper, which is put into `helpers`."""
+        """Pass each task to an idle helper, which is appended to `helpers`."""
         cores = _cores()
         taken = {_core()} if len(tasks) < len(cores) else set()  # else some must share one
         free = cores - taken
@@ -175,17 +175,17 @@ class _Team:
             helpers += self._idle(len(tasks))
             if len(helpers) < len(tasks):
                 return False
-            _hand_over(tasks, helpers, free, taken)
+            _start_tasks(tasks, helpers, free, taken)
         return True
 
     def _idle(self, count: int) -> list[_Helper]:
-        with contextlib.suppress(RuntimeError):  # the system gives no more threads
+        with contextlib.suppress(RuntimeError):  # the system refuses another thread
             while len(self._helpers) < count:
                 self._helpers.append(_Helper())
         return [helper for helper in self._helpers[:count] if helper.idle]
 
     def report_latency(self, slow: bool) -> None:
-        """Rest after the second slow call, longer and longer; a good call ends that."""
+        """Back off after the second slow call in a row, twice as long each time."""
         if not slow:
             self._back_off = 0.0
             return
@@ -197,20 +197,20 @@ class _Team:
 _team = _Team()
 
 
-def _mine() -> _Team:
-    """The team of this process: threads do not live on in a forked one."""
+def _current() -> _Team:
+    """Return the team of this process, a new one after a fork: threads do not survive it."""
     global _team
     if _team.process != os.getpid():
         _team = _Team()
     return _team
 
 
-def _hand_over(
+def _start_tasks(
     tasks: Sequence[_Task], helpers: Sequence[_Helper], free: set[int], taken: set[int]
 ) -> None:
-    """Start each task on its helper; cores that they run on go into `taken`, if they must differ.
+    """Start each task on its helper; add their cores to `taken`, if cores must differ.
 
-    No loop stands in the block that holds the lock: an interrupt at its jump back might leave the
+    The block that holds the lock contains no loop: an interrupt at its jump back might leave the
     lock held (see tests/pipeline/test_interrupts.py).
     """
     for helper, task in zip(helpers, tasks, strict=True):
@@ -220,29 +220,29 @@ def _hand_over(
 
 
 def _wait_for(tasks: Sequence[_Task], helpers: Sequence[_Helper]) -> BaseException | None:
-    """Until all that were handed over are done, whatever comes between; returns what came."""
+    """Wait until all started tasks are done, despite interrupts; return the last interrupt."""
     interrupt = None
     for task, helper in zip(tasks, helpers, strict=False):
         while task.ticket and not task.done:
             try:
                 helper.wait(task)
-            except BaseException as error:  # noqa: BLE001 - raised when nobody writes any more
+            except BaseException as error:  # noqa: BLE001 - raised once no helper writes any more
                 interrupt = error
     return interrupt
 
 
 def together(jobs: Sequence[Job], release: Job) -> bool:
-    """Do all jobs at the same time: they may wait for each other.
+    """Run all jobs in parallel: they may wait for each other.
 
-    False, and nothing is done, if there are not enough threads now. When one ends, `release` must
-    bring those that still wait for it to an end.
+    Return False, with nothing done, if there are not enough idle threads. `release` must end the
+    waiting of all jobs; it is called when the first job ends or one fails.
     """
-    return _mine().run(jobs, release)
+    return _current().run(jobs, release)
 
 
 def beside(jobs: Sequence[Job]) -> bool:
-    """The same for jobs that do not wait for each other."""
-    team = _mine()
+    """Run jobs that do not wait for each other; return False, with nothing done, as `together`."""
+    team = _current()
     if backing_off():
         return False
     own: list[float] = []
@@ -260,11 +260,11 @@ def beside(jobs: Sequence[Job]) -> bool:
 
 
 def backing_off() -> bool:
-    """Whether callers had better work alone now."""
-    team = _mine()
+    """Return whether callers should work alone for now."""
+    team = _current()
     return team.back_off_until > 0 and time.monotonic() < team.back_off_until
 
 
 def report_latency(slow: bool) -> None:
-    """Say whether jobs that were done together waited too long for each other."""
-    _mine().report_latency(slow)
+    """Record whether jobs run together waited too long for each other."""
+    _current().report_latency(slow)

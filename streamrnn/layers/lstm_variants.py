@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from streamrnn.arrays import Floats
 from streamrnn.kernels import layer_norm_lstm, lstm
-from streamrnn.kernels.layer_norm_lstm import Norm
+from streamrnn.kernels.normalization import Norm
 from streamrnn.layers import initializers
 from streamrnn.layers.layer import ArgumentError
 from streamrnn.layers.lstm import LSTMCell

@@ -181,7 +181,7 @@ def test_a_helper_is_kept_off_its_callers_core_before_it_wakes(
     monkeypatch.setattr(os, "sched_setaffinity", ask, raising=False)
     for _ in range(2):
         threads.by_lanes(lambda first, last: None, 2)
-    helper = team._mine()._helpers[0]._thread.native_id
+    helper = team._current()._helpers[0]._thread.native_id
     assert asked == [(caller, helper, {1})]  # once: it stays so
     threads.by_lanes(lambda first, last: None, 3)  # more threads than cores: wherever there is room
     assert asked[1] == (caller, helper, {0, 1})
@@ -254,7 +254,7 @@ def test_an_interrupted_call_ends_when_its_helpers_have(where: str, which: int) 
             finished.append(last)
 
     threads.by_lanes(lambda first, last: None, 7)
-    helper = team._mine()._helpers[which]
+    helper = team._current()._helpers[which]
     original, calls = getattr(helper, where), []
 
     def interrupted(*arguments: object) -> None:
@@ -302,7 +302,7 @@ def test_interrupts_at_any_moment_leave_nothing_behind() -> None:
     assert interrupts == 500
     # An interrupt in the midst of waiting may leave a helper at its job's end.
     until = time.monotonic() + 60
-    while not all(helper.idle for helper in team._mine()._helpers) and time.monotonic() < until:
+    while not all(helper.idle for helper in team._current()._helpers) and time.monotonic() < until:
         time.sleep(0.001)
     assert threads.together(lambda part: None, 3, lambda: None)
     other = []

@@ -76,7 +76,7 @@ def test_a_run_after_it_compiles_nothing_though_several_filled_one_cache() -> No
 
 def test_where_nothing_can_be_kept_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit, "kept", lambda: {"lstm": None, "keys": Path("p.toml")})
-    with pytest.raises(ConfigError, match=r"^1 of 2 compiled kernels could not be kept: set XDG"):
+    with pytest.raises(ConfigError, match=r"^1 of 2 compiled kernels could not be saved: set XDG"):
         Pipeline.from_toml("p.toml").compile_kernels()
 
 
