@@ -1,28 +1,29 @@
-"""Kind carry: every row is a step, and the state goes on from the one before."""
+"""Kind carry: every row is a step, and the state is carried from row to row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ModelMismatchError
-from streamrnn.models import Stream
+from streamrnn.models import Model, Stream
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.model_output import ModelOutput
+from streamrnn.operators.window_size import WindowSize
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
 from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
-# Of some lanes: name -> (B, size).
+# States of some lanes: name -> (B, size).
 States = Mapping[str, Floats]
 _OTHER_KINDS = (
-    'Kind "carry" runs it so. Set [window] kind = "independent" or "whole", which give it complete '
-    "sequences."
+    'Kind "carry" runs one step a row. Set [window] kind = "independent" or "whole": they run '
+    "complete sequences."
 )
 
 
@@ -33,16 +34,18 @@ class CarryOperator:
     carries_state, needs_end, prepares_ahead, waits = True, False, True, False
 
     @staticmethod
-    def runner(model: Any) -> Stream:
-        """The model step by step; ModelMismatchError names a layer that needs more."""
+    def runner(model: Model) -> Stream:
+        """Return the model as a `Stream`; ModelMismatchError names a layer that needs sequences."""
         try:
             return Stream(model)
         except ModelMismatchError as error:
             raise ModelMismatchError(f"{error}. {_OTHER_KINDS}") from None
 
     @classmethod
-    def of(cls, runner: Stream, plan: InputPlan, size: Any, workers: Workers) -> CarryOperator:
-        """One for a run of the model, by [window] lanes and steps."""
+    def of(
+        cls, runner: Stream, plan: InputPlan, size: WindowSize, workers: Workers
+    ) -> CarryOperator:
+        """Create the operator of a model, by [window] lanes and steps."""
         return cls(runner, plan, size.lanes, size.steps, workers)
 
     def __init__(
@@ -63,11 +66,11 @@ class CarryOperator:
         rows: Rows | None = None,
         at_once: bool = False,
     ) -> ModelOutput:
-        """Outputs of all M steps, from the states in `table`. Commit the states of one batch
-        before the next one.
+        """Return the outputs of all M steps, from the states in `table`.
 
-        With `at_once` states may move on before that, and an error leaves them between: it saves
-        a copy of what all streams of a record batch have.
+        Commit the states of one batch before the next one. With `at_once` states may be advanced
+        before that, and an error leaves some of them advanced: it saves a copy of the states of all
+        streams in a record batch.
         """
         batch = _Batch(
             by_stream,
@@ -78,7 +81,7 @@ class CarryOperator:
         packed = pack_lanes(
             by_stream.start, by_stream.length, self.lanes, self.steps, self.workers.threads
         )
-        # A stream that begins fresh in the midst has segments that must not see each other's state.
+        # A stream reset within the batch has several segments: none may see another's state.
         if at_once and by_stream.last.all():
             self.workers.map(partial(self._move, batch), packed)
             commit_states: Callable[[], None] = partial(_reset_empty, by_stream, table)
@@ -92,18 +95,18 @@ class CarryOperator:
         )
 
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
-        """Nothing: every row has come out."""
+        """Return nothing: every row has its output already."""
         return iter(())
 
     def _move(self, batch: _Batch, lanes: Lanes) -> None:
-        """Run some lanes and move their states on in the table."""
+        """Run some lanes and advance their states in the table."""
         slots, fresh = batch.by_stream.slot[lanes.segment], batch.by_stream.fresh[lanes.segment]
         batch.table.move(slots, fresh, partial(self._run, batch, lanes))
 
     def _hold(self, batch: _Batch, packed: list[Lanes]) -> Callable[[], None]:
-        """Run all lanes on copies of their states; what moves them on in the table."""
+        """Run all lanes on copies of their states; return the commit of these to the table."""
         ends = np.cumsum([len(lanes.segment) for lanes in packed], dtype=np.int64).tolist()
-        # Kept from batch to batch: with 70,000 segments new pages cost more than the copies.
+        # Reused from batch to batch: with 70,000 segments new pages cost more than the copies.
         if packed and ends[-1] > len(next(iter(self._held.values()), ())):
             self._held = batch.table.empty_states(ends[-1])
         pieces = [
@@ -118,14 +121,14 @@ class CarryOperator:
             self._run(batch, lanes, states)
 
         def commit_states() -> None:
-            self.workers.map(lambda piece: _carry_on(*piece, by_stream, table), pieces)
+            self.workers.map(lambda piece: _write_back(*piece, by_stream, table), pieces)
             _reset_empty(by_stream, table)
 
         self.workers.map(work, pieces)
         return commit_states
 
     def _run(self, batch: _Batch, lanes: Lanes, states: States) -> None:
-        """Outputs of some lanes into their rows; `states` move on in place."""
+        """Write the outputs of some lanes to their rows; `states` are advanced in place."""
         for window in lanes.windows(batch.inputs, self.steps):
             live = len(window.length_B)
             part = {name: array[:live] for name, array in states.items()}
@@ -135,7 +138,7 @@ class CarryOperator:
 
 
 class _Batch(NamedTuple):
-    """A record batch on its way through the model."""
+    """A record batch while the model runs on it."""
 
     by_stream: StreamBatch
     table: StateTable
@@ -143,8 +146,8 @@ class _Batch(NamedTuple):
     values_MU: Floats
 
 
-def _carry_on(lanes: Lanes, states: States, by_stream: StreamBatch, table: StateTable) -> None:
-    """Write back the state that each stream's last segment leaves."""
+def _write_back(lanes: Lanes, states: States, by_stream: StreamBatch, table: StateTable) -> None:
+    """Write the state after each stream's last segment to the table."""
     slots, last = by_stream.slot[lanes.segment], by_stream.last[lanes.segment]
     if not last.all():
         slots, states = slots[last], {name: array[last] for name, array in states.items()}
@@ -152,7 +155,7 @@ def _carry_on(lanes: Lanes, states: States, by_stream: StreamBatch, table: State
 
 
 def _reset_empty(by_stream: StreamBatch, table: StateTable) -> None:
-    """A stream that began fresh and had no step since is in the initial state."""
+    """Reset the streams that were reset and had no step since."""
     empty = by_stream.last & by_stream.fresh & (by_stream.length == 0)
     if empty.any():
         table.reset(by_stream.slot[empty])

@@ -1,4 +1,4 @@
-"""Which rows come out: every one, the last of each n steps, or the final one of each stream."""
+"""Output rows: every one, the last of each n steps, or the final one of each stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMPUTED = pa.field("_computed", pa.bool_())
 
 @dataclass(frozen=True)
 class Emitter:
-    """Builds output rows: the columns carried through, then one float32 column a unit.
+    """Builds output rows: the carried columns, then one float32 column per unit.
 
     `emit` is "every", "last" (of each `last_of` steps) or "final"; values of the first `warmup`
     steps of a stream are null. `model`: the name and the value of a last column, which says what
@@ -40,8 +40,8 @@ class Emitter:
             clash := {_ORDER.name, _COMPUTED.name}.intersection(self.schema.names)
         ):
             raise ConfigError(
-                f'[output] emit = "final" needs the name {min(clash)!r} for itself: '
-                "carry another column or give the output another name"
+                f'[output] emit = "final" uses the name {min(clash)!r} internally: '
+                "carry another column or rename the output"
             )
 
     @property
@@ -54,19 +54,19 @@ class Emitter:
         return pa.schema(fields)
 
     def pending_fields(self) -> tuple[pa.Field, ...]:
-        """The fields of a row that is held until the end of the run."""
+        """Return the fields of a row that is held until the end of the run."""
         return (*self.schema, _ORDER, _COMPUTED) if self.emit == "final" else ()
 
     def rows(
         self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput
     ) -> pa.RecordBatch:
-        """The output rows of a record batch, in file order (emit every and last)."""
-        values, there = self._by_row(batch.num_rows, computed)
+        """Return the output rows of a record batch, in file order (emit every and last)."""
+        values, valid = self._by_row(batch.num_rows, computed)
         if self.emit == "every":
             chosen = by_stream.kept
         else:
             chosen = np.sort(computed.row_K[computed.step_K % self.last_of == 0])
-        return self._build(batch, chosen, values, there)
+        return self._build(batch, chosen, values, valid)
 
     def held(
         self,
@@ -76,13 +76,13 @@ class Emitter:
         table: StateTable,
         first_row: int,
     ) -> Held:
-        """What `table` holds, with each stream's last row of this record batch (emit final).
+        """Return the rows in `table`, updated by each stream's last row here (emit final).
 
-        A row that has a value is not replaced by one that has none.
+        A row with a value is not replaced by one without.
         """
-        values, there = self._by_row(batch.num_rows, computed)
+        values, valid = self._by_row(batch.num_rows, computed)
         row, slot, has = self._last_rows(by_stream, computed, table)
-        built = self._build(batch, row, values, there)
+        built = self._build(batch, row, values, valid)
         columns = [*built.columns, pa.array(row + first_row), pa.array(has)]
         new = pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.pending_fields()))
         before, rows = table.held
@@ -101,7 +101,7 @@ class Emitter:
         return Held(slots, both.to_batches()[0] if both.num_rows else new)
 
     def final(self, table: StateTable) -> pa.RecordBatch:
-        """The held rows in the order in which they were read; `table` holds none afterwards."""
+        """Remove the held rows from `table`; return them in the order in which they were read."""
         return table.release_held(self._in_order)
 
     def _in_order(self, rows: pa.RecordBatch | None) -> pa.RecordBatch:
@@ -113,8 +113,8 @@ class Emitter:
     def _last_rows(
         self, by_stream: StreamBatch, computed: ModelOutput, table: StateTable
     ) -> tuple[Ints, Ints, Bools]:
-        """Each stream's last row with a value, or its last row: (row, slot, has a value)."""
-        # Of several values for one place numpy keeps the last; rows of a stream are in order.
+        """Return each stream's last row with a value, else its last row: (row, slot, has value)."""
+        # Of several values for one index NumPy keeps the last; rows of a stream are in order.
         best = np.full(table.streams, -1)
         best[by_stream.slot_N[by_stream.kept]] = by_stream.kept
         valued = np.full(table.streams, -1)
@@ -130,30 +130,30 @@ class Emitter:
         units = computed.values_KU.shape[1]
         values = np.zeros((rows, units), np.float32)
         values[computed.row_K] = computed.values_KU
-        if computed.there_KU is None and len(computed.row_K) == rows:
-            there = np.ones((rows, units), bool)
+        if computed.valid_KU is None and len(computed.row_K) == rows:
+            valid = np.ones((rows, units), bool)
         else:
-            there = np.zeros((rows, units), bool)
-            there[computed.row_K] = True if computed.there_KU is None else computed.there_KU
+            valid = np.zeros((rows, units), bool)
+            valid[computed.row_K] = True if computed.valid_KU is None else computed.valid_KU
         if self.warmup:
-            there[computed.row_K[computed.step_K <= self.warmup]] = False
-        return values, there
+            valid[computed.row_K[computed.step_K <= self.warmup]] = False
+        return values, valid
 
     def _build(
         self,
         batch: pa.RecordBatch,
         chosen: Ints,
         values: Floats,
-        there: Bools,
+        valid: Bools,
     ) -> pa.RecordBatch:
         columns = [batch.column(f.name) for f in self.carried]
         if len(chosen) != batch.num_rows or self.emit == "final":
             take = pa.array(chosen)
             columns = [column.take(take) for column in columns]
-            values, there = values[chosen], there[chosen]
-        everywhere = bool(there.all())
+            values, valid = values[chosen], valid[chosen]
+        all_valid = bool(valid.all())
         for unit in range(len(self.names)):
-            mask = None if everywhere else ~there[:, unit]
+            mask = None if all_valid else ~valid[:, unit]
             columns.append(pa.array(np.ascontiguousarray(values[:, unit]), mask=mask))
         if self.model is not None:
             columns.append(pa.repeat(self.model[1], len(values)))
@@ -169,7 +169,7 @@ def check_finite(computed: ModelOutput, rows: Rows, names: Sequence[str]) -> Non
     k = int(bad[np.argmin(computed.row_K[bad])])
     unit = int(np.flatnonzero(~np.isfinite(values[k]))[0])
     raise DataError(
-        f"{rows.place(int(computed.row_K[k]))}: output {names[unit]!r}: the model gives "
-        f"{values[k, unit]} for finite features, and would carry it on. Are its weights sound, "
-        "and are the features in the range it was trained on (`valid`, `clip`)?"
+        f"{rows.place(int(computed.row_K[k]))}: output {names[unit]!r}: the model returned "
+        f"{values[k, unit]} for finite features; its state would carry it on. Check the weights, "
+        "and limit the features to the range of the training data (`valid`, `clip`)."
     )

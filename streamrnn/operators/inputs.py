@@ -1,14 +1,13 @@
-"""Which columns of a record batch are which input of the model."""
+"""The mapping from columns of a record batch to inputs of the model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from streamrnn.arrays import Floats, Ints
+from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelMismatchError
 from streamrnn.windows import Inputs, StreamBatch
 
@@ -26,31 +25,31 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class InputPlan:
-    """The inputs of a model in its order."""
+    """The inputs of a model, in the model's order."""
 
     inputs: tuple[ModelInput, ...]
 
-    def arrays(self, features_MF: Floats, identifiers: Mapping[str, Any]) -> Inputs:
-        """One array an input: (M, F) float32, or (M,) of identifiers."""
-        found = []
-        for each in self.inputs:
-            if each.identifier is not None:
-                found.append(identifiers[each.identifier])
-            elif each.columns is None:
-                found.append(features_MF)
+    def arrays(self, features_MF: Floats, identifiers: Mapping[str, Array]) -> Inputs:
+        """Return one array per input: (M, F) float32, or (M,) of identifiers."""
+        arrays: Inputs = []
+        for model_input in self.inputs:
+            if model_input.identifier is not None:
+                arrays.append(identifiers[model_input.identifier])
+            elif model_input.columns is None:
+                arrays.append(features_MF)
             else:
-                found.append(np.ascontiguousarray(features_MF[:, each.columns]))
-        return found
+                arrays.append(np.ascontiguousarray(features_MF[:, model_input.columns]))
+        return arrays
 
     def of(self, by_stream: StreamBatch) -> Inputs:
-        """The inputs over the M steps of a record batch."""
+        """Return the inputs over the M steps of a record batch."""
         return self.arrays(by_stream.features_MF, by_stream.identifiers)
 
 
 def choose_inputs(
     specs: Sequence[InputSpec], names: Sequence[str], wanted: Mapping[str, str | Sequence[str]]
 ) -> dict[str, list[str]]:
-    """Features of each model input: all of them for a model with one input, else as `wanted`.
+    """Choose the features of each model input: all of them if there is one input, else `wanted`.
 
     `names` are the features, time features included. Raises ModelMismatchError.
     """
@@ -58,7 +57,7 @@ def choose_inputs(
         if len(specs) != 1:
             raise ModelMismatchError(
                 f"[model] inputs: the model has {len(specs)} inputs "
-                f"({', '.join(s[0] for s in specs)}): say which features each one takes, as in "
+                f"({', '.join(s[0] for s in specs)}): list the features of each one, as in "
                 f'inputs = {{ {specs[0][0]} = ["{names[0]}"] }}'
             )
         return {specs[0][0]: list(names)}
@@ -71,13 +70,13 @@ def choose_inputs(
     for name, features in chosen.items():
         if unknown := [f for f in features if f not in names]:
             raise ModelMismatchError(
-                f"[model] inputs.{name}: {unknown[0]!r} is not a feature: expected some of "
+                f"[model] inputs.{name}: {unknown[0]!r} is not a feature: expected features from "
                 f"{', '.join(names)}"
             )
     if unused := [n for n in names if not any(n in fs for fs in chosen.values())]:
         raise ModelMismatchError(
-            f"[model] inputs: no input takes the feature(s) {', '.join(unused)}: name them or "
-            "remove them from [source] features"
+            f"[model] inputs: no input uses the feature(s) {', '.join(unused)}: add them to an "
+            "input or remove them from [source] features"
         )
     return chosen
 
@@ -85,7 +84,7 @@ def choose_inputs(
 def feature_kinds(
     specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """The kind ("float32", "int64" or "string") in which each feature is read."""
+    """Return the kind ("float32", "int64" or "string") as which each feature is read."""
     kinds: dict[str, str] = {}
     for name, shape, dtype in specs:
         _check_width(name, shape, dtype, chosen[name])
@@ -93,7 +92,7 @@ def feature_kinds(
             if kinds.setdefault(feature, dtype) != dtype:
                 raise ModelMismatchError(
                     f"[model] inputs.{name}: feature {feature!r} is read as {kinds[feature]} by "
-                    f"one input and as {dtype} by another"
+                    f"one input and as {dtype} by another: use a column for each"
                 )
     return kinds
 
@@ -120,7 +119,7 @@ def _check_width(
 def plan_inputs(
     specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]], columns: Sequence[str]
 ) -> InputPlan:
-    """The plan; `columns` names the float32 columns of a record batch's features."""
+    """Return the plan; `columns` names the float32 columns of a record batch's features."""
     inputs = []
     for name, _, dtype in specs:
         features = chosen[name]

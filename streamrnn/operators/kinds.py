@@ -1,36 +1,30 @@
-"""Kinds of window: what each of them says and does, and their names in the pipeline file."""
+"""The protocol of the kinds of window, and their names in the pipeline file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
+from streamrnn.models import Model
 from streamrnn.operators.carry import CarryOperator
 from streamrnn.operators.independent import IndependentOperator
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.whole import WholeOperator
+from streamrnn.operators.window_size import WindowSize
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
 from streamrnn.windows import StreamBatch
 
 
-class WindowSize(NamedTuple):
-    """What [window] says beside the kind."""
-
-    lanes: int
-    steps: int
-    stride: int
-
-
 class WindowKind(Protocol):
-    """How the rows of streams become windows of a model, and its outputs rows again.
+    """Turns rows of streams into windows of a model, and its outputs into rows.
 
-    `name`: [window] kind in the pipeline file. `carries_state`: the state of a stream goes on from
-    one window to the next. `needs_end`: nothing comes out before the input ends. `prepares_ahead`:
-    a record batch may be sorted by stream while the one before it is computed. `waits`: rows that
-    are short of a window wait in the state table.
+    `name`: [window] kind in the pipeline file. `carries_state`: the state of a stream is carried
+    from one window to the next. `needs_end`: outputs are known only when the input has ended.
+    `prepares_ahead`: a record batch may be sorted by stream while the one before it is computed.
+    `waits`: rows of incomplete windows wait in the state table.
     """
 
     name: str
@@ -40,24 +34,24 @@ class WindowKind(Protocol):
     waits: bool
 
     @staticmethod
-    def runner(model: Any) -> Any:
-        """How the model runs in this kind: `models.Stream` or `models.Whole`."""
+    def runner(model: Model) -> Any:
+        """Return the model as this kind runs it: `models.Stream` or `models.Whole`."""
 
     @classmethod
     def of(cls, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> Self:
-        """One for a run of the model."""
+        """Create the operator of a model, which `runner` has returned."""
 
     def process(
         self, by_stream: StreamBatch, table: StateTable, rows: Rows, at_once: bool = False
     ) -> ModelOutput | None:
-        """The outputs of a record batch; None if they come with `finish`.
+        """Return the outputs of a record batch; None if only `finish` returns them.
 
-        `table` stays as it is until `ModelOutput.commit_states`, unless `at_once` lets states move
-        on before.
+        `table` is unchanged until `ModelOutput.commit_states`, unless `at_once` allows states to be
+        advanced before.
         """
 
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
-        """The outputs that come at the end of the input, in the order of its record batches."""
+        """Return the outputs known only at the end of the input, in order of record batches."""
 
 
 _KINDS: tuple[type[WindowKind], ...] = (CarryOperator, IndependentOperator, WholeOperator)

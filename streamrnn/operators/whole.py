@@ -1,17 +1,17 @@
-"""Kind whole: a stream is one sequence, and nothing is known before the input ends."""
+"""Kind whole: a stream is one sequence, scored when the input has ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from streamrnn.arrays import Bools, Floats, Ints
-from streamrnn.models import Whole
+from streamrnn.models import Model, Whole
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.model_output import ModelOutput
+from streamrnn.operators.window_size import WindowSize
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
@@ -21,20 +21,22 @@ from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
 class WholeOperator:
     """Keeps all rows, and runs a model over each stream's sequence at the end.
 
-    A fresh start ends one sequence and begins the next. Memory grows with the data.
+    A reset ends one sequence and begins the next. Memory grows with the data.
     """
 
     name = "whole"
     carries_state, needs_end, prepares_ahead, waits = False, True, False, False
 
     @staticmethod
-    def runner(model: Any) -> Whole:
-        """The model on whole sequences."""
+    def runner(model: Model) -> Whole:
+        """Return the model as a `Whole`, for whole sequences."""
         return Whole(model)
 
     @classmethod
-    def of(cls, runner: Whole, plan: InputPlan, size: Any, workers: Workers) -> WholeOperator:
-        """One for a run of the model, by [window] lanes."""
+    def of(
+        cls, runner: Whole, plan: InputPlan, size: WindowSize, workers: Workers
+    ) -> WholeOperator:
+        """Create the operator of a model, by [window] lanes."""
         return cls(runner, plan, size.lanes, workers)
 
     def __init__(self, whole: Whole, plan: InputPlan, lanes: int, workers: Workers) -> None:
@@ -52,20 +54,20 @@ class WholeOperator:
         self._batches.append((lean, by_stream))
 
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
-        """The outputs of every record batch, in the order in which they were added."""
+        """Return the outputs of every record batch, in the order in which they were added."""
         kept = [by_stream for _, by_stream in self._batches]
         if not kept:
             return
         inputs = [np.concatenate(parts) for parts in zip(*map(self.plan.of, kept), strict=True)]
         order, start, length = _sequences(kept)
-        values, there = self._run([a[order] for a in inputs], start, length)
+        values, valid = self._run([a[order] for a in inputs], start, length)
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        at = 0
+        offset = 0
         for rows, by_stream in self._batches:
-            step = back[at : at + len(by_stream.row_M)]
-            at += len(by_stream.row_M)
-            computed = ModelOutput(by_stream.row_M, by_stream.step_M, values[step], there[step])
+            step = back[offset : offset + len(by_stream.row_M)]
+            offset += len(by_stream.row_M)
+            computed = ModelOutput(by_stream.row_M, by_stream.step_M, values[step], valid[step])
             yield rows, by_stream, computed
         self._batches = []
 
@@ -73,21 +75,21 @@ class WholeOperator:
         units = [u for _, u in self.whole.outputs]
         rows = int(length.sum())
         values = np.zeros((rows, sum(units)), np.float32)
-        there = np.zeros((rows, sum(units)), bool)
+        valid = np.zeros((rows, sum(units)), bool)
 
         def work(lanes: Lanes) -> None:
-            self._run_lanes(lanes, inputs, values, there)
+            self._run_lanes(lanes, inputs, values, valid)
 
         longest = int(length.max(initial=1))
         self.workers.map(work, pack_lanes(start, length, self.lanes, longest, self.workers.threads))
-        return values, there
+        return values, valid
 
     def _run_lanes(
         self,
         lanes: Lanes,
         inputs: Inputs,
         values: Floats,
-        there: Bools,
+        valid: Bools,
     ) -> None:
         for window in lanes.windows(inputs, int(lanes.length[0])):
             outputs = self.whole.run(window.inputs, window.length_B)
@@ -96,18 +98,18 @@ class WholeOperator:
             first = 0
             for output in outputs:
                 last = first + output.shape[-1]
-                rows: Any = window.row_BT[steps] if output.ndim == 3 else final
+                rows: Ints = window.row_BT[steps] if output.ndim == 3 else final
                 values[rows, first:last] = output[steps] if output.ndim == 3 else output
-                there[rows, first:last] = True
+                valid[rows, first:last] = True
                 first = last
 
 
 def _sequences(
     kept: list[StreamBatch],
 ) -> tuple[Ints, Ints, Ints]:
-    """The order of all steps by sequence, and each sequence's start and length in it.
+    """Return the order of all steps by sequence, and each sequence's start and length in it.
 
-    A step with number 1 begins a sequence.
+    Step number 1 begins a sequence.
     """
     slot = np.concatenate([np.repeat(a.slot, a.length) for a in kept])
     step = np.concatenate([a.step_M for a in kept])

@@ -1,4 +1,4 @@
-"""Independent pieces of one record batch on a few threads."""
+"""Threads for the independent pieces of one record batch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class Workers:
-    """`threads` threads (0: as many as `streamrnn.get_threads()`), the caller's among them.
+    """A pool of `threads` threads (0: `streamrnn.get_threads()`), including the caller's.
 
-    The pieces are whole kernels' work, so that a kernel itself stays on its thread. The caller does
-    not wait for a helper that has not come yet: where the pieces are small it does them all. (A
-    pool of the standard library may lose a lock to an interrupt, and then waits for ever.)
+    A piece is the work of whole kernels, so each kernel runs on one thread. The caller does not
+    wait for a helper that has not started yet: small pieces it does alone. (A pool of the standard
+    library may lose a lock to an interrupt, and then waits forever.)
     """
 
     def __init__(self, threads: int = 0) -> None:
@@ -30,14 +30,14 @@ class Workers:
         self._share: _Share | None = None
 
     def map(self, work: Callable[[T], None], pieces: Sequence[T]) -> None:
-        """Do `work` on each piece; the first error is raised once all have ended.
+        """Call `work` on each piece; raise the first error once all have ended.
 
-        After an interrupt those not yet begun are left, and none is under way any more. Not for
-        two threads at once.
+        After an interrupt the remaining pieces are not started, and none is still running. Not for
+        concurrent calls.
         """
-        if self._crew.process != os.getpid():  # threads do not live on in a fork
+        if self._crew.process != os.getpid():  # threads do not survive a fork
             self._crew, self._share = _Crew(), None
-        if self._share is not None:  # of a call that was interrupted while it waited for its end
+        if self._share is not None:  # of a call that was interrupted while it waited in `end`
             self._share.end()
         if self.threads == 1 or len(pieces) < 2:
             with one_thread():
@@ -60,7 +60,7 @@ class Workers:
 
 
 class _Share:
-    """Pieces for whoever takes them, and those who may have one."""
+    """The pieces of one call, and the helpers that may be working on one."""
 
     def __init__(self, work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
         self.errors: dict[int, BaseException] = {}
@@ -69,7 +69,7 @@ class _Share:
         self._turns: list[_Turn] = []
 
     def take(self) -> None:
-        """Do pieces until none is left."""
+        """Work on pieces until none is left."""
         while True:
             try:
                 number, piece = self._left.popleft()
@@ -81,7 +81,7 @@ class _Share:
                 self.errors[number] = error
 
     def help(self) -> None:
-        """The same in another thread; `end` waits for it, if it comes in time to have a piece."""
+        """Do the same in another thread; `end` waits for it, if it starts early enough."""
         turn = _Turn()
         self._turns.append(turn)  # before a piece is taken
         try:
@@ -92,24 +92,27 @@ class _Share:
             turn.end()
 
     def end(self) -> None:
-        """Leave the pieces that nobody has, and wait for the others, whatever comes between.
+        """Drop the pieces not yet started and wait for the others, despite interrupts.
 
-        An interrupt is raised at the end. It may be called again.
+        The last interrupt is raised at the end. It may be called again.
         """
         interrupt = None
         self._left.clear()
-        for turn in list(self._turns):  # who comes later finds no piece
+        for turn in list(self._turns):  # a helper that starts later finds no piece
             while not turn.ended:
                 try:
                     turn.wait()
-                except BaseException as error:  # noqa: BLE001 - raised when nobody writes any more
+                except BaseException as error:  # noqa: BLE001 - raised once no helper writes any more
                     interrupt = error
         if interrupt is not None:
             raise interrupt
 
 
 class _Turn:
-    """A bare lock, as an interrupt may leave the lock inside an Event taken for ever."""
+    """One helper's work on a share, to wait for.
+
+    A bare lock, as an interrupt may leave the lock inside an Event held forever.
+    """
 
     __slots__ = ("_lock", "ended")
 
@@ -127,7 +130,7 @@ class _Turn:
 
 
 class _Crew:
-    """Helpers, started when they are first needed; they end with the crew."""
+    """Helpers, started on first use; they end with the crew."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
@@ -136,14 +139,14 @@ class _Crew:
         weakref.finalize(self, self._shares.put, None).atexit = False
 
     def call(self, share: _Share, helpers: int) -> None:
-        """Call so many of them, or as many as the system allows."""
-        with contextlib.suppress(RuntimeError):  # it gives no more threads
+        """Pass `share` to `helpers` helpers, or to as many as the system allows."""
+        with contextlib.suppress(RuntimeError):  # the system refuses another thread
             while self._started < helpers:
                 _start(self._shares)
                 self._started += 1
         with contextlib.suppress(queue.Empty):
             while True:
-                self._shares.get_nowait()  # a call that is over, to which one has not come yet
+                self._shares.get_nowait()  # of a finished call, never picked up
         for _ in range(min(helpers, self._started)):
             self._shares.put(share)
 
@@ -156,5 +159,5 @@ def _serve(shares: queue.SimpleQueue[_Share | None]) -> None:
     with one_thread():
         while (share := shares.get()) is not None:
             share.help()
-            del share  # what it holds is the caller's
-    shares.put(None)  # for the next one
+            del share  # it refers to objects of the caller
+    shares.put(None)  # for the next helper

@@ -84,12 +84,12 @@ def test_outputs_that_a_row_lacks_are_null_unit_by_unit() -> None:
     lab = Lab(Emitter(FIELDS[:1], ("y", "z")))
     batch, by_stream, computed = lab.score("aa", [1, 2])
     computed.values_KU = np.array([[1, 0], [2, 3]], np.float32)
-    computed.there_KU = np.array([[True, False], [True, True]])
+    computed.valid_KU = np.array([[True, False], [True, True]])
     out = lab.emitter.rows(batch, by_stream, computed).to_pydict()
     assert out == {"k": ["a", "a"], "y": [1, 2], "z": [None, 3]}
 
 
 def test_names_that_final_needs_for_itself_are_refused() -> None:
     """Before anything is read."""
-    with pytest.raises(ConfigError, match="needs the name '_row' for itself"):
+    with pytest.raises(ConfigError, match="uses the name '_row' internally"):
         Emitter((pa.field("_row", pa.int64()),), ("y",), "final")

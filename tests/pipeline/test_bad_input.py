@@ -262,7 +262,7 @@ def test_nan_from_a_model_is_refused_before_it_is_carried(tmp_path: Path) -> Non
     config = logs.config(
         str(tmp_path / "in"), str(tmp_path / "m.safetensors"), str(tmp_path / "out")
     )
-    with pytest.raises(StreamRNNError, match=re.compile("row .*the model gives (inf|nan)")):
+    with pytest.raises(StreamRNNError, match=re.compile("row .*the model returned (inf|nan) for")):
         Pipeline.from_dict(config).run()
 
 

@@ -116,7 +116,7 @@ def test_nulls_of_integers(tmp_path: Path, kind: str) -> None:
 def test_inputs_are_checked_by_name(tmp_path: Path) -> None:
     table, model = _table(), _two_inputs()
     source = {"features": ["token", "a", "b"]}
-    with pytest.raises(ModelMismatchError, match="say which features each one takes"):
+    with pytest.raises(ModelMismatchError, match="list the features of each one"):
         _process(model, tmp_path, table, source=source)
     wrong = {"ids": "token", "y": ["a", "b"]}
     with pytest.raises(ModelMismatchError, match="expected ids, x, received ids, y"):
