@@ -1,4 +1,4 @@
-"""Rows to stream order, and streams to windows of fixed size."""
+"""Sort rows by stream, and pack streams into windows of fixed size."""
 
 from streamrnn.windows.by_stream import RowPolicy, StreamBatch, sort_by_stream
 from streamrnn.windows.past import Past, Update

@@ -1,4 +1,4 @@
-"""Rows in file order to steps in stream order: late rows, fresh starts, nulls, step numbers."""
+"""Rows in file order to steps in stream order: late rows, resets, nulls, step numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamrnn.windows.past import Past, Previous, Update
 
 @dataclass(frozen=True)
 class RowPolicy:
-    """What happens to rows that are late, broken, or follow a long silence (ticks)."""
+    """The policy for rows that are late, invalid, or follow a gap (`max_gap`, in ticks)."""
 
     late: str = "error"
     bad: str = "error"
@@ -27,14 +27,14 @@ class RowPolicy:
 class StreamBatch:
     """The rows of one record batch, by stream.
 
-    Of N rows, `slot_N` is the stream (-1: broken), `kept` are the indices of those that give an
-    output row, `rejected` of those that go to the rejects, both in file order. The M steps (kept
-    rows that are not skipped) stand in stream order: `row_M` is the row of each, `step_M` its
-    number since the stream began fresh, `features_MF` and `identifiers` what the model sees.
-    Segments are runs of steps of one stream without a fresh start inside: `start`, `length`,
-    `slot`, and `base`, the steps of the stream before it; `fresh` ones begin from the initial
-    state, and a stream's `last` one leaves the state that is carried. `length` may be 0.
-    `last_time` and `previous` hold what each segment leaves.
+    Of N rows, `slot_N` is the stream (-1: invalid), `kept` are the indices of those with an output
+    row, `rejected` of those that go to the rejects, both in file order. The M steps (kept rows that
+    are not skipped) are in stream order: `row_M` is the row of each, `step_M` its step number since
+    the stream's last reset, `features_MF` and `identifiers` the model's inputs. Segments are runs
+    of steps of one stream without a reset inside: `start`, `length`, `slot`, and `base`, the steps
+    of the stream before it; `fresh` ones begin with a reset, and a stream's `last` one has the
+    state that is carried. `length` may be 0. `last_time` and `previous` hold the last values of
+    each segment.
     """
 
     slot_N: Ints
@@ -55,7 +55,7 @@ class StreamBatch:
     counts: dict[str, int]
 
     def update(self) -> Update:
-        """What the streams' next rows need."""
+        """Return what the streams' next rows need."""
         last = self.last
         return Update(
             self.slot[last],
@@ -69,10 +69,10 @@ class StreamBatch:
 
 
 def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> StreamBatch:
-    """Bring N rows to stream order; `slots` (N,) int64 names the stream of each row.
+    """Sort N rows by stream; `slots` (N,) int64 is the stream of each row.
 
     Rows of one stream keep their order. Nothing is changed in place. Raises DataError for the
-    first row (in file order) that breaks the contract or comes late, where the policy say "error".
+    first row (in file order) that is invalid or late, where the policy is "error".
     """
     counts = dict(rows.counts)
     order = _stream_order(rows, slots)
@@ -87,10 +87,10 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         begin = _changes(stream)
         assert time is not None
         time = time[~behind]
-    fresh = _fresh_starts(rows, order, stream, begin, time, past, policy)
-    again = np.flatnonzero(fresh)
-    _, seen = past.last_times(stream[again])
-    counts["fresh_starts"] = int((seen | ~begin[again]).sum())
+    fresh = _resets(rows, order, stream, begin, time, past, policy)
+    reset = np.flatnonzero(fresh)
+    _, seen = past.last_times(stream[reset])
+    counts["fresh_starts"] = int((seen | ~begin[reset]).sum())
     group = np.flatnonzero(begin | fresh)
     values, missing, previous = _fill(rows, order, stream, group, fresh, past, policy, counts)
     stepped, start, end = _steps(missing, group)
@@ -127,38 +127,38 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
 
 
 def _stream_order(rows: Rows, slots: Ints) -> Ints:
-    """The rows that keep the contract, by stream."""
-    broken = rows.faults.codes != 0
-    if not broken.any():
+    """Return the valid rows, by stream."""
+    invalid = rows.faults.codes != 0
+    if not invalid.any():
         return _stable_order(slots)
-    good = np.flatnonzero(~broken)
-    return good[_stable_order(slots[good])]
+    valid = np.flatnonzero(~invalid)
+    return valid[_stable_order(slots[valid])]
 
 
 def _steps(missing: Bools, group: Ints) -> tuple[Ints, Ints, Ints]:
-    """The rows that are steps, and where the steps of each segment start and end among them."""
+    """Return the rows that are steps, and the start and end of each segment among them."""
     ends = _ends(group, len(missing))
     if not missing.any():
         return np.arange(len(missing)), group, ends
-    there = ~missing
-    done = np.concatenate([[0], np.cumsum(there)])
-    return np.flatnonzero(there), done[group], done[ends]
+    present = ~missing
+    done = np.concatenate([[0], np.cumsum(present)])
+    return np.flatnonzero(present), done[group], done[ends]
 
 
 def _ends(group: Ints, rows: int) -> Ints:
-    """Where each of the segments that begin at `group` ends."""
+    """Return the end of each of the segments that begin at `group`."""
     return np.append(group[1:], rows)[: len(group)]
 
 
 def _rows_of(array: Array, rows: Ints) -> Array:
-    """Some rows, in ascending order, of an array; itself for all of them."""
+    """Return some rows (ascending) of an array; the array itself for all of them."""
     return array if len(rows) == len(array) else np.take(array, rows, axis=0)
 
 
 def _stable_order(slots: Ints) -> Ints:
-    """The order that sorts slots and keeps rows of one stream in theirs.
+    """Return the order that sorts slots and keeps the order of rows within a stream.
 
-    Two passes over 16 bits each: numpy sorts those by radix, 6 times faster than int64 here.
+    Two passes over 16 bits each: NumPy sorts those by radix, 6 times faster than int64 here.
     """
     if not len(slots):
         return np.zeros(0, np.int64)
@@ -180,7 +180,7 @@ def _changes(stream: Ints) -> Bools:
 def _clock(
     rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past
 ) -> tuple[Ints | None, Bools | None]:
-    """The last time of each row's stream once the row has come, and which rows are late."""
+    """Return the latest time of each row's stream including the row, and which rows are late."""
     if rows.time is None:
         return None, None
     time = rows.time[order]
@@ -201,7 +201,7 @@ def _clock(
 
 
 def _running_maximum(values: Ints, begin: Bools) -> Ints:
-    """The largest value so far, in each run that begins where `begin` is true."""
+    """Return the largest value so far, in each run that begins where `begin` is true."""
     ordered, rank = np.unique(values, return_inverse=True)
     base = np.cumsum(begin) * len(ordered)
     best: Ints = ordered[np.maximum.accumulate(base + rank) - base]
@@ -211,17 +211,17 @@ def _running_maximum(values: Ints, begin: Bools) -> Ints:
 def _raise_first(
     rows: Rows, order: Ints, behind: Bools | None, clock: Ints | None, policy: RowPolicy
 ) -> None:
-    broken = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else np.zeros(0, np.int64)
+    invalid = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else np.zeros(0, np.int64)
     late = np.zeros(0, np.int64)
     if behind is not None and policy.late == "error":
         late = np.flatnonzero(behind)
         late = late[np.argsort(order[late])]
-    if len(broken) and (not len(late) or broken[0] < order[late[0]]):
-        row = int(broken[0])
+    if len(invalid) and (not len(late) or invalid[0] < order[late[0]]):
+        row = int(invalid[0])
         raise DataError(
             f"{rows.place(row)}: {rows.faults.reason(row)}. "
-            f"{len(broken)} row(s) of this record batch break the contract. Mend the data, choose "
-            '`nulls` for the column, or set [source] bad = "reject".'
+            f"Invalid rows in this record batch: {len(invalid)}. Fix the data, set `nulls` "
+            'for the column, or set [source] bad = "reject".'
         )
     if len(late):
         assert clock is not None
@@ -234,19 +234,19 @@ def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
     times, file = rows.batch.column(rows.time_name), rows.origin.file(row)
     what = (
         f"{rows.place(row)}: time goes backwards: {rows.time_name} {shown(times, row)} is before "
-        f"{shown_time(last, times.type)}, the last time of this stream. {count} such row(s) in "
-        "this record batch."
+        f"{shown_time(last, times.type)}, the last time of this stream. Late rows in this record "
+        f"batch: {count}."
     )
     advice = (
-        "If the source itself is out of order, sort it, "
+        "If the source is not sorted, sort it, "
         f"in DuckDB: COPY (SELECT * FROM '{file}' ORDER BY {rows.time_name}, {keys}) TO "
-        "'sorted.parquet'; if the rows are older than what an earlier run scored, or come late by "
-        'nature, set [source] late to "drop", "reject" or "apply".'
+        "'sorted.parquet'; if an earlier run has scored later rows, or late rows are expected, "
+        'set [source] late to "drop", "reject" or "apply".'
     )
     return LateRowError(what, advice, file, last)
 
 
-def _fresh_starts(
+def _resets(
     rows: Rows,
     order: Ints,
     stream: Ints,
@@ -279,36 +279,36 @@ def _fill(
     policy: RowPolicy,
     counts: dict[str, int],
 ) -> tuple[dict[str, Array], Bools, Previous]:
-    """Values in stream order with nulls filled, the rows to skip, and each segment's last values.
+    """Return values in stream order with nulls filled, rows to skip, and segments' last values.
 
-    The float32 features stand under the name "".
+    The name of the float32 features is "".
     """
     matrix = np.take(rows.features, order, axis=0)
     missing = np.zeros(len(order), bool)
     previous: Previous = {}
-    carry = _Carry(stream[group], group, len(order), fresh[group], past)
+    filler = _NullFiller(stream[group], group, len(order), fresh[group], past)
     absent = np.isnan(matrix)
     any_absent = bool(absent.any())
     for i, name in enumerate(policy.float_names):
         if name in policy.previous:
-            column, there = carry.fill(name, matrix[:, i], ~absent[:, i], previous, counts)
+            column, valid = filler.fill(name, matrix[:, i], ~absent[:, i], previous, counts)
             matrix[:, i] = column
-            missing |= ~there
+            missing |= ~valid
         elif any_absent:
             missing |= absent[:, i]
     values: dict[str, Array] = {"": matrix}
     for name, (column, present) in rows.identifiers.items():
-        column, there = column[order], present[order]
+        column, valid = column[order], present[order]
         if name in policy.previous:
-            column, there = carry.fill(name, column, there, previous, counts)
-        missing |= ~there
+            column, valid = filler.fill(name, column, valid, previous, counts)
+        missing |= ~valid
         values[name] = column
     return values, missing, previous
 
 
 @dataclass
-class _Carry:
-    """Fills a null with the last value of its segment, or of the stream before it."""
+class _NullFiller:
+    """Replaces a null by the last value of its segment, or of the stream before it."""
 
     slot: Ints
     group: Ints
@@ -320,21 +320,21 @@ class _Carry:
         self,
         name: str,
         column: Array,
-        there: Bools,
+        valid: Bools,
         previous: Previous,
         counts: dict[str, int],
     ) -> tuple[Array, Bools]:
         start, known = self.past.previous(name, self.slot)
         known &= ~self.fresh
         ends = _ends(self.group, self.rows)
-        if there.all():
+        if valid.all():
             previous[name] = (column[ends - 1], np.ones(len(ends), bool))
-            return column, there
-        at = np.maximum.accumulate(np.where(there, np.arange(self.rows), -1))
+            return column, valid
+        source = np.maximum.accumulate(np.where(valid, np.arange(self.rows), -1))
         segment = np.repeat(np.arange(len(self.group)), ends - self.group)
-        inside = at >= self.group[segment]
-        filled = np.where(inside, column[at], start[segment])
+        inside = source >= self.group[segment]
+        filled = np.where(inside, column[source], start[segment])
         present = inside | known[segment]
-        counts["filled"] += int((present & ~there).sum())
+        counts["filled"] += int((present & ~valid).sum())
         previous[name] = (filled[ends - 1], present[ends - 1])
         return filled, present

@@ -1,4 +1,4 @@
-"""What sorting by stream needs to know of the rows before, and what it leaves for those after."""
+"""What sorting by stream needs of earlier rows, and what later rows need of it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ Previous = dict[str, tuple[Array, Bools]]
 
 
 class Past(Protocol):
-    """What is known of streams, by slot (B,); a state table, as far as it is read here."""
+    """Facts about streams, by slot (B,): the part of a state table that is read here."""
 
     def steps(self, slots: Ints) -> Ints:
-        """Steps (B,) since the last reset of each stream."""
+        """Return the steps (B,) since the last reset of each stream."""
 
     def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
-        """The time (B,) of each stream's last row, in ticks, valid where (B,) it has had a row."""
+        """Return the time (B,) of each stream's last row, in ticks, and whether (B,) it has one."""
 
     def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
-        """The last values (B,) of a feature, and which of them are present."""
+        """Return the last values (B,) of a feature, and which of them are present."""
 
 
 class Update(NamedTuple):
-    """What is known of B streams after their rows, as `Past` will say it."""
+    """The facts about B streams after their rows, as `Past` will return them."""
 
     slots: Ints
     steps: Ints

@@ -14,10 +14,10 @@ Inputs = list[Array]
 
 @dataclass(frozen=True)
 class Window:
-    """A block of B lanes and T steps at most.
+    """A block of at most B lanes and T steps.
 
-    `inputs` holds one array a model input, (B, T, F) float32 or (B, T); `length_B` int64 says how
-    many steps each lane has (what stands behind them is undefined). `row_BT` is the step's index
+    `inputs` holds one array per model input, (B, T, F) float32 or (B, T); `length_B` int64 is the
+    number of steps of each lane (values past them are undefined). `row_BT` is the step's index
     among the steps of the record batch.
     """
 
@@ -26,7 +26,7 @@ class Window:
     row_BT: Ints
 
     def scatter(self, values_BTU: Floats, out_MU: Floats) -> None:
-        """Write the outputs of the steps that are there to their rows, in place."""
+        """Write the outputs of the present steps to their rows, in place."""
         lanes, steps = self.row_BT.shape
         if int(self.length_B.min()) == steps:
             if (rows := _adjoining(self.row_BT[:, 0], steps)) is not None:
@@ -34,15 +34,15 @@ class Window:
             else:
                 out_MU[self.row_BT] = values_BTU
             return
-        there = np.arange(steps) < self.length_B[:, None]
-        out_MU[self.row_BT[there]] = values_BTU[there]
+        present = np.arange(steps) < self.length_B[:, None]
+        out_MU[self.row_BT[present]] = values_BTU[present]
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """Segments that travel together, longest first: lane b reads `length[b]` steps from `start[b]`.
+    """Segments packed together, longest first: lane b reads `length[b]` steps from `start[b]`.
 
-    `segment` names the segment of each lane.
+    `segment` is the index of each lane's segment.
     """
 
     segment: Ints
@@ -50,7 +50,7 @@ class Lanes:
     length: Ints
 
     def windows(self, inputs: Inputs, steps: int) -> Iterator[Window]:
-        """Windows of at most `steps` steps, in order of time; the live lanes are a prefix.
+        """Yield windows of at most `steps` steps, in order of time; the live lanes are a prefix.
 
         `inputs` are arrays over the M steps of the record batch, (M, F) or (M,).
         """
@@ -62,26 +62,26 @@ class Lanes:
             begin = self.start[:live] + first
             row = begin[:, None] + np.arange(width)
             if int(length[-1]) < width:
-                # Absent steps repeat the lane's last row: any row will do, but it must exist.
+                # Absent steps repeat the lane's last row: any existing row would do.
                 row = np.minimum(row, (self.start + self.length)[:live, None] - 1)
             elif (rows := _adjoining(begin, width)) is not None:
                 shape = live, width
                 yield Window([a[rows].reshape(shape + a.shape[1:]) for a in inputs], length, row)
                 continue
-            # np.take copies rows some ten times as fast as indexing with an array.
+            # np.take copies rows about ten times as fast as indexing with an array.
             yield Window([np.take(a, row, axis=0) for a in inputs], length, row)
 
 
 def _longest_first(length: Ints) -> Ints:
-    """The order of segments by length; those of one length keep theirs."""
+    """Return the order of segments by length, stable, longest first."""
     longest = int(length.max(initial=0))
-    if longest < 1 << 16:  # numpy sorts 16 bits by radix
+    if longest < 1 << 16:  # NumPy sorts 16 bits by radix
         return np.argsort((longest - length).astype(np.uint16), kind="stable")
     return np.argsort(-length, kind="stable")
 
 
 def _adjoining(begin: Ints, steps: int) -> slice | None:
-    """The rows of lanes of `steps` steps, if each begins where the one before it ends."""
+    """Return the rows of lanes of `steps` steps, if each begins where the one before it ends."""
     first, last = int(begin[0]), int(begin[-1])
     if last - first != (len(begin) - 1) * steps or (begin[1:] - begin[:-1] != steps).any():
         return None
@@ -89,20 +89,20 @@ def _adjoining(begin: Ints, steps: int) -> slice | None:
 
 
 def pack_lanes(start: Ints, length: Ints, lanes: int, steps: int, groups: int = 1) -> list[Lanes]:
-    """Pack segments into lanes, longest first; segments without steps are left out.
+    """Pack segments into lanes, longest first; segments without steps are omitted.
 
-    A window holds `lanes` x `steps` cells: where the segments are shorter than `steps` it takes
-    more lanes instead, so that many short streams cost no more calls than few long ones. There
-    are at least `groups` (work for as many threads) if there are that many segments.
+    A window holds `lanes` x `steps` cells: if the segments are shorter than `steps` it has more
+    lanes instead, so many short streams need no more calls than few long ones. Return at least
+    `groups` groups of lanes (work for as many threads) if there are that many segments.
     """
     order = _longest_first(length)[: int(np.count_nonzero(length))]
     start, length = start[order], length[order]
     packed = []
-    at = 0
+    first = 0
     fair = -(-len(order) // groups) if groups > 1 else len(order)
-    while at < len(order):
-        width = min(lanes * max(1, steps // int(length[at])), max(fair, 1))
-        some = slice(at, at + width)
+    while first < len(order):
+        width = min(lanes * max(1, steps // int(length[first])), max(fair, 1))
+        some = slice(first, first + width)
         packed.append(Lanes(order[some], start[some], length[some]))
-        at += width
+        first += width
     return packed
