@@ -1,6 +1,6 @@
 """Models: Sequential, the functional Model, and how a pipeline runs them (Stream, Whole).
 
-An encoder whose last state begins a decoder:
+An encoder whose final state is the initial state of a decoder:
 
 >>> import numpy as np
 >>> from streamrnn import Input, Model, layers
@@ -11,17 +11,17 @@ An encoder whose last state begins a decoder:
 >>> model([np.zeros((4, 20, 8)), np.zeros((4, 5, 3))]).shape
 (4, 5, 3)
 
-The same in two halves, where the state is handed over by the caller, say one step at a time:
+The same in two halves: the caller passes the state, for instance one step at a time:
 
 >>> encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
 >>> _, *state = encoder(np.zeros((4, 20, 8)))
 >>> decoder(np.zeros((4, 1, 3)), initial_state=state).shape
 (4, 1, 16)
 
-How sure is the model? Its outputs under dropout, drawn 20 times:
+The uncertainty of a model, from 20 samples of its outputs under dropout:
 
->>> sure = Model(source, layers.Dense(1)(layers.Dropout(0.2)(layers.LSTM(4)(source))))
->>> mean, deviation = sure.predict(np.ones((4, 20, 8)), training=True, samples=20)
+>>> model = Model(source, layers.Dense(1)(layers.Dropout(0.2)(layers.LSTM(4)(source))))
+>>> mean, deviation = model.predict(np.ones((4, 20, 8)), training=True, samples=20)
 >>> mean.shape, deviation.shape
 ((4, 1), (4, 1))
 """

@@ -1,7 +1,7 @@
-"""The config of a functional model, in the form that Keras 3 writes, and back."""
+"""The config of a functional model, in the form of Keras 3: written and read."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
 
 import numpy as np
 
@@ -18,8 +18,15 @@ _TENSOR = "__keras_tensor__"
 _ARRAY = "__numpy__"
 
 
-def functional_config(model: "Model") -> dict[str, Any]:
-    """name, layers with their inbound nodes, input_layers, output_layers."""
+class Call(TypedDict):
+    """One call of a layer: an inbound node."""
+
+    args: list[object]
+    kwargs: dict[str, object]
+
+
+def functional_config(model: "Model") -> dict[str, object]:
+    """Return name, layers with their inbound nodes, input_layers and output_layers."""
     nodes = {id(node) for node in model.graph.nodes}
     numbers = _node_numbers(model.graph.nodes)
     return {
@@ -32,16 +39,16 @@ def functional_config(model: "Model") -> dict[str, Any]:
 
 
 def _node_numbers(nodes: list[Node]) -> dict[int, int]:
-    """Node -> its number among the nodes of its layer that are in this model."""
-    mine = {id(node) for node in nodes}
+    """Return the number of each node (by id) among its layer's nodes that are in this model."""
+    in_model = {id(node) for node in nodes}
     return {
         id(node): number
         for layer in {id(node.layer): node.layer for node in nodes}.values()
-        for number, node in enumerate(n for n in layer.nodes if id(n) in mine)
+        for number, node in enumerate(n for n in layer.nodes if id(n) in in_model)
     }
 
 
-def _layer_entry(layer: Layer, nodes: set[int], numbers: dict[int, int]) -> dict[str, Any]:
+def _layer_entry(layer: Layer, nodes: set[int], numbers: dict[int, int]) -> dict[str, object]:
     calls = [] if isinstance(layer, InputLayer) else [n for n in layer.nodes if id(n) in nodes]
     return {
         **registry.serialize(layer),
@@ -56,12 +63,12 @@ def _layer_entry(layer: Layer, nodes: set[int], numbers: dict[int, int]) -> dict
     }
 
 
-def _history(symbol: Symbol, numbers: dict[int, int]) -> list[Any]:
+def _history(symbol: Symbol, numbers: dict[int, int]) -> list[str | int]:
     return [symbol.layer.name, numbers[id(symbol.node)], symbol.index]
 
 
-def _to_json(tree: Any, numbers: dict[int, int]) -> Any:
-    def leaf(value: Any) -> Any:
+def _to_json(tree: object, numbers: dict[int, int]) -> object:
+    def leaf(value: object) -> object:
         if isinstance(value, Symbol):
             return {
                 "class_name": _TENSOR,
@@ -82,32 +89,32 @@ def _to_json(tree: Any, numbers: dict[int, int]) -> Any:
 
 
 def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """inputs, outputs and name for Model(…), with all layers made and called.
+    """Return the arguments of Model(…) for a config, with all layers made and called.
 
-    Raises ModelFileError where a node needs a tensor that no call makes.
+    Raises ModelFileError if a call needs a tensor that no other call makes.
     """
     entries = list(config["layers"])
     layers = {entry["name"]: registry.deserialize(entry) for entry in entries}
     made: dict[tuple[str, int], list[Symbol]] = {}
-    waiting: list[tuple[str, int, Mapping[str, Any]]] = []
+    waiting: list[tuple[str, int, Call]] = []
     for entry in entries:
         layer = layers[entry["name"]]
         if isinstance(layer, InputLayer):
             made[entry["name"], 0] = [layer.symbol]
-        waiting += [(entry["name"], i, node) for i, node in enumerate(entry["inbound_nodes"])]
+        waiting += [(entry["name"], i, call) for i, call in enumerate(entry["inbound_nodes"])]
     while waiting:
         ready = [job for job in waiting if all(key in made for key in _needs(job[2]))]
         if not ready:
-            name, number, node = waiting[0]
-            missing = next(key for key in _needs(node) if key not in made)
+            name, number, call = waiting[0]
+            missing = next(key for key in _needs(call) if key not in made)
             raise ModelFileError(
                 f"call {number} of layer {name!r} needs {missing[0]!r} (call {missing[1]}), which "
-                "no layer makes, or only from this one"
+                "no layer makes, or which itself needs this call"
             )
-        for name, number, node in ready:
+        for name, number, call in ready:
             if number and (name, number - 1) not in made:
                 continue
-            made[name, number] = _call(layers[name], node, made)
+            made[name, number] = _call(layers[name], call, made)
         waiting = [job for job in waiting if (job[0], job[1]) not in made]
     return {
         "name": config.get("name"),
@@ -117,13 +124,14 @@ def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _needs(node: Mapping[str, Any]) -> list[tuple[str, int]]:
-    found: list[tuple[str, int]] = []
+def _needs(call: Call) -> list[tuple[str, int]]:
+    """Return (layer, call number) of each tensor among the arguments."""
+    needs: list[tuple[str, int]] = []
 
-    def walk(value: Any) -> None:
+    def walk(value: object) -> None:
         if _is(value, _TENSOR):
             name, number, _ = value["config"]["keras_history"]
-            found.append((name, number))
+            needs.append((name, number))
         elif isinstance(value, Mapping):
             for item in value.values():
                 walk(item)
@@ -131,18 +139,16 @@ def _needs(node: Mapping[str, Any]) -> list[tuple[str, int]]:
             for item in value:
                 walk(item)
 
-    walk([node["args"], node.get("kwargs", {})])
-    return found
+    walk([call["args"], call.get("kwargs", {})])
+    return needs
 
 
-def _is(value: Any, kind: str) -> bool:
+def _is(value: object, kind: str) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping) and value.get("class_name") == kind
 
 
-def _call(
-    layer: Layer, node: Mapping[str, Any], made: Mapping[tuple[str, int], list[Symbol]]
-) -> list[Symbol]:
-    def value_of(value: Any) -> Any:
+def _call(layer: Layer, call: Call, made: Mapping[tuple[str, int], list[Symbol]]) -> list[Symbol]:
+    def value_of(value: object) -> Any:
         if _is(value, _TENSOR):
             name, number, index = value["config"]["keras_history"]
             return made[name, number][index]
@@ -154,24 +160,26 @@ def _call(
             return {key: value_of(item) for key, item in value.items()}
         return value
 
-    args = value_of(node["args"])
-    kwargs = {k: value_of(v) for k, v in node.get("kwargs", {}).items() if v is not None}
-    if kwargs.get("training") is False:  # Keras writes the default; it does not mean a wish
+    args = value_of(call["args"])
+    kwargs = {k: value_of(v) for k, v in call.get("kwargs", {}).items() if v is not None}
+    if kwargs.get("training") is False:  # the default, which Keras always writes
         del kwargs["training"]
     before = len(layer.nodes)
     layer(*args, **kwargs)
     return layer.nodes[before].outputs
 
 
-def _resolve(places: Any, made: Mapping[tuple[str, int], list[Symbol]]) -> Any:
-    """A triple [layer, node, tensor], or a structure of them, as symbols."""
-    if isinstance(places, list | tuple):
-        if len(places) == 3 and isinstance(places[0], str):
-            name, number, index = places
+def _resolve(tensors: object, made: Mapping[tuple[str, int], list[Symbol]]) -> object:
+    """Return the symbol of [layer, node, tensor], or a structure of symbols for one of these."""
+    if isinstance(tensors, list | tuple):
+        if len(tensors) == 3 and isinstance(tensors[0], str):
+            name, number, index = tensors
             if (name, number) not in made or index >= len(made[name, number]):
-                raise ModelFileError(f"the model's inputs or outputs name {places}: no such tensor")
+                raise ModelFileError(
+                    f"the model's inputs or outputs refer to {tensors}: no such tensor"
+                )
             return made[name, number][index]
-        return [_resolve(place, made) for place in places]
-    if isinstance(places, Mapping):
-        return {key: _resolve(place, made) for key, place in places.items()}
-    raise ModelFileError(f"expected [layer, node, tensor], received {places!r:.80}")
+        return [_resolve(tensor, made) for tensor in tensors]
+    if isinstance(tensors, Mapping):
+        return {key: _resolve(tensor, made) for key, tensor in tensors.items()}
+    raise ModelFileError(f"expected [layer, node, tensor], received {tensors!r:.80}")

@@ -1,4 +1,4 @@
-"""Arrays that a model takes: to run it once, for what that compiles."""
+"""Example inputs of a model, to run it once so that its kernels are compiled."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from streamrnn.models.model import Model
 
 
 def example_inputs(model: Model, rows: int, steps: int) -> list[Array]:
-    """An array for each input of the model: zeros, or a value that its lookup knows.
+    """Return an array for each input of the model: zeros, or a value in its lookup's vocabulary.
 
     (rows, steps, F) float32, or (rows, steps) int64 or strings.
     """
@@ -19,19 +19,19 @@ def example_inputs(model: Model, rows: int, steps: int) -> list[Array]:
             inputs.append(np.zeros((rows, steps, shape[-1] or 1), np.float32))
             continue
         kind, value = (object, "") if dtype == "string" else (dtype, 0)
-        known = _known(graph, symbol)
+        known = _vocabulary_entry(graph, symbol)
         inputs.append(np.full((rows, steps), value if known is None else known, kind))
     return inputs
 
 
-def _known(graph: Graph, symbol: Symbol) -> str | int | None:
-    """A value in the vocabulary of a layer that reads the symbol; None where there is none."""
+def _vocabulary_entry(graph: Graph, symbol: Symbol) -> str | int | None:
+    """Return a value from the vocabulary of a layer that reads the symbol, or None."""
     for node in graph.nodes:
-        for place, each in enumerate(node.symbols):
-            if each is not symbol:
+        for position, read in enumerate(node.symbols):
+            if read is not symbol:
                 continue
             if isinstance(node.layer, Model):
-                found = _known(node.layer.graph, node.layer.graph.inputs[place])
+                found = _vocabulary_entry(node.layer.graph, node.layer.graph.inputs[position])
             else:
                 found = next(iter(getattr(node.layer, "vocabulary", ())), None)
             if found is not None:

@@ -1,11 +1,11 @@
-"""A graph of layer calls: sorted once, then run on arrays."""
+"""A graph of layer calls, sorted once and then run on arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.arrays import Array, Bools
 from streamrnn.errors import ConfigError
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
@@ -14,34 +14,37 @@ from streamrnn.layers.symbol import Node, Shape, Symbol, leaves, map_structure
 
 
 class Step(NamedTuple):
-    """One node, with its symbols as numbers of slots."""
+    """One node, with slots in place of its symbols.
+
+    inputs, initial_state, mask: structures of slots and constants.
+    """
 
     node: Node
     path: str
-    inputs: Any
-    initial_state: Any
-    mask: Any
+    inputs: object
+    initial_state: object
+    mask: object
     training: bool | None
     outputs: list[int]
 
 
 class Slot(int):
-    """The number of a symbol in the graph, as opposed to a constant in the same place."""
+    """The number of a symbol in the graph, as opposed to an integer constant."""
 
 
 class Graph:
     """The nodes between `inputs` and `outputs`.
 
-    nodes: in an order in which each stands behind what it needs. layers: in Keras's order, by
-    depth. Raises ConfigError where an output does not come from the inputs alone.
+    nodes: in topological order. layers: in Keras's order, by depth. Raises ConfigError if an output
+    depends on anything but the inputs.
     """
 
     def __init__(self, inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> None:
         self.inputs = list(inputs)
         self.outputs = list(outputs)
-        self.nodes, met = _sorted_nodes(self.inputs, self.outputs)
+        self.nodes, visited = _sorted_nodes(self.inputs, self.outputs)
         self.depths = _depths(self.nodes)
-        self.layers = _ordered_layers(self.nodes, self.depths, met)
+        self.layers = _ordered_layers(self.nodes, self.depths, visited)
         self.slots = {
             id(symbol): Slot(i)
             for i, symbol in enumerate(s for node in self.nodes for s in node.outputs)
@@ -49,18 +52,18 @@ class Graph:
         self.steps = self._steps()
         self.specs: list[tuple[str, Shape, str]] | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Slots are found by the identity of symbols: a copy must find its own.
+    def __reduce__(self) -> tuple[type["Graph"], tuple[list[Symbol], list[Symbol]]]:
+        # Slots are looked up by the identity of symbols, which differs in a copy.
         return Graph, (self.inputs, self.outputs)
 
     def _steps(self) -> list[Step]:
-        seen: dict[int, int] = {}
+        counts: dict[int, int] = {}
         steps = []
         given = {id(symbol) for symbol in self.inputs}
         called = [n for n in self.nodes if not any(id(symbol) in given for symbol in n.outputs)]
-        self._refuse_half_given(called, given)
+        self._require_all_outputs_given(called, given)
         for node in called:
-            count = seen[id(node.layer)] = seen.get(id(node.layer), -1) + 1
+            count = counts[id(node.layer)] = counts.get(id(node.layer), -1) + 1
             name = node.layer.name.replace("/", "%2F")
             steps.append(
                 Step(
@@ -75,19 +78,19 @@ class Graph:
             )
         return steps
 
-    def _refuse_half_given(self, called: list[Node], given: set[int]) -> None:
-        """Of a call that is not made, since its output is an input, no other output can be used."""
+    def _require_all_outputs_given(self, called: list[Node], given: set[int]) -> None:
+        """Check that a call that is replaced by inputs has all of its used outputs among them."""
         used = [*self.outputs, *(symbol for node in called for symbol in node.symbols)]
         made = {id(symbol) for node in called for symbol in node.outputs}
         for symbol in used:
             if id(symbol) not in made | given:
                 raise ConfigError(
-                    f"Model: output {symbol.index} of layer {symbol.layer.name!r} is needed, and "
-                    "another output of the same call is among the inputs: give all of them, or "
-                    "what the layer is called on"
+                    f"Model: output {symbol.index} of layer {symbol.layer.name!r} is needed, but "
+                    "another output of the same call is among the inputs; pass all outputs of the "
+                    "call as inputs, or the inputs of the layer instead"
                 )
 
-    def _to_slots(self, tree: Any) -> Any:
+    def _to_slots(self, tree: object) -> object:
         return map_structure(
             lambda leaf: self.slots[id(leaf)] if isinstance(leaf, Symbol) else leaf, tree
         )
@@ -95,17 +98,18 @@ class Graph:
     def run(
         self, arrays: Sequence[Array], masks: Sequence[Array | None], run: Run
     ) -> tuple[list[Array], list[Array | None]]:
-        """Outputs and their masks, for one array (and mask or None) an input."""
+        """Return the outputs and their masks, for one array (and mask or None) per input."""
         values: list[Any] = [None] * len(self.slots)
-        masked: list[Any] = [None] * len(self.slots)
-        for symbol, array, mask in zip(self.inputs, arrays, masks, strict=True):
+        slot_masks: list[Array | None] = [None] * len(self.slots)
+        for symbol, array, input_mask in zip(self.inputs, arrays, masks, strict=True):
             values[self.slots[id(symbol)]] = array
-            masked[self.slots[id(symbol)]] = mask
+            slot_masks[self.slots[id(symbol)]] = input_mask
         for step in self.steps:
             layer = step.node.layer
-            inputs = _floats_where_wanted(layer, _fill(step.inputs, values))
+            inputs = _as_floats(layer, _fill(step.inputs, values))
+            mask: object
             if step.mask is None:
-                mask = _fill(step.inputs, masked)
+                mask = _fill(step.inputs, slot_masks)
             else:
                 mask = _bools(_fill(step.mask, values), inputs)
                 mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
@@ -126,28 +130,27 @@ class Graph:
             )
             for slot, value, made_mask in zip(step.outputs, flat, flat_masks, strict=False):
                 values[slot] = value
-                masked[slot] = made_mask
+                slot_masks[slot] = made_mask
         slots = [self.slots[id(symbol)] for symbol in self.outputs]
-        return [values[slot] for slot in slots], [masked[slot] for slot in slots]
+        return [values[slot] for slot in slots], [slot_masks[slot] for slot in slots]
 
-    def infer(self, shapes: Sequence[Any]) -> list[Any]:
-        """The outputs' shapes for inputs of these shapes."""
-        known: list[Any] = [None] * len(self.slots)
+    def infer(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """Return the outputs' shapes for inputs of these shapes."""
+        known: dict[int, Shape] = {}
         for symbol, shape in zip(self.inputs, shapes, strict=True):
             known[self.slots[id(symbol)]] = shape
         for step in self.steps:
             made = step.node.layer.compute_output_shape(_fill(step.inputs, known))
-            flat = _flat_shapes(made)
-            for slot, shape in zip(step.outputs, flat, strict=True):
-                known[slot] = shape
+            known |= dict(zip(step.outputs, _flat_shapes(made), strict=True))
         return [known[self.slots[id(symbol)]] for symbol in self.outputs]
 
     def consumers(self, symbol: Symbol) -> list[Node]:
-        """The nodes that read this symbol as an input."""
+        """Return the nodes that read this symbol as an input."""
         return [node for node in self.nodes if any(s is symbol for s in leaves(node.inputs))]
 
 
-def _fill(tree: Any, values: list[Any]) -> Any:
+def _fill(tree: object, values: Sequence[object] | Mapping[int, object]) -> Any:
+    """Return the structure with the value of each slot in its place."""
     if type(tree) is Slot:
         return values[tree]
     if isinstance(tree, list):
@@ -155,41 +158,41 @@ def _fill(tree: Any, values: list[Any]) -> Any:
     return tree
 
 
-def _flat_shapes(shapes: Any) -> list[Any]:
+def _flat_shapes(shapes: Any) -> list[Shape]:
     if isinstance(shapes, list | dict):
         items = shapes.values() if isinstance(shapes, dict) else shapes
         return [flat for item in items for flat in _flat_shapes(item)]
     return [shapes]
 
 
-def _bools(mask: Any, inputs: Any) -> Any:
-    """A mask, or one (or None) each of several inputs."""
+def _bools(mask: object, inputs: object) -> Bools | list[Bools | None]:
+    """Return a boolean mask, or a list with one (or None) for each of several inputs."""
     if isinstance(inputs, list) and isinstance(mask, list):
-        return [None if one is None else np.asarray(one, dtype=np.bool_) for one in mask]
+        return [None if item is None else np.asarray(item, dtype=np.bool_) for item in mask]
     return np.asarray(mask, dtype=np.bool_)
 
 
-def none_if_all_none(mask: Any) -> Any:
-    """A list of masks, or None in place of one that holds none."""
+def none_if_all_none(mask: object) -> object:
+    """Return a list of masks, or None in place of one without masks."""
     if isinstance(mask, list) and all(item is None for item in mask):
         return None
     return mask
 
 
-def _floats_where_wanted(layer: Layer, inputs: Any) -> Any:
-    """An integer input that feeds an Embedding may feed a layer of floats as well."""
+def _as_floats(layer: Layer, inputs: Any) -> Any:
+    """Cast integers for a layer that reads floats: their input may feed an Embedding as well."""
     if layer.input_dtype == "float32" and type(inputs) is np.ndarray and inputs.dtype.kind in "iu":
         return inputs.astype(np.float32)
     return inputs
 
 
 def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Node], list[Node]]:
-    """Depth first from the outputs: the nodes in order of use, and in the order they were met.
+    """Return the nodes in order of use, and in the order of a depth-first walk from the outputs.
 
     Iterative, as graphs from files may be deep.
     """
     order: list[Node] = []
-    met: list[Node] = []
+    visited: list[Node] = []
     state: dict[int, int] = {}
     given = {id(symbol) for symbol in inputs}
     todo: list[tuple[Node, bool]] = [(symbol.node, False) for symbol in reversed(outputs)]
@@ -200,7 +203,7 @@ def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Nod
             order.append(node)
         elif id(node) not in state:
             state[id(node)] = 1
-            met.append(node)
+            visited.append(node)
             todo.append((node, True))
             if isinstance(node.layer, InputLayer) and id(node.outputs[0]) not in given:
                 raise ConfigError(
@@ -211,11 +214,11 @@ def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Nod
                 todo += [(symbol.node, False) for symbol in reversed(node.symbols)]
     reached = {id(symbol) for node in order for symbol in node.outputs}
     unused = [s.node for s in inputs if id(s) not in reached]
-    return unused + order, met + unused
+    return unused + order, visited + unused
 
 
 def _depths(nodes: list[Node]) -> dict[int, int]:
-    """How many calls stand between a node and the outputs, at most (by node id)."""
+    """Return the largest number of calls between each node (by id) and the outputs."""
     depths = {id(node): 0 for node in nodes}
     layer_depth: dict[int, int] = {}
     for node in reversed(nodes):
@@ -227,11 +230,11 @@ def _depths(nodes: list[Node]) -> dict[int, int]:
     return depths
 
 
-def _ordered_layers(nodes: list[Node], depths: dict[int, int], met: list[Node]) -> list[Layer]:
-    """By depth, the deepest first, and where that is equal in the order they were met."""
+def _ordered_layers(nodes: list[Node], depths: dict[int, int], visited: list[Node]) -> list[Layer]:
+    """Return the layers by depth, the deepest first, and at equal depth in order of the visit."""
     deepest: dict[int, int] = {}
     for node in nodes:
         key = id(node.layer)
         deepest[key] = max(deepest.get(key, 0), depths[id(node)])
-    found = {id(node.layer): node.layer for node in met}
-    return sorted(found.values(), key=lambda layer: -deepest[id(layer)])
+    layers = {id(node.layer): node.layer for node in visited}
+    return sorted(layers.values(), key=lambda layer: -deepest[id(layer)])

@@ -1,11 +1,12 @@
-"""Model: a graph of layers between symbols, and what all models can do."""
+"""Model: a graph of layers between symbols, and the methods of all models."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from types import ModuleType
+from typing import Any, Self, TypedDict
 
 import numpy as np
 
@@ -21,42 +22,46 @@ from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
 from streamrnn.models.graph import Graph, none_if_all_none
 from streamrnn.models.summary import (
+    Print,
     in_one_line,
     print_summary,
     size_in_words,
     summary_rows,
 )
 
+LayerShapes = TypedDict("LayerShapes", {"class": str, "weights": dict[str, list[int]]})
+"""The class of a layer, and the shapes of its weights by name."""
+
 
 @builtin_layer
 class Model(Layer):
-    """Model(inputs, outputs): symbols, or lists of symbols; outputs come in the same structure.
+    """Model(inputs, outputs): symbols, or lists of symbols; a call returns the same structure.
 
     A model is a layer: it can be called on symbols, in another model.
     """
 
-    def __init__(self, inputs: Any = None, outputs: Any = None, **kwargs: Any) -> None:
+    def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if inputs is None or outputs is None:
             raise ConfigError(f"{self}: expected inputs and outputs, as in Model(inputs, outputs)")
-        found = symbols_in(inputs), symbols_in(outputs)
-        if not all(found):
+        symbols = symbols_in(inputs), symbols_in(outputs)
+        if not all(symbols):
             raise ConfigError(f"{self}: inputs and outputs must be symbols (made by layers.Input)")
-        self._input_structure = map_structure(lambda symbol: symbol, inputs)
-        self._output_structure = map_structure(lambda symbol: symbol, outputs)
-        self._graph: Graph | None = Graph(*found)
+        self._input_structure: object = map_structure(lambda symbol: symbol, inputs)
+        self._output_structure: object = map_structure(lambda symbol: symbol, outputs)
+        self._graph: Graph | None = Graph(*symbols)
         _check_names(self)
         self.built = True
 
-    # ---- what it is made of
+    # ---- parts
 
     @property
     def graph(self) -> Graph:
-        """The sorted calls. Raises ConfigError where the model is not built yet."""
+        """The sorted calls. Raises ConfigError if the model is not built."""
         if self._graph is None:
             raise ConfigError(
-                f"{self} is not built: its input size is not known. Call it on data, give the "
-                "first layer input_shape=, or call build(input_shape)"
+                f"{self} is not built: its input size is unknown. Call it on data, pass "
+                "input_shape= to the first layer, or call build(input_shape)"
             )
         return self._graph
 
@@ -77,24 +82,24 @@ class Model(Layer):
 
     @property
     def input(self) -> Any:
-        """The input symbol, or the structure of them that the model was made with."""
+        """The input symbol, or the structure of them that was passed to the constructor."""
         remaining = iter(self.graph.inputs)
         return map_structure(lambda _: next(remaining), self._input_structure)
 
     @property
     def output(self) -> Any:
-        """The output symbol, or the structure of them that the model was made with."""
+        """The output symbol, or the structure of them that was passed to the constructor."""
         return self._structured(self.graph.outputs)
 
     @property
-    def input_shape(self) -> Any:
-        """The shape of the input, a list if there are several."""
+    def input_shape(self) -> Shape | list[Shape]:
+        """The shape of the input, or a list of shapes if there are several."""
         shapes = [symbol.shape for symbol in self.graph.inputs]
         return shapes[0] if len(shapes) == 1 else shapes
 
     @property
-    def output_shape(self) -> Any:
-        """The shape of the output, a list if there are several."""
+    def output_shape(self) -> Shape | list[Shape]:
+        """The shape of the output, or a list of shapes if there are several."""
         shapes = [symbol.shape for symbol in self.graph.outputs]
         return shapes[0] if len(shapes) == 1 else shapes
 
@@ -110,7 +115,7 @@ class Model(Layer):
         return list(graph.specs)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """The layer of this name, or at this place. ConfigError lists the names there are."""
+        """Return the layer of this name or index. Raises ConfigError that lists the names."""
         layers = self.layers
         if index is not None:
             if not -len(layers) <= index < len(layers):
@@ -126,33 +131,32 @@ class Model(Layer):
         return {layer.name: layer for layer in self.layers} if self._graph else {}
 
     def build(self, input_shape: Any) -> None:
-        """A Model is built when it is made."""
+        """Do nothing: the constructor builds the model."""
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        input_shape = self._listed(input_shape)
-        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
-        return self._structured(self.graph.infer(shapes))
+    def compute_output_shape(self, input_shape: object) -> Any:
+        shapes = self._listed(input_shape)
+        return self._structured(self.graph.infer(shapes if isinstance(shapes, list) else [shapes]))
 
-    def _structured(self, flat: Sequence[Any]) -> Any:
+    def _structured(self, flat: Iterable[object]) -> Any:
         remaining = iter(flat)
         return map_structure(lambda _: next(remaining), self._output_structure)
 
-    # ---- running it
+    # ---- calls
 
     def __call__(
         self,
-        inputs: Any,
-        initial_state: Any = None,
+        inputs: object,
+        initial_state: object = None,
         *,
-        mask: Any = None,
+        mask: object = None,
         training: bool | None = None,
-        lengths: Any = None,
+        lengths: object = None,
     ) -> Any:
-        """Arrays in, arrays out; on symbols it becomes a layer of another graph.
+        """Return the outputs for arrays; called on symbols, become a layer of another graph.
 
-        inputs: an array, a list of them, or a dictionary by the inputs' names. mask, lengths: of
-        every input that has a time axis. Masks that arrays carry come in and go out as in a call of
-        a layer.
+        inputs: an array, a list of them, or a dictionary by the inputs' names. mask, lengths: for
+        every input that has a time axis. Masks that arrays carry are used and returned as in the
+        call of a layer.
         """
         plain = type(inputs) is np.ndarray
         if not plain and symbols_in(inputs):
@@ -165,14 +169,14 @@ class Model(Layer):
             )
         if initial_state is not None:
             raise ArgumentError(
-                f"{self}: a model takes no initial_state; make it an Input and give it to the layer"
+                f"{self}: a model takes no initial_state; make it an Input and pass it to the layer"
             )
         arrays = self.check_arrays(inputs)
-        found = None if plain or mask is not None else carried(self._listed(inputs))
-        if found is None or lengths is not None:
-            masks = self._masks(arrays, mask if found is None else found, lengths)
+        own = None if plain or mask is not None else carried(self._listed(inputs))
+        if own is None or lengths is not None:
+            masks = self._masks(arrays, mask if own is None else own, lengths)
         else:
-            masks = found if isinstance(found, list) else [found]
+            masks = own if isinstance(own, list) else [own]
         run = Run(training=bool(training))
         try:
             outputs, made = self.graph.run(arrays, masks, run)
@@ -194,7 +198,7 @@ class Model(Layer):
         return self.forward(inputs, run, mask=mask, initial_state=initial_state)[0]
 
     def check_arrays(self, inputs: Any) -> list[Array]:
-        """One array an input, cast and checked against its shape."""
+        """Return one array per input, cast and checked against its shape."""
         specs = self.input_specs
         names = [name for name, _, _ in specs]
         if isinstance(inputs, Mapping):
@@ -209,49 +213,51 @@ class Model(Layer):
         arrays = [_checked(self, spec, array) for spec, array in zip(specs, inputs, strict=True)]
         if len({len(array) for array in arrays}) > 1:
             rows = [len(array) for array in arrays]
-            raise ShapeError(f"{self}: its inputs must have the same number of rows, got {rows}")
+            raise ShapeError(
+                f"{self}: all inputs must have the same number of rows, received {rows}"
+            )
         return arrays
 
-    def _listed(self, inputs: Any) -> Any:
-        """A dictionary, by the inputs' names or by the keys the model was made with, as a list."""
+    def _listed(self, inputs: object) -> Any:
+        """Return a dictionary, by input names or by the constructor's keys, as a list."""
         if not isinstance(inputs, Mapping):
             return inputs
         names = [symbol.layer.name for symbol in self.graph.inputs]
         if set(inputs) == set(names):
             return [inputs[name] for name in names]
-        made_with = self._input_structure
-        if isinstance(made_with, dict) and set(inputs) == set(made_with):
-            return [inputs[key] for key in made_with]
+        structure = self._input_structure
+        if isinstance(structure, dict) and set(inputs) == set(structure):
+            return [inputs[key] for key in structure]
         raise ShapeError(f"{self}: expected inputs {names}, received {sorted(inputs)}")
 
-    def _masks(self, arrays: list[Array], mask: Any, lengths: Any) -> list[Array | None]:
+    def _masks(self, arrays: list[Array], mask: object, lengths: object) -> list[Array | None]:
         if mask is None and lengths is None:
             return [None] * len(arrays)
         return joined_masks(str(self), [array.shape for array in arrays], mask, lengths)
 
     def predict(
         self,
-        x: Any,
+        x: object,
         batch_size: int | None = None,
-        verbose: Any = None,
+        verbose: object = None,
         steps: None = None,
         callbacks: None = None,
         *,
         training: bool = False,
         samples: int | None = None,
-        mask: Any = None,
-        lengths: Any = None,
+        mask: object = None,
+        lengths: object = None,
     ) -> Any:
-        """Outputs for many rows, `batch_size` at a time (all at once by default).
+        """Return the outputs for many rows, `batch_size` at a time (all at once by default).
 
-        No bit depends on batch_size, unless the model is stateful: then row i of a batch goes on
-        from row i of the batch before, as in Keras, so all batches must have the same rows, else
-        ShapeError. verbose is taken and ignored; steps and callbacks must be None. Arrays are plain
-        here: a mask that x carries is not used, as in Keras; give it as mask=.
+        No bit depends on batch_size, unless the model is stateful: then row i of a batch continues
+        row i of the previous batch, as in Keras, so all batches must have the same number of rows,
+        else ShapeError. verbose is ignored; steps and callbacks must be None. A mask that x carries
+        is not used, as in Keras; pass it as mask=.
 
-        training=True, samples=n: Monte Carlo dropout. The rows go through the model n times, each
-        time with new dropout masks; returns (mean, standard deviation) of the n outputs (Gal &
-        Ghahramani 2016), each in the model's output structure.
+        training=True, samples=n: Monte Carlo dropout. The model is run n times, each time with new
+        dropout masks; returns (mean, standard deviation) of the n outputs (Gal & Ghahramani 2016),
+        each in the model's output structure.
         """
         if steps is not None or callbacks is not None:
             raise ArgumentError(f"{self}: predict takes no steps= and no callbacks=")
@@ -261,8 +267,8 @@ class Model(Layer):
             return self._structured(self._in_batches(arrays, masks, batch_size, training))
         if not training or samples < 1:
             raise ConfigError(
-                f"{self}: samples={samples} needs training=True and at least one sample: without "
-                "training there is no dropout, and all samples are the same"
+                f"{self}: samples={samples} needs training=True and at least one sample; without "
+                "training there is no dropout, and all samples are equal"
             )
         drawn = [self._in_batches(arrays, masks, batch_size, True) for _ in range(samples)]
         stacked = [np.stack(output) for output in zip(*drawn, strict=True)]
@@ -283,15 +289,15 @@ class Model(Layer):
             raise ConfigError(f"{self}: batch_size must be 1 or more, received {batch_size}")
         if rows > size and rows % size and self._stateful_layers():
             raise ShapeError(
-                f"{self}: {rows} rows do not make batches of batch_size={size}: a stateful model "
-                "goes on from one batch to the next, row by row"
+                f"{self}: {rows} rows cannot be split into batches of batch_size={size}: each row "
+                "of a stateful model continues the same row of the previous batch"
             )
         run, parts = Run(training=training), []
         try:
-            for at in range(0, max(rows, 1), size):
-                cut = slice(at, at + size)
-                some = [None if mask is None else mask[cut] for mask in masks]
-                parts.append(self.graph.run([array[cut] for array in arrays], some, run)[0])
+            for start in range(0, max(rows, 1), size):
+                cut = slice(start, start + size)
+                batch_masks = [None if mask is None else mask[cut] for mask in masks]
+                parts.append(self.graph.run([array[cut] for array in arrays], batch_masks, run)[0])
         except BaseException:
             run.undo()
             raise
@@ -300,21 +306,21 @@ class Model(Layer):
     # ---- state
 
     def _stateful_layers(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        stateful: dict[str, Any] = {}
         for layer in self.layers:
             if isinstance(layer, Model):
                 if layer._stateful_layers():
-                    found[layer.name] = layer
+                    stateful[layer.name] = layer
             elif getattr(layer, "stateful", False):
-                found[layer.name] = layer
-        return found
+                stateful[layer.name] = layer
+        return stateful
 
     def get_state(self) -> dict[str, Any]:
-        """What the stateful layers carry (copies), by layer name; None where nothing is."""
+        """Return copies of the states by layer name; None for a layer that carries none yet."""
         return {name: layer.get_state() for name, layer in self._stateful_layers().items()}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Carry what get_state returned. Raises StateError where the layers differ."""
+    def set_state(self, state: Mapping[str, object]) -> None:
+        """Set the states that get_state returned. Raises StateError if the layers differ."""
         layers = self._stateful_layers()
         if set(state) != set(layers):
             raise StateError(
@@ -348,12 +354,13 @@ class Model(Layer):
 
     # ---- summary, config, file
 
-    def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
-        """Print layers, shapes and parameters as Keras 2.8 does; print_fn gets each line."""
+    def summary(self, line_length: int | None = None, print_fn: Print | None = None) -> None:
+        """Print layers, shapes and parameters as Keras 2.8 does; print_fn receives each line."""
         print_summary(self, line_length, print_fn or print)
 
     def __repr__(self) -> str:
-        """
+        """Return name, layers, shapes and parameters in one line.
+
         >>> from streamrnn import Input, Sequential, layers
         >>> Sequential([Input((None, 8)), layers.GRU(4, name="gru")], name="small")
         <Sequential 'small': gru (GRU); (None, None, 8) to (None, 4); 168 parameters>
@@ -373,15 +380,15 @@ class Model(Layer):
         return cls(**model_config.functional_arguments(config))
 
     def save(self, path: str | Path) -> None:
-        """Write the native format: one .safetensors file, the config in its metadata."""
+        """Write the native format: one .safetensors file, with the config in its metadata."""
         _formats("native").save(self, path)
 
     def load_weights(self, path: str | Path) -> None:
-        """Set the weights from a file of this model's native format, or from Keras's."""
+        """Set the weights from a file in the native format or in one of Keras's formats."""
         _formats().load_weights(self, path)
 
-    def layer_shapes(self) -> dict[str, Any]:
-        """Layer name -> class and shapes of its weights; JSON-able."""
+    def layer_shapes(self) -> dict[str, LayerShapes]:
+        """Return class and shapes of the weights of each layer, by its name; JSON-able."""
         return {
             layer.name: {
                 "class": type(layer).__name__,
@@ -391,7 +398,7 @@ class Model(Layer):
         }
 
     def fingerprint(self) -> str:
-        """A sha256 (hex) of the config and the weights, names included."""
+        """Return a sha256 (hex) of the config and the weights, names included."""
         digest = hashlib.sha256()
         digest.update(json.dumps(self.get_config(), sort_keys=True, default=str).encode())
         for name, weight in self.named_weights().items():
@@ -400,32 +407,34 @@ class Model(Layer):
         return digest.hexdigest()
 
 
-def _formats(module: str = "") -> Any:
-    """The room of model files, found by name when a file is wanted.
+def _formats(module: str = "") -> ModuleType:
+    """Import a module of streamrnn.formats by name.
 
-    It stands above this one, which knows nothing of it but that it saves and loads.
+    That room is above this one: the import happens only when a file is read or written.
     """
     return import_module(f"streamrnn.formats.{module}".rstrip("."))
 
 
 def _check_names(model: Model) -> None:
     names = [layer.name for layer in model.graph.layers]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f"{model}: layer names must differ, found twice: {', '.join(twice)}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ConfigError(
+            f"{model}: layer names must be unique, used more than once: {', '.join(repeated)}"
+        )
 
 
 def _input_dtype(graph: Graph, symbol: Symbol) -> str:
-    """What the layers that read an input want: an Embedding wants integers."""
-    wanted = set()
+    """Return the dtype that the readers of an input require: an Embedding requires integers."""
+    required = set()
     for node in graph.consumers(symbol):
         if isinstance(node.layer, Model):
-            place = [s is symbol for s in symbols_in(node.inputs)].index(True)
-            wanted.add(node.layer.input_specs[place][2])
+            position = [s is symbol for s in symbols_in(node.inputs)].index(True)
+            required.add(node.layer.input_specs[position][2])
         else:
-            wanted.add(node.layer.input_dtype)
+            required.add(node.layer.input_dtype)
     for dtype in ("string", "int64"):
-        if dtype in wanted:
+        if dtype in required:
             return dtype
     declared = {"int32": "int64", "int64": "int64", "string": "string"}
     return declared.get(symbol.dtype, "float32")
@@ -433,18 +442,18 @@ def _input_dtype(graph: Graph, symbol: Symbol) -> str:
 
 def _checked(model: Model, spec: tuple[str, Shape, str], x: Any) -> Array:
     name, shape, dtype = spec
-    who = f"{model}, input {name!r}"
+    owner = f"{model}, input {name!r}"
     if dtype == "string":
         array = np.asarray(x)
         if array.dtype.kind not in "USOT":
-            raise DTypeError(f"{who}: expected strings, received {array.dtype}")
+            raise DTypeError(f"{owner}: expected strings, received {array.dtype}")
     else:
-        array = cast_ids(who, x) if dtype == "int64" else cast_floats(who, x)
-    given = array.shape[1:]
-    fits = len(given) == len(shape) and all(
-        n is None or n == m for n, m in zip(shape, given, strict=True)
+        array = cast_ids(owner, x) if dtype == "int64" else cast_floats(owner, x)
+    received = array.shape[1:]
+    fits = len(received) == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, received, strict=True)
     )
     if not fits:
         axes = ", ".join(["batch", *map(str, shape)])
-        raise ShapeError(f"{who}: expected shape ({axes}), received {array.shape}")
+        raise ShapeError(f"{owner}: expected shape ({axes}), received {array.shape}")
     return array

@@ -1,4 +1,4 @@
-"""Sequential: layers one after the other."""
+"""Sequential: a stack of layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -18,18 +18,18 @@ from streamrnn.models.model import Model
 class Sequential(Model):
     """A stack of layers with one input and one output.
 
-    It is built at once where the first layer tells the input's shape (Input, input_shape=, an
+    It is built at once if the first layer determines the input's shape (Input, input_shape=, an
     Embedding, a model), else on the first call or by build(input_shape).
     """
 
-    def __init__(self, layers: Sequence[Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, layers: Sequence[Layer | Symbol] | None = None, **kwargs: Any) -> None:
         Layer.__init__(self, **kwargs)
         self._stack: list[Layer] = []
         self._graph: Graph | None = None
         self._begin: Symbol | None = None
-        self._end: Any = None
-        self._input_structure: Any = None
-        self._output_structure: Any = None
+        self._end: Symbol | None = None
+        self._input_structure: object = None
+        self._output_structure: object = None
         for layer in layers or ():
             self.add(layer)
 
@@ -41,20 +41,20 @@ class Sequential(Model):
     def children(self) -> dict[str, Layer]:
         return {layer.name: layer for layer in self._stack}
 
-    def add(self, layer: Any) -> None:
-        """Put a layer, or an Input as the first, on top."""
+    def add(self, layer: object) -> None:
+        """Append a layer; the first one may be an Input."""
         if isinstance(layer, Symbol) and isinstance(layer.layer, InputLayer):
             layer = layer.layer
         if not isinstance(layer, Layer):
             raise DTypeError(f"{self}: expected a layer, received {type(layer).__name__}")
         if isinstance(layer, InputLayer):
             if self._stack or self._begin is not None:
-                raise ConfigError(f"{self}: an Input must come first")
+                raise ConfigError(f"{self}: an Input must be the first layer")
             self._start(layer.symbol)
             return
         if layer.name in self.children():
             raise ConfigError(
-                f"{self}: layer names must differ, {layer.name!r} is in it already; give name="
+                f"{self}: layer names must be unique, {layer.name!r} is already used; pass name="
             )
         if self._begin is None and not self._stack and (shape := _first_shape(layer)) is not None:
             self._start(InputLayer(batch_shape=shape, name=f"{layer.name}_input").symbol)
@@ -63,7 +63,7 @@ class Sequential(Model):
             self._extend(layer)
 
     def pop(self) -> None:
-        """Take the last layer off."""
+        """Remove the last layer."""
         if not self._stack:
             raise ConfigError(f"{self} has no layers")
         self._stack.pop()
@@ -73,7 +73,7 @@ class Sequential(Model):
             for layer in stack:
                 self.add(layer)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Build all layers for inputs of this shape (batch first, None where unknown)."""
         if self._begin is None:
             name = f"{self._stack[0].name}_input" if self._stack else None
@@ -82,7 +82,7 @@ class Sequential(Model):
             try:
                 for layer in self._stack:
                     self._extend(layer)
-            except Exception:  # as if it had not been tried
+            except Exception:  # restore the state before the call
                 for layer, count in zip(self._stack, calls, strict=True):
                     del layer.nodes[count:]
                 self._begin = self._end = self._input_structure = self._output_structure = None
@@ -98,7 +98,7 @@ class Sequential(Model):
         made = layer(self._end)
         if len(symbols_in(made)) != 1:
             raise ConfigError(
-                f"{self}: {layer} gives several outputs; Sequential takes layers with one, use "
+                f"{self}: {layer} returns several outputs; layers of a Sequential have one, use "
                 "Model(inputs, outputs)"
             )
         self._set_end(made)
@@ -109,17 +109,17 @@ class Sequential(Model):
         self._graph = Graph([self._begin], [symbol])
         self.built = True
 
-    def __call__(self, inputs: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, inputs: object, initial_state: object = None, **kwargs: Any) -> Any:
         if self._begin is None and not symbols_in(inputs):
             self._build_on(inputs)
         return super().__call__(inputs, initial_state, **kwargs)
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def predict(self, x: object, *args: Any, **kwargs: Any) -> Any:
         if self._begin is None:
             self._build_on(x)
         return super().predict(x, *args, **kwargs)
 
-    def _build_on(self, inputs: Any) -> None:
+    def _build_on(self, inputs: object) -> None:
         if not self._stack:
             raise ConfigError(f"{self} has no layers")
         shape = self._stack[0]._cast(inputs).shape
@@ -127,7 +127,7 @@ class Sequential(Model):
             return self.build((None, *shape[1:]))
         try:
             self.build((None, None, *shape[2:]))
-        except (ShapeError, ArgumentError):  # some layer, as Dense on Flatten, needs the steps
+        except (ShapeError, ArgumentError):  # a layer needs the number of steps: Dense on Flatten
             self.build((None, *shape[1:]))
 
     def get_config(self) -> dict[str, Any]:
@@ -137,8 +137,8 @@ class Sequential(Model):
         return {"name": self.name, "trainable": self.trainable, "layers": stack}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any] | Sequence[Any]) -> Self:
-        if not isinstance(config, Mapping):  # as Keras 1 and early Keras 2 wrote it
+    def from_config(cls, config: Mapping[str, Any] | Sequence[Mapping[str, object]]) -> Self:
+        if not isinstance(config, Mapping):  # the form of Keras 1 and early Keras 2
             config = {"layers": config}
         model = cls(name=config.get("name"), trainable=config.get("trainable", True))
         for layer in config["layers"]:

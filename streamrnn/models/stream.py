@@ -1,4 +1,4 @@
-"""A model that carries state in a pipeline: one step a row, the state in the caller's hands."""
+"""A model that carries state in a pipeline: one step per row, the state kept by the caller."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,14 +13,14 @@ from streamrnn.models.model import Model
 
 
 class Stream:
-    """Each row's output as if its stream ended there; nothing depends on how rows are cut.
+    """Compute each row's output as if its stream ended there, however the rows are cut.
 
-    A recurrent layer with return_sequences=False runs as sequences. Raises ModelMismatchError,
-    naming the layer, where some layer needs more of the time axis than what has passed.
+    A recurrent layer with return_sequences=False returns sequences. Raises ModelMismatchError,
+    naming the layer, if a layer needs more of the time axis than the past steps.
 
     state_spec: state name -> float32 values of one stream ("lstm/h": 64), in order.
     outputs: (output layer's name, units), in order.
-    Threads may share it: running it changes nothing but the states given.
+    Threads may share an instance: a run changes only the states passed to it.
     """
 
     def __init__(self, model: Model) -> None:
@@ -38,7 +38,7 @@ class Stream:
         ]
 
     def initial_state(self, n: int) -> dict[str, Floats]:
-        """The states of n streams that have not begun: name -> (n, size) float32."""
+        """Return the initial states of n streams: name -> (n, size) float32."""
         initial = self.model.stream_initial(n)
         return {
             name: np.ascontiguousarray(initial[name].reshape(n, size))
@@ -51,26 +51,26 @@ class Stream:
         lengths_B: Ints | None,
         states: Mapping[str, Floats],
     ) -> list[Floats]:
-        """Outputs (B, T, U), one a model output; undefined past a row's length.
+        """Return one array (B, T, U) per model output, undefined past a row's length.
 
         inputs: float32 (B, T, F), int64 or strings (B, T). lengths_B: steps of each row, 0 allowed.
         states: name -> C-contiguous float32 (B, size), overwritten with the states after each
         row's last step; those of a row without steps keep their bytes.
         """
         run = Run(kind="stream", lengths=lengths_B, states=states)
-        with np.errstate(all="ignore"):  # what stands past a length is garbage, infinities too
+        with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
             outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), run)
         return outputs
 
     def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
-        """Outputs of streams that begin, as `run` gives them."""
+        """Return the outputs of `run` from the initial states."""
         return self.run(inputs, lengths_B, self.initial_state(len(lengths_B)))
 
 
-def _refuse(path: str, step: Step, why: str) -> ModelMismatchError:
+def _mismatch(path: str, step: Step, reason: str) -> ModelMismatchError:
     return ModelMismatchError(
         f"layer {path + step.node.layer.name!r} ({type(step.node.layer).__name__}) cannot run "
-        f"one step a row: {why}"
+        f"one step per row: {reason}"
     )
 
 
@@ -80,35 +80,36 @@ def _require_stepwise(graph: Graph, path: str) -> None:
     for step in graph.steps:
         layer, node = step.node.layer, step.node
         if node.kwargs.get("initial_state") is not None:
-            raise _refuse(path, step, "its initial state is given by the model")
+            raise _mismatch(path, step, "its initial state is passed by the model")
         if any(id(symbol) in used for symbol in node.outputs[1:]) and layer.takes_state:
-            raise _refuse(path, step, "its state at the end of the sequence is used")
+            raise _mismatch(path, step, "its state at the end of the sequence is used")
         if isinstance(layer, Model):
             _require_stepwise(layer.graph, f"{path}{layer.name}/")
             continue
         inputs: list[Symbol] = list(leaves(node.inputs))
         ranks = {len(symbol.shape) for symbol in inputs}
         if len(ranks) > 1:
-            raise _refuse(path, step, "it joins sequences with single values")
+            raise _mismatch(path, step, "it combines sequences with single values")
         shapes = [symbol.shape for symbol in inputs]
-        if why := layer.why_not_stepwise(shapes if isinstance(node.inputs, list) else shapes[0]):
-            raise _refuse(path, step, why)
+        reason = layer.why_not_stepwise(shapes if isinstance(node.inputs, list) else shapes[0])
+        if reason:
+            raise _mismatch(path, step, reason)
 
 
 def _masked_paths(graph: Graph, masked_inputs: Sequence[bool], path: str) -> set[str]:
-    """Names of held outputs that a mask can reach."""
+    """Return the names of held outputs that a mask can reach."""
     masked = {id(s) for s, m in zip(graph.inputs, masked_inputs, strict=True) if m}
-    found: set[str] = set()
+    paths: set[str] = set()
     for step in graph.steps:
         layer = step.node.layer
-        into = [id(symbol) in masked for symbol in step.node.symbols]
+        inputs_masked = [id(symbol) in masked for symbol in step.node.symbols]
         if isinstance(layer, Model):
-            found |= _masked_paths(layer.graph, into, f"{path}{step.path}/")
-        elif any(into):
-            found.add(f"{path}{step.path}/y")
-        if any(into) or _makes_mask(layer):
+            paths |= _masked_paths(layer.graph, inputs_masked, f"{path}{step.path}/")
+        elif any(inputs_masked):
+            paths.add(f"{path}{step.path}/y")
+        if any(inputs_masked) or _makes_mask(layer):
             masked |= {id(symbol) for symbol in step.node.outputs}
-    return found
+    return paths
 
 
 def _makes_mask(layer: object) -> bool:

@@ -1,7 +1,7 @@
-"""The table of `model.summary()`, as Keras 2.8 prints it (keras/utils/layer_utils.py there)."""
+"""The table of `model.summary()`, as printed by Keras 2.8 (keras/utils/layer_utils.py)."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamrnn.display import count, listed
 from streamrnn.errors import ConfigError
@@ -12,14 +12,14 @@ from streamrnn.models.graph import Graph
 if TYPE_CHECKING:
     from streamrnn.models.model import Model
 
-Print = Callable[[str], Any]
+Print = Callable[[str], object]
 
 _NARROWEST = 4
-"""Characters of a column: two of them are the space before the next."""
+"""Minimum width of a column in characters, two of which separate it from the next."""
 
 
 def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> None:
-    """One row a layer, with a column of connections where the graph branches."""
+    """Print one row per layer, with a column of connections if the graph branches."""
     graph = model.graph
     straight = _is_straight(model)
     line_length = line_length or (65 if straight else 98)
@@ -28,8 +28,8 @@ def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> N
     starts = [0, *ends[:-1]]
     if min(end - start for start, end in zip(starts, ends, strict=True)) < _NARROWEST:
         raise ConfigError(
-            f"summary: line_length={line_length} leaves a column of less than {_NARROWEST} "
-            f"characters; give {_NARROWEST * 8} or more"
+            f"summary: line_length={line_length} makes a column narrower than {_NARROWEST} "
+            f"characters; set it to {_NARROWEST * 8} or more"
         )
     titles = ["Layer (type)", "Output Shape", "Param #", "Connected to"]
 
@@ -57,7 +57,7 @@ def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> N
 
 
 def in_one_line(model: "Model", graph: Graph | None) -> str:
-    """Name, layers, parameters, and the shapes in and out where the graph is known."""
+    """Return name, layers, parameters and, if the graph is known, input and output shape."""
     layers = listed(f"{n} ({type(layer).__name__})" for n, layer in model.children().items())
     facts = [layers or "no layers", size_in_words(model)]
     if graph is not None:
@@ -66,12 +66,12 @@ def in_one_line(model: "Model", graph: Graph | None) -> str:
 
 
 def size_in_words(model: "Model") -> str:
-    """How many parameters a model has, if it is built."""
+    """Return the number of parameters of a model, if it is built."""
     return count(model.count_params(), "parameter") if model.built else "not built"
 
 
 def summary_rows(model: "Model", graph: Graph | None) -> list[tuple[str, str, str, str]]:
-    """Name, type, output shape ("?" where the graph is not known) and parameters of each layer."""
+    """Return name, type, output shape ("?" if the graph is unknown), parameters of each layer."""
     nodes = {id(node) for node in graph.nodes} if graph is not None else set()
     found = graph.layers if graph is not None else model.children().values()
     return [
@@ -81,7 +81,7 @@ def summary_rows(model: "Model", graph: Graph | None) -> list[tuple[str, str, st
 
 
 def _is_straight(model: "Model") -> bool:
-    """Is there one node at each depth, with one input, and no layer used twice?"""
+    """Return whether each depth has one node, with one input, and no layer is used twice."""
     from streamrnn.models.sequential import Sequential
 
     if isinstance(model, Sequential):
@@ -110,9 +110,9 @@ def _connections(layer: Layer, nodes: set[int]) -> list[str]:
 
 
 def _print_row(fields: Sequence[str], ends: Sequence[int], print_fn: Print) -> None:
-    """One row, cut to its columns: what does not fit goes on in the next line.
+    """Print one row; text that exceeds its column is continued on the next line.
 
-    Two spaces are kept between columns. Lists and tuples break behind their commas.
+    Columns are separated by two spaces. Lists and tuples break after their commas.
     """
     left = list(fields)
     while any(left):

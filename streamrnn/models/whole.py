@@ -11,11 +11,11 @@ from streamrnn.models.model import Model
 
 
 class Whole:
-    """Each row of a batch from a fresh state, up to its own length.
+    """Run each row of a batch from the initial state, up to its own length.
 
-    outputs: (output layer's name, units), in order. sequences: has that output a time axis?
+    outputs: (output layer's name, units), in order. sequences: whether that output has a time axis.
     state_spec: empty, as no state is carried.
-    Threads may share it: running it changes nothing.
+    Threads may share an instance: a run changes nothing.
     """
 
     def __init__(self, model: Model) -> None:
@@ -27,11 +27,11 @@ class Whole:
         self._ragged = _is_ragged(model)
 
     def initial_state(self, n: int) -> dict[str, Floats]:
-        """Nothing: each row starts afresh."""
+        """Return an empty dictionary: no state is carried."""
         return {}
 
     def run(self, inputs: Sequence[Array], lengths_B: Ints | None = None) -> list[Floats]:
-        """Outputs (B, T, U), undefined past a row's length, or (B, U): that of the row's own end.
+        """Return outputs: (B, T, U), undefined past a row's length, or (B, U), at the row's end.
 
         inputs: float32 (B, T, F), int64 or strings (B, T).
         """
@@ -40,22 +40,22 @@ class Whole:
         return self._by_length(inputs, lengths_B)
 
     def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
-        """The same, under the name that `Stream` has for it."""
+        """Run the model; the method that `Stream` has as well."""
         return self.run(inputs, lengths_B)
 
     def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
         run = Run(kind="whole", lengths=lengths_B)
-        with np.errstate(all="ignore"):  # what stands past a length is garbage, infinities too
+        with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
             return self.model.graph.run(inputs, [None] * len(inputs), run)[0]
 
     def _by_length(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
-        """Some layer changes the time axis: rows of one length at a time."""
+        """Run the rows of one length at a time, as some layer changes the time axis."""
         outputs: list[Floats] = []
         for length in np.unique(lengths_B)[::-1]:
             rows = np.flatnonzero(lengths_B == length)
             cut = [np.ascontiguousarray(x[rows, :length]) for x in inputs]
             made = self._run(cut, None)
-            if not outputs:  # the longest come first, so there is room for all
+            if not outputs:  # the longest rows come first, so these arrays hold all others
                 outputs = [np.zeros((len(lengths_B), *y.shape[1:]), np.float32) for y in made]
             for output, y in zip(outputs, made, strict=True):
                 if output.ndim > 2:

@@ -81,7 +81,7 @@ def test_on_a_stream_it_is_cut_free_and_streams_never_meet(name: str, model: Mod
 @pytest.mark.parametrize("name", reasoned(FORMATS, "cut"))
 def test_what_cannot_be_cut_is_refused(name: str, model: Model) -> None:
     """A reason that has become wrong fails too."""
-    with pytest.raises(ModelMismatchError, match="one step a row"):
+    with pytest.raises(ModelMismatchError, match="one step per row"):
         Stream(model)
 
 

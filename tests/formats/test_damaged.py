@@ -259,7 +259,7 @@ def test_a_cycle_of_layers(tmp_path):
         "output_layers": ["a", 0, 0]}}  # fmt: skip
     path = tmp_path / "m.keras"
     archive(path, config, weights_of("masked_features.keras"))
-    refused(path, "which no layer makes, or only from this one")
+    refused(path, "which no layer makes, or which itself needs this call")
 
 
 def hdf5(path, fill):

@@ -185,7 +185,7 @@ IDS = np.zeros((2, 3), np.int64)
         ({"x": X}, ShapeError, r"expected inputs \['x', 'ids'\], received \['x'\]"),
         ([X[:, :4], IDS], ShapeError, r"input 'x': expected shape \(batch, 5, 4\), received"),
         ([X, X], ShapeError, r"input 'ids': expected shape \(batch, None\), received"),
-        ([X, IDS[:1]], ShapeError, r"same number of rows, got \[2, 1\]"),
+        ([X, IDS[:1]], ShapeError, r"same number of rows, received \[2, 1\]"),
         ([X.astype(object), IDS], DTypeError, "input 'x': expected numbers"),
         ([X, IDS + 0.5], DTypeError, "input 'ids': token ids must be whole"),
         ([X, IDS + 9], DataError, "token id 9"),
@@ -206,13 +206,13 @@ def test_graphs_that_are_none() -> None:
         Model(x)
     with pytest.raises(ConfigError, match="depend on Input 'other'"):
         Model(x, layers.Add()([x, other]))
-    with pytest.raises(ConfigError, match="names must differ, found twice: same"):
+    with pytest.raises(ConfigError, match="names must be unique, used more than once: same"):
         Model(x, layers.LSTM(2, name="same")(layers.Dense(2, name="same")(x)))
-    with pytest.raises(ConfigError, match="'same' is in it already"):
+    with pytest.raises(ConfigError, match="'same' is already used"):
         Sequential([layers.Dense(2, name="same"), layers.Dense(2, name="same")])
-    with pytest.raises(ConfigError, match="an Input must come first"):
+    with pytest.raises(ConfigError, match="an Input must be the first layer"):
         Sequential([layers.Dense(2), layers.Input((3,))])
-    with pytest.raises(ConfigError, match="gives several outputs"):
+    with pytest.raises(ConfigError, match="returns several outputs"):
         Sequential([layers.Input((None, 3)), layers.LSTM(2, return_state=True)])
     with pytest.raises(TypeError, match="expected a layer, received str"):
         Sequential(["LSTM"])

@@ -197,7 +197,7 @@ def refused() -> dict[str, tuple[Any, str]]:
             "'long'.*along the time axis",
         ),
         "state used": (state_used, "'encoder'.*state at the end"),
-        "state given": (state_given, "'begun'.*initial state is given"),
+        "state given": (state_given, "'begun'.*initial state is passed"),
         "joins": (joins, "'r'|'joins'"),
         "nested": (of(nested), "'nested/flat'.*whole time axis"),
     }
