@@ -1,11 +1,11 @@
-"""Which stored array became which weight: each is used exactly once, or the load fails."""
+"""The assignment of stored arrays to weights: each is used exactly once, or the load fails."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.layers.layer import Layer
 from streamrnn.models import Model
@@ -13,27 +13,27 @@ from streamrnn.models import Model
 
 @dataclass(frozen=True)
 class Assignment:
-    """One stored array (or several that became one), and the weight it is now."""
+    """One stored array (or several, joined), and the weight that it is assigned to."""
 
     source: str
     target: str
-    array: Any
+    array: Array
 
 
 @dataclass
 class Loaded:
-    """A model read from a file: where each weight came from, and the stored arrays not used."""
+    """A model read from a file, the source of each weight, and the unused stored arrays."""
 
     model: Model
     placed: list[Assignment]
     left: list[str] = field(default_factory=list)
 
     def table(self) -> list[str]:
-        """Lines that say layer, source, shape and target of every weight."""
+        """Return lines with layer, source, shape and target of every weight."""
         rows = [("layer", "source", "shape", "target")]
-        for each in self.placed:
-            layer, _, weight = each.target.partition("/")
-            rows.append((layer, each.source, str(tuple(np.shape(each.array))), weight))
+        for assignment in self.placed:
+            layer, _, weight = assignment.target.partition("/")
+            rows.append((layer, assignment.source, str(np.shape(assignment.array)), weight))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
         return [line.rstrip() for line in lines] + [f"not used: {name}" for name in self.left]
@@ -42,43 +42,43 @@ class Loaded:
 def assign_weights(
     model: Layer, placed: Iterable[Assignment], left: Iterable[str] = ()
 ) -> list[Assignment]:
-    """Set the weights of `model` from what was found for them, by their names.
+    """Set the weights of `model` from the arrays assigned to their names.
 
-    left: stored arrays that nothing took. Raises ModelFileError that lists all that is missing, all
-    that is left and all shapes that do not fit; nothing is set then.
+    left: unused stored arrays. Raises ModelFileError that lists all missing weights, all unused
+    arrays and all shapes that do not fit; then no weight is set.
     """
-    found: dict[str, Assignment] = {}
+    by_target: dict[str, Assignment] = {}
     problems = []
-    for each in placed:
-        if each.target in found:
-            problems.append(f"{each.target} is stored twice, as {found[each.target].source} and "
-                            f"{each.source}")  # fmt: skip
-        found[each.target] = each
-    wanted = model.named_weights()
-    if missing := [f"{name} {w.shape}" for name, w in wanted.items() if name not in found]:
-        problems.append(f"weights that the file does not hold: {', '.join(missing)}")
-    extra = [each.source for name, each in found.items() if name not in wanted]
+    for assignment in placed:
+        target, source = assignment.target, assignment.source
+        if target in by_target:
+            problems.append(f"{target} is stored twice, as {by_target[target].source} and {source}")
+        by_target[target] = assignment
+    weights = model.named_weights()
+    if missing := [f"{name} {w.shape}" for name, w in weights.items() if name not in by_target]:
+        problems.append(f"weights missing from the file: {', '.join(missing)}")
+    extra = [assignment.source for name, assignment in by_target.items() if name not in weights]
     if unused := [*extra, *left]:
-        problems.append(f"arrays that no layer takes: {', '.join(unused)}")
-    for name, each in found.items():
-        if name in wanted and np.shape(each.array) != wanted[name].shape:
+        problems.append(f"arrays that no layer uses: {', '.join(unused)}")
+    for name, assignment in by_target.items():
+        source, array = assignment.source, np.asarray(assignment.array)
+        if name in weights and array.shape != weights[name].shape:
             problems.append(
-                f"{each.source} has shape {np.shape(each.array)}, but {name} needs "
-                f"{wanted[name].shape}"
+                f"{source} has shape {array.shape}, but {name} needs {weights[name].shape}"
             )
-        if np.asarray(each.array).dtype.kind not in "fiu":
-            problems.append(f"{each.source} holds no numbers ({np.asarray(each.array).dtype})")
+        if array.dtype.kind not in "fiu":
+            problems.append(f"{source} is not numeric ({array.dtype})")
     if problems:
         raise ModelFileError("the weights do not fit the layers\n  " + "\n  ".join(problems))
-    arrays = {name: found[name].array for name in wanted}
-    require_finite({found[name].source: array for name, array in arrays.items()})
-    model.set_weights([arrays[name] for name in wanted])
-    return [found[name] for name in wanted]
+    arrays = {name: by_target[name].array for name in weights}
+    require_finite({by_target[name].source: array for name, array in arrays.items()})
+    model.set_weights([arrays[name] for name in weights])
+    return [by_target[name] for name in weights]
 
 
-def require_finite(arrays: Mapping[str, Any]) -> None:
-    """Raise ModelFileError, naming the array, where a float32 of it is NaN or infinite."""
+def require_finite(arrays: Mapping[str, Array]) -> None:
+    """Raise ModelFileError, naming the array, if a value is NaN or infinite as float32."""
     for name, array in arrays.items():
         with np.errstate(over="ignore"):
             if not np.isfinite(np.asarray(array, dtype=np.float32)).all():
-                raise ModelFileError(f"{name} holds NaN or infinity (as float32)")
+                raise ModelFileError(f"{name} contains NaN or infinity (as float32)")

@@ -1,8 +1,8 @@
-"""From any model file to the native format, with a table of what became what, and a check.
+"""Conversion of any model file to the native format, with a table of the weights and a check.
 
-The check compares with outputs that were recorded where the model comes from, in an .npz: inputs
-`x` and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, … in the model's order, or named as the
-model names them. In Keras, PyTorch and ONNX Runtime::
+The check compares with outputs that were recorded in the original framework, in an .npz: inputs `x`
+and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, … in the model's order, or under the model's
+own names. In Keras, PyTorch and ONNX Runtime::
 
     y = model(x)                                    # Keras; training=False is its default
     numpy.savez("check.npz", x=x, y=numpy.asarray(y))
@@ -12,28 +12,29 @@ model names them. In Keras, PyTorch and ONNX Runtime::
     numpy.savez("check.npz", x=x, y=y.numpy())
 
     names = [o.name for o in session.get_outputs()]             # ONNX Runtime
-    made = session.run(names, {"x": x, "h": h})                 # by the graph's own names
-    numpy.savez("check.npz", x=x, h=h, **dict(zip(names, made)))
+    outputs = session.run(names, {"x": x, "h": h})              # by the graph's own names
+    numpy.savez("check.npz", x=x, h=h, **dict(zip(names, outputs)))
 """
 
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import DataError
 from streamrnn.formats.assignment import Loaded
 from streamrnn.formats.dispatch import read
 from streamrnn.formats.guard import reading, require_file
+from streamrnn.formats.tables import Tables
 from streamrnn.models import Model
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest differences of one output from what was recorded."""
+    """The largest absolute and relative difference of one output from the recorded one."""
 
     output: str
     shape: tuple[int, ...]
@@ -51,16 +52,16 @@ def convert(
     source: str | Path,
     target: str | Path,
     *,
-    layers: Any = None,
+    layers: Tables | None = None,
     node: str | None = None,
     strict: bool = False,
     state: Mapping[str, str] | None = None,
     check: str | Path | None = None,
 ) -> tuple[Loaded, list[Difference]]:
-    """Read `source`, compare it with what `check` holds, write `target` (.safetensors).
+    """Read `source`, compare it with the outputs in `check`, and write `target` (.safetensors).
 
-    The other arguments are those of load_model. Raises what it raises, and DataError where the
-    check's arrays do not fit the model; then nothing is written.
+    The other arguments and errors are those of load_model. Raises DataError if the arrays in
+    `check` do not fit the model; then nothing is written.
     """
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     differences = [] if check is None else compare(loaded.model, check)
@@ -69,18 +70,18 @@ def convert(
 
 
 def compare(model: Model, path: str | Path) -> list[Difference]:
-    """How far the model's outputs are from those recorded in an .npz file."""
+    """Compare the model's outputs with those recorded in an .npz file."""
     path = require_file(path, "file of recorded outputs (check)")
     with reading(path):
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except zipfile.BadZipFile as error:
-            raise DataError(f"no .npz file, or damaged ({error})") from None
+            raise DataError(f"not an .npz file, or damaged ({error})") from None
         return _compare(model, arrays)
 
 
-def _compare(model: Model, arrays: Mapping[str, Any]) -> list[Difference]:
+def _compare(model: Model, arrays: Mapping[str, Array]) -> list[Difference]:
     inputs, left = _inputs(model, arrays)
     made = model(inputs if len(inputs) > 1 else next(iter(inputs.values())))
     outputs = made if isinstance(made, Mapping) else _named(model, made)
@@ -91,49 +92,50 @@ def _compare(model: Model, arrays: Mapping[str, Any]) -> list[Difference]:
                 recorded[name] = left.pop(key)
     if left or not recorded:
         raise DataError(
-            f"expected recorded outputs as y, y_0, y_1, … or {', '.join(outputs)}; the file holds "
-            f"{', '.join(arrays)}"
+            f"expected recorded outputs as y, y_0, y_1, … or {', '.join(outputs)}; the file "
+            f"contains {', '.join(arrays)}"
         )
     return [_difference(name, outputs[name], array) for name, array in recorded.items()]
 
 
-def _inputs(model: Model, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inputs by name, and what is left."""
+def _inputs(model: Model, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the inputs by name, and the remaining arrays."""
     left = dict(arrays)
     names = input_names(model)
-    found = {}
+    inputs: dict[str, Array] = {}
     for i, name in enumerate(names):
         for key in (name, f"x_{i}", "x" if i == 0 else name):
-            if key in left and name not in found:
-                found[name] = left.pop(key)
-    if missing := [name for name in names if name not in found]:
+            if key in left and name not in inputs:
+                inputs[name] = left.pop(key)
+    if missing := [name for name in names if name not in inputs]:
         raise DataError(
             f"the input {missing[0]!r} is not recorded: expected x, x_0, x_1, … or "
-            f"{', '.join(names)}; the file holds {', '.join(arrays)}"
+            f"{', '.join(names)}; the file contains {', '.join(arrays)}"
         )
-    return found, left
+    return inputs, left
 
 
 def input_names(model: Model) -> list[str]:
-    """What a call takes: for a graph all of its inputs, states too."""
+    """Return the names of a call's inputs: for a graph all of them, states included."""
     names = getattr(model, "call_names", None)
     return list(names) if names else [name for name, _, _ in model.input_specs]
 
 
-def _named(model: Model, made: Any) -> dict[str, Any]:
-    flat = made if isinstance(made, list) else [made]
+def _named(model: Model, outputs: Array | list[Array]) -> dict[str, Array]:
+    flat = outputs if isinstance(outputs, list) else [outputs]
     names = [symbol.layer.name for symbol in model.outputs]
     unique = [f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
     return dict(zip(unique, flat, strict=True))
 
 
-def _difference(name: str, ours: Any, theirs: Any) -> Difference:
-    if theirs.dtype.kind not in "fiu" or ours.shape != theirs.shape:
+def _difference(name: str, output: Array, recorded: Array) -> Difference:
+    if recorded.dtype.kind not in "fiu" or output.shape != recorded.shape:
         raise DataError(
-            f"output {name!r} is {ours.dtype} {ours.shape}, recorded is {theirs.dtype} "
-            f"{theirs.shape}"
+            f"output {name!r} is {output.dtype} {output.shape}, recorded is {recorded.dtype} "
+            f"{recorded.shape}"
         )
-    if not ours.size:
-        return Difference(name, ours.shape, 0.0, 0.0)
-    apart = float(np.abs(ours.astype(np.float64) - theirs).max())
-    return Difference(name, ours.shape, apart, apart / max(float(np.abs(theirs).max()), 1e-30))
+    if not output.size:
+        return Difference(name, output.shape, 0.0, 0.0)
+    largest = float(np.abs(output.astype(np.float64) - recorded).max())
+    scale = max(float(np.abs(recorded).max()), 1e-30)
+    return Difference(name, output.shape, largest, largest / scale)

@@ -1,6 +1,6 @@
-"""What every reader of model files keeps to: they come from outside, and may be damaged or hostile.
+"""Limits for all readers of model files, which may be damaged or hostile.
 
-Whatever goes wrong inside `reading` leaves as an error of ours that names the file.
+Every exception inside `reading` is raised as one of streamrnn's, naming the file.
 """
 
 import json
@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Floats
 from streamrnn.errors import MissingFileError, ModelFileError, StreamRNNError, UnsupportedError
 from streamrnn.layers import initializers, registry
+from streamrnn.layers.layer import Layer
 
 MAX_JSON_BYTES = 32 << 20
-"""A config of a thousand layers has some two megabytes."""
+"""The config of a thousand layers has about two megabytes."""
 MAX_LAYERS = 500
 MAX_FREE_SIZE = 1 << 20
-"""A dimension may always be so large; beyond that only if the file holds so many values."""
+"""The largest dimension that is always allowed; others need as many values in the file."""
 
 _SIZES = ("units", "filters", "input_dim", "output_dim", "vocabulary_size", "num_tokens")
 _SHAPES = ("batch_shape", "batch_input_shape", "input_shape", "build_input_shape")
-_WHAT_DAMAGE_RAISES = (
+_RAISED_BY_DAMAGE = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -41,33 +43,33 @@ _WHAT_DAMAGE_RAISES = (
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Errors of ours get the file's name in front; any other one becomes a ModelFileError."""
+    """Prefix StreamRNNErrors with the file's name, and turn other errors into ModelFileErrors."""
     try:
         yield
     except StreamRNNError as error:
         if not str(error).startswith(str(path)):
             error.args = (f"{path}: {error}",)
         raise
-    except _WHAT_DAMAGE_RAISES as error:
+    except _RAISED_BY_DAMAGE as error:
         if isinstance(error, RecursionError):
             raise ModelFileError(f"{path}: nested too deeply to be a model") from None
-        said = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelFileError(
-            f"{path}: damaged, or not what its ending says ({said:.200}). Write it again from the "
-            "framework it comes from"
+            f"{path}: damaged, or its suffix does not match its contents ({reason:.200}). Save it "
+            "again from its framework"
         ) from error
 
 
 def require_file(path: str | Path, what: str = "model file") -> Path:
-    """The path, if there is a file. Raises MissingFileError."""
+    """Return the path of an existing file. Raises MissingFileError."""
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"{path}: there is no such {what}")
+        raise MissingFileError(f"{path}: no such {what}")
     return path
 
 
 def require_extra(module: str, extra: str, path: str | Path) -> Any:
-    """Import h5py or onnx, which are extras. Raises UnsupportedError that says what to install."""
+    """Import h5py or onnx, which are extras. Raises UnsupportedError with the pip command."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -76,43 +78,42 @@ def require_extra(module: str, extra: str, path: str | Path) -> Any:
         ) from error
 
 
-def parse_json(text: str | bytes, what: str) -> Any:
-    """JSON of bounded size. Raises ModelFileError, saying `what` it was to be."""
+def parse_json(text: str | bytes, what: str) -> object:
+    """Parse JSON of bounded size. Raises ModelFileError that names it as `what`."""
     if len(text) > MAX_JSON_BYTES:
-        raise ModelFileError(
-            f"{what} has {len(text):,} bytes, and more than {MAX_JSON_BYTES:,} are refused"
-        )
+        raise ModelFileError(f"{what} has {len(text):,} bytes; the maximum is {MAX_JSON_BYTES:,}")
     try:
-        return json.loads(text)
+        parsed: object = json.loads(text)
     except ValueError as error:
-        raise ModelFileError(f"{what} is no JSON ({error})") from None
+        raise ModelFileError(f"{what} is not valid JSON ({error})") from None
+    return parsed
 
 
 class Budget:
-    """How many values the weights of a config may have: as many as are stored.
+    """The number of values that the weights of a config may have, given what the file stores.
 
-    A config can ask for a layer of any size, and layers make their weights when they are built.
+    A config can declare a layer of any size, and layers allocate their weights when built.
     """
 
     def __init__(self, stored: int) -> None:
         self.stored = stored
-        self.left = 2 * stored + MAX_FREE_SIZE // 16  # some weights are made from another one
+        self.left = 2 * stored + MAX_FREE_SIZE // 16  # some weights are derived from others
 
-    def zeros(self, shape: tuple[int, ...]) -> Any:
-        """A weight to be set later. Raises ModelFileError where the file cannot hold it."""
+    def zeros(self, shape: tuple[int, ...]) -> Floats:
+        """Make a weight, to be set later. Raises ModelFileError if it exceeds the budget."""
         size = 1
         for n in shape:
             size *= int(n)
         self.left -= size
         if self.left < 0:
             raise ModelFileError(
-                f"the config asks for a weight of shape {tuple(shape)}, more than is stored: the "
-                f"file holds {self.stored:,} values in all"
+                f"the config declares a weight of shape {tuple(shape)}, but the file contains only "
+                f"{self.stored:,} values in all"
             )
         return np.zeros(shape, np.float32)
 
-    def check(self, config: Any) -> None:
-        """Raise ModelFileError where a config names sizes that cannot come with such a file."""
+    def check(self, config: object) -> None:
+        """Raise ModelFileError if a config declares sizes that exceed the budget."""
         if isinstance(config, list):
             for item in config:
                 self.check(item)
@@ -123,17 +124,17 @@ class Budget:
                 else:
                     self.check(value)
 
-    def _check_sizes(self, key: str, value: Any) -> None:
+    def _check_sizes(self, key: str, value: object) -> None:
         limit = max(self.stored, MAX_FREE_SIZE)
         for n in value if isinstance(value, list) else [value]:
             if isinstance(n, int | float) and not -1 <= n <= limit:
                 raise ModelFileError(
-                    f"the config says {key} = {value}, but the file holds {self.stored:,} values"
+                    f"the config has {key} = {value}, but the file contains {self.stored:,} values"
                 )
 
 
-def build(config: Mapping[str, Any], stored: int) -> Any:
-    """The layer or model of a config, with zeros for weights, in the size of what is stored.
+def build(config: Mapping[str, object], stored: int) -> Layer:
+    """Build the layer or model of a config, with zero weights of a bounded size.
 
     stored: the number of values in the file.
     """

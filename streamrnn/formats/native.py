@@ -1,8 +1,8 @@
 """The native format: one safetensors file.
 
-Tensors: float32, one a weight, named by layer and weight ("lstm/cell/kernel"). Metadata:
+Tensors: float32, one per weight, named by layer and weight ("lstm/cell/kernel"). Metadata:
 `format` = "streamrnn", `version` = "1", `config` = the model's config as JSON, `order` = the
-weights' names as JSON, in the order of `model.weights`. The same model gives the same bytes.
+weights' names as JSON, in the order of `model.weights`. Equal models are saved as equal bytes.
 """
 
 import json
@@ -10,17 +10,21 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError, SinkError, UnsupportedError
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.formats.guard import build, parse_json, reading
 from streamrnn.layers import registry
 from streamrnn.models import Model
+
+if TYPE_CHECKING:
+    from streamrnn.formats.onnx.model import OnnxModel
 
 VERSION = "1"
 
@@ -28,12 +32,12 @@ _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "
 
 
 def save(model: Model, path: str | Path) -> None:
-    """Write a model. The file is complete under its name, or not there at all."""
+    """Write a model atomically: the file is complete, or does not exist."""
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
-        raise UnsupportedError(f"{path}: the native format ends in .safetensors")
+        raise UnsupportedError(f"{path}: expected the suffix .safetensors of the native format")
     if not path.parent.is_dir():
-        raise SinkError(f"{path}: there is no folder {path.parent}; make it first")
+        raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
     model.graph  # noqa: B018 (raises where the model is not built)
     weights = model.named_weights()
     metadata = {
@@ -57,10 +61,10 @@ def save(model: Model, path: str | Path) -> None:
 
 
 def _in_order(data: bytes) -> tuple[bytes, memoryview]:
-    """A safetensors file as its header, with the metadata sorted, and the bytes of its tensors.
+    """Return the header of a safetensors file, with sorted metadata, and the bytes of its tensors.
 
-    The library writes metadata in another order each time. A header is its length in 8 bytes,
-    then JSON that ends at a multiple of 8.
+    The library writes metadata in arbitrary order. The header is its length in 8 bytes, then JSON
+    padded to a multiple of 8.
     """
     start = 8 + int.from_bytes(data[:8], "little")
     entries = json.loads(data[8:start])
@@ -71,34 +75,38 @@ def _in_order(data: bytes) -> tuple[bytes, memoryview]:
 
 
 def load_native(path: str | Path) -> Model:
-    """Read a model that `save` wrote. Raises ModelFileError, naming the file, where it is damaged.
+    """Read a model written by `save`. Raises ModelFileError, naming the file, if it is damaged.
 
-    Layers of yours must be registered first (streamrnn.register_layer).
+    Custom layers must be registered first (streamrnn.register_layer).
     """
     with reading(path):
         return loaded(*read(path)).model
 
 
 def load_weights(model: Model, path: str | Path) -> None:
-    """Set the weights of a model from a file that `save` wrote: by name if the names are the same,
-    else in order."""
+    """Set the weights of a model from a file written by `save`.
+
+    By name if all names are equal, else in order.
+    """
     with reading(path):
         metadata, arrays = read(path)
         names = list(model.named_weights())
         sources = names
         if set(arrays) != set(names):
             order = parse_json(metadata.get("order", "[]"), "order")
+            if not isinstance(order, list):
+                raise ModelFileError(f"order is not a list of names: {order!r:.60}")
             if set(order) == set(arrays) and len(order) == len(names):
                 sources = order
         _place(model, dict(zip(names, sources, strict=True)), arrays)
 
 
-def read(path: str | Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Metadata and arrays of any .safetensors file."""
+def read(path: str | Path) -> tuple[dict[str, str], dict[str, Array]]:
+    """Return the metadata and arrays of any .safetensors file."""
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata, arrays = dict(file.metadata() or {}), {}
-            for name in file.keys():  # noqa: SIM118 (the file is no mapping)
+            for name in file.keys():  # noqa: SIM118 (the file is not a mapping)
                 kind = file.get_slice(name).get_dtype()
                 if kind not in _KINDS:
                     raise UnsupportedError(
@@ -110,23 +118,25 @@ def read(path: str | Path) -> tuple[dict[str, str], dict[str, Any]]:
         raise ModelFileError(f"not a safetensors file, or damaged ({error})") from None
 
 
-def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> Loaded:
-    """The model of a native file that is read already."""
+def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
+    """Return the model of a native file, given what `read` returned."""
     if metadata.get("format") != "streamrnn" or "config" not in metadata:
         raise ModelFileError(
-            "this safetensors file holds no streamrnn model (no config in its metadata); weights "
+            "this safetensors file is not a streamrnn model (no config in its metadata); weights "
             "of PyTorch need the architecture: [[model.layers]], or load_model(path, layers=…)"
         )
     if metadata.get("version") != VERSION:
         raise ModelFileError(
-            f"written in version {metadata.get('version')!r} of the native format, this release "
+            f"written in version {metadata.get('version')!r} of the native format; this release "
             f"reads {VERSION!r}"
         )
     graphs = _graphs_in(metadata["config"])
     config = parse_json(metadata["config"], "the config")
+    if not isinstance(config, Mapping):
+        raise ModelFileError(f"the config is not an object: {config!r:.60}")
     model = build(config, sum(int(array.size) for array in arrays.values()))
     if not isinstance(model, Model):
-        raise ModelFileError("the config is not one of a model")
+        raise ModelFileError("the config is not that of a model")
     names = list(model.named_weights())
     placed = _place(model, dict(zip(names, names, strict=True)), arrays)
     if isinstance(model, graphs):
@@ -134,9 +144,11 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> Loaded:
     return Loaded(model, placed)
 
 
-def _graphs_in(config: str) -> tuple[Any, ...]:
-    """The class of models that are graphs, if a config names it. Registers what they are saved as,
-    which takes 20 ms of a start."""
+def _graphs_in(config: str) -> "tuple[type[OnnxModel], ...]":
+    """Return the class of ONNX graphs, if a config names it, to register its layers.
+
+    The import takes 20 ms at startup.
+    """
     if "Onnx" not in config:
         return ()
     from streamrnn.formats.onnx.model import OnnxModel
@@ -144,8 +156,10 @@ def _graphs_in(config: str) -> tuple[Any, ...]:
     return (OnnxModel,)
 
 
-def _place(model: Model, sources: Mapping[str, str], arrays: Mapping[str, Any]) -> list[Assignment]:
-    """Every weight from the array that is its source, every array used once."""
-    found = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
+def _place(
+    model: Model, sources: Mapping[str, str], arrays: Mapping[str, Array]
+) -> list[Assignment]:
+    """Assign to every weight the array that is its source, and use every array once."""
+    placed = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
     used = set(sources.values())
-    return assign_weights(model, found, [name for name in arrays if name not in used])
+    return assign_weights(model, placed, [name for name in arrays if name not in used])

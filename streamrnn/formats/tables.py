@@ -1,14 +1,13 @@
-"""[[model.layers]]: the architecture of files that hold weights only, one table a layer.
+"""[[model.layers]]: the architecture of files with weights only, one table per layer.
 
-`type` is a layer of ours, or PyTorch's name for it; `weights` says where its arrays stand (a prefix
-of their names); everything else is an argument of the layer's constructor, as in Keras.
+`type` is a layer of streamrnn, or PyTorch's name for it; `weights` is the prefix of its arrays'
+names; all other keys are arguments of the layer's constructor, as in Keras.
 """
 
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from streamrnn.errors import ConfigError, MissingFileError, ModelFileError, StreamRNNError
 from streamrnn.formats.guard import Budget
@@ -27,21 +26,24 @@ _FROM_TORCH = {
 }
 _INSIDE = ("layer", "cell", "backward_layer")
 
+Tables = str | Path | Sequence[Mapping[str, object]]
+"""A list of tables, or the path of a TOML file with them."""
+
 
 @dataclass(frozen=True)
 class LayerTable:
-    """One layer: its class, where its weights are (None: not said), its arguments."""
+    """One layer: its class, the prefix of its weights (None: not given), its arguments."""
 
     number: int
     kind: str
     weights: str | None
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
 
     def __str__(self) -> str:
         return f"[[model.layers]] number {self.number} ({self.kind})"
 
-    def make(self, config: Mapping[str, Any]) -> Layer:
-        """The layer of a config. Raises ConfigError where an argument is missing or wrong."""
+    def make(self, config: Mapping[str, object]) -> Layer:
+        """Build the layer of a config. Raises ConfigError if an argument is missing or invalid."""
         try:
             layer: Layer = registry.deserialize(config)
         except TypeError as error:
@@ -50,36 +52,35 @@ class LayerTable:
             raise ConfigError(f"{self}: {error}") from None
         return layer
 
-    def config(self, **more: Any) -> dict[str, Any]:
-        """The layer's config; what the table says comes before `more`."""
-        return {"class_name": self.kind, "config": {**more, **self.arguments}}
+    def config(self) -> dict[str, object]:
+        """Return the layer's config."""
+        return {"class_name": self.kind, "config": dict(self.arguments)}
 
 
-def parse(tables: Any) -> list[LayerTable]:
-    """The tables, checked. Raises ConfigError that names the one that is wrong."""
-    if isinstance(tables, str | Path):
-        tables = _from_toml(Path(tables))
-    if not isinstance(tables, Sequence) or not tables:
+def parse(tables: Tables) -> list[LayerTable]:
+    """Check and return the tables. Raises ConfigError that names the invalid one."""
+    found = _from_toml(Path(tables)) if isinstance(tables, str | Path) else tables
+    if not isinstance(found, Sequence) or not found:
         raise ConfigError(
-            f"layers: expected a list of tables, one a layer, received {tables!r:.60}"
+            f"layers: expected a list of tables, one per layer, received {found!r:.60}"
         )
-    return [_parse_one(number, table, outer=True) for number, table in enumerate(tables, 1)]
+    return [_parse_one(number, table, outer=True) for number, table in enumerate(found, 1)]
 
 
-def _from_toml(path: Path) -> Any:
+def _from_toml(path: Path) -> object:
     if not path.is_file():
-        raise MissingFileError(f"{path}: there is no such file of layers")
+        raise MissingFileError(f"{path}: no such file of layers")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no TOML ({error})") from None
-    found = content.get("layers") or content.get("model", {}).get("layers")
+        raise ConfigError(f"{path}: not valid TOML ({error})") from None
+    found: object = content.get("layers") or content.get("model", {}).get("layers")
     if found is None:
         raise ConfigError(f"{path}: expected tables [[layers]] or [[model.layers]], found none")
     return found
 
 
-def _parse_one(number: int, table: Any, *, outer: bool) -> LayerTable:
+def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
     if not isinstance(table, Mapping) or not isinstance(table.get("type"), str):
         raise ConfigError(
             f'[[model.layers]] number {number}: expected a type, such as type = "LSTM", received '
@@ -92,15 +93,15 @@ def _parse_one(number: int, table: Any, *, outer: bool) -> LayerTable:
     weights = arguments.pop("weights", None)
     if weights is not None and not isinstance(weights, str):
         raise ConfigError(
-            f"[[model.layers]] number {number}: weights is the prefix of arrays' names, received "
-            f"{weights!r:.60}"
+            f"[[model.layers]] number {number}: weights must be the prefix of arrays' names, "
+            f"received {weights!r:.60}"
         )
     registry.get(kind)
     return LayerTable(number, kind, weights, arguments)
 
 
-def _inner(value: Any) -> Any:
-    """A layer inside a layer: that of Bidirectional or TimeDistributed, the cells of an RNN."""
+def _inner(value: object) -> object:
+    """Return the config of a layer inside a layer: of a wrapper, or the cells of an RNN."""
     if isinstance(value, list):
         return [_inner(item) for item in value]
     if isinstance(value, Mapping) and "type" in value:
@@ -109,10 +110,10 @@ def _inner(value: Any) -> Any:
 
 
 def stack(layers: Sequence[Layer], features: int | None, stored: int) -> Sequential:
-    """The layers as a model that knows its input.
+    """Return the layers as a model with a known input.
 
-    features: of the input, where the first layer reads numbers and does not say.
-    stored: the number of values in the file, more than which no model is made.
+    features: of the input, if the first layer reads numbers and has no input shape.
+    stored: the number of values in the file, which bounds those of the model.
     """
     model = Sequential()
     first = layers[0]
@@ -122,8 +123,8 @@ def stack(layers: Sequence[Layer], features: int | None, stored: int) -> Sequent
         elif first.batch_input_shape is None:
             if features is None:
                 raise ModelFileError(
-                    "the number of features cannot be seen from the weights; give the first layer "
-                    "input_shape = [steps, features]"
+                    "the weights do not determine the number of features; set input_shape = "
+                    "[steps, features] in the first layer"
                 )
             model.add(Input((None, features)))
         for layer in layers:

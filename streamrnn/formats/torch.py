@@ -1,17 +1,17 @@
-"""PyTorch's weights: a state_dict as a .safetensors file, with tables that say what is what.
+"""PyTorch's weights: a state_dict as a .safetensors file, with tables of the layers.
 
 Layouts (docs of torch.nn): weights are (gates * U, F), transposed against Keras; the rows of
-LSTM are i f g o as in Keras, those of GRU r z n (Keras: z r h); there are two biases, which add up
-except in GRU, where the second one stands in the product with the reset gate (reset_after=True).
+LSTM are i f g o as in Keras, those of GRU r z n (Keras: z r h); there are two biases, which are
+summed except in GRU, where the second one is multiplied by the reset gate (reset_after=True).
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.formats.guard import Budget
@@ -22,16 +22,16 @@ from streamrnn.layers.layer import Layer
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 _RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,4}))?(_reverse)?")
 _EPSILON = 1e-5
-"""Of LayerNorm and BatchNorm1d; Keras's default is 1e-3."""
+"""The default of LayerNorm and BatchNorm1d; Keras's is 1e-3."""
 
-Arrays = Mapping[str, Any]
-Weights = list[tuple[str, str, Any]]
+Arrays = Mapping[str, Array]
+Weights = list[tuple[str, str, Array]]
 """(source, name of the weight in its layer, array)"""
 
 
 @dataclass
 class TorchLayer:
-    """A layer, what its weights are read from, and how many features it reads."""
+    """A layer, the sources of its weights, and its number of input features."""
 
     layer: Layer
     weights: Weights
@@ -39,7 +39,7 @@ class TorchLayer:
 
 
 class _Group:
-    """The arrays under one prefix, by what is left of their names; remembers which were taken."""
+    """The arrays under one prefix, by the rest of their names; records which were used."""
 
     def __init__(self, table: LayerTable, arrays: Arrays) -> None:
         prefix = f"{table.weights}." if table.weights else ""
@@ -48,11 +48,11 @@ class _Group:
         self.arrays = arrays
         self.taken: set[str] = set()
 
-    def take(self, short: str, axes: int) -> Any:
-        """The array of this name. Raises ModelFileError where it is missing or no such thing."""
+    def take(self, short: str, axes: int) -> Array:
+        """Use the array of this name. Raises ModelFileError if it is missing or has other axes."""
         if short not in self.full:
             raise ModelFileError(
-                f"{self.table}: there is no array {self.name(short)!r}; under this prefix stand "
+                f"{self.table}: array {self.name(short)!r} not found; arrays with this prefix: "
                 f"{', '.join(self.full) or 'none'}"
             )
         array = self.arrays[self.full[short]]
@@ -64,17 +64,17 @@ class _Group:
         return array
 
     def name(self, short: str) -> str:
-        """The full name."""
+        """Return the full name."""
         return self.full.get(
             short, f"{self.table.weights}.{short}" if self.table.weights else short
         )
 
 
 def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
-    """A Sequential of the tables' layers, with weights from the arrays.
+    """Build a Sequential of the tables' layers, with weights from the arrays.
 
-    Raises ModelFileError (an array is missing or has the wrong shape), UnsupportedError (proj_size,
-    a type without a PyTorch layout), ConfigError (a prefix that no array has).
+    Raises ModelFileError (a missing array, or one of an invalid shape), UnsupportedError
+    (proj_size, a type without a PyTorch layout), ConfigError (a prefix that no array has).
     """
     stored = sum(int(array.size) for array in arrays.values())
     parts: list[TorchLayer] = []
@@ -101,11 +101,11 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
 
 
 def _plain(table: LayerTable) -> Layer:
-    """A layer whose type has no weights in PyTorch."""
+    """Build a layer whose type has no weights in PyTorch."""
     if table.weights is not None:
         raise UnsupportedError(
-            f"{table}: weights of PyTorch are read for {', '.join(_READERS)}, and for PyTorch's "
-            "own names of these"
+            f"{table}: weights of PyTorch are read for {', '.join(_READERS)} and PyTorch's names "
+            "of these"
         )
     return table.make(table.config())
 
@@ -115,31 +115,34 @@ def _require_prefix(table: LayerTable, arrays: Arrays) -> None:
     listed = ", ".join(repr(prefix) for prefix in prefixes)
     if table.weights is None:
         raise ConfigError(
-            f"{table}: say where its weights are, as in weights = {prefixes[0]!r}; the file has "
-            f"the prefixes {listed}"
+            f"{table}: set the prefix of its weights, for instance weights = {prefixes[0]!r}; the "
+            f"file has the prefixes {listed}"
         )
     if table.weights and not any(name.startswith(f"{table.weights}.") for name in arrays):
         raise ConfigError(
-            f"{table}: no array begins with {table.weights + '.'!r}; the file has the prefixes "
+            f"{table}: no array starts with {table.weights + '.'!r}; the file has the prefixes "
             f"{listed}"
         )
 
 
 def _name(group: _Group, suffix: str = "") -> dict[str, str]:
-    """The layer's name: that of the table, else its prefix."""
+    """Return the layer's name: that of the table, else its prefix."""
     base = group.table.arguments.get("name") or group.table.weights
     return {"name": f"{base}{suffix}"} if base else {}
 
 
-def _make(group: _Group, own: Mapping[str, Any], suffix: str = "") -> Layer:
-    """The layer, with what the arrays say; raises ConfigError where the table contradicts them."""
+def _make(group: _Group, implied: Mapping[str, object], suffix: str = "") -> Layer:
+    """Build the layer with the arguments implied by its arrays.
+
+    Raises ConfigError if the table contradicts them.
+    """
     arguments = group.table.arguments
-    for key, value in own.items():
+    for key, value in implied.items():
         if key not in ("epsilon", "return_sequences") and arguments.get(key, value) != value:
             raise ConfigError(
-                f"{group.table}: {key} = {arguments[key]!r}, but the arrays say {value!r}"
+                f"{group.table}: {key} = {arguments[key]!r}, but the arrays imply {value!r}"
             )
-    config = {**own, **arguments, **_name(group, suffix)}
+    config = {**implied, **arguments, **_name(group, suffix)}
     return group.table.make({"class_name": group.table.kind, "config": config})
 
 
@@ -164,7 +167,7 @@ def _layer_norm(group: _Group) -> list[TorchLayer]:
 
 
 def _batch_norm(group: _Group) -> list[TorchLayer]:
-    if "num_batches_tracked" in group.full:  # matters to training only
+    if "num_batches_tracked" in group.full:  # for training only
         group.taken.add(group.name("num_batches_tracked"))
     statistics = {"running_mean": "moving_mean", "running_var": "moving_variance"}
     return [_norm(group, {"weight": "gamma", "bias": "beta", **statistics})]
@@ -172,22 +175,22 @@ def _batch_norm(group: _Group) -> list[TorchLayer]:
 
 def _norm(group: _Group, names: Mapping[str, str]) -> TorchLayer:
     optional = {"weight": "scale", "bias": "center"}
-    has = {argument: short in group.full for short, argument in optional.items()}
-    wanted = [short for short in names if short not in optional or short in group.full]
-    weights = [(group.name(short), names[short], group.take(short, 1)) for short in wanted]
-    layer = _make(group, {**has, "epsilon": _EPSILON})
+    present = {argument: short in group.full for short, argument in optional.items()}
+    required = [short for short in names if short not in optional or short in group.full]
+    weights = [(group.name(short), names[short], group.take(short, 1)) for short in required]
+    layer = _make(group, {**present, "epsilon": _EPSILON})
     return TorchLayer(layer, weights, weights[0][2].shape[0] if weights else None)
 
 
 def _recurrent(group: _Group) -> list[TorchLayer]:
-    """One layer a level; Bidirectional where there are arrays of the other direction."""
+    """Build one layer per level, Bidirectional if arrays of the reverse direction exist."""
     _refuse_projection(group)
-    found = [m for m in map(_RECURRENT.fullmatch, group.full) if m]
-    cell = not any(match.group(3) for match in found)
-    levels = sorted({int(match.group(3)) for match in found if match.group(3)}) or [0]
+    matches = [m for m in map(_RECURRENT.fullmatch, group.full) if m]
+    cell = not any(match.group(3) for match in matches)
+    levels = sorted({int(match.group(3)) for match in matches if match.group(3)}) or [0]
     if levels != list(range(len(levels))):
-        raise ModelFileError(f"{group.table}: levels {levels} of arrays; some are missing")
-    both = any(match.group(4) for match in found)
+        raise ModelFileError(f"{group.table}: arrays of levels {levels}; some levels are missing")
+    both = any(match.group(4) for match in matches)
     return [
         _level(group, "" if cell else f"_l{n}", f"_l{n}" if len(levels) > 1 else "", both)
         for n in levels
@@ -207,17 +210,17 @@ def _level(group: _Group, ending: str, suffix: str, both: bool) -> TorchLayer:
     kind, arguments = group.table.kind, dict(group.table.arguments)
     if "nonlinearity" in arguments:
         arguments["activation"] = arguments.pop("nonlinearity")
-    group = _renewed(group, arguments)
+    group = _with_arguments(group, arguments)
     weights, shape = _direction(group, ending)
-    own: dict[str, Any] = {
+    implied: dict[str, object] = {
         "units": shape[1],
         "use_bias": len(weights) == 3,
         "return_sequences": True,
     }
     if kind == "GRU":
-        own["reset_after"] = True
+        implied["reset_after"] = True
     if not both:
-        layer = _make(group, own, suffix)
+        layer = _make(group, implied, suffix)
         return TorchLayer(layer, [(s, f"cell/{n}", a) for s, n, a in weights], shape[0])
     back, _ = _direction(group, f"{ending}_reverse")
     layer = group.table.make(
@@ -225,7 +228,7 @@ def _level(group: _Group, ending: str, suffix: str, both: bool) -> TorchLayer:
             "class_name": "Bidirectional",
             "config": {
                 **_name(group, suffix),
-                "layer": {"class_name": kind, "config": {**own, **_unnamed(group)}},
+                "layer": {"class_name": kind, "config": {**implied, **_unnamed(group)}},
             },
         }
     )
@@ -234,8 +237,8 @@ def _level(group: _Group, ending: str, suffix: str, both: bool) -> TorchLayer:
     return TorchLayer(layer, named, shape[0])
 
 
-def _renewed(group: _Group, arguments: dict[str, Any]) -> _Group:
-    """The same group (what is taken counts for both) with other arguments."""
+def _with_arguments(group: _Group, arguments: dict[str, object]) -> _Group:
+    """Return the same group, with a shared record of used arrays, and other arguments."""
     new = _Group(
         LayerTable(group.table.number, group.table.kind, group.table.weights, arguments),
         group.arrays,
@@ -244,20 +247,20 @@ def _renewed(group: _Group, arguments: dict[str, Any]) -> _Group:
     return new
 
 
-def _unnamed(group: _Group) -> dict[str, Any]:
+def _unnamed(group: _Group) -> dict[str, object]:
     return {k: v for k, v in group.table.arguments.items() if k != "name"}
 
 
 def _direction(group: _Group, ending: str) -> tuple[Weights, tuple[int, int]]:
-    """kernel, recurrent kernel and bias of one direction, and (features, units)."""
+    """Return kernel, recurrent kernel and bias of one direction, and (features, units)."""
     gates = _GATES[group.table.kind]
     kernel, recurrent = group.take(f"weight_ih{ending}", 2), group.take(f"weight_hh{ending}", 2)
     units = recurrent.shape[1]
     for short, array in ((f"weight_ih{ending}", kernel), (f"weight_hh{ending}", recurrent)):
         if array.shape[0] != gates * units:
             raise ModelFileError(
-                f"{group.name(short)} has shape {array.shape}: a {group.table.kind} of {units} "
-                f"units has {gates * units} rows"
+                f"{group.name(short)} has shape {array.shape}, expected {gates * units} rows for "
+                f"{group.table.kind} with {units} units"
             )
     order = _gate_order(group.table.kind)
     weights = [
@@ -272,8 +275,8 @@ def _direction(group: _Group, ending: str) -> tuple[Weights, tuple[int, int]]:
     return weights, (kernel.shape[1], units)
 
 
-def _gate_order(kind: str) -> Callable[[Any], Any]:
-    def swapped(rows: Any) -> Any:
+def _gate_order(kind: str) -> Callable[[Array], Array]:
+    def swapped(rows: Array) -> Array:
         reset, update, new = np.split(rows, 3)
         return np.concatenate([update, reset, new])
 

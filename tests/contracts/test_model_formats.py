@@ -19,9 +19,9 @@ FILE = "tests/contracts/rows_models.py"
 
 def registered() -> list[str]:
     """The endings that load_model knows, as it lists them."""
-    with pytest.raises(UnsupportedError, match="unknown ending") as caught:
+    with pytest.raises(UnsupportedError, match="unknown suffix") as caught:
         streamrnn.load_model("model.unknown")
-    return str(caught.value).rpartition("model files end in ")[2].split(", ")
+    return str(caught.value).rpartition("expected one of ")[2].split(", ")
 
 
 def test_every_format_has_a_row_and_every_row_a_format() -> None:
@@ -29,7 +29,7 @@ def test_every_format_has_a_row_and_every_row_a_format() -> None:
 
 
 def test_a_new_format_without_a_row_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_ENDINGS", (*dispatch._ENDINGS, ".new"))
+    monkeypatch.setattr(dispatch, "_SUFFIXES", (*dispatch._SUFFIXES, ".new"))
     with pytest.raises(AssertionError, match=r"format of models without a row.*\['\.new'\]"):
         test_every_format_has_a_row_and_every_row_a_format()
 

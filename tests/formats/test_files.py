@@ -66,7 +66,9 @@ def test_one_group_of_a_keras_file():
     loaded = read(FILES / "stacked_cells.weights.h5", layers=[table])
     assert len(loaded.placed) == 12
     assert loaded.left == [f"layers/rnn_1/cell/vars/{i}" for i in range(3)]
-    with pytest.raises(ConfigError, match=r"no group 'layers/lstm' with arrays; there are layers/"):
+    with pytest.raises(
+        ConfigError, match=r"no group 'layers/lstm' with arrays; groups in the file: layers/"
+    ):
         read(FILES / "stacked_cells.weights.h5", layers=[{**STACKED[0], "weights": "layers/lstm"}])
 
 
@@ -75,12 +77,15 @@ def test_one_group_of_a_keras_file():
     [
         (
             {"weights": "encoder"},
-            "no array begins with 'encoder.'; the file has the prefixes 'dec'",
+            "no array starts with 'encoder.'; the file has the prefixes 'dec'",
         ),
-        ({"weights": None}, r"say where its weights are, as in weights = 'dec'"),
-        ({"units": 5}, r"units = 5, but the arrays say 4"),
-        ({"type": "GRU"}, r"dec.weight_ih_l0 has shape \(16, 6\): a GRU of 4 units has 12 rows"),
-        ({"type": "Dense"}, r"no array 'dec.weight'"),
+        ({"weights": None}, r"set the prefix of its weights, for instance weights = 'dec'"),
+        ({"units": 5}, r"units = 5, but the arrays imply 4"),
+        (
+            {"type": "GRU"},
+            r"dec.weight_ih_l0 has shape \(16, 6\), expected 12 rows for GRU with 4 units",
+        ),
+        ({"type": "Dense"}, r"array 'dec.weight' not found"),
         ({"type": "Conv1D"}, r"Conv1D.*: weights of PyTorch are read for LSTM, GRU"),
         ({"type": "LSMT"}, r"'LSMT' is not supported; did you mean 'LSTM'"),
         ({"colour": 1}, r"unknown argument 'colour'"),
@@ -111,8 +116,8 @@ def test_missing_and_unused_arrays_are_both_listed():
     before = model.get_weights()
     with pytest.raises(ModelFileError) as caught:
         model.load_weights(FILES / "stacked_cells.weights.h5")
-    assert "does not hold: lstm/cell/kernel (2, 8)" in str(caught.value)
-    assert "arrays that no layer takes: layers/rnn/cell/cells/gru_cell/vars/0" in str(caught.value)
+    assert "missing from the file: lstm/cell/kernel (2, 8)" in str(caught.value)
+    assert "arrays that no layer uses: layers/rnn/cell/cells/gru_cell/vars/0" in str(caught.value)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.weights, strict=True))
 
 
@@ -146,9 +151,11 @@ def test_states_of_a_graph(name):
 def test_wrong_states_of_a_graph():
     """Names that the graph does not have."""
     path = needs(FILES / "torch_old.onnx")
-    with pytest.raises(ConfigError, match=r"'z' is no input of the graph; it has x, h, c"):
+    with pytest.raises(ConfigError, match=r"'z' is not an input of the graph; it has x, h, c"):
         streamrnn.load_model(path, state={"z": "hn"})
-    with pytest.raises(ConfigError, match=r"state\.h: 'z' is no output of the graph; it has y, hn"):
+    with pytest.raises(
+        ConfigError, match=r"state\.h: 'z' is not an output of the graph; it has y, hn"
+    ):
         streamrnn.load_model(path, state={"h": "z"})
     with pytest.raises(ConfigError, match="state is for ONNX graphs"):
         streamrnn.load_model(FILES / "torch.safetensors", state={"h": "hn"})
@@ -208,5 +215,5 @@ def test_pickles_and_unknown_endings():
     assert 'save_file(torch.load("model.pt", weights_only=True), "model.safetensors")' in str(
         caught.value
     )
-    with pytest.raises(UnsupportedError, match=r"unknown ending '\.tflite'"):
+    with pytest.raises(UnsupportedError, match=r"unknown suffix '\.tflite'"):
         streamrnn.load_model("model.tflite")

@@ -1,1 +1,1 @@
-"""Keras's files: .keras archives, legacy .h5 models, and weights without a model."""
+"""Keras's files: .keras archives, legacy .h5 models, and files of weights only."""

@@ -2,9 +2,9 @@
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.formats.guard import MAX_JSON_BYTES, parse_json
@@ -19,27 +19,29 @@ _MAX_MEMBERS = 10_000
 class Archive:
     """The parts of a .keras file. assets: path below assets/ -> bytes."""
 
-    config: Any
+    config: object
     version: str
     weights: bytes
     assets: dict[str, bytes] = field(default_factory=dict)
 
 
 def read(path: str | Path) -> Archive:
-    """Open a .keras file. Raises ModelFileError for what is damaged or swells when unpacked."""
+    """Read a .keras file. Raises ModelFileError if it is damaged or expands beyond the limits."""
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive)
     except (zipfile.BadZipFile, zlib.error) as error:
         raise ModelFileError(
-            f"damaged, or no .keras archive ({error}); a legacy HDF5 model must end in .h5"
+            f"damaged, or not a .keras archive ({error}); a legacy HDF5 model must end in .h5"
         ) from None
 
 
 def _read(archive: zipfile.ZipFile) -> Archive:
     members = {info.filename: info for info in archive.infolist()}
     if len(members) > _MAX_MEMBERS:
-        raise ModelFileError(f"the archive has {len(members):,} members; no model has so many")
+        raise ModelFileError(
+            f"the archive has {len(members):,} members; the maximum is {_MAX_MEMBERS:,}"
+        )
     names = list(members)
     if "config.json" not in members:
         raise ModelFileError(f"no config.json in the archive, only {', '.join(names[:8])}")
@@ -47,8 +49,8 @@ def _read(archive: zipfile.ZipFile) -> Archive:
         if any(name.startswith("model.weights") for name in names):
             raise UnsupportedError(
                 f"weights are read from {_WEIGHTS} only, not from "
-                f"{next(n for n in names if n.startswith('model.weights'))}; save the model with "
-                "h5py installed and without sharding"
+                f"{next(n for n in names if n.startswith('model.weights'))}; install h5py and save "
+                "the model again, without sharding"
             )
         raise ModelFileError(f"no {_WEIGHTS} in the archive, only {', '.join(names[:8])}")
     metadata = (
@@ -56,6 +58,8 @@ def _read(archive: zipfile.ZipFile) -> Archive:
         if "metadata.json" in members
         else {}
     )
+    if not isinstance(metadata, Mapping):
+        raise ModelFileError(f"metadata.json is not an object: {metadata!r:.60}")
     return Archive(
         config=parse_json(_member(archive, members["config.json"], MAX_JSON_BYTES), "config.json"),
         version=str(metadata.get("keras_version", "3")),
@@ -69,16 +73,20 @@ def _read(archive: zipfile.ZipFile) -> Archive:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int | None = None) -> bytes:
-    """One member's bytes, if it does not unpack to far more than it takes in the archive."""
+    """Read one member. Raises ModelFileError if it expands beyond the limits."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ModelFileError(f"{info.filename} is packed in a way that Keras does not use")
+        raise ModelFileError(
+            f"{info.filename} has compression method {info.compress_type}, which Keras does not use"
+        )
     allowed = _MAX_EXPANSION * info.compress_size + _FREE_BYTES
     if info.file_size > min(allowed, limit or allowed):
         raise ModelFileError(
-            f"{info.filename} would unpack to {info.file_size:,} bytes, from {info.compress_size:,}"
+            f"{info.filename} would expand to {info.file_size:,} bytes, from {info.compress_size:,}"
         )
     with archive.open(info) as member:
         data = member.read(info.file_size + 1)
     if len(data) != info.file_size:
-        raise ModelFileError(f"{info.filename} has not the {info.file_size:,} bytes it declares")
+        raise ModelFileError(
+            f"{info.filename} does not have the {info.file_size:,} bytes that it declares"
+        )
     return data

@@ -1,17 +1,17 @@
-"""Keras's configs of all ages, brought to the one form that `registry.deserialize` reads.
+"""Configs of all versions of Keras, translated to the form that `registry.deserialize` reads.
 
-Nothing is imported or run for a config: a class is one of ours, or one that was registered.
+No config causes an import or runs code: classes are those of streamrnn and registered ones.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
 from streamrnn.formats.guard import MAX_LAYERS
 from streamrnn.formats.keras import nodes
 from streamrnn.formats.keras.keras1 import renamed
+from streamrnn.formats.keras.nodes import LayerConfig
 from streamrnn.layers import initializers, registry
 
 _MODELS = {"Functional": "Model", "Model": "Model", "Sequential": "Sequential"}
@@ -26,12 +26,12 @@ _OPERATIONS = {
     "OnesLike": "OnesLike",
     "Concatenate": "JoinedMasks",
 }
-"""What masks of functional graphs are made of, as our layers."""
+"""The operations that masks of functional graphs consist of -> streamrnn's layers."""
 _ACTIVATIONS = ("activation", "recurrent_activation")
-_DTYPES_THAT_MATTER_NOT = (None, "float32", "int64", "int32", "string")
+_IGNORED_DTYPES = (None, "float32", "int64", "int32", "string")
 
 _IGNORED = {
-    # What only matters to training, to other devices, or to how Keras computes.
+    # Only for training, for other devices, or for Keras's own execution.
     "*": (
         "activity_regularizer autocast build_config compile_config input_dtype jit_compile "
         "lora_alpha module shared_object_id"
@@ -46,26 +46,28 @@ _IGNORED = {
     "RNN": "cell_type num_constants",
     "Bidirectional": "num_constants",
 }
-"""Class -> keys that change no number, left out; other unknown keys are refused by the layer."""
+"""Class -> keys that change no result and are dropped; layers refuse other unknown keys."""
 
 
 @dataclass(frozen=True)
 class WrittenBy:
-    """Who wrote a config: it decides what some names mean."""
+    """The version of Keras that wrote a config; some names depend on it."""
 
     version: str
 
     @property
     def major(self) -> int:
-        """1, 2 or 3; 3 where the file does not say."""
-        found = re.match(r"\d+", self.version)
-        return int(found.group()) if found else 3
+        """1, 2 or 3; 3 if the file has no version."""
+        match = re.match(r"\d+", self.version)
+        return int(match.group()) if match else 3
 
 
-def translate(entry: Any, origin: WrittenBy) -> dict[str, Any]:
-    """The config of a layer or model, as ours; raises UnsupportedError naming layer and class."""
+def translate(entry: object, origin: WrittenBy) -> LayerConfig:
+    """Translate the config of a layer or model; UnsupportedError names layer and class."""
     if not isinstance(entry, Mapping) or "class_name" not in entry or "config" not in entry:
-        raise ModelFileError(f"expected a config with class_name and config, found {entry!r:.100}")
+        raise ModelFileError(
+            f"expected a config with class_name and config, received {entry!r:.100}"
+        )
     name = str(entry["class_name"])
     kind = _MODELS.get(name)
     registered = entry.get("registered_name")
@@ -77,37 +79,42 @@ def translate(entry: Any, origin: WrittenBy) -> dict[str, Any]:
     if kind == "Model":
         return {"class_name": kind, "config": _functional(entry["config"], origin)}
     if not isinstance(entry["config"], Mapping):
-        raise ModelFileError(f"the config of a {name} is {entry['config']!r:.60}")
+        raise ModelFileError(f"the config of a {name} is not an object: {entry['config']!r:.60}")
     if ".ops" in str(entry.get("module", "")):
         if name not in _OPERATIONS:
-            raise _refused(entry, f"the operation {name} (keras.ops) is not supported, only layers")
-        ours = _OPERATIONS[name]
-        return {"class_name": ours, "config": _layer(ours, name, entry["config"], origin)}
+            raise _unsupported(
+                entry, f"the operation {name} (keras.ops) is not supported, only layers"
+            )
+        class_name = _OPERATIONS[name]
+        config = _layer(class_name, name, entry["config"], origin)
+        return {"class_name": class_name, "config": config}
     try:
-        ours = registry.get(_CUDNN.get(name, registered or name)).__name__
+        class_name = registry.get(_CUDNN.get(name, registered or name)).__name__
     except StreamRNNError as error:
-        raise _refused(entry, str(error)) from None
-    own = ours == _CUDNN.get(name, name) and ours in registry.names()
-    class_name = ours if own else str(registered or name)
+        raise _unsupported(entry, str(error)) from None
+    if class_name != _CUDNN.get(name, name) or class_name not in registry.names():
+        class_name = str(registered or name)
     return {"class_name": class_name, "config": _layer(class_name, name, entry["config"], origin)}
 
 
-def _refused(entry: Mapping[str, Any], why: str) -> UnsupportedError:
+def _unsupported(entry: Mapping[str, object], reason: str) -> UnsupportedError:
     config = entry.get("config")
     name = entry.get("name") or (config.get("name") if isinstance(config, Mapping) else None)
-    return UnsupportedError(f"layer {name!r} ({entry['class_name']}): {why}")
+    return UnsupportedError(f"layer {name!r} ({entry['class_name']}): {reason}")
 
 
-def _layer(ours: str, theirs: str, config: Mapping[str, Any], origin: WrittenBy) -> dict[str, Any]:
+def _layer(
+    class_name: str, keras_name: str, config: Mapping[str, object], origin: WrittenBy
+) -> dict[str, object]:
     if origin.major == 1:
-        config = renamed(theirs, config)
-    ignored = set(f"{_IGNORED['*']} {_IGNORED.get(ours, '')}".split())
-    made: dict[str, Any] = {}
+        config = renamed(keras_name, config)
+    ignored = set(f"{_IGNORED['*']} {_IGNORED.get(class_name, '')}".split())
+    made: dict[str, object] = {}
     for key, value in config.items():
         if key in ignored:
             continue
         if key == "dtype":
-            if ours == "InputLayer" or _dtype(value) not in _DTYPES_THAT_MATTER_NOT:
+            if class_name == "InputLayer" or _dtype(value) not in _IGNORED_DTYPES:
                 made[key] = _dtype(value)
         elif key in _ACTIVATIONS:
             made[key] = _activation(value, origin)
@@ -122,32 +129,32 @@ def _layer(ours: str, theirs: str, config: Mapping[str, Any], origin: WrittenBy)
             made[key] = translate(value, origin)
         else:
             made[key] = _unwrapped(value)
-    return _with_defaults(ours, theirs, made, origin)
+    return _with_defaults(class_name, keras_name, made, origin)
 
 
-def _unwrapped(value: Any) -> Any:
-    """An array argument, which Keras 3 wraps, as lists of numbers."""
+def _unwrapped(value: object) -> object:
+    """Return an array argument, which Keras 3 wraps, as lists of numbers."""
     if isinstance(value, Mapping) and value.get("class_name") == "__numpy__":
         inner = value.get("config")
         return inner.get("value") if isinstance(inner, Mapping) else None
     return value
 
 
-def _dtype(value: Any) -> Any:
+def _dtype(value: object) -> object:
     if isinstance(value, Mapping):  # a DTypePolicy
         inner = value.get("config")
         return inner.get("name") if isinstance(inner, Mapping) else None
     return value
 
 
-def _activation(value: Any, origin: WrittenBy) -> Any:
-    """`hard_sigmoid` has two slopes: that of Keras 3, and 0.2 before."""
+def _activation(value: object, origin: WrittenBy) -> object:
+    """Return an activation; before Keras 3, `hard_sigmoid` has another slope (0.2)."""
     name = value.get("config") if isinstance(value, Mapping) else value
     return "hard_sigmoid_02" if name == "hard_sigmoid" and origin.major < 3 else value
 
 
-def _known_initializer(value: Any) -> Any:
-    """An initializer of the user's own is not needed to read what it once began as."""
+def _known_initializer(value: object) -> object:
+    """Return an initializer, or "zeros" for a custom one: the weights are in the file."""
     try:
         initializers.get(value)
     except (StreamRNNError, LookupError, TypeError):
@@ -156,44 +163,42 @@ def _known_initializer(value: Any) -> Any:
 
 
 def _with_defaults(
-    ours: str, theirs: str, config: dict[str, Any], origin: WrittenBy
-) -> dict[str, Any]:
-    """What an old file does not say, because it was the only way."""
-    if theirs in _CUDNN:
+    class_name: str, keras_name: str, config: dict[str, object], origin: WrittenBy
+) -> dict[str, object]:
+    """Add the defaults of the writing version for keys that old configs do not have."""
+    if keras_name in _CUDNN:
         config |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
-        if ours == "GRU":
+        if class_name == "GRU":
             config["reset_after"] = True
-    elif ours in _RECURRENT and origin.major < 3:
-        if not ours.startswith("SimpleRNN"):
+    elif class_name in _RECURRENT and origin.major < 3:
+        if not class_name.startswith("SimpleRNN"):
             config.setdefault("recurrent_activation", "hard_sigmoid_02")
-        if ours.startswith("GRU"):
+        if class_name.startswith("GRU"):
             config.setdefault("reset_after", False)
     return config
 
 
-def _sequential(config: Any, origin: WrittenBy) -> dict[str, Any]:
-    if isinstance(config, list):  # as Keras 1 and early Keras 2 wrote it
+def _sequential(config: object, origin: WrittenBy) -> dict[str, object]:
+    if isinstance(config, list):  # the form of Keras 1 and early Keras 2
         config = {"layers": config}
-    entries = _entries(config)
-    made: dict[str, Any] = {"layers": [translate(entry, origin) for entry in entries]}
-    for key in ("name", "trainable"):
-        if key in config:
-            made[key] = config[key]
-    if shape := config.get("build_input_shape"):
-        made["build_input_shape"] = shape
+    made: dict[str, object] = {"layers": [translate(entry, origin) for entry in _entries(config)]}
+    if isinstance(config, Mapping):
+        made |= {key: config[key] for key in ("name", "trainable") if key in config}
+        if shape := config.get("build_input_shape"):
+            made["build_input_shape"] = shape
     return made
 
 
-def _functional(config: Any, origin: WrittenBy) -> dict[str, Any]:
+def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
     if not isinstance(config, Mapping) or not {"input_layers", "output_layers"} <= set(config):
         raise UnsupportedError(
-            "a subclassed model has no graph in its file: rebuild it with Sequential or Model, and "
-            "read its weights with load_weights(path)"
+            "the file of a subclassed model contains no graph: rebuild the model with Sequential "
+            "or Model, and read its weights with load_weights(path)"
         )
     layers = []
     for entry in _entries(config):
         if not isinstance(entry, Mapping):
-            raise ModelFileError(f"expected a layer's config, found {entry!r:.80}")
+            raise ModelFileError(f"expected a layer's config, received {entry!r:.80}")
         layer = translate(entry, origin)
         name = entry.get("name") or entry["config"]["name"]
         layer["config"] = {**layer["config"], "name": name}
@@ -211,21 +216,21 @@ def _functional(config: Any, origin: WrittenBy) -> dict[str, Any]:
     }
 
 
-def _takes_state(layer: Mapping[str, Any]) -> bool:
+def _takes_state(layer: LayerConfig) -> bool:
     return registry.get(layer["class_name"]).takes_state
 
 
-def _outputs(places: Any, origin: WrittenBy) -> Any:
-    """Before Keras 3 one output stood in a list as well."""
-    if origin.major < 3 and isinstance(places, list) and len(places) == 1:
-        return places[0]
-    return places
+def _outputs(tensors: object, origin: WrittenBy) -> object:
+    """Return the output layers; before Keras 3 a single one is in a list as well."""
+    if origin.major < 3 and isinstance(tensors, list) and len(tensors) == 1:
+        return tensors[0]
+    return tensors
 
 
-def _entries(config: Any) -> list[Any]:
+def _entries(config: object) -> list[object]:
     entries = config.get("layers") if isinstance(config, Mapping) else None
     if not isinstance(entries, list):
         raise ModelFileError(f"a model's config has no list of layers: {config!r:.80}")
     if len(entries) > MAX_LAYERS:
-        raise UnsupportedError(f"a model of {len(entries)} layers; up to {MAX_LAYERS} are read")
+        raise UnsupportedError(f"the model has {len(entries)} layers; the maximum is {MAX_LAYERS}")
     return entries

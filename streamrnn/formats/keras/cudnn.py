@@ -1,18 +1,19 @@
-"""Weights that CuDNN's layers wrote: the same shapes as a plain layer's, in another layout.
+"""Weights of CuDNN layers: the shapes of those of a plain layer, in another layout.
 
-Only the bias tells them apart: it is flat, and twice as long. From tf_keras' converters.
+They differ only in the bias, which is flat and twice as long. Source: tf_keras' converters.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
+
+from streamrnn.arrays import Array
 
 _GATES = {"LSTMCell": 4, "GRUCell": 3}
 
 
-def as_keras(cell_class: str, arrays: Sequence[Any]) -> list[Any]:
-    """kernel, recurrent kernel, bias of a cell in Keras's layout; others come back as they are."""
+def as_keras(cell_class: str, arrays: Sequence[Array]) -> list[Array]:
+    """Return kernel, recurrent kernel, bias of a cell in Keras's layout, others unchanged."""
     gates = _GATES.get(cell_class)
     if gates is None or len(arrays) != 3 or arrays[1].ndim != 2:
         return list(arrays)
@@ -27,5 +28,5 @@ def as_keras(cell_class: str, arrays: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _by_gate(kernel: Any, gates: int, change: Callable[[Any], Any]) -> Any:
+def _by_gate(kernel: Array, gates: int, change: Callable[[Array], Array]) -> Array:
     return np.hstack([change(part) for part in np.hsplit(kernel, gates)])

@@ -1,4 +1,4 @@
-"""Keras's weights-only files, with tables that say what the layers are."""
+"""Keras's weights-only files, with tables of the layers."""
 
 import re
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ _GATED = ("GRU", "LSTM", "GRUCell", "LSTMCell")
 
 
 def load_with_tables(path: Path, tables: Sequence[LayerTable]) -> Loaded:
-    """A Sequential of the tables' layers with the weights of an .h5 file.
+    """Build a Sequential of the tables' layers with the weights of an .h5 file.
 
-    Layers take their weights in order; or each from the group that its table names (`weights`: the
-    layer's name in a legacy file, else a group such as "layers/lstm_1"), and then the file may hold
-    more.
+    Weights are assigned in order, or from the groups that the tables name (`weights`: the layer's
+    name in a legacy file, else a group such as "layers/lstm_1"). In the latter case the file may
+    contain more.
     """
     stored, is_legacy = stored_weights(path)
-    origin = WrittenBy(stored.attributes.get("", {}).get("keras_version", "3"))
+    origin = WrittenBy(str(stored.attributes.get("", {}).get("keras_version", "3")))
     with initializers.replaced_by(Budget(stored.size).zeros):
         layers = [_layer(table, origin) for table in tables]
     for table in tables:
@@ -43,7 +43,7 @@ def load_with_tables(path: Path, tables: Sequence[LayerTable]) -> Loaded:
     for layer, table in zip(layers, tables, strict=True):
         if table.weights is not None:
             placed += _from_group(layer, table, stored, is_legacy)
-    used = {part for each in placed for part in each.source.split(" + ")}
+    used = {part for assignment in placed for part in assignment.source.split(" + ")}
     left = [name for name in stored.arrays if name not in used and not tree.is_seed(name)]
     return Loaded(model, assign_weights(model, placed), left)
 
@@ -53,8 +53,8 @@ def _layer(table: LayerTable, origin: WrittenBy) -> Layer:
     if table.kind in _GATED and "recurrent_activation" not in table.arguments and _is_old(origin):
         raise UnsupportedError(
             f"{table}: the file was written by Keras {origin.version}, in which "
-            'recurrent_activation was "hard_sigmoid" by default, and "sigmoid" from 2.3 on: say '
-            "which"
+            'recurrent_activation was "hard_sigmoid" by default ("sigmoid" from 2.3 on): set '
+            "recurrent_activation"
         )
     return table.make(translate(config, origin))
 
@@ -67,7 +67,7 @@ def _is_old(origin: WrittenBy) -> bool:
 def _features(
     layers: Sequence[Layer], tables: Sequence[LayerTable], stored: Tree, is_legacy: bool
 ) -> int | None:
-    """How many features the first layer with weights reads, by the shape of its first array."""
+    """Return the input features of the first layer with weights, from its first array's shape."""
     for layer, table in zip(layers, tables, strict=True):
         group = table.weights
         if group is None and is_legacy:
@@ -96,7 +96,7 @@ def _require_group(table: LayerTable, stored: Tree) -> None:
     start = f"{table.weights}/"
     if table.weights is not None and not any(name.startswith(start) for name in stored.arrays):
         raise ConfigError(
-            f"{table}: there is no group {table.weights!r} with arrays; there are "
+            f"{table}: no group {table.weights!r} with arrays; groups in the file: "
             f"{', '.join(sorted({_group_of(name) for name in stored.arrays}))}"
         )
 

@@ -1,18 +1,21 @@
-"""HDF5 files, read whole and with suspicion: groups and plain arrays, and nothing that leads out.
+"""HDF5 files, read in full and defensively: only groups and plain arrays inside the file.
 
 Refused are soft and external links, external and virtual datasets, arrays that declare far more
-than is stored for them, and groups that contain themselves.
+values than are stored, and groups that contain themselves.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.formats.guard import require_extra
-from streamrnn.formats.keras.h5_attributes import require_plain, texts
+from streamrnn.formats.keras.h5_attributes import Text, require_plain, texts
 
 _MAX_OBJECTS = 50_000
 _MAX_DEPTH = 64
@@ -21,16 +24,45 @@ _FREE_BYTES = 1 << 16
 _ATTRIBUTES = ("model_config", "keras_version", "name", "layer_names", "weight_names")
 
 
+class _Group(Protocol):
+    """An h5py.Group."""
+
+    @property
+    def id(self) -> object: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __getitem__(self, name: str) -> object: ...
+    def get(self, name: str, *, getlink: bool) -> object: ...
+
+
+class _DatasetId(Protocol):
+    def get_storage_size(self) -> int: ...
+
+
+class _Dataset(Protocol):
+    """An h5py.Dataset. shape: None without values; chunks: None if contiguous."""
+
+    is_virtual: bool
+    external: object
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...] | None
+    size: int
+    chunks: tuple[int, ...] | None
+
+    @property
+    def id(self) -> _DatasetId: ...
+    def __getitem__(self, index: tuple[()]) -> object: ...
+
+
 @dataclass(frozen=True)
 class Tree:
-    """What a file holds: arrays by path, attributes by the path of their group, all groups."""
+    """The contents of a file: arrays by path, attributes by path of their group, all groups."""
 
-    arrays: dict[str, Any]
-    attributes: dict[str, dict[str, Any]]
+    arrays: dict[str, Array]
+    attributes: dict[str, dict[str, Text]]
     groups: list[str]
 
     def below(self, path: str) -> "Tree":
-        """The part under a group, with paths that begin there."""
+        """Return the part under a group, with paths relative to it."""
         start = f"{path}/"
         return Tree(
             {k[len(start) :]: v for k, v in self.arrays.items() if k.startswith(start)},
@@ -40,7 +72,7 @@ class Tree:
         )
 
     def children(self, path: str) -> list[str]:
-        """The names of the groups right under this one."""
+        """Return the names of the groups directly under this one."""
         start = f"{path}/" if path else ""
         inside = (g[len(start) :] for g in self.groups if g.startswith(start) and g != path)
         return [name for name in inside if name and "/" not in name]
@@ -52,7 +84,7 @@ class Tree:
 
 
 def read(data: bytes, path: str | Path, skip: tuple[str, ...] = ()) -> Tree:
-    """All of a file but the groups named in `skip` (at the root)."""
+    """Read a file except the groups named in `skip` (at the root)."""
     h5py = require_extra("h5py", "keras", path)
     require_plain(data)
     with h5py.File(h5py.h5f.open_file_image(data), "r") as file:
@@ -60,72 +92,73 @@ def read(data: bytes, path: str | Path, skip: tuple[str, ...] = ()) -> Tree:
 
 
 class _Walk:
-    def __init__(self, h5py: Any, data: bytes, skip: tuple[str, ...]) -> None:
+    def __init__(self, h5py: ModuleType, data: bytes, skip: tuple[str, ...]) -> None:
         self.h5py = h5py
         self.data = data
-        self.room = _MAX_EXPANSION * len(data) + _FREE_BYTES
+        self.budget = _MAX_EXPANSION * len(data) + _FREE_BYTES
         self.skip = skip
-        self.seen: set[Any] = set()
+        self.visited: set[int] = set()
         self.tree = Tree({}, {}, [])
 
-    def run(self, file: Any) -> Tree:
+    def run(self, file: _Group) -> Tree:
         self._group(file, "", 0)
         return self.tree
 
-    def _group(self, group: Any, path: str, depth: int) -> None:
-        where = path or "/"
+    def _group(self, group: _Group, path: str, depth: int) -> None:
+        location = path or "/"
         if depth > _MAX_DEPTH:
-            raise ModelFileError(f"group {where:.80} is nested too deeply")
+            raise ModelFileError(f"group {location:.80} is nested too deeply")
         address = self.h5py.h5o.get_info(group.id).addr
-        if address in self.seen:
-            raise ModelFileError(f"group {where} is linked from two places")
-        self.seen.add(address)
-        if len(self.seen) > _MAX_OBJECTS:
+        if address in self.visited:
+            raise ModelFileError(f"group {location} is linked more than once")
+        self.visited.add(address)
+        if len(self.visited) > _MAX_OBJECTS:
             raise ModelFileError(f"more than {_MAX_OBJECTS:,} groups")
         self.tree.groups.append(path)
-        self.tree.attributes[path] = _joined(texts(self.data, address, _wanted))
+        self.tree.attributes[path] = _joined(texts(self.data, address, _is_needed))
         for name in group:
             if not path and name in self.skip:
                 continue
             inner = f"{path}/{name}" if path else name
             if not isinstance(group.get(name, getlink=True), self.h5py.HardLink):
                 raise ModelFileError(f"{inner} is a soft or external link, which is not followed")
-            found = group[name]
-            if isinstance(found, self.h5py.Group):
-                self._group(found, inner, depth + 1)
-            elif isinstance(found, self.h5py.Dataset):
-                self.tree.arrays[inner] = self._array(found, inner)
+            member = group[name]
+            if isinstance(member, self.h5py.Group):
+                self._group(member, inner, depth + 1)
+            elif isinstance(member, self.h5py.Dataset):
+                self.tree.arrays[inner] = self._array(member, inner)
             else:
                 raise ModelFileError(f"{inner} is neither a group nor an array")
 
-    def _array(self, dataset: Any, path: str) -> Any:
+    def _array(self, dataset: _Dataset, path: str) -> Array:
         if dataset.is_virtual or dataset.external:
-            raise ModelFileError(f"{path} keeps its values in another file, which is not opened")
+            raise ModelFileError(f"{path} stores its values in another file, which is not opened")
         if dataset.dtype.kind not in "fiu" or dataset.shape is None:
-            raise ModelFileError(f"{path} holds no numbers ({dataset.dtype})")
+            raise ModelFileError(f"{path} is not numeric ({dataset.dtype})")
         declared = dataset.size * dataset.dtype.itemsize
         if dataset.chunks is not None:
             declared = max(declared, int(np.prod(dataset.chunks, dtype=object)))
-        self.room -= declared
-        if self.room < 0 or declared > _MAX_EXPANSION * dataset.id.get_storage_size() + _FREE_BYTES:
+        self.budget -= declared
+        stored = dataset.id.get_storage_size()
+        if self.budget < 0 or declared > _MAX_EXPANSION * stored + _FREE_BYTES:
             raise ModelFileError(
-                f"{path} declares {dataset.shape} values, far more than is stored for it"
+                f"{path} declares {dataset.shape} values, far more than are stored for it"
             )
         return np.asarray(dataset[()])
 
 
-def _wanted(name: str) -> bool:
-    """Attributes that Keras needs; long ones are split in parts with a number behind."""
+def _is_needed(name: str) -> bool:
+    """Return whether Keras needs an attribute; long ones are split into numbered parts."""
     return name.rstrip("0123456789") in _ATTRIBUTES
 
 
-def _joined(found: dict[str, Any]) -> dict[str, Any]:
-    """The attributes, with those in parts (name0, name1, …) put together."""
-    made = {name: value for name, value in found.items() if name in _ATTRIBUTES}
+def _joined(attributes: dict[str, Text]) -> dict[str, Text]:
+    """Return the attributes, with those in parts (name0, name1, …) joined."""
+    joined = {name: value for name, value in attributes.items() if name in _ATTRIBUTES}
     for name in _ATTRIBUTES:
         parts: list[list[str]] = []
-        while isinstance(part := found.get(f"{name}{len(parts)}"), list):
+        while isinstance(part := attributes.get(f"{name}{len(parts)}"), list):
             parts.append(part)
-        if parts and name not in made:
-            made[name] = [text for part in parts for text in part]
-    return made
+        if parts and name not in joined:
+            joined[name] = [text for part in parts for text in part]
+    return joined

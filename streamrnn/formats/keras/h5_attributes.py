@@ -1,12 +1,11 @@
 """Texts in the attributes of HDF5 groups, read from the file's bytes.
 
-The HDF5 library is left out of this on purpose: on damaged references to stored texts it hung, read
-for seconds and crashed the process (found by test_damaged.py). Source: HDF5 File Format
-Specification 3.0, IV.A.2 (object headers, attribute message) and III.E (global heap).
+The HDF5 library is not used for this: on damaged references to stored texts it hung, read for
+seconds or crashed the process (found by test_damaged.py). Source: HDF5 File Format Specification
+3.0, IV.A.2 (object headers, attribute message) and III.E (global heap).
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from streamrnn.errors import ModelFileError
 
@@ -15,20 +14,23 @@ _FIXED_TEXT, _VARIABLE = 3, 9
 _MAX_BLOCKS, _MAX_MESSAGES, _MAX_TEXTS = 256, 65_536, 50_000
 
 
-def texts(data: bytes, address: int, wanted: Any) -> dict[str, Any]:
-    """Attributes of the object whose header is at `address`: a text, or a list of texts, by name.
+Text = str | list[str]
 
-    wanted: name -> is it to be read? Others, and those that hold no texts, are left out.
+
+def texts(data: bytes, address: int, is_needed: Callable[[str], bool]) -> dict[str, Text]:
+    """Return attributes of the object whose header is at `address`, a text or a list, by name.
+
+    is_needed: whether the attribute of a name is read. Attributes without texts are left out.
     """
     found = {}
     for kind, message in _messages(data, address):
         if kind != _ATTRIBUTE:
             continue
         name, space, datatype, values = _attribute(message)
-        if wanted(name):
-            made = _texts(data, space, datatype, values)
-            if made is not None:
-                found[name] = made
+        if is_needed(name):
+            text = _texts(data, space, datatype, values)
+            if text is not None:
+                found[name] = text
     return found
 
 
@@ -36,62 +38,62 @@ def require_plain(data: bytes) -> None:
     """Raise ModelFileError for a file with a user block, or with addresses of another size."""
     sizes = {0: 13, 1: 13, 2: 9, 3: 9}
     if data[:8] != b"\x89HDF\r\n\x1a\n":
-        raise ModelFileError("damaged, or no HDF5 file")
+        raise ModelFileError("damaged, or not an HDF5 file")
     version = _int(data, 8, 1)
     if version not in sizes or _int(data, sizes[version], 1) != 8:
-        raise ModelFileError("an HDF5 file of a kind that Keras does not write")
+        raise ModelFileError("this kind of HDF5 file is not written by Keras")
 
 
-def _int(data: bytes, at: int, size: int) -> int:
-    if at < 0 or at + size > len(data):
-        raise ModelFileError("damaged: an address lies outside the file")
-    return int.from_bytes(data[at : at + size], "little")
+def _int(data: bytes, offset: int, size: int) -> int:
+    if offset < 0 or offset + size > len(data):
+        raise ModelFileError("damaged: an address is outside the file")
+    return int.from_bytes(data[offset : offset + size], "little")
 
 
 def _messages(data: bytes, address: int) -> Iterator[tuple[int, bytes]]:
-    """(type, contents) of all messages of an object header, of either version."""
+    """Yield (type, contents) of all messages of an object header, of either version."""
     new = data[address : address + 4] == b"OHDR"
     if new:
         flags = _int(data, address + 5, 1)
-        at = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+        offset = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         width = 1 << (flags & 3)
-        blocks = [(at + width, _int(data, at, width))]
+        blocks = [(offset + width, _int(data, offset, width))]
         head = 6 if flags & 0x04 else 4
     else:
         blocks, head = [(address + 16, _int(data, address + 8, 4))], 8
     count = 0
-    for number, (at, length) in enumerate(blocks):
+    for number, (start, length) in enumerate(blocks):
         if number >= _MAX_BLOCKS:
             raise ModelFileError("damaged: an object header does not end")
-        end = min(at + length, len(data))
-        while at + head <= end:
-            kind = _int(data, at, 1 if new else 2)
-            size = _int(data, at + (1 if new else 2), 2)
-            message = data[at + head : min(at + head + size, end)]
-            at += head + size
+        offset, end = start, min(start + length, len(data))
+        while offset + head <= end:
+            kind = _int(data, offset, 1 if new else 2)
+            size = _int(data, offset + (1 if new else 2), 2)
+            message = data[offset + head : min(offset + head + size, end)]
+            offset += head + size
             count += 1
             if count > _MAX_MESSAGES:
                 raise ModelFileError("damaged: an object header has too many messages")
             if kind == _CONTINUATION:
-                start, more = _int(message, 0, 8), _int(message, 8, 8)
-                blocks.append((start + 4, more - 8) if new else (start, more))
+                block, size = _int(message, 0, 8), _int(message, 8, 8)
+                blocks.append((block + 4, size - 8) if new else (block, size))
             yield kind, message
 
 
 def _attribute(message: bytes) -> tuple[str, bytes, bytes, bytes]:
-    """Name, dataspace, datatype and values of an attribute message."""
+    """Return name, dataspace, datatype and values of an attribute message."""
     version = _int(message, 0, 1)
-    sizes = [_int(message, at, 2) for at in (2, 4, 6)]
-    at = 9 if version == 3 else 8
+    sizes = [_int(message, offset, 2) for offset in (2, 4, 6)]
+    offset = 9 if version == 3 else 8
     parts = []
     for size in sizes:
-        parts.append(message[at : at + size])
-        at += -(-size // 8) * 8 if version == 1 else size
+        parts.append(message[offset : offset + size])
+        offset += -(-size // 8) * 8 if version == 1 else size
     name, datatype, space = parts
-    return name.rstrip(b"\0").decode("utf-8"), space, datatype, message[at:]
+    return name.rstrip(b"\0").decode("utf-8"), space, datatype, message[offset:]
 
 
-def _texts(data: bytes, space: bytes, datatype: bytes, values: bytes) -> Any:
+def _texts(data: bytes, space: bytes, datatype: bytes, values: bytes) -> Text | None:
     count = _count(space)
     kind, size = _int(datatype, 0, 1) & 15, _int(datatype, 4, 4)
     if kind == _FIXED_TEXT:
@@ -102,7 +104,7 @@ def _texts(data: bytes, space: bytes, datatype: bytes, values: bytes) -> Any:
         return None
     number = 1 if count is None else count
     if number > _MAX_TEXTS or number * step > len(values):
-        raise ModelFileError(f"damaged: an attribute declares {number} texts and has fewer")
+        raise ModelFileError(f"damaged: an attribute declares {number} texts but has fewer")
     made = []
     for i in range(number):
         value = values[i * step : (i + 1) * step]
@@ -112,32 +114,32 @@ def _texts(data: bytes, space: bytes, datatype: bytes, values: bytes) -> Any:
 
 
 def _count(space: bytes) -> int | None:
-    """The number of values, None for a single one."""
+    """Return the number of values, None for a scalar."""
     version, rank = _int(space, 0, 1), _int(space, 1, 1)
     if rank == 0:
         return None
-    at = 8 if version == 1 else 4
+    offset = 8 if version == 1 else 4
     count = 1
     for axis in range(rank):
-        count *= _int(space, at + 8 * axis, 8)
+        count *= _int(space, offset + 8 * axis, 8)
     return count
 
 
 def _stored(data: bytes, reference: bytes) -> bytes:
-    """A text in a global heap: its length, the heap's address, its number there."""
-    length, heap, wanted = (_int(reference, at, n) for at, n in ((0, 4), (4, 8), (12, 4)))
+    """Return a text in a global heap, given its length, the heap's address and its index."""
+    length, heap, index = (_int(reference, start, n) for start, n in ((0, 4), (4, 8), (12, 4)))
     if length == 0:
         return b""
     if data[heap : heap + 4] != b"GCOL":
-        raise ModelFileError("damaged: a text is not where it should be")
-    at, end = heap + 16, min(heap + _int(data, heap + 8, 8), len(data))
-    while at + 16 <= end:
-        number, size = _int(data, at, 2), _int(data, at + 8, 8)
-        if number == wanted:
-            if length > size or at + 16 + length > end:
+        raise ModelFileError("damaged: a text was not found at its address")
+    offset, end = heap + 16, min(heap + _int(data, heap + 8, 8), len(data))
+    while offset + 16 <= end:
+        number, size = _int(data, offset, 2), _int(data, offset + 8, 8)
+        if number == index:
+            if length > size or offset + 16 + length > end:
                 break
-            return data[at + 16 : at + 16 + length]
+            return data[offset + 16 : offset + 16 + length]
         if number == 0:
             break
-        at += 16 + -(-size // 8) * 8
-    raise ModelFileError("damaged: a text is not where it should be")
+        offset += 16 + -(-size // 8) * 8
+    raise ModelFileError("damaged: a text was not found at its address")

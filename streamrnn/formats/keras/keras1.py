@@ -1,9 +1,10 @@
-"""Keras 1: argument names, and weights of one array a gate. From tf_keras' converters."""
+"""Keras 1: argument names, and weights of one array per gate. Source: tf_keras' converters."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+
+from streamrnn.arrays import Array
 
 _NAMES = {
     "output_dim": "units",
@@ -29,8 +30,8 @@ _TRAINING_ONLY = (
 )
 
 
-def renamed(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A Keras 1 layer's config under the names of Keras 2."""
+def renamed(class_name: str, config: Mapping[str, object]) -> dict[str, object]:
+    """Return a Keras 1 layer's config under the names of Keras 2."""
     if class_name == "Embedding":
         names = {"init": "embeddings_initializer"}
         dropped: tuple[str, ...] = ("dropout", "W_regularizer", "W_constraint")
@@ -40,13 +41,13 @@ def renamed(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _ORDERS = {"LSTM": (0, 2, 1, 3), "GRU": (0, 1, 2)}
-"""Where the gates i f c o, and z r h, stand in the file: LSTM wrote i c f o."""
+"""The positions of the gates i f c o, and z r h, in the file: LSTM is stored as i c f o."""
 
 ARRAYS = {"LSTM": 12, "GRU": 9}
-"""How many arrays Keras 1 stores for a layer."""
+"""The number of arrays that Keras 1 stores for a layer."""
 
 
-def joined(class_name: str, arrays: Sequence[Any]) -> list[Any]:
-    """(W, U, b) of each gate -> kernel, recurrent kernel, bias."""
+def joined(class_name: str, arrays: Sequence[Array]) -> list[Array]:
+    """Join (W, U, b) of each gate to kernel, recurrent kernel and bias."""
     order = _ORDERS[class_name]
     return [np.concatenate([arrays[3 * gate + i] for gate in order], axis=-1) for i in range(3)]

@@ -1,8 +1,7 @@
-"""Reading Keras's files: whole models, and weights for a model that is there already."""
+"""Readers of Keras's files: complete models, and weights for an existing model."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.formats.assignment import Loaded, assign_weights
@@ -15,7 +14,7 @@ _MODEL, _LEGACY, _TREE = "model", "legacy", "tree"
 
 
 def load_keras(path: str | Path) -> Loaded:
-    """The model of a .keras, .h5 or .hdf5 file, with its weights.
+    """Read the model of a .keras, .h5 or .hdf5 file, with its weights.
 
     Raises ModelFileError, UnsupportedError, MissingFileError.
     """
@@ -26,24 +25,23 @@ def load_keras(path: str | Path) -> Loaded:
         data = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
         if _kind(data) != _MODEL:
             raise UnsupportedError(
-                "this file holds weights without an architecture: give it in [[model.layers]] (or "
-                "load_model(path, layers=…)), or build the model and call load_weights(path)"
+                "this file has weights without an architecture: describe it in [[model.layers]] "
+                "(or load_model(path, layers=…)), or build the model and call load_weights(path)"
             )
         return _legacy_model(data)
 
 
 def load_weights(model: Model, path: str | Path) -> Loaded:
-    """Set the weights of a model from any file of Keras's."""
+    """Set the weights of a model from any of Keras's files."""
     path = require_file(path)
     with reading(path):
         return weights(model, path)
 
 
 def weights(model: Model, path: Path) -> Loaded:
-    """The same, for callers who are `reading` the file already."""
+    """Set the weights of a model, for callers inside `reading`."""
     if path.suffix.lower() == ".keras":
-        found = archive.read(path)
-        stored = h5.read(found.weights, path, skip=tree.NOT_WEIGHTS)
+        stored = h5.read(archive.read(path).weights, path, skip=tree.NOT_WEIGHTS)
         placed, left = tree.placements(model, None, stored)
         return Loaded(model, assign_weights(model, placed, left))
     stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
@@ -57,7 +55,7 @@ def weights(model: Model, path: Path) -> Loaded:
 
 
 def stored_weights(path: Path) -> tuple[h5.Tree, bool]:
-    """All weights of an HDF5 file, and whether they stand in lists of layers (legacy)."""
+    """Return all weights of an HDF5 file, and whether it has the legacy lists of layers."""
     stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
     kind = _kind(stored)
     return (stored.below("model_weights") if kind == _MODEL else stored), kind != _TREE
@@ -72,36 +70,41 @@ def _kind(stored: h5.Tree) -> str:
     if any(name in stored.children("") for name in tree.ROOTS):
         return _TREE
     raise ModelFileError(
-        "this HDF5 file is none of Keras's: it has no model_config, no layer_names and no layers"
+        "this HDF5 file was not written by Keras: it has no model_config, no layer_names and no "
+        "layers"
     )
 
 
 def _archive(path: Path) -> Loaded:
-    found = archive.read(path)
-    stored = h5.read(found.weights, path, skip=tree.NOT_WEIGHTS)
-    config = vocabulary.filled(found.config, found.assets)
-    model = _built(config, WrittenBy(found.version), stored.size)
+    contents = archive.read(path)
+    stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
+    config = _as_mapping(vocabulary.filled(contents.config, contents.assets))
+    model = _built(config, WrittenBy(contents.version), stored.size)
     placed, left = tree.placements(model, config, stored)
     return Loaded(model, assign_weights(model, placed, left))
 
 
 def _legacy_model(stored: h5.Tree) -> Loaded:
     root = stored.attributes[""]
-    config = parse_json(root["model_config"], "model_config")
+    parsed = parse_json(str(root["model_config"]), "model_config")
     inner = stored.below("model_weights")
     version = root.get("keras_version") or inner.attributes[""].get("keras_version") or "1"
-    config = legacy.with_reset_after(config, inner)
+    config = _as_mapping(legacy.with_reset_after(parsed, inner))
     model = _built(config, WrittenBy(str(version)), stored.size)
     order = [layer for layer, _, _ in tree.members(model, config)]
     placed, left = legacy.placements(model, order, inner)
     return Loaded(model, assign_weights(model, placed, left))
 
 
-def _built(config: Any, origin: WrittenBy, stored: int) -> Model:
+def _as_mapping(config: object) -> Mapping[str, object]:
     if not isinstance(config, Mapping):
-        raise ModelFileError(f"the model's config is {config!r:.60}")
+        raise ModelFileError(f"the model's config is not an object: {config!r:.60}")
+    return config
+
+
+def _built(config: Mapping[str, object], origin: WrittenBy, stored: int) -> Model:
     model = build(translate(config, origin), stored)
     if not isinstance(model, Model):
-        raise ModelFileError(f"the file holds a {type(model).__name__}, no model")
-    model.graph  # noqa: B018 (raises where the file does not say what the input is)
+        raise ModelFileError(f"the file contains a {type(model).__name__}, not a model")
+    model.graph  # noqa: B018 (raises if the file does not define the input)
     return model

@@ -1,43 +1,53 @@
-"""Inbound nodes of functional models: the old form as the new one, and what a call may say."""
+"""Inbound nodes of functional models: old forms in that of Keras 3, and the allowed arguments."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.models.config import Call
 
 _TENSOR = "__keras_tensor__"
-_KEPT = ("initial_state", "mask", "training")
+_ARGUMENTS = ("initial_state", "mask", "training")
 
 
-def translated(
-    nodes: Any, name: str, layer: dict[str, Any], *, takes_state: bool
-) -> list[dict[str, Any]]:
-    """The calls of layer `name` in Keras 3's form, with only what our layers take.
+class LayerConfig(TypedDict):
+    """A layer of a config: its class and arguments, and in a functional model its calls."""
 
-    NotEqual has its second argument moved into the layer's config (changed in place); the two of
+    class_name: str
+    config: dict[str, object]
+    name: NotRequired[str]
+    inbound_nodes: NotRequired[list[Call]]
+
+
+def translated(nodes: object, name: str, layer: LayerConfig, *, takes_state: bool) -> list[Call]:
+    """Return the calls of layer `name` in Keras 3's form, with supported arguments only.
+
+    The second argument of NotEqual is moved into the layer's config (changed in place); the two of
     LogicalOr become one list.
     """
     if not isinstance(nodes, list):
-        raise ModelFileError(f"layer {name!r}: inbound_nodes is {nodes!r:.60}")
-    made = []
+        raise ModelFileError(f"layer {name!r}: inbound_nodes is not a list: {nodes!r:.60}")
+    calls: list[Call] = []
     for node in nodes:
-        new = node if isinstance(node, Mapping) else _from_old(node, name, takes_state)
-        args, kwargs = list(new.get("args", [])), dict(new.get("kwargs") or {})
+        call: Mapping[str, Any] = (
+            node if isinstance(node, Mapping) else _from_old(node, name, takes_state)
+        )
+        args, kwargs = list(call.get("args", [])), dict(call.get("kwargs") or {})
         if layer["class_name"] == "NotEqual":
             args, kwargs = _compared(args, kwargs, layer)
         elif layer["class_name"] == "LogicalOr":
             args = [[*args, *(kwargs.pop(key) for key in ("x1", "x2") if key in kwargs)]]
-        made.append({"args": _checked(args, name), "kwargs": _kept(kwargs, name)})
-    return made
+        calls.append({"args": _checked(args, name), "kwargs": _supported(kwargs, name)})
+    return calls
 
 
-def _from_old(node: Any, name: str, takes_state: bool) -> dict[str, Any]:
-    """[[layer, node, tensor, kwargs], …], where a layer with state gets it as further inputs."""
+def _from_old(node: object, name: str, takes_state: bool) -> Call:
+    """Translate [[layer, node, tensor, kwargs], …], in which states are further inputs."""
     if not isinstance(node, list) or not node:
-        raise ModelFileError(f"layer {name!r}: a call is {node!r:.60}")
+        raise ModelFileError(f"layer {name!r}: an inbound node is {node!r:.60}")
     if isinstance(node[0], str):
         node = [node]
-    tensors = [_tensor(place, name) for place in node]
+    tensors = [_tensor(history, name) for history in node]
     last = node[-1]
     kwargs = dict(last[3]) if len(last) > 3 and isinstance(last[3], Mapping) else {}
     kwargs = {key: _tensors_in(value, name) for key, value in kwargs.items()}
@@ -46,16 +56,18 @@ def _from_old(node: Any, name: str, takes_state: bool) -> dict[str, Any]:
     return {"args": [tensors[0] if len(tensors) == 1 else tensors], "kwargs": kwargs}
 
 
-def _tensor(place: Any, name: str) -> dict[str, Any]:
-    if not _is_place(place):
-        raise ModelFileError(f"layer {name!r}: expected [layer, node, tensor], found {place!r:.60}")
+def _tensor(history: object, name: str) -> LayerConfig:
+    if not _is_history(history):
+        raise ModelFileError(
+            f"layer {name!r}: expected [layer, node, tensor], received {history!r:.60}"
+        )
     return {
         "class_name": _TENSOR,
-        "config": {"shape": None, "dtype": None, "keras_history": list(place[:3])},
+        "config": {"shape": None, "dtype": None, "keras_history": list(history[:3])},
     }
 
 
-def _is_place(value: Any) -> bool:
+def _is_history(value: object) -> TypeGuard[list[object]]:
     return (
         isinstance(value, list)
         and len(value) >= 3
@@ -64,51 +76,55 @@ def _is_place(value: Any) -> bool:
     )
 
 
-def _tensors_in(value: Any, name: str) -> Any:
-    if _is_place(value):
+def _tensors_in(value: object, name: str) -> object:
+    if _is_history(value):
         return _tensor(value, name)
     return [_tensors_in(item, name) for item in value] if isinstance(value, list) else value
 
 
 def _compared(
-    args: list[Any], kwargs: dict[str, Any], layer: dict[str, Any]
-) -> tuple[list[Any], dict[str, Any]]:
-    """`not_equal(x, value)`: the value is a number, and the same in every call."""
+    args: list[object], kwargs: dict[str, object], layer: LayerConfig
+) -> tuple[list[object], dict[str, object]]:
+    """Move the value of `not_equal(x, value)`, the same number in every call, into the config."""
     both = [*args, *(kwargs.pop(key) for key in ("x1", "x2") if key in kwargs)]
     value = both[1] if len(both) == 2 else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UnsupportedError(
             f"layer {layer['name']!r} (NotEqual): only a comparison with a number is supported, "
-            f"found {value!r:.60}"
+            f"received {value!r:.60}"
         )
     if layer["config"].setdefault("value", value) != value:
-        raise UnsupportedError(f"layer {layer['name']!r} (NotEqual): called with several numbers")
+        raise UnsupportedError(
+            f"layer {layer['name']!r} (NotEqual): its calls compare with different numbers"
+        )
     return [both[0]], kwargs
 
 
-def _checked(args: list[Any], name: str) -> list[Any]:
+def _checked(args: list[object], name: str) -> list[object]:
     for value in args:
         items = value if isinstance(value, list) else [value]
         if not all(item is None or _is_tensor_or_list(item) for item in items):
-            raise UnsupportedError(f"layer {name!r}: it is called on {value!r:.60}, no tensor")
+            raise UnsupportedError(
+                f"layer {name!r}: it is called on {value!r:.60}, which is not a tensor"
+            )
     return args
 
 
-def _is_tensor_or_list(value: Any) -> bool:
+def _is_tensor_or_list(value: object) -> bool:
     if isinstance(value, list):
         return all(_is_tensor_or_list(item) for item in value)
     return isinstance(value, Mapping) and value.get("class_name") in (_TENSOR, "__numpy__")
 
 
-def _kept(kwargs: Mapping[str, Any], name: str) -> dict[str, Any]:
-    kept = {}
+def _supported(kwargs: Mapping[str, object], name: str) -> dict[str, object]:
+    supported = {}
     for key, value in kwargs.items():
         if value is None or value == []:
             continue
-        if key not in _KEPT:
+        if key not in _ARGUMENTS:
             raise UnsupportedError(
                 f"layer {name!r}: it is called with {key}=, which is not supported; supported are "
-                f"{', '.join(_KEPT)}"
+                f"{', '.join(_ARGUMENTS)}"
             )
-        kept[key] = value
-    return kept
+        supported[key] = value
+    return supported

@@ -1,14 +1,15 @@
-"""Weights as Keras 3 stores them: a tree of groups named by class, with a counter a class.
+"""Weights of Keras 3: a tree of groups named by class, with a counter per class.
 
 `layers/<class>[_n]/…/vars/<i>`; Keras 2.12 to 2.14 call the root `_layer_checkpoint_dependencies`.
-The counters are those of the writer: before 2.14 they skipped numbers, so groups of a class are
-taken in the order of their numbers. Newer files also say the layer's name, which is then trusted.
+Counters of Keras before 2.14 skip numbers, so the groups of a class are used in the order of their
+numbers. Newer files also store the layer's name, which then identifies the group.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.formats.assignment import Assignment
 from streamrnn.formats.keras.cudnn import as_keras
@@ -20,30 +21,31 @@ from streamrnn.models import Model
 
 ROOTS = ("layers", "_layer_checkpoint_dependencies")
 NOT_WEIGHTS = ("optimizer", "metrics", "compile_metrics", "loss_tracker")
-"""Groups at the root that matter to training only."""
+"""Groups at the root that are for training only."""
 
 Entry = Mapping[str, Any] | None
+"""The config of a layer, as JSON, if the file has one."""
 
 
 def placements(model: Model, config: Entry, tree: Tree) -> tuple[list[Assignment], list[str]]:
-    """What each weight is read from, and the stored arrays that nothing reads.
+    """Return the array of each weight, and the unused stored arrays.
 
-    config: the file's own config, for the names of its classes and the order of its layers; None
-    if there is none, then the model's layers are taken as they are.
+    config: the file's config, which defines the names of classes and the order of layers; None to
+    use those of the model.
     """
-    placed = [Assignment(*found) for found in _Walk(tree).layer(model, config, "", "")]
-    used = {each.source for each in placed}
+    placed = list(_Walk(tree).layer(model, config, "", ""))
+    used = {assignment.source for assignment in placed}
     left = [name for name in tree.arrays if name not in used and not is_seed(name)]
     return placed, left
 
 
 def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
-    """What the weights of one layer are read from, given its group."""
-    return [Assignment(*found) for found in _Walk(tree).layer(layer, None, group, layer.name)]
+    """Return the array of each weight of one layer, given its group."""
+    return list(_Walk(tree).layer(layer, None, group, layer.name))
 
 
-def first_array(tree: Tree, layer: Layer, group: str) -> Any:
-    """The first array of a layer's group, which tells how many features it reads; or None."""
+def first_array(tree: Tree, layer: Layer, group: str) -> Array | None:
+    """Return the first array of a layer's group, which has its number of features, or None."""
     children = layer.children()
     if isinstance(layer, StackedRNNCells):
         root = _join(group, "cells")
@@ -56,7 +58,7 @@ def first_array(tree: Tree, layer: Layer, group: str) -> Any:
 
 
 def first_group(tree: Tree, layer: Layer) -> str | None:
-    """The group of the first layer of this one's class, if it holds arrays."""
+    """Return the first group with arrays of this layer's class, or None."""
     root = next((name for name in ROOTS if name in tree.children("")), "")
     for name in _numbered(tree.children(root), snake_case(_file_class(layer))):
         if any(array.startswith(f"{root}/{name}/") for array in tree.arrays):
@@ -65,7 +67,7 @@ def first_group(tree: Tree, layer: Layer) -> str | None:
 
 
 def is_seed(path: str) -> bool:
-    """The state of a random generator: Dropout's, and that of recurrent layers with dropout."""
+    """Return whether an array is the state of a random generator (of dropout)."""
     return any(part.startswith("seed_generator") for part in path.split("/"))
 
 
@@ -73,10 +75,8 @@ class _Walk:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
 
-    def layer(
-        self, layer: Layer, config: Entry, group: str, target: str
-    ) -> Iterator[tuple[str, str, Any]]:
-        """(source, target, array) of all weights of a layer whose group is known."""
+    def layer(self, layer: Layer, config: Entry, group: str, target: str) -> Iterator[Assignment]:
+        """Yield the assignments of all weights of a layer, given its group."""
         if isinstance(layer, Model):
             yield from self._model(layer, config, group, target)
             return
@@ -90,7 +90,7 @@ class _Walk:
                 arrays.append((source, _join(target, name), self.tree.arrays[source]))
         values = as_keras(type(layer).__name__, [array for _, _, array in arrays])
         for (source, name, _), array in zip(arrays, values, strict=True):
-            yield source, name, array
+            yield Assignment(source, name, array)
         if isinstance(layer, StackedRNNCells):
             yield from self._cells(layer, group, target)
             return
@@ -98,9 +98,7 @@ class _Walk:
             inside = group if _is_cudnn(config) else _join(group, key)
             yield from self.layer(child, _child(config, key), inside, _join(target, key))
 
-    def _cells(
-        self, layer: StackedRNNCells, group: str, target: str
-    ) -> Iterator[tuple[str, str, Any]]:
+    def _cells(self, layer: StackedRNNCells, group: str, target: str) -> Iterator[Assignment]:
         root = _join(group, "cells")
         classes = [(snake_case(type(cell).__name__), cell.name) for cell in layer.cells]
         groups = self._groups(root, classes)
@@ -108,39 +106,37 @@ class _Walk:
             if found is not None:
                 yield from self.layer(cell, None, found, _join(target, str(i)))
 
-    def _model(
-        self, model: Model, config: Entry, group: str, target: str
-    ) -> Iterator[tuple[str, str, Any]]:
-        found_in_file = members(model, config)
+    def _model(self, model: Model, config: Entry, group: str, target: str) -> Iterator[Assignment]:
+        file_layers = members(model, config)
         children = self.tree.children(group)
         root = next((name for name in ROOTS if name in children), None)
         if root is None:
             return
-        found = self._groups(
-            _join(group, root), [(snake_case(kind), layer.name) for layer, kind, _ in found_in_file]
+        groups = self._groups(
+            _join(group, root), [(snake_case(kind), layer.name) for layer, kind, _ in file_layers]
         )
-        for (layer, _, inner), where in zip(found_in_file, found, strict=True):
-            if where is not None:
-                yield from self.layer(layer, inner, where, _join(target, layer.name))
+        for (layer, _, inner), found in zip(file_layers, groups, strict=True):
+            if found is not None:
+                yield from self.layer(layer, inner, found, _join(target, layer.name))
 
-    def _groups(self, root: str, wanted: Sequence[tuple[str, str]]) -> list[str | None]:
-        """The group of each (class, layer name) right under `root`; None where there is none."""
+    def _groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Return the group directly under `root` of each (class, layer name), or None."""
         children = self.tree.children(root)
-        found: list[str | None] = [None] * len(wanted)
-        for kind in {kind for kind, _ in wanted}:
-            mine = [i for i, (other, _) in enumerate(wanted) if other == kind]
+        found: list[str | None] = [None] * len(layers)
+        for kind in {kind for kind, _ in layers}:
+            indices = [i for i, (other, _) in enumerate(layers) if other == kind]
             groups = _numbered(children, kind)
             by_name = {self._layer_name(_join(root, group)): group for group in groups}
-            names = [wanted[i][1] for i in mine]
+            names = [layers[i][1] for i in indices]
             if len(by_name) == len(groups) and all(name in by_name for name in names):
                 chosen = [by_name[name] for name in names]
-            elif len(groups) <= len(mine):
+            elif len(groups) <= len(indices):
                 chosen = list(groups)
             else:
                 raise ModelFileError(
-                    f"the file has {len(groups)} layers of class {kind}, the model {len(mine)}"
+                    f"the file has {len(groups)} layers of class {kind}, the model {len(indices)}"
                 )
-            for i, group in zip(mine, chosen, strict=False):
+            for i, group in zip(indices, chosen, strict=False):
                 found[i] = _join(root, group)
         return found
 
@@ -150,7 +146,7 @@ class _Walk:
 
 
 def _is_cudnn(config: Entry) -> bool:
-    """CuDNN's layers had no cell: their weights stand in the layer's own group."""
+    """Return whether this is a CuDNN layer: without a cell, its weights are in its own group."""
     return config is not None and str(config.get("class_name")).startswith("CuDNN")
 
 
@@ -159,17 +155,17 @@ def _join(path: str, name: str) -> str:
 
 
 def _numbered(children: Sequence[str], kind: str) -> list[str]:
-    """The children called kind, kind_1, …, in the order of their numbers."""
-    found = []
+    """Return the children named kind, kind_1, …, in the order of their numbers."""
+    numbered = []
     for child in children:
         match = re.fullmatch(rf"{re.escape(kind)}(?:_(\d{{1,9}}))?", child)
         if match:
-            found.append((int(match.group(1) or 0), child))
-    return [child for _, child in sorted(found)]
+            numbered.append((int(match.group(1) or 0), child))
+    return [child for _, child in sorted(numbered)]
 
 
 def members(model: Model, config: Entry) -> list[tuple[Layer, str, Entry]]:
-    """(layer, its class in the file, its config) in the order in which the file counts them."""
+    """Return (layer, its class in the file, its config) in the order of the file."""
     own = [layer for layer in model.layers if not isinstance(layer, InputLayer)]
     if config is None:
         return [(layer, _file_class(layer), None) for layer in own]
@@ -183,13 +179,13 @@ def members(model: Model, config: Entry) -> list[tuple[Layer, str, Entry]]:
 
 
 def _file_class(layer: Layer) -> str:
-    """What Keras calls our class: a functional Model is saved as Functional."""
+    """Return Keras's name of a class: a functional Model is saved as Functional."""
     name = type(layer).__name__
     return "Functional" if name == "Model" else name
 
 
 def _child(config: Entry, key: str) -> Entry:
-    """The config of the layer inside a wrapper, if the config holds one."""
+    """Return the config of the layer inside a wrapper, or None."""
     inner = config.get("config") if config is not None else None
     if not isinstance(inner, Mapping):
         return None

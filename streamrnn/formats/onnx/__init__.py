@@ -1,1 +1,1 @@
-"""ONNX graphs: read once, then run by our own kernels. Only reading needs the onnx package."""
+"""ONNX graphs: read once, then run by streamrnn's kernels. Only reading needs the onnx package."""

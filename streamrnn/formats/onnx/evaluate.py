@@ -1,11 +1,11 @@
-"""Running a graph's nodes one after the other, and what is known before there is data."""
+"""Evaluation of a graph's nodes in order, and its analysis before data is available."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array, Ints
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.formats.onnx.graph import Arrays, GraphDef, NodeDef
 from streamrnn.formats.onnx.operators import ALLOWED, MAX_VALUES, OPERATORS
@@ -14,11 +14,11 @@ from streamrnn.formats.onnx.recurrent import GATES, Recurrent, check, prepare, w
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
 _MAX_FOLDED = 1 << 22
 _MAX_GROWTH = 1 << 14
-"""How many values all nodes together may make out of each value that is fed."""
+"""How many values all nodes together may make per value of the inputs."""
 
 
 def fold(graph: GraphDef) -> GraphDef:
-    """The graph with everything computed that depends on constants only, and no others kept."""
+    """Compute all nodes that depend on constants only, and drop unused constants."""
     constants = dict(graph.constants)
     kept = []
     for node in graph.nodes:
@@ -35,14 +35,14 @@ def fold(graph: GraphDef) -> GraphDef:
 
 
 def unused(graph: GraphDef) -> list[str]:
-    """The stored constants that no node reads."""
+    """Return the stored constants that no node reads."""
     used = {name for node in graph.nodes for name in node.inputs}
     used |= {v.name for v in graph.outputs} | {o for n in graph.nodes for o in n.outputs}
     return [name for name in graph.constants if name not in used and name]
 
 
 def require_supported(graph: GraphDef) -> None:
-    """Raise UnsupportedError naming the first node that cannot be run, or its attribute."""
+    """Raise UnsupportedError that names the first unsupported node, and its attribute."""
     for node in graph.nodes:
         if node.op in GATES:
             check(node)
@@ -50,15 +50,15 @@ def require_supported(graph: GraphDef) -> None:
         if node.op not in OPERATORS:
             known = ", ".join(sorted([*OPERATORS, *GATES]))
             raise UnsupportedError(
-                f"{node}: the operator is not supported; supported are {known}. One recurrent node "
-                "can be taken out of a graph: load_model(path, node=…), or convert --node NAME"
+                f"{node}: the operator is not supported; supported are {known}. To load one "
+                "recurrent node of a graph, use load_model(path, node=…), or convert --node NAME"
             )
         if unknown := sorted(set(node.attributes) - ALLOWED[node.op]):
             raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
 
 
 def labels(nodes: Sequence[NodeDef]) -> dict[str, str]:
-    """A short name, made once, of each recurrent node; by the node's first output."""
+    """Return a unique short name of each recurrent node, by the node's first output."""
     made: dict[str, str] = {}
     for node in nodes:
         if node.op in GATES:
@@ -73,7 +73,7 @@ def _key(node: NodeDef) -> str:
 
 
 class Evaluator:
-    """A graph whose recurrent nodes are packed. Threads may share it: running changes nothing."""
+    """A graph with packed recurrent nodes. Threads may share it: a run changes nothing."""
 
     def __init__(self, graph: GraphDef) -> None:
         self.graph = graph
@@ -83,60 +83,65 @@ class Evaluator:
             for node in graph.nodes
             if node.op in GATES and all(n in graph.constants for n in weight_names(node))
         }
-        """Those whose weights are constant; the weights of others come with each call."""
+        """The nodes with constant weights, by label; others are packed in each run."""
 
     def label(self, node: NodeDef) -> str:
-        """The short name of a recurrent node."""
+        """Return the short name of a recurrent node."""
         return self.labels[_key(node)]
 
     def run(
         self,
-        feeds: Mapping[str, Any],
+        feeds: Mapping[str, Array],
         *,
-        lengths: Any = None,
-        carried: Mapping[str, Sequence[Any]] | None = None,
+        lengths: Ints | None = None,
+        carried: Mapping[str, Sequence[Array]] | None = None,
     ) -> Arrays:
-        """All values of the graph, by name.
+        """Return all values of the graph, by name.
 
         feeds: every input, in the graph's own layout. lengths: int64 (B,), used by all recurrent
         nodes instead of their sequence_lens. carried: states (B, U) of recurrent nodes, by label,
         used instead of their initial states and overwritten with the final ones.
         """
         values: Arrays = {**self.graph.constants, **feeds}
-        room = MAX_VALUES + _MAX_GROWTH * sum(np.size(x) for x in feeds.values())
+        budget = MAX_VALUES + _MAX_GROWTH * sum(np.size(x) for x in feeds.values())
         for node in self.graph.nodes:
             if node.op in GATES:
                 made = self._recurrent(node, values, lengths, carried or {})
             else:
                 made = _apply(node, values, self.graph.opset)
-            room -= sum(array.size for array in made)
-            if room < 0:
-                raise ShapeError(f"{node}: the graph makes too many values out of its inputs")
+            budget -= sum(array.size for array in made)
+            if budget < 0:
+                raise ShapeError(f"{node}: the graph makes too many values from its inputs")
             values |= {n: a for n, a in zip(node.outputs, made, strict=False) if n}
         return values
 
     def _recurrent(
-        self, node: NodeDef, values: Arrays, lengths: Any, carried: Mapping[str, Sequence[Any]]
-    ) -> list[Any]:
+        self,
+        node: NodeDef,
+        values: Arrays,
+        lengths: Ints | None,
+        carried: Mapping[str, Sequence[Array]],
+    ) -> list[Array]:
         label = self.label(node)
-        found = self.recurrent.get(label) or prepare(node, values)
+        recurrent = self.recurrent.get(label) or prepare(node, values)
+        x = values[node.inputs[0]]
         inputs = [values.get(name) if name else None for name in node.inputs]
         inputs += [None] * (7 - len(inputs))
         if lengths is None and inputs[4] is not None:
             lengths = np.asarray(inputs[4]).astype(np.int64)
         states = carried.get(label)
         if states is None:
-            y, finals = found.run(inputs[0], lengths, inputs[5 : 5 + len(found.states)])
+            y, finals = recurrent.run(x, lengths, inputs[5 : 5 + len(recurrent.states)])
             return [y, *finals]
-        axis = 1 if found.batch_first else 0
-        begun = [np.expand_dims(state, axis) for state in states]
-        y, finals = found.run(inputs[0], lengths, begun)
+        axis = 1 if recurrent.batch_first else 0
+        initial = [np.expand_dims(state, axis) for state in states]
+        y, finals = recurrent.run(x, lengths, initial)
         for state, final in zip(states, finals, strict=True):
             state[...] = final.reshape(state.shape)
         return [y, *finals]
 
 
-def _apply(node: NodeDef, values: Mapping[str, Any], opset: int) -> list[Any]:
+def _apply(node: NodeDef, values: Mapping[str, Array], opset: int) -> list[Array]:
     inputs = [values[name] if name else None for name in node.inputs]
     try:
         with np.errstate(all="ignore"):
@@ -150,29 +155,29 @@ def _apply(node: NodeDef, values: Mapping[str, Any], opset: int) -> list[Any]:
 
 
 def origins(graph: GraphDef, label: Mapping[str, str]) -> dict[str, frozenset[tuple[str, str]]]:
-    """What each value is computed from: ("input", name) or (label of a recurrent node, y, h or c).
+    """Return the origins of each value: ("input", name) or (label of a recurrent node, y, h or c).
 
-    Constants, and the sizes of things, come from nothing.
+    Constants and shapes have none.
     """
     found: dict[str, frozenset[tuple[str, str]]] = {
         v.name: frozenset({("input", v.name)}) for v in graph.inputs
     }
-    nothing: frozenset[tuple[str, str]] = frozenset()
+    none: frozenset[tuple[str, str]] = frozenset()
     for node in graph.nodes:
         if node.op in GATES:
             for output, kind in zip(node.outputs, ("y", "h", "c"), strict=False):
                 found[output] = frozenset({(label[_key(node)], kind)})
             continue
-        parts = [found.get(name, nothing) for name in node.inputs if name]
-        merged = nothing if node.op == "Shape" else nothing.union(*parts)
+        parts = [found.get(name, none) for name in node.inputs if name]
+        merged = none if node.op == "Shape" else none.union(*parts)
         found |= dict.fromkeys(node.outputs, merged)
     return found
 
 
 def first_states(graph: GraphDef) -> Iterator[tuple[NodeDef, str, str]]:
-    """(node, "h" or "c", name of the value it begins with) where one is given."""
+    """Yield (node, "h" or "c", name of the value) of each initial state."""
     for node in graph.nodes:
         if node.op in GATES:
-            for place, kind in ((5, "h"), (6, "c")):
-                if len(node.inputs) > place and node.inputs[place]:
-                    yield node, kind, node.inputs[place]
+            for position, kind in ((5, "h"), (6, "c")):
+                if len(node.inputs) > position and node.inputs[position]:
+                    yield node, kind, node.inputs[position]

@@ -1,6 +1,6 @@
-"""A graph as plain values: what was read from a file, and what the native format keeps of it."""
+"""A graph as plain values, as read from a file and stored in the native format."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ DTYPES = ("float32", *INTEGERS)
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output: dims are numbers, or None where the file leaves them open."""
+    """An input or output: dims are numbers, or None if the file leaves them open."""
 
     name: str
     dtype: str
@@ -26,7 +26,7 @@ class Value:
 
 @dataclass(frozen=True)
 class NodeDef:
-    """One operator: "" among inputs or outputs means that one is left out."""
+    """One operator: "" among inputs or outputs means that it is omitted."""
 
     op: str
     name: str
@@ -40,7 +40,7 @@ class NodeDef:
 
 @dataclass(frozen=True)
 class GraphDef:
-    """Nodes in an order in which each stands behind what it reads."""
+    """A graph with its nodes in topological order."""
 
     name: str
     opset: int
@@ -50,15 +50,15 @@ class GraphDef:
     constants: Arrays
 
     def weights(self) -> Arrays:
-        """The constants that are numbers, in order: a model's weights."""
+        """Return the float32 constants in order: a model's weights."""
         return {name: a for name, a in self.constants.items() if a.dtype == np.float32}
 
     def with_constants(self, constants: Arrays) -> "GraphDef":
-        """The same graph with some constants replaced."""
+        """Return the same graph with some constants replaced."""
         return replace(self, constants={**self.constants, **constants})
 
-    def to_config(self) -> dict[str, Any]:
-        """JSON-able; of the weights only names and shapes."""
+    def to_config(self) -> dict[str, object]:
+        """Return the graph, JSON-able, with only names and shapes of its weights."""
         return {
             "name": self.name,
             "opset": self.opset,
@@ -78,22 +78,22 @@ class GraphDef:
 
 
 def require_sound(graph: GraphDef) -> None:
-    """Raise ModelFileError where a node or an output reads what nothing before it makes."""
+    """Raise ModelFileError if a node or an output reads a value that no previous node makes."""
     known = {*graph.constants, *(v.name for v in graph.inputs)}
     for node in graph.nodes:
         if missing := [name for name in node.inputs if name and name not in known]:
-            raise ModelFileError(f"{node} reads {missing[0]!r}, which nothing before it makes")
-        if twice := [name for name in node.outputs if name and name in known]:
-            raise ModelFileError(f"{node} makes {twice[0]!r}, which is there already")
+            raise ModelFileError(f"{node} reads {missing[0]!r}, which no node before it makes")
+        if repeated := [name for name in node.outputs if name and name in known]:
+            raise ModelFileError(f"{node} makes {repeated[0]!r}, which already exists")
         known |= set(node.outputs) - {""}
     if missing := [v.name for v in graph.outputs if v.name not in known]:
-        raise ModelFileError(f"the graph's output {missing[0]!r} is made by no node")
+        raise ModelFileError(f"no node makes the graph's output {missing[0]!r}")
     if not graph.outputs:
-        raise ModelFileError("no ONNX model: the graph has no outputs")
+        raise ModelFileError("not an ONNX model: the graph has no outputs")
 
 
 def from_config(config: Mapping[str, Any]) -> tuple[GraphDef, dict[str, tuple[int, ...]]]:
-    """The graph without its weights, and their shapes. Raises ModelFileError."""
+    """Return the graph without its weights, and their shapes. Raises ModelFileError."""
     integers = {}
     for name, (dtype, shape, values) in config["integers"].items():
         if dtype not in INTEGERS:
@@ -113,7 +113,7 @@ def from_config(config: Mapping[str, Any]) -> tuple[GraphDef, dict[str, tuple[in
     return graph, {name: tuple(shape) for name, shape in config["weights"].items()}
 
 
-def _value(item: Any) -> Value:
+def _value(item: Sequence[Any]) -> Value:
     name, dtype, dims = item
     if dtype not in DTYPES:
         raise ModelFileError(f"{name!r} has dtype {dtype!r}")

@@ -1,17 +1,17 @@
-"""Which axis of a graph's inputs and outputs is the batch, which one time.
+"""The batch and time axes of a graph's inputs and outputs.
 
-Files do not say. The graph is run on zeros with a number of rows and of steps that occur nowhere
-else in it: a layout of the inputs is right if these sizes arrive where the recurrent nodes want
-them, and axes of the outputs are known by their sizes.
+Files do not define them. The graph is run on zeros with numbers of rows and steps that occur
+nowhere else in it: a layout of the inputs is valid if the recurrent nodes receive these sizes on
+the expected axes; the axes of the outputs are identified by their sizes.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import ModelMismatchError, StreamRNNError
 from streamrnn.formats.onnx.evaluate import Evaluator
 from streamrnn.formats.onnx.graph import Value
@@ -27,16 +27,16 @@ class Place:
 
     axes: str
 
-    def to_graph(self, x: Any) -> Any:
-        """(B, T, F), (B, T), (B, F) or (B,) -> the graph's layout; one step where it takes one."""
+    def to_graph(self, x: Array) -> Array:
+        """Transpose (B, T, F), (B, T), (B, F) or (B,) to the graph's layout; "1" is inserted."""
         ours = [axis for axis in "BTF" if axis in self.axes]
         order = [ours.index(axis) for axis in self.axes if axis != "1"]
         x = np.transpose(x, order)
-        at = self.axes.find("1")
-        return np.ascontiguousarray(x if at < 0 else np.expand_dims(x, at))
+        position = self.axes.find("1")
+        return np.ascontiguousarray(x if position < 0 else np.expand_dims(x, position))
 
-    def from_graph(self, y: Any) -> Any:
-        """The graph's layout -> (B, T, values) or (B, values)."""
+    def from_graph(self, y: Array) -> Array:
+        """Transpose the graph's layout to (B, T, values) or (B, values)."""
         front = [self.axes.index(axis) for axis in "BT" if axis in self.axes]
         rest = [i for i in range(y.ndim) if i not in front]
         moved = np.transpose(y, front + rest)
@@ -45,9 +45,9 @@ class Place:
 
 @dataclass(frozen=True)
 class GraphLayout:
-    """How arrays go in and out. one_step: the graph takes one step at a time.
+    """The layouts of a graph's arrays. one_step: the graph processes one step per call.
 
-    outputs: name -> place, units. states: input name -> (place, shape of one stream's).
+    outputs: name -> (axes, units). states: input name -> (axes, shape of one stream's state).
     """
 
     inputs: Mapping[str, Place]
@@ -57,12 +57,12 @@ class GraphLayout:
 
     @property
     def timeless(self) -> bool:
-        """Do outputs have no time axis, so that a step's output needs a run of its own?"""
+        """Whether an output has no time axis, so that each step needs its own run."""
         return any("T" not in place.axes for place, _ in self.outputs.values())
 
 
 def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
-    """The layout. Raises ModelMismatchError where none works, with what the graph said."""
+    """Find the layout. Raises ModelMismatchError, with the graph's last error, if none works."""
     for label in evaluator.labels.values():
         if label not in evaluator.recurrent:
             raise ModelMismatchError(
@@ -70,7 +70,7 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
                 "from Python"
             )
     rows, steps = _sizes(evaluator)
-    said = "no layout fits"
+    reason = "no layout fits"
     tried = 0
     for combination in _combinations(wiring):
         tried += 1
@@ -92,7 +92,7 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
             _check_states(wiring, dict(zip(wiring.states, states, strict=True)), feeds, values)
             outputs = _outputs(evaluator, wiring, values, rows, 0 if one_step else steps)
         except StreamRNNError as error:
-            said = str(error)
+            reason = str(error)
             continue
         named = zip(wiring.states, states, strict=True)
         return GraphLayout(
@@ -102,13 +102,14 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
             one_step,
         )
     raise ModelMismatchError(
-        "this graph cannot be run on streams, only called from Python: with other numbers of rows "
-        f"and steps than those of its export {said}. Export it with dynamic axes for batch and time"
+        "this graph cannot be run on streams, only called from Python: it fails for other numbers "
+        f"of rows and steps than those of its export ({reason}). Export it with dynamic axes for "
+        "batch and time"
     )
 
 
 def _sizes(evaluator: Evaluator) -> tuple[int, int]:
-    """Two numbers that are no size, and no number, in the graph."""
+    """Return two numbers that are neither a size nor a constant in the graph."""
     graph = evaluator.graph
     taken: set[int] = set()
     for value in (*graph.inputs, *graph.outputs):
@@ -119,7 +120,9 @@ def _sizes(evaluator: Evaluator) -> tuple[int, int]:
             taken |= set(array.reshape(-1).tolist())
     free = [n for n in _PRIMES if n not in taken]
     if len(free) < 2:
-        raise ModelMismatchError("the graph's sizes leave none to tell batch and time apart")
+        raise ModelMismatchError(
+            "the sizes in the graph leave no unused ones to identify batch and time"
+        )
     return free[0], free[1]
 
 
@@ -127,10 +130,10 @@ def _combinations(wiring: Wiring) -> Iterator[tuple[list[Place], list[Place]]]:
     data = [_data_places(v) for v in wiring.data]
     states = [[Place(axes) for axes in ("FBF", "BFF", "BF", "FB")] for _ in wiring.states]
     for kind in ("T", "1"):
-        some = [[p for p in places if kind in p.axes or "T" not in p.axes] for places in data]
+        allowed = [[p for p in places if kind in p.axes or "T" not in p.axes] for places in data]
         if kind == "1":
-            some = [[p for p in places if "T" not in p.axes] for places in data]
-        for places in product(*some):
+            allowed = [[p for p in places if "T" not in p.axes] for places in data]
+        for places in product(*allowed):
             if kind == "T" and not any("T" in place.axes for place in places):
                 continue
             for chosen in zip(*states, strict=True) if states else [()]:
@@ -174,37 +177,37 @@ def _shape(value: Value, place: Place, rows: int, steps: int) -> tuple[int, ...]
 
 
 def _without_batch(shape: tuple[int, ...], place: Place) -> tuple[int, ...]:
-    at = place.axes.index("B")
-    return shape[:at] + shape[at + 1 :]
+    batch = place.axes.index("B")
+    return shape[:batch] + shape[batch + 1 :]
 
 
 def _check_recurrent(
-    evaluator: Evaluator, values: Mapping[str, Any], rows: int, steps: int
+    evaluator: Evaluator, values: Mapping[str, Array], rows: int, steps: int
 ) -> None:
-    for found in evaluator.recurrent.values():
-        shape = values[found.node.inputs[0]].shape
-        expected = (rows, steps) if found.batch_first else (steps, rows)
+    for recurrent in evaluator.recurrent.values():
+        shape = values[recurrent.node.inputs[0]].shape
+        expected = (rows, steps) if recurrent.batch_first else (steps, rows)
         if shape[:2] != expected:
-            raise ModelMismatchError(f"{found.node} reads X of shape {shape}")
+            raise ModelMismatchError(f"{recurrent.node} reads X of shape {shape}")
 
 
 def _check_states(
     wiring: Wiring,
     places: Mapping[str, Place],
-    feeds: Mapping[str, Any],
-    values: Mapping[str, Any],
+    feeds: Mapping[str, Array],
+    values: Mapping[str, Array],
 ) -> None:
     for name, place in places.items():
-        taken, made = feeds[name].shape, values[str(wiring.states[name])].shape
-        if len(place.axes) != len(taken) or made != taken:
+        before, after = feeds[name].shape, values[str(wiring.states[name])].shape
+        if len(place.axes) != len(before) or after != before:
             raise ModelMismatchError(
-                f"state {name!r} takes shape {taken} and {wiring.states[name]!r} gives {made}: "
+                f"state {name!r} has shape {before} and {wiring.states[name]!r} has {after}: "
                 "expected equal shapes of two or three axes"
             )
 
 
 def _outputs(
-    evaluator: Evaluator, wiring: Wiring, values: Mapping[str, Any], rows: int, steps: int
+    evaluator: Evaluator, wiring: Wiring, values: Mapping[str, Array], rows: int, steps: int
 ) -> dict[str, tuple[Place, int]]:
     carriers = set(wiring.states.values())
     found = {}
@@ -215,11 +218,11 @@ def _outputs(
         axes = "".join("B" if n == rows else "T" if n == steps else "F" for n in shape)
         if axes.count("B") != 1 or axes.count("T") > 1:
             raise ModelMismatchError(
-                f"output {value.name!r} of shape {shape} for {rows} rows and {steps} steps has not "
-                "one row for each"
+                f"output {value.name!r} has shape {shape} for {rows} rows and {steps} steps: "
+                "expected one entry per row"
             )
         units = [n for n, axis in zip(shape, axes, strict=True) if axis == "F"]
         found[value.name] = (Place(axes), int(np.prod(units, dtype=np.int64)))
     if not found:
-        raise ModelMismatchError("the graph has no output beside its states")
+        raise ModelMismatchError("the graph has no outputs except its states")
     return found

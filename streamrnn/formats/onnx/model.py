@@ -6,12 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.formats.onnx import graph as graphs
 from streamrnn.formats.onnx import probe
 from streamrnn.formats.onnx.evaluate import Evaluator, require_supported
 from streamrnn.formats.onnx.layout import GraphLayout, Place, find_layout
+from streamrnn.formats.onnx.probe import States
 from streamrnn.formats.onnx.wiring import Wiring, wire
 from streamrnn.layers import Identity, Input
 from streamrnn.layers.casts import cast_floats, cast_ids
@@ -19,11 +20,13 @@ from streamrnn.layers.initializers import Constant
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
-from streamrnn.layers.symbol import symbols_in
+from streamrnn.layers.symbol import Shape, symbols_in
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
+from streamrnn.models.model import LayerShapes
 
-States = dict[str, Floats]
+GraphConfig = graphs.GraphDef | Mapping[str, Any]
+"""A graph, or the config that it was saved as."""
 
 
 @builtin_layer
@@ -31,14 +34,16 @@ class OnnxGraph(Layer):
     """A graph as one layer of a model: (B, T, F), (B, T) in, (B, T, U) or (B, U) out.
 
     Weights: the graph's float32 constants, by name. Its state is carried by the pipeline: that of
-    inputs which an output carries on (`state`, input name -> output name), and that of recurrent
-    nodes which begin from constants.
+    inputs whose next value is an output (`state`, input name -> output name), and that of
+    recurrent nodes whose initial state is constant.
     """
 
     ragged = False
     takes_state = False
 
-    def __init__(self, graph: Any, state: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, graph: GraphConfig, state: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         shapes: dict[str, tuple[int, ...]] = {}
         if not isinstance(graph, graphs.GraphDef):
@@ -53,17 +58,17 @@ class OnnxGraph(Layer):
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """The graph, packed. Two threads may both make it: no harm."""
+        """The packed graph. If two threads both make it, either one is valid."""
         return Evaluator(self._graph.with_constants(dict(self._weights)))
 
     @cached_property
     def wiring(self) -> Wiring:
-        """Which inputs are data, states, lengths."""
+        """The roles of the inputs: data, states, lengths."""
         return wire(self.evaluator, self.state)
 
     @cached_property
     def layout(self) -> GraphLayout:
-        """Which axes are what. Raises ModelMismatchError where that cannot be told."""
+        """The roles of the axes. Raises ModelMismatchError if they cannot be determined."""
         self.wiring.require_states()
         return find_layout(self.evaluator, self.wiring)
 
@@ -72,7 +77,7 @@ class OnnxGraph(Layer):
         return probe.why_not_stepwise(self)
 
     def check(self) -> None:
-        """Raise ModelFileError, UnsupportedError or ConfigError where the graph cannot be run."""
+        """Raise ModelFileError, UnsupportedError or ConfigError if the graph cannot be run."""
         graph = self._graph.with_constants(dict(self._weights))
         graphs.require_sound(graph)
         require_supported(graph)
@@ -84,10 +89,10 @@ class OnnxGraph(Layer):
 
     # ---- as a layer
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Any) -> Shape | list[Shape]:
         first = input_shape[0] if isinstance(input_shape, list) else input_shape
         batch = first[0]
-        shapes = [
+        shapes: list[Shape] = [
             (batch, None, units) if self._has_time(place) else (batch, units)
             for place, units in self.layout.outputs.values()
         ]
@@ -96,10 +101,10 @@ class OnnxGraph(Layer):
     def _has_time(self, place: Place) -> bool:
         return "T" in place.axes or self.layout.one_step
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """A graph has no masks."""
+    def compute_mask(self, inputs: object, mask: object = None) -> None:
+        """Return None: a graph has no masks."""
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: object) -> str | None:
         return self._why_not
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
@@ -110,9 +115,9 @@ class OnnxGraph(Layer):
         return states
 
     def carried_nodes(self) -> list[str]:
-        """Labels of the recurrent nodes whose state is carried though the graph does not show it.
+        """Return the labels of recurrent nodes whose state is carried outside the graph.
 
-        Those of both directions begin anew each time: they never run on streams.
+        Bidirectional nodes are not among them, as they never run on streams.
         """
         recurrent = self.evaluator.recurrent
         return [label for label in self.wiring.own if len(recurrent[label].directions) == 1]
@@ -141,11 +146,12 @@ class OnnxGraph(Layer):
         return made if len(made) > 1 else made[0]
 
     def advance(
-        self, inputs: Sequence[Any], lengths: Any, states: States, *, by_step: bool
-    ) -> list[Any]:
-        """Outputs over a window, `states` (name -> (B, …)) overwritten with those at its end.
+        self, inputs: Sequence[Array], lengths: Ints | None, states: States, *, by_step: bool
+    ) -> list[Floats]:
+        """Return the outputs of a window; `states` (name -> (B, …)) become those at its end.
 
-        by_step: one run a step, which gives outputs without a time axis one. lengths: int64 (B,).
+        by_step: run each step separately, so that all outputs have a time axis. lengths: int64
+        (B,).
         """
         rows, steps = inputs[0].shape[:2]
         shapes = [
@@ -153,18 +159,18 @@ class OnnxGraph(Layer):
             for place, units in self.layout.outputs.values()
         ]
         if not rows or (not steps and all(len(shape) == 3 for shape in shapes)):
-            # Not for the graph: its nodes may refuse arrays without values.
+            # Without running the graph: its nodes may reject empty arrays.
             return [np.zeros(shape, np.float32) for shape in shapes]
         if not (by_step or self.layout.one_step):
             return self._run(inputs, lengths, states)
         parts = []
         for t in range(steps):
             within = np.ones(rows, np.int64) if lengths is None else (lengths > t).astype(np.int64)
-            now = [x[:, t] if self.layout.one_step else x[:, t : t + 1] for x in inputs]
-            parts.append([_step_of(y, rows) for y in self._run(now, within, states)])
+            step = [x[:, t] if self.layout.one_step else x[:, t : t + 1] for x in inputs]
+            parts.append([y.reshape(rows, -1) for y in self._run(step, within, states)])
         return [np.stack(outputs, axis=1) for outputs in zip(*parts, strict=True)]
 
-    def _run(self, inputs: Sequence[Any], lengths: Any, states: States) -> list[Any]:
+    def _run(self, inputs: Sequence[Array], lengths: Ints | None, states: States) -> list[Floats]:
         plan, wires = self.layout, self.wiring
         rows = len(inputs[0])
         feeds = {
@@ -194,19 +200,14 @@ class OnnxGraph(Layer):
         return {**super().get_config(), "graph": graph.to_config(), "state": self.state}
 
 
-def _step_of(y: Any, rows: int) -> Any:
-    """The output of one step, without its time axis if it has one: (B, U)."""
-    return y.reshape(rows, -1)
-
-
 @builtin_layer
 class OnnxIds(Layer):
-    """Integers (B, T) -> (B, T, 1), still integers: beside features all inputs have three axes."""
+    """Reshape integers (B, T) to (B, T, 1): next to features all inputs have three axes."""
 
     stepwise = True
     input_dtype = "int64"
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, 1)
 
     def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
@@ -215,14 +216,16 @@ class OnnxIds(Layer):
 
 @builtin_layer
 class OnnxModel(Model):
-    """A graph. Call it with its inputs by name or in order, in its own layout.
+    """A graph, called with its inputs by name or in order, in its own layout.
 
-    Returns a dictionary of its outputs, in its order. In a pipeline it is a model of the inputs
-    that take features; `state` says which output carries which input on (where there is one that is
-    computed from just these states, it need not be said).
+    A call returns a dictionary of the outputs, in the graph's order. In a pipeline it is a model of
+    the inputs that receive features; `state` maps each state input to the output with its next
+    value (not needed if exactly one output is computed from these states alone).
     """
 
-    def __init__(self, graph: Any, state: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, graph: GraphConfig, state: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> None:
         Layer.__init__(self, **kwargs)
         self.layer = OnnxGraph(graph, state, name="graph")
         self._graph: Graph | None = None
@@ -265,10 +268,10 @@ class OnnxModel(Model):
 
     @property
     def call_names(self) -> list[str]:
-        """The inputs that a call takes, in order: states and lengths as well."""
+        """The inputs of a call, in order, including states and lengths."""
         return [value.name for value in self.layer.evaluator.graph.inputs]
 
-    def layer_shapes(self) -> dict[str, Any]:
+    def layer_shapes(self) -> dict[str, LayerShapes]:
         return {
             "graph": {
                 "class": "OnnxGraph",
@@ -276,34 +279,35 @@ class OnnxModel(Model):
             }
         }
 
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """Outputs by name, for a dictionary of inputs or one array an input, in order.
+    def __call__(self, *inputs: Any, **options: Any) -> dict[str, Array]:
+        """Return the outputs by name, for a dictionary of inputs or one array per input, in order.
 
         Raises ShapeError, DTypeError or DataError that names the input or the node.
         """
         values = self.layer.evaluator.graph.inputs
         names = self.call_names
-        given: Any = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Mapping) else None
-        if given is None:
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            by_name = dict(inputs[0])
+        else:
             arrays = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], list) else inputs
-            given = dict(zip(names, arrays, strict=False))
+            by_name = dict(zip(names, arrays, strict=False))
             if len(arrays) != len(names):
                 raise ShapeError(
                     f"{self}: expected {len(names)} inputs ({', '.join(names)}), received "
                     f"{len(arrays)}"
                 )
-        if set(given) != set(names) or options:
+        if set(by_name) != set(names) or options:
             raise ShapeError(
                 f"{self}: expected the inputs {', '.join(names)}, received "
-                f"{', '.join(map(str, [*given, *options]))}"
+                f"{', '.join(map(str, [*by_name, *options]))}"
             )
-        feeds = {value.name: _checked(value, given[value.name]) for value in values}
+        feeds = {value.name: _checked(value, by_name[value.name]) for value in values}
         made = self.layer.evaluator.run(feeds)
         return {value.name: made[value.name] for value in self.layer.evaluator.graph.outputs}
 
-    def predict(self, x: Any, *args: Any, **options: Any) -> Any:
-        """As Model.predict, with features (batch, time, features) whatever the graph's layout."""
-        self.graph  # noqa: B018 (raises where the layout is not known)
+    def predict(self, x: object, *args: Any, **options: Any) -> Any:
+        """Run Model.predict, with features (batch, time, features) in any layout of the graph."""
+        self.graph  # noqa: B018 (raises if the layout is unknown)
         return super().predict(x, *args, **options)
 
     def get_config(self) -> dict[str, Any]:
@@ -315,18 +319,19 @@ class OnnxModel(Model):
         return cls(**config)
 
 
-def _checked(value: graphs.Value, x: Any) -> Any:
-    who = f"input {value.name!r}"
+def _checked(value: graphs.Value, x: object) -> Array:
+    array: Array
+    owner = f"input {value.name!r}"
     if value.dtype == "float32":
-        array = cast_floats(who, x)
+        array = cast_floats(owner, x)
     elif value.dtype == "bool":
         array = np.asarray(x)
         if array.dtype != np.bool_:
-            raise DTypeError(f"{who}: expected booleans, received {array.dtype}")
+            raise DTypeError(f"{owner}: expected booleans, received {array.dtype}")
     else:
-        array = cast_ids(who, x).astype(value.dtype)
+        array = cast_ids(owner, x).astype(value.dtype)
     if array.ndim != len(value.dims):
         raise ShapeError(
-            f"{who}: expected {len(value.dims)} axes {list(value.dims)}, received {array.shape}"
+            f"{owner}: expected {len(value.dims)} axes {list(value.dims)}, received {array.shape}"
         )
     return array

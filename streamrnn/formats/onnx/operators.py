@@ -1,27 +1,29 @@
-"""The operators around the recurrent ones, on arrays. Attributes are honoured, or refused.
+"""The operators besides the recurrent ones, on arrays. Attributes are honoured, or refused.
 
-Every function takes its node, the inputs (None where left out) and the opset. What sums goes
-through the kernels, so that no result depends on how many rows or steps are computed at once.
+Every function takes its node, the inputs (None if omitted) and the opset. Sums are computed by the
+kernels, so that no result depends on how many rows or steps are computed at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.errors import DataError, ShapeError, UnsupportedError
 from streamrnn.formats.onnx.graph import NodeDef
 from streamrnn.kernels import activation, dense, normalization
 
 Inputs = list[Any]
-Operator = Callable[[NodeDef, Inputs, int], Any]
+"""Arrays, None for an omitted one."""
+Operator = Callable[[NodeDef, Inputs, int], Array | list[Array]]
 
 OPERATORS: dict[str, Operator] = {}
 ALLOWED: dict[str, frozenset[str]] = {}
-"""The attributes that an operator's function knows."""
+"""The attributes that an operator's function supports."""
 
 MAX_VALUES = 1 << 25
-"""An array that a graph makes out of little may have so many: 128 MB."""
+"""The number of values that an array may have whatever the size of its inputs: 128 MB."""
 _MAX_GROWTH = 64
 
 
@@ -36,24 +38,27 @@ def operator(name: str, *attributes: str) -> Callable[[Operator], Operator]:
     return register
 
 
-def require_room(node: NodeDef, shape: Any, *inputs: Any) -> None:
-    """Raise ShapeError before an array is made that is out of all proportion to `inputs`."""
+def require_room(node: NodeDef, shape: Iterable[int], *inputs: Array) -> None:
+    """Raise ShapeError for an array to be made that is far larger than `inputs`."""
+    sizes = tuple(int(n) for n in shape)
     size = 1
-    for n in shape:
-        size *= int(n)
-    room = MAX_VALUES + _MAX_GROWTH * sum(x.size for x in inputs)
-    if size > room or any(int(n) < 0 for n in shape):
-        raise ShapeError(f"{node} would make an array of shape {tuple(int(n) for n in shape)}")
+    for n in sizes:
+        size *= n
+    limit = MAX_VALUES + _MAX_GROWTH * sum(x.size for x in inputs)
+    if size > limit or any(n < 0 for n in sizes):
+        raise ShapeError(
+            f"{node} would make an array of shape {sizes}; the limit is {limit:,} values"
+        )
 
 
-def _ints(value: Any) -> list[int]:
+def _ints(value: object) -> list[int]:
     return [int(n) for n in np.asarray(value).reshape(-1)]
 
 
-def _axes(node: NodeDef, inputs: Inputs, place: int = 1) -> list[int] | None:
-    """Axes: an attribute up to opset 12, an input from 13 on."""
-    if len(inputs) > place and inputs[place] is not None:
-        return _ints(inputs[place])
+def _axes(node: NodeDef, inputs: Inputs, position: int = 1) -> list[int] | None:
+    """Return axes: an attribute up to opset 12, an input from 13 on."""
+    if len(inputs) > position and inputs[position] is not None:
+        return _ints(inputs[position])
     axes = node.attributes.get("axes")
     return None if axes is None else _ints(axes)
 
@@ -62,41 +67,45 @@ def _axes(node: NodeDef, inputs: Inputs, place: int = 1) -> list[int] | None:
 
 
 @operator("Identity")
-def identity(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """x"""
-    return inputs[0]
+def identity(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Return x."""
+    x: Array = inputs[0]
+    return x
 
 
 @operator("Dropout", "ratio", "seed", "is_test")
-def dropout(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """x: nothing is dropped outside training."""
+def dropout(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Return x: nothing is dropped outside training."""
     if len(inputs) > 2 and inputs[2] is not None and bool(np.asarray(inputs[2]).reshape(-1)[0]):
         raise UnsupportedError(f"{node}: training_mode is set; export the model in eval mode")
-    return inputs[0]
+    x: Array = inputs[0]
+    return x
 
 
 @operator("Cast", "to", "saturate", "round_mode")
-def cast(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """x in another type: the codes of TensorProto."""
+def cast(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Cast x to a type, given by its code in TensorProto."""
     types = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
     if node.attributes.get("to") not in types:
         raise UnsupportedError(
-            f"{node}: to={node.attributes.get('to')}; supported are float32, int32, int64, bool"
+            f"{node}: to={node.attributes.get('to')} is not supported; supported are float32, "
+            "int32, int64, bool"
         )
-    return inputs[0].astype(types[node.attributes["to"]])
+    x: Array = inputs[0]
+    return x.astype(types[node.attributes["to"]])
 
 
 @operator("Shape", "start", "end")
-def shape_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """The sizes of the axes."""
+def shape_of(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Return the sizes of the axes."""
     shape = inputs[0].shape
     start, end = node.attributes.get("start", 0), node.attributes.get("end", len(shape))
     return np.array(shape[start:end], np.int64)
 
 
 @operator("ConstantOfShape", "value")
-def constant_of_shape(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """One value everywhere."""
+def constant_of_shape(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Fill an array with one value."""
     shape = _ints(inputs[0])
     require_room(node, shape)
     dtype, value = node.attributes.get("value", ("float32", 0.0))
@@ -104,85 +113,89 @@ def constant_of_shape(node: NodeDef, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Expand")
-def expand(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """x, repeated along axes of size 1."""
+def expand(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Repeat x along axes of size 1."""
     shape = np.broadcast_shapes(inputs[0].shape, tuple(_ints(inputs[1])))
     require_room(node, shape)
     return np.ascontiguousarray(np.broadcast_to(inputs[0], shape))
 
 
 @operator("Transpose", "perm")
-def transpose(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """x with its axes in another order."""
+def transpose(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Permute the axes of x."""
     return np.ascontiguousarray(np.transpose(inputs[0], node.attributes.get("perm")))
 
 
 @operator("Squeeze", "axes")
-def squeeze(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """x without these axes of size 1."""
+def squeeze(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Remove axes of size 1."""
     axes = _axes(node, inputs)
-    return np.squeeze(inputs[0], None if axes is None else tuple(axes))
+    x: Array = inputs[0]
+    return np.squeeze(x, None if axes is None else tuple(axes))
 
 
 @operator("Unsqueeze", "axes")
-def unsqueeze(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """x with new axes of size 1."""
+def unsqueeze(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Insert axes of size 1."""
     axes = _axes(node, inputs)
     if axes is None:
-        raise UnsupportedError(f"{node}: it has no axes")
+        raise UnsupportedError(f"{node}: axes are missing")
     return np.expand_dims(inputs[0], tuple(axes))
 
 
 @operator("Reshape", "allowzero")
-def reshape(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """x in another shape; 0 copies a size, -1 is what is left."""
-    x, shape = inputs[0], _ints(inputs[1])
+def reshape(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Reshape x; 0 copies a size, -1 is inferred."""
+    x: Array = inputs[0]
+    shape = _ints(inputs[1])
     if not node.attributes.get("allowzero", 0):
         shape = [x.shape[i] if n == 0 else n for i, n in enumerate(shape)]
     return x.reshape(shape)
 
 
 @operator("Flatten", "axis")
-def flatten(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """Two axes: those before `axis`, and the others."""
-    x, axis = inputs[0], node.attributes.get("axis", 1)
+def flatten(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Reshape x to two axes: those before `axis`, and the others."""
+    x: Array = inputs[0]
+    axis = node.attributes.get("axis", 1)
     before = int(np.prod(x.shape[:axis], dtype=np.int64))
     return x.reshape(before, -1) if x.size else x.reshape(before, 0)
 
 
 @operator("Concat", "axis")
-def concat(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """One behind the other."""
+def concat(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Concatenate the inputs along an axis."""
     return np.concatenate(inputs, axis=node.attributes.get("axis", 0))
 
 
 @operator("Split", "axis", "split", "num_outputs")
-def split_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """The parts of x along an axis: equal ones, or of given sizes."""
+def split_of(node: NodeDef, inputs: Inputs, opset: int) -> list[Array]:
+    """Split x along an axis, into equal parts or parts of given sizes."""
     x, axis = inputs[0], node.attributes.get("axis", 0)
-    given = inputs[1] if len(inputs) > 1 else node.attributes.get("split")
-    if given is not None:
-        return np.split(x, np.cumsum(_ints(given))[:-1], axis=axis)
+    sizes = inputs[1] if len(inputs) > 1 else node.attributes.get("split")
+    if sizes is not None:
+        return np.split(x, np.cumsum(_ints(sizes))[:-1], axis=axis)
     parts, size = len(node.outputs), x.shape[axis]
     step = -(-size // parts)
     return np.split(x, [min(step * i, size) for i in range(1, parts)], axis=axis)
 
 
 @operator("Gather", "axis")
-def gather(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """The entries of x at these indices of an axis."""
+def gather(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Take the entries of x at these indices of an axis."""
     x, index = inputs
     axis = node.attributes.get("axis", 0)
     size = x.shape[axis]
     if index.size and (index.min() < -size or index.max() >= size):
-        bad = int(index.max() if index.max() >= size else index.min())
-        raise DataError(f"{node}: index {bad} is outside 0…{size - 1}")
-    return np.take(x, index, axis=axis)
+        invalid = int(index.max() if index.max() >= size else index.min())
+        raise DataError(f"{node}: index {invalid} is outside 0…{size - 1}")
+    taken: Array = np.take(x, index, axis=axis)
+    return taken
 
 
 @operator("Slice", "starts", "ends", "axes")
-def slice_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """Parts of axes."""
+def slice_of(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Slice x along some axes."""
     x = inputs[0]
     given = [inputs[i] if len(inputs) > i else None for i in range(1, 5)]
     attributes = node.attributes
@@ -199,7 +212,7 @@ def slice_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
 
 
 def _bounds(value: int, size: int, step: int) -> int:
-    """A start or end, clamped as the standard says; -1 is "before the first" for steps < 0."""
+    """Return a start or end, clamped as in the standard; -1 is before the first for steps < 0."""
     value = value + size if value < 0 else value
     return min(max(value, 0), size) if step > 0 else min(max(value, -1), size - 1)
 
@@ -207,17 +220,17 @@ def _bounds(value: int, size: int, step: int) -> int:
 # ---- arithmetic
 
 
-def _elementwise(name: str, function: Callable[[Any, Any], Any]) -> None:
+def _elementwise(name: str, function: Callable[[Array, Array], Array]) -> None:
     @operator(name)
-    def run(node: NodeDef, inputs: Inputs, opset: int) -> Any:
+    def run(node: NodeDef, inputs: Inputs, opset: int) -> Array:
         a, b = inputs
         require_room(node, np.broadcast_shapes(a.shape, b.shape), a, b)
         return np.asarray(function(a, b))
 
 
-def _divide(a: Any, b: Any) -> Any:
+def _divide(a: Array, b: Array) -> Array:
     if a.dtype.kind == "f":
-        return a / b
+        return np.divide(a, b)
     if (b == 0).any():
         raise DataError("division of integers by zero")
     return np.trunc(a / b).astype(a.dtype)
@@ -230,14 +243,15 @@ _elementwise("Div", _divide)
 
 
 @operator("Neg")
-def neg(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """-x"""
-    return -inputs[0]
+def neg(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Return -x."""
+    x: Array = inputs[0]
+    return np.negative(x)
 
 
 @operator("MatMul")
-def matmul(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """x W, where W is a constant matrix."""
+def matmul(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Return x W, where W is a constant matrix."""
     x, w = inputs
     if w.ndim != 2 or x.ndim < 1:
         raise UnsupportedError(
@@ -248,8 +262,8 @@ def matmul(node: NodeDef, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("Gemm", "alpha", "beta", "transA", "transB")
-def gemm(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """alpha x W + beta b"""
+def gemm(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Return alpha x W + beta b."""
     a, b = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
     if node.attributes.get("transA", 0):
         raise UnsupportedError(f"{node}: transA=1 is not supported")
@@ -259,16 +273,15 @@ def gemm(node: NodeDef, inputs: Inputs, opset: int) -> Any:
     if bias is None:
         return product(node, x, w, None)
     if bias.size not in (1, w.shape[1]):
-        return product(node, x, w, None) + np.float32(b) * bias
+        shifted: Array = product(node, x, w, None) + np.float32(b) * bias
+        return shifted
     return product(node, x, w, np.broadcast_to(np.float32(b) * bias.reshape(-1), w.shape[1]))
 
 
-def product(node: NodeDef, x: Any, w: Any, bias: Any) -> Any:
-    """x W + b over the last axis of x, each row by itself."""
+def product(node: NodeDef, x: Array, w: Array, bias: Array | None) -> Array:
+    """Return x W + b over the last axis of x, each row independently."""
     if x.shape[-1] != w.shape[0] or x.dtype != np.float32 or w.dtype != np.float32:
-        raise ShapeError(
-            f"{node}: {x.dtype} {x.shape} cannot be multiplied with {w.dtype} {w.shape}"
-        )
+        raise ShapeError(f"{node}: {x.dtype} {x.shape} cannot be multiplied by {w.dtype} {w.shape}")
     require_room(node, (*x.shape[:-1], w.shape[1]), x)
     y = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
     packed = dense.pack(
@@ -283,21 +296,21 @@ def product(node: NodeDef, x: Any, w: Any, bias: Any) -> Any:
 
 
 def _activation(
-    name: str, ours: str, parameters: dict[str, tuple[str, float]] | None = None
+    name: str, kernel: str, parameters: dict[str, tuple[str, float]] | None = None
 ) -> None:
-    """parameters: ONNX attribute -> (our parameter, ONNX's default)."""
+    """Register an activation. parameters: ONNX attribute -> (kernel's parameter, default)."""
     parameters = parameters or {}
 
     @operator(name, *parameters)
-    def run(node: NodeDef, inputs: Inputs, opset: int) -> Any:
+    def run(node: NodeDef, inputs: Inputs, opset: int) -> Array:
         x = np.ascontiguousarray(inputs[0], dtype=np.float32)
         y = np.empty_like(x)
-        given = {
-            our: float(node.attributes.get(theirs, default))
-            for theirs, (our, default) in parameters.items()
+        values = {
+            parameter: float(node.attributes.get(attribute, default))
+            for attribute, (parameter, default) in parameters.items()
         }
         if x.size:
-            activation.run(ours, x, y, **given)
+            activation.run(kernel, x, y, **values)
         return y
 
 
@@ -318,12 +331,14 @@ _activation(
 
 
 @operator("Softmax", "axis")
-def softmax_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """Over one axis; before opset 13 over all axes from `axis` on."""
+def softmax_of(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Compute softmax over one axis; before opset 13 over all axes from `axis` on."""
     x = inputs[0].astype(np.float32)
     axis = node.attributes.get("axis", -1 if opset >= 13 else 1) % max(x.ndim, 1)
     if axis != x.ndim - 1 and opset < 13:
-        raise UnsupportedError(f"{node}: axis={axis} of opset {opset} joins several axes")
+        raise UnsupportedError(
+            f"{node}: axis={axis} in opset {opset} spans several axes, which is not supported"
+        )
     moved = np.ascontiguousarray(np.moveaxis(x, axis, -1))
     y = np.empty_like(moved)
     if moved.size:
@@ -332,8 +347,8 @@ def softmax_of(node: NodeDef, inputs: Inputs, opset: int) -> Any:
 
 
 @operator("LayerNormalization", "axis", "epsilon", "stash_type")
-def layer_normalization(node: NodeDef, inputs: Inputs, opset: int) -> Any:
-    """(x - mean) / sqrt(variance + epsilon) * scale + b over the last axis."""
+def layer_normalization(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    """Return (x - mean) / sqrt(variance + epsilon) * scale + b over the last axis."""
     x, scale = inputs[0], inputs[1]
     if node.attributes.get("axis", -1) % x.ndim != x.ndim - 1:
         raise UnsupportedError(f"{node}: only the last axis is supported")

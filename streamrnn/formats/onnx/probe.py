@@ -1,13 +1,14 @@
-"""Is a graph right for one step a row? Tried with numbers, as a graph can hide much.
+"""Check that a graph can run one step per row, with random numbers.
 
-A window of random steps is run in one go, cut in two, row by row and with rows of different length:
-every bit has to be the same. Where not, the first node that differs is named.
+A window of random steps is run at once, cut in two, row by row and with rows of different lengths:
+every bit must be equal. If not, the reason names nodes that may cause the difference.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import StreamRNNError
 from streamrnn.formats.onnx.evaluate import first_states
 from streamrnn.formats.onnx.recurrent import GATES
@@ -17,22 +18,25 @@ if TYPE_CHECKING:
 
 _ROWS, _STEPS, _CUT = 3, 5, 2
 
+States = dict[str, Floats]
+"""States of streams by name: (B, …)."""
+
 
 def why_not_stepwise(layer: "OnnxGraph") -> str | None:
-    """Why the graph cannot give each row its output as it comes, or None."""
-    for found in layer.evaluator.recurrent.values():
-        if any(direction.backwards for direction in found.directions):
-            return f"{found.node} reads the sequence from its end"
+    """Return why the graph cannot compute each row's output from past rows, or None."""
+    for recurrent in layer.evaluator.recurrent.values():
+        if any(direction.backwards for direction in recurrent.directions):
+            return f"{recurrent.node} reads the sequence backwards"
     if layer.wiring.computed:
         return f"the initial state of node {layer.wiring.computed[0]!r} is computed from the input"
     for node in layer.evaluator.graph.nodes:
         lengths = node.inputs[4] if node.op in GATES and len(node.inputs) > 4 else ""
         if lengths and lengths not in layer.wiring.lengths:
-            return f"{node} has sequence_lens of its own"
+            return f"{node} has sequence_lens that are not an input of the graph"
     try:
         return _compare(layer)
     except StreamRNNError as error:
-        return f"a part of a sequence cannot be run by itself ({error})"
+        return f"a part of a sequence cannot be run separately ({error})"
 
 
 def _compare(layer: "OnnxGraph") -> str | None:
@@ -43,21 +47,19 @@ def _compare(layer: "OnnxGraph") -> str | None:
     tail, cut_end = _run(layer, [x[:, _CUT:] for x in inputs], by_step, states)
     joined = [np.concatenate(parts, axis=1) for parts in zip(head, tail, strict=True)]
     if not _same([*whole, *end.values()], [*joined, *cut_end.values()]):
-        return _blame(layer, "it depends on how the sequence is cut")
+        return _reason(layer, "the result depends on how the sequence is cut")
     if by_step and not layer.layout.one_step:
         at_end = layer.advance(inputs, None, layer.stream_initial(_ROWS), by_step=False)
         last = [y[:, -1] for y in whole]
         if not _same([y if y.ndim == 2 else y[:, -1] for y in at_end], last):
-            return _blame(layer, "its value at the end is not that of the last step")
+            return _reason(layer, "the final value differs from that of the last step")
     alone, _ = _run(layer, [x[1:2] for x in inputs], by_step)
     if not _same([y[1:2] for y in whole], alone):
-        return _blame(layer, "a row depends on the other rows")
-    return _compare_lengths(layer, inputs, by_step, whole)
+        return _reason(layer, "a row depends on the other rows")
+    return _compare_lengths(layer, inputs, by_step)
 
 
-def _compare_lengths(
-    layer: "OnnxGraph", inputs: list[Any], by_step: bool, whole: list[Any]
-) -> str | None:
+def _compare_lengths(layer: "OnnxGraph", inputs: list[Array], by_step: bool) -> str | None:
     lengths = np.array([_STEPS, 0, _CUT], np.int64)
     before = _random_states(layer)
     states = {name: state.copy() for name, state in before.items()}
@@ -66,35 +68,35 @@ def _compare_lengths(
     layer.advance([x[:, :_CUT] for x in inputs], None, short, by_step=by_step)
     for name, state in states.items():
         if not _same([state[1], state[2]], [before[name][1], short[name][2]]):
-            return f"state {name!r} goes on past the end of a row"
+            return f"state {name!r} is advanced past the end of a row"
     return None
 
 
 def _run(
-    layer: "OnnxGraph", inputs: list[Any], by_step: bool, states: Any = None
-) -> tuple[list[Any], Any]:
+    layer: "OnnxGraph", inputs: list[Array], by_step: bool, states: States | None = None
+) -> tuple[list[Floats], States]:
     states = layer.stream_initial(len(inputs[0])) if states is None else states
     return layer.advance(inputs, None, states, by_step=by_step), states
 
 
-def _same(some: list[Any], others: list[Any]) -> bool:
+def _same(some: list[Floats], others: list[Floats]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
-def _blame(layer: "OnnxGraph", why: str) -> str:
+def _reason(layer: "OnnxGraph", difference: str) -> str:
     names = ", ".join(layer.layout.outputs)
     suspects = [str(node) for node in layer.evaluator.graph.nodes if node.op in _MIXING]
-    among = f"; look at {', '.join(suspects[:3])}" if suspects else ""
-    return f"of its outputs ({names}) {why}{among}"
+    check = f"; check {', '.join(suspects[:3])}" if suspects else ""
+    return f"outputs ({names}): {difference}{check}"
 
 
 _MIXING = ("Softmax", "Flatten", "Split", "Gather", "Slice", "LayerNormalization")
-"""Operators that can bring steps together."""
+"""Operators that can combine steps."""
 
 
-def _random_inputs(layer: "OnnxGraph") -> list[Any]:
+def _random_inputs(layer: "OnnxGraph") -> list[Array]:
     random = np.random.default_rng(0)
-    arrays: list[Any] = []
+    arrays: list[Array] = []
     for value in layer.wiring.data:
         place = layer.layout.inputs[value.name]
         if value.dtype == "float32":
@@ -105,23 +107,23 @@ def _random_inputs(layer: "OnnxGraph") -> list[Any]:
     return arrays
 
 
-def _random_states(layer: "OnnxGraph") -> dict[str, Any]:
+def _random_states(layer: "OnnxGraph") -> States:
     random = np.random.default_rng(1)
     shapes = layer.stream_states()
     return {n: random.normal(0, 1, (_ROWS, *s)).astype(np.float32) for n, s in shapes.items()}
 
 
-def constant_states(layer: "OnnxGraph", n: int) -> dict[str, Any]:
-    """Initial states that the graph itself gives to its recurrent nodes: label/kind -> (n, U)."""
+def constant_states(layer: "OnnxGraph", n: int) -> States:
+    """Return the initial states that are constants in the graph: label/kind -> (n, U)."""
     evaluator, wires, plan = layer.evaluator, layer.wiring, layer.layout
-    wanted = [
+    constant = [
         (evaluator.label(node), kind, name)
         for node, kind, name in first_states(evaluator.graph)
         if evaluator.label(node) in layer.carried_nodes()
     ]
-    if not wanted:
+    if not constant:
         return {}
-    feeds = {}
+    feeds: dict[str, Array] = {}
     for value in wires.data:
         place = plan.inputs[value.name]
         sizes = {"B": n, "T": 1, "1": 1, "F": value.dims[-1] or 1}
@@ -131,7 +133,7 @@ def constant_states(layer: "OnnxGraph", n: int) -> dict[str, Any]:
     feeds |= {name: np.ones(n, np.int32) for name in wires.lengths}
     values = evaluator.run(feeds)
     found = {}
-    for label, kind, name in wanted:
+    for label, kind, name in constant:
         units = evaluator.recurrent[label].units
         rows = np.broadcast_to(values[name].reshape(-1, units), (n, units))
         found[f"{label}/{kind}"] = np.array(rows)

@@ -1,22 +1,24 @@
-"""LSTM, GRU and RNN nodes: their weights in our layout, and a run over one window.
+"""LSTM, GRU and RNN nodes: their weights in streamrnn's layout, and a run over one window.
 
-Gates: LSTM i o f c (ours i f c o), peepholes i o f, GRU z r h as ours. linear_before_reset=1 is
-reset_after=True; with 0 the recurrent bias of h adds up with the other one. `clip` bounds the
-sums that gates and candidate are made of; as in ONNX Runtime not the c that h(c) is made of, which
-the specification leaves open. Source: onnx/defs/rnn/defs.cc.
+Gates: LSTM i o f c (here i f c o), peepholes i o f, GRU z r h in both. linear_before_reset=1 is
+reset_after=True; with 0 the recurrent bias of h is added to the other one. `clip` bounds the sums
+of gates and candidate; as in ONNX Runtime it does not bound the c of h(c), which the specification
+leaves open. Source: onnx/defs/rnn/defs.cc.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
 from streamrnn.formats.onnx.graph import Arrays, NodeDef
 from streamrnn.kernels import activation, gru, lstm, recurrent, simple_rnn
+from streamrnn.kernels.activation import Spec
+from streamrnn.kernels.packed import Packed
 from streamrnn.layers.rnn import reverse
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -49,9 +51,7 @@ _ACTIVATIONS: dict[str, tuple[str, int, tuple[float, ...]]] = {
     "hardsigmoid": ("hard_sigmoid_02", 2, (0.2, 0.5)),
     "elu": ("elu", 1, (1.0,)),
 }
-"""ONNX name -> our name, how many of (alpha, beta) it takes, their defaults."""
-
-Spec = str | tuple[Any, ...]
+"""ONNX name -> streamrnn's name, how many of (alpha, beta) it takes, their defaults."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,23 @@ class Direction:
     """
 
     backwards: bool
-    kernel: Any
-    recurrent: Any
-    bias: Any
+    kernel: Floats
+    recurrent: Floats
+    bias: Floats
     activations: tuple[Spec, ...]
-    peepholes: Any = None
+    peepholes: Floats | None = None
     coupled: bool = False
 
     @property
     def as_keras(self) -> bool:
-        """Whether it is an LSTM, GRU or SimpleRNN as Keras has them."""
+        """Whether it equals an LSTM, GRU or SimpleRNN of Keras."""
         plain = self.peepholes is None and not self.coupled
         return plain and (len(self.activations) < 3 or self.activations[1] == self.activations[2])
 
 
 @dataclass(frozen=True)
 class Recurrent:
-    """A node whose weights are known; `packed` is each direction as its kernel reads it."""
+    """A node with its weights; `packed` has each direction in the layout of its kernel."""
 
     node: NodeDef
     units: int
@@ -87,19 +87,21 @@ class Recurrent:
     batch_first: bool
     reset_after: bool
     directions: tuple[Direction, ...]
-    packed: tuple[Any, ...]
+    packed: tuple[Packed, ...]
 
     @property
     def states(self) -> tuple[str, ...]:
         """The states' names."""
         return ("h", "c") if self.node.op == "LSTM" else ("h",)
 
-    def run(self, x: Any, lengths: Any, initial: Sequence[Any]) -> tuple[Any, list[Any]]:
-        """Y (T, dirs, B, U) and final states (dirs, B, U), in the node's own layout.
+    def run(
+        self, x: Array, lengths: Ints | None, initial: Sequence[Array | None]
+    ) -> tuple[Floats, list[Floats]]:
+        """Return Y (T, dirs, B, U) and the final states (dirs, B, U), in the node's own layout.
 
         x: in the node's layout. lengths: int64 (B,) or None. initial: states (dirs, B, U) in the
         node's layout, None for zeros. Y is 0 past a row's length; the state of a row of length 0 is
-        the one it came with.
+        its initial state.
         """
         x_BTF = self._batch_first(x)
         batch, steps = x_BTF.shape[:2]
@@ -110,10 +112,10 @@ class Recurrent:
                 f"{self.node}: sequence_lens must be {batch} numbers of 0…{steps}, received "
                 f"{lengths.tolist()!r:.60}"
             )
-        begun = [self._states(array, batch) for array in initial]
+        checked = [self._states(array, batch) for array in initial]
         ys, ends = [], []
         for i, (direction, packed) in enumerate(zip(self.directions, self.packed, strict=True)):
-            states = [np.array(state[i]) for state in begun]  # the kernels overwrite them
+            states = [np.array(state[i]) for state in checked]  # the kernels overwrite them
             ys.append(self._one(direction, packed, x_BTF, lengths, states))
             ends.append(states)
         finals = [np.stack([end[k] for end in ends]) for k in range(len(self.states))]
@@ -125,8 +127,13 @@ class Recurrent:
         return np.ascontiguousarray(y.transpose(2, 0, 1, 3)), finals
 
     def _one(
-        self, direction: Direction, packed: Any, x: Any, lengths: Any, states: list[Any]
-    ) -> Any:
+        self,
+        direction: Direction,
+        packed: Packed,
+        x: Floats,
+        lengths: Ints | None,
+        states: list[Floats],
+    ) -> Floats:
         if direction.backwards:
             x = reverse(x, lengths)
         y = np.zeros((*x.shape[:2], self.units), np.float32)
@@ -137,7 +144,7 @@ class Recurrent:
             recurrent.run(packed, names, x, lengths, None, states, y)
         return reverse(y, lengths) if direction.backwards else y
 
-    def _batch_first(self, x: Any) -> Any:
+    def _batch_first(self, x: Array) -> Floats:
         if x.ndim != 3 or x.shape[2] != self.features or x.dtype != np.float32:
             raise ShapeError(
                 f"{self.node}: expected X of 3 axes and {self.features} features, float32, "
@@ -145,7 +152,7 @@ class Recurrent:
             )
         return np.ascontiguousarray(x if self.batch_first else x.transpose(1, 0, 2))
 
-    def _states(self, array: Any, batch: int) -> Any:
+    def _states(self, array: Array | None, batch: int) -> Floats:
         shape = (len(self.directions), batch, self.units)
         if array is None:
             return np.zeros(shape, np.float32)
@@ -159,7 +166,7 @@ class Recurrent:
 
 
 def check(node: NodeDef) -> None:
-    """Raise UnsupportedError that names node and attribute, where one cannot be honoured."""
+    """Raise UnsupportedError, naming node and attribute, if an attribute is not supported."""
     attributes = node.attributes
     if unknown := sorted(set(attributes) - set(_ATTRIBUTES)):
         raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
@@ -170,20 +177,23 @@ def check(node: NodeDef) -> None:
 
 
 def _directions(node: NodeDef) -> tuple[bool, ...]:
-    """Does it run backwards, for each direction."""
-    found = _DIRECTIONS.get(str(node.attributes.get("direction", "forward")).lower())
-    if found is None:
-        raise UnsupportedError(f"{node}: direction {node.attributes['direction']!r} is not known")
-    return found
+    """Return whether each direction runs backwards."""
+    backwards = _DIRECTIONS.get(str(node.attributes.get("direction", "forward")).lower())
+    if backwards is None:
+        raise UnsupportedError(
+            f"{node}: direction {node.attributes['direction']!r} is unknown; expected one of "
+            f"{', '.join(_DIRECTIONS)}"
+        )
+    return backwards
 
 
 def weight_names(node: NodeDef) -> list[str]:
-    """The inputs W, R, B and P."""
+    """Return the names of the inputs W, R, B and P."""
     return [name for name in (*node.inputs[1:4], *node.inputs[7:8]) if name]
 
 
 def prepare(node: NodeDef, constants: Arrays) -> Recurrent:
-    """The node, checked before, with its weights. Raises ModelFileError where they do not fit."""
+    """Pack the weights of a checked node. Raises ModelFileError if their shapes are invalid."""
     gates, attributes, backwards = GATES[node.op], node.attributes, _directions(node)
     w, r = (_weight(node, i, constants, len(backwards)) for i in (1, 2))
     units = r.shape[2]
@@ -211,8 +221,8 @@ def prepare(node: NodeDef, constants: Arrays) -> Recurrent:
     )
 
 
-def _weight(node: NodeDef, place: int, constants: Arrays, directions: int) -> Any:
-    name = node.inputs[place] if len(node.inputs) > place else ""
+def _weight(node: NodeDef, position: int, constants: Arrays, directions: int) -> Floats:
+    name = node.inputs[position] if len(node.inputs) > position else ""
     if name not in constants:
         raise UnsupportedError(f"{node}: its weights ({name!r}) are computed, not constant")
     array = constants[name]
@@ -221,8 +231,8 @@ def _weight(node: NodeDef, place: int, constants: Arrays, directions: int) -> An
     return array
 
 
-def _bias(node: NodeDef, constants: Arrays, directions: int, rows: int) -> Any:
-    """(dirs, 2, gates * U)"""
+def _bias(node: NodeDef, constants: Arrays, directions: int, rows: int) -> Array:
+    """Return the biases (dirs, 2, gates * U)."""
     name = node.inputs[3] if len(node.inputs) > 3 else ""
     if not name:
         return np.zeros((directions, 2, rows), np.float32)
@@ -233,8 +243,10 @@ def _bias(node: NodeDef, constants: Arrays, directions: int, rows: int) -> Any:
     return constants[name].reshape(directions, 2, rows)
 
 
-def _peepholes(node: NodeDef, constants: Arrays, directions: int, units: int) -> list[Any]:
-    """(3, U) of i, f and o for each direction; None where the node has none."""
+def _peepholes(
+    node: NodeDef, constants: Arrays, directions: int, units: int
+) -> Sequence[Floats | None]:
+    """Return the weights (3, U) of i, f and o for each direction, None without peepholes."""
     name = node.inputs[7] if len(node.inputs) > 7 else ""
     if not name:
         return [None] * directions
@@ -249,14 +261,14 @@ def _direction(
     op: str,
     after: bool,
     backwards: bool,
-    w: Any,
-    r: Any,
-    b: Any,
+    w: Floats,
+    r: Floats,
+    b: Array,
     specs: tuple[Spec, ...],
-    peepholes: Any,
+    peepholes: Floats | None,
     coupled: bool,
 ) -> Direction:
-    def ordered(rows: Any) -> Any:
+    def ordered(rows: Array) -> Array:
         if op != "LSTM":
             return rows
         i, o, f, c = np.split(rows, 4)
@@ -274,16 +286,17 @@ def _direction(
     )
 
 
-def _pack(op: str, after: bool, direction: Direction) -> Any:
+def _pack(op: str, after: bool, direction: Direction) -> Packed:
     weights = direction.kernel, direction.recurrent, direction.bias
     if op == "LSTM" and not direction.as_keras:
         return lstm.pack_peephole(*weights, direction.peepholes, coupled=direction.coupled)
     options = {"reset_after": after} if op == "GRU" else {}
-    return _KERNELS[op].pack(*weights, **options)
+    packed: Packed = _KERNELS[op].pack(*weights, **options)
+    return packed
 
 
 def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
-    """Those of each direction."""
+    """Return the activations of each direction."""
     defaults = _DEFAULTS[node.op]
     names = list(node.attributes.get("activations") or defaults * directions)
     count = len(defaults)
@@ -292,7 +305,9 @@ def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
     numbers = [list(node.attributes.get(f"activation_{k}", [])) for k in ("alpha", "beta")]
     specs = [_spec(node, name, numbers) for name in names]
     if any(numbers):
-        raise UnsupportedError(f"{node}: activation_alpha or _beta that no activation takes")
+        raise UnsupportedError(
+            f"{node}: activation_alpha or activation_beta has more numbers than its activations use"
+        )
     if clip := node.attributes.get("clip", 0.0):
         specs = [
             spec if node.op == "LSTM" and i % count == 2 else activation.clipped(clip, spec)
@@ -302,7 +317,7 @@ def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
 
 
 def _spec(node: NodeDef, name: str, numbers: list[list[float]]) -> Spec:
-    """An activation with the numbers it takes from the lists (alpha, beta), else its defaults."""
+    """Return an activation with its numbers, removed from (alpha, beta), or its defaults."""
     known = _ACTIVATIONS.get(name.lower())
     if known is None:
         raise UnsupportedError(

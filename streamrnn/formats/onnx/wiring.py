@@ -1,4 +1,4 @@
-"""Which inputs of a graph are data, states or lengths, and which outputs carry the states on."""
+"""The roles of a graph's inputs (data, states or lengths) and the outputs with the next states."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from streamrnn.formats.onnx.recurrent import GATES
 
 @dataclass(frozen=True)
 class Wiring:
-    """data: inputs that features go into. lengths: inputs that are sequence_lens only.
+    """The roles of a graph's inputs.
 
-    states: state input -> the output that carries it on, None where it is not known which.
+    data: inputs that receive features. lengths: inputs that are used as sequence_lens only.
+    states: state input -> the output that is its next value, None if unknown.
     computed: recurrent nodes (labels) whose initial state is computed from data.
-    own: recurrent nodes that begin from constants or zeros: their state is carried unseen.
+    own: recurrent nodes whose initial state is constant or zero; it is carried outside the graph.
     """
 
     data: tuple[Value, ...]
@@ -25,44 +26,45 @@ class Wiring:
     own: tuple[str, ...]
 
     def require_states(self) -> dict[str, str]:
-        """The states, all of them known. Raises ModelMismatchError that says what to write."""
+        """Return the states with their outputs. Raises ModelMismatchError if one is unknown."""
         unknown = [name for name, output in self.states.items() if output is None]
         if unknown:
             raise ModelMismatchError(
-                f"[model] state: the graph's input {unknown[0]!r} begins the state of a recurrent "
-                f'node; name the output that carries it on, as in state = {{ {unknown[0]} = "…" }}'
+                f"[model] state: the graph's input {unknown[0]!r} is the initial state of a "
+                "recurrent node; name the output with its next value: "
+                f'state = {{ {unknown[0]} = "…" }}'
             )
         return {name: output for name, output in self.states.items() if output is not None}
 
 
 def wire(evaluator: Evaluator, state: Mapping[str, str]) -> Wiring:
-    """Tell the inputs apart. state: input name -> output name, which comes before what is found."""
+    """Determine the roles. state: input name -> output name, which overrides the analysis."""
     graph = evaluator.graph
     _check_names(graph, state)
     found = origins(graph, evaluator.labels)
-    begins: dict[str, set[tuple[str, str]]] = {name: set() for name in state}
+    initial: dict[str, set[tuple[str, str]]] = {name: set() for name in state}
     computed, given = set(), set()
     for node, kind, name in first_states(graph):
         label = evaluator.label(node)
         sources = found.get(name, frozenset())
         if sources:
             given.add(label)
-        if any(where != "input" for where, _ in sources):
+        if any(origin != "input" for origin, _ in sources):
             computed.add(label)
-        for where, source in sources:
-            if where == "input":
-                begins.setdefault(source, set()).add((label, kind))
+        for origin, source in sources:
+            if origin == "input":
+                initial.setdefault(source, set()).add((label, kind))
     data_names = _data_names(graph, evaluator)
-    for name in [n for n in begins if n in data_names and n not in state]:
-        computed |= {label for label, _ in begins.pop(name)}
+    for name in [n for n in initial if n in data_names and n not in state]:
+        computed |= {label for label, _ in initial.pop(name)}
     lengths = tuple(
-        v.name for v in graph.inputs if v.name not in begins and _only_lengths(graph, v.name)
+        v.name for v in graph.inputs if v.name not in initial and _only_lengths(graph, v.name)
     )
     states = {
-        name: state.get(name) or _carrier(graph, found, nodes) for name, nodes in begins.items()
+        name: state.get(name) or _carrier(graph, found, nodes) for name, nodes in initial.items()
     }
     return Wiring(
-        data=tuple(v for v in graph.inputs if v.name not in begins and v.name not in lengths),
+        data=tuple(v for v in graph.inputs if v.name not in initial and v.name not in lengths),
         lengths=lengths,
         states=states,
         computed=tuple(sorted(computed)),
@@ -76,27 +78,27 @@ def _check_names(graph: GraphDef, state: Mapping[str, str]) -> None:
     for name, output in state.items():
         if name not in inputs:
             raise ConfigError(
-                f"[model] state: {name!r} is no input of the graph; it has {', '.join(inputs)}"
+                f"[model] state: {name!r} is not an input of the graph; it has {', '.join(inputs)}"
             )
         if output not in outputs:
             raise ConfigError(
-                f"[model] state.{name}: {output!r} is no output of the graph; it has "
+                f"[model] state.{name}: {output!r} is not an output of the graph; it has "
                 f"{', '.join(outputs)}"
             )
 
 
 def _data_names(graph: GraphDef, evaluator: Evaluator) -> set[str]:
-    """Inputs whose values reach an output or a recurrent node's X in another way than as states."""
+    """Return the inputs that reach an output or a recurrent node's X other than as states."""
     found = origins(graph, evaluator.labels)
     reached = {v.name for v in graph.outputs}
     reached |= {n.inputs[0] for n in graph.nodes if evaluator.labels.get(n.outputs[0])}
     sources = (source for name in reached for source in found.get(name, frozenset()))
-    return {name for where, name in sources if where == "input"}
+    return {name for origin, name in sources if origin == "input"}
 
 
 def _only_lengths(graph: GraphDef, name: str) -> bool:
-    places = [(node.op, i) for node in graph.nodes for i, n in enumerate(node.inputs) if n == name]
-    return bool(places) and all(op in GATES and i == 4 for op, i in places)
+    uses = [(node.op, i) for node in graph.nodes for i, n in enumerate(node.inputs) if n == name]
+    return bool(uses) and all(op in GATES and i == 4 for op, i in uses)
 
 
 def _carrier(
@@ -104,9 +106,9 @@ def _carrier(
     found: Mapping[str, frozenset[tuple[str, str]]],
     nodes: set[tuple[str, str]],
 ) -> str | None:
-    """The one output that is computed from just these final states.
+    """Return the output that is computed from exactly these final states, or None.
 
-    Where several are, the one that is a node's state itself, or several of them put together.
+    Of several, the one that is a node's state itself, or a concatenation of states.
     """
     matching = [v.name for v in graph.outputs if found.get(v.name) == frozenset(nodes)]
     if len(matching) > 1:
