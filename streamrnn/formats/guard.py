@@ -60,11 +60,11 @@ def reading(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-def require_file(path: str | Path, what: str = "model file") -> Path:
+def require_file(path: str | Path, description: str = "model file") -> Path:
     """Return the path of an existing file. Raises MissingFileError."""
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such {what}")
+        raise MissingFileError(f"{path}: no such {description}")
     return path
 
 
@@ -78,14 +78,14 @@ def require_extra(module: str, extra: str, path: str | Path) -> Any:
         ) from error
 
 
-def parse_json(text: str | bytes, what: str) -> object:
-    """Parse JSON of bounded size. Raises ModelFileError that names it as `what`."""
+def parse_json(text: str | bytes, name: str) -> object:
+    """Parse JSON of bounded size. Raises ModelFileError that names it."""
     if len(text) > MAX_JSON_BYTES:
-        raise ModelFileError(f"{what} has {len(text):,} bytes; the maximum is {MAX_JSON_BYTES:,}")
+        raise ModelFileError(f"{name} has {len(text):,} bytes; the maximum is {MAX_JSON_BYTES:,}")
     try:
         parsed: object = json.loads(text)
     except ValueError as error:
-        raise ModelFileError(f"{what} is not valid JSON ({error})") from None
+        raise ModelFileError(f"{name} is not valid JSON ({error})") from None
     return parsed
 
 

@@ -46,17 +46,17 @@ class _Group:
         self.table = table
         self.full = {n[len(prefix) :]: n for n in arrays if n.startswith(prefix)}
         self.arrays = arrays
-        self.taken: set[str] = set()
+        self.used: set[str] = set()
 
-    def take(self, short: str, axes: int) -> Array:
-        """Use the array of this name. Raises ModelFileError if it is missing or has other axes."""
+    def use(self, short: str, axes: int) -> Array:
+        """Return an array and record its use. Raises ModelFileError if missing or of other axes."""
         if short not in self.full:
             raise ModelFileError(
                 f"{self.table}: array {self.name(short)!r} not found; arrays with this prefix: "
                 f"{', '.join(self.full) or 'none'}"
             )
         array = self.arrays[self.full[short]]
-        self.taken.add(self.full[short])
+        self.used.add(self.full[short])
         if array.ndim != axes:
             raise ModelFileError(
                 f"{self.name(short)} has shape {array.shape}, expected {axes} axes for {self.table}"
@@ -78,7 +78,7 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     """
     stored = sum(int(array.size) for array in arrays.values())
     parts: list[TorchLayer] = []
-    taken: set[str] = set()
+    used: set[str] = set()
     with initializers.replaced_by(Budget(stored).zeros):
         for table in tables:
             reader = _READERS.get(table.kind)
@@ -88,7 +88,7 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
             _require_prefix(table, arrays)
             group = _Group(table, arrays)
             parts += reader(group)
-            taken |= group.taken
+            used |= group.used
     features = next((part.features for part in parts if part.weights), None)
     model = stack([part.layer for part in parts], features, stored)
     placed = [
@@ -96,7 +96,7 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
         for part in parts
         for source, name, array in part.weights
     ]
-    left = [name for name in arrays if name not in taken]
+    left = [name for name in arrays if name not in used]
     return Loaded(model, assign_weights(model, placed), left)
 
 
@@ -147,17 +147,17 @@ def _make(group: _Group, implied: Mapping[str, object], suffix: str = "") -> Lay
 
 
 def _dense(group: _Group) -> list[TorchLayer]:
-    kernel = group.take("weight", 2)
+    kernel = group.use("weight", 2)
     weights = [(group.name("weight"), "kernel", kernel.T)]
     bias = "bias" in group.full
     if bias:
-        weights.append((group.name("bias"), "bias", group.take("bias", 1)))
+        weights.append((group.name("bias"), "bias", group.use("bias", 1)))
     layer = _make(group, {"units": kernel.shape[0], "use_bias": bias})
     return [TorchLayer(layer, weights, kernel.shape[1])]
 
 
 def _embedding(group: _Group) -> list[TorchLayer]:
-    table = group.take("weight", 2)
+    table = group.use("weight", 2)
     layer = _make(group, {"input_dim": table.shape[0], "output_dim": table.shape[1]})
     return [TorchLayer(layer, [(group.name("weight"), "embeddings", table)])]
 
@@ -168,7 +168,7 @@ def _layer_norm(group: _Group) -> list[TorchLayer]:
 
 def _batch_norm(group: _Group) -> list[TorchLayer]:
     if "num_batches_tracked" in group.full:  # for training only
-        group.taken.add(group.name("num_batches_tracked"))
+        group.used.add(group.name("num_batches_tracked"))
     statistics = {"running_mean": "moving_mean", "running_var": "moving_variance"}
     return [_norm(group, {"weight": "gamma", "bias": "beta", **statistics})]
 
@@ -177,7 +177,7 @@ def _norm(group: _Group, names: Mapping[str, str]) -> TorchLayer:
     optional = {"weight": "scale", "bias": "center"}
     present = {argument: short in group.full for short, argument in optional.items()}
     required = [short for short in names if short not in optional or short in group.full]
-    weights = [(group.name(short), names[short], group.take(short, 1)) for short in required]
+    weights = [(group.name(short), names[short], group.use(short, 1)) for short in required]
     layer = _make(group, {**present, "epsilon": _EPSILON})
     return TorchLayer(layer, weights, weights[0][2].shape[0] if weights else None)
 
@@ -243,7 +243,7 @@ def _with_arguments(group: _Group, arguments: dict[str, object]) -> _Group:
         LayerTable(group.table.number, group.table.kind, group.table.weights, arguments),
         group.arrays,
     )
-    new.taken = group.taken
+    new.used = group.used
     return new
 
 
@@ -254,7 +254,7 @@ def _unnamed(group: _Group) -> dict[str, object]:
 def _direction(group: _Group, ending: str) -> tuple[Weights, tuple[int, int]]:
     """Return kernel, recurrent kernel and bias of one direction, and (features, units)."""
     gates = _GATES[group.table.kind]
-    kernel, recurrent = group.take(f"weight_ih{ending}", 2), group.take(f"weight_hh{ending}", 2)
+    kernel, recurrent = group.use(f"weight_ih{ending}", 2), group.use(f"weight_hh{ending}", 2)
     units = recurrent.shape[1]
     for short, array in ((f"weight_ih{ending}", kernel), (f"weight_hh{ending}", recurrent)):
         if array.shape[0] != gates * units:
@@ -269,7 +269,7 @@ def _direction(group: _Group, ending: str) -> tuple[Weights, tuple[int, int]]:
     ]
     names = [f"bias_ih{ending}", f"bias_hh{ending}"]
     if any(name in group.full for name in names):
-        pair = [order(group.take(name, 1)) for name in names]
+        pair = [order(group.use(name, 1)) for name in names]
         bias = np.stack(pair) if group.table.kind == "GRU" else pair[0] + pair[1]
         weights.append((" + ".join(group.name(name) for name in names), "bias", bias))
     return weights, (kernel.shape[1], units)

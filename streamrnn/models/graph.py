@@ -12,6 +12,9 @@ from streamrnn.layers.layer import Layer
 from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Node, Shape, Symbol, leaves, map_structure
 
+Shapes = Shape | list["Shapes"] | dict[str, "Shapes"]
+"""The shapes of a structure of arrays."""
+
 
 class Step(NamedTuple):
     """One node, with slots in place of its symbols.
@@ -149,7 +152,7 @@ class Graph:
         return [node for node in self.nodes if any(s is symbol for s in leaves(node.inputs))]
 
 
-def _fill(tree: object, values: Sequence[object] | Mapping[int, object]) -> Any:
+def _fill(tree: object, values: Sequence[object] | Mapping[int, object]) -> object:
     """Return the structure with the value of each slot in its place."""
     if type(tree) is Slot:
         return values[tree]
@@ -158,7 +161,7 @@ def _fill(tree: object, values: Sequence[object] | Mapping[int, object]) -> Any:
     return tree
 
 
-def _flat_shapes(shapes: Any) -> list[Shape]:
+def _flat_shapes(shapes: Shapes) -> list[Shape]:
     if isinstance(shapes, list | dict):
         items = shapes.values() if isinstance(shapes, dict) else shapes
         return [flat for item in items for flat in _flat_shapes(item)]
@@ -179,7 +182,7 @@ def none_if_all_none(mask: object) -> object:
     return mask
 
 
-def _as_floats(layer: Layer, inputs: Any) -> Any:
+def _as_floats(layer: Layer, inputs: object) -> object:
     """Cast integers for a layer that reads floats: their input may feed an Embedding as well."""
     if layer.input_dtype == "float32" and type(inputs) is np.ndarray and inputs.dtype.kind in "iu":
         return inputs.astype(np.float32)

@@ -20,7 +20,7 @@ from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
-from streamrnn.models.graph import Graph, none_if_all_none
+from streamrnn.models.graph import Graph, Shapes, none_if_all_none
 from streamrnn.models.summary import (
     Print,
     in_one_line,
@@ -130,12 +130,14 @@ class Model(Layer):
     def children(self) -> dict[str, Layer]:
         return {layer.name: layer for layer in self.layers} if self._graph else {}
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Do nothing: the constructor builds the model."""
 
-    def compute_output_shape(self, input_shape: object) -> Any:
+    def compute_output_shape(self, input_shape: object) -> Shapes:
         shapes = self._listed(input_shape)
-        return self._structured(self.graph.infer(shapes if isinstance(shapes, list) else [shapes]))
+        flat = self.graph.infer(shapes if isinstance(shapes, list) else [shapes])
+        structured: Shapes = self._structured(flat)
+        return structured
 
     def _structured(self, flat: Iterable[object]) -> Any:
         remaining = iter(flat)
@@ -306,16 +308,9 @@ class Model(Layer):
     # ---- state
 
     def _stateful_layers(self) -> dict[str, Any]:
-        stateful: dict[str, Any] = {}
-        for layer in self.layers:
-            if isinstance(layer, Model):
-                if layer._stateful_layers():
-                    stateful[layer.name] = layer
-            elif getattr(layer, "stateful", False):
-                stateful[layer.name] = layer
-        return stateful
+        return {layer.name: layer for layer in self.layers if _is_stateful(layer)}
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, object]:
         """Return copies of the states by layer name; None for a layer that carries none yet."""
         return {name: layer.get_state() for name, layer in self._stateful_layers().items()}
 
@@ -372,11 +367,11 @@ class Model(Layer):
         title = f"{type(self).__name__} {self.name}: {size_in_words(self)}"
         return html_table(title, summary_rows(self, self._graph), header)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         return model_config.functional_config(self)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: Mapping[str, object]) -> Self:
         return cls(**model_config.functional_arguments(config))
 
     def save(self, path: str | Path) -> None:
@@ -415,6 +410,12 @@ def _formats(module: str = "") -> ModuleType:
     return import_module(f"streamrnn.formats.{module}".rstrip("."))
 
 
+def _is_stateful(layer: Layer) -> bool:
+    if isinstance(layer, Model):
+        return any(_is_stateful(inner) for inner in layer.layers)
+    return bool(getattr(layer, "stateful", False))
+
+
 def _check_names(model: Model) -> None:
     names = [layer.name for layer in model.graph.layers]
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -440,7 +441,7 @@ def _input_dtype(graph: Graph, symbol: Symbol) -> str:
     return declared.get(symbol.dtype, "float32")
 
 
-def _checked(model: Model, spec: tuple[str, Shape, str], x: Any) -> Array:
+def _checked(model: Model, spec: tuple[str, Shape, str], x: object) -> Array:
     name, shape, dtype = spec
     owner = f"{model}, input {name!r}"
     if dtype == "string":

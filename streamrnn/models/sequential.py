@@ -130,7 +130,7 @@ class Sequential(Model):
         except (ShapeError, ArgumentError):  # a layer needs the number of steps: Dense on Flatten
             self.build((None, *shape[1:]))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         stack = [registry.serialize(layer) for layer in self._stack]
         if self._begin is not None:
             stack.insert(0, registry.serialize(self._begin.layer))

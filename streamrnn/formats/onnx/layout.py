@@ -29,8 +29,8 @@ class Place:
 
     def to_graph(self, x: Array) -> Array:
         """Transpose (B, T, F), (B, T), (B, F) or (B,) to the graph's layout; "1" is inserted."""
-        ours = [axis for axis in "BTF" if axis in self.axes]
-        order = [ours.index(axis) for axis in self.axes if axis != "1"]
+        given = [axis for axis in "BTF" if axis in self.axes]
+        order = [given.index(axis) for axis in self.axes if axis != "1"]
         x = np.transpose(x, order)
         position = self.axes.find("1")
         return np.ascontiguousarray(x if position < 0 else np.expand_dims(x, position))
@@ -111,14 +111,14 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
 def _sizes(evaluator: Evaluator) -> tuple[int, int]:
     """Return two numbers that are neither a size nor a constant in the graph."""
     graph = evaluator.graph
-    taken: set[int] = set()
+    used: set[int] = set()
     for value in (*graph.inputs, *graph.outputs):
-        taken |= {n for n in value.dims if n}
+        used |= {n for n in value.dims if n}
     for array in graph.constants.values():
-        taken |= set(array.shape)
+        used |= set(array.shape)
         if array.dtype.kind == "i" and array.size < 1000:
-            taken |= set(array.reshape(-1).tolist())
-    free = [n for n in _PRIMES if n not in taken]
+            used |= set(array.reshape(-1).tolist())
+    free = [n for n in _PRIMES if n not in used]
     if len(free) < 2:
         raise ModelMismatchError(
             "the sizes in the graph leave no unused ones to identify batch and time"

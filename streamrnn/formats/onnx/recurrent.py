@@ -324,11 +324,11 @@ def _spec(node: NodeDef, name: str, numbers: list[list[float]]) -> Spec:
             f"{node}: activation {name!r} is not supported; supported are "
             f"{', '.join(sorted(_ACTIVATIONS))}"
         )
-    ours, takes, defaults = known
+    kernel, count, defaults = known
     values = [
         float(numbers[i].pop(0)) if numbers[i] else default
-        for i, default in enumerate(defaults[:takes])
+        for i, default in enumerate(defaults[:count])
     ]
-    if tuple(values) == {"hard_sigmoid_02": (0.2, 0.5), "elu": (1.0,)}.get(ours, ()):
-        return ours
-    return (ours, *values)
+    if tuple(values) == {"hard_sigmoid_02": (0.2, 0.5), "elu": (1.0,)}.get(kernel, ()):
+        return kernel
+    return (kernel, *values)
