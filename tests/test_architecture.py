@@ -98,7 +98,7 @@ def test_imports_point_one_way(path: Path) -> None:
     assert not extra, f"{room} must not import {', '.join(sorted(extra))}"
 
 
-# `Run.kind` of a layer, or the whole of a model: another word than [window] kind.
+# `CallContext.kind` of a layer, or the whole of a model: another word than [window] kind.
 OTHER_KINDS = {("layers", "whole"), ("models", "whole")}
 NAMES_A_KIND = re.compile(r"carry|independent|fixed|whole|.*\bkind\W+(carry|independent|whole)\b")
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from streamrnn.layers import activations, initializers
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 @builtin_layer
@@ -21,7 +21,7 @@ class Activation(Layer):
         super().__init__(**kwargs)
         self.activation = activations.get(activation, str(self))
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return activations.compute(self.activation, inputs)
 
     def get_config(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class ReLU(Layer):
         self.negative_slope = negative_slope or 0.0
         self.threshold = threshold or 0.0
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         threshold, slope = np.float32(self.threshold), np.float32(self.negative_slope)
         y = np.where(inputs < threshold, slope * (inputs - threshold), inputs)
         return y if self.max_value is None else np.minimum(y, np.float32(self.max_value))
@@ -72,7 +72,7 @@ class LeakyReLU(Layer):
         super().__init__(**kwargs)
         self.negative_slope = negative_slope if alpha is None else alpha
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return np.where(inputs < 0, np.float32(self.negative_slope) * inputs, inputs)
 
     def get_config(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class ELU(Layer):
         super().__init__(**kwargs)
         self.alpha = alpha
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         y = activations.compute("elu", inputs)
         return np.where(inputs > 0, y, np.float32(self.alpha) * y)
 
@@ -141,7 +141,7 @@ class PReLU(Layer):
     def _own_alphas(self) -> bool:
         return bool(self._weights["alpha"].shape[-1] != 1)
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return np.where(inputs < 0, self._weights["alpha"] * inputs, inputs)
 
     def get_config(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class Softmax(Layer):
             )
         self.built = True
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return activations.compute("softmax", inputs)
 
     def get_config(self) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import numpy as np
 from streamrnn.arrays import Floats
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.layers import registry
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.rnn import RNN, reverse
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import leaves
 
 _MERGES = ("concat", "sum", "mul", "ave", None)
@@ -124,18 +124,18 @@ class Bidirectional(Layer):
 
     # ---- computing
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         one, other = None, None
-        if initial_state is not None:
-            one, other = self._halves(initial_state)
-        y = self.forward_layer.apply(inputs, run, mask=mask, initial_state=one)
-        y_back = self.backward_layer.apply(inputs, run, mask=mask, initial_state=other)
+        if context.initial_state is not None:
+            one, other = self._halves(context.initial_state)
+        y = self.forward_layer.apply(inputs, context.with_initial_state(one))
+        y_back = self.backward_layer.apply(inputs, context.with_initial_state(other))
         states: list[Any] = []
         if self.return_state:
             states = [*y[1:], *y_back[1:]]
             y, y_back = y[0], y_back[0]
         if self.return_sequences:
-            y_back = reverse(y_back, run.lengths)
+            y_back = reverse(y_back, context.lengths)
         merged = self._merge(y, y_back)
         if self.return_state:
             return [*merged, *states]

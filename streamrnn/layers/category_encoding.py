@@ -7,9 +7,9 @@ import numpy as np
 from streamrnn.arrays import Array
 from streamrnn.errors import DataError, ShapeError
 from streamrnn.layers.casts import cast_ids
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape
 
 _MODES = ("multi_hot", "one_hot", "count")
@@ -60,8 +60,8 @@ class CategoryEncoding(Layer):
             return "it joins all steps of a sequence in one vector"
         return None
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
-        ids = self._checked(inputs if inputs.dtype == np.int64 else self._cast(inputs), run)
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        ids = self._checked(inputs if inputs.dtype == np.int64 else self._cast(inputs), context)
         one_hot = np.zeros((ids.size, self.num_tokens), np.float32)
         one_hot[np.arange(ids.size), ids.reshape(-1)] = 1
         one_hot = one_hot.reshape(*ids.shape, self.num_tokens)
@@ -69,12 +69,12 @@ class CategoryEncoding(Layer):
             return one_hot
         return one_hot.sum(axis=-2) if self.output_mode == "count" else one_hot.max(axis=-2)
 
-    def _checked(self, ids: Array, run: Run) -> Array:
+    def _checked(self, ids: Array, context: CallContext) -> Array:
         outside = (ids < 0) | (ids >= self.num_tokens)
         if not outside.any():
             return ids
-        if run.lengths is not None:  # what stands past a row's end is nobody's number
-            past = np.arange(ids.shape[1]) >= run.lengths[:, None]
+        if context.lengths is not None:  # what stands past a row's end is nobody's number
+            past = np.arange(ids.shape[1]) >= context.lengths[:, None]
             ids = np.where(past.reshape(past.shape + (1,) * (ids.ndim - 2)), 0, ids)
             outside = (ids < 0) | (ids >= self.num_tokens)
         if outside.any():

@@ -9,9 +9,9 @@ from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
 from streamrnn.kernels import cell as kernel
 from streamrnn.layers.casts import cast_floats
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.rowwise import row_by_row
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import leaves
 
 
@@ -212,7 +212,7 @@ class Cell(Layer):
             self._driver = kernel.driver_of(step, str(self))
         self._driver(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked)
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         raise ShapeError(
             f"{self}: a cell is called with the step's inputs and its states: "
             "cell(inputs, states); wrap it in layers.RNN for sequences"

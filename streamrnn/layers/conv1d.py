@@ -8,9 +8,9 @@ import numpy as np
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import conv1d
 from streamrnn.layers import activations, initializers
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 @builtin_layer
@@ -93,7 +93,7 @@ class Conv1D(Layer):
     def _past(self) -> int:
         return (self.kernel_size - 1) * self.dilation_rate
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         packed = self._packed
         if packed is None:
             packed = conv1d.pack(
@@ -101,11 +101,11 @@ class Conv1D(Layer):
             )
             self._packed = packed
         past = (self._past(), self.features)
-        state = run.state("x", past) if run.kind == "stream" and past[0] else None
+        state = context.state("x", past) if context.kind == "stream" and past[0] else None
         if state is None:
             state = np.zeros((len(inputs), *past), np.float32)
         y = np.empty((*inputs.shape[:2], self.filters), np.float32)
-        conv1d.run(packed, inputs, run.lengths, None, state, y, activation=self.activation)
+        conv1d.run(packed, inputs, context.lengths, None, state, y, activation=self.activation)
         return y
 
     def get_config(self) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import numpy as np
 
 from streamrnn.kernels import dense
 from streamrnn.layers import activations, initializers
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer, positive_integer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 @builtin_layer
@@ -50,7 +50,7 @@ class Dense(Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape[:-1], self.units)
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         packed = self._packed
         if packed is None:
             packed = dense.pack(self._weights["kernel"], self._weights.get("bias"))

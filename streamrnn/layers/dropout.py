@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.gated import checked_rate, checked_seed, dropout_mask
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 @builtin_layer
@@ -39,8 +39,8 @@ class Dropout(Layer):
             return shape
         return tuple(n if m is None else m for m, n in zip(self.noise_shape, shape, strict=True))
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
-        if not run.training or self.rate == 0:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        if not context.training or self.rate == 0:
             return inputs
         if self._random is None:
             self._random = np.random.default_rng(self.seed)
@@ -82,7 +82,7 @@ class ActivityRegularization(Layer):
         self.l1 = l1
         self.l2 = l2
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return inputs
 
     def get_config(self) -> dict[str, Any]:

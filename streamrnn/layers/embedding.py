@@ -9,9 +9,9 @@ from streamrnn.errors import DataError
 from streamrnn.kernels import embedding
 from streamrnn.layers import initializers
 from streamrnn.layers.casts import cast_ids
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer, positive_integer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 @builtin_layer
@@ -61,21 +61,21 @@ class Embedding(Layer):
         present = np.asarray(inputs) != 0
         return present if mask is None else present & mask
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         if inputs.dtype != np.int64:
             inputs = self._cast(inputs)
         ids = inputs.reshape(-1)
-        self._check_ids(inputs, run)
+        self._check_ids(inputs, context)
         y = np.empty((ids.size, self.output_dim), np.float32)
         embedding.run(self._weights["embeddings"], ids, y)
         return y.reshape(*inputs.shape, self.output_dim)
 
-    def _check_ids(self, ids: Array, run: Run) -> None:
+    def _check_ids(self, ids: Array, context: CallContext) -> None:
         if not ids.size or (ids.min() >= 0 and ids.max() < self.input_dim):
             return
         outside = (ids < 0) | (ids >= self.input_dim)
-        if run.lengths is not None:  # what stands past a row's end is nobody's id
-            outside &= np.arange(ids.shape[1]) < run.lengths[:, None]
+        if context.lengths is not None:  # what stands past a row's end is nobody's id
+            outside &= np.arange(ids.shape[1]) < context.lengths[:, None]
             if not outside.any():
                 return
         first = tuple(int(i) for i in np.argwhere(outside)[0])

@@ -6,9 +6,9 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.layers import naming
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Node, Symbol
 
 _DTYPES = ("float32", "int32", "int64", "bool", "string")
@@ -49,7 +49,7 @@ class InputLayer(Layer):
         node = Node(self, [], {})
         self.symbol: Symbol = node.make_outputs(self.batch_shape, self.dtype)
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return inputs
 
     def get_config(self) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import initializers, naming, registry
 from streamrnn.layers.arguments import given_arguments
 from streamrnn.layers.casts import cast_floats
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.masked_array import MaskedArray
 from streamrnn.layers.masks import carried, carry, joined_mask, joined_masks
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Node, Shape, Symbol, map_lists, map_structure, symbols_in
 
 _REFUSED_ARGUMENTS = {
@@ -130,18 +130,19 @@ class Layer:
         """Make the weights for inputs of this shape (batch first, None where unknown)."""
         self.built = True
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
-        """Compute the outputs: arrays in, arrays out, in the structure of the output shape."""
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        """Compute the outputs: arrays in, arrays out, in the structure of the output shape.
+
+        context: mask, initial state, training, and what a model around this layer passes on.
+        """
         raise NotImplementedError(f"{self} does not say how it computes")
 
-    def forward(
-        self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None
-    ) -> tuple[Any, Any]:
+    def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
         """Outputs and their masks: one node of a graph, or one call on arrays."""
-        outputs = self.apply(inputs, run, mask=mask, initial_state=initial_state)
+        outputs = self.apply(inputs, context)
         if type(outputs) is MaskedArray:  # a layer called inside has said which steps count
             return np.asarray(outputs), outputs._keras_mask
-        return outputs, self.compute_mask(inputs, mask)
+        return outputs, self.compute_mask(inputs, context.mask)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape, or list of shapes, that comes out for an input of this shape."""
@@ -356,11 +357,11 @@ class Layer:
             mask = self.make_mask(shape, carried(inputs) if mask is None else mask, lengths)
         elif not plain:
             mask = carried(inputs)
-        run = Run(training=bool(training))
+        context = CallContext(mask, initial_state, bool(training))
         try:
-            outputs, masks = self.forward(arrays, run, mask=mask, initial_state=initial_state)
+            outputs, masks = self.forward(arrays, context)
         except BaseException:
-            run.undo()
+            context.undo()
             raise
         return outputs if masks is None else carry(outputs, masks)
 

@@ -12,9 +12,9 @@ import numpy as np
 from streamrnn.arrays import Array
 from streamrnn.errors import DataError, DTypeError
 from streamrnn.layers.casts import cast_ids
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 class _Lookup(Layer):
@@ -78,22 +78,22 @@ class _Lookup(Layer):
     def _out_of_vocabulary(self, token: Any) -> int:
         raise NotImplementedError
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         tokens = inputs.reshape(-1).tolist()
         found = np.array([self._index.get(token, -1) for token in tokens], np.int64)
         unknown = np.flatnonzero(found < 0)
         if self.num_oov_indices == 0 and len(unknown):
-            self._refuse(tokens, unknown, inputs.shape, run)
+            self._refuse(tokens, unknown, inputs.shape, context)
             found[unknown] = 0  # past the end of their rows
         else:
             for i in unknown.tolist():
                 found[i] = self._first_oov + self._out_of_vocabulary(tokens[i])
         return found.reshape(inputs.shape)
 
-    def _refuse(self, tokens: list[Any], unknown: Array, shape: Any, run: Run) -> None:
-        if run.lengths is not None:
+    def _refuse(self, tokens: list[Any], unknown: Array, shape: Any, context: CallContext) -> None:
+        if context.lengths is not None:
             row, step = np.divmod(unknown, shape[1])
-            unknown = unknown[step < run.lengths[row]]
+            unknown = unknown[step < context.lengths[row]]
         if len(unknown):
             raise DataError(
                 f"{self}: {tokens[int(unknown[0])]!r} is not in the vocabulary, and "

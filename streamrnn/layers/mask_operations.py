@@ -9,10 +9,10 @@ from functools import reduce
 import numpy as np
 
 from streamrnn.arrays import Array
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.merge import Concatenate, Merge
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape
 
 
@@ -34,14 +34,7 @@ class NotEqual(_MaskOperation):
             raise ArgumentError(f"{self}: expected a number to compare with, received {value!r}")
         self.value = value
 
-    def apply(
-        self,
-        inputs: typing.Any,
-        run: Run,
-        *,
-        mask: typing.Any = None,
-        initial_state: typing.Any = None,
-    ) -> typing.Any:
+    def apply(self, inputs: typing.Any, context: CallContext) -> typing.Any:
         return inputs != np.float32(self.value)
 
     def get_config(self) -> dict[str, typing.Any]:
@@ -68,14 +61,7 @@ class Any(_MaskOperation):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape[:-1]
 
-    def apply(
-        self,
-        inputs: typing.Any,
-        run: Run,
-        *,
-        mask: typing.Any = None,
-        initial_state: typing.Any = None,
-    ) -> typing.Any:
+    def apply(self, inputs: typing.Any, context: CallContext) -> typing.Any:
         return np.asarray(inputs).any(axis=-1)
 
 
@@ -105,14 +91,7 @@ class ExpandDims(_MaskOperation):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, 1)
 
-    def apply(
-        self,
-        inputs: typing.Any,
-        run: Run,
-        *,
-        mask: typing.Any = None,
-        initial_state: typing.Any = None,
-    ) -> typing.Any:
+    def apply(self, inputs: typing.Any, context: CallContext) -> typing.Any:
         return np.asarray(inputs)[..., None]
 
 
@@ -126,14 +105,7 @@ class _Constant(_MaskOperation):
         if dtype != "bool":
             raise ArgumentError(f"{self}: only masks are made, dtype='bool', received {dtype!r}")
 
-    def apply(
-        self,
-        inputs: typing.Any,
-        run: Run,
-        *,
-        mask: typing.Any = None,
-        initial_state: typing.Any = None,
-    ) -> typing.Any:
+    def apply(self, inputs: typing.Any, context: CallContext) -> typing.Any:
         return np.full(inputs.shape, self.value, np.bool_)
 
     def get_config(self) -> dict[str, typing.Any]:

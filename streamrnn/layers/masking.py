@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 @builtin_layer
@@ -24,7 +24,7 @@ class Masking(Layer):
         present = (np.asarray(inputs) != np.float32(self.mask_value)).any(axis=-1)
         return present if mask is None else present & mask
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         present = (inputs != np.float32(self.mask_value)).any(axis=-1, keepdims=True)
         return np.where(present, inputs, np.float32(0))
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape
 
 
@@ -51,8 +51,8 @@ class Merge(Layer):
             return None
         return reduce(np.logical_or, mask)
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
-        masks = mask if mask is not None else [None] * len(inputs)
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        masks = [None] * len(inputs) if context.mask is None else context.mask
         return self.merge(inputs, masks)
 
     def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:

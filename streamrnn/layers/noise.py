@@ -3,9 +3,9 @@
 from typing import Any, ClassVar
 
 from streamrnn.errors import UnsupportedError
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 @builtin_layer
@@ -14,7 +14,7 @@ class Identity(Layer):
 
     stepwise = True
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return inputs
 
 
@@ -27,8 +27,8 @@ class _Noise(Layer):
         self.strength = strength
         self.seed = seed
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
-        if run.training:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        if context.training:
             raise UnsupportedError(f"{self}: training=True is not supported; use Dropout")
         return inputs
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from streamrnn.kernels import normalization
 from streamrnn.layers import initializers
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 class _OnFeatures(Layer):
@@ -75,7 +75,7 @@ class LayerNormalization(_OnFeatures):
         if rms_scaling:
             raise ArgumentError(f"{self}: rms_scaling is refused: Keras itself calls it incorrect")
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         features = self.features
         gamma = self._weights["gamma"] if self.scale else np.ones(features, np.float32)
         beta = self._weights["beta"] if self.center else np.zeros(features, np.float32)
@@ -120,7 +120,7 @@ class BatchNormalization(_OnFeatures):
         self.add_weight("moving_mean", shape, self.moving_mean_initializer, trainable=False)
         self.add_weight("moving_variance", shape, self.moving_variance_initializer, trainable=False)
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         w = self._weights
         factor = np.float32(1) / np.sqrt(w["moving_variance"] + np.float32(self.epsilon))
         if self.scale:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ShapeError
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer, positive_integer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 class _ChangesShape(Layer):
@@ -18,9 +18,9 @@ class _ChangesShape(Layer):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return None
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         # A stream's outputs carry one axis more: its steps stand where rows stood.
-        lead = inputs.shape[:2] if run.kind == "stream" else inputs.shape[:1]
+        lead = inputs.shape[:2] if context.kind == "stream" else inputs.shape[:1]
         shape = self.compute_output_shape((None, *inputs.shape[len(lead) :]))
         return inputs.reshape(*lead, *shape[1:])
 
@@ -92,7 +92,7 @@ class RepeatVector(_ChangesShape):
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0], self.n, input_shape[1])
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return np.repeat(inputs[:, None], self.n, axis=1)
 
     def why_not_stepwise(self, input_shape: Any) -> str | None:

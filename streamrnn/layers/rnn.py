@@ -9,11 +9,11 @@ from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import registry
 from streamrnn.layers.cell import Cell, initial_states
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.memory import Memory
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 from streamrnn.layers.stacked import StackedRNNCells
 from streamrnn.layers.symbol import leaves
 
@@ -102,12 +102,12 @@ class RNN(Layer):
 
     # ---- computing
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
-        if run.kind == "call" and self.stateful:
-            run.remember(self.memory)
-        states, held = self._begin(inputs, run, initial_state)
-        sequences = self.return_sequences or run.kind == "stream"
-        x, lengths = inputs, run.lengths
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        if context.kind == "call" and self.stateful:
+            context.remember(self.memory)
+        states, held = self._begin(inputs, context)
+        sequences = self.return_sequences or context.kind == "stream"
+        x, lengths, mask = inputs, context.lengths, context.mask
         if self.go_backwards:
             x, mask = reverse(x, lengths), None if mask is None else reverse(mask, lengths)
         batch, steps, units = x.shape[0], x.shape[1], self.runner.output_features()
@@ -120,33 +120,33 @@ class RNN(Layer):
             held,
             y,
             zero_masked=self.zero_output_for_mask,
-            training=run.training,
+            training=context.training,
         )
         if y is None:
             y = (self.runner.output_of(states) if held is None else held).copy()
             if self.zero_output_for_mask and mask is not None and lengths is None and steps:
                 y[~mask[:, -1]] = 0
-        if run.kind == "call" and self.stateful:
+        if context.kind == "call" and self.stateful:
             self.memory.keep(states, held)
-        if not self.return_state or run.kind == "stream":
+        if not self.return_state or context.kind == "stream":
             return y
         return [y, *self.runner.nest(states)]
 
-    def _begin(self, x: Floats, run: Run, initial_state: Any) -> tuple[list[Floats], Floats | None]:
+    def _begin(self, x: Floats, context: CallContext) -> tuple[list[Floats], Floats | None]:
         """States to start from, ours to overwrite, and the held output if the cell needs one."""
         cell, batch = self.runner, len(x)
         shapes = cell.state_shapes()
         held_shape = (cell.output_features(),) if cell.holds_output else None
-        if run.kind == "stream":
-            found = [run.state(name, shape) for name, shape in shapes.items()]
-            held = run.state("y", held_shape) if held_shape else None
+        if context.kind == "stream":
+            found = [context.state(name, shape) for name, shape in shapes.items()]
+            held = context.state("y", held_shape) if held_shape else None
             if held_shape and held is None:
                 held = np.zeros((batch, *held_shape), np.float32)
             return [state for state in found if state is not None], held
         held = np.zeros((batch, *held_shape), np.float32) if held_shape else None
-        carried = run.kind == "call" and self.stateful
-        if initial_state is not None:
-            states = initial_states(str(self), shapes, initial_state, batch)
+        carried = context.kind == "call" and self.stateful
+        if context.initial_state is not None:
+            states = initial_states(str(self), shapes, context.initial_state, batch)
             if carried:
                 self.memory.began(states)
             return states, held

@@ -10,9 +10,9 @@ import numpy as np
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ShapeError
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 _EPSILON = np.float32(1e-7)
 
@@ -74,7 +74,7 @@ class Normalization(Layer):
         axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
         self.set_weights([x.mean(axis=axes), x.var(axis=axes), np.float32(len(x))])
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         mean = self._weights["mean"] if self.mean is None else self.mean.reshape(-1)
         variance = self._weights["variance"] if self.variance is None else self.variance.reshape(-1)
         scale: Floats = np.maximum(np.sqrt(variance), _EPSILON)
@@ -110,7 +110,7 @@ class Rescaling(Layer):
                     f"{self}: it scales {value.shape[-1]} features, received shape {shape}"
                 )
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return inputs * self.scale + self.offset
 
     def get_config(self) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Any, Self
 
 from streamrnn.errors import ShapeError
 from streamrnn.layers import registry
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 
 
 @builtin_layer
@@ -47,9 +47,9 @@ class TimeDistributed(Layer):
             raise ShapeError(f"{self}: the layer inside must give one output")
         return (*input_shape[:2], *inner[1:])
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         rows = inputs.reshape(-1, *inputs.shape[2:])
-        y, _ = self.layer.forward(rows, Run(kind="whole", training=run.training))
+        y, _ = self.layer.forward(rows, CallContext(kind="whole", training=context.training))
         return y.reshape(*inputs.shape[:2], *y.shape[1:])
 
     def get_config(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import numpy as np
 
 from streamrnn.arrays import Array, Bools
 from streamrnn.errors import ConfigError
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Node, Shape, Symbol, leaves, map_structure
 
 Shapes = Shape | list["Shapes"] | dict[str, "Shapes"]
@@ -68,6 +68,7 @@ class Graph:
         for node in called:
             count = counts[id(node.layer)] = counts.get(id(node.layer), -1) + 1
             name = node.layer.name.replace("/", "%2F")
+            training = node.kwargs.get("training")
             steps.append(
                 Step(
                     node,
@@ -75,7 +76,7 @@ class Graph:
                     self._to_slots(node.inputs),
                     self._to_slots(node.kwargs.get("initial_state")),
                     self._to_slots(node.kwargs.get("mask")),
-                    node.kwargs.get("training"),
+                    None if training is None else bool(training),
                     [self.slots[id(symbol)] for symbol in node.outputs],
                 )
             )
@@ -99,7 +100,7 @@ class Graph:
         )
 
     def run(
-        self, arrays: Sequence[Array], masks: Sequence[Array | None], run: Run
+        self, arrays: Sequence[Array], masks: Sequence[Array | None], context: CallContext
     ) -> tuple[list[Array], list[Array | None]]:
         """Return the outputs and their masks, for one array (and mask or None) per input."""
         values: list[Any] = [None] * len(self.slots)
@@ -116,15 +117,9 @@ class Graph:
             else:
                 mask = _bools(_fill(step.mask, values), inputs)
                 mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
-            inner = run.at(step.path)
-            if step.training is not None:
-                inner = inner.with_training(bool(step.training))
-            made, made_masks = layer.forward(
-                inputs,
-                inner,
-                mask=none_if_all_none(mask),
-                initial_state=_fill(step.initial_state, values),
-            )
+            state = _fill(step.initial_state, values)
+            inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
+            made, made_masks = layer.forward(inputs, inner)
             flat = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
             flat_masks = (
                 list(leaves(made_masks))

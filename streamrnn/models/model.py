@@ -14,10 +14,10 @@ from streamrnn.arrays import Array, Floats
 from streamrnn.display import html_table
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
 from streamrnn.layers.casts import cast_floats, cast_ids
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import ArgumentError, Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
 from streamrnn.models.graph import Graph, Shapes, none_if_all_none
@@ -179,25 +179,24 @@ class Model(Layer):
             masks = self._masks(arrays, mask if own is None else own, lengths)
         else:
             masks = own if isinstance(own, list) else [own]
-        run = Run(training=bool(training))
+        context = CallContext(training=bool(training))
         try:
-            outputs, made = self.graph.run(arrays, masks, run)
+            outputs, made = self.graph.run(arrays, masks, context)
         except BaseException:
-            run.undo()
+            context.undo()
             raise
         return self._structured(carry(outputs, none_if_all_none(made)))
 
-    def forward(
-        self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None
-    ) -> tuple[Any, Any]:
+    def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
         inputs = self._listed(inputs)
         arrays = inputs if isinstance(inputs, list) else [inputs]
+        mask = context.mask
         masks = mask if isinstance(mask, list) else [mask] * len(arrays)
-        outputs, made = self.graph.run(arrays, masks, run)
+        outputs, made = self.graph.run(arrays, masks, context)
         return self._structured(outputs), self._structured(made)
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
-        return self.forward(inputs, run, mask=mask, initial_state=initial_state)[0]
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        return self.forward(inputs, context)[0]
 
     def check_arrays(self, inputs: Any) -> list[Array]:
         """Return one array per input, cast and checked against its shape."""
@@ -294,14 +293,16 @@ class Model(Layer):
                 f"{self}: {rows} rows cannot be split into batches of batch_size={size}: each row "
                 "of a stateful model continues the same row of the previous batch"
             )
-        run, parts = Run(training=training), []
+        context, parts = CallContext(training=training), []
         try:
             for start in range(0, max(rows, 1), size):
                 cut = slice(start, start + size)
                 batch_masks = [None if mask is None else mask[cut] for mask in masks]
-                parts.append(self.graph.run([array[cut] for array in arrays], batch_masks, run)[0])
+                parts.append(
+                    self.graph.run([array[cut] for array in arrays], batch_masks, context)[0]
+                )
         except BaseException:
-            run.undo()
+            context.undo()
             raise
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelMismatchError
-from streamrnn.layers.run import Run
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.symbol import Symbol, leaves
 from streamrnn.models.graph import Graph, Step
 from streamrnn.models.model import Model
@@ -57,9 +57,9 @@ class Stream:
         states: name -> C-contiguous float32 (B, size), overwritten with the states after each
         row's last step; those of a row without steps keep their bytes.
         """
-        run = Run(kind="stream", lengths=lengths_B, states=states)
+        context = CallContext(kind="stream", lengths=lengths_B, states=states)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
-            outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), run)
+            outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), context)
         return outputs
 
     def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.run import Run
 from streamrnn.models.model import Model
 
 
@@ -44,9 +44,9 @@ class Whole:
         return self.run(inputs, lengths_B)
 
     def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
-        run = Run(kind="whole", lengths=lengths_B)
+        context = CallContext(kind="whole", lengths=lengths_B)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
-            return self.model.graph.run(inputs, [None] * len(inputs), run)[0]
+            return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
 
     def _by_length(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
         """Run the rows of one length at a time, as some layer changes the time axis."""

@@ -41,7 +41,7 @@ def new_layer(monkeypatch: pytest.MonkeyPatch) -> type[layers.Layer]:
     class Halving(layers.Layer):
         stepwise = True
 
-        def apply(self, inputs: Any, run: Any, **_: Any) -> Any:
+        def apply(self, inputs: Any, context: Any) -> Any:
             return inputs / 2
 
     Halving.__module__ = "streamrnn.layers.halving"
@@ -132,7 +132,7 @@ class Lying(layers.Layer):
 
     stepwise = True
 
-    def apply(self, inputs: Any, run: Any, **_: Any) -> Any:
+    def apply(self, inputs: Any, context: Any) -> Any:
         return inputs - inputs.mean(axis=1, keepdims=True)
 
 
@@ -141,7 +141,7 @@ class Mixing(layers.Layer):
 
     stepwise = True
 
-    def apply(self, inputs: Any, run: Any, **_: Any) -> Any:
+    def apply(self, inputs: Any, context: Any) -> Any:
         return inputs - inputs.mean(axis=0)
 
 
@@ -154,7 +154,7 @@ class Forgetting(layers.Layer):
         super().__init__(**kwargs)
         self.factor = factor
 
-    def apply(self, inputs: Any, run: Any, **_: Any) -> Any:
+    def apply(self, inputs: Any, context: Any) -> Any:
         return inputs * self.factor
 
     def get_config(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from layers.kinds import assert_same, flat
 
 from streamrnn import layers
 from streamrnn.errors import ShapeError, UnsupportedError
-from streamrnn.layers.run import Run
+from streamrnn.layers.context import CallContext
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(3, 6, 4)).astype(np.float32)
@@ -115,8 +115,8 @@ def test_lengths_of_rows_in_a_pipeline() -> None:
     layer = both(return_sequences=True, return_state=True)
     lengths = np.array([6, 0, 4])
     for mask in (None, MASK):
-        run = Run(kind="whole", lengths=lengths)
-        y, *states = layer.apply(X, run, mask=mask)
+        context = CallContext(mask, kind="whole", lengths=lengths)
+        y, *states = layer.apply(X, context)
         for b, length in enumerate(lengths):
             row = slice(b, b + 1)
             own = None if mask is None else mask[row, :length]

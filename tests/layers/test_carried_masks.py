@@ -278,7 +278,7 @@ class MasksInside(layers.Layer):
         super().__init__(**kwargs)
         self.seen: list[type] = []
 
-    def apply(self, inputs: Any, run: Any, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: Any) -> Any:
         self.seen.append(type(inputs))
         return layers.Masking()(layers.Identity()(inputs))
 

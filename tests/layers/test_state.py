@@ -235,7 +235,7 @@ def test_a_call_that_fails_leaves_the_state_as_it_was() -> None:
     class Fails(layers.Layer):
         fail = False
 
-        def apply(self, inputs: Any, run: Any, **_: Any) -> Any:
+        def apply(self, inputs: Any, context: Any) -> Any:
             if self.fail:
                 raise ArithmeticError
             return inputs

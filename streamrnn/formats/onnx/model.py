@@ -16,10 +16,10 @@ from streamrnn.formats.onnx.probe import States
 from streamrnn.formats.onnx.wiring import Wiring, wire
 from streamrnn.layers import Identity, Input
 from streamrnn.layers.casts import cast_floats, cast_ids
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import Constant
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.run import Run
 from streamrnn.layers.symbol import Shape, symbols_in
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
@@ -128,18 +128,18 @@ class OnnxGraph(Layer):
         }
         return initial | probe.constant_states(self, n)
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         arrays = inputs if isinstance(inputs, list) else [inputs]
         places = self.layout.inputs.values()
         arrays = [
             x[..., 0] if x.ndim == 3 and "F" not in place.axes else x  # from OnnxIds
             for x, place in zip(arrays, places, strict=True)
         ]
-        if run.kind == "stream":
+        if context.kind == "stream":
             shapes = self.stream_states()
-            found = {name: run.state(name, shape) for name, shape in shapes.items()}
+            found = {name: context.state(name, shape) for name, shape in shapes.items()}
             states = {name: state for name, state in found.items() if state is not None}
-            made = self.advance(arrays, run.lengths, states, by_step=self.layout.timeless)
+            made = self.advance(arrays, context.lengths, states, by_step=self.layout.timeless)
         else:
             states = self.stream_initial(len(arrays[0]))
             made = self.advance(arrays, None, states, by_step=False)
@@ -210,7 +210,7 @@ class OnnxIds(Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, 1)
 
-    def apply(self, inputs: Any, run: Run, *, mask: Any = None, initial_state: Any = None) -> Any:
+    def apply(self, inputs: Any, context: CallContext) -> Any:
         return inputs[..., None]
 
 
