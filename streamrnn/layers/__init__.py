@@ -2,6 +2,7 @@
 
 from streamrnn.layers import activations, initializers, registry
 from streamrnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.bidirectional import Bidirectional
 from streamrnn.layers.category_encoding import CategoryEncoding
 from streamrnn.layers.cell import Cell
@@ -11,7 +12,7 @@ from streamrnn.layers.dropout import ActivityRegularization, Dropout, SpatialDro
 from streamrnn.layers.embedding import Embedding
 from streamrnn.layers.gru import GRU, GRUCell
 from streamrnn.layers.input import Input, InputLayer
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.lookup import IntegerLookup, StringLookup
 from streamrnn.layers.lstm import LSTM, LSTMCell
 from streamrnn.layers.lstm_variants import LayerNormLSTMCell, PeepholeLSTMCell

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from streamrnn.layers import activations, initializers
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 
 

@@ -1,26 +1,121 @@
-"""What a layer was made with, as the config of a class that writes none."""
+"""The arguments of a layer's constructor: checked, and as the config of a class without one."""
 
 import inspect
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from operator import index
+from typing import SupportsIndex, TypedDict
 
 import numpy as np
 
 from streamrnn.errors import UnsupportedError
 
-if TYPE_CHECKING:
-    from streamrnn.layers.layer import Layer
-
+_REFUSED_ARGUMENTS = {
+    "time_major": "arrays are (batch, time, features); transpose them first",
+    "weights": "call set_weights on the built layer",
+    "lora_rank": "merge the LoRA weights into the kernel first",
+    "quantization_config": "weights are float32",
+    "use_cudnn": "there is no GPU",
+    "autocast": "everything is float32",
+    "sparse": "inputs are dense arrays",
+    "ragged": "give a padded array and lengths=",
+    "constants": "pass what is constant as features",
+}
+_FOR_TRAINING = ("_regularizer", "_constraint")
 _EVERY_LAYER = {"name", "trainable", "dtype", "input_shape", "batch_input_shape"}
 
 
-def given_arguments(layer: "Layer", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The arguments by name, JSON-able; those that every layer has are left out.
+class LayerOptions(TypedDict, total=False):
+    """The arguments of every layer, and those of Keras that are accepted or refused by name.
+
+    name: in summaries, states and files; made from the class if not given. trainable: only counted
+    in summaries. dtype: "float32". input_shape, batch_input_shape: as in Keras 2, for the first
+    layer of a Sequential.
+    """
+
+    name: str | None
+    trainable: bool
+    dtype: object
+    input_shape: Sequence[int | None] | None
+    batch_input_shape: Sequence[int | None] | None
+    # Accepted: they only affect training.
+    activity_regularizer: object
+    alpha_constraint: object
+    alpha_regularizer: object
+    beta_constraint: object
+    beta_regularizer: object
+    bias_constraint: object
+    bias_regularizer: object
+    embeddings_constraint: object
+    embeddings_regularizer: object
+    gamma_constraint: object
+    gamma_regularizer: object
+    kernel_constraint: object
+    kernel_regularizer: object
+    recurrent_constraint: object
+    recurrent_regularizer: object
+    # Refused, unless they ask for nothing.
+    autocast: object
+    constants: object
+    lora_rank: object
+    quantization_config: object
+    ragged: object
+    sparse: object
+    time_major: object
+    use_cudnn: object
+    weights: object
+
+
+class ArgumentError(UnsupportedError, TypeError):
+    """An argument that a constructor does not know, or that it refuses."""
+
+
+def check_dtype(owner: object, dtype: object) -> None:
+    """Check that a dtype, also as Keras's policy, is float32. Raises ArgumentError."""
+    if isinstance(dtype, Mapping):
+        dtype = dtype.get("config", {}).get("name")
+    if dtype not in (None, "float32", np.float32):
+        raise ArgumentError(
+            f"{owner}: dtype must be 'float32', received {dtype!r}; all layers compute in float32"
+        )
+
+
+def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
+    """Check that arguments matter to training alone, or ask for nothing. Raises ArgumentError."""
+    for argument, value in unknown.items():
+        if argument.endswith(_FOR_TRAINING):
+            continue
+        if argument in _REFUSED_ARGUMENTS:
+            if value in (None, False) or value == "auto":
+                continue
+            raise ArgumentError(
+                f"{owner}: the Keras argument {argument}={value!r} is refused: "
+                f"{_REFUSED_ARGUMENTS[argument]}"
+            )
+        raise ArgumentError(f"{owner}: unknown argument {argument!r}")
+
+
+def positive_integer(owner: str, argument: str, value: object) -> int:
+    """Return a size, 1 or more, NumPy's integers included. Raises ArgumentError."""
+    number = 0
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        with suppress(TypeError):  # an array with several values
+            number = index(value)
+    if number < 1:
+        raise ArgumentError(f"{owner}: {argument} must be a positive integer, received {value!r}")
+    return number
+
+
+def given_arguments(
+    layer: object, args: Sequence[object], kwargs: Mapping[str, object]
+) -> dict[str, object]:
+    """Return a constructor's arguments by name, JSON-able, without those that every layer has.
 
     Raises UnsupportedError, naming the argument, for a value that no file can hold.
     """
     bound = inspect.signature(type(layer)).bind(*args, **kwargs)
-    named: dict[str, Any] = {}
+    named: dict[str, object] = {}
     for name, parameter in bound.signature.parameters.items():
         if name not in bound.arguments:
             continue
@@ -35,7 +130,7 @@ def given_arguments(layer: "Layer", args: tuple[Any, ...], kwargs: dict[str, Any
     }
 
 
-def _as_json(layer: "Layer", name: str, value: Any) -> Any:
+def _as_json(layer: object, name: str, value: object) -> object:
     value = value.item() if isinstance(value, np.generic) else value
     try:
         json.dumps(value, allow_nan=False)

@@ -8,8 +8,9 @@ import numpy as np
 from streamrnn.arrays import Floats
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.layers import registry
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.rnn import RNN, reverse
 from streamrnn.layers.symbol import leaves

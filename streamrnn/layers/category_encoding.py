@@ -6,9 +6,10 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import DataError, ShapeError
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Shape
 

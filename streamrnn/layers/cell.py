@@ -8,9 +8,10 @@ import numpy as np
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
 from streamrnn.kernels import cell as kernel
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.rowwise import row_by_row
 from streamrnn.layers.symbol import leaves
 

@@ -8,8 +8,9 @@ import numpy as np
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import conv1d
 from streamrnn.layers import activations, initializers
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from streamrnn.kernels import dense
 from streamrnn.layers import activations, initializers
+from streamrnn.layers.arguments import positive_integer
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import Layer, positive_integer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 
 

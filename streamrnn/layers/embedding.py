@@ -8,9 +8,10 @@ from streamrnn.arrays import Array
 from streamrnn.errors import DataError
 from streamrnn.kernels import embedding
 from streamrnn.layers import initializers
+from streamrnn.layers.arguments import positive_integer
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import Layer, positive_integer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from streamrnn.arrays import Array, Floats
 from streamrnn.kernels import recurrent
 from streamrnn.layers import activations, initializers, naming
+from streamrnn.layers.arguments import ArgumentError, positive_integer
 from streamrnn.layers.cell import Cell
-from streamrnn.layers.layer import ArgumentError, positive_integer
 from streamrnn.layers.rnn import RNN
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.layers.naming import snake_case
 
@@ -239,6 +239,9 @@ class Identity(Initializer):
         return self.gain * np.eye(shape[0], shape[1])
 
 
+InitializerLike = Initializer | type[Initializer] | str | Mapping[str, Any] | float | Array | None
+"""Whatever `get` takes."""
+
 _ALL: dict[str, type[Initializer]] = {
     cls.__name__: cls
     for cls in (
@@ -269,7 +272,7 @@ _NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
 }
 
 
-def get(identifier: Any) -> Initializer:
+def get(identifier: InitializerLike) -> Initializer:
     """An initializer from itself, its name, its class or the config that Keras writes.
 
     None means zeros. Raises UnsupportedError for a name that is not known.

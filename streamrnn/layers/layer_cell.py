@@ -5,8 +5,9 @@ from collections.abc import Callable
 from operator import index
 from typing import Any
 
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.cell import Cell, state_shapes_of
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 
 
 class LayerCell(Cell):

@@ -11,7 +11,7 @@ from streamrnn.arrays import Floats
 from streamrnn.kernels import layer_norm_lstm, lstm
 from streamrnn.kernels.normalization import Norm
 from streamrnn.layers import initializers
-from streamrnn.layers.layer import ArgumentError
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.lstm import LSTMCell
 from streamrnn.layers.registry import builtin_layer
 

@@ -9,8 +9,9 @@ from functools import reduce
 import numpy as np
 
 from streamrnn.arrays import Array
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.merge import Concatenate, Merge
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Shape

@@ -11,8 +11,9 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Shape
 

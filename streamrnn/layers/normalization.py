@@ -6,8 +6,9 @@ import numpy as np
 
 from streamrnn.kernels import normalization
 from streamrnn.layers import initializers
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 
 

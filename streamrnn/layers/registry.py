@@ -29,6 +29,8 @@ _WHY_REFUSED = {
 }
 
 C = TypeVar("C", bound="type[Layer]")
+Config = dict[str, Any]
+"""The arguments of a constructor by name, JSON-able."""
 
 
 def builtin_layer(cls: C) -> C:
@@ -93,7 +95,7 @@ def why_refused(class_name: str) -> str | None:
     return _WHY_REFUSED.get(class_name)
 
 
-def serialize(layer: "Layer") -> dict[str, Any]:
+def serialize(layer: "Layer") -> Config:
     """The config of a layer with its class name, as it stands in a model file."""
     for name, cls in _classes.items():
         if cls is type(layer):

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ShapeError
+from streamrnn.layers.arguments import ArgumentError, positive_integer
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer, positive_integer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ShapeError
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 
 _EPSILON = np.float32(1e-7)

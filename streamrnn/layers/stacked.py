@@ -7,8 +7,9 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.layers import registry
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.cell import Cell
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import leaves

@@ -5,8 +5,9 @@ from typing import Any, Self
 
 from streamrnn.errors import ShapeError
 from streamrnn.layers import registry
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from streamrnn.arrays import Array, Floats
 from streamrnn.display import html_table
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in

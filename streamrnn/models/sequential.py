@@ -5,9 +5,10 @@ from typing import Any, Self
 
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import registry
+from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.embedding import Embedding
 from streamrnn.layers.input import InputLayer
-from streamrnn.layers.layer import ArgumentError, Layer
+from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Shape, Symbol, symbols_in
 from streamrnn.models.graph import Graph

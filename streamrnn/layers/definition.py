@@ -1,0 +1,180 @@
+"""What a layer defines: name, config, weights, computation and shapes.
+
+`build` makes the weights. `apply` computes and changes no attribute, except that a stateful layer
+carries its state from call to call. `compute_output_shape` and `compute_mask` describe the outputs,
+`get_config` holds the arguments to make the layer again.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from streamrnn.arrays import Floats
+from streamrnn.errors import ShapeError
+from streamrnn.layers import naming, registry
+from streamrnn.layers.arguments import (
+    ArgumentError,
+    check_dtype,
+    check_unknown,
+    given_arguments,
+)
+from streamrnn.layers.context import CallContext
+from streamrnn.layers.registry import Config
+from streamrnn.layers.symbol import Node, Shape
+from streamrnn.layers.weights import WeightSet
+
+
+class LayerDefinition(WeightSet):
+    """The methods that a layer overrides, and what they share.
+
+    Here they take whatever a layer may: an array or a shape, or a list of them. A layer annotates
+    its own with what it takes.
+    """
+
+    input_dtype: str = "float32"
+    """The dtype of its inputs: "float32", "int64" or "string"."""
+
+    ragged: bool = True
+    """Whether a batch may mix rows of different lengths. (Not if the time axis changes.)"""
+
+    stepwise: bool = False
+    """Whether a step's output needs that step alone, or also the past (`stream_states`)."""
+
+    makes_mask: bool = False
+    """Whether it masks steps that came unmasked."""
+
+    takes_state: bool = False
+    """Whether a call accepts initial_state."""
+
+    _made_with: tuple[tuple[object, ...], dict[str, object]]
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        layer = super().__new__(cls)
+        layer._made_with = args, kwargs
+        return layer
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: object = None,
+        input_shape: Sequence[int | None] | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
+        **unknown: object,
+    ) -> None:
+        super().__init__(trainable=trainable)
+        _check_name(type(self).__name__, name)
+        self.name = name or self._automatic_name()
+        self.nodes: list[Node] = []
+        self.batch_input_shape: Shape | None = None
+        if batch_input_shape is not None:
+            self.batch_input_shape = tuple(batch_input_shape)
+        elif input_shape is not None:
+            self.batch_input_shape = (None, *input_shape)
+        check_dtype(self, dtype)
+        check_unknown(self, unknown)
+
+    def _automatic_name(self) -> str:
+        return naming.unique(naming.snake_case(type(self).__name__))
+
+    def __str__(self) -> str:
+        return f"layer {self.name!r} ({type(self).__name__})"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name} built={self.built}>"
+
+    # ---- weights and outputs
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights for inputs of this shape (batch first, None where unknown)."""
+        self.built = True
+
+    def ensure_built(self, input_shape: Any) -> None:
+        """Build on the first use."""
+        if not self.built:
+            self.build(input_shape)
+            self.built = True
+
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        """Compute the outputs: arrays in, arrays out, in the structure of the output shape.
+
+        context: mask, initial state, training, and what a model around this layer passes on.
+        """
+        raise NotImplementedError(f"{self} must implement `apply`")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape, or list of shapes, of the outputs for an input of this shape."""
+        return input_shape
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the mask of the outputs, given that of the inputs: by default the same."""
+        return mask
+
+    # ---- checks of inputs
+
+    def check_input(self, shape: Any) -> None:
+        """Raise ShapeError if an input of this shape is invalid."""
+
+    def check_initial(self, states: Any) -> None:
+        """Raise ShapeError if symbols cannot be the states to start from."""
+
+    def expect_features(self, shape: Shape, features: int, *, rank: int | None = None) -> None:
+        """Check the size of the last axis, and the number of axes if given. Raises ShapeError."""
+        if rank is not None and len(shape) != rank:
+            axes = {2: "(batch, features)", 3: "(batch, time, features)"}.get(rank, "")
+            raise ShapeError(f"{self}: expected {rank} axes {axes}, received shape {shape}")
+        if not shape or shape[-1] != features:
+            raise ShapeError(
+                f"{self}: expected {features} features on the last axis, received shape {shape}"
+            )
+
+    def known_features(self, shape: Shape) -> int:
+        """Return the size of the last axis. Raises ShapeError if it is unknown."""
+        if not isinstance(shape, tuple) or not shape or shape[-1] is None:
+            raise ShapeError(
+                f"{self}: the last axis of its input must be known to build it, received {shape}"
+            )
+        return int(shape[-1])
+
+    # ---- config
+
+    def get_config(self) -> Config:
+        """Return the constructor's arguments, JSON-able.
+
+        By default, those that an object of a custom class was made with.
+        """
+        config: Config = {"name": self.name, "trainable": self.trainable}
+        generic = type(self).get_config is LayerDefinition.get_config
+        if generic and not registry.is_own(type(self)):
+            config = given_arguments(self, *self._made_with) | config
+        if self.batch_input_shape is not None:
+            config["batch_input_shape"] = list(self.batch_input_shape)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make a layer from what `get_config` returned, here or in Keras."""
+        return cls(**config)
+
+    # ---- as part of a stream (models.Stream)
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        """Return why this layer cannot give each row its output at once, or None if it can."""
+        return None if self.stepwise else "it may need the whole time axis"
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        """Return what is carried from step to step: name -> shape of one stream's."""
+        return {}
+
+    def stream_initial(self, n: int) -> dict[str, Floats]:
+        """Return the states of n new streams, (n, *shape) each."""
+        return {
+            name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
+        }
+
+
+def _check_name(class_name: str, name: object) -> None:
+    if name is not None and not isinstance(name, str):
+        raise ArgumentError(f"{class_name}: name must be a string, received {name!r}")
