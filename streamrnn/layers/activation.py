@@ -1,15 +1,19 @@
 """Activations as layers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.layers import activations, initializers
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.activations import ActivationLike
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.context import CallContext
+from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape
 
 
 @builtin_layer
@@ -18,14 +22,14 @@ class Activation(Layer):
 
     stepwise = True
 
-    def __init__(self, activation: Any, **kwargs: Any) -> None:
+    def __init__(self, activation: ActivationLike, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.activation = activations.get(activation, str(self))
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return activations.compute(self.activation, inputs)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "activation": self.activation}
 
 
@@ -40,19 +44,19 @@ class ReLU(Layer):
         max_value: float | None = None,
         negative_slope: float = 0.0,
         threshold: float = 0.0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.max_value = max_value
         self.negative_slope = negative_slope or 0.0
         self.threshold = threshold or 0.0
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         threshold, slope = np.float32(self.threshold), np.float32(self.negative_slope)
         y = np.where(inputs < threshold, slope * (inputs - threshold), inputs)
         return y if self.max_value is None else np.minimum(y, np.float32(self.max_value))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "max_value": self.max_value,
@@ -68,15 +72,19 @@ class LeakyReLU(Layer):
     stepwise = True
 
     def __init__(
-        self, negative_slope: float = 0.3, *, alpha: float | None = None, **kwargs: Any
+        self,
+        negative_slope: float = 0.3,
+        *,
+        alpha: float | None = None,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.negative_slope = negative_slope if alpha is None else alpha
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.where(inputs < 0, np.float32(self.negative_slope) * inputs, inputs)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "negative_slope": self.negative_slope}
 
 
@@ -86,15 +94,15 @@ class ELU(Layer):
 
     stepwise = True
 
-    def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, alpha: float = 1.0, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.alpha = alpha
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         y = activations.compute("elu", inputs)
         return np.where(inputs > 0, y, np.float32(self.alpha) * y)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "alpha": self.alpha}
 
 
@@ -110,19 +118,20 @@ class PReLU(Layer):
 
     def __init__(
         self,
-        alpha_initializer: Any = "zeros",
+        alpha_initializer: InitializerLike = "zeros",
         shared_axes: Sequence[int] | int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.alpha_initializer = initializers.get(alpha_initializer)
         self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes
 
-    def build(self, input_shape: Any) -> None:
-        shape = list(input_shape[1:])
+    def build(self, input_shape: Shape) -> None:
+        sizes = list(input_shape[1:])
         for axis in self.shared_axes or ():
-            shape[axis - 1] = 1
-        if None in shape:
+            sizes[axis - 1] = 1
+        shape = [size for size in sizes if size is not None]
+        if len(shape) < len(sizes):
             raise ArgumentError(
                 f"{self}: an alpha for each step needs a known number of steps, received "
                 f"{input_shape}; share it over time with shared_axes=[1]"
@@ -130,22 +139,19 @@ class PReLU(Layer):
         self.add_weight("alpha", shape, self.alpha_initializer)
         self.built = True
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
         alpha = self._weights["alpha"].shape
         return "it has an alpha for each step" if len(alpha) > 1 and alpha[0] != 1 else None
 
-    def check_input(self, shape: Any) -> None:
-        self.expect_features(
-            shape, self._weights["alpha"].shape[-1] if self._own_alphas() else shape[-1]
-        )
+    def check_input(self, shape: Shape) -> None:
+        features = self._weights["alpha"].shape[-1]
+        if features != 1:  # one for all is right for any number of features
+            self.expect_features(shape, features)
 
-    def _own_alphas(self) -> bool:
-        return bool(self._weights["alpha"].shape[-1] != 1)
-
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.where(inputs < 0, self._weights["alpha"] * inputs, inputs)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "alpha_initializer": initializers.serialize(self.alpha_initializer),
@@ -159,19 +165,19 @@ class Softmax(Layer):
 
     stepwise = True
 
-    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+    def __init__(self, axis: int = -1, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.axis = axis
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         if self.axis % len(input_shape) != len(input_shape) - 1:
             raise ArgumentError(
                 f"{self}: only the last axis is supported, received axis={self.axis}"
             )
         self.built = True
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return activations.compute("softmax", inputs)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "axis": self.axis}

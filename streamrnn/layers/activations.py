@@ -5,19 +5,21 @@ A name stands for what it means in Keras 3. `hard_sigmoid` there is clip(x/6 + 0
 float32, element by element (softmax: over the last axis), with the same bits as inside a layer.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import activation as kernel
+from streamrnn.layers.registry import Config, StoredConfig
 
 _ALIASES = {"swish": "silu", "hard_sigmoid_2": "hard_sigmoid_02", "exp": "exponential"}
 
 
-def compute(spec: kernel.Spec, x: Any) -> Floats:
+def compute(spec: kernel.Spec, x: npt.ArrayLike) -> Floats:
     """The activation `spec` (as `get` returned it) of x, as a new float32 array."""
     name, numbers = kernel.split_spec(spec)
     array = np.ascontiguousarray(x, dtype=np.float32)
@@ -29,8 +31,11 @@ def compute(spec: kernel.Spec, x: Any) -> Floats:
     return out
 
 
-def _function(name: str, doc: str) -> Callable[[Any], Floats]:
-    def activation(x: Any) -> Floats:
+Activation = Callable[[npt.ArrayLike], Floats]
+
+
+def _function(name: str, doc: str) -> Activation:
+    def activation(x: npt.ArrayLike) -> Floats:
         return compute(name, x)
 
     activation.__name__ = activation.__qualname__ = name
@@ -57,7 +62,7 @@ exponential = _function("exponential", "exp(x)")
 leaky_relu = _function("leaky_relu", "x where x >= 0, else 0.2 x.")
 swish = silu
 
-_FUNCTIONS: dict[str, Callable[[Any], Floats]] = {
+_FUNCTIONS: dict[str, Activation] = {
     f.__name__: f
     for f in (
         linear,
@@ -81,7 +86,15 @@ _FUNCTIONS: dict[str, Callable[[Any], Floats]] = {
 }
 
 
-def get(identifier: Any, who: str = "") -> kernel.Spec:
+class _ActivationLayer(Protocol):
+    def get_config(self) -> Config: ...
+
+
+ActivationLike = str | Sequence[str | float] | StoredConfig | Activation | _ActivationLayer | None
+"""Whatever `get` takes."""
+
+
+def get(identifier: ActivationLike, who: str = "") -> kernel.Spec:
     """The activation given as a name, None, one of these functions, a layer, or Keras's config.
 
     The result is its name, or (name, parameter, …) where a layer has parameters of its own; in this
@@ -113,7 +126,7 @@ def get(identifier: Any, who: str = "") -> kernel.Spec:
     )
 
 
-def _is_spec(value: Any) -> bool:
+def _is_spec(value: Sequence[object]) -> TypeGuard[Sequence[str | float]]:
     return (
         len(value) > 0
         and value[0] in _FUNCTIONS
@@ -121,7 +134,7 @@ def _is_spec(value: Any) -> bool:
     )
 
 
-def _of_layer(class_name: str, config: Mapping[str, Any], who: str) -> kernel.Spec:
+def _of_layer(class_name: str, config: StoredConfig, who: str) -> kernel.Spec:
     """A layer of activation as an argument, by its class and config."""
     if class_name == "LeakyReLU":
         return ("leaky_relu", float(config.get("negative_slope", config.get("alpha", 0.3))))

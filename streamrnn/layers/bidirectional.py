@@ -1,19 +1,20 @@
 """Bidirectional: one recurrent layer forwards, one backwards, and their outputs merged."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Array, Bools, Floats
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.layers import registry
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.masks import Masks
+from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
 from streamrnn.layers.rnn import RNN, reverse
-from streamrnn.layers.symbol import leaves
+from streamrnn.layers.symbol import Nested, Shape, Shapes, T, leaves
 
 _MERGES = ("concat", "sum", "mul", "ave", None)
 
@@ -35,10 +36,10 @@ class Bidirectional(Layer):
 
     def __init__(
         self,
-        layer: Any,
+        layer: RNN,
         merge_mode: str | None = "concat",
-        backward_layer: Any = None,
-        **kwargs: Any,
+        backward_layer: RNN | None = None,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         for given in (layer, layer if backward_layer is None else backward_layer):
@@ -59,8 +60,11 @@ class Bidirectional(Layer):
         self.return_sequences: bool = layer.return_sequences
         self.return_state: bool = layer.return_state
         self.stateful: bool = layer.stateful
-        for child in (self.forward_layer, self.backward_layer):
+        for child in self._pair():
             child.zero_output_for_mask = self.return_sequences
+
+    def _pair(self) -> tuple[RNN, RNN]:
+        return self.forward_layer, self.backward_layer
 
     def _check_pair(self) -> None:
         forward, backward = self.forward_layer, self.backward_layer
@@ -89,57 +93,49 @@ class Bidirectional(Layer):
     def children(self) -> dict[str, Layer]:
         return {"forward_layer": self.forward_layer, "backward_layer": self.backward_layer}
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.forward_layer.ensure_built(input_shape)
         self.backward_layer.ensure_built(input_shape)
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list):
             raise ShapeError(f"{self}: expected one array, received {len(shape)}")
         self.expect_features(shape, self.forward_layer.features, rank=3)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        forward = self.forward_layer.compute_output_shape(input_shape)
-        backward = self.backward_layer.compute_output_shape(input_shape)
-        if not self.return_state:
-            forward, backward = [forward], [backward]
-        one, other = forward[0], backward[0]
+    def compute_output_shape(self, input_shape: Shape) -> Nested[Shape]:
+        one, forward_states = _split(self.forward_layer.compute_output_shape(input_shape))
+        other, backward_states = _split(self.backward_layer.compute_output_shape(input_shape))
+        outputs: list[Nested[Shape]] = [one, other] if self.merge_mode is None else [one]
         if self.merge_mode == "concat":
-            outputs = [(*one[:-1], one[-1] + other[-1])]
-        else:
-            outputs = [one, other] if self.merge_mode is None else [one]
+            units = [child.runner.output_features() for child in self._pair()]
+            outputs = [(*one[:-1], sum(units))]
         if self.return_state:
-            return [*outputs, *forward[1:], *backward[1:]]
+            return [*outputs, *forward_states, *backward_states]
         return outputs if self.merge_mode is None else outputs[0]
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Masks:
         passed = mask if self.return_sequences else None
-        outputs = [passed] * (2 if self.merge_mode is None else 1)
+        outputs: list[Bools | None] = [passed] * (2 if self.merge_mode is None else 1)
         if self.return_state:
-            outputs += [None] * sum(
-                len(child.runner.state_shapes())
-                for child in (self.forward_layer, self.backward_layer)
-            )
+            outputs += [None] * sum(len(child.runner.state_shapes()) for child in self._pair())
         return outputs if len(outputs) > 1 else outputs[0]
 
     # ---- computing
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Floats, context: CallContext) -> Nested[Floats]:
         one, other = None, None
         if context.initial_state is not None:
             one, other = self._halves(context.initial_state)
-        y = self.forward_layer.apply(inputs, context.with_initial_state(one))
-        y_back = self.backward_layer.apply(inputs, context.with_initial_state(other))
-        states: list[Any] = []
-        if self.return_state:
-            states = [*y[1:], *y_back[1:]]
-            y, y_back = y[0], y_back[0]
+        y, states = _split(self.forward_layer.apply(inputs, context.with_initial_state(one)))
+        y_back, states_back = _split(
+            self.backward_layer.apply(inputs, context.with_initial_state(other))
+        )
         if self.return_sequences:
             y_back = reverse(y_back, context.lengths)
-        merged = self._merge(y, y_back)
+        merged: list[Nested[Floats]] = [*self._merge(y, y_back)]
         if self.return_state:
-            return [*merged, *states]
+            return [*merged, *states, *states_back]
         return merged if self.merge_mode is None else merged[0]
 
     def _merge(self, y: Floats, y_back: Floats) -> list[Floats]:
@@ -152,7 +148,7 @@ class Bidirectional(Layer):
         total = y + y_back
         return [total if self.merge_mode == "sum" else total / np.float32(2)]
 
-    def _halves(self, states: Any) -> tuple[list[Any], list[Any]]:
+    def _halves(self, states: object) -> tuple[list[Any], list[Any]]:
         """The forward and the backward layer's part of a list of states."""
         flat = [states] if isinstance(states, np.ndarray) else list(leaves(states))
         forward = len(self.forward_layer.runner.state_shapes())
@@ -164,10 +160,8 @@ class Bidirectional(Layer):
             )
         return flat[:forward], flat[forward:]
 
-    def check_initial(self, states: Any) -> None:
-        for child, half in zip(
-            (self.forward_layer, self.backward_layer), self._halves(states), strict=True
-        ):
+    def check_initial(self, states: object) -> None:
+        for child, half in zip(self._pair(), self._halves(states), strict=True):
             child.check_initial(half)
 
     # ---- state from call to call
@@ -193,7 +187,7 @@ class Bidirectional(Layer):
         self.forward_layer.set_state(forward)
         self.backward_layer.set_state(backward)
 
-    def reset_state(self, states: Any = None) -> None:
+    def reset_state(self, states: object = None) -> None:
         """Reset both layers: see RNN.reset_state."""
         forward, backward = (None, None) if states is None else self._halves(states)
         self.forward_layer.reset_state(forward)
@@ -203,10 +197,10 @@ class Bidirectional(Layer):
 
     # ---- as part of a stream, and config
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it reads the sequence from its end as well"
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "merge_mode": self.merge_mode,
@@ -215,7 +209,7 @@ class Bidirectional(Layer):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
         for key in ("layer", "backward_layer"):
             if isinstance(config.get(key), Mapping):
@@ -224,7 +218,16 @@ class Bidirectional(Layer):
         return cls(**config)
 
 
-def _copy(layer: RNN, prefix: str, **changes: Any) -> RNN:
+def _split(outputs: Nested[T]) -> tuple[T, list[Nested[T]]]:
+    """Return the output of a recurrent layer, and the states after it (or their shapes)."""
+    if not isinstance(outputs, list):
+        return outputs, []
+    first = outputs[0]
+    assert not isinstance(first, list)
+    return first, outputs[1:]
+
+
+def _copy(layer: RNN, prefix: str, **changes: object) -> RNN:
     """A new layer of the same config, under Keras's name for it."""
     name = prefix + layer.name.removeprefix(prefix)
     return type(layer).from_config({**layer.get_config(), "name": name, **changes})

@@ -1,14 +1,12 @@
 """What callers give, as the arrays that layers compute with."""
 
-from typing import Any
-
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import DataError, DTypeError
 
 
-def cast_floats(who: str, x: Any) -> Floats:
+def cast_floats(who: str, x: object) -> Floats:
     """x as C-contiguous float32. Raises DTypeError for what is not a number."""
     if type(x) is np.ndarray and x.dtype == np.float32:
         return x if x.flags.c_contiguous else np.ascontiguousarray(x)
@@ -28,7 +26,7 @@ def cast_floats(who: str, x: Any) -> Floats:
         ) from None
 
 
-def cast_ids(who: str, x: Any) -> Array:
+def cast_ids(who: str, x: object) -> Array:
     """x as C-contiguous int64. Raises DTypeError for what is not whole numbers."""
     array = np.asarray(x)
     if array.dtype.kind == "f":

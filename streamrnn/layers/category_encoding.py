@@ -1,17 +1,17 @@
 """CategoryEncoding: numbers of categories as vectors of zeros and ones."""
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import DataError, ShapeError
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape, Shapes
 
 _MODES = ("multi_hot", "one_hot", "count")
 
@@ -28,7 +28,10 @@ class CategoryEncoding(Layer):
     input_dtype = "int64"
 
     def __init__(
-        self, num_tokens: int | None = None, output_mode: str = "multi_hot", **kwargs: Any
+        self,
+        num_tokens: int | None = None,
+        output_mode: str = "multi_hot",
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
@@ -43,12 +46,12 @@ class CategoryEncoding(Layer):
         self.output_mode = output_mode
         self._joins = output_mode != "one_hot"
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         # What counts is the shape at building: a window that happens to have one step stays one.
         self._joins = self.output_mode != "one_hot" or input_shape[-1:] == (1,)
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list) or len(shape) < 1 + self._joins:
             raise ShapeError(f"{self}: expected (batch, …), received shape {shape}")
 
@@ -56,19 +59,22 @@ class CategoryEncoding(Layer):
         kept = input_shape[:-1] if self._joins else input_shape
         return (*kept, self.num_tokens)
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
         if self._joins and len(input_shape) < 3:
             return "it joins all steps of a sequence in one vector"
         return None
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         ids = self._checked(inputs if inputs.dtype == np.int64 else self._cast(inputs), context)
         one_hot = np.zeros((ids.size, self.num_tokens), np.float32)
         one_hot[np.arange(ids.size), ids.reshape(-1)] = 1
         one_hot = one_hot.reshape(*ids.shape, self.num_tokens)
         if not self._joins:
             return one_hot
-        return one_hot.sum(axis=-2) if self.output_mode == "count" else one_hot.max(axis=-2)
+        joined: Floats = (
+            one_hot.sum(axis=-2) if self.output_mode == "count" else one_hot.max(axis=-2)
+        )
+        return joined
 
     def _checked(self, ids: Array, context: CallContext) -> Array:
         outside = (ids < 0) | (ids >= self.num_tokens)
@@ -85,10 +91,10 @@ class CategoryEncoding(Layer):
             )
         return ids
 
-    def _cast(self, x: Any) -> Array:
+    def _cast(self, x: object) -> Array:
         return cast_ids(str(self), x)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_tokens": self.num_tokens,

@@ -1,19 +1,20 @@
 """The base of cells: what a recurrent layer does in one step."""
 
+from collections.abc import Callable, Mapping
 from operator import index
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
 from streamrnn.kernels import cell as kernel
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.rowwise import row_by_row
-from streamrnn.layers.symbol import leaves
+from streamrnn.layers.symbol import Nested, Shape, T, leaves
 
 
 class Cell(Layer):
@@ -115,9 +116,9 @@ class Cell(Layer):
     output_size: int
     call: Any
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
-        self._driver: Any = None
+        self._driver: Callable[..., None] | None = None
 
     # ---- what comes in and out
 
@@ -134,11 +135,11 @@ class Cell(Layer):
                 return size
         return state_shapes_of(self)[0][-1]
 
-    def nest(self, states: list[Any]) -> list[Any]:
+    def nest(self, states: list[T]) -> list[Nested[T]]:
         """Flat states in the structure that Keras returns: a list, nested where cells stack."""
-        return states
+        return [*states]
 
-    def nest_in_stack(self, states: list[Any]) -> Any:
+    def nest_in_stack(self, states: list[T]) -> Nested[T]:
         """What stands for its states among those of a stack: a list, or the only one as it is.
 
         As in Keras: bare where state_size is an int, unless a get_initial_state gives a list.
@@ -213,7 +214,7 @@ class Cell(Layer):
             self._driver = kernel.driver_of(step, str(self))
         self._driver(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked)
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         raise ShapeError(
             f"{self}: a cell is called with the step's inputs and its states: "
             "cell(inputs, states); wrap it in layers.RNN for sequences"
@@ -234,11 +235,11 @@ class Cell(Layer):
         self.run_window(x[:, None], None, None, flat, held, y, training=training)
         return y[:, 0], self.nest(flat)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.output_features())
 
 
-def state_shapes_of(cell: Any) -> list[tuple[int, ...]]:
+def state_shapes_of(cell: object) -> list[tuple[int, ...]]:
     """The shapes of a cell's states from its state_size, or its units."""
     size = getattr(cell, "state_size", None)
     if size is None:
@@ -256,7 +257,7 @@ def state_shapes_of(cell: Any) -> list[tuple[int, ...]]:
 
 
 def initial_states(
-    who: str, shapes: dict[str, tuple[int, ...]], states: Any, batch: int
+    who: str, shapes: Mapping[str, tuple[int, ...]], states: object, batch: int
 ) -> list[Floats]:
     """Fresh float32 copies of the states a caller gives, flat, checked one by one.
 

@@ -1,17 +1,22 @@
 """Conv1D with causal padding: each step sees itself and what has passed, so it can stream."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
+from streamrnn.arrays import Array, Bools
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import conv1d
+from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.activations import ActivationLike
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.context import CallContext
+from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape
 
 
 @builtin_layer
@@ -32,11 +37,11 @@ class Conv1D(Layer):
         data_format: str | None = None,
         dilation_rate: int | Sequence[int] = 1,
         groups: int = 1,
-        activation: Any = None,
+        activation: ActivationLike = None,
         use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        **kwargs: Any,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
@@ -62,9 +67,9 @@ class Conv1D(Layer):
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
-        self._packed: Any = None
+        self._packed: Packed | None = None
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.features = self.known_features(input_shape)
         shape = (self.kernel_size, self.features, self.filters)
         self.add_weight("kernel", shape, self.kernel_initializer)
@@ -72,19 +77,19 @@ class Conv1D(Layer):
             self.add_weight("bias", (self.filters,), self.bias_initializer)
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self.features, rank=3)
 
     def weights_changed(self) -> None:
         self._packed = None
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.filters)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
         return None
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return None
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
@@ -94,7 +99,7 @@ class Conv1D(Layer):
     def _past(self) -> int:
         return (self.kernel_size - 1) * self.dilation_rate
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         packed = self._packed
         if packed is None:
             packed = conv1d.pack(
@@ -109,7 +114,7 @@ class Conv1D(Layer):
         conv1d.run(packed, inputs, context.lengths, None, state, y, activation=self.activation)
         return y
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -124,7 +129,7 @@ class Conv1D(Layer):
         }
 
 
-def _one(layer: Layer, argument: str, value: Any) -> int:
+def _one(layer: Layer, argument: str, value: object) -> int:
     """An int that Keras also writes as a list of one."""
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]

@@ -1,15 +1,20 @@
 """Dense: activation(x K + b) over the last axis."""
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.kernels import dense
+from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers
-from streamrnn.layers.arguments import positive_integer
+from streamrnn.layers.activations import ActivationLike
+from streamrnn.layers.arguments import LayerOptions, positive_integer
 from streamrnn.layers.context import CallContext
+from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape
 
 
 @builtin_layer
@@ -21,11 +26,11 @@ class Dense(Layer):
     def __init__(
         self,
         units: int,
-        activation: Any = None,
+        activation: ActivationLike = None,
         use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        **kwargs: Any,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.units = positive_integer(str(self), "units", units)
@@ -33,25 +38,25 @@ class Dense(Layer):
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
-        self._packed: Any = None
+        self._packed: Packed | None = None
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         features = self.known_features(input_shape)
         self.add_weight("kernel", (features, self.units), self.kernel_initializer)
         if self.use_bias:
             self.add_weight("bias", (self.units,), self.bias_initializer)
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self._weights["kernel"].shape[0])
 
     def weights_changed(self) -> None:
         self._packed = None
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         packed = self._packed
         if packed is None:
             packed = dense.pack(self._weights["kernel"], self._weights.get("bias"))
@@ -65,7 +70,7 @@ class Dense(Layer):
         )
         return y
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "units": self.units,

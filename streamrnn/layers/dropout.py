@@ -1,14 +1,16 @@
 """Dropout and what is like it: without training they pass their input on."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
+from streamrnn.arrays import Array
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.gated import checked_rate, checked_seed, dropout_mask
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
 
 
 @builtin_layer
@@ -25,7 +27,7 @@ class Dropout(Layer):
         rate: float,
         noise_shape: Sequence[int | None] | None = None,
         seed: int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.rate = checked_rate(str(self), "rate", rate)
@@ -39,14 +41,14 @@ class Dropout(Layer):
             return shape
         return tuple(n if m is None else m for m, n in zip(self.noise_shape, shape, strict=True))
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         if not context.training or self.rate == 0:
             return inputs
         if self._random is None:
             self._random = np.random.default_rng(self.seed)
         return inputs * dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "rate": self.rate,
@@ -59,13 +61,15 @@ class Dropout(Layer):
 class SpatialDropout1D(Dropout):
     """Dropout of whole features: one mask for all steps of a row."""
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, rate: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(rate, seed=seed, **kwargs)
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], 1, shape[2])
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         config = super().get_config()
         del config["noise_shape"]
         return config
@@ -77,13 +81,13 @@ class ActivityRegularization(Layer):
 
     stepwise = True
 
-    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.l1 = l1
         self.l2 = l2
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "l1": self.l1, "l2": self.l2}

@@ -1,18 +1,20 @@
 """Embedding: a row of a table for each token id."""
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.arrays import Array, Bools
 from streamrnn.errors import DataError
 from streamrnn.kernels import embedding
 from streamrnn.layers import initializers
-from streamrnn.layers.arguments import positive_integer
+from streamrnn.layers.arguments import LayerOptions, positive_integer
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
+from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape
 
 
 @builtin_layer
@@ -30,10 +32,10 @@ class Embedding(Layer):
         self,
         input_dim: int,
         output_dim: int,
-        embeddings_initializer: Any = "uniform",
+        embeddings_initializer: InitializerLike = "uniform",
         mask_zero: bool = False,
         input_length: int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.input_dim = positive_integer(str(self), "input_dim", input_dim)
@@ -47,22 +49,22 @@ class Embedding(Layer):
         else:
             self.first_input_shape = self.batch_input_shape
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.add_weight(
             "embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer
         )
         self.built = True
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, self.output_dim)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
         if not self.mask_zero:
             return mask
-        present = np.asarray(inputs) != 0
+        present: Bools = np.asarray(inputs) != 0
         return present if mask is None else present & mask
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         if inputs.dtype != np.int64:
             inputs = self._cast(inputs)
         ids = inputs.reshape(-1)
@@ -84,10 +86,10 @@ class Embedding(Layer):
             f"{self}: token id {int(ids[first])} at {first} is outside 0…{self.input_dim - 1}"
         )
 
-    def _cast(self, x: Any) -> Array:
+    def _cast(self, x: object) -> Array:
         return cast_ids(str(self), x)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "input_dim": self.input_dim,

@@ -1,18 +1,24 @@
 """What SimpleRNN, GRU and LSTM have in common: weights, packing, dropout, and the layer around."""
 
-from collections.abc import Mapping
+from contextlib import suppress
 from operator import index
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, SupportsIndex, Unpack
 
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.kernels import recurrent
+from streamrnn.kernels.activation import Spec
+from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers, naming
-from streamrnn.layers.arguments import ArgumentError, positive_integer
+from streamrnn.layers.activations import ActivationLike
+from streamrnn.layers.arguments import ArgumentError, LayerOptions, positive_integer
 from streamrnn.layers.cell import Cell
+from streamrnn.layers.initializers import InitializerLike
+from streamrnn.layers.registry import Config, StoredConfig
 from streamrnn.layers.rnn import RNN
+from streamrnn.layers.symbol import Nested, Shape, T
 
 
 class GatedCell(Cell):
@@ -33,18 +39,18 @@ class GatedCell(Cell):
     def __init__(
         self,
         units: int,
-        activation: Any = "tanh",
-        recurrent_activation: Any = "sigmoid",
+        activation: ActivationLike = "tanh",
+        recurrent_activation: ActivationLike = "sigmoid",
         use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        recurrent_initializer: InitializerLike = "orthogonal",
+        bias_initializer: InitializerLike = "zeros",
         *,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         seed: int | None = None,
         implementation: int = 2,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.units = positive_integer(str(self), "units", units)
@@ -60,11 +66,11 @@ class GatedCell(Cell):
         self.seed = checked_seed(str(self), seed)
         self.implementation = implementation
         self._random: np.random.Generator | None = None
-        self._packed: Any = None
+        self._packed: Packed | None = None
 
     # ---- weights
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         features, columns = self.known_features(input_shape), self.gates * self.units
         self.add_weight("kernel", (features, columns), self.kernel_initializer)
         self.add_weight("recurrent_kernel", (self.units, columns), self.recurrent_initializer)
@@ -76,17 +82,18 @@ class GatedCell(Cell):
         """Make the bias; GRU and LSTM have their own form."""
         self.add_weight("bias", (self.gates * self.units,), self.bias_initializer)
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self._weights["kernel"].shape[0])
 
     def weights_changed(self) -> None:
         self._packed = None
 
-    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Any:
+    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
         """The weights as the kernel wants them."""
-        return self.kernel.pack(kernel, recurrent, bias)
+        packed: Packed = self.kernel.pack(kernel, recurrent, bias)
+        return packed
 
-    def packed(self) -> Any:
+    def packed(self) -> Packed:
         """The packed weights, made on first use. Two threads may both make them: no harm."""
         packed = self._packed
         if packed is None:
@@ -103,14 +110,14 @@ class GatedCell(Cell):
     def output_features(self) -> int:
         return self.units
 
-    def nest_in_stack(self, states: list[Any]) -> Any:
-        return states
+    def nest_in_stack(self, states: list[T]) -> Nested[T]:
+        return [*states]
 
     @property
     def holds_output(self) -> bool:
         return False
 
-    def activations(self) -> tuple[Any, ...]:
+    def activations(self) -> tuple[Spec, ...]:
         """Those of the kernel: of the gates, then the others."""
         return self.recurrent_activation, self.activation
 
@@ -180,7 +187,7 @@ class GatedCell(Cell):
         assert self._random is not None
         return dropout_mask(self._random, shape, rate)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             **{field: getattr(self, field) for field in self.fields},
@@ -217,14 +224,11 @@ class GatedRNN(RNN):
         """The size of h, and of what comes out."""
         return self.cell.units
 
-    def children(self) -> dict[str, Any]:
-        return {"cell": self.cell}
-
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**self.cell.get_config(), **self._own_config()}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: StoredConfig) -> Self:
         return cls(**config)
 
 
@@ -247,20 +251,22 @@ _CELL_OPTIONS = (
 )
 
 
-def checked_rate(who: str, argument: str, rate: Any) -> float:
+def checked_rate(who: str, argument: str, rate: object) -> float:
     """A dropout rate, 0…1. Raises ArgumentError naming the layer."""
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
         raise ArgumentError(f"{who}: {argument} must lie in 0…1, received {rate!r}")
     return float(rate)
 
 
-def checked_seed(who: str, seed: Any) -> int | None:
+def checked_seed(who: str, seed: object) -> int | None:
     """A seed: None or a whole number, 0 or more. Raises ArgumentError naming the layer."""
-    try:
-        number = None if seed is None else index(seed)
-    except TypeError:
-        number = -1
-    if number is not None and number < 0:
+    if seed is None:
+        return None
+    number = -1
+    if isinstance(seed, SupportsIndex):
+        with suppress(TypeError):  # an array with several values
+            number = index(seed)
+    if number < 0:
         raise ArgumentError(f"{who}: seed must be a whole number, 0 or more, received {seed!r}")
     return number
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from streamrnn.arrays import Floats
 from streamrnn.kernels import gru
+from streamrnn.kernels.packed import Packed
 from streamrnn.layers.gated import GatedCell, GatedRNN
 from streamrnn.layers.registry import builtin_layer
 
@@ -36,7 +37,7 @@ class GRUCell(GatedCell):
         shape = (2, columns) if self.reset_after else (columns,)
         self.add_weight("bias", shape, self.bias_initializer)
 
-    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Any:
+    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
         return gru.pack(kernel, recurrent, bias, reset_after=self.reset_after)
 
 

@@ -11,10 +11,12 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.layers.naming import snake_case
+from streamrnn.layers.registry import Config
 
 _stand_in: ContextVar[Callable[[tuple[int, ...]], Floats] | None] = ContextVar(
     "stand_in", default=None
@@ -43,11 +45,11 @@ class Initializer:
             return make(tuple(shape))
         return np.asarray(self.draw(tuple(shape)), dtype=np.float32)
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         """The values, in any float dtype."""
         raise NotImplementedError
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {field: getattr(self, field) for field in self.fields}
 
@@ -59,14 +61,14 @@ class Initializer:
 class Zeros(Initializer):
     """All 0."""
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         return np.zeros(shape)
 
 
 class Ones(Initializer):
     """All 1."""
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         return np.ones(shape)
 
 
@@ -75,10 +77,10 @@ class Constant(Initializer):
 
     fields = ("value",)
 
-    def __init__(self, value: Any = 0.0) -> None:
+    def __init__(self, value: npt.ArrayLike = 0.0) -> None:
         self.value = value
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         return np.broadcast_to(np.asarray(self.value, dtype=np.float32), shape).copy()
 
 
@@ -94,7 +96,7 @@ class RandomUniform(Initializer):
         self.maxval = maxval
         self.seed = seed
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         return self.generator().uniform(self.minval, self.maxval, shape)
 
 
@@ -108,18 +110,18 @@ class RandomNormal(Initializer):
         self.stddev = stddev
         self.seed = seed
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         return self.generator().normal(self.mean, self.stddev, shape)
 
 
 class TruncatedNormal(RandomNormal):
     """Normal, drawn again where it falls beyond two standard deviations."""
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         return self.mean + self.stddev * _truncated(self.generator(), shape)
 
 
-def _truncated(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+def _truncated(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     values = generator.standard_normal(shape)
     while (outside := np.abs(values) > 2).any():
         values = np.where(outside, generator.standard_normal(shape), values)
@@ -143,7 +145,7 @@ class VarianceScaling(Initializer):
         self.distribution = distribution
         self.seed = seed
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         fan_in, fan_out = _fans(shape)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
@@ -219,12 +221,13 @@ class Orthogonal(Initializer):
         self.gain = gain
         self.seed = seed
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         rows, columns = math.prod(shape[:-1]), shape[-1]
         tall = (max(rows, columns), min(rows, columns))
         q, r = np.linalg.qr(self.generator().standard_normal(tall))
         q = q * np.sign(np.diagonal(r))
-        return self.gain * (q if rows >= columns else q.T).reshape(shape)
+        values: Array = self.gain * (q if rows >= columns else q.T).reshape(shape)
+        return values
 
 
 class Identity(Initializer):
@@ -235,7 +238,7 @@ class Identity(Initializer):
     def __init__(self, gain: float = 1.0) -> None:
         self.gain = gain
 
-    def draw(self, shape: tuple[int, ...]) -> Any:
+    def draw(self, shape: tuple[int, ...]) -> Array:
         return self.gain * np.eye(shape[0], shape[1])
 
 
@@ -298,7 +301,7 @@ def get(identifier: InitializerLike) -> Initializer:
     )
 
 
-def serialize(initializer: Initializer) -> dict[str, Any]:
+def serialize(initializer: Initializer) -> Config:
     """The config of an initializer, as Keras writes it."""
     config = initializer.get_config()
     if isinstance(config.get("value"), np.ndarray):

@@ -1,15 +1,16 @@
 """Input: where a graph begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 
+from streamrnn.arrays import Array
 from streamrnn.layers import naming
 from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
 from streamrnn.layers.symbol import Node, Symbol
 
 _DTYPES = ("float32", "int32", "int64", "bool", "string")
@@ -25,7 +26,7 @@ class InputLayer(Layer):
         self,
         shape: Sequence[int | None] | None = None,
         batch_size: int | None = None,
-        dtype: Any = None,
+        dtype: object = None,
         batch_shape: Sequence[int | None] | None = None,
         name: str | None = None,
         **kwargs: Any,
@@ -50,28 +51,28 @@ class InputLayer(Layer):
         node = Node(self, [], {})
         self.symbol: Symbol = node.make_outputs(self.batch_shape, self.dtype)
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {"batch_shape": list(self.batch_shape), "dtype": self.dtype, "name": self.name}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
         if "batch_input_shape" in config:
             config["batch_shape"] = config.pop("batch_input_shape")
         return cls(**config)
 
 
-def _is_size(size: Any) -> bool:
+def _is_size(size: object) -> bool:
     return size is None or (isinstance(size, int | np.integer) and bool(size >= 0))
 
 
 def Input(  # noqa: N802 (Keras's name)
     shape: Sequence[int | None] | None = None,
     batch_size: int | None = None,
-    dtype: Any = None,
+    dtype: object = None,
     batch_shape: Sequence[int | None] | None = None,
     name: str | None = None,
     **kwargs: Any,

@@ -123,7 +123,9 @@ class Layer(LayerDefinition):
             raise ArgumentError(f"{self}: one step of a cell takes no mask and no lengths")
         return as_cell(self, str(self))(inputs, states, training=training)
 
-    def make_mask(self, shape: Any, mask: Any, lengths: Any) -> Any:
+    def make_mask(
+        self, shape: tuple[int, ...] | list[tuple[int, ...]], mask: object, lengths: object
+    ) -> Any:
         """Return a bool mask (B, T) of a mask and lengths, checked against the input's shape.
 
         Of several inputs, a list with one (or None) each.
@@ -132,7 +134,7 @@ class Layer(LayerDefinition):
             return joined_masks(str(self), shape, mask, lengths)
         return joined_mask(str(self), shape, mask, lengths)
 
-    def _cast(self, x: Any) -> Array:
+    def _cast(self, x: object) -> Array:
         return cast_floats(str(self), x)
 
     # ---- as part of a graph
@@ -172,7 +174,7 @@ class Layer(LayerDefinition):
         return self.nodes[0]
 
 
-def _several(inputs: Any) -> bool:
+def _several(inputs: object) -> bool:
     """Return whether this is a list of inputs, not one input given as nested numbers."""
     return (
         isinstance(inputs, list | tuple)

@@ -8,6 +8,7 @@ from typing import Any
 from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.cell import Cell, state_shapes_of
 from streamrnn.layers.layer import Layer
+from streamrnn.layers.symbol import Shape
 
 
 class LayerCell(Cell):
@@ -31,11 +32,11 @@ class LayerCell(Cell):
     def children(self) -> dict[str, Layer]:
         return self.layer.children()
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.layer.ensure_built(input_shape)
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         self.layer.check_input(shape)
 
     def output_features(self) -> int:
@@ -65,7 +66,7 @@ def _step_of(layer: Layer) -> Callable[..., None] | None:
     return step.__func__ if isinstance(step, staticmethod) else None
 
 
-def as_cell(given: Any, who: str) -> Cell:
+def as_cell(given: object, who: str) -> Cell:
     """`given` if it is a Cell, else what runs it as one. Raises ArgumentError for what is none."""
     if isinstance(given, Cell):
         return given

@@ -5,33 +5,35 @@ the vocabulary, then the vocabulary in its order.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import DataError, DTypeError
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
+
+Token = str | int
 
 
 class _Lookup(Layer):
     stepwise = True
-    default_oov: ClassVar[Any]
+    default_oov: ClassVar[Token]
 
     def __init__(
         self,
         max_tokens: int | None = None,
         num_oov_indices: int = 1,
-        mask_token: Any = None,
-        oov_token: Any = None,
-        vocabulary: Sequence[Any] | None = None,
+        mask_token: Token | None = None,
+        oov_token: Token | None = None,
+        vocabulary: Sequence[Token] | None = None,
         invert: bool = False,
         output_mode: str = "int",
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         if output_mode != "int":
@@ -55,7 +57,7 @@ class _Lookup(Layer):
     def _first_oov(self) -> int:
         return 0 if self.mask_token is None else 1
 
-    def _tokens(self, vocabulary: Any) -> list[Any]:
+    def _tokens(self, vocabulary: object) -> list[Token]:
         """The vocabulary without the special tokens that may stand before it."""
         if not isinstance(vocabulary, list | tuple | np.ndarray):
             raise ArgumentError(
@@ -73,13 +75,13 @@ class _Lookup(Layer):
                 raise ArgumentError(f"{self}: the special token {token!r} is in the vocabulary")
         return tokens
 
-    def _token(self, token: Any) -> Any:
+    def _token(self, token: Token | bytes) -> Token:
         raise NotImplementedError
 
-    def _out_of_vocabulary(self, token: Any) -> int:
+    def _out_of_vocabulary(self, token: Token) -> int:
         raise NotImplementedError
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         tokens = inputs.reshape(-1).tolist()
         found = np.array([self._index.get(token, -1) for token in tokens], np.int64)
         unknown = np.flatnonzero(found < 0)
@@ -91,7 +93,9 @@ class _Lookup(Layer):
                 found[i] = self._first_oov + self._out_of_vocabulary(tokens[i])
         return found.reshape(inputs.shape)
 
-    def _refuse(self, tokens: list[Any], unknown: Array, shape: Any, context: CallContext) -> None:
+    def _refuse(
+        self, tokens: list[Token], unknown: Array, shape: tuple[int, ...], context: CallContext
+    ) -> None:
         if context.lengths is not None:
             row, step = np.divmod(unknown, shape[1])
             unknown = unknown[step < context.lengths[row]]
@@ -105,7 +109,7 @@ class _Lookup(Layer):
         """How many numbers there are, special ones included: an Embedding's input_dim."""
         return self._first_oov + self.num_oov_indices + len(self.vocabulary)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "max_tokens": self.max_tokens,
@@ -136,13 +140,13 @@ class StringLookup(_Lookup):
             )
         self.encoding = encoding
 
-    def _token(self, token: Any) -> str:
+    def _token(self, token: Token | bytes) -> str:
         return token.decode() if isinstance(token, bytes) else str(token)
 
-    def _out_of_vocabulary(self, token: Any) -> int:
+    def _out_of_vocabulary(self, token: Token) -> int:
         return 0
 
-    def _cast(self, x: Any) -> Array:
+    def _cast(self, x: object) -> Array:
         array = np.asarray(x)
         if array.dtype.kind not in "USOT":
             raise DTypeError(f"{self}: expected strings, received {array.dtype}")
@@ -164,11 +168,11 @@ class IntegerLookup(_Lookup):
         super().__init__(*args, **kwargs)
         self.vocabulary_dtype = vocabulary_dtype
 
-    def _token(self, token: Any) -> int:
+    def _token(self, token: Token | bytes) -> int:
         return int(token)
 
-    def _out_of_vocabulary(self, token: Any) -> int:
+    def _out_of_vocabulary(self, token: Token) -> int:
         return int(token) % self.num_oov_indices
 
-    def _cast(self, x: Any) -> Array:
+    def _cast(self, x: object) -> Array:
         return cast_ids(str(self), x)

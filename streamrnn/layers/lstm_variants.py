@@ -9,11 +9,15 @@ from typing import Any, ClassVar
 
 from streamrnn.arrays import Floats
 from streamrnn.kernels import layer_norm_lstm, lstm
+from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.normalization import Norm
+from streamrnn.kernels.packed import Packed
 from streamrnn.layers import initializers
 from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.lstm import LSTMCell
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape
 
 
 @builtin_layer
@@ -27,16 +31,16 @@ class PeepholeLSTMCell(LSTMCell):
 
     GATES: ClassVar[tuple[str, ...]] = ("input", "forget", "output")
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         for gate in self.GATES:
             name = f"{gate}_gate_peephole_weights"
             self.add_weight(name, (self.units,), self.kernel_initializer)
 
-    def activations(self) -> tuple[Any, ...]:
+    def activations(self) -> tuple[Spec, ...]:
         return self.recurrent_activation, self.activation, self.activation
 
-    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Any:
+    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
         own = [self._weights[f"{gate}_gate_peephole_weights"] for gate in self.GATES]
         return lstm.pack_peephole(kernel, recurrent, bias, own)
 
@@ -57,8 +61,8 @@ class LayerNormLSTMCell(LSTMCell):
         self,
         units: int,
         *args: Any,
-        norm_gamma_initializer: Any = "ones",
-        norm_beta_initializer: Any = "zeros",
+        norm_gamma_initializer: InitializerLike = "ones",
+        norm_beta_initializer: InitializerLike = "zeros",
         norm_epsilon: float = 1e-3,
         **kwargs: Any,
     ) -> None:
@@ -67,19 +71,19 @@ class LayerNormLSTMCell(LSTMCell):
         self.norm_beta_initializer = initializers.get(norm_beta_initializer)
         self.norm_epsilon = _checked_epsilon(str(self), norm_epsilon)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         for norm in self.NORMS:
             size = self.units if norm == "state_norm" else 4 * self.units
             self.add_weight(f"{norm}_gamma", (size,), self.norm_gamma_initializer)
             self.add_weight(f"{norm}_beta", (size,), self.norm_beta_initializer)
 
-    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Any:
+    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
         w = self._weights
         of_x, of_h, of_c = (Norm(w[f"{norm}_gamma"], w[f"{norm}_beta"]) for norm in self.NORMS)
         return layer_norm_lstm.pack(kernel, recurrent, bias, (of_x, of_h, of_c), self.norm_epsilon)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             **{
@@ -89,9 +93,11 @@ class LayerNormLSTMCell(LSTMCell):
         }
 
 
-def _checked_epsilon(who: str, epsilon: Any) -> float:
+def _checked_epsilon(who: str, epsilon: object) -> float:
     """What is added to a variance. Raises ArgumentError naming the layer."""
-    is_number = isinstance(epsilon, int | float) and not isinstance(epsilon, bool)
-    if not is_number or not math.isfinite(epsilon) or epsilon < 0:
+    number = math.nan
+    if isinstance(epsilon, int | float) and not isinstance(epsilon, bool):
+        number = float(epsilon)
+    if not math.isfinite(number) or number < 0:
         raise ArgumentError(f"{who}: norm_epsilon must be 0 or more, received {epsilon!r}")
-    return float(epsilon)
+    return number

@@ -5,15 +5,16 @@ Their output is a mask: bool, given to other layers as `mask=`.
 
 import typing
 from functools import reduce
+from typing import Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Array
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.arrays import Array, Bools
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.merge import Concatenate, Merge
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
@@ -29,16 +30,17 @@ class _MaskOperation(Layer):
 class NotEqual(_MaskOperation):
     """x != value, element by element: from ids, or from features."""
 
-    def __init__(self, value: float = 0, **kwargs: typing.Any) -> None:
+    def __init__(self, value: float = 0, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ArgumentError(f"{self}: expected a number to compare with, received {value!r}")
         self.value = value
 
-    def apply(self, inputs: typing.Any, context: CallContext) -> typing.Any:
-        return inputs != np.float32(self.value)
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        mask: Bools = inputs != np.float32(self.value)
+        return mask
 
-    def get_config(self) -> dict[str, typing.Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "value": self.value}
 
 
@@ -46,7 +48,9 @@ class NotEqual(_MaskOperation):
 class Any(_MaskOperation):
     """Is any feature true? (B, T, F) -> (B, T). Only over the last axis."""
 
-    def __init__(self, axis: typing.Any = -1, keepdims: bool = False, **kwargs: typing.Any) -> None:
+    def __init__(
+        self, axis: typing.Any = -1, keepdims: bool = False, **kwargs: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(**kwargs)
         axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
         if axis not in (-1, 2) or keepdims:
@@ -62,8 +66,8 @@ class Any(_MaskOperation):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape[:-1]
 
-    def apply(self, inputs: typing.Any, context: CallContext) -> typing.Any:
-        return np.asarray(inputs).any(axis=-1)
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.asarray(inputs.any(axis=-1))
 
 
 @builtin_layer
@@ -84,7 +88,7 @@ class JoinedMasks(_MaskOperation, Concatenate):
 class ExpandDims(_MaskOperation):
     """A mask of steps (B, T) as one of features, (B, T, 1). Only a new last axis."""
 
-    def __init__(self, axis: typing.Any = -1, **kwargs: typing.Any) -> None:
+    def __init__(self, axis: int = -1, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         if axis != -1:
             raise ArgumentError(f"{self}: only axis=-1 is supported, received axis={axis!r}")
@@ -92,7 +96,7 @@ class ExpandDims(_MaskOperation):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, 1)
 
-    def apply(self, inputs: typing.Any, context: CallContext) -> typing.Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.asarray(inputs)[..., None]
 
 
@@ -101,15 +105,15 @@ class _Constant(_MaskOperation):
 
     value: bool
 
-    def __init__(self, dtype: typing.Any = "bool", **kwargs: typing.Any) -> None:
+    def __init__(self, dtype: str = "bool", **kwargs: typing.Any) -> None:
         super().__init__(**kwargs)
         if dtype != "bool":
             raise ArgumentError(f"{self}: only masks are made, dtype='bool', received {dtype!r}")
 
-    def apply(self, inputs: typing.Any, context: CallContext) -> typing.Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.full(inputs.shape, self.value, np.bool_)
 
-    def get_config(self) -> dict[str, typing.Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "dtype": "bool"}
 
 

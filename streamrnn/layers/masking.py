@@ -1,12 +1,14 @@
 """Masking: steps whose features all equal one value are left out."""
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
+from streamrnn.arrays import Array, Bools
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
 
 
 @builtin_layer
@@ -16,17 +18,17 @@ class Masking(Layer):
     stepwise = True
     makes_mask = True
 
-    def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, mask_value: float = 0.0, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.mask_value = mask_value
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        present = (np.asarray(inputs) != np.float32(self.mask_value)).any(axis=-1)
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        present: Bools = (np.asarray(inputs) != np.float32(self.mask_value)).any(axis=-1)
         return present if mask is None else present & mask
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         present = (inputs != np.float32(self.mask_value)).any(axis=-1, keepdims=True)
         return np.where(present, inputs, np.float32(0))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "mask_value": self.mask_value}

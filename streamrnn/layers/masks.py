@@ -1,18 +1,21 @@
 """The masks of a call: what its `mask` and `lengths` make together, and what arrays carry."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.arrays import Array, Bools
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.layers.masked_array import MaskedArray
 from streamrnn.layers.symbol import leaves, map_structure
 
+Masks = Bools | list[Bools | None] | None
+"""The mask of one array, or of each of several; None where no step is left out."""
 
-def carried(inputs: Any) -> Any:
+
+def carried(inputs: object) -> Masks:
     """The mask that an array carries, for a list of them one an input; None if there is none."""
     if isinstance(inputs, MaskedArray):
         return inputs._keras_mask
@@ -29,8 +32,9 @@ def carry(outputs: Any, masks: Any) -> Any:
     """
     if masks is None:
         return outputs
-    each = leaves(masks) if isinstance(masks, list | dict) else repeat(masks)
-    return map_structure(lambda array: _carrying(array, next(each)), outputs)
+    one_each: Iterator[Array | None]
+    one_each = leaves(masks) if isinstance(masks, list | dict) else repeat(masks)
+    return map_structure(lambda array: _carrying(array, next(one_each)), outputs)
 
 
 def _carrying(array: Array, mask: Array | None) -> Array:
@@ -38,18 +42,19 @@ def _carrying(array: Array, mask: Array | None) -> Array:
 
 
 def joined_masks(
-    who: str, shapes: Sequence[Sequence[int]], mask: Any, lengths: Any
+    who: str, shapes: Sequence[Sequence[int]], mask: object, lengths: object
 ) -> list[Array | None]:
     """The masks of several inputs; those without a time axis have none.
 
     mask: one for all of them, or a list with one (or None) an input. See joined_mask.
     """
-    one_each = (
+    masks = [mask] * len(shapes)
+    if (
         isinstance(mask, list | tuple)
-        and all(m is None or np.ndim(m) == 2 for m in mask)
+        and all(m is None or np.asarray(m).ndim == 2 for m in mask)
         and (len(shapes) > 1 or len(mask) == 1)
-    )
-    masks = list(mask) if one_each else [mask] * len(shapes)
+    ):
+        masks = list(mask)
     if len(masks) != len(shapes):
         raise ShapeError(f"{who}: expected {len(shapes)} masks, received {len(masks)}")
     return [
@@ -58,7 +63,7 @@ def joined_masks(
     ]
 
 
-def joined_mask(who: str, shape: Sequence[int], mask: Any, lengths: Any) -> Array | None:
+def joined_mask(who: str, shape: Sequence[int], mask: object, lengths: object) -> Array | None:
     """mask AND (step < length), bool (B, T); raises ShapeError or DTypeError naming `who`."""
     if len(shape) < 2:
         raise ShapeError(f"{who}: a mask needs a time axis, the input has shape {tuple(shape)}")

@@ -1,10 +1,11 @@
 """What a stateful layer carries from one Python call to the next."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.layers.cell import Cell, initial_states
 from streamrnn.layers.symbol import leaves
@@ -13,6 +14,9 @@ from streamrnn.layers.symbol import leaves
 class _Owner(Protocol):
     runner: Cell
     stateful: bool
+
+
+Snapshot = tuple[list[Floats] | None, Floats | None, list[Floats] | None]
 
 
 class Memory:
@@ -45,11 +49,11 @@ class Memory:
         self._check_rows(batch)
         return [state.copy() for state in self._states], _copy(self._held)
 
-    def snapshot(self) -> tuple[Any, ...]:
+    def snapshot(self) -> Snapshot:
         """What is carried now, for `restore`. What is carried is never changed in place."""
         return self._states, self._held, self._origin
 
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Carry again what was carried then."""
         self._states, self._held, self._origin = snapshot
 
@@ -65,7 +69,7 @@ class Memory:
         nested = self._owner.runner.nest([state.copy() for state in self._states])
         return [*nested, self._held.copy()] if with_held and self._held is not None else nested
 
-    def assign(self, state: Any) -> None:
+    def assign(self, state: object) -> None:
         """Carry `state` from here on; None carries nothing. Raises ShapeError, StateError."""
         self._require_stateful()
         if state is None:
@@ -79,7 +83,7 @@ class Memory:
         self._states = flat[: len(cell.state_shapes())]
         self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
 
-    def reset(self, states: Any) -> None:
+    def reset(self, states: object) -> None:
         """Back to `states`, which become the origin, else to the origin, else to nothing."""
         self._require_stateful()
         if states is not None:
@@ -110,7 +114,7 @@ class Memory:
             )
 
 
-def _rows(who: str, given: list[Any]) -> int:
+def _rows(who: str, given: Sequence[Array]) -> int:
     if not given or np.ndim(given[0]) == 0:
         raise ShapeError(f"{who}: expected a list of arrays (batch, …), received {given!r:.80}")
     return len(given[0])

@@ -5,17 +5,17 @@ input has no mask); Concatenate does so on the last axis.
 """
 
 from functools import reduce
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats
+from streamrnn.arrays import Bools, Floats
 from streamrnn.errors import ShapeError
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape, Shapes
 
 
 class Merge(Layer):
@@ -23,17 +23,21 @@ class Merge(Layer):
 
     stepwise = True
 
-    def build(self, input_shape: Any) -> None:
-        if not isinstance(input_shape, list) or not input_shape:
-            raise ShapeError(f"{self}: expected a list of inputs, received shape {input_shape}")
+    def build(self, input_shape: Shapes) -> None:
+        self._listed(input_shape)
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def _listed(self, input_shape: Shapes) -> list[Shape]:
+        if not isinstance(input_shape, list) or not input_shape:
+            raise ShapeError(f"{self}: expected a list of inputs, received shape {input_shape}")
+        return input_shape
+
+    def check_input(self, shape: Shapes) -> None:
         if not isinstance(shape, list):
             raise ShapeError(f"{self}: expected a list of inputs, received one of shape {shape}")
         self.compute_output_shape(shape)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         return reduce(self._broadcast, input_shape)
 
     def _broadcast(self, one: Shape, other: Shape) -> Shape:
@@ -47,16 +51,20 @@ class Merge(Layer):
             for a, b in zip(one, other, strict=True)
         )
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        if mask is None or any(m is None for m in mask):
+    def compute_mask(
+        self, inputs: list[Floats], mask: list[Bools | None] | None = None
+    ) -> Bools | None:
+        present = [] if mask is None else [m for m in mask if m is not None]
+        if mask is None or len(present) < len(mask):
             return None
-        return reduce(np.logical_or, mask)
+        joint: Bools = reduce(np.logical_or, present)
+        return joint
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: list[Floats], context: CallContext) -> Floats:
         masks = [None] * len(inputs) if context.mask is None else context.mask
         return self.merge(inputs, masks)
 
-    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         """The merged array."""
         raise NotImplementedError
 
@@ -65,7 +73,7 @@ class Merge(Layer):
 class Add(Merge):
     """The sum of its inputs."""
 
-    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         return reduce(np.add, inputs)
 
 
@@ -73,12 +81,13 @@ class Add(Merge):
 class Subtract(Merge):
     """The first input minus the second."""
 
-    def build(self, input_shape: Any) -> None:
-        super().build(input_shape)
-        if len(input_shape) != 2:
-            raise ShapeError(f"{self}: expected 2 inputs, received {len(input_shape)}")
+    def build(self, input_shape: Shapes) -> None:
+        shapes = self._listed(input_shape)
+        if len(shapes) != 2:
+            raise ShapeError(f"{self}: expected 2 inputs, received {len(shapes)}")
+        self.built = True
 
-    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         return inputs[0] - inputs[1]
 
 
@@ -86,7 +95,7 @@ class Subtract(Merge):
 class Average(Merge):
     """The mean of its inputs."""
 
-    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         total: Floats = reduce(np.add, inputs)
         return total / np.float32(len(inputs))
 
@@ -95,7 +104,7 @@ class Average(Merge):
 class Multiply(Merge):
     """The product of its inputs. A masked step counts as 1; where all are masked it gives 0."""
 
-    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         factors = [
             x if mask is None else np.where(mask[..., None], x, np.float32(1))
             for x, mask in zip(inputs, masks, strict=True)
@@ -108,16 +117,16 @@ class Multiply(Merge):
 class _Extreme(Merge):
     """Maximum and Minimum: masked steps do not take part, as in Keras."""
 
-    choose: Any
+    choose: np.ufunc
 
-    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         y, joint = inputs[0], masks[0]
         for x, mask in zip(inputs[1:], masks[1:], strict=True):
             other = x if mask is None else np.where(mask[..., None], x, y)
             if joint is not None:
                 y = np.where(joint[..., None], y, other)
             joint = None if mask is None or joint is None else joint | mask
-            y = type(self).choose(y, other)
+            y = self.choose(y, other)
         return y
 
 
@@ -139,25 +148,26 @@ class Minimum(_Extreme):
 class Concatenate(Merge):
     """Its inputs one after the other along `axis` (by default the features)."""
 
-    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+    def __init__(self, axis: int = -1, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.axis = axis
 
-    def build(self, input_shape: Any) -> None:
-        super().build(input_shape)
-        rank = len(input_shape[0])
+    def build(self, input_shape: Shapes) -> None:
+        first = self._listed(input_shape)[0]
+        rank = len(first)
         if not -rank <= self.axis < rank or self.axis % rank == 0:
-            raise ArgumentError(f"{self}: axis={self.axis} is not an axis of {input_shape[0]}")
+            raise ArgumentError(f"{self}: axis={self.axis} is not an axis of {first}")
         # Counted from the end, so that it means the same when a stream adds a time axis.
         self.from_end = self.axis % rank - rank
         self.ragged = self.from_end == -1
+        self.built = True
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: list[Shape]) -> str | None:
         if len(input_shape[0]) == 3 and self.from_end == -2:
             return "it joins sequences along the time axis"
         return None
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         first = list(input_shape[0])
         for shape in input_shape[1:]:
             fits = len(shape) == len(first) and all(
@@ -170,7 +180,9 @@ class Concatenate(Merge):
             first[self.from_end] = None if a is None or b is None else a + b
         return tuple(first)
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(
+        self, inputs: list[Floats], mask: list[Bools | None] | None = None
+    ) -> Bools | None:
         if mask is None or all(m is None for m in mask):
             return None
         full = [
@@ -179,10 +191,11 @@ class Concatenate(Merge):
         ]
         if inputs[0].ndim == 3 and self.from_end == -2:
             return np.concatenate(full, axis=1)
-        return reduce(np.logical_or, full)
+        joint: Bools = reduce(np.logical_or, full)
+        return joint
 
-    def merge(self, inputs: list[Floats], masks: list[Array | None]) -> Floats:
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         return np.concatenate(inputs, axis=self.from_end)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "axis": self.axis}

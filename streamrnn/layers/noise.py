@@ -1,11 +1,13 @@
 """Layers that do something in training only, and pass their input on otherwise."""
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
+from streamrnn.arrays import Array
 from streamrnn.errors import UnsupportedError
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
 
 
 @builtin_layer
@@ -14,7 +16,7 @@ class Identity(Layer):
 
     stepwise = True
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs
 
 
@@ -22,17 +24,17 @@ class _Noise(Layer):
     stepwise = True
     field: ClassVar[str] = "rate"
 
-    def __init__(self, strength: float, seed: int | None, **kwargs: Any) -> None:
+    def __init__(self, strength: float, seed: int | None, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.strength = strength
         self.seed = seed
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         if context.training:
             raise UnsupportedError(f"{self}: training=True is not supported; use Dropout")
         return inputs
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), self.field: self.strength, "seed": self.seed}
 
 
@@ -42,7 +44,9 @@ class GaussianNoise(_Noise):
 
     field = "stddev"
 
-    def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, stddev: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(stddev, seed, **kwargs)
 
 
@@ -50,7 +54,9 @@ class GaussianNoise(_Noise):
 class GaussianDropout(_Noise):
     """Multiplies by noise in training, which is not supported."""
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, rate: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(rate, seed, **kwargs)
 
 
@@ -59,6 +65,10 @@ class AlphaDropout(_Noise):
     """Dropout for SELU networks in training, which is not supported. noise_shape: not used."""
 
     def __init__(
-        self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any
+        self,
+        rate: float,
+        noise_shape: object = None,
+        seed: int | None = None,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(rate, seed, **kwargs)

@@ -1,15 +1,19 @@
 """LayerNormalization, and BatchNormalization as it is in inference."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import numpy as np
 
+from streamrnn.arrays import Array, Floats
 from streamrnn.kernels import normalization
 from streamrnn.layers import initializers
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.context import CallContext
+from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape
 
 
 class _OnFeatures(Layer):
@@ -19,13 +23,13 @@ class _OnFeatures(Layer):
 
     def __init__(
         self,
-        axis: Any = -1,
+        axis: int | Sequence[int] = -1,
         epsilon: float = 1e-3,
         center: bool = True,
         scale: bool = True,
-        beta_initializer: Any = "zeros",
-        gamma_initializer: Any = "ones",
-        **kwargs: Any,
+        beta_initializer: InitializerLike = "zeros",
+        gamma_initializer: InitializerLike = "ones",
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.axis = axis
@@ -35,7 +39,7 @@ class _OnFeatures(Layer):
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         axes, rank = np.atleast_1d(self.axis), len(input_shape)
         if len(axes) != 1 or axes[0] % rank != rank - 1:
             raise ArgumentError(
@@ -49,10 +53,10 @@ class _OnFeatures(Layer):
         self.features = shape[0]
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self.features)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "axis": list(self.axis) if isinstance(self.axis, list | tuple) else self.axis,
@@ -76,7 +80,7 @@ class LayerNormalization(_OnFeatures):
         if rms_scaling:
             raise ArgumentError(f"{self}: rms_scaling is refused: Keras itself calls it incorrect")
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         features = self.features
         gamma = self._weights["gamma"] if self.scale else np.ones(features, np.float32)
         beta = self._weights["beta"] if self.center else np.zeros(features, np.float32)
@@ -96,32 +100,32 @@ class BatchNormalization(_OnFeatures):
 
     def __init__(
         self,
-        axis: Any = -1,
+        axis: int | Sequence[int] = -1,
         momentum: float = 0.99,
         epsilon: float = 1e-3,
         center: bool = True,
         scale: bool = True,
         *,
-        moving_mean_initializer: Any = "zeros",
-        moving_variance_initializer: Any = "ones",
+        moving_mean_initializer: InitializerLike = "zeros",
+        moving_variance_initializer: InitializerLike = "ones",
         synchronized: bool = False,
         renorm: bool = False,
-        renorm_clipping: Any = None,
+        renorm_clipping: object = None,
         renorm_momentum: float = 0.99,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(axis, epsilon, center, scale, **kwargs)
         self.momentum = momentum
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         shape = (self.features,)
         self.add_weight("moving_mean", shape, self.moving_mean_initializer, trainable=False)
         self.add_weight("moving_variance", shape, self.moving_variance_initializer, trainable=False)
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         w = self._weights
         factor = np.float32(1) / np.sqrt(w["moving_variance"] + np.float32(self.epsilon))
         if self.scale:
@@ -129,9 +133,10 @@ class BatchNormalization(_OnFeatures):
         shift = -w["moving_mean"] * factor
         if self.center:
             shift = shift + w["beta"]
-        return inputs * factor + shift
+        y: Floats = inputs * factor + shift
+        return y
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "momentum": self.momentum,

@@ -31,6 +31,8 @@ _WHY_REFUSED = {
 C = TypeVar("C", bound="type[Layer]")
 Config = dict[str, Any]
 """The arguments of a constructor by name, JSON-able."""
+StoredConfig = Mapping[str, Any]
+"""The same as a file holds it; the constructor checks what it is given."""
 
 
 def builtin_layer(cls: C) -> C:
@@ -106,7 +108,7 @@ def serialize(layer: "Layer") -> Config:
     )
 
 
-def deserialize(config: Mapping[str, Any]) -> "Layer":
+def deserialize(config: StoredConfig) -> "Layer":
     """Build the layer of a config that `serialize`, or Keras, wrote."""
     if not isinstance(config, Mapping) or not {"class_name", "config"} <= set(config):
         raise UnsupportedError(

@@ -2,30 +2,38 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
+from streamrnn.arrays import Array, Bools
 from streamrnn.errors import ShapeError
-from streamrnn.layers.arguments import ArgumentError, positive_integer
+from streamrnn.layers.arguments import ArgumentError, LayerOptions, positive_integer
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape
+
+
+def _size(shape: Shape) -> int | None:
+    """Return the product of an input's axes, None if one is unknown."""
+    known = [n for n in shape if n is not None]
+    return math.prod(known) if len(known) == len(shape) else None
 
 
 class _ChangesShape(Layer):
     ragged = False
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
         return None
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         # A stream's outputs carry one axis more: its steps stand where rows stood.
         lead = inputs.shape[:2] if context.kind == "stream" else inputs.shape[:1]
         shape = self.compute_output_shape((None, *inputs.shape[len(lead) :]))
         return inputs.reshape(*lead, *shape[1:])
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it needs the whole time axis" if len(input_shape) > 2 else None
 
 
@@ -33,34 +41,33 @@ class _ChangesShape(Layer):
 class Flatten(_ChangesShape):
     """(B, …) -> (B, the product of the rest)."""
 
-    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, data_format: str | None = None, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         if data_format not in (None, "channels_last"):
             raise ArgumentError(f"{self}: data_format={data_format!r} is not supported")
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        rest = input_shape[1:]
-        return (input_shape[0], None if None in rest else math.prod(rest))
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], _size(input_shape[1:]))
 
 
 @builtin_layer
 class Reshape(_ChangesShape):
     """(B, …) -> (B, *target_shape); one entry may be -1."""
 
-    def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
+    def __init__(self, target_shape: Sequence[int], **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.target_shape = tuple(target_shape)
         if self.target_shape.count(-1) > 1:
             raise ArgumentError(f"{self}: only one axis may be -1, received {self.target_shape}")
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         self.compute_output_shape(shape)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         known = math.prod(n for n in self.target_shape if n != -1)
-        if None in input_shape[1:]:
+        size = _size(input_shape[1:])
+        if size is None:
             return (input_shape[0], *(None if n == -1 else n for n in self.target_shape))
-        size = math.prod(input_shape[1:])
         free = -1 in self.target_shape
         if size != known and not (free and known and size % known == 0):
             raise ShapeError(
@@ -69,12 +76,12 @@ class Reshape(_ChangesShape):
             )
         return (input_shape[0], *(size // known if n == -1 else n for n in self.target_shape))
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
         if len(input_shape) == 2 and len(self.target_shape) > 1:
             return "it makes a sequence of each value"
         return super().why_not_stepwise(input_shape)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "target_shape": list(self.target_shape)}
 
 
@@ -82,22 +89,22 @@ class Reshape(_ChangesShape):
 class RepeatVector(_ChangesShape):
     """(B, F) -> (B, n, F): the same vector at each of n steps."""
 
-    def __init__(self, n: int, **kwargs: Any) -> None:
+    def __init__(self, n: int, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.n = positive_integer(str(self), "n", n)
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         if len(shape) != 2:
             raise ShapeError(f"{self}: expected (batch, features), received shape {shape}")
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.n, input_shape[1])
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.repeat(inputs[:, None], self.n, axis=1)
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it makes a new sequence of each value"
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "n": self.n}

@@ -1,21 +1,23 @@
 """RNN: a cell over a sequence. LSTM, GRU and SimpleRNN are RNN with their own cell."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats
+from streamrnn.arrays import Array, Bools, Floats
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.layers import registry
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.cell import Cell, initial_states
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.layer_cell import as_cell
+from streamrnn.layers.masks import Masks
 from streamrnn.layers.memory import Memory
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
 from streamrnn.layers.stacked import StackedRNNCells
-from streamrnn.layers.symbol import leaves
+from streamrnn.layers.symbol import Nested, Shape, Shapes, Symbol, leaves
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -39,7 +41,7 @@ class RNN(Layer):
 
     def __init__(
         self,
-        cell: Any,
+        cell: Layer | list[Layer] | tuple[Layer, ...],
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
@@ -47,7 +49,7 @@ class RNN(Layer):
         unroll: bool = False,
         zero_output_for_mask: bool = False,
         implementation: int = 2,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.cell: Any = StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell
@@ -66,7 +68,7 @@ class RNN(Layer):
 
     # ---- shapes
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.runner.ensure_built((input_shape[0], self.known_features(input_shape)))
         self.features = self.known_features(input_shape)
         self._step_states = tuple(self.runner.state_shapes().values())
@@ -74,7 +76,7 @@ class RNN(Layer):
         self._step_holds = self.runner.holds_output
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list):
             raise ShapeError(
                 f"{self}: expected one array (batch, time, features), received {len(shape)}; "
@@ -82,15 +84,15 @@ class RNN(Layer):
             )
         self.expect_features(shape, self.features, rank=3)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Nested[Shape]:
         batch, units = input_shape[0], self.runner.output_features()
         y = (*input_shape[:2], units) if self.return_sequences else (batch, units)
         if not self.return_state:
             return y
-        states = [(batch, *shape) for shape in self.runner.state_shapes().values()]
+        states: list[Shape] = [(batch, *shape) for shape in self.runner.state_shapes().values()]
         return [y, *self.runner.nest(states)]
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Masks:
         """A mask passes on with the sequence (Keras up to 3.15), and ends with it."""
         passed = mask if self.return_sequences else None
         if not self.return_state:
@@ -102,7 +104,7 @@ class RNN(Layer):
 
     # ---- computing
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Floats, context: CallContext) -> Nested[Floats]:
         if context.kind == "call" and self.stateful:
             context.remember(self.memory)
         states, held = self._begin(inputs, context)
@@ -219,7 +221,7 @@ class RNN(Layer):
                     "give a copy"
                 )
 
-    def check_initial(self, states: Any) -> None:
+    def check_initial(self, states: object) -> None:
         check_states(str(self), self.runner.state_shapes(), list(leaves(states)))
 
     # ---- state from call to call
@@ -233,11 +235,11 @@ class RNN(Layer):
         """The carried states (copies), and a custom cell's last output after them; None if none."""
         return self.memory.states(with_held=True)
 
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: object) -> None:
         """Carry these states from here on: what get_state or `states` gave, or None."""
         self.memory.assign(state)
 
-    def reset_state(self, states: Any = None) -> None:
+    def reset_state(self, states: object = None) -> None:
         """Back to the state the run of calls began from, or to `states`, which a later reset keeps.
 
         That is the initial_state given to the call that began the state, else the cell's own
@@ -249,7 +251,7 @@ class RNN(Layer):
 
     # ---- as part of a stream
 
-    def why_not_stepwise(self, input_shape: Any) -> str | None:
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it reads its input backwards (go_backwards=True)" if self.go_backwards else None
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
@@ -268,10 +270,10 @@ class RNN(Layer):
 
     # ---- config
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**self._own_config(), "cell": registry.serialize(self.cell)}
 
-    def _own_config(self) -> dict[str, Any]:
+    def _own_config(self) -> Config:
         return {
             **super().get_config(),
             "return_sequences": self.return_sequences,
@@ -283,14 +285,16 @@ class RNN(Layer):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
         if isinstance(config.get("cell"), Mapping):
             config["cell"] = registry.deserialize(config["cell"])
         return cls(**config)
 
 
-def check_states(who: str, shapes: Mapping[str, tuple[int, ...]], states: Sequence[Any]) -> None:
+def check_states(
+    who: str, shapes: Mapping[str, tuple[int, ...]], states: Sequence[Symbol | Array]
+) -> None:
     """Raise ShapeError where symbols (or arrays) cannot be these states; None fits anything."""
     if len(states) != len(shapes):
         raise ShapeError(

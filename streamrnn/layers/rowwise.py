@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
 
-Step = Callable[[Floats, tuple[Floats, ...], Any, Floats], None]
+Step = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], None]
 
 
-def row_by_row(cell: Any, call: Callable[..., Any], training: bool) -> Step:
+def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> Step:
     """`call` on one row: step(x_F, states, weights, y_U), states and y written in place.
 
     A product of NumPy gives a row other bits in a batch of nine than alone, and a mean over the
@@ -22,7 +22,7 @@ def row_by_row(cell: Any, call: Callable[..., Any], training: bool) -> Step:
     takes = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
     options = {"training": training} if takes else {}
 
-    def step(x: Floats, states: tuple[Floats, ...], weights: Any, y: Floats) -> None:
+    def step(x: Floats, states: tuple[Floats, ...], weights: tuple[Floats, ...], y: Floats) -> None:
         # Copies, as what is returned may be what was given: states are often handed on in turn.
         rows = [state[None].copy() for state in states]
         output, new = _pair(cell, call(x[None].copy(), rows, **options))
@@ -37,7 +37,7 @@ def row_by_row(cell: Any, call: Callable[..., Any], training: bool) -> Step:
     return step
 
 
-def _pair(cell: Any, returned: Any) -> tuple[Any, list[Any]]:
+def _pair(cell: object, returned: object) -> tuple[Array, list[Array]]:
     """The output and the new states that `call` returned, a state alone without a list too."""
     if not isinstance(returned, tuple | list):
         received = _shown(returned)
@@ -56,13 +56,13 @@ def _pair(cell: Any, returned: Any) -> tuple[Any, list[Any]]:
     )
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"one array of shape {value.shape}"
     return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
-def _require_row(cell: Any, what: str, value: Any, place: Floats) -> None:
+def _require_row(cell: object, what: str, value: Array, place: Floats) -> None:
     if np.shape(value) != (1, *place.shape):
         raise ShapeError(
             f"{cell}: call returned its {what} in shape {np.shape(value)}, expected "

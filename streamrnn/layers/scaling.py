@@ -4,16 +4,18 @@ Both pass a mask on, as in Keras 3.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
+import numpy.typing as npt
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.symbol import Shape
 
 _EPSILON = np.float32(1e-7)
 
@@ -30,11 +32,11 @@ class Normalization(Layer):
 
     def __init__(
         self,
-        axis: Any = -1,
-        mean: Any = None,
-        variance: Any = None,
+        axis: int | Sequence[int] | None = -1,
+        mean: npt.ArrayLike | None = None,
+        variance: npt.ArrayLike | None = None,
         invert: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.axis = tuple(axis) if isinstance(axis, list | tuple) else axis
@@ -44,7 +46,7 @@ class Normalization(Layer):
         self.variance = None if variance is None else np.array(variance, dtype=np.float32)
         self.invert = invert
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         rank = len(input_shape)
         axes = () if self.axis is None else np.atleast_1d(self.axis)
         if any(axis % rank != rank - 1 for axis in axes):
@@ -62,11 +64,11 @@ class Normalization(Layer):
         self.features = shape[0] if shape else None
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         if self.features is not None:
             self.expect_features(shape, self.features)
 
-    def adapt(self, data: Any) -> None:
+    def adapt(self, data: npt.ArrayLike) -> None:
         """Take mean and variance from data (…, F), summed in float64."""
         x = np.asarray(data, dtype=np.float64)
         self.ensure_built((None, *x.shape[1:]))
@@ -75,13 +77,13 @@ class Normalization(Layer):
         axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
         self.set_weights([x.mean(axis=axes), x.var(axis=axes), np.float32(len(x))])
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         mean = self._weights["mean"] if self.mean is None else self.mean.reshape(-1)
         variance = self._weights["variance"] if self.variance is None else self.variance.reshape(-1)
         scale: Floats = np.maximum(np.sqrt(variance), _EPSILON)
         return mean + inputs * scale if self.invert else (inputs - mean) / scale
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis,
@@ -98,28 +100,31 @@ class Rescaling(Layer):
     stepwise = True
 
     def __init__(
-        self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0, **kwargs: Any
+        self,
+        scale: float | Sequence[float],
+        offset: float | Sequence[float] = 0.0,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.scale = _numbers(self, "scale", scale)
         self.offset = _numbers(self, "offset", offset)
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         for value in (self.scale, self.offset):
             if value.ndim and value.shape[-1] not in (1, shape[-1]):
                 raise ShapeError(
                     f"{self}: it scales {value.shape[-1]} features, received shape {shape}"
                 )
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs * self.scale + self.offset
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         config = {"scale": self.scale.tolist(), "offset": self.offset.tolist()}
         return {**super().get_config(), **config}
 
 
-def _numbers(layer: Layer, argument: str, value: Any) -> Floats:
+def _numbers(layer: Layer, argument: str, value: npt.ArrayLike) -> Floats:
     try:
         return np.array(value, dtype=np.float32)
     except (TypeError, ValueError):

@@ -3,6 +3,8 @@
 from typing import Any, ClassVar
 
 from streamrnn.kernels import simple_rnn
+from streamrnn.kernels.activation import Spec
+from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.gated import GatedCell, GatedRNN
 from streamrnn.layers.registry import builtin_layer
 
@@ -15,11 +17,17 @@ class SimpleRNNCell(GatedCell):
     kernel = simple_rnn
     drops_at_one: ClassVar[bool] = True
 
-    def __init__(self, units: int, activation: Any = "tanh", *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "tanh",
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         # No recurrent_activation here: what follows `activation` is use_bias.
         super().__init__(units, activation, "sigmoid", *args, **kwargs)
 
-    def activations(self) -> tuple[Any, ...]:
+    def activations(self) -> tuple[Spec, ...]:
         return (self.activation,)
 
 

@@ -1,18 +1,18 @@
 """StackedRNNCells: several cells, each fed by the one before it, as one cell."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, Self, Unpack
 
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.layers import registry
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.layer_cell import as_cell
-from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.symbol import leaves
+from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
+from streamrnn.layers.symbol import Nested, Shape, T, leaves
 
 
 @builtin_layer
@@ -23,21 +23,21 @@ class StackedRNNCells(Cell):
     no cell sees the future.
     """
 
-    def __init__(self, cells: Sequence[Layer], **kwargs: Any) -> None:
+    def __init__(self, cells: Sequence[Layer], **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         if not cells:
             raise ArgumentError(f"{self}: expected one cell or more, received none")
         self.cells = list(cells)
         self._runners = [as_cell(cell, str(self)) for cell in cells]
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         shape = input_shape
         for cell in self._runners:
             cell.ensure_built(shape)
             shape = (input_shape[0], cell.output_features())
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         self._runners[0].check_input(shape)
 
     def children(self) -> dict[str, Layer]:
@@ -58,15 +58,19 @@ class StackedRNNCells(Cell):
     def output_features(self) -> int:
         return self._runners[-1].output_features()
 
-    def nest(self, states: list[Any]) -> list[Any]:
-        parts = zip(self._runners, self._split(states), strict=True)
-        return [cell.nest_in_stack(part) for cell, part in parts]
+    def nest(self, states: list[T]) -> list[Nested[T]]:
+        nested: list[Nested[T]] = []
+        for cell, part in zip(self._runners, self._split(states), strict=True):
+            own: Nested[T] = cell.nest_in_stack(part)
+            nested.append(own)
+        return nested
 
-    def _split(self, states: list[Any]) -> list[list[Any]]:
-        parts, at = [], 0
+    def _split(self, states: list[T]) -> list[list[T]]:
+        parts, start = [], 0
         for cell in self._runners:
-            parts.append(states[at : at + len(cell.state_shapes())])
-            at += len(cell.state_shapes())
+            stop = start + len(cell.state_shapes())
+            parts.append(states[start:stop])
+            start = stop
         return parts
 
     @property
@@ -76,7 +80,7 @@ class StackedRNNCells(Cell):
     def output_of(self, states: list[Floats]) -> Floats:
         return self._runners[-1].output_of(self._split(states)[-1])
 
-    def get_initial_state(self, batch_size: int | None = None) -> Any:
+    def get_initial_state(self, batch_size: int | None = None) -> list[Nested[Floats]]:
         return [
             cell.nest_in_stack(list(leaves([cell.get_initial_state(batch_size)])))
             for cell in self._runners
@@ -112,11 +116,11 @@ class StackedRNNCells(Cell):
             training=training,
         )
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "cells": [registry.serialize(c) for c in self.cells]}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
         config["cells"] = [
             cell if isinstance(cell, Layer) else registry.deserialize(cell)

@@ -5,12 +5,19 @@ the one call of one layer, that makes it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from streamrnn.layers.layer import Layer
 
 Shape = tuple[int | None, ...]
+"""The size of each axis, the batch first; None where it is not known."""
+Shapes = Shape | list[Shape]
+"""The shape of one input, or of each of several."""
+
+T = TypeVar("T")
+Nested: TypeAlias = list["Nested[T]"] | T
+"""One value, or nested lists of them: states as Keras nests them."""
 
 
 class Symbol:
@@ -79,7 +86,7 @@ def map_structure(f: Callable[[Any], Any], tree: Any) -> Any:
     return f(tree)
 
 
-def leaves(tree: Any) -> Iterator[Any]:
+def leaves(tree: object) -> Iterator[Any]:
     """The leaves of nested lists, tuples and dictionaries, from left to right."""
     if isinstance(tree, list | tuple):
         for item in tree:
@@ -91,6 +98,6 @@ def leaves(tree: Any) -> Iterator[Any]:
         yield tree
 
 
-def symbols_in(tree: Any) -> list[Symbol]:
+def symbols_in(tree: object) -> list[Symbol]:
     """The symbols among the leaves."""
     return [leaf for leaf in leaves(tree) if isinstance(leaf, Symbol)]

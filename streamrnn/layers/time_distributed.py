@@ -1,14 +1,16 @@
 """TimeDistributed: one layer on every step by itself."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self, Unpack
 
+from streamrnn.arrays import Array
 from streamrnn.errors import ShapeError
 from streamrnn.layers import registry
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.layers.arguments import ArgumentError, LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import builtin_layer
+from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
+from streamrnn.layers.symbol import Shape, Shapes
 
 
 @builtin_layer
@@ -17,7 +19,7 @@ class TimeDistributed(Layer):
 
     stepwise = True
 
-    def __init__(self, layer: Any, **kwargs: Any) -> None:
+    def __init__(self, layer: Layer, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         if not isinstance(layer, Layer):
             raise ArgumentError(f"{self}: expected a layer, received {type(layer).__name__}")
@@ -29,35 +31,36 @@ class TimeDistributed(Layer):
     def children(self) -> dict[str, Layer]:
         return {"layer": self.layer}
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self._check_rank(input_shape)
         self.layer.ensure_built((input_shape[0], *input_shape[2:]))
         self.built = True
 
-    def check_input(self, shape: Any) -> None:
+    def check_input(self, shape: Shape) -> None:
         self._check_rank(shape)
         self.layer.check_input((shape[0], *shape[2:]))
 
-    def _check_rank(self, shape: Any) -> None:
+    def _check_rank(self, shape: Shapes) -> None:
         if isinstance(shape, list) or len(shape) < 3:
             raise ShapeError(f"{self}: expected (batch, time, …), received shape {shape}")
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         inner = self.layer.compute_output_shape((input_shape[0], *input_shape[2:]))
         if isinstance(inner, list):
             raise ShapeError(f"{self}: the layer inside must give one output")
         return (*input_shape[:2], *inner[1:])
 
-    def apply(self, inputs: Any, context: CallContext) -> Any:
+    def apply(self, inputs: Array, context: CallContext) -> Array:
         rows = inputs.reshape(-1, *inputs.shape[2:])
+        y: Array
         y, _ = self.layer.forward(rows, CallContext(kind="whole", training=context.training))
         return y.reshape(*inputs.shape[:2], *y.shape[1:])
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "layer": registry.serialize(self.layer)}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
         if isinstance(config["layer"], Mapping):
             config["layer"] = registry.deserialize(config["layer"])
