@@ -108,7 +108,7 @@ class ELU(Layer):
 
 @builtin_layer
 class PReLU(Layer):
-    """x where x >= 0, else alpha x, with a learnt alpha. Weight: alpha, the shape of one input.
+    """x where x >= 0, else alpha x, alpha learned. Weight: alpha, the shape of one input.
 
     shared_axes: axes (from 1) that share an alpha; time has to be one of them, as its length is
     not known.

@@ -1,8 +1,8 @@
-"""Activations: names that layers take, and the same functions to call on arrays.
+"""Activations: the names that layers accept, and the same functions to call on arrays.
 
-A name stands for what it means in Keras 3. `hard_sigmoid` there is clip(x/6 + 0.5, 0, 1);
-`hard_sigmoid_02` is the one of Keras 2 and ONNX, clip(0.2 x + 0.5, 0, 1). The functions compute in
-float32, element by element (softmax: over the last axis), with the same bits as inside a layer.
+Names have the meaning of Keras 3: `hard_sigmoid` is clip(x/6 + 0.5, 0, 1), and `hard_sigmoid_02` is
+that of Keras 2 and ONNX, clip(0.2 x + 0.5, 0, 1). The functions compute in float32, element by
+element (softmax: over the last axis), with the same bits as inside a layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ _ALIASES = {"swish": "silu", "hard_sigmoid_2": "hard_sigmoid_02", "exp": "expone
 
 
 def compute(spec: kernel.Spec, x: npt.ArrayLike) -> Floats:
-    """The activation `spec` (as `get` returned it) of x, as a new float32 array."""
+    """Apply the activation `spec` (as `get` returned it) to x; return a new float32 array."""
     name, numbers = kernel.split_spec(spec)
     array = np.ascontiguousarray(x, dtype=np.float32)
     if name == "linear":
@@ -91,15 +91,15 @@ class _ActivationLayer(Protocol):
 
 
 ActivationLike = str | Sequence[str | float] | StoredConfig | Activation | _ActivationLayer | None
-"""Whatever `get` takes."""
+"""What `get` accepts."""
 
 
-def get(identifier: ActivationLike, who: str = "") -> kernel.Spec:
-    """The activation given as a name, None, one of these functions, a layer, or Keras's config.
+def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
+    """Return the spec of a name, None, one of these functions, a layer, or Keras's config.
 
-    The result is its name, or (name, parameter, …) where a layer has parameters of its own; in this
-    form, or as the list it is in a file, it may be given too. Raises UnsupportedError, naming `who`
-    and the activations that are known, or the layer and the parameters that are not supported.
+    A spec is the name, or (name, parameter, …) of a layer with parameters. It is accepted too, also
+    as the list that a file holds. Raises UnsupportedError that names `owner` and the known
+    activations, or the layer and its unsupported parameters.
     """
     if identifier is None:
         return "linear"
@@ -113,15 +113,15 @@ def get(identifier: ActivationLike, who: str = "") -> kernel.Spec:
     elif isinstance(identifier, Mapping) and "config" in identifier:
         config = identifier["config"]
         if not isinstance(config, Mapping):
-            return get(config, who)
-        return _of_layer(str(identifier.get("class_name")), config, who)
+            return get(config, owner)
+        return _of_layer(str(identifier.get("class_name")), config, owner)
     elif hasattr(identifier, "get_config") and not isinstance(identifier, type):
-        return _of_layer(type(identifier).__name__, identifier.get_config(), who)
+        return _of_layer(type(identifier).__name__, identifier.get_config(), owner)
     elif isinstance(identifier, list | tuple) and _is_spec(identifier):
         name, numbers = kernel.split_spec(tuple(identifier))
         return (name, *numbers)
     raise UnsupportedError(
-        f"{_prefix(who)}activation {identifier!r} is not supported; supported: "
+        f"{_prefix(owner)}activation {identifier!r} is not supported; supported: "
         f"{', '.join(sorted(_FUNCTIONS))}"
     )
 
@@ -134,14 +134,14 @@ def _is_spec(value: Sequence[object]) -> TypeGuard[Sequence[str | float]]:
     )
 
 
-def _of_layer(class_name: str, config: StoredConfig, who: str) -> kernel.Spec:
-    """A layer of activation as an argument, by its class and config."""
+def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
+    """Return the spec of an activation layer, by its class and config."""
     if class_name == "LeakyReLU":
         return ("leaky_relu", float(config.get("negative_slope", config.get("alpha", 0.3))))
     if class_name == "ELU":
         return ("elu", float(config.get("alpha", 1.0)))
     if class_name == "Activation":
-        return get(config.get("activation"), who)
+        return get(config.get("activation"), owner)
     if class_name == "Softmax" and config.get("axis", -1) == -1:
         return "softmax"
     if class_name == "ReLU" and not config.get("threshold"):
@@ -150,12 +150,12 @@ def _of_layer(class_name: str, config: StoredConfig, who: str) -> kernel.Spec:
             return ("leaky_relu", float(slope)) if slope else "relu"
         if not slope:
             return ("relu6", float(top))
-    said = {key: config[key] for key in config if key not in ("name", "trainable", "dtype")}
+    given = {key: config[key] for key in config if key not in ("name", "trainable", "dtype")}
     raise UnsupportedError(
-        f"{_prefix(who)}activation {class_name} with {said} is not supported; put the layer behind "
-        f"this one, or use one of: {', '.join(sorted(_FUNCTIONS))}"
+        f"{_prefix(owner)}activation {class_name} with {given} is not supported; put the layer "
+        f"after this one, or use one of: {', '.join(sorted(_FUNCTIONS))}"
     )
 
 
-def _prefix(who: str) -> str:
-    return f"{who}: " if who else ""
+def _prefix(owner: str) -> str:
+    return f"{owner}: " if owner else ""

@@ -23,13 +23,13 @@ _MERGES = ("concat", "sum", "mul", "ave", None)
 class Bidirectional(Layer):
     """Bidirectional(layer, merge_mode="concat", backward_layer=None).
 
-    merge_mode: concat, sum, mul, ave, or None for two outputs. backward_layer: a layer of its own
-    for the way back; else a copy of `layer` that goes backwards. With return_state the outputs are
-    followed by the forward states, then the backward states; initial_state is given in that order.
+    merge_mode: concat, sum, mul, ave, or None for two outputs. backward_layer: the
+    layer that runs backwards; by default a reversed copy of `layer`. With return_state the outputs
+    are followed by the forward states, then the backward states, in the order of initial_state.
     Masked steps of a returned sequence are zeros, as in Keras.
 
     With stateful=True the backward layer carries its state from the first step of a call into the
-    last step of the next, as in Keras, which means little for one stream cut in pieces.
+    last step of the next, as in Keras, which is of little use for one stream cut in pieces.
     """
 
     takes_state = True
@@ -149,7 +149,7 @@ class Bidirectional(Layer):
         return [total if self.merge_mode == "sum" else total / np.float32(2)]
 
     def _halves(self, states: object) -> tuple[list[Any], list[Any]]:
-        """The forward and the backward layer's part of a list of states."""
+        """Return the states of the forward and of the backward layer."""
         flat = [states] if isinstance(states, np.ndarray) else list(leaves(states))
         forward = len(self.forward_layer.runner.state_shapes())
         expected = forward + len(self.backward_layer.runner.state_shapes())
@@ -178,7 +178,7 @@ class Bidirectional(Layer):
         return None if forward is None or backward is None else [forward, backward]
 
     def set_state(self, state: Any) -> None:
-        """Carry what get_state gave, or None."""
+        """Carry what get_state returned, or None."""
         if state is not None and len(state) != 2:
             raise StateError(
                 f"{self}: expected the forward and the backward state, received {len(state)}"
@@ -228,6 +228,6 @@ def _split(outputs: Nested[T]) -> tuple[T, list[Nested[T]]]:
 
 
 def _copy(layer: RNN, prefix: str, **changes: object) -> RNN:
-    """A new layer of the same config, under Keras's name for it."""
+    """Return a new layer of the same config, with the name that Keras gives it."""
     name = prefix + layer.name.removeprefix(prefix)
     return type(layer).from_config({**layer.get_config(), "name": name, **changes})

@@ -47,7 +47,7 @@ class CategoryEncoding(Layer):
         self._joins = output_mode != "one_hot"
 
     def build(self, input_shape: Shape) -> None:
-        # What counts is the shape at building: a window that happens to have one step stays one.
+        # The shape at building decides: a window that happens to have one step stays a window.
         self._joins = self.output_mode != "one_hot" or input_shape[-1:] == (1,)
         self.built = True
 
@@ -80,14 +80,14 @@ class CategoryEncoding(Layer):
         outside = (ids < 0) | (ids >= self.num_tokens)
         if not outside.any():
             return ids
-        if context.lengths is not None:  # what stands past a row's end is nobody's number
+        if context.lengths is not None:  # values past the end of a row do not count
             past = np.arange(ids.shape[1]) >= context.lengths[:, None]
             ids = np.where(past.reshape(past.shape + (1,) * (ids.ndim - 2)), 0, ids)
             outside = (ids < 0) | (ids >= self.num_tokens)
         if outside.any():
             raise DataError(
-                f"{self}: {int(ids[outside][0])} is outside 0…{self.num_tokens - 1}; count the "
-                "categories again, or give the lookup before it a number for unknown ones"
+                f"{self}: {int(ids[outside][0])} is outside 0…{self.num_tokens - 1}; raise "
+                "num_tokens, or let the lookup before it map unknown values to a number"
             )
         return ids
 

@@ -1,4 +1,4 @@
-"""The base of cells: what a recurrent layer does in one step."""
+"""Cell, the base of cells: one step of a recurrent layer."""
 
 from collections.abc import Callable, Mapping
 from operator import index
@@ -18,13 +18,13 @@ from streamrnn.layers.symbol import Nested, Shape, T, leaves
 
 
 class Cell(Layer):
-    """One step of a recurrent layer: the base of the built-in cells, and of cells of your own.
+    """One step of a recurrent layer: the base of the built-in cells, and of custom cells.
 
-    There are two ways to write a cell for `RNN(cell)`. How it is written decides how it runs, and
-    so its bits: nothing is compiled or not as it happens.
+    There are two ways to write a cell for `RNN(cell)`. They decide how it runs, and so its bits: a
+    cell is never compiled in one run and interpreted in the next.
 
     **Keras's way**: any `layers.Layer` with `state_size` (an int, or a list with an int or a shape
-    for each state), a method `call(inputs, states)`, with `training=False` if it wants it, that
+    for each state), a method `call(inputs, states)`, optionally with `training=False`, that
     returns the output and the new states, and, if they differ from the defaults, `output_size` (an
     int; default: the first state's size) and `get_initial_state(batch_size=None)` (default: zeros).
     Products are NumPy's: `@` or `np.matmul` for `ops.matmul`.
@@ -54,9 +54,9 @@ class Cell(Layer):
 
     `call` runs in Python, on one row and one step at a time: `inputs` (1, F), `states` a list of
     arrays (1, ...), all of them copies. So it is cut-free, and no stream sees another, even if it
-    takes a mean over the batch (here a batch of one). That costs some 5 to 20 µs a row and step.
-    It must not depend on anything but its arguments and its weights. Its bits are those of NumPy
-    and its BLAS: the same in every run on a machine with so many BLAS threads, not on every CPU.
+    takes a mean over the batch (here a batch of one). That costs 5 to 20 µs per row and step.
+    It may depend only on its arguments and its weights. Its bits are those of NumPy and its BLAS:
+    the same in every run on one machine with the same number of BLAS threads, not on every CPU.
 
     **Compiled**: a Cell (or such a Layer) with a static method `step(x, states, weights, y)` that
     Numba can compile. It sees one stream: `x` (F,), `states` a tuple of arrays in the shapes of
@@ -64,9 +64,9 @@ class Cell(Layer):
     (output_size,) to be written. Plain loops and `math` functions compile best, with the units
     innermost, which makes them vector code (at 64 units 0.5 µs a step, not 3.5). It is as cut-free
     as the built-in cells, and gives the same bits on any CPU unless it calls the C library in
-    float64 (`math.exp` of a float64). Compiled code does not check indices: the first step runs
-    once in Python, which does, and with the environment variable STREAMRNN_BOUNDSCHECK=1 all of
-    them are checked. A step that Numba refuses runs in Python, with a warning that says why.
+    float64 (`math.exp` of a float64). Compiled code does not check indices: the first step also
+    runs once in Python, which does; with the environment variable STREAMRNN_BOUNDSCHECK=1 all
+    steps are checked. A step that Numba cannot compile runs in Python, with a warning.
 
     A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
 
@@ -103,12 +103,12 @@ class Cell(Layer):
     >>> layers.RNN(MinimalGatedUnit(4), return_sequences=True)(np.zeros((2, 5, 3))).shape
     (2, 5, 4)
 
-    A Cell may leave `state_size` to `build`, and where it sets no `output_size`, it is `units`.
+    A Cell may set `state_size` in `build`; `output_size` defaults to `units`.
 
-    **Saved and loaded** is a model that has either kind of cell once its class is registered:
-    `streamrnn.register_layer("MinimalRNNCell", MinimalRNNCell)`. A class without a `get_config` of
-    its own is made again from the arguments it was made with. Layers in its attributes, or in lists
-    there, are part of a cell: their weights are saved and loaded with its own.
+    **Saving and loading** a model with either kind of cell needs its class registered:
+    `streamrnn.register_layer("MinimalRNNCell", MinimalRNNCell)`. A class without `get_config` is
+    restored from the arguments it was made with. Layers in the attributes of a cell, or in lists
+    there, are part of it: their weights are saved and loaded with its own.
     """
 
     units: int
@@ -120,15 +120,15 @@ class Cell(Layer):
         super().__init__(**kwargs)
         self._driver: Callable[..., None] | None = None
 
-    # ---- what comes in and out
+    # ---- sizes and states
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """State name -> shape of one stream's. A custom cell's are s0, s1, …"""
+        """Return state name -> shape of one stream's. The names of a custom cell are s0, s1, …."""
         shapes = state_shapes_of(self)
         return {f"s{i}": shape for i, shape in enumerate(shapes)}
 
     def output_features(self) -> int:
-        """The size of what a step gives."""
+        """Return the size of a step's output."""
         for attribute in ("output_size", "units"):
             size = getattr(self, attribute, None)
             if isinstance(size, int):
@@ -136,11 +136,11 @@ class Cell(Layer):
         return state_shapes_of(self)[0][-1]
 
     def nest(self, states: list[T]) -> list[Nested[T]]:
-        """Flat states in the structure that Keras returns: a list, nested where cells stack."""
+        """Nest flat states as Keras returns them: a list, with a list for each stacked cell."""
         return [*states]
 
     def nest_in_stack(self, states: list[T]) -> Nested[T]:
-        """What stands for its states among those of a stack: a list, or the only one as it is.
+        """Nest its states as part of a stack: a list, or the only state without one.
 
         As in Keras: bare where state_size is an int, unless a get_initial_state gives a list.
         """
@@ -150,17 +150,17 @@ class Cell(Layer):
 
     @property
     def holds_output(self) -> bool:
-        """Must the last output be carried for masked steps, because no state equals it?"""
+        """Whether the last output is carried for masked steps, because no state equals it."""
         return True
 
     def output_of(self, states: list[Floats]) -> Floats:
-        """The state that is the last output; only for cells that do not hold it."""
+        """Return the state that is the last output; only for cells that do not hold it."""
         return states[0]
 
     def get_initial_state(self, batch_size: int | None = None) -> Any:
-        """States of rows that have not begun: an array or list of arrays (batch_size, …).
+        """Return the states of new rows: an array or list of arrays (batch_size, …).
 
-        Override it for a start other than zeros.
+        Zeros by default.
         """
         return [
             np.zeros((batch_size or 0, *shape), np.float32)
@@ -168,7 +168,7 @@ class Cell(Layer):
         ]
 
     def own_initial_state(self, batch_size: int) -> Any:
-        """What the cell's own get_initial_state gives, None if it has none."""
+        """Return the result of the cell's own get_initial_state, None if it has none."""
         own = type(self).get_initial_state is not Cell.get_initial_state
         return self.get_initial_state(batch_size) if own else None
 
@@ -179,7 +179,7 @@ class Cell(Layer):
             return
         super().ensure_built(input_shape)
         if not all(child.built for child in self.children().values()):
-            # Layers that `call` calls are built by the first step; a file's weights come before it.
+            # Layers used in `call` are built by the first step; a file's weights are set before it.
             with np.errstate(all="ignore"):
                 self(np.zeros((1, input_shape[-1]), np.float32), self.get_initial_state(1))
 
@@ -240,7 +240,7 @@ class Cell(Layer):
 
 
 def state_shapes_of(cell: object) -> list[tuple[int, ...]]:
-    """The shapes of a cell's states from its state_size, or its units."""
+    """Return the shapes of a cell's states, from its state_size or its units."""
     size = getattr(cell, "state_size", None)
     if size is None:
         size = getattr(cell, "units", None)
@@ -257,24 +257,24 @@ def state_shapes_of(cell: object) -> list[tuple[int, ...]]:
 
 
 def initial_states(
-    who: str, shapes: Mapping[str, tuple[int, ...]], states: object, batch: int
+    owner: str, shapes: Mapping[str, tuple[int, ...]], states: object, batch: int
 ) -> list[Floats]:
-    """Fresh float32 copies of the states a caller gives, flat, checked one by one.
+    """Return the states that a caller passed, checked, as a flat list of float32 copies.
 
     Raises ShapeError where the number or a shape differs: nothing is broadcast.
     """
     given = [states] if isinstance(states, np.ndarray) else list(leaves(states))
     if len(given) != len(shapes):
         raise ShapeError(
-            f"{who}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(given)}"
+            f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(given)}"
         )
     flat = []
     for (name, shape), value in zip(shapes.items(), given, strict=True):
-        array = cast_floats(f"{who}: state {name!r}", value)
+        array = cast_floats(f"{owner}: state {name!r}", value)
         if array.shape != (batch, *shape):
             raise ShapeError(
-                f"{who}: state {name!r} must have shape {(batch, *shape)}, received {array.shape}"
-                + (f"; give each of the {batch} rows its state" if array.shape[:1] == (1,) else "")
+                f"{owner}: state {name!r} must have shape {(batch, *shape)}, received {array.shape}"
+                + (f"; pass a state for each of {batch} rows" if array.shape[:1] == (1,) else "")
             )
         flat.append(array.copy())
     return flat

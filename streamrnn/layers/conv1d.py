@@ -1,4 +1,4 @@
-"""Conv1D with causal padding: each step sees itself and what has passed, so it can stream."""
+"""Conv1D with causal padding: each step sees itself and the past, so it can run on streams."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -24,8 +24,8 @@ class Conv1D(Layer):
     """(B, T, F) -> (B, T, filters). Weights: kernel (kernel_size, F, filters), bias (filters,).
 
     padding must be "causal": y[t] = activation(b + sum over k of x[t - (K-1-k) * dilation] W[k]),
-    zeros before the start. In a stream its last (kernel_size - 1) * dilation_rate inputs are its
-    state. Masks end here, as in Keras.
+    zeros before the start. On a stream, its state is the last
+    (kernel_size - 1) * dilation_rate inputs. It passes no mask on, as in Keras.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Conv1D(Layer):
 
 
 def _one(layer: Layer, argument: str, value: object) -> int:
-    """An int that Keras also writes as a list of one."""
+    """Return an int that Keras also writes as a list of one."""
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

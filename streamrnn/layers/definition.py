@@ -28,8 +28,8 @@ from streamrnn.layers.weights import WeightSet
 class LayerDefinition(WeightSet):
     """The methods that a layer overrides, and what they share.
 
-    Here they take whatever a layer may: an array or a shape, or a list of them. A layer annotates
-    its own with what it takes.
+    Here `inputs` and shapes are those of any layer: one or a list. An override annotates what it
+    accepts.
     """
 
     input_dtype: str = "float32"

@@ -1,4 +1,4 @@
-"""Dropout and what is like it: without training they pass their input on."""
+"""Dropout, and other layers that return their input unless training."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -17,7 +17,7 @@ from streamrnn.layers.registry import Config, builtin_layer
 class Dropout(Layer):
     """With training=True: each element is 0 with probability rate, else divided by 1 - rate.
 
-    noise_shape: 1 on the axes that share a mask. seed: two layers with one seed draw alike.
+    noise_shape: 1 on the axes that share a mask. seed: layers with one seed draw the same masks.
     """
 
     stepwise = True
@@ -36,7 +36,7 @@ class Dropout(Layer):
         self._random: np.random.Generator | None = None
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the mask for inputs of this shape."""
+        """Return the shape of the mask for inputs of this shape."""
         if self.noise_shape is None:
             return shape
         return tuple(n if m is None else m for m, n in zip(self.noise_shape, shape, strict=True))
@@ -77,7 +77,7 @@ class SpatialDropout1D(Dropout):
 
 @builtin_layer
 class ActivityRegularization(Layer):
-    """Passes its input on: it matters only to training."""
+    """Returns its input: it only affects training."""
 
     stepwise = True
 

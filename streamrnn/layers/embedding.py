@@ -21,7 +21,7 @@ from streamrnn.layers.symbol import Shape
 class Embedding(Layer):
     """Integer ids (…) -> (…, output_dim). Weight: embeddings (input_dim, output_dim).
 
-    mask_zero: id 0 is padding; the steps that have it are masked for the layers behind.
+    mask_zero: id 0 is padding; steps with it are masked for the layers that follow.
     Raises DataError for an id outside 0…input_dim - 1, DTypeError for ids that are not whole.
     """
 
@@ -43,8 +43,8 @@ class Embedding(Layer):
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.mask_zero = self.makes_mask = mask_zero
         if self.batch_input_shape is None:
-            # As in Keras 2: an Embedding knows its input, so a Sequential that begins with one
-            # is built at once.
+            # As in Keras 2: the input shape is known, so a Sequential that starts with an
+            # Embedding is built at once.
             self.first_input_shape: tuple[int | None, ...] = (None, input_length)
         else:
             self.first_input_shape = self.batch_input_shape
@@ -77,7 +77,7 @@ class Embedding(Layer):
         if not ids.size or (ids.min() >= 0 and ids.max() < self.input_dim):
             return
         outside = (ids < 0) | (ids >= self.input_dim)
-        if context.lengths is not None:  # what stands past a row's end is nobody's id
+        if context.lengths is not None:  # ids past the end of a row do not count
             outside &= np.arange(ids.shape[1]) < context.lengths[:, None]
             if not outside.any():
                 return

@@ -1,4 +1,4 @@
-"""What SimpleRNN, GRU and LSTM have in common: weights, packing, dropout, and the layer around."""
+"""The common part of SimpleRNN, GRU and LSTM: weights, packing, dropout, and their layer."""
 
 from contextlib import suppress
 from operator import index
@@ -24,9 +24,9 @@ from streamrnn.layers.symbol import Nested, Shape, T
 class GatedCell(Cell):
     """A cell of `gates` blocks of units: kernel (F, gates*U), recurrent kernel (U, gates*U).
 
-    dropout, recurrent_dropout: only with training=True; one mask a call for each row, the same for
-    all its steps, scaled by 1 / (1 - rate); one mask a gate where recurrent_dropout > 0 (as Keras
-    from 3.8 on). seed: of these masks; two cells with one seed draw alike.
+    dropout, recurrent_dropout: only with training=True; one mask per call and row, the same for all
+    steps, scaled by 1 / (1 - rate); one mask per gate where recurrent_dropout > 0 (as Keras from
+    3.8 on). seed: of these masks; cells with the same seed draw the same masks.
     """
 
     gates: int
@@ -34,7 +34,7 @@ class GatedCell(Cell):
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     fields: ClassVar[tuple[str, ...]] = ("units", "activation", "use_bias")
     drops_at_one: ClassVar[bool] = False
-    """At a rate of 1 SimpleRNN drops everything, GRU and LSTM nothing (as Keras)."""
+    """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
 
     def __init__(
         self,
@@ -89,12 +89,12 @@ class GatedCell(Cell):
         self._packed = None
 
     def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
-        """The weights as the kernel wants them."""
+        """Return the weights in the layout of the kernel."""
         packed: Packed = self.kernel.pack(kernel, recurrent, bias)
         return packed
 
     def packed(self) -> Packed:
-        """The packed weights, made on first use. Two threads may both make them: no harm."""
+        """Return the packed weights, made on first use. Two threads may both make them safely."""
         packed = self._packed
         if packed is None:
             w = self._weights
@@ -118,7 +118,7 @@ class GatedCell(Cell):
         return False
 
     def activations(self) -> tuple[Spec, ...]:
-        """Those of the kernel: of the gates, then the others."""
+        """Return the activations of the kernel: that of the gates, then the others."""
         return self.recurrent_activation, self.activation
 
     def run_window(
@@ -147,7 +147,7 @@ class GatedCell(Cell):
             )
             return
         # (x * mask) @ K is x @ (mask * K): a row's masks are the same for all its steps, so each
-        # row gets weights of its own, and the kernel need not know of dropout.
+        # row gets its own weights, and the kernel needs no dropout.
         x_masks, h_masks = self.draw_masks(*x_BTF.shape[::2])
         w = self._weights
         for b in range(len(x_BTF)):
@@ -172,7 +172,7 @@ class GatedCell(Cell):
         return (blocks * masks_GF.T[:, :, None]).reshape(kernel_FG.shape)
 
     def draw_masks(self, rows: int, features: int) -> tuple[Floats, Floats]:
-        """New dropout masks of one call: (rows, 1 or gates, F) for x, (rows, …, U) for h."""
+        """Draw the dropout masks of one call: (rows, 1 or gates, F) for x, (rows, …, U) for h."""
         if self._random is None:
             self._random = np.random.default_rng(self.seed)
         copies = self.gates if self.recurrent_dropout else 1
@@ -202,7 +202,7 @@ class GatedCell(Cell):
 
 
 class GatedRNN(RNN):
-    """RNN with one of these cells; takes the cell's arguments and RNN's."""
+    """RNN with one of these cells; accepts the arguments of the cell and of RNN."""
 
     cell_class: ClassVar[type[GatedCell]]
     cell: GatedCell
@@ -221,7 +221,7 @@ class GatedRNN(RNN):
 
     @property
     def units(self) -> int:
-        """The size of h, and of what comes out."""
+        """The size of h, and of the output."""
         return self.cell.units
 
     def get_config(self) -> Config:
@@ -251,15 +251,15 @@ _CELL_OPTIONS = (
 )
 
 
-def checked_rate(who: str, argument: str, rate: object) -> float:
-    """A dropout rate, 0…1. Raises ArgumentError naming the layer."""
+def checked_rate(owner: str, argument: str, rate: object) -> float:
+    """Return a dropout rate, 0…1. Raises ArgumentError that names the layer."""
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise ArgumentError(f"{who}: {argument} must lie in 0…1, received {rate!r}")
+        raise ArgumentError(f"{owner}: {argument} must lie in 0…1, received {rate!r}")
     return float(rate)
 
 
-def checked_seed(who: str, seed: object) -> int | None:
-    """A seed: None or a whole number, 0 or more. Raises ArgumentError naming the layer."""
+def checked_seed(owner: str, seed: object) -> int | None:
+    """Return a seed: None or an integer, 0 or more. Raises ArgumentError that names the layer."""
     if seed is None:
         return None
     number = -1
@@ -267,12 +267,12 @@ def checked_seed(who: str, seed: object) -> int | None:
         with suppress(TypeError):  # an array with several values
             number = index(seed)
     if number < 0:
-        raise ArgumentError(f"{who}: seed must be a whole number, 0 or more, received {seed!r}")
+        raise ArgumentError(f"{owner}: seed must be a whole number, 0 or more, received {seed!r}")
     return number
 
 
 def dropout_mask(random: np.random.Generator, shape: tuple[int, ...], rate: float) -> Floats:
-    """1 / (1 - rate) where an element is kept, 0 where it is dropped (inverted dropout)."""
+    """Draw an inverted dropout mask: 1 / (1 - rate) where an element is kept, else 0."""
     if rate == 1:
         return np.zeros(shape, np.float32)
     keep = random.random(shape, dtype=np.float32) >= rate

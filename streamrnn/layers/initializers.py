@@ -1,7 +1,7 @@
-"""Initializers: how weights begin. Names and arguments as in Keras.
+"""Initializers of weights, with the names, arguments and distributions of Keras.
 
-The distributions are Keras's; the numbers drawn from a seed are NumPy's, so they differ from
-Keras's. Called on the same shape twice, an initializer with a seed draws the same values twice.
+The random numbers are NumPy's, so a seed gives other values than in Keras. Called twice on the same
+shape, an initializer with a seed returns the same values.
 """
 
 import math
@@ -25,7 +25,7 @@ _stand_in: ContextVar[Callable[[tuple[int, ...]], Floats] | None] = ContextVar(
 
 @contextmanager
 def replaced_by(make: Callable[[tuple[int, ...]], Floats]) -> Iterator[None]:
-    """Inside, every initializer gives make(shape): for weights that come from a file anyway."""
+    """Make every initializer return make(shape): for weights that are read from a file."""
     token = _stand_in.set(make)
     try:
         yield
@@ -34,27 +34,27 @@ def replaced_by(make: Callable[[tuple[int, ...]], Floats]) -> Iterator[None]:
 
 
 class Initializer:
-    """Makes a float32 array of a given shape. Subclasses draw it."""
+    """Makes a float32 array of a given shape; subclasses implement `draw`."""
 
     fields: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, shape: Sequence[int]) -> Floats:
-        """A new array of this shape."""
+        """Return a new array of this shape."""
         make = _stand_in.get()
         if make is not None:
             return make(tuple(shape))
         return np.asarray(self.draw(tuple(shape)), dtype=np.float32)
 
     def draw(self, shape: tuple[int, ...]) -> Array:
-        """The values, in any float dtype."""
+        """Return the values, in any float dtype."""
         raise NotImplementedError
 
     def get_config(self) -> Config:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {field: getattr(self, field) for field in self.fields}
 
     def generator(self) -> np.random.Generator:
-        """A generator from the seed; a new one a call, so that a seed repeats itself."""
+        """Return a new generator from the seed, so that a seed gives the same values each time."""
         return np.random.default_rng(getattr(self, "seed", None))
 
 
@@ -115,7 +115,7 @@ class RandomNormal(Initializer):
 
 
 class TruncatedNormal(RandomNormal):
-    """Normal, drawn again where it falls beyond two standard deviations."""
+    """Normal; values beyond two standard deviations are drawn again."""
 
     def draw(self, shape: tuple[int, ...]) -> Array:
         return self.mean + self.stddev * _truncated(self.generator(), shape)
@@ -154,7 +154,7 @@ class VarianceScaling(Initializer):
             return self.generator().uniform(-limit, limit, shape)
         if self.distribution == "untruncated_normal":
             return self.generator().normal(0, math.sqrt(variance), shape)
-        # 0.8796…: the standard deviation of a normal cut at two of its own.
+        # 0.8796…: the standard deviation of a normal truncated at ±2.
         stddev = math.sqrt(variance) / 0.87962566103423978
         return stddev * _truncated(self.generator(), shape)
 
@@ -243,7 +243,7 @@ class Identity(Initializer):
 
 
 InitializerLike = Initializer | type[Initializer] | str | Mapping[str, Any] | float | Array | None
-"""Whatever `get` takes."""
+"""What `get` accepts."""
 
 _ALL: dict[str, type[Initializer]] = {
     cls.__name__: cls
@@ -276,9 +276,9 @@ _NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
 
 
 def get(identifier: InitializerLike) -> Initializer:
-    """An initializer from itself, its name, its class or the config that Keras writes.
+    """Return the initializer of a name, a class, a config that Keras writes, or itself.
 
-    None means zeros. Raises UnsupportedError for a name that is not known.
+    None means zeros. Raises UnsupportedError for an unknown name.
     """
     if identifier is None:
         return Zeros()
@@ -302,7 +302,7 @@ def get(identifier: InitializerLike) -> Initializer:
 
 
 def serialize(initializer: Initializer) -> Config:
-    """The config of an initializer, as Keras writes it."""
+    """Return the config of an initializer, as Keras writes it."""
     config = initializer.get_config()
     if isinstance(config.get("value"), np.ndarray):
         config["value"] = config["value"].tolist()

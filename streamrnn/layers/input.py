@@ -1,4 +1,4 @@
-"""Input: where a graph begins."""
+"""Input: the start of a graph."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -18,7 +18,7 @@ _DTYPES = ("float32", "int32", "int64", "bool", "string")
 
 @builtin_layer
 class InputLayer(Layer):
-    """The layer behind `Input`: it holds a shape and a dtype, and passes its array on."""
+    """The layer of an `Input`: it has a shape and a dtype, and returns its array."""
 
     stepwise = True
 
@@ -32,11 +32,11 @@ class InputLayer(Layer):
         **kwargs: Any,
     ) -> None:
         if (shape is None) == (batch_shape is None):
-            raise ArgumentError("Input: give either shape (without the batch) or batch_shape")
+            raise ArgumentError("Input: pass either shape (without the batch) or batch_shape")
         given = batch_shape if shape is None else shape
         if not isinstance(given, list | tuple) or not all(_is_size(size) for size in given):
             raise ArgumentError(
-                "Input: shape must be a tuple of sizes, None for one that is not known, "
+                "Input: shape must be a tuple of sizes, None for an unknown one, "
                 f"received {given!r}"
             )
         kwargs.pop("optional", None)
@@ -77,7 +77,10 @@ def Input(  # noqa: N802 (Keras's name)
     name: str | None = None,
     **kwargs: Any,
 ) -> Symbol:
-    """A symbol to call layers on: `shape` without the batch, None for a time axis of any length."""
+    """Return a symbol to call layers on.
+
+    shape: without the batch, None for a time axis of any length.
+    """
     layer = InputLayer(
         shape, batch_size=batch_size, dtype=dtype, batch_shape=batch_shape, name=name, **kwargs
     )

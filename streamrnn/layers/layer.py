@@ -77,12 +77,12 @@ class Layer(LayerDefinition):
         initial_state (where Keras 3 forgets it). Where no step is left out, plain arrays are
         returned.
         """
-        # A plain array alone, the common case, is known at a glance: calls of one step are short.
+        # The common case, a plain array alone, skips the search: calls of one step are short.
         plain = type(inputs) is np.ndarray and initial_state is None and mask is None
         if not plain and symbols_in([inputs, initial_state, mask]):
             if lengths is not None:
                 raise ArgumentError(
-                    f"{self}: lengths= belongs to data, not to the graph; give it to the model's "
+                    f"{self}: lengths= belongs to data, not to the graph; pass it to the model's "
                     "call"
                 )
             return self.connect(inputs, initial_state=initial_state, mask=mask, training=training)
@@ -107,7 +107,7 @@ class Layer(LayerDefinition):
     def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
         """Return outputs and their masks: one node of a graph, or one call on arrays."""
         outputs = self.apply(inputs, context)
-        if type(outputs) is MaskedArray:  # a layer called inside has set which steps count
+        if type(outputs) is MaskedArray:  # set by a layer that `apply` called
             return np.asarray(outputs), outputs._keras_mask
         return outputs, self.compute_mask(inputs, context.mask)
 

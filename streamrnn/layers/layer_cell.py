@@ -1,4 +1,4 @@
-"""A layer with `call(inputs, states)` and `state_size`, how Keras writes a cell, as a Cell."""
+"""Adapter for a layer with `call(inputs, states)` and `state_size`, as Keras writes a cell."""
 
 import inspect
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from streamrnn.layers.symbol import Shape
 
 
 class LayerCell(Cell):
-    """Runs such a layer as a cell. The weights, the name and the config are the layer's."""
+    """Runs such a layer as a cell. Weights, name and config are those of the layer."""
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(name=layer.name)
@@ -26,7 +26,7 @@ class LayerCell(Cell):
 
     @property
     def state_size(self) -> Any:
-        """The layer's."""
+        """The state_size of the layer."""
         return self.layer.state_size  # type: ignore[attr-defined]
 
     def children(self) -> dict[str, Layer]:
@@ -61,13 +61,16 @@ class LayerCell(Cell):
 
 
 def _step_of(layer: Layer) -> Callable[..., None] | None:
-    """A static method `step`; another method of this name may be anything."""
+    """Return a static method `step`; any other kind of method of this name is not a cell's."""
     step = inspect.getattr_static(layer, "step", None)
     return step.__func__ if isinstance(step, staticmethod) else None
 
 
-def as_cell(given: object, who: str) -> Cell:
-    """`given` if it is a Cell, else what runs it as one. Raises ArgumentError for what is none."""
+def as_cell(given: object, owner: str) -> Cell:
+    """Return a Cell as it is, and a layer that is written as a cell in an adapter.
+
+    Raises ArgumentError for anything else.
+    """
     if isinstance(given, Cell):
         return given
     why = "which is no layer"
@@ -81,6 +84,6 @@ def as_cell(given: object, who: str) -> Cell:
             return LayerCell(given)
         why = f"which has no {' and no '.join(missing)}"
     raise ArgumentError(
-        f"{who}: a cell must be a layers.Cell, or a layers.Layer with call(inputs, states) and "
+        f"{owner}: a cell must be a layers.Cell, or a layers.Layer with call(inputs, states) and "
         f"state_size, or a list of such cells; received {type(given).__name__}, {why}"
     )

@@ -1,7 +1,7 @@
 """StringLookup and IntegerLookup: the number of a token in a vocabulary.
 
-Numbers as in Keras: the mask token (if there is one) is 0, then come the numbers of tokens out of
-the vocabulary, then the vocabulary in its order.
+Numbers as in Keras: 0 is the mask token, if there is one; next are the numbers of tokens out of the
+vocabulary, then those of the vocabulary in its order.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class _Lookup(Layer):
         if output_mode != "int":
             raise ArgumentError(
                 f'{self}: only output_mode="int" is supported, received {output_mode!r}; put a '
-                "CategoryEncoding behind it"
+                "CategoryEncoding after it"
             )
         if invert:
             raise ArgumentError(f"{self}: invert=True is not supported: outputs are numbers")
@@ -58,10 +58,10 @@ class _Lookup(Layer):
         return 0 if self.mask_token is None else 1
 
     def _tokens(self, vocabulary: object) -> list[Token]:
-        """The vocabulary without the special tokens that may stand before it."""
+        """Return the vocabulary without the special tokens that may precede it."""
         if not isinstance(vocabulary, list | tuple | np.ndarray):
             raise ArgumentError(
-                f"{self}: it needs vocabulary=, a list of tokens, received {vocabulary!r:.80}"
+                f"{self}: expected vocabulary=, a list of tokens, received {vocabulary!r:.80}"
             )
         tokens = [self._token(token) for token in vocabulary]
         special = [self.mask_token] * self._first_oov + [self.oov_token] * self.num_oov_indices
@@ -69,7 +69,7 @@ class _Lookup(Layer):
             tokens = tokens[len(special) :]
         if len(set(tokens)) < len(tokens):
             twice = next(token for i, token in enumerate(tokens) if token in tokens[:i])
-            raise ArgumentError(f"{self}: {twice!r} stands twice in the vocabulary")
+            raise ArgumentError(f"{self}: {twice!r} is in the vocabulary twice")
         for token in (self.mask_token, self.oov_token):
             if token in tokens:
                 raise ArgumentError(f"{self}: the special token {token!r} is in the vocabulary")
@@ -106,7 +106,7 @@ class _Lookup(Layer):
             )
 
     def vocabulary_size(self) -> int:
-        """How many numbers there are, special ones included: an Embedding's input_dim."""
+        """Return how many numbers there are, special ones included: an Embedding's input_dim."""
         return self._first_oov + self.num_oov_indices + len(self.vocabulary)
 
     def get_config(self) -> Config:
@@ -124,8 +124,8 @@ class _Lookup(Layer):
 class StringLookup(_Lookup):
     """Strings -> int64 numbers of the same shape.
 
-    All strings out of the vocabulary get one number: with num_oov_indices > 1 Keras spreads them
-    by a hash, which is refused. Raises DataError for them with num_oov_indices=0.
+    All strings out of the vocabulary get one number. num_oov_indices > 1, with which Keras spreads
+    them by a hash, is refused. Raises DataError for them with num_oov_indices=0.
     """
 
     input_dtype = "string"

@@ -26,7 +26,7 @@ class PeepholeLSTMCell(LSTMCell):
 
     i, f = s(x K + b + h R + p c); c' = f c + i g(…); o = s(x Ko + bo + h Ro + po c'); h' = o g(c').
     Weights: those of LSTMCell, then input_gate_, forget_gate_ and output_gate_peephole_weights,
-    (U,) each. They begin as `kernel_initializer` says.
+    (U,) each. They are initialized by `kernel_initializer`.
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("input", "forget", "output")
@@ -93,11 +93,11 @@ class LayerNormLSTMCell(LSTMCell):
         }
 
 
-def _checked_epsilon(who: str, epsilon: object) -> float:
-    """What is added to a variance. Raises ArgumentError naming the layer."""
+def _checked_epsilon(owner: str, epsilon: object) -> float:
+    """Return the term added to a variance. Raises ArgumentError that names the layer."""
     number = math.nan
     if isinstance(epsilon, int | float) and not isinstance(epsilon, bool):
         number = float(epsilon)
     if not math.isfinite(number) or number < 0:
-        raise ArgumentError(f"{who}: norm_epsilon must be 0 or more, received {epsilon!r}")
+        raise ArgumentError(f"{owner}: norm_epsilon must be 0 or more, received {epsilon!r}")
     return number

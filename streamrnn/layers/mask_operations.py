@@ -23,7 +23,7 @@ class _MaskOperation(Layer):
     makes_mask = True
 
     def compute_mask(self, inputs: typing.Any, mask: typing.Any = None) -> None:
-        """The output is a mask; it has none."""
+        """Return None: the output is a mask, and has none."""
 
 
 @builtin_layer
@@ -46,7 +46,7 @@ class NotEqual(_MaskOperation):
 
 @builtin_layer
 class Any(_MaskOperation):
-    """Is any feature true? (B, T, F) -> (B, T). Only over the last axis."""
+    """True where any feature is: (B, T, F) -> (B, T). Only over the last axis."""
 
     def __init__(
         self, axis: typing.Any = -1, keepdims: bool = False, **kwargs: Unpack[LayerOptions]
@@ -55,7 +55,7 @@ class Any(_MaskOperation):
         axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
         if axis not in (-1, 2) or keepdims:
             raise ArgumentError(
-                f"{self}: only any(axis=-1) over features makes a mask of steps, received "
+                f"{self}: only any(axis=-1), over features, is supported, received "
                 f"axis={axis}, keepdims={keepdims}"
             )
 
@@ -108,7 +108,7 @@ class _Constant(_MaskOperation):
     def __init__(self, dtype: str = "bool", **kwargs: typing.Any) -> None:
         super().__init__(**kwargs)
         if dtype != "bool":
-            raise ArgumentError(f"{self}: only masks are made, dtype='bool', received {dtype!r}")
+            raise ArgumentError(f"{self}: only dtype='bool' is supported, received {dtype!r}")
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.full(inputs.shape, self.value, np.bool_)

@@ -9,22 +9,22 @@ from streamrnn.arrays import Array
 
 
 class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
-    """What a layer returns where steps are masked: an array that carries the mask.
+    """The output of a layer where steps are masked: an array that carries the mask.
 
-    The next layer that is called on it leaves those steps out, unless it is given another `mask`.
-    `_keras_mask` (so named in Keras): bool (B, T), read-only, False where a step is left out.
+    The next layer that is called on it leaves those steps out, unless another `mask` is passed.
+    `_keras_mask` (Keras's name): bool (B, T), read-only, False where a step is left out.
 
-    Only this array carries it, and a copy by `copy`, `copy.copy`, `copy.deepcopy` or `pickle`. All
-    that is computed from it is a plain array without a mask, since only who computes knows which
-    steps are left: slices, arithmetic (in place, too), what NumPy's functions return, and
-    `np.asarray(y)`, which shares its memory. Values written into it do not change the mask.
+    Copies by `copy`, `copy.copy`, `copy.deepcopy` or `pickle` carry it too. Everything computed
+    from it is a plain array without a mask, since the steps may differ: slices, arithmetic (also in
+    place), results of NumPy's functions, and `np.asarray(y)`, which shares its memory. Values
+    written into it do not change the mask.
     """
 
     _mask: Array | None
 
     @classmethod
     def of(cls, array: Array, mask: Array) -> Self:
-        """The same values, memory shared, with a mask; a mask that others may change is copied."""
+        """Return the same values, memory shared, with a mask; a writeable mask is copied."""
         if mask.flags.writeable:
             mask = mask.copy()
             mask.flags.writeable = False
@@ -37,7 +37,7 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
         return self._mask
 
     def __array_finalize__(self, origin: object) -> None:
-        # Views come by here, whatever they are of: none has a mask until `of` gives it one.
+        # Called for every view: none has a mask until `of` sets it.
         self._mask = None
 
     def __array_ufunc__(
@@ -51,7 +51,7 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
         return function(*_plain(args), **_plain(kwargs))
 
     def copy(self, order: Any = "C") -> Any:
-        """A copy that carries the same mask."""
+        """Return a copy that carries the same mask."""
         made = np.asarray(self).copy(order)
         return made if self._mask is None else MaskedArray.of(made, self._mask)
 
@@ -75,7 +75,7 @@ def _restored(array: Array, mask: Array) -> MaskedArray:
 
 
 def _plain(tree: Any) -> Any:
-    """Arguments with plain arrays in place of those that carry a mask."""
+    """Replace arrays that carry a mask by plain ones in arguments."""
     if isinstance(tree, MaskedArray):
         return np.asarray(tree)
     if type(tree) in (list, tuple):
@@ -100,7 +100,7 @@ _METHODS = """
 __getitem__ argmax argmin argpartition argsort astype byteswap choose compress conj conjugate
 diagonal dot flatten getfield ravel repeat reshape squeeze swapaxes take transpose view
 """
-"""NumPy gives what these return the class of the array. (The others call what is plain already.)"""
+"""Methods whose result NumPy gives the class of the array. (The others return plain arrays.)"""
 
 for _name in _METHODS.split():
     setattr(MaskedArray, _name, _method_of_plain(_name))

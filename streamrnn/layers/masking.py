@@ -1,4 +1,4 @@
-"""Masking: steps whose features all equal one value are left out."""
+"""Masking: steps whose features all equal one value are masked."""
 
 from typing import Unpack
 

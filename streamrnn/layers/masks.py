@@ -1,4 +1,4 @@
-"""The masks of a call: what its `mask` and `lengths` make together, and what arrays carry."""
+"""The masks of a call: from its `mask` and `lengths`, and from the arrays themselves."""
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
@@ -16,7 +16,7 @@ Masks = Bools | list[Bools | None] | None
 
 
 def carried(inputs: object) -> Masks:
-    """The mask that an array carries, for a list of them one an input; None if there is none."""
+    """Return the mask that an array carries, of a list one per input; None without any."""
     if isinstance(inputs, MaskedArray):
         return inputs._keras_mask
     if isinstance(inputs, list | tuple):
@@ -26,9 +26,9 @@ def carried(inputs: object) -> Masks:
 
 
 def carry(outputs: Any, masks: Any) -> Any:
-    """The outputs of a call, each carrying its mask if that leaves out a step.
+    """Return the outputs of a call, each carrying its mask if that leaves out a step.
 
-    masks: None, one for all outputs, or a list with one (or None) an output, flat.
+    masks: None, one for all outputs, or a flat list with one (or None) per output.
     """
     if masks is None:
         return outputs
@@ -42,11 +42,11 @@ def _carrying(array: Array, mask: Array | None) -> Array:
 
 
 def joined_masks(
-    who: str, shapes: Sequence[Sequence[int]], mask: object, lengths: object
+    owner: str, shapes: Sequence[Sequence[int]], mask: object, lengths: object
 ) -> list[Array | None]:
-    """The masks of several inputs; those without a time axis have none.
+    """Return the masks of several inputs; those without a time axis have none.
 
-    mask: one for all of them, or a list with one (or None) an input. See joined_mask.
+    mask: one for all of them, or a list with one (or None) per input. See joined_mask.
     """
     masks = [mask] * len(shapes)
     if (
@@ -56,37 +56,40 @@ def joined_masks(
     ):
         masks = list(mask)
     if len(masks) != len(shapes):
-        raise ShapeError(f"{who}: expected {len(shapes)} masks, received {len(masks)}")
+        raise ShapeError(f"{owner}: expected {len(shapes)} masks, received {len(masks)}")
     return [
-        joined_mask(who, shape, one, lengths) if len(shape) > 1 else None
+        joined_mask(owner, shape, one, lengths) if len(shape) > 1 else None
         for shape, one in zip(shapes, masks, strict=True)
     ]
 
 
-def joined_mask(who: str, shape: Sequence[int], mask: object, lengths: object) -> Array | None:
-    """mask AND (step < length), bool (B, T); raises ShapeError or DTypeError naming `who`."""
+def joined_mask(owner: str, shape: Sequence[int], mask: object, lengths: object) -> Array | None:
+    """Return mask AND (step < length), bool (B, T).
+
+    Raises ShapeError or DTypeError that names `owner`.
+    """
     if len(shape) < 2:
-        raise ShapeError(f"{who}: a mask needs a time axis, the input has shape {tuple(shape)}")
+        raise ShapeError(f"{owner}: a mask needs a time axis, the input has shape {tuple(shape)}")
     expected = tuple(shape[:2])
     found: Array | None = None
     if mask is not None:
         found = np.asarray(mask)
         if found.dtype != np.bool_:
-            raise DTypeError(f"{who}: mask must be bool, received {found.dtype}")
+            raise DTypeError(f"{owner}: mask must be bool, received {found.dtype}")
         if found.shape != expected:
-            raise ShapeError(f"{who}: mask must have shape {expected}, received {found.shape}")
+            raise ShapeError(f"{owner}: mask must have shape {expected}, received {found.shape}")
     if lengths is not None:
         steps = np.asarray(lengths)
         if steps.dtype.kind not in "iu":
-            raise DTypeError(f"{who}: lengths must be whole numbers, received {steps.dtype}")
+            raise DTypeError(f"{owner}: lengths must be whole numbers, received {steps.dtype}")
         if steps.shape != expected[:1]:
             raise ShapeError(
-                f"{who}: expected one length a row, {expected[0]} in all, received shape "
+                f"{owner}: expected one length per row, {expected[0]} in all, received shape "
                 f"{steps.shape}"
             )
         if steps.size and (steps.min() < 0 or steps.max() > expected[1]):
             raise ShapeError(
-                f"{who}: lengths must lie in 0…{expected[1]}, received "
+                f"{owner}: lengths must lie in 0…{expected[1]}, received "
                 f"{int(steps.min())}…{int(steps.max())}"
             )
         within = np.arange(expected[1]) < steps[:, None]

@@ -1,4 +1,4 @@
-"""What a stateful layer carries from one Python call to the next."""
+"""The state that a stateful layer carries from one Python call to the next."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -20,9 +20,9 @@ Snapshot = tuple[list[Floats] | None, Floats | None, list[Floats] | None]
 
 
 class Memory:
-    """The carried states of one layer, the held output, and what a reset goes back to.
+    """The carried states of one layer, its held output, and the states that a reset restores.
 
-    The first call fixes the number of rows. A reset to the default frees it.
+    The first call fixes the number of rows; a reset to the default lifts that.
     """
 
     def __init__(self, owner: _Owner) -> None:
@@ -33,28 +33,28 @@ class Memory:
 
     @property
     def holds(self) -> bool:
-        """Is anything carried?"""
+        """Whether a state is carried."""
         return self._states is not None
 
-    def began(self, states: list[Floats] | None) -> None:
-        """A call starts from these states (None: the default). Only the first one is the origin."""
+    def record_start(self, states: list[Floats] | None) -> None:
+        """Record where a call starts (None: the default states); the first start is the origin."""
         if self._states is None:
             self._origin = None if states is None else [state.copy() for state in states]
         elif states is not None:
             self._check_rows(len(states[0]))
 
     def recall(self, batch: int) -> tuple[list[Floats], Floats | None]:
-        """Copies of what is carried, for a call to overwrite."""
+        """Return copies of the carried states and output, for a call to overwrite."""
         assert self._states is not None
         self._check_rows(batch)
         return [state.copy() for state in self._states], _copy(self._held)
 
     def snapshot(self) -> Snapshot:
-        """What is carried now, for `restore`. What is carried is never changed in place."""
+        """Return the carried state, for `restore`. It is never changed in place."""
         return self._states, self._held, self._origin
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Carry again what was carried then."""
+        """Carry the state of a snapshot again."""
         self._states, self._held, self._origin = snapshot
 
     def keep(self, states: list[Floats], held: Floats | None) -> None:
@@ -63,14 +63,14 @@ class Memory:
         self._held = _copy(held)
 
     def states(self, *, with_held: bool = False) -> list[Any] | None:
-        """Copies of what is carried, nested as the cell nests it, or None."""
+        """Return copies of the carried states, nested as the cell nests them, or None."""
         if self._states is None:
             return None
         nested = self._owner.runner.nest([state.copy() for state in self._states])
         return [*nested, self._held.copy()] if with_held and self._held is not None else nested
 
     def assign(self, state: object) -> None:
-        """Carry `state` from here on; None carries nothing. Raises ShapeError, StateError."""
+        """Carry `state` from now on; None carries nothing. Raises ShapeError, StateError."""
         self._require_stateful()
         if state is None:
             self._states = self._held = None
@@ -84,7 +84,7 @@ class Memory:
         self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
 
     def reset(self, states: object) -> None:
-        """Back to `states`, which become the origin, else to the origin, else to nothing."""
+        """Reset to `states`, which become the origin, else to the origin, else to nothing."""
         self._require_stateful()
         if states is not None:
             self.assign(states)
@@ -109,14 +109,14 @@ class Memory:
         rows = len(self._states[0])
         if rows != batch:
             raise ShapeError(
-                f"{self._owner}: it carries the state of {rows} rows, received {batch}; row i goes "
-                "on from row i of the call before. Call reset_state() to begin anew"
+                f"{self._owner}: it carries the state of {rows} rows, received {batch}; row i "
+                "continues row i of the previous call. Call reset_state() to start over"
             )
 
 
-def _rows(who: str, given: Sequence[Array]) -> int:
+def _rows(owner: str, given: Sequence[Array]) -> int:
     if not given or np.ndim(given[0]) == 0:
-        raise ShapeError(f"{who}: expected a list of arrays (batch, …), received {given!r:.80}")
+        raise ShapeError(f"{owner}: expected a list of arrays (batch, …), received {given!r:.80}")
     return len(given[0])
 
 

@@ -42,7 +42,9 @@ class Merge(Layer):
 
     def _broadcast(self, one: Shape, other: Shape) -> Shape:
         if len(one) != len(other):
-            raise ShapeError(f"{self}: its inputs must have as many axes, got {one} and {other}")
+            raise ShapeError(
+                f"{self}: its inputs must have the same number of axes, got {one} and {other}"
+            )
         for a, b in zip(one, other, strict=True):
             if None not in (a, b) and a != b and 1 not in (a, b):
                 raise ShapeError(f"{self}: its inputs do not fit: {one} and {other}")
@@ -65,7 +67,7 @@ class Merge(Layer):
         return self.merge(inputs, masks)
 
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
-        """The merged array."""
+        """Return the merged array."""
         raise NotImplementedError
 
 
@@ -115,7 +117,7 @@ class Multiply(Merge):
 
 
 class _Extreme(Merge):
-    """Maximum and Minimum: masked steps do not take part, as in Keras."""
+    """Maximum and Minimum: masked steps are ignored, as in Keras."""
 
     choose: np.ufunc
 

@@ -1,4 +1,4 @@
-"""Automatic names, counted as Keras counts them: lstm, lstm_1, … and input_1, input_2, …"""
+"""Automatic names, counted as in Keras: lstm, lstm_1, lstm_2, but input_1, input_2."""
 
 import re
 from collections import Counter
@@ -7,18 +7,18 @@ _used: Counter[str] = Counter()
 
 
 def snake_case(class_name: str) -> str:
-    """The name Keras derives from a class: SimpleRNN -> simple_rnn, Conv1D -> conv1d."""
+    """Return Keras's name for a class: SimpleRNN -> simple_rnn, Conv1D -> conv1d."""
     split = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", class_name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", split).lower()
 
 
 def unique(prefix: str, *, first: int = 0) -> str:
-    """The next free name of this prefix; the one numbered 0 carries no number."""
+    """Return the next free name of this prefix; the one numbered 0 has no number."""
     number = _used[prefix] + first
     _used[prefix] += 1
     return f"{prefix}_{number}" if number else prefix
 
 
 def clear_session() -> None:
-    """Start the counters of automatic names again. Layers and models that exist keep theirs."""
+    """Reset the counters of automatic names. Existing layers and models keep theirs."""
     _used.clear()

@@ -1,4 +1,4 @@
-"""Layers that do something in training only, and pass their input on otherwise."""
+"""Layers that act in training only, and return their input otherwise."""
 
 from typing import ClassVar, Unpack
 
@@ -12,7 +12,7 @@ from streamrnn.layers.registry import Config, builtin_layer
 
 @builtin_layer
 class Identity(Layer):
-    """Passes its input on."""
+    """Returns its input."""
 
     stepwise = True
 

@@ -1,4 +1,4 @@
-"""LayerNormalization, and BatchNormalization as it is in inference."""
+"""LayerNormalization, and BatchNormalization in inference."""
 
 from collections.abc import Sequence
 from typing import Any, Unpack
@@ -17,7 +17,7 @@ from streamrnn.layers.symbol import Shape
 
 
 class _OnFeatures(Layer):
-    """Arguments and weights that both have: gamma and beta, one value a feature."""
+    """The arguments and weights of both: gamma and beta, one value per feature."""
 
     stepwise = True
 
@@ -94,8 +94,8 @@ class LayerNormalization(_OnFeatures):
 class BatchNormalization(_OnFeatures):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 
-    Always the moving statistics, with training=True as well: this package does not train, and
-    Monte Carlo dropout wants them. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
+    Always the moving statistics, also with training=True: this package does not train, and Monte
+    Carlo dropout needs them. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
     """
 
     def __init__(

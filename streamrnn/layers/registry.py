@@ -1,8 +1,8 @@
-"""Which class a name in a config stands for, and how layers become configs and come back.
+"""The registry of layer classes, and the conversion of layers to configs and back.
 
 A config is the dictionary that Keras 3 writes: ``{"class_name": …, "config": {…}}`` and more keys
-that are not needed to read it. Nothing is imported and no code is run for it: a name that is not in
-the registry is refused.
+that are not needed to read it. No module is imported and no code is run for it: a name that is not
+in the registry is refused.
 """
 
 from collections.abc import Mapping
@@ -24,29 +24,29 @@ _WHY_REFUSED = {
     "MultiHeadAttention": "it needs the whole time axis",
     "CuDNNLSTM": "there is no GPU; LSTM computes the same",
     "CuDNNGRU": "there is no GPU; GRU with reset_after=True computes the same",
-    "ConvLSTM1D": "convolutional recurrence is not built",
-    "ConvLSTM2D": "convolutional recurrence is not built",
+    "ConvLSTM1D": "convolutional recurrence is not supported",
+    "ConvLSTM2D": "convolutional recurrence is not supported",
 }
 
 C = TypeVar("C", bound="type[Layer]")
 Config = dict[str, Any]
 """The arguments of a constructor by name, JSON-able."""
 StoredConfig = Mapping[str, Any]
-"""The same as a file holds it; the constructor checks what it is given."""
+"""The same, read from a file; the constructor checks the values."""
 
 
 def builtin_layer(cls: C) -> C:
-    """Class decorator: a layer of this package, found under its class name."""
+    """Register a layer of this package under its class name; a class decorator."""
     _classes[cls.__name__] = cls
     _builtins.add(cls.__name__)
     return cls
 
 
 def register_layer(class_name: str, cls: "type[Layer]") -> None:
-    """Let configs that name `class_name` build `cls`: a cell or layer of yours.
+    """Let configs that name `class_name` build `cls`, a custom cell or layer.
 
-    `class_name` is what the file says, with or without its package (``"MyPackage>PeepholeLSTM"``
-    or ``"PeepholeLSTM"``). Names of this package's own layers cannot be taken.
+    `class_name` is the name in the file, with or without its package (``"MyPackage>PeepholeLSTM"``
+    or ``"PeepholeLSTM"``). Names of this package's layers cannot be used.
     """
     from streamrnn.layers.layer import Layer
 
@@ -63,19 +63,19 @@ def register_layer(class_name: str, cls: "type[Layer]") -> None:
 
 
 def is_own(cls: type) -> bool:
-    """Is this a class of the package, and no subclass of someone's?"""
+    """Return whether this is a class of the package, not a subclass by a user."""
     return cls.__module__.partition(".")[0] == __package__.partition(".")[0]
 
 
 def names() -> list[str]:
-    """All class names that a config may use, sorted."""
+    """Return all class names that a config may use, sorted."""
     return sorted(_classes)
 
 
 def get(class_name: str) -> "type[Layer]":
-    """The class that `class_name` stands for (also written "package>Class").
+    """Return the class of this name (also written "package>Class").
 
-    Raises UnsupportedError, with the close names, for a class that is not in the registry.
+    Raises UnsupportedError, with a similar name, for a class that is not in the registry.
     """
     found = _classes.get(class_name) or _classes.get(class_name.rpartition(">")[2])
     if found is not None:
@@ -88,17 +88,17 @@ def get(class_name: str) -> "type[Layer]":
         + (f"; did you mean {near[0]!r}?" if near else "")
         + ". Supported: "
         + ", ".join(names())
-        + ". A class of yours can be mapped with streamrnn.register_layer(name, cls)."
+        + ". Register a custom class with streamrnn.register_layer(name, cls)."
     )
 
 
 def why_refused(class_name: str) -> str | None:
-    """Why this class of Keras is not here, where there is a reason to tell."""
+    """Return why this class of Keras is not supported, if a reason is known."""
     return _WHY_REFUSED.get(class_name)
 
 
 def serialize(layer: "Layer") -> Config:
-    """The config of a layer with its class name, as it stands in a model file."""
+    """Return the config of a layer with its class name, as a model file holds it."""
     for name, cls in _classes.items():
         if cls is type(layer):
             return {"class_name": name, "config": layer.get_config()}

@@ -1,4 +1,4 @@
-"""Layers that change shape: Flatten, Reshape, RepeatVector. Masks end here, as in Keras."""
+"""Layers that change shape: Flatten, Reshape, RepeatVector. They pass no mask on, as in Keras."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class _ChangesShape(Layer):
         return None
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        # A stream's outputs carry one axis more: its steps stand where rows stood.
+        # Outputs on a stream have one more axis: steps take the place of rows.
         lead = inputs.shape[:2] if context.kind == "stream" else inputs.shape[:1]
         shape = self.compute_output_shape((None, *inputs.shape[len(lead) :]))
         return inputs.reshape(*lead, *shape[1:])
@@ -71,7 +71,7 @@ class Reshape(_ChangesShape):
         free = -1 in self.target_shape
         if size != known and not (free and known and size % known == 0):
             raise ShapeError(
-                f"{self}: cannot bring {size} values of shape {input_shape[1:]} to "
+                f"{self}: cannot reshape {size} values of shape {input_shape[1:]} to "
                 f"{self.target_shape}"
             )
         return (input_shape[0], *(size // known if n == -1 else n for n in self.target_shape))

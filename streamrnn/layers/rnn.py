@@ -26,14 +26,13 @@ _FLOAT32 = np.dtype(np.float32)
 class RNN(Layer):
     """Run a cell, or a list of cells, over (batch, time, features).
 
-    cell: one of this package's, or of your own: `help(streamrnn.layers.Cell)` has the ways to write
-    one.
+    cell: built-in or custom; `help(streamrnn.layers.Cell)` shows how to write one.
     return_sequences: the output of every step (B, T, U), else of the last (B, U).
     return_state: the final states after the output, nested where cells are stacked.
     go_backwards: from the last step to the first; outputs in that order, as in Keras.
-    stateful: row i of a call goes on from row i of the call before (`states`, `reset_state`).
+    stateful: row i of a call continues row i of the previous call (`states`, `reset_state`).
     zero_output_for_mask: masked steps give zeros, not the previous output.
-    unroll, implementation: accepted, change no bit.
+    unroll, implementation: accepted; they change no bit.
     """
 
     stepwise = True
@@ -93,7 +92,7 @@ class RNN(Layer):
         return [y, *self.runner.nest(states)]
 
     def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Masks:
-        """A mask passes on with the sequence (Keras up to 3.15), and ends with it."""
+        """Return the mask with a sequence (as Keras up to 3.15), None with a last step."""
         passed = mask if self.return_sequences else None
         if not self.return_state:
             return passed
@@ -135,7 +134,7 @@ class RNN(Layer):
         return [y, *self.runner.nest(states)]
 
     def _begin(self, x: Floats, context: CallContext) -> tuple[list[Floats], Floats | None]:
-        """States to start from, ours to overwrite, and the held output if the cell needs one."""
+        """Return the states to overwrite, and the held output if the cell needs one."""
         cell, batch = self.runner, len(x)
         shapes = cell.state_shapes()
         held_shape = (cell.output_features(),) if cell.holds_output else None
@@ -150,23 +149,23 @@ class RNN(Layer):
         if context.initial_state is not None:
             states = initial_states(str(self), shapes, context.initial_state, batch)
             if carried:
-                self.memory.began(states)
+                self.memory.record_start(states)
             return states, held
         if carried and self.memory.holds:
             return self.memory.recall(batch)
         if carried:
-            self.memory.began(None)
+            self.memory.record_start(None)
         return initial_states(str(self), shapes, cell.get_initial_state(batch), batch), held
 
     def step(self, x: Floats, states: list[Floats]) -> Floats:
-        """One step of each row, the short way: x float32 (B, F) -> (B, U).
+        """Compute one step of each row, the short way: x float32 (B, F) -> (B, U).
 
         `states`, C-contiguous float32 (B, …) in the order of the cell's states (flat where cells
         are stacked), is overwritten with the new states. Nothing is cast: raises ShapeError or
         DTypeError where an array is not what the kernel expects, ConfigError before the layer is
         built. Nothing of the layer changes, so threads may share it.
         """
-        # The short checks; _check_step says what is wrong, or that all is well after all.
+        # The short checks; _check_step raises the error, or accepts equal dtype objects.
         rows, expected = len(x), self._step_states
         if (
             x.shape != (rows, self._step_features)
@@ -190,7 +189,7 @@ class RNN(Layer):
         return y[:, 0]
 
     def _check_step(self, x: Array, states: list[Array]) -> None:
-        """Say what is wrong with the arguments of `step`."""
+        """Raise an error for invalid arguments of `step`."""
         if not self.built:
             raise ConfigError(f"{self}: step needs a built layer; call build(input_shape) first")
         names = self.runner.state_shapes()
@@ -218,7 +217,7 @@ class RNN(Layer):
             if array is not x and not array.flags.carray:
                 raise ShapeError(
                     f"{self}: step overwrites {name}, which must be C-contiguous and writeable; "
-                    "give a copy"
+                    "pass a copy"
                 )
 
     def check_initial(self, states: object) -> None:
@@ -228,22 +227,22 @@ class RNN(Layer):
 
     @property
     def states(self) -> list[Any] | None:
-        """Copies of the carried states, nested as `initial_state` takes them; None before any."""
+        """Copies of the carried states, nested as `initial_state` accepts them, or None."""
         return self.memory.states()
 
     def get_state(self) -> list[Any] | None:
-        """The carried states (copies), and a custom cell's last output after them; None if none."""
+        """Return copies of the carried states, then a custom cell's last output; None if none."""
         return self.memory.states(with_held=True)
 
     def set_state(self, state: object) -> None:
-        """Carry these states from here on: what get_state or `states` gave, or None."""
+        """Carry these states from now on: those of get_state or `states`, or None."""
         self.memory.assign(state)
 
     def reset_state(self, states: object = None) -> None:
-        """Back to the state the run of calls began from, or to `states`, which a later reset keeps.
+        """Reset to the state before the first call, or to `states`, also for later resets.
 
-        That is the initial_state given to the call that began the state, else the cell's own
-        initial state (zeros by default), in which case the batch size is free again.
+        The state before the first call is its initial_state, else the cell's own (zeros by
+        default), in which case the batch size may change.
         """
         self.memory.reset(states)
 
@@ -293,12 +292,12 @@ class RNN(Layer):
 
 
 def check_states(
-    who: str, shapes: Mapping[str, tuple[int, ...]], states: Sequence[Symbol | Array]
+    owner: str, shapes: Mapping[str, tuple[int, ...]], states: Sequence[Symbol | Array]
 ) -> None:
-    """Raise ShapeError where symbols (or arrays) cannot be these states; None fits anything."""
+    """Raise ShapeError if symbols (or arrays) cannot be these states; None fits any size."""
     if len(states) != len(shapes):
         raise ShapeError(
-            f"{who}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(states)}"
+            f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(states)}"
         )
     for (name, shape), state in zip(shapes.items(), states, strict=True):
         given = tuple(state.shape)
@@ -306,11 +305,11 @@ def check_states(
             n not in (None, m) for n, m in zip(given[1:], shape, strict=True)
         ):
             axes = ", ".join(["batch", *map(str, shape)])
-            raise ShapeError(f"{who}: state {name!r} must have shape ({axes}), received {given}")
+            raise ShapeError(f"{owner}: state {name!r} must have shape ({axes}), received {given}")
 
 
 def reverse(x: Array, lengths: Array | None) -> Array:
-    """x with time reversed, each row within its own length; what is past it stays."""
+    """Return x with time reversed, each row within its own length; values past it stay."""
     if lengths is None:
         return np.ascontiguousarray(x[:, ::-1])
     steps = np.arange(x.shape[1])

@@ -13,17 +13,17 @@ Step = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], None]
 
 
 def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> Step:
-    """`call` on one row: step(x_F, states, weights, y_U), states and y written in place.
+    """Return `call` on one row as step(x_F, states, weights, y_U); it writes states and y in place.
 
-    A product of NumPy gives a row other bits in a batch of nine than alone, and a mean over the
-    batch is another number; one row at a time, neither can be seen.
+    A matrix product of NumPy may give a row other bits in a batch than alone, and a mean over the
+    batch another value. One row at a time excludes both.
     """
     parameters = inspect.signature(call).parameters.values()
     takes = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
     options = {"training": training} if takes else {}
 
     def step(x: Floats, states: tuple[Floats, ...], weights: tuple[Floats, ...], y: Floats) -> None:
-        # Copies, as what is returned may be what was given: states are often handed on in turn.
+        # Copies: `call` may return the very arrays that were passed, for instance in another order.
         rows = [state[None].copy() for state in states]
         output, new = _pair(cell, call(x[None].copy(), rows, **options))
         if len(new) != len(states):
@@ -38,7 +38,7 @@ def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> Step:
 
 
 def _pair(cell: object, returned: object) -> tuple[Array, list[Array]]:
-    """The output and the new states that `call` returned, a state alone without a list too."""
+    """Return the output and the new states that `call` returned; a state may be without a list."""
     if not isinstance(returned, tuple | list):
         received = _shown(returned)
     elif len(returned) != 2:
@@ -52,7 +52,7 @@ def _pair(cell: object, returned: object) -> tuple[Array, list[Array]]:
         received = f"an output and {_shown(states)}"
     raise ShapeError(
         f"{cell}: call returned {received}, expected a pair: (output, new states), the states in "
-        "a list as it is given them"
+        "a list as they are passed"
     )
 
 
@@ -66,5 +66,5 @@ def _require_row(cell: object, what: str, value: Array, place: Floats) -> None:
     if np.shape(value) != (1, *place.shape):
         raise ShapeError(
             f"{cell}: call returned its {what} in shape {np.shape(value)}, expected "
-            f"{(1, *place.shape)}, one row as its inputs"
+            f"{(1, *place.shape)}, one row like its inputs"
         )

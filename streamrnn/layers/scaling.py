@@ -1,6 +1,6 @@
 """Normalization and Rescaling: fixed scaling of features, part of the model.
 
-Both pass a mask on, as in Keras 3.
+A mask passes through both, as in Keras 3.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ _EPSILON = np.float32(1e-7)
 class Normalization(Layer):
     """(x - mean) / max(sqrt(variance), 1e-7) on each feature of the last axis; back with invert.
 
-    mean, variance: given, or learnt by `adapt(data)`, or set as weights (mean (F,), variance (F,),
-    count (), as Keras). Only axis=-1, or axis=None for one mean of all.
+    mean, variance: arguments, or learned by `adapt(data)`, or set as weights (mean (F,),
+    variance (F,), count (), as Keras). Only axis=-1, or axis=None for one mean of all.
     """
 
     stepwise = True
@@ -41,7 +41,7 @@ class Normalization(Layer):
         super().__init__(**kwargs)
         self.axis = tuple(axis) if isinstance(axis, list | tuple) else axis
         if (mean is None) != (variance is None):
-            raise ArgumentError(f"{self}: give both mean and variance, or neither")
+            raise ArgumentError(f"{self}: pass both mean and variance, or neither")
         self.mean = None if mean is None else np.array(mean, dtype=np.float32)
         self.variance = None if variance is None else np.array(variance, dtype=np.float32)
         self.invert = invert
@@ -69,11 +69,13 @@ class Normalization(Layer):
             self.expect_features(shape, self.features)
 
     def adapt(self, data: npt.ArrayLike) -> None:
-        """Take mean and variance from data (…, F), summed in float64."""
+        """Learn mean and variance from data (…, F), summed in float64."""
         x = np.asarray(data, dtype=np.float64)
         self.ensure_built((None, *x.shape[1:]))
         if self.mean is not None:
-            raise ArgumentError(f"{self}: mean and variance were given, so there is none to learn")
+            raise ArgumentError(
+                f"{self}: mean and variance were passed, so adapt has nothing to do"
+            )
         axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
         self.set_weights([x.mean(axis=axes), x.var(axis=axes), np.float32(len(x))])
 
@@ -95,7 +97,7 @@ class Normalization(Layer):
 
 @builtin_layer
 class Rescaling(Layer):
-    """x * scale + offset; each a number or one value a feature."""
+    """x * scale + offset; each a number or one value per feature."""
 
     stepwise = True
 

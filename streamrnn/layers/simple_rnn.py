@@ -24,7 +24,7 @@ class SimpleRNNCell(GatedCell):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        # No recurrent_activation here: what follows `activation` is use_bias.
+        # There is no recurrent_activation: the next argument is use_bias.
         super().__init__(units, activation, "sigmoid", *args, **kwargs)
 
     def activations(self) -> tuple[Spec, ...]:

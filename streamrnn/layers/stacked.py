@@ -17,10 +17,10 @@ from streamrnn.layers.symbol import Nested, Shape, T, leaves
 
 @builtin_layer
 class StackedRNNCells(Cell):
-    """Cells on top of each other; states are nested, one list a cell.
+    """Stacked cells; states are nested, one list per cell.
 
-    A window runs through one cell after the other, which gives the same numbers as step by step:
-    no cell sees the future.
+    A whole window runs through one cell after the other, with the same results as step by step: no
+    cell sees the future.
     """
 
     def __init__(self, cells: Sequence[Layer], **kwargs: Unpack[LayerOptions]) -> None:
@@ -45,7 +45,7 @@ class StackedRNNCells(Cell):
 
     @property
     def state_size(self) -> list[Any]:
-        """One entry a cell."""
+        """One entry per cell."""
         return [cell.state_size for cell in self._runners]
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:

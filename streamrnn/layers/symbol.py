@@ -1,7 +1,7 @@
-"""Symbols: what a layer returns when it is called on an Input instead of an array.
+"""Symbols: the outputs of a layer that is called on an Input instead of an array.
 
-A symbol knows its shape (None where it is not known before there is data) and the node, that is,
-the one call of one layer, that makes it.
+A symbol has a shape (None where only data decides) and the node that makes it: one call of one
+layer.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ Nested: TypeAlias = list["Nested[T]"] | T
 
 
 class Symbol:
-    """One tensor of a graph: `shape` with the batch first, `dtype`, and who makes it."""
+    """One tensor of a graph: `shape` with the batch first, `dtype`, and the node that makes it."""
 
     __slots__ = ("dtype", "index", "node", "shape")
 
@@ -60,7 +60,7 @@ class Node:
         layer.nodes.append(self)
 
     def make_outputs(self, shapes: Any, dtypes: str) -> Any:
-        """Symbols in the structure of `shapes`: its lists and dictionaries; tuples are shapes."""
+        """Make symbols in the structure of `shapes`: lists and dictionaries; tuples are shapes."""
 
         def make(shape: Shape) -> Symbol:
             symbol = Symbol(shape, dtypes, self, len(self.outputs))
@@ -87,7 +87,7 @@ def map_structure(f: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def leaves(tree: object) -> Iterator[Any]:
-    """The leaves of nested lists, tuples and dictionaries, from left to right."""
+    """Yield the leaves of nested lists, tuples and dictionaries, from left to right."""
     if isinstance(tree, list | tuple):
         for item in tree:
             yield from leaves(item)
@@ -99,5 +99,5 @@ def leaves(tree: object) -> Iterator[Any]:
 
 
 def symbols_in(tree: object) -> list[Symbol]:
-    """The symbols among the leaves."""
+    """Return the symbols among the leaves."""
     return [leaf for leaf in leaves(tree) if isinstance(leaf, Symbol)]

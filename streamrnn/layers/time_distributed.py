@@ -1,4 +1,4 @@
-"""TimeDistributed: one layer on every step by itself."""
+"""TimeDistributed: one layer on each step separately."""
 
 from collections.abc import Mapping
 from typing import Self, Unpack
@@ -15,7 +15,7 @@ from streamrnn.layers.symbol import Shape, Shapes
 
 @builtin_layer
 class TimeDistributed(Layer):
-    """(B, T, …) -> (B, T, …): `layer` sees each step of each row as a row of its own."""
+    """(B, T, …) -> (B, T, …): `layer` gets each step of each row as a separate row."""
 
     stepwise = True
 
@@ -47,7 +47,7 @@ class TimeDistributed(Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         inner = self.layer.compute_output_shape((input_shape[0], *input_shape[2:]))
         if isinstance(inner, list):
-            raise ShapeError(f"{self}: the layer inside must give one output")
+            raise ShapeError(f"{self}: the layer inside must have one output")
         return (*input_shape[:2], *inner[1:])
 
     def apply(self, inputs: Array, context: CallContext) -> Array:

@@ -47,10 +47,10 @@ def test_refusals():
         layer(np.array([1]))
     for options, expected in (
         ({"num_oov_indices": 2}, "TensorFlow's hash"),
-        ({"output_mode": "one_hot"}, "put a CategoryEncoding behind it"),
+        ({"output_mode": "one_hot"}, "put a CategoryEncoding after it"),
         ({"invert": True}, "invert=True"),
-        ({"vocabulary": None}, "it needs vocabulary="),
-        ({"vocabulary": ["a", "a"]}, "'a' stands twice"),
+        ({"vocabulary": None}, "expected vocabulary="),
+        ({"vocabulary": ["a", "a"]}, "'a' is in the vocabulary twice"),
         ({"vocabulary": ["a", "[UNK]"]}, r"special token '\[UNK\]'"),
     ):
         with pytest.raises(UnsupportedError, match=expected):

@@ -100,7 +100,7 @@ def test_a_mask_symbol_is_an_input_like_another(dtype: str) -> None:
         ({"mask": GAPS[:1]}, ShapeError, r"mask must have shape \(2, 5\), received \(1, 5\)"),
         ({"lengths": [5, 6]}, ShapeError, "lengths must lie in 0…5, received 5…6"),
         ({"lengths": [-1, 5]}, ShapeError, "lengths must lie in 0…5, received -1…5"),
-        ({"lengths": [5]}, ShapeError, "one length a row, 2 in all"),
+        ({"lengths": [5]}, ShapeError, "one length per row, 2 in all"),
         ({"lengths": [5.0, 2.0]}, DTypeError, "lengths must be whole numbers"),
     ],
 )

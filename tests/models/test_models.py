@@ -340,7 +340,7 @@ def test_lengths_of_symbols_are_refused() -> None:
     """They were dropped without a word."""
     x = Input((None, 4))
     for layer in (layers.LSTM(3), Sequential([Input((None, 4)), layers.LSTM(3)])):
-        with pytest.raises(UnsupportedError, match="give it to the model's call"):
+        with pytest.raises(UnsupportedError, match="pass it to the model's call"):
             layer(x, lengths=np.array([1]))
 
 
