@@ -243,7 +243,7 @@ class Identity(Initializer):
 
 
 InitializerLike = Initializer | type[Initializer] | str | Mapping[str, Any] | float | Array | None
-"""What `get` accepts."""
+"""An initializer, its name, its class, its config, a constant, or None for zeros."""
 
 _ALL: dict[str, type[Initializer]] = {
     cls.__name__: cls
@@ -275,7 +275,7 @@ _NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
 }
 
 
-def get(identifier: InitializerLike) -> Initializer:
+def get(identifier: object) -> Initializer:
     """Return the initializer of a name, a class, a config that Keras writes, or itself.
 
     None means zeros. Raises UnsupportedError for an unknown name.
