@@ -1,8 +1,8 @@
 """Layers and cells: Keras's names, arguments and weight layouts, in float32 NumPy arrays."""
 
+from streamrnn.errors import ArgumentError
 from streamrnn.layers import activations, initializers, registry
 from streamrnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
-from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.bidirectional import Bidirectional
 from streamrnn.layers.category_encoding import CategoryEncoding
 from streamrnn.layers.cell import Cell

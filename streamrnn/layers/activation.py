@@ -6,9 +6,10 @@ from typing import Unpack
 import numpy as np
 
 from streamrnn.arrays import Array
+from streamrnn.errors import ArgumentError
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer

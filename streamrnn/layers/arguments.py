@@ -9,7 +9,7 @@ from typing import SupportsIndex, TypedDict
 
 import numpy as np
 
-from streamrnn.errors import UnsupportedError
+from streamrnn.errors import ArgumentError, UnsupportedError
 
 _REFUSED_ARGUMENTS = {
     "time_major": "arrays are (batch, time, features); transpose them first",
@@ -65,10 +65,6 @@ class LayerOptions(TypedDict, total=False):
     time_major: object
     use_cudnn: object
     weights: object
-
-
-class ArgumentError(UnsupportedError, TypeError):
-    """An argument that a constructor does not know, or that it refuses."""
 
 
 def check_dtype(owner: object, dtype: object) -> None:

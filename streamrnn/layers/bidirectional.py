@@ -6,9 +6,9 @@ from typing import Any, Self, Unpack
 import numpy as np
 
 from streamrnn.arrays import Array, Bools, Floats
-from streamrnn.errors import ShapeError, StateError
+from streamrnn.errors import ArgumentError, ShapeError, StateError
 from streamrnn.layers import registry
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.masks import Masks

@@ -5,8 +5,8 @@ from typing import Unpack
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
-from streamrnn.errors import DataError, ShapeError
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.errors import ArgumentError, DataError, ShapeError
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer

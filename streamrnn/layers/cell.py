@@ -7,9 +7,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
-from streamrnn.errors import ShapeError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels import cell as kernel
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer

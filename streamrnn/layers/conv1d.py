@@ -6,12 +6,12 @@ from typing import Unpack
 import numpy as np
 
 from streamrnn.arrays import Array, Bools
-from streamrnn.errors import UnsupportedError
+from streamrnn.errors import ArgumentError, UnsupportedError
 from streamrnn.kernels import conv1d
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer

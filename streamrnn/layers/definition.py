@@ -11,10 +11,9 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.arrays import Floats
-from streamrnn.errors import ShapeError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers import naming, registry
 from streamrnn.layers.arguments import (
-    ArgumentError,
     check_dtype,
     check_unknown,
     given_arguments,

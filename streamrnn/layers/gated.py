@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Self, SupportsIndex, Unpack
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
+from streamrnn.errors import ArgumentError
 from streamrnn.kernels import recurrent
 from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers, naming
 from streamrnn.layers.activations import ActivationLike
-from streamrnn.layers.arguments import ArgumentError, LayerOptions, positive_integer
+from streamrnn.layers.arguments import LayerOptions, positive_integer
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.registry import Config, StoredConfig

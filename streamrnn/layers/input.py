@@ -6,8 +6,8 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.arrays import Array
+from streamrnn.errors import ArgumentError
 from streamrnn.layers import naming
-from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import Config, StoredConfig, builtin_layer

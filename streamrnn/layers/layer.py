@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.arrays import Array
-from streamrnn.errors import ConfigError
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.errors import ArgumentError, ConfigError
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.definition import LayerDefinition

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from operator import index
 from typing import Any
 
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.errors import ArgumentError
 from streamrnn.layers.cell import Cell, state_shapes_of
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.symbol import Shape

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 
 from streamrnn.arrays import Array
-from streamrnn.errors import DataError, DTypeError
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.errors import ArgumentError, DataError, DTypeError
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer

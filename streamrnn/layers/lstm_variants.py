@@ -8,12 +8,12 @@ import math
 from typing import Any, ClassVar
 
 from streamrnn.arrays import Floats
+from streamrnn.errors import ArgumentError
 from streamrnn.kernels import layer_norm_lstm, lstm
 from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.normalization import Norm
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers import initializers
-from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.lstm import LSTMCell
 from streamrnn.layers.registry import Config, builtin_layer

@@ -10,7 +10,8 @@ from typing import Unpack
 import numpy as np
 
 from streamrnn.arrays import Array, Bools
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.errors import ArgumentError
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.merge import Concatenate, Merge

@@ -10,8 +10,8 @@ from typing import Unpack
 import numpy as np
 
 from streamrnn.arrays import Bools, Floats
-from streamrnn.errors import ShapeError
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import Config, builtin_layer

@@ -6,9 +6,10 @@ from typing import Any, Unpack
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
+from streamrnn.errors import ArgumentError
 from streamrnn.kernels import normalization
 from streamrnn.layers import initializers
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer

@@ -7,8 +7,8 @@ from typing import Unpack
 import numpy as np
 
 from streamrnn.arrays import Array, Bools
-from streamrnn.errors import ShapeError
-from streamrnn.layers.arguments import ArgumentError, LayerOptions, positive_integer
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.layers.arguments import LayerOptions, positive_integer
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import Config, builtin_layer

@@ -6,8 +6,9 @@ from typing import Any, Self, Unpack
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
+from streamrnn.errors import ArgumentError
 from streamrnn.layers import registry
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.layer_cell import as_cell

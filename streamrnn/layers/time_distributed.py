@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Self, Unpack
 
 from streamrnn.arrays import Array
-from streamrnn.errors import ShapeError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers import registry
-from streamrnn.layers.arguments import ArgumentError, LayerOptions
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import Config, StoredConfig, builtin_layer

@@ -12,8 +12,7 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.display import html_table
-from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
-from streamrnn.layers.arguments import ArgumentError
+from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError, StateError
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from streamrnn.errors import ConfigError, DTypeError, ShapeError
+from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.layers import registry
-from streamrnn.layers.arguments import ArgumentError
 from streamrnn.layers.embedding import Embedding
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer

@@ -1,4 +1,4 @@
-"""Which state of one model each state of another takes over."""
+"""The states of one model that the states of another continue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamrnn.states.layout import Layout
 def carried_states(
     table: pa.Table, layout: Layout, mapping: Mapping[str, str], where: str
 ) -> dict[str, str]:
-    """Where each state of `layout` comes from: its name -> the column of another model's table.
+    """Find the column of another model's table for each state of `layout`: name -> column.
 
     `mapping` is layer -> layer, as in `[state] map`; a state that it leaves out keeps its name.
     Raises StateError, with what differs alone, where a state has no column of its size, or (without
@@ -40,12 +40,12 @@ def carried_states(
 
 
 def state_sizes(schema: pa.Schema) -> dict[str, int]:
-    """The states that a table holds: column -> size."""
+    """Return the states that a table holds: column -> size."""
     return {f.name: f.type.list_size for f in schema if pa.types.is_fixed_size_list(f.type)}
 
 
 def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
-    """The state that `mapping` (layer -> layer) names for a state; None if it leaves it out."""
+    """Return the state that `mapping` (layer -> layer) gives a state; None if it has none."""
     ours = [layer for layer in mapping if name == layer or name.startswith(f"{layer}/")]
     if not ours:
         return None
@@ -54,7 +54,7 @@ def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
 
 
 def _advice(now: Mapping[str, int], before: Mapping[str, int]) -> str:
-    """A map of layers to propose, where their states are alike one by one; else nothing."""
+    """Propose a map of layers, if their states are alike one by one."""
     ours, theirs = _layers(now), _layers(before)
     if list(ours.values()) != list(theirs.values()) or not ours:
         return "Use a model of the same sizes, or "
@@ -65,7 +65,7 @@ def _advice(now: Mapping[str, int], before: Mapping[str, int]) -> str:
 
 
 def _layers(states: Mapping[str, int]) -> dict[str, Sequence[tuple[str, int]]]:
-    """The states of each layer: layer -> (name within it, size)."""
+    """Group states by layer: layer -> (name within it, size)."""
     found: dict[str, list[tuple[str, int]]] = {}
     for name, size in states.items():
         layer, _, state = name.rpartition("/")
