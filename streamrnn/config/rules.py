@@ -206,12 +206,10 @@ def _rejects_have_a_place(tables: Sections) -> Iterator[Problem]:
         )
 
 
-@_needs("state.init", "state.save")
+@_needs("state.save")
 def _state_files_are_named_as_such(tables: Sections) -> Iterator[Problem]:
-    for key in ("init", "save"):
-        path = getattr(tables.state, key)
-        if path is not None and not path.endswith((".parquet", ".arrow")):
-            yield Problem(
-                ("state", key),
-                f"expected a file name ending in .parquet or .arrow, got {path!r}",
-            )
+    path = tables.state.save
+    if path is not None and not path.endswith((".parquet", ".arrow")):
+        yield Problem(
+            ("state", "save"), f"expected a file name ending in .parquet or .arrow, got {path!r}"
+        )

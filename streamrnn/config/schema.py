@@ -426,7 +426,7 @@ class StateSection(Section):
 
     init: FilePath | None = Field(
         default=None,
-        description="start from this exported state table",
+        description="start from this state: an exported table, or the output folder of a run",
         examples=["before.parquet"],
     )
     map: dict[str, Text] = Field(

@@ -13,12 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamrnn.checkpoints import has_manifest, load_state
 from streamrnn.config.load import Config
 from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError, DTypeError, StateError
 from streamrnn.kernels import Compiled
 from streamrnn.pipeline.compiling import compile_kernels
 from streamrnn.pipeline.explain import explain, validate
+from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source
 from streamrnn.pipeline.run import Job
 from streamrnn.scoring import starting_table
@@ -44,25 +46,49 @@ class Pipeline:
     interrupt at any moment too, the state is either that before the call or that after it.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, state_table: pa.Table | None = None) -> None:
         self.config = config
+        self._given = state_table  # the one that [state] init names, if it is in memory
+        self._last_run: Job | None = None
         self._scorer: Scorer | None = None
         self._lock = OwnLock()
         self._rejects: pa.RecordBatch | None = None
         self._local = threading.local()
 
     @classmethod
-    def from_toml(cls, path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Pipeline:
+    def from_toml(
+        cls,
+        path: str | os.PathLike[str],
+        overrides: Iterable[str] = (),
+        *,
+        state: GivenState | None = None,
+    ) -> Pipeline:
         """Read a pipeline file; `overrides` are strings such as "window.lanes=32".
 
-        Raises ConfigError, which lists all problems.
+        `state` replaces [state] init: a state table in memory (a pa.Table, a StateTable, or an
+        object with the Arrow PyCapsule interface), or the path of an exported table or an output
+        folder. A table in memory is treated as the same table in a file: the same checks and
+        messages, the same [state] map. Its name in messages is "memory:" and a digest. A
+        StateTable is copied.
+
+        Raises ConfigError, which lists all problems; DTypeError or DataError for a `state` that is
+        not an Arrow table, or damaged.
         """
-        return cls(Config.load(path, overrides))
+        if state is None:
+            return cls(Config.load(path, overrides))
+        initial = InitialState.of(state)
+        return cls(Config.load(path, [*overrides, initial.override]), initial.table)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Pipeline:
-        """Make a pipeline from the tables of a pipeline file as dicts. Raises ConfigError."""
-        return cls(Config.parse(data))
+    def from_dict(cls, data: Mapping[str, Any], *, state: GivenState | None = None) -> Pipeline:
+        """Make a pipeline from the tables of a pipeline file as dicts.
+
+        `state` and errors are as in `from_toml`.
+        """
+        if state is None:
+            return cls(Config.parse(data))
+        initial = InitialState.of(state)
+        return cls(Config.parse(initial.set_in(data)), initial.table)
 
     def __repr__(self) -> str:
         facts = "; ".join(f"{name} {value}" for name, value in self._facts())
@@ -89,7 +115,7 @@ class Pipeline:
     @cached_property
     def loaded(self) -> LoadedPipeline:
         """Model, contract and outputs, loaded and checked on first use."""
-        return LoadedPipeline(self.config)
+        return LoadedPipeline(self.config, reader(self._given))
 
     def run(
         self,
@@ -123,7 +149,10 @@ class Pipeline:
             progress=progress,
             stop=stop or threading.Event(),
         )
-        return Job(self.loaded, options).run()
+        job = Job(self.loaded, options)
+        summary = job.run()
+        self._last_run = job
+        return summary
 
     def compile_kernels(self) -> Compiled:
         """Compile every kernel that a run needs, into the cache that this user's runs read.
@@ -228,13 +257,14 @@ class Pipeline:
     def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[object, ...]]:
         with self._lock.lock:
             if self._scorer is None:
-                return type(self), (self.config,)
-            return Pipeline._from_portable, (self._portable(), "the pickled pipeline")
+                return type(self), (self.config, self._given)
+            return Pipeline._from_portable, (self._portable(), "the pickled pipeline", self._given)
 
     def _portable(self) -> pa.Table:
         """Return the state table, with all that `resume` needs in its metadata."""
+        if self._scorer is None:
+            raise ConfigError("no checkpoint before the first call of process()")
         table = self.state.to_arrow()
-        assert self._scorer is not None
         session = {
             "config": self.config.model_dump_json(exclude_unset=True),
             "schema": base64.b64encode(self._scorer.bound.schema.serialize()).decode(),
@@ -245,7 +275,7 @@ class Pipeline:
         return table.replace_schema_metadata(metadata)
 
     @staticmethod
-    def _from_portable(table: pa.Table, owner: str) -> Pipeline:
+    def _from_portable(table: pa.Table, owner: str, given: pa.Table | None = None) -> Pipeline:
         text = (table.schema.metadata or {}).get(_SESSION)
         if text is None:
             raise StateError(
@@ -253,7 +283,7 @@ class Pipeline:
                 "[state] init."
             )
         config, schema, counters = _read_session(text, owner)
-        pipeline = Pipeline(config)
+        pipeline = Pipeline(config, given)
         bound = pipeline.loaded.bind(schema, owner)
         pipeline._scorer = Scorer(bound, starting_table(bound, table, owner))
         pipeline._scorer.resume_counts(counters)
@@ -261,16 +291,31 @@ class Pipeline:
 
     @property
     def state(self) -> StateTable:
-        """The state that `process` carries. Raises ConfigError before the first call.
+        """The state that `process` carries; before its first call, the state after `run`.
 
-        It is live: later calls change its arrays. `to_arrow()`, or `pyarrow.table` of it, is a
-        consistent copy, whatever other threads do.
+        Before either, it is the state that both start from: that of [state] init or `state=`, else
+        a table without streams. Raises ConfigError if neither a source nor [state] init has the
+        types of the key columns.
+
+        A state that `process` carries is live: later calls change its arrays. `to_arrow()`, or
+        `pyarrow.table` of it, is a consistent copy, whatever other threads do.
         """
         with self._lock.lock:
             if self._scorer is None:
-                raise ConfigError("no state before the first call of process()")
+                committed = self._state_of_last_run()
+                return initial_table(self.loaded) if committed is None else committed
             len(self._scorer.table)  # completes an interrupted change
             return self._scorer.table
+
+    def _state_of_last_run(self) -> StateTable | None:
+        """Return the state after `run`; None before it, or if it keeps no state."""
+        if self._last_run is None:
+            return None
+        folder = self.config.sink.folder
+        if folder is None:
+            return self._last_run.unsaved
+        table = load_state(folder) if has_manifest(folder) else None
+        return None if table is None else StateTable.from_arrow(table, self.loaded.initial())
 
     def validate(self) -> list[str]:
         """Check model, config and the schemas of all source files; return notes."""

@@ -25,11 +25,14 @@ from streamrnn.scoring import (
     starting_table,
 )
 from streamrnn.sources import Source, SourceFile
-from streamrnn.states import write_state_file
+from streamrnn.states import StateTable, write_state_file
 
 
 class Job:
-    """One run of a loaded pipeline with its options."""
+    """One run of a loaded pipeline with its options.
+
+    `unsaved` is the state at its end, unless an output folder has it.
+    """
 
     def __init__(self, loaded: LoadedPipeline, options: RunOptions) -> None:
         self.loaded = loaded
@@ -37,6 +40,7 @@ class Job:
         self.options = options
         self.summary = Summary(output=str(loaded.config.sink.path))
         self._committed: Callable[[], None] = lambda: None
+        self.unsaved: StateTable | None = None
 
     def run(self) -> Summary:
         """Read what is new, score it and commit it."""
@@ -203,6 +207,8 @@ class Job:
     def _end(self, engine: LocalEngine, output: Destination) -> None:
         self.summary.streams = len(engine.table)
         self.summary.new_streams = len(engine.table) - engine.streams_before
+        if self.config.sink.folder is None:
+            self.unsaved = engine.table
         if self.config.state.init is not None:
             self.summary.fresh_init_streams = self.summary.new_streams
         if not self.summary.interrupted:

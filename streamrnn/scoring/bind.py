@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -29,7 +29,7 @@ from streamrnn.operators import (
     plan_inputs,
 )
 from streamrnn.sources import Contract, Feature, FileSource, SourceFile, used_schema
-from streamrnn.states import MATRIX, Layout
+from streamrnn.states import MATRIX, Layout, read_state_file
 from streamrnn.windows import RowPolicy
 
 SHORT_FINGERPRINT = 16
@@ -40,11 +40,15 @@ _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 class LoadedPipeline:
     """A config with its model, checked against each other.
 
-    Raises ConfigError or ModelMismatchError if they do not match.
+    `read_init` reads the state table that [state] init names. Raises ConfigError or
+    ModelMismatchError if they do not match.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, read_init: Callable[[str], pa.Table] = read_state_file
+    ) -> None:
         self.config = config
+        self.read_init = read_init
         self.model = _load(config)
         names = [f.name for f in config.source.features]
         extra = [part for n in config.source.time_features for part in (f"{n}_sin", f"{n}_cos")]
@@ -63,6 +67,11 @@ class LoadedPipeline:
         self.runner: Stream | Whole = self.kind.runner(self.model)
         self.names = _output_names(self.runner.outputs, config)
         self.fingerprint: str = self.model.fingerprint()
+
+    def initial(self) -> dict[str, Floats]:
+        """Return the initial state of one stream: name -> (size,) float32."""
+        states = self.runner.initial_state(1)
+        return {name: np.asarray(a)[0] for name, a in states.items()}
 
     @cached_property
     def columns(self) -> list[str] | None:
@@ -155,8 +164,7 @@ class BoundPipeline:
 
     def initial(self) -> dict[str, Floats]:
         """Return the initial state of one stream: name -> (size,) float32."""
-        states = self.loaded.runner.initial_state(1)
-        return {name: np.asarray(a)[0] for name, a in states.items()}
+        return self.loaded.initial()
 
     def operator(self) -> WindowKind:
         """Make an operator for the config's kind of window."""

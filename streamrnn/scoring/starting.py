@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from streamrnn.errors import StateError
 from streamrnn.scoring.bind import SHORT_FINGERPRINT, BoundPipeline
-from streamrnn.states import StateTable, carried_states, from_arrow, meta, read_state_file
+from streamrnn.states import StateTable, carried_states, from_arrow, meta
 
 
 def starting_table(
@@ -42,7 +42,7 @@ def starting_table(
     if config.init is None:
         return StateTable(bound.layout, bound.initial())
     _check_map(config.map, bound)
-    found = read_state_file(config.init)
+    found = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
     return from_arrow(found, bound.layout, bound.initial(), owner, config.map or None, notes=notes)
 

@@ -3,12 +3,19 @@
 from streamrnn.states.carrying import carried_states
 from streamrnn.states.changes import OwnLock
 from streamrnn.states.diff import StateDiff, diff, key_text
-from streamrnn.states.files import check_suffix, read_state_file, write_state_file
+from streamrnn.states.files import (
+    as_table,
+    check_suffix,
+    read_state_file,
+    state_digest,
+    write_state_file,
+)
+from streamrnn.states.held import Held
 from streamrnn.states.incoming import key_names, meta
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layout import MATRIX, Layout, waiting_after
-from streamrnn.states.reading import from_arrow
-from streamrnn.states.table import Held, StateTable
+from streamrnn.states.opening import from_arrow
+from streamrnn.states.table import StateTable
 from streamrnn.states.writing import to_arrow
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "OwnLock",
     "StateDiff",
     "StateTable",
+    "as_table",
     "carried_states",
     "check_suffix",
     "diff",
@@ -27,6 +35,7 @@ __all__ = [
     "key_text",
     "meta",
     "read_state_file",
+    "state_digest",
     "to_arrow",
     "waiting_after",
     "write_state_file",

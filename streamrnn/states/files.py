@@ -5,11 +5,14 @@ Equal tables give equal bytes, however they were made.
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamrnn.errors import ConfigError, DataError, MissingFileError, SinkError
+from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, SinkError
 from streamrnn.sources import DAMAGE
 from streamrnn.storage import Output, open_store, replace_file
 
@@ -40,17 +43,65 @@ def read_state_file(path: str) -> pa.Table:
     """
     check_suffix(path)
     try:
-        table = _read(path)
-        table.validate(full=True)
-        for field in table.schema:
-            _check_shown(field)
+        return _validated(_read(path))
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such state table") from error
     except DAMAGE as error:
-        raise DataError(
-            f"{path}: not a readable state table: {error}. Export it again or restore a backup."
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def as_table(data: Any, label: str) -> pa.Table:
+    """Return a state table in memory as a pa.Table, validated as `read_state_file` does.
+
+    `data` is a pa.Table or an object with the Arrow PyCapsule interface; `label` names it in
+    messages. Raises DTypeError for anything else, DataError for damaged Arrow data.
+    """
+    if not isinstance(data, pa.Table) and not hasattr(data, "__arrow_c_stream__"):
+        raise DTypeError(
+            f"{label}: expected a pyarrow.Table, a StateTable, or an object with the Arrow "
+            f"PyCapsule interface, received {type(data).__name__}"
+        )
+    try:
+        return _validated(data if isinstance(data, pa.Table) else pa.table(data))
+    except DAMAGE as error:
+        raise _damaged(label, error) from error
+
+
+def state_digest(table: pa.Table) -> str:
+    """Return a sha256 (hex) of a state table. Equal tables have equal digests."""
+    digest = hashlib.sha256()
+    with pa.ipc.new_stream(pa.PythonFile(_Hashing(digest), "w"), table.schema) as writer:
+        writer.write_table(_canonical(table))
+    return digest.hexdigest()
+
+
+class _Hashing:
+    """A file that only updates a digest with the bytes written to it."""
+
+    closed = False
+
+    def __init__(self, digest: hashlib._Hash) -> None:
+        self._digest = digest
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: no byte is buffered."""
+
+
+def _validated(table: pa.Table) -> pa.Table:
+    table.validate(full=True)
+    for field in table.schema:
+        _check_shown(field)
     return table
+
+
+def _damaged(label: str, error: BaseException) -> DataError:
+    return DataError(
+        f"{label}: not a readable state table: {error}. Export it again or restore a backup."
+    )
 
 
 def _read(path: str) -> pa.Table:

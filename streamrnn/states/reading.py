@@ -1,9 +1,10 @@
-"""A state table from an Arrow table."""
+"""Check the streams of an Arrow table and load them into a state table."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,42 +12,32 @@ import pyarrow as pa
 from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import StateError
 from streamrnn.states.carrying import origin_of
+from streamrnn.states.held import Held
 from streamrnn.states.incoming import Incoming, meta, nulls
 from streamrnn.states.layout import FORMAT_VERSION, Layout, waiting_after
-from streamrnn.states.table import Held, StateTable
+
+if TYPE_CHECKING:
+    from streamrnn.states.table import StateTable
 
 _MOST_STEPS = 1 << 62
 
 
-def from_arrow(
+def load_streams(
+    table: StateTable,
     source: pa.Table,
-    layout: Layout,
-    initial: Mapping[str, Floats],
     label: str,
     mapping: Mapping[str, str] | None = None,
     *,
     ours: bool = False,
     before: StateTable | None = None,
     notes: list[str] | None = None,
-) -> StateTable:
-    """Build a state table with this layout from an Arrow table.
-
-    `mapping` (layer of this model -> layer of the table) reads the state of another model: it gives
-    the origin of each layer's state; all else of a stream (steps, last time, previous values,
-    waiting rows) is read as without it. A stream may have steps and no last time, as its first
-    state may have come without times; unless this pipeline wrote the table (`ours`), that is noted.
-    `before` is the state that the table replaces: no stream may lose its last time.
-    A sentence is added to `notes` for whatever is not read.
-
-    Raises StateError, with `label`, for the table of another model without a mapping; for a column
-    that is missing, duplicate, or of another type or size; and for invalid values, with the row and
-    the stream.
-    """
+) -> None:
+    """Load the streams of an Arrow table into an empty state table: see `from_arrow`."""
+    layout = table.layout
     _check_version(source, label)
     incoming = Incoming(source, layout.keys, label)
     if mapping is None:
         _check_model(incoming, layout)
-    table = StateTable(layout, initial)
     slots = incoming.slots(table.find)
     notes = [] if notes is None else notes
     for name, size in layout.states.items():
@@ -67,7 +58,6 @@ def from_arrow(
     table.advance(slots, steps, time, previous, seen)
     _load_waiting(incoming, table, slots, steps)
     _load_held(incoming, table, slots, notes)
-    return table
 
 
 def _steps(incoming: Incoming) -> Ints:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +12,18 @@ import pyarrow as pa
 
 from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.display import count, html_table, listed
+from streamrnn.errors import StateError
 from streamrnn.states.changes import Changes
+from streamrnn.states.files import as_table
+from streamrnn.states.held import Held
+from streamrnn.states.inferred import inferred_layout
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layout import Layout
+from streamrnn.states.reading import load_streams
 from streamrnn.states.writing import to_arrow
 
 T = TypeVar("T")
 _NONE = np.zeros(0, np.int64)
-
-
-class Held(NamedTuple):
-    """Rows to write at the end of the run: row i belongs to `slots[i]`; None for no rows."""
-
-    slots: Ints
-    rows: pa.RecordBatch | None
 
 
 class StateTable:
@@ -53,6 +51,7 @@ class StateTable:
         self.layout = layout
         self._index = KeyIndex(layout.keys)
         self._changes = Changes(self._index.rebuild)
+        self._knows_initial = initial is not None or not layout.states
         self._initial = {
             name: np.zeros(size, np.float32) if initial is None else initial[name]
             for name, size in layout.states.items()
@@ -78,6 +77,29 @@ class StateTable:
         self._spare: list[dict[str, Floats]] = []
         self._room = 0
         self._used = 0  # rows of the state arrays that may no longer be zero
+
+    @classmethod
+    def from_arrow(cls, table: Any, initial: Mapping[str, Floats] | None = None) -> Self:
+        """Make a state table from the Arrow table of `to_arrow` or `streamrnn state export`.
+
+        `table` is a pa.Table, or an object with the Arrow PyCapsule interface, with the schema
+        metadata of a state table. `initial` is the initial state of one stream, name -> (size,),
+        which is not in an Arrow table. Without it new and reset streams have zeros.
+
+        Raises StateError for a table that is not a state table and for invalid values, with the
+        row and the stream; DataError for damaged Arrow data.
+
+        >>> import pyarrow as pa
+        >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
+        >>> _ = table.find([pa.array(["b", "a"])])
+        >>> StateTable.from_arrow(table.to_arrow()).to_arrow() == table.to_arrow()
+        True
+        """
+        label = "the table"
+        source = as_table(table, label)
+        states = cls(inferred_layout(source, label), initial)
+        load_streams(states, source, label, ours=True)
+        return states
 
     def __len__(self) -> int:
         """Return the number of streams. Within a change, use `streams`, which counts new ones."""
@@ -147,6 +169,24 @@ class StateTable:
             if start < self._used or self._initial[name].view(np.uint32).any():
                 array[start : self._room] = self._initial[name]
         self._used = max(self._used, self._room)
+
+    def lookup(self, keys: Sequence[pa.Array]) -> Ints:
+        """Return the slot (N,) of each of N keys, -1 if unknown; not for use within a change."""
+        with self._changes.lock:
+            self._changes.complete()
+            return self._index.find(keys, add=False)
+
+    def initial_states(self) -> dict[str, Floats]:
+        """Return the initial state of one stream: name -> (size,) float32.
+
+        Raises StateError if it is unknown: it is not in an Arrow table.
+        """
+        if not self._knows_initial:
+            raise StateError(
+                "the initial state of a stream is not in an Arrow table. Use the `state` of a "
+                "Pipeline, or StateTable.from_arrow(table, initial)"
+            )
+        return {name: values.copy() for name, values in self._initial.items()}
 
     def key_arrays(self) -> list[pa.Array]:
         """Return the key columns, one value per stream."""

@@ -1,0 +1,41 @@
+"""A state table with a known layout, from an Arrow table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from streamrnn.arrays import Floats
+from streamrnn.states.layout import Layout
+from streamrnn.states.reading import load_streams
+from streamrnn.states.table import StateTable
+
+
+def from_arrow(
+    source: pa.Table,
+    layout: Layout,
+    initial: Mapping[str, Floats] | None,
+    label: str,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    ours: bool = False,
+    before: StateTable | None = None,
+    notes: list[str] | None = None,
+) -> StateTable:
+    """Build a state table with this layout from an Arrow table.
+
+    `mapping` (layer of this model -> layer of the table) reads the state of another model: it gives
+    the origin of each layer's state; all else of a stream (steps, last time, previous values,
+    waiting rows) is read as without it. A stream may have steps and no last time, as its first
+    state may have come without times; unless this pipeline wrote the table (`ours`), that is noted.
+    `before` is the state that the table replaces: no stream may lose its last time.
+    A sentence is added to `notes` for whatever is not read.
+
+    Raises StateError, with `label`, for the table of another model without a mapping; for a column
+    that is missing, duplicate, or of another type or size; and for invalid values, with the row and
+    the stream.
+    """
+    table = StateTable(layout, initial)
+    load_streams(table, source, label, mapping, ours=ours, before=before, notes=notes)
+    return table
