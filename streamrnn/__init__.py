@@ -20,7 +20,7 @@ _HOME = {
     "register_layer": "streamrnn.layers",
     "set_threads": "streamrnn.kernels",
 }
-_ROOMS = ("activations", "errors", "initializers", "layers", "models", "outputs")
+_ROOMS = ("activations", "errors", "initializers", "layers", "models", "outputs", "states")
 
 __all__ = sorted([*_HOME, *_ROOMS, "__version__"])
 

@@ -13,6 +13,7 @@ from streamrnn.states.files import (
 from streamrnn.states.held import Held
 from streamrnn.states.incoming import key_names, meta
 from streamrnn.states.keys import KeyIndex
+from streamrnn.states.layer_states import from_layer, to_layer
 from streamrnn.states.layout import MATRIX, Layout, waiting_after
 from streamrnn.states.opening import from_arrow
 from streamrnn.states.table import StateTable
@@ -31,12 +32,14 @@ __all__ = [
     "check_suffix",
     "diff",
     "from_arrow",
+    "from_layer",
     "key_names",
     "key_text",
     "meta",
     "read_state_file",
     "state_digest",
     "to_arrow",
+    "to_layer",
     "waiting_after",
     "write_state_file",
 ]

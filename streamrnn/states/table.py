@@ -51,7 +51,7 @@ class StateTable:
         self.layout = layout
         self._index = KeyIndex(layout.keys)
         self._changes = Changes(self._index.rebuild)
-        self._knows_initial = initial is not None or not layout.states
+        self.knows_initial = initial is not None or not layout.states
         self._initial = {
             name: np.zeros(size, np.float32) if initial is None else initial[name]
             for name, size in layout.states.items()
@@ -181,7 +181,7 @@ class StateTable:
 
         Raises StateError if it is unknown: it is not in an Arrow table.
         """
-        if not self._knows_initial:
+        if not self.knows_initial:
             raise StateError(
                 "the initial state of a stream is not in an Arrow table. Use the `state` of a "
                 "Pipeline, or StateTable.from_arrow(table, initial)"
