@@ -15,7 +15,7 @@ from streamrnn.operators.window_size import WindowSize
 from streamrnn.operators.workers import Workers
 from streamrnn.sources import Rows
 from streamrnn.states import StateTable
-from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
+from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes, sequences_of
 
 
 class WholeOperator:
@@ -59,7 +59,9 @@ class WholeOperator:
         if not kept:
             return
         inputs = [np.concatenate(parts) for parts in zip(*map(self.plan.of, kept), strict=True)]
-        order, start, length = _sequences(kept)
+        slot = np.concatenate([np.repeat(each.slot, each.length) for each in kept])
+        step = np.concatenate([each.step_M for each in kept])
+        order, start, length, _ = sequences_of(slot, step)
         values, valid = self._run([a[order] for a in inputs], start, length)
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
@@ -102,18 +104,3 @@ class WholeOperator:
                 values[rows, first:last] = output[steps] if output.ndim == 3 else output
                 valid[rows, first:last] = True
                 first = last
-
-
-def _sequences(
-    kept: list[StreamBatch],
-) -> tuple[Ints, Ints, Ints]:
-    """Return the order of all steps by sequence, and each sequence's start and length in it.
-
-    Step number 1 begins a sequence.
-    """
-    slot = np.concatenate([np.repeat(a.slot, a.length) for a in kept])
-    step = np.concatenate([a.step_M for a in kept])
-    order = np.argsort(slot, kind="stable")
-    start = np.flatnonzero(step[order] == 1)
-    length = np.diff(np.append(start, len(order)))
-    return order, start, length

@@ -3,12 +3,13 @@
 from streamrnn.config import Config
 from streamrnn.outputs import diff_states, export_state, import_state, read_states
 from streamrnn.pipeline.pipeline import Pipeline
-from streamrnn.scoring import Progress, Summary
+from streamrnn.scoring import Progress, SourceWindow, Summary
 
 __all__ = [
     "Config",
     "Pipeline",
     "Progress",
+    "SourceWindow",
     "Summary",
     "diff_states",
     "export_state",

@@ -23,7 +23,8 @@ from streamrnn.pipeline.explain import explain, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source
 from streamrnn.pipeline.run import Job
-from streamrnn.scoring import starting_table
+from streamrnn.pipeline.windows import source_windows
+from streamrnn.scoring import SourceWindows, starting_table
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scored, Scorer
@@ -186,6 +187,21 @@ class Pipeline:
                 break
         outputs += scorer.finish()
         return pa.Table.from_batches(outputs, bound.emitter.schema)
+
+    def windows(self) -> SourceWindows:
+        """Iterate over the rows of the source in windows of [window] lanes x steps.
+
+        For models of other frameworks. Each window (a SourceWindow) has the arrays that the model
+        would read, all of one size, with nulls, ranges, late and rejected rows and resets as in
+        `run`. Lane i continues where it stopped; when its stream ends, it takes the next stream,
+        in the order of the state table. Each step is in one window. A model that carries the state
+        of each lane, and resets the lanes with `reset`, computes what `run` writes.
+
+        The source is read from its start, whatever `run` has scored, on the first window. All its
+        steps are held in memory: 4 bytes per feature. Nothing is written. Raises ConfigError for
+        kinds other than carry and without [source] path; and what `run` raises.
+        """
+        return source_windows(self.loaded)
 
     def process(self, data: object) -> pa.RecordBatch | pa.Table:
         """Score a RecordBatch, a Table, or any Arrow PyCapsule object (pandas, Polars, …).

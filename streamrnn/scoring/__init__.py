@@ -4,6 +4,7 @@ from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.loop import Loop, Read, Target
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scorer
+from streamrnn.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.scoring.starting import starting_table
 from streamrnn.scoring.summary import Progress, Summary
 
@@ -15,6 +16,8 @@ __all__ = [
     "Read",
     "RunOptions",
     "Scorer",
+    "SourceWindow",
+    "SourceWindows",
     "Summary",
     "Target",
     "starting_table",

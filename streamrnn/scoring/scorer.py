@@ -91,9 +91,16 @@ class Scorer:
         """
         if not self.can_prepare_ahead:
             return Prepared(rows, None, self.table.streams)
+        return Prepared(rows, self.sort(rows), self.table.streams)
+
+    def sort(self, rows: Rows) -> StreamBatch:
+        """Sort a record batch by stream, and advance the table, except for the model's states.
+
+        After an error the table is invalid.
+        """
         by_stream = self._sort(rows, room=False)
         self._advance(by_stream, by_stream.update())
-        return Prepared(rows, by_stream, self.table.streams)
+        return by_stream
 
     def compute(self, prepared: Prepared) -> Scored:
         """Do the second half of `score`. After an error the table is invalid."""

@@ -2,16 +2,21 @@
 
 from streamrnn.windows.by_stream import RowPolicy, StreamBatch, sort_by_stream
 from streamrnn.windows.past import Past, Update
+from streamrnn.windows.sequences import Placement, Sequences, place, sequences_of
 from streamrnn.windows.windower import Inputs, Lanes, Window, pack_lanes
 
 __all__ = [
     "Inputs",
     "Lanes",
     "Past",
+    "Placement",
     "RowPolicy",
+    "Sequences",
     "StreamBatch",
     "Update",
     "Window",
     "pack_lanes",
+    "place",
+    "sequences_of",
     "sort_by_stream",
 ]

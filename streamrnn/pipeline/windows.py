@@ -1,0 +1,22 @@
+"""Windows of a pipeline's source, without a run."""
+
+from __future__ import annotations
+
+from streamrnn.errors import ConfigError
+from streamrnn.pipeline.preflight import open_source
+from streamrnn.scoring import LoadedPipeline, RunOptions, Scorer, SourceWindows, starting_table
+
+
+def source_windows(loaded: LoadedPipeline) -> SourceWindows:
+    """Open the source and iterate over its windows: see `Pipeline.windows`."""
+    if not loaded.kind.carries_state:
+        raise ConfigError(
+            f'windows: in kind "{loaded.kind.name}" no lane continues; remove [window] kind'
+        )
+    if loaded.config.source.path is None:
+        raise ConfigError("windows: [source] path is required, and missing")
+    source = open_source(loaded, RunOptions())
+    if loaded.config.source.order == "time":
+        source.files = source.in_time_order(source.files)
+    bound = loaded.bind(source.schema, source.name)
+    return SourceWindows(Scorer(bound, starting_table(bound, None, "")), source.batches())

@@ -1,0 +1,158 @@
+"""The rows of a source in windows of a fixed size, for models of any framework."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.arrays import Array, Bools, Ints
+from streamrnn.scoring.scorer import Scorer
+from streamrnn.sources import SourceBatch
+from streamrnn.windows import Inputs, Placement, Sequences, StreamBatch, place, sequences_of
+
+
+@dataclass(frozen=True)
+class SourceWindow:
+    """B lanes x T steps, the same in all windows. Lane b continues the previous window.
+
+    `inputs`: one array per model input, in its order: (B, T, F) float32, or (B, T) int64 or
+    strings; zeros, or "", after the last step of a lane.
+    `lengths` (B,) int64: steps of each lane; 0 for a lane without a stream.
+    `keys`: key columns of the B streams; null for a lane without a stream.
+    `reset` (B,) bool: the lane does not continue the previous window, as another stream begins, or
+    the same one after a reset.
+    `resumes` (B,) bool: of the lanes with `reset`, those that begin with the stream's state in
+    `Pipeline.state` (`states.to_layer(pipeline.state, layer, window.keys, missing="initial")`). All
+    others begin with the initial state of the model.
+    `rows` (B, T) int64: the row of each step, counted over the source; -1 after the last step of a
+    lane.
+    """
+
+    inputs: Inputs
+    lengths: Ints
+    keys: pa.RecordBatch
+    reset: Bools
+    resumes: Bools
+    rows: Ints
+
+
+class SourceWindows(Iterator[SourceWindow]):
+    """Iterator over the windows of a source, whose steps are all read on the first window.
+
+    `counts`, complete from then on, has the numbers of rows that are in no window, by the names in
+    a Summary ("rejected", "skipped", "dropped_late"), and of values ("filled", "clipped",
+    "out_of_range").
+    """
+
+    def __init__(self, scorer: Scorer, batches: Iterator[SourceBatch]) -> None:
+        self.counts: Counter[str] = Counter()
+        self._scorer = scorer
+        self._windows = self._all(batches)
+
+    def __next__(self) -> SourceWindow:
+        return next(self._windows)
+
+    def _all(self, batches: Iterator[SourceBatch]) -> Iterator[SourceWindow]:
+        table, size = self._scorer.table, self._scorer.bound.loaded.config.window
+        staged = _Staged(table.streams)
+        for each in batches:
+            loaded = self._scorer.bound.loaded
+            by_stream = self._scorer.sort(loaded.contract.read(each.batch, each.origin))
+            staged.add(by_stream, loaded.inputs.of(by_stream), each.batch.num_rows)
+            self.counts.update(by_stream.counts)
+        steps = staged.steps()
+        keys = pa.RecordBatch.from_arrays(table.key_arrays(), schema=pa.schema(table.layout.keys))
+        for placement in place(steps.sequences, size.lanes, size.steps):
+            yield steps.window(placement, keys, size.steps)
+
+
+class _Staged:
+    """The steps of successive record batches.
+
+    The first `known` streams have a state in the table. Such a stream resumes from it, unless it is
+    reset at its first step or before, at a row that was skipped.
+    """
+
+    def __init__(self, known: int) -> None:
+        self._resumes = np.ones(known, bool)
+        self._begun = np.zeros(known, bool)
+        self._inputs: list[Inputs] = []
+        self._slots: list[Ints] = []
+        self._steps: list[Ints] = []
+        self._rows: list[Ints] = []
+        self._read = 0
+
+    def add(self, by_stream: StreamBatch, inputs: Inputs, rows: int) -> None:
+        """Add the steps of a record batch of `rows` rows."""
+        self._inputs.append(inputs)
+        self._slots.append(np.repeat(by_stream.slot, by_stream.length))
+        self._steps.append(by_stream.step_M)
+        self._rows.append(by_stream.row_M + self._read)
+        self._read += rows
+        slots, fresh, length = by_stream.slot, by_stream.fresh, by_stream.length
+        known = np.flatnonzero(slots < len(self._begun))
+        for i in known[~self._begun[slots[known]]].tolist():
+            if not self._begun[slots[i]]:
+                self._resumes[slots[i]] &= not fresh[i]
+                self._begun[slots[i]] = length[i] > 0
+
+    def steps(self) -> _Steps:
+        """Return all steps, in the order of their sequences."""
+        slots, steps, rows = (
+            np.concatenate([np.zeros(0, np.int64), *parts])
+            for parts in (self._slots, self._steps, self._rows)
+        )
+        sequences = sequences_of(slots, steps)
+        inputs = []
+        for number in range(len(self._inputs[0]) if self._inputs else 0):
+            parts = [each[number] for each in self._inputs]
+            inputs.append(np.concatenate(parts)[sequences.order])
+        return _Steps(sequences, inputs, rows[sequences.order], self._resumes)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """All steps of a source in the order of their sequences; `resumes` is by slot."""
+
+    sequences: Sequences
+    inputs: Inputs
+    rows: Ints
+    resumes: Bools
+
+    def window(self, placement: Placement, keys: pa.RecordBatch, steps: int) -> SourceWindow:
+        """Build the window of a placement, with `steps` steps; `keys` are those of all streams."""
+        sequence, begin, length, first = placement
+        slot = np.where(sequence < 0, -1, self.sequences.slot[sequence])
+        valid = np.arange(steps) < length[:, np.newaxis]
+        index = np.where(valid, begin[:, np.newaxis] + np.arange(steps), 0)
+        return SourceWindow(
+            inputs=[_taken(array, index, valid) for array in self.inputs],
+            lengths=length,
+            keys=keys.take(pa.array(slot, mask=slot < 0)),
+            reset=first,
+            resumes=first & self._begins_stream(sequence) & self._is_known(slot),
+            rows=np.where(valid, self.rows[index], -1),
+        )
+
+    def _begins_stream(self, sequence: Ints) -> Bools:
+        slot = self.sequences.slot
+        number = np.maximum(sequence, 0)
+        begins: Bools = (number == 0) | (slot[number] != slot[number - 1])
+        return begins
+
+    def _is_known(self, slot: Ints) -> Bools:
+        known = np.zeros(len(slot), bool)
+        old = (slot >= 0) & (slot < len(self.resumes))
+        known[old] = self.resumes[slot[old]]
+        return known
+
+
+def _taken(array: Array, index: Ints, valid: Bools) -> Array:
+    """Take rows (B, T, …) of an array (M, …), blank unless `valid`."""
+    found = np.take(array, index, axis=0)
+    found[~valid] = "" if found.dtype == object else 0
+    return found
