@@ -9,6 +9,7 @@ from streamrnn.formats import tables
 from streamrnn.formats.assignment import Loaded
 from streamrnn.formats.guard import reading, require_file
 from streamrnn.formats.tables import Tables
+from streamrnn.layers.naming import counted_from_the_start
 from streamrnn.models import Model
 
 _HDF5 = (".h5", ".hdf5")
@@ -34,7 +35,7 @@ def read(
     path = _checked_path(path)
     suffix = path.suffix.lower()
     _refuse_options(path, suffix, layers=layers, node=node, state=state)
-    with reading(path):
+    with reading(path), counted_from_the_start():
         loaded = _read(path, suffix, layers, node, state)
         if strict and loaded.left:
             raise ModelFileError(

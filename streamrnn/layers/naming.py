@@ -2,8 +2,12 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-_used: Counter[str] = Counter()
+_session: Counter[str] = Counter()
+_inside: ContextVar[Counter[str] | None] = ContextVar("names_inside", default=None)
 
 
 def snake_case(class_name: str) -> str:
@@ -14,11 +18,27 @@ def snake_case(class_name: str) -> str:
 
 def unique(prefix: str, *, first: int = 0) -> str:
     """Return the next free name of this prefix; the one numbered 0 has no number."""
-    number = _used[prefix] + first
-    _used[prefix] += 1
+    inside = _inside.get()
+    used = _session if inside is None else inside
+    number = used[prefix] + first
+    used[prefix] += 1
     return f"{prefix}_{number}" if number else prefix
 
 
 def clear_session() -> None:
     """Reset the counters of automatic names. Existing layers and models keep theirs."""
-    _used.clear()
+    _session.clear()
+
+
+@contextmanager
+def counted_from_the_start() -> Iterator[None]:
+    """Count automatic names in this block from the start, as a new process does.
+
+    Names are part of a model's fingerprint: those of a loaded file must not depend on earlier
+    layers of the process.
+    """
+    token = _inside.set(Counter())
+    try:
+        yield
+    finally:
+        _inside.reset(token)
