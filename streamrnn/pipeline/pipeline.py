@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -29,13 +29,21 @@ from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import Origin, Rows, select, used_schema
+from streamrnn.sources import Origin, Rows, select
 from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _RESTORE = "Restore it from a backup, or write it again."
 _BATCH = "the batch"
 _SESSION = b"streamrnn.session"
+
+
+class _Checked(NamedTuple):
+    """A valid schema of data; the columns in use, and their indices if none needs a cast."""
+
+    schema: pa.Schema
+    used: pa.Schema
+    indices: list[int] | None
 
 
 class Pipeline:
@@ -52,6 +60,7 @@ class Pipeline:
         self._given = state_table  # the one that [state] init names, if it is in memory
         self._last_run: Job | None = None
         self._scorer: Scorer | None = None
+        self._checked: _Checked | None = None
         self._lock = OwnLock()
         self._rejects: pa.RecordBatch | None = None
         self._local = threading.local()
@@ -216,23 +225,27 @@ class Pipeline:
             raise ConfigError(f'process: kind "{kind}" needs all rows at once; use run()')
         batches, schema = _batches(data)
         with self._lock.lock:
-            scorer = self._bound_scorer(schema)
+            scorer, checked = self._bound_scorer(schema)
             if len(batches) > 1:
                 scorer = scorer.copy()  # the assignment below commits all of them, or none
-            scored = self._score(batches, scorer)
+            scored = self._score(batches, checked, scorer)
             self._scorer = scorer
+            self._checked = checked
             self._rejects = self._local.rows = _rejects_of(scored)
         if isinstance(data, pa.RecordBatch):
             return scored[0].output
         return pa.Table.from_batches([s.output for s in scored], scorer.bound.emitter.schema)
 
-    def _score(self, batches: list[pa.RecordBatch], scorer: Scorer) -> list[Scored]:
-        return [scorer.score(self._rows(batch, scorer)) for batch in batches]
+    def _score(
+        self, batches: list[pa.RecordBatch], checked: _Checked, scorer: Scorer
+    ) -> list[Scored]:
+        return [scorer.score(self._rows(batch, checked, scorer)) for batch in batches]
 
-    def _rows(self, batch: pa.RecordBatch, scorer: Scorer) -> Rows:
-        used = used_schema(batch.schema, self.loaded.columns, _BATCH)
+    def _rows(self, batch: pa.RecordBatch, checked: _Checked, scorer: Scorer) -> Rows:
         origin = Origin.consecutive(_BATCH, scorer.rows_read, batch.num_rows)
-        return self.loaded.contract.read(select(batch, used), origin)
+        if checked.indices is None:
+            return self.loaded.contract.read(select(batch, checked.used), origin)
+        return self.loaded.contract.read(batch.select(checked.indices), origin)
 
     @property
     def rejects(self) -> pa.RecordBatch | None:
@@ -341,17 +354,29 @@ class Pipeline:
         """Return what a run would do: files, rows, outputs, memory, where it would resume from."""
         return explain(self.loaded)
 
-    def _bound_scorer(self, schema: pa.Schema) -> Scorer:
+    def _bound_scorer(self, schema: pa.Schema) -> tuple[Scorer, _Checked]:
+        """Return the scorer, and what is known of the schema, which is checked once."""
+        checked = self._checked
+        if self._scorer is not None and checked is not None and checked.schema.equals(schema):
+            return self._scorer, checked
         bound = self.loaded.bind(schema, _BATCH)
+        checked = _Checked(schema, bound.schema, _indices(schema, bound.schema))
         if self._scorer is None:
-            return Scorer(bound, _initial_table(bound))
+            return Scorer(bound, _initial_table(bound)), checked
         for field in self._scorer.bound.schema:
             if bound.schema.field(field.name).type != field.type:
                 raise DTypeError(
                     f"{_BATCH}: column {field.name!r}: expected {field.type} as in the "
                     f"first call, received {bound.schema.field(field.name).type}"
                 )
-        return self._scorer
+        return self._scorer, checked
+
+
+def _indices(schema: pa.Schema, used: pa.Schema) -> list[int] | None:
+    """Return the index of each column in use; None if one of them needs a cast."""
+    if any(schema.field(field.name).type != field.type for field in used):
+        return None
+    return [schema.get_field_index(field.name) for field in used]
 
 
 def _initial_table(bound: BoundPipeline) -> StateTable:

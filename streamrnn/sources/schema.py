@@ -29,9 +29,9 @@ def select(
     batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, pa.Scalar] | None = None
 ) -> pa.RecordBatch:
     """Return the columns of the schema in its order and types; `constants` fill missing ones."""
-    arrays = []
+    arrays, present = [], batch.schema.names
     for field in schema:
-        if field.name in batch.schema.names:
+        if field.name in present:
             array = batch.column(field.name)
             if pa.types.is_dictionary(array.type):
                 array = array.dictionary_decode()
