@@ -49,8 +49,7 @@ def run(
         absent = _absent(lengths_B, mask_BT, lanes, steps)
     if y_BTU is None:
         y_BTU = _NO_OUTPUT
-    for array in (x_BTF, y_BTU, *states):
-        _check_contiguous(array)
+    _check_contiguous(x_BTF, y_BTU, *states)
     window: Window = (x_BTF, absent, tuple(states), y_BTU, packed.weights, zero_masked)
     weights = packed.weights.flat.size
     if not threads.pays(lanes * steps * weights):
@@ -75,17 +74,17 @@ def _absent(lengths_B: Ints | None, mask_BT: Bools | None, lanes: int, steps: in
         mask_BT = NO_MASK
     elif mask_BT.shape != (lanes, steps):
         raise ValueError(f"expected a mask of {(lanes, steps)}, received shape {mask_BT.shape}")
-    _check_contiguous(lengths_B)
-    _check_contiguous(mask_BT)
+    _check_contiguous(lengths_B, mask_BT)
     return Absent(lengths_B, mask_BT)
 
 
-def _check_contiguous(array: Array) -> None:
-    if not array.flags.c_contiguous:
-        raise ValueError(
-            f"expected a C-contiguous array, received shape {array.shape} with strides "
-            f"{array.strides}"
-        )
+def _check_contiguous(*arrays: Array) -> None:
+    for array in arrays:
+        if not array.flags.c_contiguous:
+            raise ValueError(
+                f"expected a C-contiguous array, received shape {array.shape} with strides "
+                f"{array.strides}"
+            )
 
 
 def _together(kernel: Kernel, window: Window, packed: Packed, parts: int) -> bool:

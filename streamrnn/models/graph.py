@@ -1,6 +1,7 @@
 """A graph of layer calls, sorted once and then run on arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,24 +16,20 @@ from streamrnn.layers.symbol import Node, Shape, Symbol, leaves, map_structure
 Shapes = Shape | list["Shapes"] | dict[str, "Shapes"]
 """The shapes of a structure of arrays."""
 
+Getter = Callable[[Any], Any]
+"""Picks an argument of a call from values by slot."""
+
 
 class Step(NamedTuple):
-    """One node, with slots in place of its symbols.
-
-    inputs, initial_state, mask: structures of slots and constants.
-    """
+    """One node: getters of its arguments, and the slots of its outputs."""
 
     node: Node
     path: str
-    inputs: object
-    initial_state: object
-    mask: object
+    inputs: Getter
+    initial_state: Getter | None
+    mask: Getter | None
     training: bool | None
     outputs: list[int]
-
-
-class Slot(int):
-    """The number of a symbol in the graph, as opposed to an integer constant."""
 
 
 class Graph:
@@ -49,8 +46,7 @@ class Graph:
         self.depths = _depths(self.nodes)
         self.layers = _ordered_layers(self.nodes, self.depths, visited)
         self.slots = {
-            id(symbol): Slot(i)
-            for i, symbol in enumerate(s for node in self.nodes for s in node.outputs)
+            id(symbol): i for i, symbol in enumerate(s for node in self.nodes for s in node.outputs)
         }
         self.steps = self._steps()
         self.specs: list[tuple[str, Shape, str]] | None = None
@@ -73,9 +69,9 @@ class Graph:
                 Step(
                     node,
                     name if count == 0 else f"{name}@{count}",
-                    self._to_slots(node.inputs),
-                    self._to_slots(node.kwargs.get("initial_state")),
-                    self._to_slots(node.kwargs.get("mask")),
+                    self._getter(node.inputs),
+                    self._getter_or_none(node.kwargs.get("initial_state")),
+                    self._getter_or_none(node.kwargs.get("mask")),
                     None if training is None else bool(training),
                     [self.slots[id(symbol)] for symbol in node.outputs],
                 )
@@ -94,10 +90,17 @@ class Graph:
                     "call as inputs, or the inputs of the layer instead"
                 )
 
-    def _to_slots(self, tree: object) -> object:
-        return map_structure(
-            lambda leaf: self.slots[id(leaf)] if isinstance(leaf, Symbol) else leaf, tree
-        )
+    def _getter_or_none(self, tree: object) -> Getter | None:
+        return None if tree is None else self._getter(tree)
+
+    def _getter(self, tree: object) -> Getter:
+        """Compile a structure of symbols and constants."""
+        if isinstance(tree, Symbol):
+            return itemgetter(self.slots[id(tree)])
+        if isinstance(tree, list | tuple):
+            getters = [self._getter(item) for item in tree]
+            return lambda values: [get(values) for get in getters]
+        return lambda values: tree
 
     def run(
         self, arrays: Sequence[Array], masks: Sequence[Array | None], context: CallContext
@@ -110,14 +113,14 @@ class Graph:
             slot_masks[self.slots[id(symbol)]] = input_mask
         for step in self.steps:
             layer = step.node.layer
-            inputs = _as_floats(layer, _fill(step.inputs, values))
+            inputs = _as_floats(layer, step.inputs(values))
             mask: object
             if step.mask is None:
-                mask = _fill(step.inputs, slot_masks)
+                mask = step.inputs(slot_masks)
             else:
-                mask = _bools(_fill(step.mask, values), inputs)
+                mask = _bools(step.mask(values), inputs)
                 mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
-            state = _fill(step.initial_state, values)
+            state = None if step.initial_state is None else step.initial_state(values)
             inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
             made, made_masks = layer.forward(inputs, inner)
             flat = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
@@ -138,22 +141,13 @@ class Graph:
         for symbol, shape in zip(self.inputs, shapes, strict=True):
             known[self.slots[id(symbol)]] = shape
         for step in self.steps:
-            made = step.node.layer.compute_output_shape(_fill(step.inputs, known))
+            made = step.node.layer.compute_output_shape(step.inputs(known))
             known |= dict(zip(step.outputs, _flat_shapes(made), strict=True))
         return [known[self.slots[id(symbol)]] for symbol in self.outputs]
 
     def consumers(self, symbol: Symbol) -> list[Node]:
         """Return the nodes that read this symbol as an input."""
         return [node for node in self.nodes if any(s is symbol for s in leaves(node.inputs))]
-
-
-def _fill(tree: object, values: Sequence[object] | Mapping[int, object]) -> object:
-    """Return the structure with the value of each slot in its place."""
-    if type(tree) is Slot:
-        return values[tree]
-    if isinstance(tree, list):
-        return [_fill(item, values) for item in tree]
-    return tree
 
 
 def _flat_shapes(shapes: Shapes) -> list[Shape]:
