@@ -87,6 +87,10 @@ _FEATURES: dict[str, tuple[Floats, Callable[[pa.Array], pa.Array]]] = {
 def sine_and_cosine(name: str, times: pa.Array) -> Floats:
     """Return a time feature of N timestamps or dates: (N, 2) float32, angle 0 for null."""
     table, part_of = _FEATURES[name]
-    part = pc.fill_null(part_of(times), 0).to_numpy(zero_copy_only=False)
-    values: Floats = table[part]
+    if getattr(times.type, "tz", None) == "UTC":
+        times = times.view(pa.timestamp(times.type.unit))  # Arrow looks up the offset of each time
+    part = part_of(times)
+    if part.null_count:
+        part = pc.fill_null(part, 0)
+    values: Floats = table.take(part.to_numpy(zero_copy_only=False), axis=0)
     return values

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,26 @@ _DIGITS = 76  # digits of the widest decimal
 _SHORT = 9  # digits below 2**32
 _HALF = np.uint64(32)
 _INT64 = (1 << 63) - 1
+_FLOATS = frozenset(kind.id for kind in (pa.float16(), pa.float32(), pa.float64()))
+
+
+def fill_plain(
+    batch: pa.RecordBatch, features: Sequence[Feature], out_NF: Floats
+) -> dict[int, int]:
+    """Copy columns of floats, nulls as NaN; return index of the feature -> number of nulls.
+
+    The result is empty if another value is not finite in float32, as a row is reported with the
+    fault of its first column. `out_NF`, finite elsewhere, is changed in place.
+    """
+    nulls = {}
+    with np.errstate(over="ignore"):
+        for i, feature in enumerate(features):
+            array = batch.column(feature.name)
+            if array.type.id in _FLOATS:
+                out_NF[:, i] = array.to_numpy(zero_copy_only=False)
+                nulls[i] = array.null_count
+    finite = np.count_nonzero(np.isfinite(out_NF))
+    return nulls if finite == out_NF.size - sum(nulls.values()) else {}
 
 
 def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
@@ -28,22 +50,30 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
     values outside `valid` (inclusive) become null, then `clip` limits the rest, then a number in
     `nulls` replaces null.
     """
-    values = _numbers(array, feature.name, faults)
+    return limit(_numbers(array, feature.name, faults), feature, faults, counts)
+
+
+def limit(values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
+    """Apply `valid`, `clip`, then `nulls` to float32 numbers, as `to_float32` does."""
     if feature.valid is not None:
         low, high = _limits(feature.valid)
         outside = (values < low) | (values > high)
-        counts["out_of_range"] += int(outside.sum())
-        values = np.where(outside, np.float32(np.nan), values)
+        if outside.any():
+            counts["out_of_range"] += int(outside.sum())
+            values = np.where(outside, np.float32(np.nan), values)
     if feature.clip is not None:
-        limited = np.clip(values, *_limits(feature.clip))
-        counts["clipped"] += int(((limited != values) & ~np.isnan(values)).sum())
-        values = limited
+        limited = values.clip(*_limits(feature.clip))
+        changed = limited != values
+        if changed.any():
+            counts["clipped"] += int((changed & ~np.isnan(values)).sum())
+        values = limited  # has 0 for a -0 at a limit of 0
     return _apply_nulls(values, feature, faults, counts)
 
 
-def _limits(pair: tuple[float, float]) -> Floats:
+@cache
+def _limits(pair: tuple[float, float]) -> tuple[np.float32, np.float32]:
     with np.errstate(over="ignore"):  # a limit beyond float32 becomes infinite
-        return np.array(pair).astype(np.float32)
+        return np.float32(pair[0]), np.float32(pair[1])
 
 
 def _apply_nulls(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from streamrnn.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
 from streamrnn.sources.angles import sine_and_cosine
-from streamrnn.sources.columns import to_float32, to_identifiers
+from streamrnn.sources.columns import fill_plain, limit, to_float32, to_identifiers
 from streamrnn.sources.origin import Origin
 
 
@@ -94,7 +95,7 @@ class Contract:
         names = [*self.key, self.time, *(f.name for f in self.features), self.reset, *carried]
         return list(dict.fromkeys(n for n in names if n is not None))
 
-    @property
+    @cached_property
     def floats(self) -> tuple[Feature, ...]:
         return tuple(f for f in self.features if f.kind == "float32")
 
@@ -168,12 +169,18 @@ class Contract:
         return values
 
     def _floats(self, batch: pa.RecordBatch, faults: Faults, counts: dict[str, int]) -> Floats:
-        out = np.empty((batch.num_rows, len(self.feature_names())), np.float32)
-        for i, f in enumerate(self.floats):
-            out[:, i] = to_float32(batch.column(f.name), f, faults, counts)
         i = len(self.floats)
+        out = np.zeros((batch.num_rows, i + 2 * len(self.time_features)), np.float32)
+        plain = fill_plain(batch, self.floats, out)
+        for column, f in enumerate(self.floats):
+            if (nulls := plain.get(column)) is None:
+                out[:, column] = to_float32(batch.column(f.name), f, faults, counts)
+            elif nulls or f.valid is not None or f.clip is not None:
+                out[:, column] = limit(out[:, column].copy(), f, faults, counts)
         for name in self.time_features:
-            out[:, i : i + 2] = sine_and_cosine(name, batch.column(self.time))
+            angles = sine_and_cosine(name, batch.column(self.time))
+            out[:, i] = angles[:, 0]  # both at once take 20 times as long
+            out[:, i + 1] = angles[:, 1]
             i += 2
         return out
 
@@ -182,9 +189,9 @@ def ticks(array: pa.Array) -> Ints:
     """Convert times to int64 ticks of their unit; null becomes 0."""
     kind = array.type
     if pa.types.is_date32(kind):
-        array = array.cast(pa.int32())
+        array = array.view(pa.int32())
     elif pa.types.is_temporal(kind):
-        array = array.cast(pa.int64())
+        array = array.view(pa.int64())
     if array.null_count:
         array = pc.fill_null(array, 0)
     values: Ints = array.to_numpy(zero_copy_only=False).astype(np.int64)

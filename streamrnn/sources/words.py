@@ -22,10 +22,10 @@ def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
         wide = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
         kind = np.int64 if wide else np.int32
         ends = np.frombuffer(buffers[1], kind)[: rows.stop + 1].astype(np.int64)
-        start, size = ends[rows], np.diff(ends[rows.start :])
+        start, size = ends[rows], ends[rows.start + 1 :] - ends[rows]
     else:
         width = array.type.bit_width // 8
-        start = np.arange(rows.start, rows.stop) * width
+        start = np.arange(rows.start * width, rows.stop * width, width)
         size = np.full(len(array), width)
     low = int(start[0]) if len(start) else 0
     high = int(start[-1] + size[-1]) if len(start) else 0

@@ -34,7 +34,10 @@ class KeyIndex:
 
     def find(self, arrays: Sequence[pa.Array], add: bool = True) -> Ints:
         """Return the slot (N,) of each of N keys; new ones are added, or -1 if `add` is false."""
-        keys = [array.cast(known[0].type) for array, known in zip(arrays, self._keys, strict=True)]
+        keys = [
+            array if array.type.equals(known[0].type) else array.cast(known[0].type)
+            for array, known in zip(arrays, self._keys, strict=True)
+        ]
         slots: Ints
         slots, new = self._rows.find(*self._joined(keys, add), add)
         if len(new):
