@@ -182,10 +182,9 @@ class Scorer:
 
     def _slots(self, rows: Rows, room: bool) -> Ints:
         """Return the slot of each row, -1 for an invalid row."""
-        bad = rows.faults.codes != 0
-        if not bad.any():
+        if not rows.faults.reasons:
             return self.table.find(rows.keys, room=room)
-        good = np.flatnonzero(~bad)
+        good = np.flatnonzero(rows.faults.codes == 0)
         slots = np.full(len(rows), -1)
         keys = [key.take(pa.array(good)) for key in rows.keys]
         slots[good] = self.table.find(keys, room=room)

@@ -143,7 +143,15 @@ class StateTable:
         """
         before = self.streams
         slots = self._index.find(keys, add)
-        new = slice(before, self.streams)
+        streams = self.streams
+        if streams > before:
+            self._begin(slice(before, streams))
+        if room and streams > self._room:
+            self.make_room(streams)
+        return slots
+
+    def _begin(self, new: slice) -> None:
+        """Mark new streams as dirty and without a row."""
         if new.stop > len(self._steps):
             self._grow(max(1024, 2 * new.stop))
         self._steps[new] = 0
@@ -151,9 +159,6 @@ class StateTable:
         self._dirty[new] = True
         for _, present in self._previous.values():
             present[new] = False
-        if room:
-            self.make_room(new.stop)
-        return slots
 
     def make_room(self, streams: int) -> None:
         """Set the initial state of the first `streams` that are new since the last call."""
@@ -279,7 +284,7 @@ class StateTable:
     def gather(self, slots: Ints, fresh: Bools, out: Mapping[str, Floats]) -> None:
         """Copy the states of B slots, or the initial state if fresh, to name -> (B, size)."""
         for name, array in self._states.items():
-            np.take(array, slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
+            array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
             if fresh.any():
                 out[name][fresh] = self._initial[name]
 

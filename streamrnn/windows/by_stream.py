@@ -11,6 +11,8 @@ from streamrnn.errors import DataError, LateRowError
 from streamrnn.sources import Rows, shown, shown_time
 from streamrnn.windows.past import Past, Previous, Update
 
+_NONE = np.zeros(0, np.int64)
+
 
 @dataclass(frozen=True)
 class RowPolicy:
@@ -80,47 +82,49 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     begin = _changes(stream)
     time, behind = _clock(rows, order, stream, begin, past)
     _raise_first(rows, order, behind, time, policy)
-    late = np.zeros(0, np.int64)
-    if behind is not None and behind.any() and policy.late != "apply":
+    late = _NONE
+    if behind is not None and policy.late != "apply":
         late = order[behind]
         order, stream = order[~behind], stream[~behind]
         begin = _changes(stream)
         assert time is not None
         time = time[~behind]
     fresh = _resets(rows, order, stream, begin, time, past, policy)
-    reset = np.flatnonzero(fresh)
-    _, seen = past.last_times(stream[reset])
-    counts["fresh_starts"] = int((seen | ~begin[reset]).sum())
-    group = np.flatnonzero(begin | fresh)
-    values, missing, previous = _fill(rows, order, stream, group, fresh, past, policy, counts)
-    stepped, start, end = _steps(missing, group)
-    rejected = rows.faults.codes != 0
-    if policy.late == "reject":
-        rejected[late] = True
+    counts["fresh_starts"] = 0
+    if len(reset := fresh.nonzero()[0]):
+        _, seen = past.last_times(stream[reset])
+        counts["fresh_starts"] = int((seen | ~begin[reset]).sum())
+    group = (begin | fresh).nonzero()[0]
+    ends = _ends(group, len(order))
+    fresh = fresh[group]
+    values, missing, previous = _fill(rows, order, stream, group, ends, fresh, past, policy, counts)
+    stepped, start, end = _steps(missing, group, ends)
+    kept, rejected = _kept_and_rejected(rows, late, policy)
     counts["dropped_late"] = len(late) if policy.late == "drop" else 0
-    counts["rejected"] = int(rejected.sum())
+    counts["rejected"] = len(rejected)
     counts["skipped"] = len(missing) - len(stepped)
-    gone = rejected.copy()
-    gone[late] = True
     length = end - start
     slot = stream[group]
-    base = np.where(fresh[group], 0, past.steps(slot))
-    last = np.append(slot[1:] != slot[:-1], True)[: len(slot)]
+    base = past.steps(slot)
+    base[fresh] = 0
+    last = np.empty(len(slot), bool)
+    last[-1:] = True
+    np.not_equal(slot[1:], slot[:-1], out=last[:-1])
     return StreamBatch(
-        kept=np.flatnonzero(~gone),
+        kept=kept,
         slot_N=slots,
-        rejected=np.flatnonzero(rejected),
+        rejected=rejected,
         row_M=_rows_of(order, stepped),
-        step_M=np.arange(1, len(stepped) + 1) + np.repeat(base - start, length),
+        step_M=np.arange(1, len(stepped) + 1) + (base - start).repeat(length),
         features_MF=_rows_of(values.pop(""), stepped),
         identifiers={name: _rows_of(array, stepped) for name, array in values.items()},
         start=start,
         length=length,
         slot=slot,
         base=base,
-        fresh=fresh[group],
+        fresh=fresh,
         last=last,
-        last_time=time[_ends(group, len(order)) - 1] if time is not None else None,
+        last_time=time[ends - 1] if time is not None else None,
         previous=previous,
         counts=counts,
     )
@@ -128,16 +132,26 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
 
 def _stream_order(rows: Rows, slots: Ints) -> Ints:
     """Return the valid rows, by stream."""
-    invalid = rows.faults.codes != 0
-    if not invalid.any():
+    if not rows.faults.reasons:
         return _stable_order(slots)
-    valid = np.flatnonzero(~invalid)
+    valid = np.flatnonzero(rows.faults.codes == 0)
     return valid[_stable_order(slots[valid])]
 
 
-def _steps(missing: Bools, group: Ints) -> tuple[Ints, Ints, Ints]:
+def _kept_and_rejected(rows: Rows, late: Ints, policy: RowPolicy) -> tuple[Ints, Ints]:
+    """Return the rows that give an output row, and the rejected ones, in file order."""
+    if not rows.faults.reasons and not len(late):
+        return np.arange(len(rows)), _NONE
+    rejected = rows.faults.codes != 0
+    if policy.late == "reject":
+        rejected[late] = True
+    dropped = rejected.copy()
+    dropped[late] = True
+    return np.flatnonzero(~dropped), np.flatnonzero(rejected)
+
+
+def _steps(missing: Bools, group: Ints, ends: Ints) -> tuple[Ints, Ints, Ints]:
     """Return the rows that are steps, and the start and end of each segment among them."""
-    ends = _ends(group, len(missing))
     if not missing.any():
         return np.arange(len(missing)), group, ends
     present = ~missing
@@ -147,12 +161,15 @@ def _steps(missing: Bools, group: Ints) -> tuple[Ints, Ints, Ints]:
 
 def _ends(group: Ints, rows: int) -> Ints:
     """Return the end of each of the segments that begin at `group`."""
-    return np.append(group[1:], rows)[: len(group)]
+    ends = np.empty(len(group), np.int64)
+    ends[:-1] = group[1:]
+    ends[-1:] = rows
+    return ends
 
 
 def _rows_of(array: Array, rows: Ints) -> Array:
     """Return some rows (ascending) of an array; the array itself for all of them."""
-    return array if len(rows) == len(array) else np.take(array, rows, axis=0)
+    return array if len(rows) == len(array) else array.take(rows, axis=0)
 
 
 def _stable_order(slots: Ints) -> Ints:
@@ -162,7 +179,7 @@ def _stable_order(slots: Ints) -> Ints:
     """
     if not len(slots):
         return np.zeros(0, np.int64)
-    order = np.argsort((slots & 0xFFFF).astype(np.uint16), kind="stable")
+    order: Ints = (slots & 0xFFFF).astype(np.uint16).argsort(kind="stable")
     shift = 16
     while int(slots.max()) >> shift:
         high = ((slots >> shift) & 0xFFFF).astype(np.uint16)
@@ -172,7 +189,8 @@ def _stable_order(slots: Ints) -> Ints:
 
 
 def _changes(stream: Ints) -> Bools:
-    begin = np.ones(len(stream), bool)
+    begin = np.empty(len(stream), bool)
+    begin[:1] = True
     np.not_equal(stream[1:], stream[:-1], out=begin[1:])
     return begin
 
@@ -184,9 +202,9 @@ def _clock(
     if rows.time is None:
         return None, None
     time = rows.time[order]
-    first = np.flatnonzero(begin)
+    first = begin.nonzero()[0]
     carried, seen = past.last_times(stream[first])
-    before = np.empty_like(time)
+    before = np.empty(len(time), np.int64)
     before[1:] = time[:-1]
     carried = np.where(seen, carried, time[first])
     before[first] = carried
@@ -211,8 +229,10 @@ def _running_maximum(values: Ints, begin: Bools) -> Ints:
 def _raise_first(
     rows: Rows, order: Ints, behind: Bools | None, clock: Ints | None, policy: RowPolicy
 ) -> None:
-    invalid = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else np.zeros(0, np.int64)
-    late = np.zeros(0, np.int64)
+    if not rows.faults.reasons and behind is None:
+        return
+    invalid = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else _NONE
+    late = _NONE
     if behind is not None and policy.late == "error":
         late = np.flatnonzero(behind)
         late = late[np.argsort(order[late])]
@@ -274,6 +294,7 @@ def _fill(
     order: Ints,
     stream: Ints,
     group: Ints,
+    ends: Ints,
     fresh: Bools,
     past: Past,
     policy: RowPolicy,
@@ -283,18 +304,22 @@ def _fill(
 
     The name of the float32 features is "".
     """
-    matrix = np.take(rows.features, order, axis=0)
+    matrix = rows.features.take(order, axis=0)
     missing = np.zeros(len(order), bool)
     previous: Previous = {}
-    filler = _NullFiller(stream[group], group, len(order), fresh[group], past)
+    filler = _NullFiller(stream[group], group, ends, fresh, past)
     absent = np.isnan(matrix)
-    any_absent = bool(absent.any())
+    any_absent = absent.any()
+    latest, present = matrix[ends - 1], np.ones(len(ends), bool)
     for i, name in enumerate(policy.float_names):
-        if name in policy.previous:
+        if not any_absent or not absent[:, i].any():
+            if name in policy.previous:
+                previous[name] = latest[:, i], present
+        elif name in policy.previous:
             column, valid = filler.fill(name, matrix[:, i], ~absent[:, i], previous, counts)
             matrix[:, i] = column
             missing |= ~valid
-        elif any_absent:
+        else:
             missing |= absent[:, i]
     values: dict[str, Array] = {"": matrix}
     for name, (column, present) in rows.identifiers.items():
@@ -312,7 +337,7 @@ class _NullFiller:
 
     slot: Ints
     group: Ints
-    rows: int
+    ends: Ints
     fresh: Bools
     past: Past
 
@@ -326,11 +351,11 @@ class _NullFiller:
     ) -> tuple[Array, Bools]:
         start, known = self.past.previous(name, self.slot)
         known &= ~self.fresh
-        ends = _ends(self.group, self.rows)
+        ends = self.ends
         if valid.all():
             previous[name] = (column[ends - 1], np.ones(len(ends), bool))
             return column, valid
-        source = np.maximum.accumulate(np.where(valid, np.arange(self.rows), -1))
+        source = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
         segment = np.repeat(np.arange(len(self.group)), ends - self.group)
         inside = source >= self.group[segment]
         filled = np.where(inside, column[source], start[segment])
