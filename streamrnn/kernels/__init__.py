@@ -15,6 +15,6 @@ the number of its states; then pack its weights gate by gate here, and each unit
 """
 
 from streamrnn.kernels.cache import Compiled, fill
-from streamrnn.kernels.threads import get_threads, one_thread, set_threads
+from streamrnn.kernels.threads import SMALL, get_threads, one_thread, set_threads
 
-__all__ = ["Compiled", "fill", "get_threads", "one_thread", "set_threads"]
+__all__ = ["SMALL", "Compiled", "fill", "get_threads", "one_thread", "set_threads"]

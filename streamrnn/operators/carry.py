@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,7 @@ class CarryOperator:
         self.steps = steps
         self.workers = workers
         self.units = sum(units for _, units in stream.outputs)
+        self._weights = stream.model.count_params()
         self._held: dict[str, Floats] = {}
 
     def process(
@@ -78,9 +80,8 @@ class CarryOperator:
             self.plan.of(by_stream),
             np.empty((len(by_stream.row_M), self.units), np.float32),
         )
-        packed = pack_lanes(
-            by_stream.start, by_stream.length, self.lanes, self.steps, self.workers.threads
-        )
+        groups = self.workers.shares(len(by_stream.row_M) * self._weights)
+        packed = pack_lanes(by_stream.start, by_stream.length, self.lanes, self.steps, groups)
         # A stream reset within the batch has several segments: none may see another's state.
         if at_once and by_stream.last.all():
             self.workers.map(partial(self._move, batch), packed)
@@ -105,7 +106,7 @@ class CarryOperator:
 
     def _hold(self, batch: _Batch, packed: list[Lanes]) -> Callable[[], None]:
         """Run all lanes on copies of their states; return the commit of these to the table."""
-        ends = np.cumsum([len(lanes.segment) for lanes in packed], dtype=np.int64).tolist()
+        ends = list(accumulate([len(lanes.segment) for lanes in packed]))
         # Reused from batch to batch: with 70,000 segments new pages cost more than the copies.
         if packed and ends[-1] > len(next(iter(self._held.values()), ())):
             self._held = batch.table.empty_states(ends[-1])
@@ -121,7 +122,10 @@ class CarryOperator:
             self._run(batch, lanes, states)
 
         def commit_states() -> None:
-            self.workers.map(lambda piece: _write_back(*piece, by_stream, table), pieces)
+            if len(pieces) == 1:
+                _write_back(*pieces[0], by_stream, table)
+            else:
+                self.workers.map(lambda piece: _write_back(*piece, by_stream, table), pieces)
             _reset_empty(by_stream, table)
 
         self.workers.map(work, pieces)
@@ -129,7 +133,9 @@ class CarryOperator:
 
     def _run(self, batch: _Batch, lanes: Lanes, states: States) -> None:
         """Write the outputs of some lanes to their rows; `states` are advanced in place."""
-        for window in lanes.windows(batch.inputs, self.steps):
+        # Few lanes get longer windows of as many cells: any call of a model costs some 50 µs.
+        steps = max(self.steps, self.lanes * self.steps // len(lanes.segment))
+        for window in lanes.windows(batch.inputs, steps):
             live = len(window.length_B)
             part = {name: array[:live] for name, array in states.items()}
             outputs = self.stream.run(window.inputs, window.length_B, part)

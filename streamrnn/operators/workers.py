@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from streamrnn.kernels import get_threads, one_thread
+from streamrnn.kernels import SMALL, get_threads, one_thread
 
 T = TypeVar("T")
 
@@ -28,6 +28,10 @@ class Workers:
         self.threads = threads or get_threads()
         self._crew = _Crew()
         self._share: _Share | None = None
+
+    def shares(self, products: int) -> int:
+        """Return the number of threads among which to divide so many multiply-adds."""
+        return self.threads if products >= SMALL else 1
 
     def map(self, work: Callable[[T], None], pieces: Sequence[T]) -> None:
         """Call `work` on each piece; raise the first error once all have ended.
