@@ -81,6 +81,17 @@ def test_a_null_time_has_the_angle_0(name: str, kind: pa.DataType) -> None:
     assert features(name, pa.array([None, None], kind)).tolist() == [[0, 1], [0, 1]]
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("name", PERIODS)
+def test_utc_has_the_angles_of_times_without_a_zone(name: str, unit: str) -> None:
+    """Also before the epoch, of null, and in a slice."""
+    nanoseconds = np.random.default_rng(3).integers(-(2**62), 2**62, 200)
+    ticks = nanoseconds // {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[unit]
+    plain = pa.array(ticks, mask=ticks % 7 == 0).cast(pa.timestamp(unit))[3:]
+    utc = plain.cast(pa.timestamp(unit, "UTC"))
+    assert features(name, utc).tolist() == features(name, plain).tolist()
+
+
 def test_years_before_the_epoch_and_dates_have_their_day() -> None:
     """1899-12-31 is day 365, a Sunday; the hour of a date is 0."""
     days = pa.array([-25568], pa.int32()).cast(pa.date32())

@@ -10,7 +10,7 @@ SIZES = st.lists(st.integers(0, 40), max_size=25)
 
 
 @settings(max_examples=200, deadline=None)
-@given(SIZES, st.integers(1, 9), st.integers(1, 12), st.integers(1, 3))
+@given(SIZES, st.integers(1, 9), st.integers(1, 12) | st.integers(30, 40), st.integers(1, 3))
 def test_every_step_is_in_one_window_and_its_output_comes_back(
     lengths: list[int], lanes: int, steps: int, groups: int
 ) -> None:
