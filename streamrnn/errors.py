@@ -18,6 +18,7 @@
     ├── MissingFileError (FileNotFoundError)              65  file not found
     ├── CheckpointError (RuntimeError)                     1  damaged or locked output folder
     ├── SinkError (OSError)                                1  output cannot be written
+    ├── AlreadyProcessed (ValueError)                     65  batch that was scored before
     └── PipeClosed                                         0  reader is gone: no failure
 
 In parentheses: the builtin exception that a class also is. `exit_code` is what the command line
@@ -116,6 +117,26 @@ class CheckpointError(StreamRNNError, RuntimeError):
 
 class SinkError(StreamRNNError, OSError):
     """The output cannot be written."""
+
+
+class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it
+    """The position of a batch is not greater than that of the last one; nothing was scored.
+
+    `position` is that of the batch, `last` that of the last one scored.
+    """
+
+    exit_code = 65
+
+    def __init__(self, position: object, last: object) -> None:
+        super().__init__(position, last)
+        self.position = position
+        self.last = last
+
+    def __str__(self) -> str:
+        return (
+            f"process: the batch at position {self.position!r} was processed before: the last "
+            f"position is {self.last!r}. Skip it: its rows are in the state."
+        )
 
 
 class PipeClosed(StreamRNNError):  # noqa: N818 - not a failure: the reader has read enough

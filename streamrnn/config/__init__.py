@@ -1,5 +1,6 @@
 """The pipeline file: schema, loading, checks, overrides, environment, sample."""
 
+from streamrnn.config.absolute import absolute_paths
 from streamrnn.config.durations import parse_duration
 from streamrnn.config.keys import FIXED, FREE, may_change, value_of
 from streamrnn.config.load import Config, json_schema
@@ -13,6 +14,7 @@ __all__ = [
     "FREE",
     "Config",
     "ConfigFileMissingError",
+    "absolute_paths",
     "did_you_mean",
     "json_schema",
     "may_change",

@@ -110,6 +110,11 @@ class Config(Sections):
         problems += run_checks(config, invalid)
         return (None if problems or known else config), problems
 
+    def with_model(self, **changes: str | None) -> Self:
+        """Return the same config with other keys of [model]; None keeps a key."""
+        update = {key: value for key, value in changes.items() if value is not None}
+        return self.model_copy(update={"model": self.model.model_copy(update=update)})
+
     @property
     def columns(self) -> tuple[str, ...] | None:
         """Columns copied to the output, by default key and time; None means all."""

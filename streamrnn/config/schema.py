@@ -141,6 +141,8 @@ _STRING: dict[str, Any] = {"type": "string", "minLength": 1}
 _LIST = {"type": "array", "items": _STRING, "uniqueItems": True}
 _ONE_OR_MORE = {"anyOf": [_STRING, _LIST]}
 
+OnChange = Literal["error", "carry"]
+"""What to do if the model is not the one that made the state."""
 Text = Annotated[str, Field(min_length=1)]
 FilePath = Annotated[str, BeforeValidator(_fspath), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -316,7 +318,7 @@ class ModelSection(Section):
     path: FilePath = Field(
         description=".safetensors, .keras, .h5, .hdf5 or .onnx", examples=["model.safetensors"]
     )
-    on_change: Literal["error", "carry"] = Field(
+    on_change: OnChange = Field(
         default="error",
         description="if it is not the model of the last run: error | carry (each stream keeps its "
         "state)",

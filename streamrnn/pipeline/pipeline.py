@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
 import threading
@@ -15,27 +13,28 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import has_manifest, load_state
 from streamrnn.config.load import Config
+from streamrnn.config.schema import OnChange
 from streamrnn.display import count, html_table, listed, location
-from streamrnn.errors import ConfigError, DTypeError, StateError
+from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
 from streamrnn.kernels import Compiled
 from streamrnn.pipeline.compiling import compile_kernels
 from streamrnn.pipeline.explain import explain, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source
 from streamrnn.pipeline.run import Job
+from streamrnn.pipeline.session import ModelFile, Session
 from streamrnn.pipeline.windows import source_windows
 from streamrnn.scoring import SourceWindows, starting_table
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
+from streamrnn.scoring.positions import CallPosition, next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import Origin, Rows, select
-from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
+from streamrnn.states import OwnLock, StateTable, meta, read_state_file, write_state_file
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
-_RESTORE = "Restore it from a backup, or write it again."
 _BATCH = "the batch"
-_SESSION = b"streamrnn.session"
 
 
 class _Checked(NamedTuple):
@@ -58,6 +57,8 @@ class Pipeline:
     def __init__(self, config: Config, state_table: pa.Table | None = None) -> None:
         self.config = config
         self._given = state_table  # the one that [state] init names, if it is in memory
+        self._folder = os.getcwd()  # relative paths are resolved from it
+        self._model_file: ModelFile | None = None  # of a checkpoint that includes it
         self._last_run: Job | None = None
         self._scorer: Scorer | None = None
         self._checked: _Checked | None = None
@@ -125,6 +126,9 @@ class Pipeline:
     @cached_property
     def loaded(self) -> LoadedPipeline:
         """Model, contract and outputs, loaded and checked on first use."""
+        if self._model_file is not None:
+            with self._model_file.on_disk() as path:
+                return LoadedPipeline(self.config, reader(self._given), path)
         return LoadedPipeline(self.config, reader(self._given))
 
     def run(
@@ -212,13 +216,20 @@ class Pipeline:
         """
         return source_windows(self.loaded)
 
-    def process(self, data: object) -> pa.RecordBatch | pa.Table:
+    def process(
+        self, data: object, position: CallPosition | None = None
+    ) -> pa.RecordBatch | pa.Table:
         """Score a RecordBatch, a Table, or any Arrow PyCapsule object (pandas, Polars, …).
 
         Returns a RecordBatch for a RecordBatch, else a Table, of the output rows in the order of
         the input; the state of each stream is carried to the next call. Rejected rows
         are in `rejects` until then. Raises DataError for invalid rows; then no row of `data` is
         counted. After an interrupt either all rows are, or none. Not for kind whole.
+
+        `position` names the place of `data` in its source: an offset, a file name, a list of these.
+        It is stored in checkpoints. Raises AlreadyProcessed, with the state unchanged, unless it is
+        greater than that of the last call; DTypeError for a position of another type; ConfigError
+        for none after one.
         """
         if self.loaded.kind.needs_end:
             kind = self.config.window.kind
@@ -226,9 +237,10 @@ class Pipeline:
         batches, schema = _batches(data)
         with self._lock.lock:
             scorer, checked = self._bound_scorer(schema)
+            position = next_position(position, self.position)
             if len(batches) > 1:
                 scorer = scorer.copy()  # the assignment below commits all of them, or none
-            scored = self._score(batches, checked, scorer)
+            scored = self._score(batches, checked, scorer, position)
             self._scorer = scorer
             self._checked = checked
             self._rejects = self._local.rows = _rejects_of(scored)
@@ -237,15 +249,26 @@ class Pipeline:
         return pa.Table.from_batches([s.output for s in scored], scorer.bound.emitter.schema)
 
     def _score(
-        self, batches: list[pa.RecordBatch], checked: _Checked, scorer: Scorer
+        self,
+        batches: list[pa.RecordBatch],
+        checked: _Checked,
+        scorer: Scorer,
+        position: CallPosition | None,
     ) -> list[Scored]:
-        return [scorer.score(self._rows(batch, checked, scorer)) for batch in batches]
+        if not batches:
+            scorer.position = position
+        return [scorer.score(self._rows(item, checked, scorer), position) for item in batches]
 
     def _rows(self, batch: pa.RecordBatch, checked: _Checked, scorer: Scorer) -> Rows:
         origin = Origin.consecutive(_BATCH, scorer.rows_read, batch.num_rows)
         if checked.indices is None:
             return self.loaded.contract.read(select(batch, checked.used), origin)
         return self.loaded.contract.read(batch.select(checked.indices), origin)
+
+    @property
+    def position(self) -> CallPosition | None:
+        """The position of the last batch that `process` scored; None if it had none."""
+        return None if self._scorer is None else self._scorer.position
 
     @property
     def rejects(self) -> pa.RecordBatch | None:
@@ -264,58 +287,94 @@ class Pipeline:
                 return None
             return self._scorer.final()
 
-    def checkpoint(self, path: str | os.PathLike[str]) -> None:
+    def checkpoint(self, path: str | os.PathLike[str], *, include_model: bool = False) -> None:
         """Write the state that `process` carries, and the config, to one Arrow file.
 
-        The write is atomic. The file is also a state table that `streamrnn state` reads. Raises
-        ConfigError before the first call of `process`, SinkError.
+        With `include_model` the file also has the model file, and needs no other to resume. Paths
+        in the config become absolute. The write is atomic. The file is also a state table that
+        `streamrnn state` reads. Raises ConfigError before the first call of `process`, SinkError;
+        MissingFileError or UnsupportedError if the model file is gone, changed, or refers to other
+        files.
         """
         with self._lock.lock:
+            if include_model and self._model_file is None:
+                self._model_file = self._included_model()
             table = self._portable()
         write_state_file(table, os.fspath(path))
 
+    def _included_model(self) -> ModelFile:
+        path = os.path.join(self._folder, self.config.model.path)
+        found = ModelFile.read(path)
+        with found.on_disk() as copy:
+            if LoadedPipeline(self.config, model_path=copy).fingerprint != self.loaded.fingerprint:
+                raise UnsupportedError(
+                    f"[model] path: {path}: the file is not the model that was loaded. Load the "
+                    "pipeline again, or leave out include_model."
+                )
+        return found
+
     @classmethod
-    def resume(cls, path: str | os.PathLike[str]) -> Pipeline:
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        model: str | os.PathLike[str] | None = None,
+        on_change: OnChange | None = None,
+    ) -> Pipeline:
         """Load the pipeline of a `checkpoint`, and resume from its state.
 
-        The model is read from the path in the config. Raises StateError if its fingerprint changed.
+        The model is the one included in the checkpoint, else it is read from the path in the
+        config; `model` names another file. If it is another model, `on_change` says what to do:
+        "error" raises StateError, "carry" lets it take over the state of each stream, as in
+        `[model] on_change`, which is the default.
         """
         table = read_state_file(os.fspath(path))
-        return cls._from_portable(table, os.fspath(path))
+        other = None if model is None else os.fspath(model)
+        return cls._from_portable(table, os.fspath(path), None, other, on_change)
 
     def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[object, ...]]:
         with self._lock.lock:
             if self._scorer is None:
-                return type(self), (self.config, self._given)
+                return Pipeline._unpickled, (self.config, self._given, self._model_file)
             return Pipeline._from_portable, (self._portable(), "the pickled pipeline", self._given)
+
+    @staticmethod
+    def _unpickled(
+        config: Config, given: pa.Table | None, model_file: ModelFile | None
+    ) -> Pipeline:
+        pipeline = Pipeline(config, given)
+        pipeline._model_file = model_file
+        return pipeline
 
     def _portable(self) -> pa.Table:
         """Return the state table, with all that `resume` needs in its metadata."""
         if self._scorer is None:
             raise ConfigError("no checkpoint before the first call of process()")
+        scorer = self._scorer
         table = self.state.to_arrow()
-        session = {
-            "config": self.config.model_dump_json(exclude_unset=True),
-            "schema": base64.b64encode(self._scorer.bound.schema.serialize()).decode(),
-            "rows": self._scorer.rows_read,
-            "rejected": self._scorer.rejected,
-        }
-        metadata = {**table.schema.metadata, _SESSION: json.dumps(session).encode()}
-        return table.replace_schema_metadata(metadata)
+        session = Session(
+            self.config, scorer.bound.schema, scorer.counters(), self.position, self._model_file
+        )
+        return session.attach(table, self._folder)
 
     @staticmethod
-    def _from_portable(table: pa.Table, owner: str, given: pa.Table | None = None) -> Pipeline:
-        text = (table.schema.metadata or {}).get(_SESSION)
-        if text is None:
-            raise StateError(
-                f"{owner}: not a checkpoint of a pipeline. To start from a state table, name it in "
-                "[state] init."
-            )
-        config, schema, counters = _read_session(text, owner)
-        pipeline = Pipeline(config, given)
-        bound = pipeline.loaded.bind(schema, owner)
-        pipeline._scorer = Scorer(bound, starting_table(bound, table, owner))
-        pipeline._scorer.resume_counts(counters)
+    def _from_portable(
+        table: pa.Table,
+        owner: str,
+        given: pa.Table | None = None,
+        model: str | None = None,
+        on_change: OnChange | None = None,
+    ) -> Pipeline:
+        session = Session.of(table, owner)
+        config = session.config.with_model(path=model)
+        pipeline = Pipeline._unpickled(config, given, session.model if model is None else None)
+        loaded = pipeline.loaded
+        bound = loaded.bind(session.schema, owner)
+        changed = meta(table, "fingerprint") != loaded.fingerprint
+        carry = changed and config.with_model(on_change=on_change).model.carries
+        scorer = Scorer(bound, starting_table(bound, table, owner, new_model=carry))
+        scorer.resume_counts(session.counters)
+        scorer.position = session.position
+        pipeline._scorer = scorer
         return pipeline
 
     @property
@@ -386,28 +445,6 @@ def _initial_table(bound: BoundPipeline) -> StateTable:
     for note in notes:
         _LOGGER.warning("[state] init: %s", note)
     return table
-
-
-def _read_session(text: bytes, owner: str) -> tuple[Config, pa.Schema, dict[str, int]]:
-    """Read what `_portable` put into the metadata: config, schema of the rows, counters."""
-    try:
-        session = json.loads(text)
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
-        counters = {"rows_read": session["rows"], "rejected": session.get("rejected", 0)}
-        config = Config.parse(dict(json.loads(session["config"])))
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        OSError,
-        RecursionError,
-        pa.ArrowException,
-    ) as error:
-        found = f"{type(error).__name__}: {error}"
-        raise StateError(f"{owner}: the checkpoint is damaged: {found}. {_RESTORE}") from error
-    if not all(type(n) is int and n >= 0 for n in counters.values()):
-        raise StateError(f"{owner}: the checkpoint is damaged: counters are {counters}. {_RESTORE}")
-    return config, schema, counters
 
 
 def _table(data: object) -> pa.Table:

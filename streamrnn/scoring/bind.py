@@ -45,11 +45,14 @@ class LoadedPipeline:
     """
 
     def __init__(
-        self, config: Config, read_init: Callable[[str], pa.Table] = read_state_file
+        self,
+        config: Config,
+        read_init: Callable[[str], pa.Table] = read_state_file,
+        model_path: str | None = None,
     ) -> None:
         self.config = config
         self.read_init = read_init
-        self.model = _load(config)
+        self.model = _load(config, model_path or config.model.path)
         names = [f.name for f in config.source.features]
         extra = [part for n in config.source.time_features for part in (f"{n}_sin", f"{n}_cos")]
         specs = self.model.input_specs
@@ -175,10 +178,10 @@ class BoundPipeline:
         )
 
 
-def _load(config: Config) -> Model:
+def _load(config: Config, path: str) -> Model:
     spec = config.model
     layers = [dict(layer) for layer in spec.layers] if spec.layers else None
-    return load_model(spec.path, layers=layers, state=dict(spec.state) if spec.state else None)
+    return load_model(path, layers=layers, state=dict(spec.state) if spec.state else None)
 
 
 def _feature(feature: FeatureSection, kind: str, config: Config) -> Feature:

@@ -14,6 +14,7 @@ from streamrnn.arrays import Ints
 from streamrnn.errors import DataError
 from streamrnn.operators import ModelOutput, check_finite
 from streamrnn.scoring.bind import BoundPipeline
+from streamrnn.scoring.positions import CallPosition
 from streamrnn.sources import Rows
 from streamrnn.states import Held, StateTable, from_arrow
 from streamrnn.windows import StreamBatch, Update, sort_by_stream
@@ -51,6 +52,7 @@ class Scorer:
         self.table = table
         self.rows_read = 0
         self.rejected = 0
+        self.position: CallPosition | None = None
         self._operator = bound.operator()
         self._streams_before = table.streams
 
@@ -60,14 +62,17 @@ class Scorer:
         # Waiting windows and held rows must match the steps and the number of streams.
         return self._operator.prepares_ahead and self.bound.emitter.emit != "final"
 
-    def score(self, rows: Rows) -> Scored:
+    def score(self, rows: Rows, position: CallPosition | None = None) -> Scored:
         """Score a record batch (kind whole: its output rows are returned by `finish`).
 
-        Raises DataError for invalid rows, unless the config drops or rejects them.
+        `position` becomes that of the scorer together with the state. Raises DataError for invalid
+        rows, unless the config drops or rejects them.
         """
-        return self.table.change(partial(self._score, rows))
+        return self.table.change(partial(self._score, rows, position))
 
-    def _score(self, rows: Rows) -> tuple[Scored, Callable[[], None]]:
+    def _score(
+        self, rows: Rows, position: CallPosition | None
+    ) -> tuple[Scored, Callable[[], None]]:
         """Score a record batch; return the result, and the call that commits it to the table."""
         by_stream = self._sort(rows, room=True)
         computed = self._compute(rows, by_stream)
@@ -81,6 +86,7 @@ class Scorer:
             self._commit_states(rows, computed)
             if held is not None:
                 self.table.hold(held)
+            self.position = position
 
         return self._scored(rows, by_stream, computed), commit
 
@@ -140,6 +146,7 @@ class Scorer:
         )
         copy = Scorer(self.bound, table)
         copy.resume_counts(self.counters())
+        copy.position = self.position
         return copy
 
     def counters(self) -> dict[str, int]:

@@ -1,0 +1,114 @@
+"""A checkpoint of `process`: a state table whose metadata has the rest of the session."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from streamrnn.config import Config, absolute_paths
+from streamrnn.errors import MissingFileError, StateError
+from streamrnn.scoring.positions import CallPosition, from_json, to_json
+
+_SESSION, _MODEL = b"streamrnn.session", b"streamrnn.model"
+_RESTORE = "Restore it from a backup, or write it again."
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file in memory: its name and its bytes."""
+
+    name: str
+    content: bytes
+
+    @classmethod
+    def read(cls, path: str) -> ModelFile:
+        """Read a model file. Raises MissingFileError."""
+        try:
+            return cls(os.path.basename(path), Path(path).read_bytes())
+        except FileNotFoundError as error:
+            raise MissingFileError(f"[model] path: {path}: no such file") from error
+
+    @contextmanager
+    def on_disk(self) -> Iterator[str]:
+        """Write the file to a temporary folder; its path, which is removed afterwards."""
+        with tempfile.TemporaryDirectory(prefix="streamrnn-") as folder:
+            path = Path(folder) / self.name
+            path.write_bytes(self.content)
+            yield str(path)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What `process` needs beside the state table to resume.
+
+    `schema` is that of the rows, `counters` those of the scorer, `position` that of the last batch,
+    `model` the model file if the checkpoint includes it.
+    """
+
+    config: Config
+    schema: pa.Schema
+    counters: Mapping[str, int]
+    position: CallPosition | None = None
+    model: ModelFile | None = None
+
+    def attach(self, table: pa.Table, folder: str) -> pa.Table:
+        """Add the session to a state table; relative paths are resolved from `folder`."""
+        session = {
+            "config": json.dumps(absolute_paths(self.config, folder)),
+            "schema": base64.b64encode(self.schema.serialize()).decode(),
+            "rows": self.counters["rows_read"],
+            "rejected": self.counters["rejected"],
+            "position": to_json(self.position),
+        }
+        metadata = {**table.schema.metadata, _SESSION: json.dumps(session).encode()}
+        if self.model is not None:
+            content = base64.b64encode(self.model.content).decode()
+            metadata[_MODEL] = json.dumps({"name": self.model.name, "content": content}).encode()
+        return table.replace_schema_metadata(metadata)
+
+    @classmethod
+    def of(cls, table: pa.Table, owner: str) -> Session:
+        """Read the session of a checkpoint; `owner` names it. Raises StateError."""
+        metadata = table.schema.metadata or {}
+        if _SESSION not in metadata:
+            raise StateError(
+                f"{owner}: not a checkpoint of a pipeline. To start from a state table, name it in "
+                "[state] init."
+            )
+        try:
+            session = json.loads(metadata[_SESSION])
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
+            counters = {"rows_read": session["rows"], "rejected": session.get("rejected", 0)}
+            config = Config.parse(dict(json.loads(session["config"])))
+            position = from_json(session.get("position"))
+            model = _model(metadata.get(_MODEL))
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            OSError,
+            RecursionError,
+            pa.ArrowException,
+        ) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise StateError(f"{owner}: the checkpoint is damaged: {found}. {_RESTORE}") from error
+        if not all(type(n) is int and n >= 0 for n in counters.values()):
+            raise StateError(
+                f"{owner}: the checkpoint is damaged: counters are {counters}. {_RESTORE}"
+            )
+        return cls(config, schema, counters, position, model)
+
+
+def _model(found: bytes | None) -> ModelFile | None:
+    if found is None:
+        return None
+    model = json.loads(found)
+    return ModelFile(os.path.basename(model["name"]), base64.b64decode(model["content"]))

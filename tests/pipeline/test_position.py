@@ -1,0 +1,226 @@
+"""Positions of batches, and checkpoints that are resumed elsewhere."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from streamrnn import Pipeline, load_model
+from streamrnn.errors import (
+    AlreadyProcessed,
+    ConfigError,
+    DataError,
+    DTypeError,
+    MissingFileError,
+    StateError,
+    UnsupportedError,
+)
+
+LOG = logs.random_log(300)
+ROWS = LOG.combine_chunks().to_batches()[0]
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model in a folder of its own, which is the working directory."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    logs.small_model().save(folder / "m.safetensors")
+    monkeypatch.chdir(folder)
+    return tmp_path
+
+
+def _pipeline(**tables: Any) -> Pipeline:
+    return Pipeline.from_dict(logs.config("in", "m.safetensors", None, **tables))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "before"),
+    [
+        (0, 7, -1),
+        ("a", "b", ""),
+        (b"\x00\xff", b"\x01", b""),
+        ([3, "x"], [3, "y"], (2, "z")),
+        ([0, 1], [0, 5], [-1, 9]),
+    ],
+)
+def test_a_batch_counts_once(base: Path, first: Any, second: Any, before: Any) -> None:
+    """Sent again, or one before it: refused, and the state is as it was."""
+    pipeline = _pipeline()
+    assert pipeline.position is None
+    pipeline.process(ROWS.slice(0, 100), position=first)
+    state = pipeline.state.to_arrow()
+    for again in (first, before):
+        with pytest.raises(AlreadyProcessed, match="was processed before") as caught:
+            pipeline.process(ROWS.slice(0, 100), position=again)
+        assert (caught.value.position, caught.value.last) == (again, pipeline.position)
+        assert pipeline.state.to_arrow() == state
+    pipeline.process(ROWS.slice(100), position=second)
+    assert pipeline.position == (list(second) if isinstance(second, list) else second)
+    whole = _pipeline()
+    whole.process(ROWS)
+    assert pipeline.state.to_arrow() == whole.state.to_arrow()
+
+
+@pytest.mark.parametrize("wrong", [1.5, True, object, [], [1.0], [[1]], {"a": 1}])
+def test_what_is_no_position_is_refused(base: Path, wrong: Any) -> None:
+    pipeline = _pipeline()
+    with pytest.raises(DTypeError, match="expected a position that is"):
+        pipeline.process(ROWS, position=wrong)
+    pipeline.process(ROWS, position=1)
+
+
+@pytest.mark.parametrize(("first", "other"), [(1, "2"), ([1], 2), ([1, 2], [3]), ("a", b"b")])
+def test_positions_are_of_one_type(base: Path, first: Any, other: Any) -> None:
+    pipeline = _pipeline()
+    pipeline.process(ROWS.slice(0, 10), position=first)
+    with pytest.raises(DTypeError, match="expected a position like"):
+        pipeline.process(ROWS.slice(10), position=other)
+    with pytest.raises(ConfigError, match="would be scored twice"):
+        pipeline.process(ROWS.slice(10))
+
+
+def test_a_batch_that_fails_does_not_count(base: Path) -> None:
+    pipeline = _pipeline()
+    pipeline.process(ROWS.slice(0, 10), position=1)
+    a = pa.array(np.full(10, np.nan))
+    bad = pa.table(ROWS.slice(10, 10)).set_column(2, "a", a)
+    with pytest.raises(DataError):
+        pipeline.process(bad, position=2)
+    assert pipeline.position == 1
+    pipeline.process(ROWS.slice(10, 10), position=2)
+
+
+def test_an_empty_batch_moves_the_position(base: Path) -> None:
+    pipeline = _pipeline()
+    pipeline.process(ROWS.slice(0, 0), position=1)
+    pipeline.process(LOG.slice(0, 0), position=2)
+    assert pipeline.position == 2
+
+
+@pytest.mark.parametrize("position", [5, "x", b"\xff", [1, "two", b"3"]])
+def test_a_checkpoint_and_a_pickle_hold_the_position(base: Path, position: Any) -> None:
+    pipeline = _pipeline()
+    pipeline.process(ROWS.slice(0, 100), position=position)
+    pipeline.checkpoint("c.arrow")
+    for again in (Pipeline.resume("c.arrow"), pickle.loads(pickle.dumps(pipeline))):
+        assert again.position == position
+        with pytest.raises(AlreadyProcessed):
+            again.process(ROWS, position=position)
+
+
+def test_the_error_can_be_pickled(base: Path) -> None:
+    error = pickle.loads(pickle.dumps(AlreadyProcessed([1], [2])))
+    assert (error.position, error.last) == ([1], [2])
+
+
+ELSEWHERE = """
+import json, sys
+import pyarrow as pa
+from streamrnn import Pipeline
+checkpoint, model, change, rows, out = json.loads(sys.argv[1])
+pipeline = Pipeline.resume(checkpoint, model, change)
+with pa.ipc.open_file(rows) as file:
+    scored = pipeline.process(file.read_all())
+with pa.ipc.new_file(out, scored.schema) as file:
+    file.write_table(scored)
+pipeline.checkpoint(out + ".arrow")
+"""
+
+
+def _resume_elsewhere(
+    base: Path, checkpoint: Path, model: str | None, change: str | None, width: str
+) -> pa.Table:
+    """Score the last rows in another process, folder and vector width."""
+    folder = base / "b"
+    folder.mkdir(exist_ok=True)
+    with pa.ipc.new_file(folder / "rows", LOG.schema) as file:
+        file.write_table(LOG.slice(200))
+    arguments = json.dumps([str(checkpoint), model, change, "rows", "out"])
+    environment = {**os.environ, "STREAMRNN_SIMD": width}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, arguments], cwd=folder, env=environment, check=True
+    )
+    return pa.ipc.open_file(folder / "out").read_all()
+
+
+@pytest.mark.parametrize("width", ["4", "16"])
+def test_a_checkpoint_with_its_model_is_resumed_anywhere(base: Path, width: str) -> None:
+    """Made in one folder, which is removed, and resumed in another one."""
+    pipeline = _pipeline()
+    pipeline.process(LOG.slice(0, 200))
+    checkpoint = base / "c.arrow"
+    pipeline.checkpoint(checkpoint, include_model=True)
+    expected = pipeline.process(LOG.slice(200))
+    pipeline.checkpoint(base / "expected.arrow", include_model=True)
+    os.chdir(base)
+    shutil.rmtree(base / "a")
+    assert _resume_elsewhere(base, checkpoint, None, None, width) == expected
+    again = (base / "b" / "out.arrow").read_bytes()  # has the model, too
+    assert again == (base / "expected.arrow").read_bytes()
+
+
+def test_paths_in_a_checkpoint_are_absolute(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = _pipeline()
+    pipeline.process(LOG.slice(0, 200))
+    pipeline.checkpoint("c.arrow")
+    expected = pipeline.process(LOG.slice(200))
+    monkeypatch.chdir(base)
+    resumed = Pipeline.resume("a/c.arrow")
+    assert resumed.process(LOG.slice(200)) == expected
+    assert resumed.config.source.path == str(base / "a" / "in")
+
+
+def test_a_model_that_moved_is_named(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = _pipeline()
+    pipeline.process(LOG.slice(0, 200))
+    pipeline.checkpoint("c.arrow")
+    expected = pipeline.process(LOG.slice(200))
+    Path("m.safetensors").rename("moved.safetensors")
+    with pytest.raises(MissingFileError):
+        Pipeline.resume("c.arrow")
+    resumed = Pipeline.resume("c.arrow", model="moved.safetensors")
+    assert resumed.process(LOG.slice(200)) == expected
+
+
+def test_another_model_is_refused_or_takes_over_the_state(base: Path) -> None:
+    """The rows are those of the same state under the other weights, bit for bit."""
+    pipeline = _pipeline()
+    pipeline.process(LOG.slice(0, 200))
+    pipeline.checkpoint("c.arrow")
+    other = load_model("m.safetensors")
+    other.set_weights([w * np.float32(0.5) for w in other.get_weights()])
+    other.save("other.safetensors")
+    with pytest.raises(StateError, match="another model"):
+        Pipeline.resume("c.arrow", model="other.safetensors")
+    resumed = Pipeline.resume("c.arrow", "other.safetensors", on_change="carry")
+    same = {"model": {"path": "other.safetensors"}, "state": {"map": {"rnn": "rnn"}}}
+    by_init = Pipeline.from_dict(
+        logs.config("in", "m.safetensors", None, **same), state=pipeline.state.to_arrow()
+    )
+    last = LOG.slice(200)
+    assert resumed.process(last) == by_init.process(last)
+    ours, theirs = resumed.state.to_arrow(), by_init.state.to_arrow()
+    assert ours.equals(theirs)
+
+
+def test_a_model_file_that_changed_is_not_included(base: Path) -> None:
+    pipeline = _pipeline()
+    pipeline.process(LOG.slice(0, 200))
+    logs.small_model(units=3).save("m.safetensors")
+    with pytest.raises(UnsupportedError, match="not the model that was loaded"):
+        pipeline.checkpoint("c.arrow", include_model=True)
+    Path("m.safetensors").unlink()
+    with pytest.raises(MissingFileError):
+        pipeline.checkpoint("c.arrow", include_model=True)
+    assert not Path("c.arrow").exists()
