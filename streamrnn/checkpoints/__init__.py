@@ -53,6 +53,7 @@ from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, Used
 from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
 from streamrnn.checkpoints.resume import check_same_pipeline
+from streamrnn.checkpoints.seen import SeenFiles, seen_files, with_seen_files
 from streamrnn.checkpoints.used import SourcePlan, changed_files, plan_sources
 from streamrnn.checkpoints.versions import Snapshot, StateDelta
 
@@ -62,6 +63,7 @@ __all__ = [
     "Manifest",
     "OutputFolder",
     "RetainedCommit",
+    "SeenFiles",
     "Shard",
     "Snapshot",
     "SourcePlan",
@@ -75,4 +77,6 @@ __all__ = [
     "read_manifest",
     "refuse_inside_output",
     "refuse_nested_output",
+    "seen_files",
+    "with_seen_files",
 ]

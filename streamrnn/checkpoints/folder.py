@@ -18,6 +18,7 @@ from streamrnn.checkpoints.ledger import Ledger
 from streamrnn.checkpoints.manifest import Manifest, Shard, StateFile, encode_schema
 from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.checkpoints.resume import check_same_pipeline, check_schema, plain
+from streamrnn.checkpoints.seen import SeenFiles
 from streamrnn.checkpoints.starting import (
     NOT_OURS,
     are_our_rejects,
@@ -180,15 +181,24 @@ class OutputFolder:
         return canonical_name(self.path)
 
     def check_sources(
-        self, present: Sequence[SourceFile], reader: SourceOfFiles, *, force: bool = False
+        self,
+        present: Sequence[SourceFile],
+        reader: SourceOfFiles,
+        *,
+        force: bool = False,
+        seen: SeenFiles | None = None,
     ) -> SourcePlan:
         """Find which of the files `present` (in the order to read) are new, and where to resume.
 
-        `reader` reads what is needed to compare used files. Raises CheckpointError, naming them, if
-        used files changed or new ones hold used rows (unless `force`), or if the file that was
-        being read is gone.
+        Before the first commit, `seen` are the files that the initial state has seen. `reader`
+        reads what is needed to compare used files. Raises CheckpointError, naming them, if used
+        files changed or new ones hold used rows (unless `force`), or if the file that was being
+        read is gone.
         """
-        plan = plan_sources(self.manifest, present, reader, home=self.home, force=force)
+        if self.manifest is None:
+            plan = plan_sources(seen, present, reader, home=seen.home if seen else "", force=force)
+        else:
+            plan = plan_sources(self.manifest, present, reader, home=self.home, force=force)
         self._known.update(plan, reader)
         return plan
 

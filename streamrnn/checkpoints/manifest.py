@@ -215,8 +215,8 @@ class Manifest:
             **{
                 **_with_shards(found),
                 **_end_of_run(found, old),
-                "sources": tuple(map(_used, found["sources"])),
-                "position": _position(found["position"]),
+                "sources": tuple(map(decode_used, found["sources"])),
+                "position": decode_position(found["position"]),
                 "parts": tuple(_part({**part, **model}) for part in found["parts"]),
                 "rejects": tuple(map(_part, found["rejects"])),
                 "kept": tuple(
@@ -225,7 +225,7 @@ class Manifest:
                             **_with_shards(item),
                             **model,
                             **_end_of_run(item, old),
-                            "position": _position(item["position"]),
+                            "position": decode_position(item["position"]),
                         }
                     )
                     for item in found["kept"]
@@ -281,12 +281,14 @@ def _json(value: Any) -> str:
     return _ENCODE(value)
 
 
-def _used(found: dict[str, Any]) -> UsedFile:
+def decode_used(found: dict[str, Any]) -> UsedFile:
+    """Read a used file back from JSON."""
     content = found.get("content")
     return UsedFile(**{**found, "content": None if content is None else Content(**content)})
 
 
-def _position(found: dict[str, Any] | None) -> Position | None:
+def decode_position(found: dict[str, Any] | None) -> Position | None:
+    """Read a position back from JSON."""
     return None if found is None else Position(**found)
 
 

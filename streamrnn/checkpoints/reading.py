@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.directory import INSIDE
 from streamrnn.checkpoints.manifest import Manifest
+from streamrnn.checkpoints.seen import with_seen_files
 from streamrnn.checkpoints.versions import check_shards, read_shards
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files, sink_errors
@@ -44,17 +45,19 @@ def read_manifest(path: str) -> Manifest:
     return manifest
 
 
-def load_state(path: str) -> pa.Table | None:
+def load_state(path: str, *, seen: bool = False) -> pa.Table | None:
     """Load the state table of the last commit; None if the run keeps no state.
 
-    Raises CheckpointError if there is no commit, or its state is damaged.
+    With `seen` its metadata has the files that it has seen (see `seen_files`). Raises
+    CheckpointError if there is no commit, or its state is damaged.
     """
 
     def load(manifest: Manifest, files: Files) -> pa.Table | None:
         check_shards(
             files, INSIDE, manifest.shards, whole=True
         )  # Arrow does not validate what it reads
-        return read_shards(files, INSIDE, manifest.shards)
+        table = read_shards(files, INSIDE, manifest.shards)
+        return with_seen_files(table, manifest) if seen and table is not None else table
 
     return consistent_read(path, load)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from streamrnn.checkpoints.manifest import Manifest, UsedFile, with_used
 from streamrnn.checkpoints.rewrites import Rewrite, find_rewrites
+from streamrnn.checkpoints.seen import SeenFiles
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sources import (
     NOTHING,
@@ -53,7 +54,7 @@ class _Verdict(NamedTuple):
 
 
 def plan_sources(
-    manifest: Manifest | None,
+    manifest: Manifest | SeenFiles | None,
     present: Sequence[SourceFile],
     reader: SourceOfFiles,
     *,
@@ -62,9 +63,10 @@ def plan_sources(
 ) -> SourcePlan:
     """Compare the files of the source with the used ones.
 
-    New files are in the order of `present`; `reader` reads what is needed to compare them; `home`
-    is the canonical name of the output. Raises CheckpointError if a used file changed or new files
-    hold used rows (unless `force`), or if the file that was being read is gone.
+    Those are in a manifest, or came with the initial state. New files are in the order of
+    `present`; `reader` reads what is needed to compare them; `home` is the canonical name of the
+    output. Raises CheckpointError if a used file changed or new files hold used rows (unless
+    `force`), or if the file that was being read is gone.
     """
     if manifest is None:
         return SourcePlan(tuple(present))
@@ -181,7 +183,7 @@ def _whole(file: SourceFile, reader: SourceOfFiles) -> Reading | None:
 
 
 def _current_names(
-    manifest: Manifest, listed: Mapping[str, SourceFile], home: str
+    manifest: Manifest | SeenFiles, listed: Mapping[str, SourceFile], home: str
 ) -> dict[str, str]:
     """Map the names of used files to their current names.
 

@@ -15,6 +15,7 @@ FREE = frozenset(
         "source.path",  # files are identified by their names
         "source.format",
         "source.order",
+        "source.after",
         "source.batch_rows",
         "source.late",  # only of rows not read yet
         "source.bad",

@@ -77,6 +77,17 @@ def _order_by_time_needs_time(tables: Sections) -> Iterator[Problem]:
         yield Problem(("source", "order"), "needs source.time, the column of the times")
 
 
+@_needs("source.time", "source.after")
+def _after_is_one_of_three(tables: Sections) -> Iterator[Problem]:
+    after = tables.source.after
+    if after is None:
+        return
+    if len(after.model_fields_set) != 1:
+        yield Problem(("source", "after"), "expected one of path, partition and time")
+    elif after.time is not None and tables.source.time is None:
+        yield Problem(("source", "after"), "time needs source.time, the column to compare")
+
+
 @_needs("source.key", "source.time")
 def _key_names_are_free(tables: Sections) -> Iterator[Problem]:
     for name in tables.source.key:

@@ -7,7 +7,7 @@ The JSON Schema, the sample of `streamrnn init` and many messages are generated 
 import math
 import os
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -133,6 +133,10 @@ def _kind(value: Any) -> Any:
     return OLD_KINDS.get(value, value) if isinstance(value, str) else value
 
 
+def _time_text(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value
+
+
 def _fspath(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -210,6 +214,18 @@ Features = Annotated[
 ]
 
 
+class AfterSection(Section):
+    """Where the files to read begin."""
+
+    path: FilePath | None = Field(default=None, description="after this file")
+    partition: Text | None = Field(
+        default=None, description="after this partition: date=2013-01-05, or the value alone"
+    )
+    time: Annotated[Text | None, BeforeValidator(_time_text)] = Field(
+        default=None, description="files whose rows are all later than this"
+    )
+
+
 class SourceSection(Section):
     """The rows to score, and the features of the model."""
 
@@ -225,6 +241,12 @@ class SourceSection(Section):
     order: Literal["path", "time"] = Field(
         default="path",
         description="order of files: path (natural: 2 before 10) | time (by their statistics)",
+    )
+    after: AfterSection | None = Field(
+        default=None,
+        description="read only new files that come after { path = … }, { partition = … } or "
+        "{ time = … }",
+        examples=[{"partition": "date=2013-01-05"}],
     )
     key: Key = Field(
         description="column or columns that identify a stream, of any type but float",

@@ -32,10 +32,12 @@ from streamrnn.states import (
 from streamrnn.states.diff import StateDiff
 
 
-def read_states(path: str) -> pa.Table:
+def read_states(path: str, *, seen: bool = False) -> pa.Table:
     """Read the state table of the last commit of an output folder, or of a file.
 
-    Raises MissingFileError, DataError, CheckpointError, and StateError if there is no state.
+    With `seen` its metadata has the files that it has seen, as that of an exported table has, for a
+    run that starts from it. Raises MissingFileError, DataError, CheckpointError, and StateError if
+    there is no state.
 
     >>> read_states("out/weather").column_names[:4]
     ['origin', 'steps', 'last_time', 'gru/h']
@@ -44,7 +46,7 @@ def read_states(path: str) -> pa.Table:
         return read_state_file(path)
     if "://" not in path and not Path(path).exists():
         raise MissingFileError(f"{path}: no such output folder or state table")
-    table = load_state(path)
+    table = load_state(path, seen=seen)
     if table is None:
         raise StateError(f"{path}: this output has no state")
     return table
@@ -62,7 +64,7 @@ def export_state(output: str, file: str) -> int:
     """
     check_suffix(file)
     refuse_inside_output(file, "--output")
-    table = read_states(output)
+    table = read_states(output, seen=True)
     write_state_file(table, file)
     return int(table.num_rows)
 

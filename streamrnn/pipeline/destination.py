@@ -8,7 +8,13 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import Manifest, OutputFolder, SourcePlan
+from streamrnn.checkpoints import (
+    Manifest,
+    OutputFolder,
+    SeenFiles,
+    SourcePlan,
+    plan_sources,
+)
 from streamrnn.engines import FolderTarget, StreamTarget
 from streamrnn.outputs import merge_small_parts
 from streamrnn.pipeline.preflight import run_config
@@ -35,10 +41,11 @@ class Destination(Protocol):
     @property
     def last(self) -> Manifest | None: ...
 
-    def plan(self, source: Source, force: bool) -> SourcePlan:
+    def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
         """Find the new files of the source, and the position to start from.
 
-        Raises what `OutputFolder.check_sources` raises.
+        `seen` are the files that the initial state has seen, before the first commit. Raises what
+        `OutputFolder.check_sources` raises.
         """
 
     def begin(self, bound: BoundPipeline) -> None:
@@ -81,14 +88,16 @@ class FolderDestination:
         """The last commit."""
         return self._folder.manifest
 
-    def plan(self, source: Source, force: bool) -> SourcePlan:
+    def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
         """Find the files that are not in the output yet; a stream has none, and is all new."""
         files = source.of_files
         if files is None:
             return SourcePlan(())
         # The column order of earlier runs; files may differ in theirs.
-        files.order = [] if self.last is None else list(self.last.config.get("source.schema", ()))
-        return self._folder.check_sources(files.files, files, force=force)
+        files.order = list(seen.columns) if seen else []
+        if self.last is not None:
+            files.order = list(self.last.config.get("source.schema", ()))
+        return self._folder.check_sources(files.files, files, force=force, seen=seen)
 
     def begin(self, bound: BoundPipeline) -> None:
         """Record the schema, model and config of the rows to come."""
@@ -126,9 +135,13 @@ class StreamDestination:
     def __init__(self, target: StreamTarget) -> None:
         self._target = target
 
-    def plan(self, source: Source, force: bool) -> SourcePlan:
-        """Plan to read all files."""
-        return SourcePlan(tuple(source.files))
+    def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
+        """Plan to read all files that the initial state has not seen."""
+        files = source.of_files
+        if files is None or seen is None:
+            return SourcePlan(tuple(source.files))
+        files.order = list(seen.columns)
+        return plan_sources(seen, files.files, files, home=seen.home, force=force)
 
     def begin(self, bound: BoundPipeline) -> None:
         """Do nothing: the schema was written when the stream was opened."""

@@ -59,7 +59,7 @@ def reader(given: pa.Table | None) -> Callable[[str], pa.Table]:
 
     def read(name: str) -> pa.Table:
         if not name.startswith(_IN_MEMORY):
-            return read_states(name)
+            return read_states(name, seen=True)
         if given is None:
             raise ConfigError(
                 f"[state] init: {name} is a state that was given in memory. A checkpoint does not "

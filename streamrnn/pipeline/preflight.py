@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from typing import Any
 
-from streamrnn.checkpoints import refuse_inside_output, refuse_nested_output
+from streamrnn.checkpoints import SourcePlan, refuse_inside_output, refuse_nested_output
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.sources import (
     Source,
     SourceFile,
     StreamSource,
+    after_partition,
+    after_path,
+    after_time,
     list_files,
     suffixes_of,
 )
@@ -53,6 +57,27 @@ def source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile
             "Fix the path, or wait for files with --follow."
         )
     return files
+
+
+def only_after(loaded: LoadedPipeline, source: Source, plan: SourcePlan) -> SourcePlan:
+    """Remove the new files of a plan that do not come after `[source] after`.
+
+    The file that was being read stays. Raises ConfigError and DataError.
+    """
+    config, files = loaded.config.source, source.of_files
+    after = config.after
+    if after is None or files is None:
+        return plan
+    started = 0 if plan.position is None else 1
+    new = plan.files[started:]
+    if after.path is not None:
+        chosen = {file.name for file in after_path(files.files, after.path)}
+        later = [file for file in new if file.name in chosen]
+    elif after.partition is not None:
+        later = after_partition(new, after.partition)
+    else:
+        later = after_time(new, files, str(config.time), str(after.time))
+    return replace(plan, files=(*plan.files[:started], *later))
 
 
 def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:

@@ -7,13 +7,20 @@ from functools import partial
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import Manifest, SourcePlan
+from streamrnn.checkpoints import (
+    Manifest,
+    SeenFiles,
+    SourcePlan,
+    seen_files,
+    with_seen_files,
+)
+from streamrnn.display import count
 from streamrnn.engines import LocalEngine
 from streamrnn.errors import ConfigError, LateRowError
 from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
-from streamrnn.pipeline.preflight import open_source, refuse_own_output, source_files
+from streamrnn.pipeline.preflight import only_after, open_source, refuse_own_output, source_files
 from streamrnn.pipeline.reloading import rewind_before_changes
 from streamrnn.scoring import (
     BoundPipeline,
@@ -88,7 +95,7 @@ class Job:
             return
         self.summary.nothing_new = True
         self.summary.streams = output.last.state_rows if output.last else 0
-        self._save(output.load_state)
+        self._save(output, output.load_state)
 
     def _follow(self, output: Destination) -> None:
         watcher = Watcher(
@@ -111,8 +118,12 @@ class Job:
         `engine` is the engine of the earlier rounds, None in the first round of a run. With `last`
         the run ends after this round.
         """
-        plan = output.plan(source, self.options.force)
+        seen = self._seen(source) if output.last is None and engine is None else None
+        plan = output.plan(source, self.options.force, seen)
         self._count_used(plan)
+        if seen is not None:
+            self._note_seen(source, plan)
+        plan = only_after(self.loaded, source, plan)
         committed = output.last
         start = self._begin(source, output, plan) if engine is None else partial(_running, engine)
         if source.replayable and not plan.files:
@@ -130,6 +141,24 @@ class Job:
         except LateRowError as error:
             raise name_the_files(error, source, plan.known, self._order) from None
         return engine
+
+    def _seen(self, source: Source) -> SeenFiles | None:
+        """Return the files that the initial state has seen, if it is a table that has them."""
+        init = self.config.state.init
+        if init is None or source.of_files is None:
+            return None
+        seen = seen_files(self.loaded.read_init(init), f"[state] init: {init}")
+        return None if seen is None else seen.within({file.name for file in source.files})
+
+    def _note_seen(self, source: Source, plan: SourcePlan) -> None:
+        """Note how many files are not read, as the initial state has seen them."""
+        self.summary.vanished_files = 0  # it may have seen files of any source
+        read = {file.name for file in plan.files}
+        if number := sum(file.name not in read for file in source.files):
+            self.summary.state_notes.append(
+                f"{count(number, 'file')} not read: the initial state has seen "
+                f"{'it' if number == 1 else 'them'}"
+            )
 
     def _begin(
         self, source: Source, output: Destination, plan: SourcePlan
@@ -212,18 +241,18 @@ class Job:
         if self.config.state.init is not None:
             self.summary.fresh_init_streams = self.summary.new_streams
         if not self.summary.interrupted:
-            self._save(engine.table.to_arrow)
+            self._save(output, engine.table.to_arrow)
         elif not self.summary.commits:
             self.summary.state = None
             if output.resumable:
                 self.summary.rows_out = 0
 
-    def _save(self, state: Callable[[], pa.Table | None]) -> None:
+    def _save(self, output: Destination, state: Callable[[], pa.Table | None]) -> None:
         if self.config.state.save is None:
             return
         table = state()
         if table is not None:
-            write_state_file(table, self.config.state.save)
+            write_state_file(with_seen_files(table, output.last), self.config.state.save)
             self.summary.state = self.config.state.save
 
 

@@ -1,5 +1,6 @@
 """Record batches with their positions, and the contract that turns their rows into arrays."""
 
+from streamrnn.sources.after import after_partition, after_path, after_time
 from streamrnn.sources.base import Source, SourceBatch, SourceOfFiles
 from streamrnn.sources.content import NOTHING, Content, Reading, sum_of
 from streamrnn.sources.contract import Contract, Faults, Feature, Rows, shown, ticks
@@ -49,6 +50,9 @@ __all__ = [
     "SourceFile",
     "SourceOfFiles",
     "StreamSource",
+    "after_partition",
+    "after_path",
+    "after_time",
     "canonical_name",
     "check_same_schema",
     "etag",

@@ -46,12 +46,19 @@ def by_time(
     """
     for file in files:
         current = footer(file)
-        if current.rows and current.times is None:
-            raise DataError(
-                f'{file.path}: [source] order = "time" requires the minimum of column {time!r}: '
-                f'{_why_unknown(current)}, or set order = "path".'
-            )
+        if current.rows:
+            require_times(current, file, time, '[source] order = "time" requires the minimum')
     return sorted(files, key=lambda file: (footer(file).times or (0, 0))[0])
+
+
+def require_times(footer: Footer, file: SourceFile, time: str | None, need: str) -> tuple[int, int]:
+    """Return the first and last time of a file. Raises DataError if its footer has none.
+
+    `need` begins the message: which key needs them.
+    """
+    if footer.times is None:
+        raise DataError(f"{file.path}: {need} of column {time!r}: {_why_unknown(footer)}.")
+    return footer.times
 
 
 def _why_unknown(footer: Footer) -> str:

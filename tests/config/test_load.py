@@ -46,6 +46,7 @@ def test_defaults_are_those_of_the_design(load):
         "path": "log.parquet",
         "format": "auto",
         "order": "path",
+        "after": None,
         "key": ("device",),
         "time": None,
         "features": (
@@ -197,7 +198,7 @@ typ = "LSTM"
 """,
         "window.lanes=abc",
     )
-    known = "known here: path, format, order, key, time, features, time_features, nulls, reset, "
+    known = "known here: path, format, order, after, key, time, features, time_features, nulls, "
     assert message.split("\n  ") == [
         "p.toml has 15 problems:",
         "p.toml:3: source.key: expected a name or a list of names, got the integer 5",
@@ -214,7 +215,7 @@ typ = "LSTM"
         'p.toml:11: source.max_gap: expected a duration such as "6h", "90s", "1d" or '
         '"1h30m" (units w, d, h, m, s, ms, us), got "6x"',
         f"p.toml:12: source.lanes: unknown key; it belongs to [window] ({known}"
-        "max_gap, late, bad, max_rejects, batch_rows)",
+        "reset, max_gap, late, bad, max_rejects, batch_rows)",
         'p.toml:14: windows: unknown key; did you mean "window"? '
         "(known here: source, window, model, output, sink, state, checkpoint)",
         'p.toml:16: window.kind: expected "carry", "independent" or "whole", got the string '

@@ -1,0 +1,67 @@
+"""The files that a state has seen, in the metadata of its exported table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from streamrnn.checkpoints.manifest import Manifest, UsedFile, decode_position, decode_used
+from streamrnn.errors import StateError
+from streamrnn.sources import Position
+
+_KEY = b"streamrnn.sources"
+
+
+@dataclass(frozen=True)
+class SeenFiles:
+    """The used files of an output, as its manifest has them; see `Manifest`.
+
+    `columns` are the names of those that were read, in their order.
+    """
+
+    sources: tuple[UsedFile, ...]
+    position: Position | None
+    home: str
+    columns: tuple[str, ...]
+
+    def within(self, names: Container[str]) -> SeenFiles:
+        """Return the same without a position in a file that is not among these."""
+        if self.position is None or self.position.file in names:
+            return self
+        return replace(self, position=None)
+
+
+def with_seen_files(table: pa.Table, manifest: Manifest | None) -> pa.Table:
+    """Add the used files of an output to its state table."""
+    if manifest is None or not manifest.sources:
+        return table
+    seen = {
+        "sources": manifest.sources,
+        "position": manifest.position,
+        "home": manifest.home,
+        "columns": list(manifest.config.get("source.schema", ())),
+    }
+    text = json.dumps(seen, default=vars, ensure_ascii=False)
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: text.encode()})
+
+
+def seen_files(table: pa.Table, label: str) -> SeenFiles | None:
+    """Read what `with_seen_files` added; None if there is nothing. Raises StateError."""
+    text = (table.schema.metadata or {}).get(_KEY)
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+        return SeenFiles(
+            tuple(map(decode_used, found["sources"])),
+            decode_position(found["position"]),
+            str(found["home"]),
+            tuple(map(str, found["columns"])),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StateError(
+            f"{label}: the list of used files in its metadata is damaged: {error}. Export it again."
+        ) from error

@@ -1,0 +1,172 @@
+"""The files that a new output reads: those that its state has not seen, or `[source] after`."""
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import logs
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline
+from streamrnn.checkpoints import seen_files
+from streamrnn.errors import CheckpointError, ConfigError, DataError, StateError
+from streamrnn.outputs import export_state, read_states
+from streamrnn.scoring.summary import Summary
+from streamrnn.states import read_state_file, write_state_file
+
+LOG = logs.random_log(500)
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model, and a log of four days."""
+    monkeypatch.chdir(tmp_path)
+    logs.small_model().save("m.safetensors")
+    for day in range(4):
+        _put(day)
+    return tmp_path
+
+
+def _put(day: int) -> None:
+    logs.write(
+        LOG.slice(100 * day, 100), Path(f"in/year=2013/month=1/day={day + 8}/part-0.parquet")
+    )
+
+
+def _run(
+    out: str, options: dict[str, Any] | None = None, time: bool = True, **tables: Any
+) -> Summary:
+    config = logs.config("in", "m.safetensors", out, **tables)
+    if not time:
+        del config["source"]["time"]
+    return Pipeline.from_dict(config).run(**(options or {}))
+
+
+def _rows(out: str) -> pa.Table:
+    return pq.read_table(out, partitioning=None).select(["id", "score"])
+
+
+def _two_days_then() -> None:
+    """Run the first two days into `one`, export its state, and put the last two days back."""
+    shutil.move("in/year=2013/month=1/day=10", "later-10")
+    shutil.move("in/year=2013/month=1/day=11", "later-11")
+    _run("one")
+    export_state("one", "state.parquet")
+    shutil.move("later-10", "in/year=2013/month=1/day=10")
+    shutil.move("later-11", "in/year=2013/month=1/day=11")
+
+
+@pytest.mark.parametrize("init", ["state.parquet", "one", "state.arrow"])
+@pytest.mark.parametrize("time", [True, False])
+def test_a_new_output_reads_what_its_initial_state_has_not_seen(
+    base: Path, init: str, time: bool
+) -> None:
+    """Without times nothing else would keep rows from being scored twice."""
+    _two_days_then()
+    write_state_file(read_state_file("state.parquet"), "state.arrow")
+    summary = _run("two", state={"init": init}, time=time)
+    assert summary.rows == 200
+    assert any("2 files not read" in note for note in summary.state_notes)
+    _run("whole")
+    assert _rows("two") == _rows("whole").slice(200)
+    assert _run("two", state={"init": init}, time=time).nothing_new
+    assert _run("two", {"full_refresh": True}, state={"init": init}, time=time).rows == 200
+
+
+def test_a_state_in_memory_and_a_saved_one_carry_the_files_too(base: Path) -> None:
+    _run("one", state={"save": "saved.parquet"})
+    _put(4)
+    for state in (read_states("one", seen=True), "saved.parquet"):
+        config = logs.config("in", "m.safetensors", "two")
+        assert Pipeline.from_dict(config, state=state).run(full_refresh=True).rows == 100
+
+
+def test_a_state_from_the_middle_of_a_file_resumes_there(base: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    source = {"batch_rows": 30}
+    checkpoint = {"every": 1}
+    assert _run("one", {"stop": stop}, source=source, checkpoint=checkpoint).interrupted
+    rows = pq.read_table("one").num_rows
+    assert 0 < rows < 100
+    export_state("one", "state.parquet")
+    assert _run("two", state={"init": "state.parquet"}).rows == 400 - rows
+    _run("whole")
+    assert _rows("two") == _rows("whole").slice(rows)
+    shutil.rmtree("in/year=2013/month=1/day=8")  # a narrower source
+    assert _run("three", state={"init": "state.parquet"}).rows == 300
+
+
+def test_a_file_that_changed_since_is_refused(base: Path) -> None:
+    _two_days_then()
+    path = Path("in/year=2013/month=1/day=8/part-0.parquet")
+    logs.write(LOG.slice(0, 90), path)
+    with pytest.raises(CheckpointError, match="changed after its rows were used"):
+        _run("two", state={"init": "state.parquet"})
+
+
+def test_a_damaged_list_of_files_is_refused(base: Path) -> None:
+    table = read_state_file(_exported())
+    for text in (b"{", b"[]", b'{"sources": [{}], "position": null, "home": "", "columns": []}'):
+        metadata = {**table.schema.metadata, b"streamrnn.sources": text}
+        write_state_file(table.replace_schema_metadata(metadata), "bad.parquet")
+        with pytest.raises(StateError, match="list of used files"):
+            _run("two", state={"init": "bad.parquet"})
+    assert seen_files(table.replace_schema_metadata(None), "x") is None
+
+
+def _exported() -> str:
+    _run("one")
+    export_state("one", "state.parquet")
+    return "state.parquet"
+
+
+@pytest.mark.parametrize(
+    ("after", "rows"),
+    [
+        ({"path": "day=9/part-0.parquet"}, 200),
+        ({"path": "in/year=2013/month=1/day=11/part-0.parquet"}, 0),
+        ({"partition": "year=2013/month=1/day=9"}, 200),
+        ({"partition": "day=9"}, 200),
+        ({"partition": "2012"}, 400),
+        ({"partition": "2013"}, 0),
+        ({"time": "last of day 9"}, 200),
+        ({"time": "1999-01-01"}, 400),
+    ],
+    ids=str,
+)
+def test_only_files_after_are_read(base: Path, after: dict[str, Any], rows: int) -> None:
+    if after.get("time") == "last of day 9":
+        after = {"time": str(pc.max(LOG["t"].slice(0, 200)).as_py()).replace("+00:00", "Z")}
+    summary = _run("out", source={"after": after})
+    assert summary.rows == rows
+    assert _run("out", source={"after": after}).rows == 0
+
+
+@pytest.mark.parametrize(
+    ("after", "error", "message"),
+    [
+        ({"path": "nope.parquet"}, ConfigError, "no such file among the 4"),
+        ({"partition": "hour=1"}, ConfigError, "in no partition 'hour'"),
+        ({"partition": "day=x"}, ConfigError, "expected an integer"),
+        ({"time": "yesterday"}, ConfigError, "received 'yesterday'"),
+        ({}, ConfigError, "expected one of path, partition and time"),
+        ({"time": "2013-01-01", "path": "x"}, ConfigError, "expected one of"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_compared_is_refused(
+    base: Path, after: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        _run("out", source={"after": after})
+
+
+def test_a_file_on_both_sides_of_a_time_is_refused(base: Path) -> None:
+    middle = str(LOG["t"][150].as_py()).replace("+00:00", "Z")
+    with pytest.raises(DataError, match="has rows before and after"):
+        _run("out", source={"after": {"time": middle}})
