@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -19,19 +19,26 @@ _KEY = b"streamrnn.sources"
 class SeenFiles:
     """The used files of an output, as its manifest has them; see `Manifest`.
 
-    `columns` are the names of those that were read, in their order.
+    `schema` has the columns that were read, in order, and their types as text.
     """
 
     sources: tuple[UsedFile, ...]
     position: Position | None
     home: str
-    columns: tuple[str, ...]
+    schema: Mapping[str, str]
 
-    def within(self, names: Container[str]) -> SeenFiles:
-        """Return the same without a position in a file that is not among these."""
-        if self.position is None or self.position.file in names:
-            return self
-        return replace(self, position=None)
+    def within(self, names: Container[str], columns: Sequence[str] | None) -> SeenFiles:
+        """Return what holds for a source of these files, of which these columns are read.
+
+        That is no position in another file, and no schema of other columns.
+        """
+        known = self.position is None or self.position.file in names
+        same = columns is None or set(columns) == set(self.schema)
+        return replace(
+            self,
+            position=self.position if known else None,
+            schema=self.schema if same else {},
+        )
 
 
 def with_seen_files(table: pa.Table, manifest: Manifest | None) -> pa.Table:
@@ -42,7 +49,7 @@ def with_seen_files(table: pa.Table, manifest: Manifest | None) -> pa.Table:
         "sources": manifest.sources,
         "position": manifest.position,
         "home": manifest.home,
-        "columns": list(manifest.config.get("source.schema", ())),
+        "schema": manifest.config.get("source.schema", {}),
     }
     text = json.dumps(seen, default=vars, ensure_ascii=False)
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: text.encode()})
@@ -59,7 +66,7 @@ def seen_files(table: pa.Table, label: str) -> SeenFiles | None:
             tuple(map(decode_used, found["sources"])),
             decode_position(found["position"]),
             str(found["home"]),
-            tuple(map(str, found["columns"])),
+            dict(found["schema"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StateError(

@@ -130,6 +130,7 @@ def _notes(summary: "Summary") -> list[str]:
         (s.filled, "null", "filled as set by `nulls`"),
         (s.out_of_range, "value", "outside `valid`, treated as null"),
         (s.clipped, "value", "limited by `clip`"),
+        (s.cast, "value", "cast: their file has another type for the column than the first file"),
         (s.fresh_starts, "stream", "reset by `reset` or `max_gap`"),
         (s.fresh_init_streams, "stream", "not in the initial state table, started from zero"),
         (s.vanished_files, "used file", "no longer present"),

@@ -90,13 +90,13 @@ class FolderDestination:
 
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
         """Find the files that are not in the output yet; a stream has none, and is all new."""
+        earlier = {} if seen is None else seen.schema
+        source.earlier = (
+            earlier if self.last is None else self.last.config.get("source.schema", {})
+        )
         files = source.of_files
         if files is None:
             return SourcePlan(())
-        # The column order of earlier runs; files may differ in theirs.
-        files.order = list(seen.columns) if seen else []
-        if self.last is not None:
-            files.order = list(self.last.config.get("source.schema", ()))
         return self._folder.check_sources(files.files, files, force=force, seen=seen)
 
     def begin(self, bound: BoundPipeline) -> None:
@@ -140,7 +140,7 @@ class StreamDestination:
         files = source.of_files
         if files is None or seen is None:
             return SourcePlan(tuple(source.files))
-        files.order = list(seen.columns)
+        source.earlier = seen.schema
         return plan_sources(seen, files.files, files, home=seen.home, force=force)
 
     def begin(self, bound: BoundPipeline) -> None:

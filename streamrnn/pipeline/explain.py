@@ -27,11 +27,13 @@ def validate(loaded: LoadedPipeline) -> list[str]:
 
     Raises what a run would raise: ConfigError, DataError, StateError, MissingFileError.
     """
-    source = _files_of(loaded)
+    last = _last_commit(loaded)
+    source = _files_of(loaded, last)
     if source is None:
         return ["the source has no files to check: its columns are checked when it is read"]
     bound = _bind(loaded, source)
-    source.check_schemas()
+    used = set() if last is None else {file.path for file in last.sources}
+    source.check_schemas([file for file in source.files if file.name not in used])
     notes: list[str] = []
     starting_table(bound, None, "", notes)
     refuse_own_output(loaded, source)
@@ -51,7 +53,8 @@ def explain(loaded: LoadedPipeline) -> dict[str, str | int | None]:
         "output columns": ", ".join(loaded.names),
         "emit": config.output.emit,
     }
-    source = _files_of(loaded)
+    last = _last_commit(loaded)
+    source = _files_of(loaded, last)
     if source is None:
         return plan
     bound = _bind(loaded, source)
@@ -62,7 +65,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, str | int | None]:
     plan["rows"] = rows
     plan["state per stream"] = f"{_stream_bytes(bound):,} bytes"
     plan |= _memory(loaded, bound, rows)
-    plan |= _committed(loaded, bound, source)
+    plan |= _committed(loaded, bound, source, last)
     if note := note_on_order(source, source.files, config.source.order):
         plan["note"] = note
     return plan
@@ -73,11 +76,19 @@ def _names(files: Sequence[SourceFile]) -> str:
     return ", ".join(paths if len(paths) < 5 else [*paths[:3], "…", paths[-1]])
 
 
-def _files_of(loaded: LoadedPipeline) -> SourceOfFiles | None:
+def _last_commit(loaded: LoadedPipeline) -> Manifest | None:
+    """Return the last commit of the output; None before the first."""
+    path = loaded.config.sink.folder
+    return None if path is None or not has_manifest(path) else read_manifest(path)
+
+
+def _files_of(loaded: LoadedPipeline, last: Manifest | None) -> SourceOfFiles | None:
     """Return the source if the pipeline file names one that has files, else None."""
     if loaded.config.source.path is None:
         return None
-    return open_source(loaded, RunOptions()).of_files
+    source = open_source(loaded, RunOptions())
+    source.earlier = {} if last is None else last.config.get("source.schema", {})
+    return source.of_files
 
 
 def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
@@ -112,12 +123,11 @@ def _mib(size: int) -> str:
 
 
 def _committed(
-    loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles
+    loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles, last: Manifest | None
 ) -> dict[str, str | int | None]:
     path = loaded.config.sink.folder
-    if path is None or not has_manifest(path):
+    if path is None or last is None:
         return {"would resume from": "nothing: this is the first run"}
-    last: Manifest = read_manifest(path)
     reported: dict[str, str | int | None] = {
         "would resume from": f"commit {last.commit} ({last.time}), {last.rows:,} rows written",
         "streams": last.state_rows,

@@ -35,7 +35,9 @@ def open_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = 
     DataError if there are none.
     """
     if loaded.config.source.piped:
-        return StreamSource(loaded.columns, rows or loaded.config.source.batch_rows)
+        features = loaded.contract.features_alone(loaded.config.columns)
+        size = rows or loaded.config.source.batch_rows
+        return StreamSource(loaded.columns, size, features=features)
     return loaded.source(source_files(loaded, options), rows)
 
 

@@ -86,7 +86,14 @@ class LoadedPipeline:
         """Return a source of these files, with `rows` per record batch (default: as in config)."""
         config = self.config.source
         size = rows or config.batch_rows
-        return FileSource(files, self.columns, size, time=config.time, format=config.format)
+        return FileSource(
+            files,
+            self.columns,
+            size,
+            time=config.time,
+            format=config.format,
+            features=self.contract.features_alone(self.config.columns),
+        )
 
     def bind(self, schema: pa.Schema, path: str) -> BoundPipeline:
         """Bind the pipeline to a source whose columns in use have this schema.

@@ -97,7 +97,7 @@ class Loop:
                 wait = due or self.options.stop.is_set() or not self.scorer.can_prepare_ahead
                 upcoming = None if wait else preparer.submit(self._prepare_next, ahead)
                 scored = self.scorer.compute(work.prepared)
-                self._count(work.prepared.rows, scored)
+                self._count(work, scored)
                 _write(writer, target, scored)
                 position = work.source.position
                 self.readings[position.file] = work.source.reading
@@ -159,8 +159,9 @@ class Loop:
         self.scorer.table.mark_clean()
         self.summary.commits += 1
 
-    def _count(self, rows: Rows, scored: Scored) -> None:
-        self.summary.rows += len(rows)
+    def _count(self, work: Work, scored: Scored) -> None:
+        self.summary.rows += len(work.prepared.rows)
+        self.summary.cast += work.source.cast
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
 

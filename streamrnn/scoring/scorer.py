@@ -15,7 +15,7 @@ from streamrnn.errors import DataError
 from streamrnn.operators import ModelOutput, check_finite
 from streamrnn.scoring.bind import BoundPipeline
 from streamrnn.scoring.positions import CallPosition
-from streamrnn.sources import Rows
+from streamrnn.sources import Rows, fitted, shown
 from streamrnn.states import Held, StateTable, from_arrow
 from streamrnn.windows import StreamBatch, Update, sort_by_stream
 
@@ -241,15 +241,34 @@ class Scorer:
         rejected = rows.batch.take(pa.array(index))
         reasons = [_reason(rows, row) for row in index.tolist()]
         columns = {
-            "reason": pa.array(reasons, pa.string()),
+            "reason": pa.nulls(len(index), pa.string()),  # set below
             "file": pa.array([rows.origin.file(row) for row in index.tolist()], pa.string()),
             "row": pa.array(rows.origin.row_N[index]),
         }
-        for name, column in zip(rejected.schema.names, rejected.columns, strict=True):
+        for field, column in zip(self.bound.schema, rejected.columns, strict=True):
+            name = field.name
             while name in columns:
                 name += "_"
-            columns[name] = column
+            columns[name] = _in_type_of(field, column, reasons)
+        columns["reason"] = pa.array(reasons, pa.string())
         return pa.RecordBatch.from_pydict(columns)
+
+
+def _in_type_of(field: pa.Field, column: pa.Array, reasons: list[str]) -> pa.Array:
+    """Return rejected values of a file in the type that all rejects have.
+
+    A feature may have any type of number in a file. A value that does not fit becomes null; it is
+    added to its reason, in place.
+    """
+    if column.type == field.type:
+        return column
+    values, unfit = fitted(column, field.type)
+    for row in unfit:
+        reasons[row] += (
+            f"; column {field.name!r} holds {shown(column, row)}, which is null here: "
+            f"{field.type} cannot hold it"
+        )
+    return values
 
 
 def _reason(rows: Rows, row: int) -> str:

@@ -14,6 +14,7 @@ COUNTS = (
     "filled",
     "clipped",
     "out_of_range",
+    "cast",
     "fresh_starts",
 )
 
@@ -49,6 +50,7 @@ class Summary:
     filled: int = 0
     clipped: int = 0
     out_of_range: int = 0
+    cast: int = 0
     fresh_starts: int = 0
     fresh_init_streams: int = 0
     files: int = 0

@@ -2,8 +2,9 @@
 
 from streamrnn.sources.after import after_partition, after_path, after_time
 from streamrnn.sources.base import Source, SourceBatch, SourceOfFiles
+from streamrnn.sources.casts import fitted, shown
 from streamrnn.sources.content import NOTHING, Content, Reading, sum_of
-from streamrnn.sources.contract import Contract, Faults, Feature, Rows, shown, ticks
+from streamrnn.sources.contract import Contract, Faults, Feature, Rows, ticks
 from streamrnn.sources.files import (
     SourceFile,
     canonical_name,
@@ -16,7 +17,6 @@ from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.reading import FileSource
 from streamrnn.sources.schema import (
-    check_same_schema,
     missing_column,
     select,
     used_schema,
@@ -54,8 +54,8 @@ __all__ = [
     "after_path",
     "after_time",
     "canonical_name",
-    "check_same_schema",
     "etag",
+    "fitted",
     "last_with",
     "list_files",
     "missing_column",

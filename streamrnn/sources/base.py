@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +20,8 @@ from streamrnn.sources.timeline import FileTimes
 class SourceBatch:
     """One record batch, the location of its first row, and the position after its last.
 
-    `reading` covers all rows of the file before that position.
+    `reading` covers all rows of the file before that position. `cast` counts the values of columns
+    that have another type in the file than in the source's schema.
     """
 
     batch: pa.RecordBatch
@@ -28,6 +29,7 @@ class SourceBatch:
     first_row: int
     position: Position
     reading: Reading = UNREAD
+    cast: int = 0
 
     @property
     def origin(self) -> Origin:
@@ -40,12 +42,14 @@ class Source(Protocol):
 
     `replayable`: the source can be read again, so that a run can resume within it; otherwise it is
     read once, to its end. `files`: the files to read, in order; empty for a source without files.
-    `time`: the time column, whose range files may record; None for none.
+    `time`: the time column, whose range files may record; None for none. `earlier`: columns and
+    types, as text, of the first file of earlier runs, in order; to be set before `schema` is used.
     """
 
     replayable: bool
     files: list[SourceFile]
     time: str | None
+    earlier: Mapping[str, str]
 
     @property
     def name(self) -> str:
@@ -83,12 +87,7 @@ class Source(Protocol):
 
 
 class SourceOfFiles(Source, Protocol):
-    """A source of files, which a later run recognizes by their contents.
-
-    `order`: the column order of earlier runs, used if the files have the same columns.
-    """
-
-    order: list[str]
+    """A source of files, which a later run recognizes by their contents."""
 
     def footer(self, file: SourceFile) -> Footer:
         """Read the footer of a file, not its rows. Raises DataError."""
@@ -105,5 +104,8 @@ class SourceOfFiles(Source, Protocol):
     def largest_group(self) -> int:
         """Return the rows of the largest group, or batch, that is read at once."""
 
-    def check_schemas(self) -> None:
-        """Raise DataError if a file lacks a column in use or has another type for it."""
+    def check_schemas(self, files: Sequence[SourceFile]) -> None:
+        """Raise DataError if one of these files lacks a column in use, or its type cannot be cast.
+
+        DTypeError if it has a feature of a type that cannot be read.
+        """

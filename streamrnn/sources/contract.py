@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from streamrnn.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
 from streamrnn.sources.angles import sine_and_cosine
+from streamrnn.sources.casts import is_number, shown
 from streamrnn.sources.columns import fill_plain, limit, to_float32, to_identifiers
 from streamrnn.sources.origin import Origin
 
@@ -95,6 +96,16 @@ class Contract:
         names = [*self.key, self.time, *(f.name for f in self.features), self.reset, *carried]
         return list(dict.fromkeys(n for n in names if n is not None))
 
+    def features_alone(self, carried: Sequence[str] | None) -> dict[str, Feature]:
+        """Return the columns that are features and nothing else; `carried` None: all are carried.
+
+        They become float32 or int64 anyway, so that files may have them in any type of number.
+        """
+        if carried is None:
+            return {}
+        other = {*self.key, self.time, self.reset, *carried}
+        return {f.name: f for f in self.features if f.name not in other}
+
     @cached_property
     def floats(self) -> tuple[Feature, ...]:
         return tuple(f for f in self.features if f.kind == "float32")
@@ -118,7 +129,7 @@ class Contract:
                 f"received {schema.field(self.reset).type}"
             )
         for feature in self.features:
-            _check_feature(schema.field(feature.name).type, feature, path)
+            check_feature(schema.field(feature.name).type, feature, path)
 
     def read(self, batch: pa.RecordBatch, origin: Origin) -> Rows:
         """Convert a record batch of N rows to arrays; invalid rows are listed in `faults`."""
@@ -198,19 +209,6 @@ def ticks(array: pa.Array) -> Ints:
     return values
 
 
-def shown(array: pa.Array, row: int) -> str:
-    """Format one value for a message. Python's times would lose nanoseconds, or overflow."""
-    one = array.slice(row, 1)
-    if pa.types.is_dictionary(one.type):
-        one = one.dictionary_decode()
-    if pa.types.is_temporal(one.type):
-        return str(one.cast(pa.string())[0].as_py())
-    try:
-        return repr(one[0].as_py())
-    except UnicodeDecodeError:  # Parquet does not check that text is UTF-8
-        return repr(one.cast(pa.large_binary())[0].as_py())
-
-
 def _nulls(array: pa.Array) -> Bools:
     nulls: Bools = array.is_null().to_numpy(zero_copy_only=False)
     return nulls
@@ -252,7 +250,8 @@ def _check_time(field: pa.Field, calendar: bool, path: str) -> None:
     )
 
 
-def _check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
+def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
+    """Raise DTypeError if a column of this type cannot be read as the feature."""
     types = pa.types
     text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     if feature.kind == "string":
@@ -260,9 +259,7 @@ def _check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
     elif feature.kind == "int64":
         good, expected = types.is_integer(kind), "integer"
     else:
-        good = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-        good = good or types.is_decimal(kind) or types.is_null(kind)
-        expected = "number or boolean"
+        good, expected = is_number(kind), "number or boolean"
     if not good:
         raise DTypeError(
             f"{path}: [source] features: column {feature.name!r}: expected {expected}, "

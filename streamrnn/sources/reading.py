@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from streamrnn.errors import DataError
 from streamrnn.sources.base import SourceBatch
+from streamrnn.sources.casts import cast_columns
 from streamrnn.sources.content import NOTHING, Content, Reading
+from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile, etag
 from streamrnn.sources.formats import FileReader, Footer, format_of
 from streamrnn.sources.position import Position
-from streamrnn.sources.schema import check_same_schema, select, used_schema
+from streamrnn.sources.schema import (
+    common_schema,
+    earlier_schema,
+    in_earlier_types,
+    select,
+    used_schema,
+)
 from streamrnn.sources.timeline import FileTimes, by_time
+
+_EARLIER = "the files of earlier runs"
 
 
 class FileSource:
     """The record batches of a list of files: at most `rows` rows each, none across two files.
 
     `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
-    must have the schema of the first, whose columns are put in the given `order` if they are the
-    same; or `schema`, that of an earlier run. `format`: that of all files; "auto" goes by suffix.
+    must have the columns of the first; their types are cast to its types where no value changes.
+    The columns `features` are not cast: each file may have them as any type that can be read.
+    `earlier`: columns and types, as text, of the first file of earlier runs, in their order; or
+    `schema`, which replaces that of the first file. `format`: that of all files; "auto" goes by
+    suffix.
     """
 
     replayable = True
@@ -35,16 +48,17 @@ class FileSource:
         rows: int,
         schema: pa.Schema | None = None,
         time: str | None = None,
-        order: Sequence[str] = (),
         format: str = "auto",
+        features: Mapping[str, Feature] | None = None,
     ) -> None:
         self.files = list(files)
         self.columns = columns
         self.rows = rows
         self.time = time
-        self.order = list(order)
+        self.earlier: Mapping[str, str] = {}
+        self._features = features or {}
         self._format = format
-        self._first = "the previous run" if schema is not None else ""
+        self._first = _EARLIER if schema is not None else ""
         self._schema = schema
         self._footers: dict[str, Footer] = {}
 
@@ -62,12 +76,12 @@ class FileSource:
     def schema(self) -> pa.Schema:
         """Names and types of the columns in use, dictionaries decoded."""
         if self._schema is None:
+            self._first = _EARLIER
+            self._schema = earlier_schema(self.earlier, self.columns)
+        if self._schema is None:
             first, reader = self._first_readable()
-            schema = self._used(first, reader)
-            if sorted(schema.names) == sorted(self.order):
-                schema = pa.schema([schema.field(name) for name in self.order])
-            self._schema = schema
-            self._first = first.path
+            self._first = _EARLIER if self.earlier else first.path
+            self._schema = in_earlier_types(self._used(first, reader), self.earlier)
         return self._schema
 
     def _first_readable(self) -> tuple[SourceFile, FileReader]:
@@ -129,12 +143,13 @@ class FileSource:
             content = item.reading.content
         return content
 
-    def check_schemas(self) -> None:
-        """Raise DataError if a file lacks a column in use or has another type for it."""
-        for file in self.files:
-            check_same_schema(
-                self.schema, self._used(file, self._open(file)), file.path, self._first
-            )
+    def check_schemas(self, files: Sequence[SourceFile]) -> None:
+        """Raise DataError if one of these files lacks a column in use, or its type cannot be cast.
+
+        DTypeError if it has a feature of a type that cannot be read.
+        """
+        for file in files:
+            self._common(self._used(file, self._open(file)), file)
 
     def batches(
         self, start: Position | None = None, before: Content | None = None
@@ -158,22 +173,26 @@ class FileSource:
         opened = time.time_ns()
         stream = self._stream(file)
         reader, version = self._reader(file, stream), etag(stream)
-        check_same_schema(self.schema, self._used(file, reader), file.path, self._first)
+        own, schema = self._common(self._used(file, reader), file)
+        changed = sum(a.type != b.type for a, b in zip(own, self.schema, strict=True))
         sizes = reader.footer(None, None).groups
         # Counted from the first row: a rewritten file may have other row groups.
         cursor = _Cursor(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
         if cursor.row_group >= len(sizes):
-            batch = pa.RecordBatch.from_pylist([], schema=self.schema)
+            batch = pa.RecordBatch.from_pylist([], schema=schema)
             reading = Reading(content, version, opened)
             yield SourceBatch(batch, file.path, cursor.file_row, cursor.position(), reading)
             return
         try:
-            for batch in self._read(file, reader, cursor.row_group, cursor.row):
+            for batch in self._read(file, reader, own, cursor):
                 first = cursor.file_row
+                if own != schema:
+                    batch = cast_columns(batch, schema, file.path, first, self._first)
                 cursor = cursor.after(batch.num_rows)
                 content += Content.of(batch, self.time)
                 reading = Reading(content, version, opened)
-                yield SourceBatch(batch, file.path, first, cursor.position(), reading)
+                values = changed * batch.num_rows
+                yield SourceBatch(batch, file.path, first, cursor.position(), reading, values)
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{file.path}: cannot be read after row {cursor.file_row}: {_one_line(error)}. "
@@ -181,15 +200,16 @@ class FileSource:
             ) from error
 
     def _read(
-        self, file: SourceFile, reader: FileReader, group: int, skip: int
+        self, file: SourceFile, reader: FileReader, schema: pa.Schema, start: _Cursor
     ) -> Iterator[pa.RecordBatch]:
         # A column in the file takes precedence over a partition of that name.
-        wanted = [n for n in self.schema.names if n in reader.schema.names]
-        for batch in reader.batches(group, self.rows, wanted):
+        wanted = [n for n in schema.names if n in reader.schema.names]
+        skip = start.row
+        for batch in reader.batches(start.row_group, self.rows, wanted):
             left = batch.slice(min(skip, batch.num_rows))
             skip -= batch.num_rows - left.num_rows
             if left.num_rows:
-                yield select(left, self.schema, dict(file.partitions))
+                yield select(left, schema, dict(file.partitions))
 
     def is_complete(self, file: SourceFile) -> bool:
         """Return whether a file can be opened: while being written, it has no footer yet."""
@@ -219,6 +239,10 @@ class FileSource:
                 f"{file.path}: not a readable {format.name} file ({file.size} bytes): "
                 f"{_one_line(error)}"
             ) from error
+
+    def _common(self, found: pa.Schema, file: SourceFile) -> tuple[pa.Schema, pa.Schema]:
+        """Return the columns of a file in its own types, and in those to cast them to."""
+        return common_schema(self.schema, found, file.path, self._first, self._features)
 
     def _used(self, file: SourceFile, reader: FileReader) -> pa.Schema:
         schema = reader.schema

@@ -1,4 +1,4 @@
-"""The columns that a pipeline uses, and the check that all files have them with equal types."""
+"""The columns that a pipeline uses, and the types in which files may have them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import DataError, DTypeError
+from streamrnn.sources.casts import may_cast, type_named
+from streamrnn.sources.contract import Feature, check_feature
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
@@ -86,20 +88,62 @@ def missing_column(path: str, name: str, names: Sequence[str]) -> str:
     return f"{path}: column {name!r} not found.{hint} Available columns: {', '.join(names)}"
 
 
-def check_same_schema(expected: pa.Schema, found: pa.Schema, path: str, first: str) -> None:
-    """Raise DataError if a column in use differs from that of the first file."""
+def earlier_schema(earlier: Mapping[str, str], columns: Sequence[str] | None) -> pa.Schema | None:
+    """Return the schema of the columns in use (None: all) that earlier runs had; None if unknown.
+
+    `earlier`: names and types, as text, in order.
+    """
+    names = list(earlier) if columns is None else list(columns)
+    kinds = [type_named(earlier.get(name, "")) for name in names]
+    if not names or None in kinds:
+        return None
+    return pa.schema(list(zip(names, kinds, strict=True)))
+
+
+def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema:
+    """Return the schema with the types, as far as known, that its columns had in earlier runs.
+
+    The columns come in the order of earlier runs if they are the same.
+    """
+    names = list(earlier) if sorted(earlier) == sorted(schema.names) else schema.names
+    fields = []
+    for field in map(schema.field, names):
+        kind = type_named(earlier.get(field.name, ""))
+        fields.append(field if kind is None else field.with_type(kind))
+    return pa.schema(fields)
+
+
+def common_schema(
+    expected: pa.Schema,
+    found: pa.Schema,
+    path: str,
+    origin: str,
+    features: Mapping[str, Feature],
+) -> tuple[pa.Schema, pa.Schema]:
+    """Return the columns in use of a file: as it has them, and in the types to cast them to.
+
+    Both are in the order of `expected`, the schema of `origin`. Raises DataError for a missing or
+    an additional column, or one of a type whose values cannot be cast; DTypeError for one of the
+    `features`, which are not cast, if its type cannot be read.
+    """
+    own, target = [], []
     for field in expected:
         if field.name not in found.names:
             message = missing_column(path, field.name, found.names)
-            raise DataError(f"{message}. Expected the columns of {first}.")
+            raise DataError(f"{message}. Expected the columns of {origin}.")
         other = found.field(field.name)
-        if other.type != field.type:
+        own.append(other)
+        if field.name in features:
+            check_feature(other.type, features[field.name], path)
+        elif not may_cast(other.type, field.type):
             raise DataError(
-                f"{path}: column {field.name!r}: expected {field.type} as in {first}, "
+                f"{path}: column {field.name!r}: expected {field.type} as in {origin}, "
                 f"received {other.type}. Cast one of the files."
             )
+        target.append(other if field.name in features else field)
     if extra := [name for name in found.names if name not in expected.names]:
         raise DataError(
-            f'{path}: column {extra[0]!r} is not in {first}: [output] columns = "*" requires the '
+            f'{path}: column {extra[0]!r} is not in {origin}: [output] columns = "*" requires the '
             "same columns in all files."
         )
+    return pa.schema(own), pa.schema(target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import BinaryIO
 
@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.sources.base import SourceBatch
+from streamrnn.sources.casts import cast_columns
 from streamrnn.sources.content import Content
+from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile
 from streamrnn.sources.position import Position
-from streamrnn.sources.schema import select, used_schema
+from streamrnn.sources.schema import common_schema, in_earlier_types, select, used_schema
 from streamrnn.sources.timeline import FileTimes
 
 STDIN = "stdin"
@@ -38,9 +40,15 @@ class StreamSource:
     time: str | None = None
 
     def __init__(
-        self, columns: Sequence[str] | None, rows: int, stream: BinaryIO | None = None
+        self,
+        columns: Sequence[str] | None,
+        rows: int,
+        stream: BinaryIO | None = None,
+        features: Mapping[str, Feature] | None = None,
     ) -> None:
         self.columns = columns
+        self.earlier: Mapping[str, str] = {}
+        self._features = features or {}
         self.rows = rows
         self.files: list[SourceFile] = []
         self._stream = stream
@@ -56,6 +64,10 @@ class StreamSource:
     @cached_property
     def schema(self) -> pa.Schema:
         """Names and types of the columns in use. Raises DataError if it is not an Arrow stream."""
+        return in_earlier_types(self._own, self.earlier)
+
+    @cached_property
+    def _own(self) -> pa.Schema:
         try:
             return used_schema(self._reader.schema, self.columns, STDIN)
         except StreamRNNError:
@@ -95,7 +107,10 @@ class StreamSource:
         missing (its writer may have been stopped early), and, on stdin, if more bytes follow, such
         as another stream.
         """
-        names, row, skip = self.schema.names, 0, start.file_row if start else 0
+        origin = "earlier runs"
+        own, schema = common_schema(self.schema, self._own, STDIN, origin, self._features)
+        changed = sum(a.type != b.type for a, b in zip(own, self.schema, strict=True))
+        names, row, skip = own.names, 0, start.file_row if start else 0
         try:
             for whole in self._reader:
                 used = whole.select(names)
@@ -103,9 +118,12 @@ class StreamSource:
                 skipped = min(max(skip - row, 0), used.num_rows)
                 row += skipped
                 for first in range(skipped, used.num_rows, self.rows):
-                    batch = select(used.slice(first, self.rows), self.schema)
+                    batch = select(used.slice(first, self.rows), own)
+                    if own != schema:
+                        batch = cast_columns(batch, schema, STDIN, row, origin)
                     position = Position(STDIN, 0, 0, row + batch.num_rows, done=False)
-                    yield SourceBatch(batch, STDIN, row, position)
+                    values = changed * batch.num_rows
+                    yield SourceBatch(batch, STDIN, row, position, cast=values)
                     row += batch.num_rows
         except DAMAGE as error:
             problem = "ends early" if self._input.ended else "is damaged"

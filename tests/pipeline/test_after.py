@@ -111,7 +111,7 @@ def test_a_file_that_changed_since_is_refused(base: Path) -> None:
 
 def test_a_damaged_list_of_files_is_refused(base: Path) -> None:
     table = read_state_file(_exported())
-    for text in (b"{", b"[]", b'{"sources": [{}], "position": null, "home": "", "columns": []}'):
+    for text in (b"{", b"[]", b'{"sources": [{}], "position": null, "home": "", "schema": {}}'):
         metadata = {**table.schema.metadata, b"streamrnn.sources": text}
         write_state_file(table.replace_schema_metadata(metadata), "bad.parquet")
         with pytest.raises(StateError, match="list of used files"):

@@ -72,9 +72,9 @@ def empty_directory(base: Path, table: pa.Table) -> dict[str, Any]:
     return {"source": {"path": str(base / "empty")}}
 
 
-@case(65, "other.parquet", "'a'", "expected double", "received float", "one.parquet")
+@case(65, "other.parquet", "'t'", "expected timestamp[us, tz=UTC]", "received int64", "one.parquet")
 def schema_differs_from_the_first(base: Path, table: pa.Table) -> None:
-    other = table.set_column(2, "a", table.column("a").cast(pa.float32()))
+    other = table.set_column(1, "t", table.column("t").cast(pa.int64()))
     logs.write(other, base / "in" / "other.parquet")
 
 

@@ -85,7 +85,7 @@ def test_files_with_other_columns_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"b\.parquet: column 'y' not found.*Available columns: x, z"
     ):
-        FileSource(files[:2], ["x", "y"], 10).check_schemas()
+        FileSource(files[:2], ["x", "y"], 10).check_schemas(files[1:2])
     with pytest.raises(DataError, match=r"c\.parquet: column 'x': expected int64 as in .*a\.par"):
         list(FileSource([files[0], files[2]], ["x"], 10).batches())
     with pytest.raises(DataError, match=r"b\.parquet: column 'y' not found"):

@@ -1,0 +1,248 @@
+"""Files of one source whose columns have other types: lossless ones are cast, others refused."""
+
+from pathlib import Path
+from typing import Any
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline
+from streamrnn.checkpoints import read_manifest
+from streamrnn.cli.run import in_words
+from streamrnn.errors import DataError, StreamRNNError
+from streamrnn.outputs import read_states
+from streamrnn.scoring.summary import Summary
+
+DAYS = 6
+UTC = "UTC"
+# The types that a column may drift to, from those of `_log`.
+DRIFTS = {
+    "id": (
+        pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()),
+        pa.dictionary(pa.int8(), pa.large_string()), pa.string_view(),
+    ),
+    "t": tuple(
+        pa.timestamp(unit, zone) for unit in ("us", "ms", "ns", "s") for zone in (UTC, "+00:00")
+    ),
+    "a": (pa.float64(), pa.float32(), pa.decimal128(12, 4), pa.float16()),
+    "b": (pa.int32(), pa.int64(), pa.int8(), pa.float64(), pa.float32(), pa.decimal128(20, 2)),
+    "n": (pa.int64(), pa.int32(), pa.int16()),
+    "x": (pa.float64(), pa.float32()),
+}  # fmt: skip
+
+
+def _log(rows: int = 300, seed: int = 7) -> pa.Table:
+    """Values that each type of DRIFTS can hold; some rows are late, some of `b` are null."""
+    log = logs.random_log(rows, seed=seed, nulls=0.1, jitter=3)
+    rng = np.random.default_rng(seed)
+    times = log["t"].cast(pa.timestamp("s", UTC)).cast(pa.timestamp("us", UTC))
+    quarters = pa.array(rng.integers(-40, 40, rows) / 4)
+    log = log.set_column(1, "t", times).set_column(2, "a", quarters)
+    return log.append_column("n", pa.array(rng.integers(-99, 99, rows))).append_column(
+        "x", pa.array(rng.integers(-99, 99, rows) / 8)
+    )
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.small_model().save(tmp_path / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+
+
+def _config(path: str = "in", out: str = "out", **tables: Any) -> dict[str, Any]:
+    tables["source"] = {"late": "reject", "nulls": "previous", **tables.get("source", {})}
+    tables["output"] = {"columns": ["id", "t", "n", "x"], **tables.get("output", {})}
+    return logs.config(path, "m.safetensors", out, **tables)
+
+
+def _run(path: str = "in", out: str = "out", **tables: Any) -> Summary:
+    return Pipeline.from_dict(_config(path, out, **tables)).run()
+
+
+def _day(table: pa.Table, day: int, folder: str = "in", **types: pa.DataType) -> None:
+    for name, kind in types.items():
+        table = table.set_column(table.schema.names.index(name), name, _cast(table[name], kind))
+    # Arrow keeps string views, float16 and zones as they are, Parquet does not.
+    path = Path(folder) / f"day-{day}.arrow"
+    path.parent.mkdir(exist_ok=True)
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=17)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(kind):
+        return column.cast(kind.value_type).dictionary_encode().cast(kind)
+    return column.cast(kind)
+
+
+def _rows(folder: str) -> pa.Table:
+    parts = [pq.read_table(part) for part in sorted(Path(folder).glob("*.parquet"))]
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _bits(table: pa.Table) -> list[Any]:
+    """The types and the bytes of all values."""
+    values = [
+        np.asarray(column.combine_chunks().fill_null(-7.5)).tobytes()
+        if pa.types.is_floating(column.type)
+        else column.to_pylist()
+        for column in table.columns
+    ]
+    return [str(table.schema.remove_metadata()), *values]
+
+
+def _without_paths(rejects: pa.Table) -> pa.Table:
+    return rejects.drop(["file"])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_drifting_types_change_no_bit(seed: int) -> None:
+    """Each file has random types, and some days a run of their own: rows, rejects and state."""
+    rng = np.random.default_rng(seed)
+    pieces = [_log(seed=seed).slice(50 * day, 50) for day in range(DAYS)]
+    source = {"format": "arrow", "batch_rows": int(rng.integers(7, 60))}
+    cast = 0
+    for day, piece in enumerate(pieces):
+        _day(piece, day, "one")
+        drift = {
+            name: kinds[rng.integers(len(kinds))] if day else kinds[0]
+            for name, kinds in DRIFTS.items()
+        }
+        _day(piece, day, **drift)
+        if rng.random() < 0.5:
+            cast += _run(source={**source, "batch_rows": int(rng.integers(7, 60))}).cast
+        if rng.random() < 0.3:
+            (Path("in") / f"day-{rng.integers(day + 1)}.arrow").touch()
+    cast += _run(source=source).cast
+    expected = _run("one", "right", source={"format": "arrow"})
+    assert expected.cast == 0 < cast
+    assert expected.rejected > 0
+    assert _bits(_rows("out")) == _bits(_rows("right"))
+    rejects = [_without_paths(_rows(f"{name}.rejects")) for name in ("out", "right")]
+    assert _bits(rejects[0]) == _bits(rejects[1])
+    assert read_states("out").equals(read_states("right"))
+    assert _run(source=source).nothing_new
+
+
+def _two_days(**types: pa.DataType) -> pa.Table:
+    """Day 0 as it is, day 1 with other types."""
+    log = _log(100)
+    for day in range(2):
+        _day(log.slice(50 * day, 50), day, **(types if day else {}))
+    return log
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["one run", "two runs"])
+@pytest.mark.parametrize(
+    ("name", "values", "kind", "message"),
+    [
+        ("n", [5, 3_000_000_000], pa.int64(), "expected int32 as in {}, received 3000000000"),
+        ("x", [0.5, 0.1], pa.float64(), "expected float as in {}, received 0.1"),
+        (
+            "t",
+            [1_000, 1_700_000_000_000_001],
+            pa.timestamp("us", UTC),
+            r"received 2023-11-14 22:13:20",
+        ),
+        ("n", ["1"], pa.string(), "expected int32 as in {}, received string. Cast one of"),
+        ("n", [1.0], pa.float64(), "expected int32 as in {}, received double. Cast one of"),
+        ("t", [1000], pa.timestamp("ms"), r"expected timestamp\[ms, tz=UTC\] as in {}, received"),
+        ("id", [b"a"], pa.binary(), "expected string as in {}, received binary"),
+    ],
+)
+def test_a_value_that_would_change_is_refused(
+    name: str, values: list[Any], kind: pa.DataType, message: str, alone: bool
+) -> None:
+    """With file, column, both types, and the row of the value."""
+    first = {"n": pa.int32(), "x": pa.float32(), "t": pa.timestamp("ms", UTC)}
+    log = _log(100)
+    _day(log.slice(0, 50), 0, **first)
+    source = {"format": "arrow", "batch_rows": 4}
+    if alone:
+        _run(source=source)
+    column = pa.chunked_array([pa.array((values[:1] * 9 + values[-1:] * 41), kind)])
+    piece = log.slice(50, 50)
+    _day(piece.set_column(piece.schema.names.index(name), name, column), 1)
+    origin = "the files of earlier runs" if alone else "in/day-0.arrow"
+    with pytest.raises(DataError, match=message.replace("{}", origin)) as caught:
+        _run(source=source)
+    assert str(caught.value).startswith("in/day-1.arrow: ")
+    assert f"column '{name}'" in str(caught.value)
+    assert ("row 9 (from 0)" in str(caught.value)) == (len(values) > 1)
+
+
+def test_the_first_file_of_the_output_gives_the_types() -> None:
+    """Also when it is gone: the rows written and the state keep theirs."""
+    _two_days(id=pa.large_string(), t=pa.timestamp("ns", UTC), n=pa.int16(), b=pa.float64())
+    Path("in/day-1.arrow").rename("later.arrow")
+    _run(source={"format": "arrow"})
+    schema = read_manifest("out").config["source.schema"]
+    Path("in/day-0.arrow").unlink()
+    Path("later.arrow").rename("in/day-1.arrow")
+    pipeline = Pipeline.from_dict(_config(source={"format": "arrow"}))
+    assert pipeline.validate() == []
+    assert pipeline.explain()["next"] == "1 new file(s)"
+    assert pipeline.run().cast == 4 * 50
+    assert read_manifest("out").config["source.schema"] == schema
+    assert _rows("out").num_rows > 50
+
+
+def test_casts_are_counted_and_a_change_of_encoding_is_none() -> None:
+    _two_days(id=pa.dictionary(pa.int32(), pa.string()))
+    assert _run(source={"format": "arrow"}).cast == 0
+    _two_days(b=pa.int64(), a=pa.float32())
+    summary = _run(out="other", source={"format": "arrow"})
+    assert summary.cast == 100
+    assert "note     100 values cast: their file has another type" in in_words(summary)
+
+
+def test_each_file_checks_its_features_by_its_own_type() -> None:
+    """An integer that float32 cannot hold is a fault; the same number as a double is rounded."""
+    log = _log(100)
+    large = pa.chunked_array([pa.array([16_777_217] * 50)])
+    for day, kind in enumerate((pa.float64(), pa.int64())):
+        _day(log.slice(50 * day, 50).set_column(3, "b", large.cast(kind)), day)
+    with pytest.raises(DataError, match=r"in/day-1\.arrow: row 0 .*integer is not exactly"):
+        _run(source={"format": "arrow"})
+    _day(log.slice(50, 50).set_column(3, "b", pa.array(["x"] * 50)), 1)
+    with pytest.raises(StreamRNNError, match=r"in/day-1\.arrow: .*'b': expected number or boolean"):
+        _run(source={"format": "arrow"})
+
+
+def test_a_rejected_value_that_the_rejects_cannot_hold_is_in_the_reason() -> None:
+    """The rejects have one type for a column, that of the first file."""
+    log = _log(100)
+    _day(log.slice(0, 50), 0)
+    odd = pa.array([float("nan")] + [0.5] * 49)
+    _day(log.slice(50, 50).set_column(3, "b", odd), 1)
+    _run(source={"format": "arrow", "bad": "reject"})
+    rejects = _rows("out.rejects")
+    assert rejects["b"].type == pa.int32()
+    last = [row for row in rejects.to_pylist() if row["file"].endswith("day-1.arrow")]
+    assert last[0]["b"] is None
+    assert last[0]["reason"].endswith("'b' holds nan, which is null here: int32 cannot hold it")
+
+
+def test_a_stream_on_stdin_is_cast_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run after run, to the types of the first."""
+    import io
+    import sys
+    from types import SimpleNamespace
+
+    def stdin(table: pa.Table) -> Summary:
+        out = io.BytesIO()
+        with pa.ipc.new_stream(out, table.schema) as writer:
+            writer.write_table(table)
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(out.getvalue())))
+        return _run("-")
+
+    log = _log(100)
+    assert stdin(log.slice(0, 50)).cast == 0
+    other = log.slice(50).set_column(0, "id", log["id"].slice(50).cast(pa.large_string()))
+    assert stdin(other.set_column(5, "n", other["n"].cast(pa.int32()))).cast == 100
+    wrong = log.set_column(5, "n", log["n"].cast(pa.float64()))
+    with pytest.raises(DataError, match="stdin: column 'n': expected int64 as in earlier runs"):
+        stdin(wrong)
