@@ -21,7 +21,7 @@ def absolute_paths(config: Config, folder: str) -> dict[str, Any]:
 
     URIs and names of tables in memory are kept.
     """
-    data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
+    data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
     for table, key in _PATHS:
         path = data.get(table, {}).get(key)
         if isinstance(path, str) and path != PIPE and ":" not in path.partition("/")[0]:

@@ -16,6 +16,8 @@ FREE = frozenset(
         "source.format",
         "source.order",
         "source.after",
+        "source.rename",
+        "source.features.*.from",
         "source.batch_rows",
         "source.late",  # only of rows not read yet
         "source.bad",
@@ -69,7 +71,18 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
         return kinds == ("carry", "carry")
     if key == "window.stride":
         return "independent" not in kinds
-    return key in FREE
+    return _declared(key) in FREE
+
+
+def _declared(key: str) -> str:
+    """Return the name that FREE and FIXED have for a key: that of a feature's has no feature.
+
+    >>> _declared("source.features.wind.speed.clip")
+    'source.features.*.clip'
+    """
+    if not key.startswith("source.features."):
+        return key
+    return f"source.features.*.{key.rpartition('.')[2]}"
 
 
 def value_of(key: str, config: Mapping[str, Any]) -> Any:

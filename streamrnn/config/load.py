@@ -139,7 +139,7 @@ class Config(Sections):
 
         The keys of a feature are listed under its name: `source.features.temp.clip`.
         """
-        data = self.model_dump(mode="json")
+        data = self.model_dump(mode="json", by_alias=True)
         source = data["source"]
         for feature, spec in zip(source["features"], self.source.features, strict=True):
             feature["nulls"] = self.source.nulls_of(spec)
@@ -228,7 +228,7 @@ def _translate(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
 
 def _unknown(name: str, table: type[Section]) -> str:
     """Return the message for a key that the table does not have."""
-    known = list(table.model_fields)
+    known = [field.alias or name for name, field in table.model_fields.items()]
     homes = [
         home
         for home, field in Sections.model_fields.items()

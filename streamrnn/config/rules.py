@@ -53,6 +53,32 @@ def _features_are_unique(tables: Sections) -> Iterator[Problem]:
         first.setdefault(feature.name, index)
 
 
+@_needs(
+    "source.rename",
+    "source.features",
+    "source.key",
+    "source.time",
+    "source.reset",
+    "output.columns",
+)
+def _renamed_columns_are_used_once(tables: Sections) -> Iterator[Problem]:
+    source, carried = tables.source, tables.output.columns
+    used = {*source.key, source.time, source.reset, *(f.name for f in source.features)}
+    used |= set(carried or ())
+    first: dict[str, str] = {}
+    for new, olds in source.renames.items():
+        path = ("source", "rename", new) if new in source.rename else ("source", "features")
+        if new not in used and carried != ("*",):
+            hint = did_you_mean(new, sorted(filter(None, used)))
+            yield Problem(path, f'"{new}" is not a column in use{hint}')
+        for old in olds:
+            if old in used:
+                yield Problem(path, f'"{old}" is a column in use; it cannot be an old name too')
+            elif old in first:
+                yield Problem(path, f'"{old}" is already an old name of "{first[old]}"')
+            first.setdefault(old, new)
+
+
 @_needs("source.time", "source.time_features")
 def _time_features_need_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.time_features and tables.source.time is None:

@@ -118,6 +118,12 @@ def _inputs(value: Any) -> Any:
     return {name: _filled(features) for name, features in value.items()}
 
 
+def _rename(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a table of new name = old name, got {received(value)}")
+    return {name: _filled(old) for name, old in value.items()}
+
+
 def _layers(value: Any) -> Any:
     if not isinstance(value, list | tuple) or not all(isinstance(item, dict) for item in value):
         raise ValueError("expected a table [[model.layers]] per layer")
@@ -198,6 +204,9 @@ class FeatureSection(Section):
     """One feature: a column and its valid values."""
 
     name: Text = Field(description="the column")
+    from_: Names = Field(
+        default=(), alias="from", description="old names that files may have for the column"
+    )
     valid: Range | None = Field(
         default=None, description="values outside [low, high] (inclusive) are treated as null"
     )
@@ -258,9 +267,18 @@ class SourceSection(Section):
         examples=["time"],
     )
     features: Features = Field(
-        description="inputs of the model, in order: a column, or a table { name, valid, clip, "
-        "nulls }",
+        description="inputs of the model, in order: a column, or a table { name, from, valid, "
+        "clip, nulls }",
         examples=[["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}]],
+    )
+    rename: Annotated[
+        dict[str, tuple[str, ...]],
+        BeforeValidator(_rename),
+        WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
+    ] = Field(
+        default_factory=dict,
+        description="new name = old name of a column, or a list of them, in some of the files",
+        examples=[{"temperature": "temp_c"}],
     )
     time_features: TimeFeatures = Field(
         default=(),
@@ -305,6 +323,15 @@ class SourceSection(Section):
     def feature_names(self) -> tuple[str, ...]:
         """Names of all features, in order."""
         return (*(feature.name for feature in self.features), *self.time_feature_names)
+
+    @property
+    def renames(self) -> dict[str, tuple[str, ...]]:
+        """Old names of columns, those of features included."""
+        found = dict(self.rename)
+        for feature in self.features:
+            if feature.from_:
+                found[feature.name] = (*found.get(feature.name, ()), *feature.from_)
+        return found
 
     def nulls_of(self, feature: FeatureSection) -> Literal["error", "previous", "skip"] | float:
         """Return the null policy of a feature, by default that of the source."""

@@ -30,7 +30,7 @@ from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.positions import CallPosition, next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import Origin, Rows, select
+from streamrnn.sources import Origin, Rows, new_names, select, with_new_names
 from streamrnn.states import OwnLock, StateTable, meta, read_state_file, write_state_file
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
@@ -235,6 +235,10 @@ class Pipeline:
             kind = self.config.window.kind
             raise ConfigError(f'process: kind "{kind}" needs all rows at once; use run()')
         batches, schema = _batches(data)
+        if renames := self.loaded.renames:
+            names = new_names(schema.names, renames, _BATCH)
+            schema = with_new_names(schema, names)
+            batches = [batch.rename_columns(schema.names) for batch in batches]
         with self._lock.lock:
             scorer, checked = self._bound_scorer(schema)
             position = next_position(position, self.position)

@@ -37,7 +37,8 @@ def open_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = 
     if loaded.config.source.piped:
         features = loaded.contract.features_alone(loaded.config.columns)
         size = rows or loaded.config.source.batch_rows
-        return StreamSource(loaded.columns, size, features=features)
+        renames = loaded.config.source.renames
+        return StreamSource(loaded.columns, size, features=features, renames=renames)
     return loaded.source(source_files(loaded, options), rows)
 
 

@@ -34,7 +34,7 @@ def rewind_before_changes(
     if not has_manifest(path):
         return None
     manifest = read_manifest(path)
-    files.order = list(manifest.config.get("source.schema", ()))
+    source.earlier = manifest.config.get("source.schema", {})
     names = _named(manifest, named, path) if named else changed_files(manifest, files.files, files)
     if not names:
         return None

@@ -70,6 +70,7 @@ class LoadedPipeline:
         self.runner: Stream | Whole = self.kind.runner(self.model)
         self.names = _output_names(self.runner.outputs, config)
         self.fingerprint: str = self.model.fingerprint()
+        self.renames = config.source.renames
 
     def initial(self) -> dict[str, Floats]:
         """Return the initial state of one stream: name -> (size,) float32."""
@@ -93,6 +94,7 @@ class LoadedPipeline:
             time=config.time,
             format=config.format,
             features=self.contract.features_alone(self.config.columns),
+            renames=self.renames,
         )
 
     def bind(self, schema: pa.Schema, path: str) -> BoundPipeline:

@@ -16,6 +16,7 @@ from streamrnn.sources.formats import FORMATS, FileFormat, suffixes_of
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.reading import FileSource
+from streamrnn.sources.renames import new_names, with_new_names
 from streamrnn.sources.schema import (
     missing_column,
     select,
@@ -59,6 +60,7 @@ __all__ = [
     "last_with",
     "list_files",
     "missing_column",
+    "new_names",
     "select",
     "shown",
     "shown_time",
@@ -69,4 +71,5 @@ __all__ = [
     "ticks",
     "used_schema",
     "value_type",
+    "with_new_names",
 ]

@@ -16,7 +16,9 @@ from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile, etag
 from streamrnn.sources.formats import FileReader, Footer, format_of
 from streamrnn.sources.position import Position
+from streamrnn.sources.renames import Renames, RenamingReader, new_names
 from streamrnn.sources.schema import (
+    check_present,
     common_schema,
     earlier_schema,
     in_earlier_types,
@@ -34,6 +36,7 @@ class FileSource:
     `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
     must have the columns of the first; their types are cast to its types where no value changes.
     The columns `features` are not cast: each file may have them as any type that can be read.
+    `renames`: old names that files may have for columns.
     `earlier`: columns and types, as text, of the first file of earlier runs, in their order; or
     `schema`, which replaces that of the first file. `format`: that of all files; "auto" goes by
     suffix.
@@ -50,6 +53,7 @@ class FileSource:
         time: str | None = None,
         format: str = "auto",
         features: Mapping[str, Feature] | None = None,
+        renames: Renames | None = None,
     ) -> None:
         self.files = list(files)
         self.columns = columns
@@ -57,6 +61,7 @@ class FileSource:
         self.time = time
         self.earlier: Mapping[str, str] = {}
         self._features = features or {}
+        self._renames = renames or {}
         self._format = format
         self._first = _EARLIER if schema is not None else ""
         self._schema = schema
@@ -81,7 +86,8 @@ class FileSource:
         if self._schema is None:
             first, reader = self._first_readable()
             self._first = _EARLIER if self.earlier else first.path
-            self._schema = in_earlier_types(self._used(first, reader), self.earlier)
+            used = used_schema(self._columns(first, reader), self.columns, first.path)
+            self._schema = in_earlier_types(used, self.earlier)
         return self._schema
 
     def _first_readable(self) -> tuple[SourceFile, FileReader]:
@@ -104,7 +110,7 @@ class FileSource:
         if file.name not in self._footers:
             kind = self.schema.field(self.time).type if self.time is not None else None
             footer = self._open(file).footer(self.time, kind)
-            if self.time in (parts := dict(file.partitions)) and footer.times is None:
+            if self.time in (parts := self._partitions(file)) and footer.times is None:
                 footer = _with_time(footer, parts[str(self.time)])
             self._footers[file.name] = footer
         return self._footers[file.name]
@@ -149,7 +155,7 @@ class FileSource:
         DTypeError if it has a feature of a type that cannot be read.
         """
         for file in files:
-            self._common(self._used(file, self._open(file)), file)
+            self._common(file, self._open(file))
 
     def batches(
         self, start: Position | None = None, before: Content | None = None
@@ -173,7 +179,7 @@ class FileSource:
         opened = time.time_ns()
         stream = self._stream(file)
         reader, version = self._reader(file, stream), etag(stream)
-        own, schema = self._common(self._used(file, reader), file)
+        own, schema = self._common(file, reader)
         changed = sum(a.type != b.type for a, b in zip(own, self.schema, strict=True))
         sizes = reader.footer(None, None).groups
         # Counted from the first row: a rewritten file may have other row groups.
@@ -209,7 +215,7 @@ class FileSource:
             left = batch.slice(min(skip, batch.num_rows))
             skip -= batch.num_rows - left.num_rows
             if left.num_rows:
-                yield select(left, schema, dict(file.partitions))
+                yield select(left, schema, self._partitions(file))
 
     def is_complete(self, file: SourceFile) -> bool:
         """Return whether a file can be opened: while being written, it has no footer yet."""
@@ -233,23 +239,37 @@ class FileSource:
     def _reader(self, file: SourceFile, stream: pa.NativeFile) -> FileReader:
         format = format_of(file.path, self._format)
         try:
-            return format.open(stream)
+            reader = format.open(stream)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
                 f"{file.path}: not a readable {format.name} file ({file.size} bytes): "
                 f"{_one_line(error)}"
             ) from error
 
-    def _common(self, found: pa.Schema, file: SourceFile) -> tuple[pa.Schema, pa.Schema]:
-        """Return the columns of a file in its own types, and in those to cast them to."""
-        return common_schema(self.schema, found, file.path, self._first, self._features)
+        names = self._new_names(file, reader.schema.names)
+        return RenamingReader(reader, names) if names else reader
 
-    def _used(self, file: SourceFile, reader: FileReader) -> pa.Schema:
+    def _new_names(self, file: SourceFile, columns: Sequence[str]) -> dict[str, str]:
+        partitions = [name for name, _ in file.partitions]
+        return new_names([*columns, *partitions], self._renames, file.path)
+
+    def _partitions(self, file: SourceFile) -> dict[str, pa.Scalar]:
+        names = self._new_names(file, ())
+        return {names.get(name, name): value for name, value in file.partitions}
+
+    def _common(self, file: SourceFile, reader: FileReader) -> tuple[pa.Schema, pa.Schema]:
+        """Return the columns of a file in its own types, and in those to cast them to."""
+        found = self._columns(file, reader)
+        check_present(self.schema, found, file.path, self._first)
+        used = used_schema(found, self.columns, file.path)
+        return common_schema(self.schema, used, file.path, self._first, self._features)
+
+    def _columns(self, file: SourceFile, reader: FileReader) -> pa.Schema:
         schema = reader.schema
-        for name, value in file.partitions:
+        for name, value in self._partitions(file).items():
             if name not in schema.names:
                 schema = schema.append(pa.field(name, value.type))
-        return used_schema(schema, self.columns, file.path)
+        return schema
 
 
 @dataclass(frozen=True)

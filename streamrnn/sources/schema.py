@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from streamrnn.errors import DataError, DTypeError
 from streamrnn.sources.casts import may_cast, type_named
 from streamrnn.sources.contract import Feature, check_feature
+from streamrnn.sources.renames import how_to_rename
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
@@ -113,6 +114,15 @@ def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema
     return pa.schema(fields)
 
 
+def check_present(expected: pa.Schema, found: pa.Schema, path: str, origin: str) -> None:
+    """Raise DataError if a file lacks a column of `expected`, the schema of `origin`."""
+    for name in expected.names:
+        if name not in found.names:
+            message = missing_column(path, name, found.names)
+            advice = how_to_rename(name, found.names)
+            raise DataError(f"{message}. Expected the columns of {origin}. {advice}")
+
+
 def common_schema(
     expected: pa.Schema,
     found: pa.Schema,
@@ -126,11 +136,9 @@ def common_schema(
     an additional column, or one of a type whose values cannot be cast; DTypeError for one of the
     `features`, which are not cast, if its type cannot be read.
     """
+    check_present(expected, found, path, origin)
     own, target = [], []
     for field in expected:
-        if field.name not in found.names:
-            message = missing_column(path, field.name, found.names)
-            raise DataError(f"{message}. Expected the columns of {origin}.")
         other = found.field(field.name)
         own.append(other)
         if field.name in features:

@@ -16,6 +16,7 @@ from streamrnn.sources.content import Content
 from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile
 from streamrnn.sources.position import Position
+from streamrnn.sources.renames import Renames, new_names, with_new_names
 from streamrnn.sources.schema import common_schema, in_earlier_types, select, used_schema
 from streamrnn.sources.timeline import FileTimes
 
@@ -45,10 +46,12 @@ class StreamSource:
         rows: int,
         stream: BinaryIO | None = None,
         features: Mapping[str, Feature] | None = None,
+        renames: Renames | None = None,
     ) -> None:
         self.columns = columns
         self.earlier: Mapping[str, str] = {}
         self._features = features or {}
+        self._renames = renames or {}
         self.rows = rows
         self.files: list[SourceFile] = []
         self._stream = stream
@@ -67,9 +70,14 @@ class StreamSource:
         return in_earlier_types(self._own, self.earlier)
 
     @cached_property
+    def _new_names(self) -> dict[str, str]:
+        return new_names(self._reader.schema.names, self._renames, STDIN)
+
+    @cached_property
     def _own(self) -> pa.Schema:
         try:
-            return used_schema(self._reader.schema, self.columns, STDIN)
+            schema = with_new_names(self._reader.schema, self._new_names)
+            return used_schema(schema, self.columns, STDIN)
         except StreamRNNError:
             raise
         except DAMAGE as error:
@@ -110,10 +118,12 @@ class StreamSource:
         origin = "earlier runs"
         own, schema = common_schema(self.schema, self._own, STDIN, origin, self._features)
         changed = sum(a.type != b.type for a, b in zip(own, self.schema, strict=True))
-        names, row, skip = own.names, 0, start.file_row if start else 0
+        old = {new: old for old, new in self._new_names.items()}
+        names = [old.get(name, name) for name in own.names]
+        row, skip = 0, start.file_row if start else 0
         try:
             for whole in self._reader:
-                used = whole.select(names)
+                used = whole.select(names).rename_columns(own.names)
                 used.validate(full=True)
                 skipped = min(max(skip - row, 0), used.num_rows)
                 row += skipped
