@@ -156,10 +156,11 @@ def test_run_says_in_plain_words_what_was_done():
 def test_run_counts_what_was_not_simply_scored():
     words = in_words(summary(
         skipped=1, rejected=2, dropped_late=3, filled=4, clipped=5, out_of_range=6, fresh_starts=7,
-        vanished_files=8, fresh_init_streams=9, cast=10,
+        vanished_files=8, fresh_init_streams=9, cast=10, nan=11,
     )).splitlines()  # fmt: skip
     notes = [line for line in words if line.startswith("note")]
-    assert len(notes) == 10
+    assert len(notes) == 11
+    assert "note     11 NaNs treated as null, as set by `nan`" in notes
     assert "note     1 row skipped: a feature was null (output is null there)" in notes
     assert "note     8 used files no longer present" in notes
     assert "rejects  out/weather.rejects" in words

@@ -128,6 +128,7 @@ def _notes(summary: "Summary") -> list[str]:
         (s.dropped_late, "row", "dropped: earlier than the stream's last time"),
         (s.rejected, "row", "rejected; each has its reason in the rejects table"),
         (s.filled, "null", "filled as set by `nulls`"),
+        (s.nan, "NaN", "treated as null, as set by `nan`"),
         (s.out_of_range, "value", "outside `valid`, treated as null"),
         (s.clipped, "value", "limited by `clip`"),
         (s.cast, "value", "cast: their file has another type for the column than the first file"),

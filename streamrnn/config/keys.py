@@ -42,8 +42,10 @@ FIXED = frozenset(
         "source.features.*.valid",
         "source.features.*.clip",
         "source.features.*.nulls",
+        "source.features.*.nan",
         "source.time_features",
         "source.nulls",
+        "source.nan",
         "source.reset",
         "source.max_gap",
         "window.kind",
@@ -96,8 +98,10 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
     table, _, name = key.partition(".")
     last = name.rpartition(".")[2]
     if name.startswith("features."):
-        # A feature without `nulls` has that of the source.
-        return config.get("source.nulls") if last == "nulls" else _default(FeatureSection, last, {})
+        # A feature without `nulls` or `nan` has that of the source.
+        if last in ("nulls", "nan"):
+            return value_of(f"source.{last}", config)
+        return _default(FeatureSection, last, {})
     found = Sections.model_fields.get(table)
     if found is None:
         return None

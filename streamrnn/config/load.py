@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path as FsPath
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -143,6 +143,7 @@ class Config(Sections):
         source = data["source"]
         for feature, spec in zip(source["features"], self.source.features, strict=True):
             feature["nulls"] = self.source.nulls_of(spec)
+            feature["nan"] = self.source.nan_of(spec)
         flat: dict[str, Any] = {}
         for table, keys in data.items():
             for key, value in keys.items():
@@ -248,7 +249,8 @@ def _table_at(table: type[Section], path: Path) -> type[Section]:
 
 def _options(table: type[Section], path: Path) -> list[str]:
     annotation = _table_at(table, path).model_fields[str(path[-1])].annotation
-    return [str(option) for option in get_args(annotation)]
+    literals = [arg for arg in get_args(annotation) if get_origin(arg) is Literal]
+    return [str(option) for kind in literals or [annotation] for option in get_args(kind)]
 
 
 def _at_least(table: type[Section], path: Path) -> int | None:

@@ -212,6 +212,9 @@ class FeatureSection(Section):
     )
     clip: Range | None = Field(default=None, description="values are limited to [low, high]")
     nulls: Nulls | None = Field(default=None, description="as source.nulls, for this feature only")
+    nan: Literal["error", "null"] | None = Field(
+        default=None, description="as source.nan, for this feature only"
+    )
 
 
 Features = Annotated[
@@ -268,7 +271,7 @@ class SourceSection(Section):
     )
     features: Features = Field(
         description="inputs of the model, in order: a column, or a table { name, from, valid, "
-        "clip, nulls }",
+        "clip, nulls, nan }",
         examples=[["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}]],
     )
     rename: Annotated[
@@ -288,6 +291,9 @@ class SourceSection(Section):
         default="error",
         description="null in a feature: error | previous (value of the stream) | skip (the row) | "
         "a number",
+    )
+    nan: Literal["error", "null"] = Field(
+        default="error", description="NaN in a feature: error | null (it is treated as null)"
     )
     reset: Text | None = Field(
         default=None,
@@ -336,6 +342,10 @@ class SourceSection(Section):
     def nulls_of(self, feature: FeatureSection) -> Literal["error", "previous", "skip"] | float:
         """Return the null policy of a feature, by default that of the source."""
         return self.nulls if feature.nulls is None else feature.nulls
+
+    def nan_of(self, feature: FeatureSection) -> Literal["error", "null"]:
+        """Return what a NaN in a feature is, by default as for the source."""
+        return self.nan if feature.nan is None else feature.nan
 
 
 class WindowSection(Section):

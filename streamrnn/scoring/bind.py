@@ -196,17 +196,18 @@ def _load(config: Config, path: str) -> Model:
 def _feature(feature: FeatureSection, kind: str, config: Config) -> Feature:
     nulls = config.source.nulls_of(feature)
     if kind != "float32":
-        if feature.valid is not None or feature.clip is not None:
+        if feature.valid is not None or feature.clip is not None or feature.nan is not None:
             raise ConfigError(
-                f"[source] features: {feature.name!r} is read as {kind} by the model; valid and "
-                "clip apply to numbers only"
+                f"[source] features: {feature.name!r} is read as {kind} by the model; valid, clip "
+                "and nan apply to numbers only"
             )
         if not isinstance(nulls, str) and (kind == "string" or nulls != math.floor(nulls)):
             raise ConfigError(
                 f"[source] nulls: {nulls} cannot replace a null of {feature.name!r}, which the "
                 f"model reads as {kind}"
             )
-    return Feature(feature.name, kind, feature.valid, feature.clip, nulls)
+    nan = config.source.nan_of(feature)
+    return Feature(feature.name, kind, feature.valid, feature.clip, nulls, nan)
 
 
 def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ COUNTS = (
     "rejected",
     "dropped_late",
     "filled",
+    "nan",
     "clipped",
     "out_of_range",
     "cast",
@@ -48,6 +49,7 @@ class Summary:
     rejected: int = 0
     dropped_late: int = 0
     filled: int = 0
+    nan: int = 0
     clipped: int = 0
     out_of_range: int = 0
     cast: int = 0

@@ -20,6 +20,8 @@ _DIGITS = 76  # digits of the widest decimal
 _SHORT = 9  # digits below 2**32
 _HALF = np.uint64(32)
 _INT64 = (1 << 63) - 1
+_SET_NULLS = "set `nulls` for the column"
+_SET_NAN = 'set nan = "null" for the column'
 _FLOATS = frozenset(kind.id for kind in (pa.float16(), pa.float32(), pa.float64()))
 
 
@@ -45,12 +47,13 @@ def fill_plain(
 def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
     """Convert N numbers or booleans to float32 (N,), possibly a view; null becomes NaN.
 
-    Faults: NaN and infinity, numbers beyond float32, integers (decimals included) that float32
-    cannot hold, and null if nulls = "error". Other decimals are rounded, as float64 is. First,
-    values outside `valid` (inclusive) become null, then `clip` limits the rest, then a number in
-    `nulls` replaces null.
+    Faults: infinity, NaN if nan = "error", numbers beyond float32, integers (decimals included)
+    that float32 cannot hold, and null if nulls = "error". Other decimals are rounded, as float64
+    is. First, NaN becomes null if nan = "null", and so do values outside `valid` (inclusive), then
+    `clip` limits the rest, then a number in `nulls` replaces null.
     """
-    return limit(_numbers(array, feature.name, faults), feature, faults, counts)
+    values = _numbers(array, feature, faults, counts)
+    return limit(values, feature, faults, counts)
 
 
 def limit(values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
@@ -85,15 +88,17 @@ def _apply_nulls(
     if not nulls.any():
         return values
     if feature.nulls == "error":
-        reason = "is null or outside `valid`" if feature.valid is not None else "is null"
-        faults.add(nulls, f'column {feature.name!r}: value {reason}, and nulls = "error"')
+        causes = ["null"] + ["NaN"] * (feature.nan == "null")
+        causes += ["outside `valid`"] * (feature.valid is not None)
+        reason = f'value is {" or ".join(causes)}, and nulls = "error"'
+        faults.add(nulls, f"column {feature.name!r}: {reason}", _SET_NULLS)
     else:
         values = np.where(nulls, np.float32(feature.nulls), values)
         counts["filled"] += int(nulls.sum())
     return values
 
 
-def _numbers(array: pa.Array, name: str, faults: Faults) -> Floats:
+def _numbers(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
     kind = array.type
     if pa.types.is_null(kind):
         return np.full(len(array), np.nan, np.float32)
@@ -108,23 +113,27 @@ def _numbers(array: pa.Array, name: str, faults: Faults) -> Floats:
     raw: Array = array.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
         values: Floats = raw.astype(np.float32, copy=False)
-    _note_loss(raw, values, name, faults)
+    _note_loss(raw, values, feature, faults, counts)
     if decimals is not None:
         wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
-        _note_integers(decimals, wide, name, faults)
+        _note_integers(decimals, wide, feature.name, faults)
     return values if nulls is None else np.where(nulls, np.float32(np.nan), values)
 
 
-def _note_loss(raw: Array, values: Floats, name: str, faults: Faults) -> None:
+def _note_loss(
+    raw: Array, values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]
+) -> None:
+    name = feature.name
     if raw.dtype.kind == "f":
         bad = ~np.isfinite(values)
         if bad.any():
-            finite = np.isfinite(raw)
-            faults.add(
-                bad & ~finite,
-                f"column {name!r}: expected a finite number, received NaN or infinity",
-            )
-            faults.add(bad & finite, f"column {name!r}: number overflows float32")
+            nan, expected = np.isnan(raw), f"column {name!r}: expected a finite number"
+            if feature.nan == "null":
+                counts["nan"] += int(nan.sum())
+            else:
+                faults.add(nan, f"{expected}, received NaN", _SET_NAN)
+            faults.add(np.isinf(raw), f"{expected}, received infinity")
+            faults.add(bad & np.isfinite(raw), f"column {name!r}: number overflows float32")
     elif raw.dtype.itemsize > 2:
         signed = raw.dtype.kind == "i"
         wide = np.flatnonzero((raw > _EXACT) | (raw < -_EXACT) if signed else raw > _EXACT)
@@ -224,7 +233,7 @@ def to_identifiers(
     if missing is None:
         return values, np.ones(len(array), bool)
     if nulls == "error":
-        faults.add(missing, f'column {name!r}: value is null, and nulls = "error"')
+        faults.add(missing, f'column {name!r}: value is null, and nulls = "error"', _SET_NULLS)
     if nulls in ("error", "previous", "skip"):
         return values, ~missing
     values[missing] = nulls if kind == "string" else int(nulls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,7 +24,8 @@ class Feature:
     """One input column of a model.
 
     `kind` is "float32", or "int64" or "string" for a column that an Embedding or a lookup reads
-    unchanged. `nulls` is "error", "previous", "skip" or the number (or text) that replaces null.
+    unchanged. `nulls` is "error", "previous", "skip" or the number (or text) that replaces null;
+    `nan` is "error" or "null".
     """
 
     name: str
@@ -32,23 +33,34 @@ class Feature:
     valid: tuple[float, float] | None = None
     clip: tuple[float, float] | None = None
     nulls: str | float = "error"
+    nan: str = "error"
 
 
 @dataclass
 class Faults:
-    """Rows that violate the contract, with the first reason for each."""
+    """Rows that violate the contract, with the first reason for each, and how to change it."""
 
     codes: npt.NDArray[np.int32]
-    reasons: list[str]
+    reasons: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
 
-    def add(self, rows: Bools, reason: str) -> None:
-        """Set the reason of those of the rows that have none yet."""
+    def add(self, rows: Bools, reason: str, advice: str = "") -> None:
+        """Set the reason of those of the rows that have none yet.
+
+        `advice` is what the config could set, such as "set `nulls` for the column"; "" for nothing.
+        """
         self.reasons.append(reason)
+        self.advice.append(advice)
         self.codes[rows & (self.codes == 0)] = len(self.reasons)
 
     def reason(self, row: int) -> str:
         """Return the reason of a row whose code is not 0."""
         return self.reasons[int(self.codes[row]) - 1]
+
+    def how_to_fix(self, row: int) -> str:
+        """Return how to fix the row, as the start of a list of choices."""
+        advice = self.advice[int(self.codes[row]) - 1]
+        return f"Fix the data, {advice}," if advice else "Fix the data"
 
 
 @dataclass
@@ -77,7 +89,7 @@ class Rows:
     def place(self, row: int) -> str:
         """Return the location of a row, for a message."""
         named = zip(self.key_fields, self.keys, strict=True)
-        key = ", ".join(f"{field.name}={shown(array, row)}" for field, array in named)
+        key = ", ".join(f"{column.name}={shown(array, row)}" for column, array in named)
         return f"{self.origin.place(row)}: stream {key}"
 
 
@@ -134,8 +146,8 @@ class Contract:
     def read(self, batch: pa.RecordBatch, origin: Origin) -> Rows:
         """Convert a record batch of N rows to arrays; invalid rows are listed in `faults`."""
         n = batch.num_rows
-        faults = Faults(np.zeros(n, np.int32), [])
-        counts = {"filled": 0, "clipped": 0, "out_of_range": 0}
+        faults = Faults(np.zeros(n, np.int32))
+        counts = {"filled": 0, "nan": 0, "clipped": 0, "out_of_range": 0}
         keys = [batch.column(name) for name in self.key]
         for name, array in zip(self.key, keys, strict=True):
             if array.null_count:

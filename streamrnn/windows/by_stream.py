@@ -240,8 +240,8 @@ def _raise_first(
         row = int(invalid[0])
         raise DataError(
             f"{rows.place(row)}: {rows.faults.reason(row)}. "
-            f"Invalid rows in this record batch: {len(invalid)}. Fix the data, set `nulls` "
-            'for the column, or set [source] bad = "reject".'
+            f"Invalid rows in this record batch: {len(invalid)}. {rows.faults.how_to_fix(row)} "
+            'or set [source] bad = "reject".'
         )
     if len(late):
         assert clock is not None

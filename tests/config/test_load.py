@@ -50,12 +50,13 @@ def test_defaults_are_those_of_the_design(load):
         "key": ("device",),
         "time": None,
         "features": (
-            {"name": "a", "from_": (), "valid": None, "clip": None, "nulls": None},
-            {"name": "b", "from_": (), "valid": None, "clip": None, "nulls": None},
+            {"name": "a", "from_": (), "valid": None, "clip": None, "nulls": None, "nan": None},
+            {"name": "b", "from_": (), "valid": None, "clip": None, "nulls": None, "nan": None},
         ),
         "rename": {},
         "time_features": (),
         "nulls": "error",
+        "nan": "error",
         "reset": None,
         "max_gap": None,
         "late": "error",
@@ -199,7 +200,10 @@ typ = "LSTM"
 """,
         "window.lanes=abc",
     )
-    known = "known here: path, format, order, after, key, time, features, rename, time_features, "
+    known = (
+        "known here: path, format, order, after, key, time, features, rename, time_features, "
+        "nulls, nan, "
+    )
     assert message.split("\n  ") == [
         "p.toml has 15 problems:",
         "p.toml:3: source.key: expected a name or a list of names, got the integer 5",
@@ -208,7 +212,7 @@ typ = "LSTM"
         'got the string "prevous"; did you mean "previous"?',
         "p.toml:7: source.features[2].name: required but missing: the column",
         'p.toml:7: source.features[2].nam: unknown key; did you mean "name"? '
-        "(known here: name, from, valid, clip, nulls)",
+        "(known here: name, from, valid, clip, nulls, nan)",
         'p.toml:9: source.late: expected "error", "drop", "reject" or "apply", '
         'got the string "dorp"; did you mean "drop"?',
         "p.toml:10: source.batch_rows: expected an integer from 1 to 2147483647, "

@@ -18,7 +18,7 @@ D = decimal.Decimal
 
 def _read(array: pa.Array, **options: Any) -> tuple[list[Any], list[int], dict[str, int], Faults]:
     faults = Faults(np.zeros(len(array), np.int32), [])
-    counts = {"filled": 0, "clipped": 0, "out_of_range": 0}
+    counts = {"filled": 0, "nan": 0, "clipped": 0, "out_of_range": 0}
     values = to_float32(array, Feature("x", **options), faults, counts)
     assert values.dtype == np.float32
     return values.tolist(), np.flatnonzero(faults.codes).tolist(), counts, faults
@@ -144,7 +144,7 @@ def test_valid_then_clip_then_nulls() -> None:
     )
     assert values == [-9, 1, 5, 8, -9, -9]
     assert bad == []
-    assert counts == {"filled": 3, "clipped": 2, "out_of_range": 2}
+    assert counts == {"filled": 3, "nan": 0, "clipped": 2, "out_of_range": 2}
 
 
 def test_a_limit_beyond_float32_is_none() -> None:
@@ -153,7 +153,7 @@ def test_a_limit_beyond_float32_is_none() -> None:
         pa.array([-3e38, 3e38]), valid=(-1e39, 1e39), clip=(-(10**39), 0)
     )
     assert (values, bad) == ([float(np.float32(-3e38)), 0], [])
-    assert counts == {"filled": 0, "clipped": 1, "out_of_range": 0}
+    assert counts == {"filled": 0, "nan": 0, "clipped": 1, "out_of_range": 0}
 
 
 def test_columns_without_values() -> None:
