@@ -43,6 +43,8 @@ FIXED = frozenset(
         "source.features.*.clip",
         "source.features.*.nulls",
         "source.features.*.nan",
+        "source.features.*.vocabulary",  # its content
+        "source.features.*.oov",
         "source.time_features",
         "source.nulls",
         "source.nan",

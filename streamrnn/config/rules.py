@@ -79,6 +79,17 @@ def _renamed_columns_are_used_once(tables: Sections) -> Iterator[Problem]:
             first.setdefault(old, new)
 
 
+@_needs("source.features")
+def _vocabularies_are_for_ids(tables: Sections) -> Iterator[Problem]:
+    for index, feature in enumerate(tables.source.features):
+        path: Path = ("source", "features", index)
+        if feature.vocabulary is None and feature.oov:
+            yield Problem((*path, "oov"), "needs vocabulary, the values that are known")
+        for key in ("valid", "clip", "nan"):
+            if feature.vocabulary is not None and getattr(feature, key) is not None:
+                yield Problem((*path, key), "applies to numbers only, not to ids; remove it")
+
+
 @_needs("source.time", "source.time_features")
 def _time_features_need_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.time_features and tables.source.time is None:

@@ -118,6 +118,25 @@ def _inputs(value: Any) -> Any:
     return {name: _filled(features) for name, features in value.items()}
 
 
+def _vocabulary(value: Any) -> Any:
+    """Check a path, or a list of strings or of integers; return the list as a tuple."""
+    path = _fspath(value)
+    if isinstance(path, str) and path:
+        return path
+    values = list(value) if isinstance(value, list | tuple) else []
+    if not values or {type(item) for item in values} not in ({str}, {int}):
+        raise ValueError(
+            f"expected a file, a list of strings or a list of integers, got {received(value)}"
+        )
+    return tuple(values)
+
+
+def _oov(value: Any) -> Any:
+    if isinstance(value, bool) or value not in (0, 1):
+        raise ValueError(f"expected 0 or 1, got {received(value)}")
+    return value
+
+
 def _rename(value: Any) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"expected a table of new name = old name, got {received(value)}")
@@ -186,6 +205,19 @@ Nulls = Annotated[
     BeforeValidator(_nulls),
     WithJsonSchema({"anyOf": [{"enum": list(NULL_POLICIES)}, {"type": "number"}]}),
 ]
+Vocabulary = Annotated[
+    str | tuple[str | int, ...],
+    BeforeValidator(_vocabulary),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _STRING,
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+            ]
+        }
+    ),
+]
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
@@ -214,6 +246,17 @@ class FeatureSection(Section):
     nulls: Nulls | None = Field(default=None, description="as source.nulls, for this feature only")
     nan: Literal["error", "null"] | None = Field(
         default=None, description="as source.nan, for this feature only"
+    )
+    vocabulary: Vocabulary | None = Field(
+        default=None,
+        description="the model reads ids (position + oov) of these values: a list, a text file "
+        "with one per line, or a .csv or .parquet file of values and ids",
+    )
+    oov: Annotated[
+        int, BeforeValidator(_oov), WithJsonSchema({"type": "integer", "enum": [0, 1]})
+    ] = Field(
+        default=0,
+        description="a value outside the vocabulary: 0 (it is an error) | 1 (it has id 0)",
     )
 
 
@@ -270,8 +313,8 @@ class SourceSection(Section):
         examples=["time"],
     )
     features: Features = Field(
-        description="inputs of the model, in order: a column, or a table { name, from, valid, "
-        "clip, nulls, nan }",
+        description="inputs of the model: a column, or { name, from, valid, clip, nulls, nan, "
+        "vocabulary, oov }",
         examples=[["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}]],
     )
     rename: Annotated[

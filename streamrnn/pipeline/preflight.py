@@ -25,7 +25,11 @@ from streamrnn.sources import (
 def run_config(bound: BoundPipeline) -> dict[str, Any]:
     """Return what a commit stores of the config: its keys, and the types of the columns in use."""
     schema = {f.name: str(f.type) for f in bound.schema}
-    return {**bound.loaded.config.canonical(), "source.schema": schema}
+    contents = {
+        f"source.features.{name}.vocabulary": vocabulary.fingerprint
+        for name, vocabulary in bound.loaded.contract.vocabularies.items()
+    }
+    return {**bound.loaded.config.canonical(), **contents, "source.schema": schema}
 
 
 def open_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = None) -> Source:

@@ -28,7 +28,14 @@ from streamrnn.operators import (
     feature_kinds,
     plan_inputs,
 )
-from streamrnn.sources import Contract, Feature, FileSource, SourceFile, used_schema
+from streamrnn.sources import (
+    Contract,
+    Feature,
+    FileSource,
+    SourceFile,
+    load_vocabulary,
+    used_schema,
+)
 from streamrnn.states import MATRIX, Layout, read_state_file
 from streamrnn.windows import RowPolicy
 
@@ -207,7 +214,15 @@ def _feature(feature: FeatureSection, kind: str, config: Config) -> Feature:
                 f"model reads as {kind}"
             )
     nan = config.source.nan_of(feature)
-    return Feature(feature.name, kind, feature.valid, feature.clip, nulls, nan)
+    vocabulary = None
+    if feature.vocabulary is not None:
+        if kind == "string":
+            raise ConfigError(
+                f"[source] features: {feature.name!r} has a vocabulary, but the model looks up "
+                "strings itself; remove it"
+            )
+        vocabulary = load_vocabulary(feature.vocabulary, feature.oov, feature.name)
+    return Feature(feature.name, kind, feature.valid, feature.clip, nulls, nan, vocabulary)
 
 
 def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, ...]:

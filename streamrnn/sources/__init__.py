@@ -4,7 +4,8 @@ from streamrnn.sources.after import after_partition, after_path, after_time
 from streamrnn.sources.base import Source, SourceBatch, SourceOfFiles
 from streamrnn.sources.casts import fitted, shown
 from streamrnn.sources.content import NOTHING, Content, Reading, sum_of
-from streamrnn.sources.contract import Contract, Faults, Feature, Rows, ticks
+from streamrnn.sources.contract import Contract, Feature, Rows, ticks
+from streamrnn.sources.faults import Faults
 from streamrnn.sources.files import (
     SourceFile,
     canonical_name,
@@ -30,6 +31,7 @@ from streamrnn.sources.timeline import (
     shown_time,
     steps_back,
 )
+from streamrnn.sources.vocabulary_files import load_vocabulary
 
 __all__ = [
     "DAMAGE",
@@ -59,6 +61,7 @@ __all__ = [
     "fitted",
     "last_with",
     "list_files",
+    "load_vocabulary",
     "missing_column",
     "new_names",
     "select",

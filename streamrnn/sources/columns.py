@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from streamrnn.arrays import Array, Bools, Floats, Ints, Words
 
 if TYPE_CHECKING:
-    from streamrnn.sources.contract import Faults, Feature
+    from streamrnn.sources.contract import Feature
+    from streamrnn.sources.faults import Faults
 
 _EXACT = 1 << 24  # every integer up to here is a float32
 _DIGITS = 76  # digits of the widest decimal

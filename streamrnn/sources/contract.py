@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,9 @@ from streamrnn.errors import DTypeError
 from streamrnn.sources.angles import sine_and_cosine
 from streamrnn.sources.casts import is_number, shown
 from streamrnn.sources.columns import fill_plain, limit, to_float32, to_identifiers
+from streamrnn.sources.faults import Faults
 from streamrnn.sources.origin import Origin
+from streamrnn.sources.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Feature:
 
     `kind` is "float32", or "int64" or "string" for a column that an Embedding or a lookup reads
     unchanged. `nulls` is "error", "previous", "skip" or the number (or text) that replaces null;
-    `nan` is "error" or "null".
+    `nan` is "error" or "null". Of a column with a `vocabulary`, the model reads ids.
     """
 
     name: str
@@ -34,33 +36,7 @@ class Feature:
     clip: tuple[float, float] | None = None
     nulls: str | float = "error"
     nan: str = "error"
-
-
-@dataclass
-class Faults:
-    """Rows that violate the contract, with the first reason for each, and how to change it."""
-
-    codes: npt.NDArray[np.int32]
-    reasons: list[str] = field(default_factory=list)
-    advice: list[str] = field(default_factory=list)
-
-    def add(self, rows: Bools, reason: str, advice: str = "") -> None:
-        """Set the reason of those of the rows that have none yet.
-
-        `advice` is what the config could set, such as "set `nulls` for the column"; "" for nothing.
-        """
-        self.reasons.append(reason)
-        self.advice.append(advice)
-        self.codes[rows & (self.codes == 0)] = len(self.reasons)
-
-    def reason(self, row: int) -> str:
-        """Return the reason of a row whose code is not 0."""
-        return self.reasons[int(self.codes[row]) - 1]
-
-    def how_to_fix(self, row: int) -> str:
-        """Return how to fix the row, as the start of a list of choices."""
-        advice = self.advice[int(self.codes[row]) - 1]
-        return f"Fix the data, {advice}," if advice else "Fix the data"
+    vocabulary: Vocabulary | None = None
 
 
 @dataclass
@@ -119,6 +95,11 @@ class Contract:
         return {f.name: f for f in self.features if f.name not in other}
 
     @cached_property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """Vocabularies by feature."""
+        return {f.name: f.vocabulary for f in self.features if f.vocabulary is not None}
+
+    @cached_property
     def floats(self) -> tuple[Feature, ...]:
         return tuple(f for f in self.features if f.kind == "float32")
 
@@ -145,9 +126,9 @@ class Contract:
 
     def read(self, batch: pa.RecordBatch, origin: Origin) -> Rows:
         """Convert a record batch of N rows to arrays; invalid rows are listed in `faults`."""
-        n = batch.num_rows
-        faults = Faults(np.zeros(n, np.int32))
+        faults = Faults.of_rows(batch.num_rows)
         counts = {"filled": 0, "nan": 0, "clipped": 0, "out_of_range": 0}
+        column = partial(self._column, batch, faults) if self.vocabularies else batch.column
         keys = [batch.column(name) for name in self.key]
         for name, array in zip(self.key, keys, strict=True):
             if array.null_count:
@@ -157,11 +138,9 @@ class Contract:
             origin=origin,
             keys=keys,
             time=self._time(batch, faults),
-            features=self._floats(batch, faults, counts),
+            features=self._floats(batch, column, faults, counts),
             identifiers={
-                f.name: to_identifiers(
-                    batch.column(f.name), f.kind, f.nulls, faults, counts, f.name
-                )
+                f.name: to_identifiers(column(f.name), f.kind, f.nulls, faults, counts, f.name)
                 for f in self.features
                 if f.kind != "float32"
             },
@@ -191,15 +170,28 @@ class Contract:
         values: Bools = array.fill_null(False).to_numpy(zero_copy_only=False)
         return values
 
-    def _floats(self, batch: pa.RecordBatch, faults: Faults, counts: dict[str, int]) -> Floats:
+    def _column(self, batch: pa.RecordBatch, faults: Faults, name: str) -> pa.Array:
+        """Return a column, or the ids of its values."""
+        array = batch.column(name)
+        if name not in self.vocabularies:
+            return array
+        return self.vocabularies[name].look_up(array, name, faults)
+
+    def _floats(
+        self,
+        batch: pa.RecordBatch,
+        column: Callable[[str], pa.Array],
+        faults: Faults,
+        counts: dict[str, int],
+    ) -> Floats:
         i = len(self.floats)
         out = np.zeros((batch.num_rows, i + 2 * len(self.time_features)), np.float32)
         plain = fill_plain(batch, self.floats, out)
-        for column, f in enumerate(self.floats):
-            if (nulls := plain.get(column)) is None:
-                out[:, column] = to_float32(batch.column(f.name), f, faults, counts)
+        for index, f in enumerate(self.floats):
+            if (nulls := plain.get(index)) is None:
+                out[:, index] = to_float32(column(f.name), f, faults, counts)
             elif nulls or f.valid is not None or f.clip is not None:
-                out[:, column] = limit(out[:, column].copy(), f, faults, counts)
+                out[:, index] = limit(out[:, index].copy(), f, faults, counts)
         for name in self.time_features:
             angles = sine_and_cosine(name, batch.column(self.time))
             out[:, i] = angles[:, 0]  # both at once take 20 times as long
@@ -264,6 +256,9 @@ def _check_time(field: pa.Field, calendar: bool, path: str) -> None:
 
 def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
     """Raise DTypeError if a column of this type cannot be read as the feature."""
+    if feature.vocabulary is not None:
+        feature.vocabulary.check(kind, feature.name, path)
+        return
     types = pa.types
     text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     if feature.kind == "string":
@@ -275,5 +270,12 @@ def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
     if not good:
         raise DTypeError(
             f"{path}: [source] features: column {feature.name!r}: expected {expected}, "
-            f"received {kind}"
+            f"received {kind}{_how_to_read_text(feature) if text else ''}"
         )
+
+
+def _how_to_read_text(feature: Feature) -> str:
+    return (
+        f". To read text as ids, list its values: {{ name = {feature.name!r}, vocabulary = "
+        '"values.txt" }, one per line'
+    )

@@ -33,6 +33,17 @@ def load(tmp_path, monkeypatch):
     return load
 
 
+FEATURE = {
+    "from_": (),
+    "valid": None,
+    "clip": None,
+    "nulls": None,
+    "nan": None,
+    "vocabulary": None,
+    "oov": 0,
+}
+
+
 def message_of(load, text, *overrides):
     with pytest.raises(ConfigError) as caught:
         load(text, *overrides)
@@ -50,8 +61,8 @@ def test_defaults_are_those_of_the_design(load):
         "key": ("device",),
         "time": None,
         "features": (
-            {"name": "a", "from_": (), "valid": None, "clip": None, "nulls": None, "nan": None},
-            {"name": "b", "from_": (), "valid": None, "clip": None, "nulls": None, "nan": None},
+            {"name": "a", **FEATURE},
+            {"name": "b", **FEATURE},
         ),
         "rename": {},
         "time_features": (),
@@ -212,7 +223,7 @@ typ = "LSTM"
         'got the string "prevous"; did you mean "previous"?',
         "p.toml:7: source.features[2].name: required but missing: the column",
         'p.toml:7: source.features[2].nam: unknown key; did you mean "name"? '
-        "(known here: name, from, valid, clip, nulls, nan)",
+        "(known here: name, from, valid, clip, nulls, nan, vocabulary, oov)",
         'p.toml:9: source.late: expected "error", "drop", "reject" or "apply", '
         'got the string "dorp"; did you mean "drop"?',
         "p.toml:10: source.batch_rows: expected an integer from 1 to 2147483647, "

@@ -1,0 +1,205 @@
+"""Features with a vocabulary: rows and states are those of a model that is given the ids."""
+
+from pathlib import Path
+from typing import Any
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Input, Model, Pipeline, Sequential, layers
+from streamrnn.checkpoints import read_manifest
+from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError, StateError
+from streamrnn.outputs import read_states
+from streamrnn.scoring.summary import Summary
+
+CARRIERS = ["AA", "B6", "DL", "UA"]
+
+
+def _drawn(model: Any) -> Any:
+    rng = np.random.default_rng(4)
+    arrays = [rng.normal(0, 0.4, w.shape).astype(np.float32) for w in model.get_weights()]
+    model.set_weights(arrays)
+    return model
+
+
+def _model() -> Model:
+    ids, x = Input((None,), dtype="int64", name="ids"), Input((None, 1), name="x")
+    both = layers.Concatenate()([layers.Embedding(6, 3, name="table")(ids), x])
+    return _drawn(Model([ids, x], layers.Dense(1, name="score")(layers.GRU(4, name="rnn")(both))))
+
+
+def _log(values: list[Any], kind: pa.DataType, rows: int = 300) -> pa.Table:
+    rng = np.random.default_rng(5)
+    chosen = [values[i] for i in rng.integers(0, len(values), rows)]
+    return logs.random_log(rows, streams=7).append_column("carrier", pa.array(chosen, kind))
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _model().save(tmp_path / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+    Path("carriers.txt").write_text("\n".join(CARRIERS) + "\n")
+
+
+def _config(path: str, out: str, carrier: Any, **source: Any) -> dict[str, Any]:
+    source = {"features": [carrier, "a"], **source}
+    inputs = {"ids": "carrier", "x": "a"}
+    return logs.config(path, "m.safetensors", out, source=source, model={"inputs": inputs})
+
+
+def _run(path: str, out: str, carrier: Any = "carrier", **source: Any) -> Summary:
+    return Pipeline.from_dict(_config(path, out, carrier, **source)).run()
+
+
+def _with(vocabulary: Any = "carriers.txt", oov: int = 1, **keys: Any) -> dict[str, Any]:
+    return {"name": "carrier", "vocabulary": vocabulary, "oov": oov, **keys}
+
+
+def _rows(out: str) -> pa.Table:
+    return pa.concat_tables([pq.read_table(part) for part in sorted(Path(out).glob("*.parquet"))])
+
+
+def _as_ids(table: pa.Table, values: list[Any], oov: int = 1) -> pa.Table:
+    """Ids by a plain dict."""
+    ids = {value: i + oov for i, value in enumerate(values)}
+    found = [None if v is None else ids.get(v, 0) for v in table["carrier"].to_pylist()]
+    index = table.schema.names.index("carrier")
+    return table.set_column(index, "carrier", pa.array(found, pa.int64()))
+
+
+@pytest.mark.parametrize("nulls", ["previous", "skip", 3])
+@pytest.mark.parametrize("oov", [0, 1])
+def test_values_are_ids(nulls: Any, oov: int) -> None:
+    """Bit for bit, in two runs; nulls are handled as for ids, unknown values have id 0."""
+    log = _log([*CARRIERS, None] + ["XX", ""] * oov, pa.large_string())
+    for name, table in (("text", log), ("ids", _as_ids(log, CARRIERS, oov))):
+        for day in range(2):
+            logs.write(table.slice(150 * day, 150), Path(f"{name}/{day}.parquet"))
+    for path in ("text/0.parquet", "text"):
+        found = _run(path, "out", _with(oov=oov, nulls=nulls), batch_rows=40)
+    right = _run("ids", "right", {"name": "carrier", "nulls": nulls})
+    assert (found.filled > 0) == (nulls != "skip")
+    assert _rows("out").equals(_rows("right"))
+    assert read_states("out").equals(read_states("right"))
+    assert right.rows == 300
+
+
+def test_files_may_have_the_values_in_any_type() -> None:
+    """Text of any width, integers for a vocabulary of lines that are integers."""
+    Path("numbers.txt").write_text("7\n12\n300\n")
+    kinds = (pa.string(), pa.int64(), pa.large_string(), pa.int16())
+    log = _log(["7", "12", "300"], pa.string(), 200)
+    Path("in").mkdir()
+    for day, kind in enumerate(kinds):
+        piece = log.slice(50 * day, 50)
+        piece = piece.set_column(5, "carrier", piece["carrier"].cast(kind))
+        with pa.ipc.new_file(f"in/{day}.arrow", piece.schema) as writer:
+            writer.write_table(piece)
+    logs.write(_as_ids(log, ["7", "12", "300"], 0), Path("ids/0.parquet"))
+    summary = _run("in", "out", _with("numbers.txt", 0), format="arrow")
+    assert summary.cast == 150
+    _run("ids", "right")
+    assert _rows("out").equals(_rows("right"))
+
+
+def test_an_unknown_value_is_an_error_with_row_and_value() -> None:
+    log = _log([*CARRIERS, "ZZ"], pa.string())
+    first = pc.index(log["carrier"], "ZZ").as_py()
+    logs.write(log, Path("in/0.parquet"))
+    with pytest.raises(DataError, match="column 'carrier': value 'ZZ' is not in the voc") as caught:
+        _run("in", "out", _with(oov=0))
+    message = str(caught.value)
+    assert message.startswith(f"in/0.parquet: row {first} (from 0): stream id=")
+    assert "vocabulary of 'carrier': carriers.txt)" in message
+    assert "Fix the data, set oov = 1 for the column, or set [source] bad" in message
+    summary = _run("in", "out", _with(oov=0), bad="reject")
+    assert summary.rejected == pc.sum(pc.equal(log["carrier"], "ZZ")).as_py()
+    assert set(_rows("out.rejects")["carrier"].to_pylist()) == {"ZZ"}
+
+
+def test_a_model_that_takes_ids_as_numbers() -> None:
+    """One input of float32: ids beside other features."""
+    logs.small_model().save("m.safetensors")
+    log = _log(CARRIERS, pa.string())
+    logs.write(log, Path("text/0.parquet"))
+    logs.write(_as_ids(log, CARRIERS), Path("ids/0.parquet"))
+    for path, carrier in (("text", _with()), ("ids", "carrier")):
+        config = _config(path, f"{path}.out", carrier)
+        del config["model"]["inputs"]
+        Pipeline.from_dict(config).run()
+    assert _rows("text.out").equals(_rows("ids.out"))
+
+
+def test_it_is_fixed_by_content() -> None:
+    """A list, or another file, with the same ids is the same; an edited file is refused."""
+    log = _log(CARRIERS, pa.string())
+    for day in range(3):
+        logs.write(log.slice(100 * day, 100), Path(f"in/{day}.parquet"))
+    _run("in/0.parquet", "out", _with())
+    assert _run("in/1.parquet", "out", _with(CARRIERS)).rows == 100
+    Path("carriers.txt").write_text("\n".join([*CARRIERS, "WN"]))
+    message = r'source\.features\.carrier\.vocabulary: "4 values, sha256 .*" then, "5 values, sha'
+    with pytest.raises(CheckpointError, match=message):
+        _run("in", "out", _with())
+    assert "would refuse" in Pipeline.from_dict(_config("in", "out", _with())).explain()
+    with pytest.raises(CheckpointError, match=r"carrier\.oov: 1 then, 0 now"):
+        _run("in", "out", _with(CARRIERS, oov=0))
+    assert read_manifest("out").config["source.features.carrier.oov"] == 1
+
+
+def test_a_checkpoint_is_bound_to_the_content() -> None:
+    log = _log(CARRIERS, pa.string())
+    pipeline = Pipeline.from_dict(_config("-", "-", _with()))
+    pipeline.process(log.slice(0, 100))
+    pipeline.checkpoint("c.arrow")
+    rest = pipeline.process(log.slice(100))
+    assert Pipeline.resume("c.arrow").process(log.slice(100)).equals(rest)
+    Path("carriers.txt").write_text("UA\nAA\nB6\nDL\n")
+    with pytest.raises(StateError, match=r"c\.arrow: expected the vocabularies .*content changed"):
+        Pipeline.resume("c.arrow")
+
+
+def test_text_without_a_vocabulary_is_told_of_it() -> None:
+    logs.write(_log(CARRIERS, pa.large_string()), Path("in/0.parquet"))
+    with pytest.raises(DTypeError, match=r"expected integer, received large_string\. To") as got:
+        _run("in", "out")
+    assert 'vocabulary = "values.txt"' in str(got.value)
+
+
+@pytest.mark.parametrize(
+    ("carrier", "message"),
+    [
+        ({"name": "carrier", "oov": 1}, r"features\[0\]\.oov: needs vocabulary"),
+        (_with(valid=[0, 1]), r"features\[0\]\.valid: applies to numbers only, not to ids"),
+        (_with(nan="null"), r"features\[0\]\.nan: applies to numbers only"),
+        (_with(["a", 1]), r"\.vocabulary: expected a file, a list of strings or a list of integ"),
+        (_with([]), r"\.vocabulary: expected a file, .* got an empty list"),
+        (_with([True]), r"\.vocabulary: expected a file"),
+        (_with(oov=2), r"\.oov: expected 0 or 1, got the integer 2"),
+        (_with("none.txt"), r"vocabulary of 'carrier': none\.txt: cannot be read: No such file"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_is_refused(carrier: dict[str, Any], message: str) -> None:
+    logs.write(_log(CARRIERS, pa.string()), Path("in/0.parquet"))
+    with pytest.raises(ConfigError, match=message):
+        Pipeline.from_dict(_config("in", "out", carrier)).validate()
+
+
+def test_a_model_that_looks_up_strings_needs_none() -> None:
+    model = Sequential(
+        [
+            layers.Input((None,), dtype="string"),
+            layers.StringLookup(vocabulary=CARRIERS),
+            layers.Embedding(5, 3),
+            layers.GRU(2, name="score"),
+        ]
+    )
+    _drawn(model).save("m.safetensors")
+    config = _config("in", "out", _with(), features=[_with()])
+    del config["model"]["inputs"]
+    with pytest.raises(ConfigError, match="has a vocabulary, but the model looks up strings"):
+        Pipeline.from_dict(config).validate()
