@@ -8,7 +8,8 @@ the output is older than the key, has its default.
 from collections.abc import Mapping
 from typing import Any
 
-from streamrnn.config.schema import OLD_KINDS, FeatureSection, Sections
+from streamrnn.config.schema import FeatureSection, Sections
+from streamrnn.config.values import OLD_KINDS
 
 FREE = frozenset(
     {

@@ -1,229 +1,39 @@
-# ruff: noqa: TRY004 - pydantic collects ValueError, but not TypeError
 """The schema of the pipeline file: every key, its type, its default and its line of help.
 
 The JSON Schema, the sample of `streamrnn init` and many messages are generated from these classes.
 """
 
-import math
-import os
-from collections.abc import Callable
-from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from streamrnn.config.durations import PATTERN, format_duration, parse_duration
 from streamrnn.config.paths import rejects_beside
-from streamrnn.config.problems import choices, did_you_mean, received
+from streamrnn.config.values import (
+    STRING,
+    Columns,
+    Count,
+    Duration,
+    FilePath,
+    Inputs,
+    Key,
+    Kind,
+    LayerTables,
+    Names,
+    Natural,
+    Nulls,
+    OnChange,
+    Oov,
+    Range,
+    Renames,
+    Text,
+    TimeFeatures,
+    TimeText,
+    Vocabulary,
+    feature_tables,
+)
 
 PIPE = "-"
 """The path that means stdin or stdout."""
-OLD_KINDS = {"fixed": "independent"}
-"""Former names of kinds of window: old -> new. Files and outputs with the old names are read."""
-
-FLOAT32_MAX = 3.4028234663852886e38
-NULL_POLICIES = ("error", "previous", "skip")
-_EXPECTED_NULLS = 'expected "error", "previous", "skip" or a number'
-
-
-def _names(value: Any) -> Any:
-    """Return one name or a list of unique names as a tuple."""
-    names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"expected a name or a list of names, got {received(value)}")
-    if "" in names:
-        raise ValueError("expected non-empty names, got an empty one")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{choices(twice)} is given more than once; name each column once")
-    return tuple(names)
-
-
-def _filled(value: Any) -> Any:
-    names = _names(value)
-    if not names:
-        raise ValueError("expected at least one name, got an empty list")
-    return names
-
-
-def _columns(value: Any) -> Any:
-    names = _names(value)
-    if "*" in names and len(names) > 1:
-        raise ValueError('"*" means all columns; give it alone')
-    return names
-
-
-def _members(*options: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        names = _names(value)
-        for name in names:
-            if name not in options:
-                hint = did_you_mean(name, options)
-                raise ValueError(f"expected {choices(options)}, got {received(name)}{hint}")
-        return names
-
-    return check
-
-
-def _range(value: Any) -> Any:
-    """Return [low, high] as a tuple of two floats; an infinite end is open."""
-    pair = value if isinstance(value, list | tuple) else ()
-    numbers = [end for end in pair if isinstance(end, int | float) and not isinstance(end, bool)]
-    if len(pair) != 2 or len(numbers) != 2 or any(math.isnan(end) for end in numbers):
-        raise ValueError(f"expected two numbers [low, high], got {received(value)}")
-    low, high = float(numbers[0]), float(numbers[1])
-    if low > high:
-        raise ValueError(f"expected low <= high, got [{low}, {high}]")
-    return low, high
-
-
-def _nulls(value: Any) -> Any:
-    """Return a policy, or the number that replaces null as a float."""
-    if isinstance(value, str):
-        if value in NULL_POLICIES:
-            return value
-        hint = did_you_mean(value, NULL_POLICIES)
-        raise ValueError(f"{_EXPECTED_NULLS}, got {received(value)}{hint}")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{_EXPECTED_NULLS}, got {received(value)}")
-    if not abs(value) <= FLOAT32_MAX:
-        raise ValueError(f"expected a number within the range of float32, got {value}")
-    return float(value)
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f'expected a duration such as "6h", got {received(value)}')
-    return parse_duration(value)
-
-
-def _features(value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"expected a list of columns, got {received(value)}")
-    return tuple({"name": item} if isinstance(item, str) else item for item in value)
-
-
-def _inputs(value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a table of input = features, got {received(value)}")
-    return {name: _filled(features) for name, features in value.items()}
-
-
-def _vocabulary(value: Any) -> Any:
-    """Check a path, or a list of strings or of integers; return the list as a tuple."""
-    path = _fspath(value)
-    if isinstance(path, str) and path:
-        return path
-    values = list(value) if isinstance(value, list | tuple) else []
-    if not values or {type(item) for item in values} not in ({str}, {int}):
-        raise ValueError(
-            f"expected a file, a list of strings or a list of integers, got {received(value)}"
-        )
-    return tuple(values)
-
-
-def _oov(value: Any) -> Any:
-    if isinstance(value, bool) or value not in (0, 1):
-        raise ValueError(f"expected 0 or 1, got {received(value)}")
-    return value
-
-
-def _rename(value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a table of new name = old name, got {received(value)}")
-    return {name: _filled(old) for name, old in value.items()}
-
-
-def _layers(value: Any) -> Any:
-    if not isinstance(value, list | tuple) or not all(isinstance(item, dict) for item in value):
-        raise ValueError("expected a table [[model.layers]] per layer")
-    for index, layer in enumerate(value):
-        kind = layer.get("type")
-        if not isinstance(kind, str) or not kind:
-            found = f"got {received(kind)}" if "type" in layer else f"got the keys {list(layer)}"
-            raise ValueError(f'layer {index} needs a type, such as type = "LSTM"; {found}')
-    return tuple(value)
-
-
-def _kind(value: Any) -> Any:
-    return OLD_KINDS.get(value, value) if isinstance(value, str) else value
-
-
-def _time_text(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def _fspath(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-_STRING: dict[str, Any] = {"type": "string", "minLength": 1}
-_LIST = {"type": "array", "items": _STRING, "uniqueItems": True}
-_ONE_OR_MORE = {"anyOf": [_STRING, _LIST]}
-
-OnChange = Literal["error", "carry"]
-"""What to do if the model is not the one that made the state."""
-Text = Annotated[str, Field(min_length=1)]
-FilePath = Annotated[str, BeforeValidator(_fspath), Field(min_length=1)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Natural = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Key = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]
-Columns = Annotated[tuple[str, ...], BeforeValidator(_columns), WithJsonSchema(_ONE_OR_MORE)]
-TimeFeatures = Annotated[
-    tuple[Literal["hour", "day_of_week", "day_of_year"], ...],
-    BeforeValidator(_members("hour", "day_of_week", "day_of_year")),
-]
-Kind = Annotated[
-    Literal["carry", "independent", "whole"],
-    BeforeValidator(_kind),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": ["carry", "independent", "whole"]},
-                {"enum": list(OLD_KINDS), "deprecated": True},
-            ]
-        }
-    ),
-]
-Range = Annotated[
-    tuple[float, float],
-    BeforeValidator(_range),
-    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}),
-]
-Nulls = Annotated[
-    Literal["error", "previous", "skip"] | float,
-    BeforeValidator(_nulls),
-    WithJsonSchema({"anyOf": [{"enum": list(NULL_POLICIES)}, {"type": "number"}]}),
-]
-Vocabulary = Annotated[
-    str | tuple[str | int, ...],
-    BeforeValidator(_vocabulary),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                _STRING,
-                {"type": "array", "items": {"type": "string"}, "minItems": 1},
-                {"type": "array", "items": {"type": "integer"}, "minItems": 1},
-            ]
-        }
-    ),
-]
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": PATTERN}),
-]
 
 
 class Section(BaseModel):
@@ -252,9 +62,7 @@ class FeatureSection(Section):
         description="the model reads ids (position + oov) of these values: a list, a text file "
         "with one per line, or a .csv or .parquet file of values and ids",
     )
-    oov: Annotated[
-        int, BeforeValidator(_oov), WithJsonSchema({"type": "integer", "enum": [0, 1]})
-    ] = Field(
+    oov: Oov = Field(
         default=0,
         description="a value outside the vocabulary: 0 (it is an error) | 1 (it has id 0)",
     )
@@ -262,9 +70,9 @@ class FeatureSection(Section):
 
 Features = Annotated[
     tuple[FeatureSection, ...],
-    BeforeValidator(_features),
+    BeforeValidator(feature_tables),
     WithJsonSchema(
-        {"type": "array", "items": {"anyOf": [_STRING, FeatureSection.model_json_schema()]}},
+        {"type": "array", "items": {"anyOf": [STRING, FeatureSection.model_json_schema()]}},
     ),
 ]
 
@@ -276,7 +84,7 @@ class AfterSection(Section):
     partition: Text | None = Field(
         default=None, description="after this partition: date=2013-01-05, or the value alone"
     )
-    time: Annotated[Text | None, BeforeValidator(_time_text)] = Field(
+    time: TimeText | None = Field(
         default=None, description="files whose rows are all later than this"
     )
 
@@ -317,11 +125,7 @@ class SourceSection(Section):
         "vocabulary, oov }",
         examples=[["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}]],
     )
-    rename: Annotated[
-        dict[str, tuple[str, ...]],
-        BeforeValidator(_rename),
-        WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
-    ] = Field(
+    rename: Renames = Field(
         default_factory=dict,
         description="new name = old name of a column, or a list of them, in some of the files",
         examples=[{"temperature": "temp_c"}],
@@ -426,11 +230,7 @@ class ModelSection(Section):
         "state)",
     )
     threads: Natural = Field(default=0, description="0: all cores; does not change results")
-    inputs: Annotated[
-        dict[str, tuple[str, ...]],
-        BeforeValidator(_inputs),
-        WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
-    ] = Field(
+    inputs: Inputs = Field(
         default_factory=dict,
         description="for a model with several inputs: input = a feature, or a list of features",
         examples=[{"ids": "token", "x": ["temperature", "pressure"]}],
@@ -440,20 +240,7 @@ class ModelSection(Section):
         description="for ONNX: state input of the graph = state output of the graph",
         examples=[{"h": "hn", "c": "cn"}],
     )
-    layers: Annotated[
-        tuple[dict[str, Any], ...],
-        BeforeValidator(_layers),
-        WithJsonSchema(
-            {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {"type": _STRING, "weights": {"type": "string"}},
-                    "required": ["type"],
-                },
-            }
-        ),
-    ] = Field(
+    layers: LayerTables = Field(
         default=(),
         description="for weights without an architecture, per layer: type, weights (name prefix), "
         "Keras arguments",
