@@ -2,9 +2,11 @@
 
 import tomllib
 from collections.abc import Iterable
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 from streamrnn.config.problems import Path, Problem
+from streamrnn.config.schema import Section, Sections
 
 
 def apply_overrides(
@@ -12,8 +14,9 @@ def apply_overrides(
 ) -> tuple[dict[Path, str], list[Problem]]:
     """Write each `dotted.key=value` into `data`, in place; later ones win.
 
-    A value is parsed as TOML, and is a string if that fails. Returns which override set which path,
-    for messages, and a problem for every override that cannot be applied.
+    A value is parsed as TOML, and is a string if that fails or the key accepts nothing else.
+    Returns which override set which path, for messages, and a problem for every override that
+    cannot be applied.
     """
     origins: dict[Path, str] = {}
     problems: list[Problem] = []
@@ -26,7 +29,7 @@ def apply_overrides(
                 Problem((), "expected KEY=VALUE, such as window.lanes=32", origin=origin)
             )
             continue
-        fault = _write(data, path, _parse_value(text.strip()))
+        fault = _write(data, path, _value_of(text.strip(), path))
         if fault:
             problems.append(Problem(path, fault, origin=origin))
         else:
@@ -49,6 +52,40 @@ def _parse_key(text: str) -> Path | None:
         (part, node), *_ = node.items()
         path.append(part)
     return tuple(path)
+
+
+def _value_of(text: str, path: Path) -> Any:
+    """Return the value of an override: the text itself if the key accepts text, but not the value.
+
+    So a path may be 2013-01-01, 2013, nan or true.
+    """
+    value = _parse_value(text)
+    is_scalar = not isinstance(value, str | list | dict)
+    return text if is_scalar and _accepts_text_alone(path) else value
+
+
+def _accepts_text_alone(path: Path) -> bool:
+    """Return whether a key accepts a string, and no number, boolean or time."""
+    section = Sections.model_fields.get(str(path[0]))
+    if section is None or len(path) < 2:
+        return False
+    field = cast("type[Section]", section.annotation).model_fields.get(str(path[1]))
+    kinds = set() if field is None else _scalars(field.annotation, len(path) - 2)
+    return str in kinds and kinds <= {str, type(None)}
+
+
+def _scalars(kind: Any, depth: int) -> set[Any]:
+    """Return the scalar types of a key, or of the values `depth` tables below it."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _scalars(arguments[0], depth)
+    if origin is dict:
+        return _scalars(arguments[1], depth - 1) if depth else {dict}
+    if origin is tuple:  # a single name may stand for a list of names
+        return _scalars(arguments[0], depth)
+    if origin in (Union, UnionType):
+        return set().union(*(_scalars(argument, depth) for argument in arguments))
+    return {kind}
 
 
 def _parse_value(text: str) -> Any:

@@ -246,6 +246,27 @@ typ = "LSTM"
 
 
 @pytest.mark.parametrize(
+    "text", ["2013-01-01", "2013", "nan", "inf", "1e3", "true", "2013-01-01T00:00:00Z", "07:30:00"]
+)
+def test_text_that_toml_reads_as_another_type_is_text_where_the_key_takes_text(load, text):
+    """`sink.path=$(date +%F)` is what a daily job types."""
+    keys = ("source.path", "sink.path", "sink.rejects", "source.key", "source.reset")
+    config = load(MINIMAL, *(f"{key}={text}" for key in keys), f"source.rename.a={text}x")
+    found = (config.source.path, config.sink.path, config.sink.rejects, *config.source.key)
+    assert (*found, config.source.reset) == (text,) * 5
+    assert load(MINIMAL, f"source.time={text}").source.time == text
+    assert config.source.rename == {"a": (f"{text}x",)}
+    config = load(MINIMAL, f"model.state.h={text}", f"output.names={text}", "model.path=m.onnx")
+    assert config.model.state == {"h": text}
+    assert config.output.names == (text,)
+
+
+def test_a_key_that_takes_a_number_as_well_gets_the_number(load):
+    config = load(MINIMAL, "source.nulls=7", "window.lanes=3", "source.nulls=7.5")
+    assert (config.source.nulls, config.window.lanes) == (7.5, 3)
+
+
+@pytest.mark.parametrize(
     ("override", "expected"),
     [
         ("source.max_gap='6h'", "source.max_gap: needs source.time"),
