@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.arrays import Array, Bools
 from streamrnn.errors import DataError
 
 _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
+_EXACT = 1 << 53  # every integer below is a float64
+_DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 
 
@@ -22,13 +27,16 @@ class UnfitError(ValueError):
 
 
 def type_named(text: str) -> pa.DataType | None:
-    """Return the type whose text is `text`; None for a type with parameters that is not cast.
+    """Return the type whose text is `text`; None for a nested type or an extension.
 
     >>> type_named("timestamp[us, tz=Europe/Rome]").tz
     'Europe/Rome'
     """
     if zoned := _ZONED.fullmatch(text):
         return pa.timestamp(*zoned.groups())
+    if decimal := _DECIMAL.fullmatch(text):
+        make: Callable[[int, int], pa.DataType] = getattr(pa, f"decimal{decimal[1]}")
+        return make(int(decimal[2]), int(decimal[3]))
     try:
         kind = pa.type_for_alias(text)
     except ValueError:
@@ -68,6 +76,28 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if result is None:
         raise UnfitError(_first_unfit(array, kind))
     return result
+
+
+def is_real(kind: pa.DataType) -> bool:
+    """Return whether values are integers or floats."""
+    return any(test(kind) for test in _NUMBERS)
+
+
+def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
+    """Cast integers and floats to another such type; return also which values (N,) are equal.
+
+    Between integers and floats only those below 2**53 count as equal, the same on any CPU.
+    """
+    nulls = array.is_null().to_numpy(zero_copy_only=False)
+    raw: Array = array.fill_null(pa.scalar(0, array.type)).to_numpy(zero_copy_only=False)
+    with np.errstate(all="ignore"):
+        values: Array = raw.astype(kind.to_pandas_dtype())
+        fits: Bools = (values.astype(raw.dtype) == raw) & ((values < 0) == (raw < 0))
+    if raw.dtype.kind == values.dtype.kind == "f":
+        fits |= np.isnan(raw)
+    elif "f" in (raw.dtype.kind, values.dtype.kind):
+        fits &= (raw < _EXACT) & (raw > -_EXACT if raw.dtype.kind != "u" else True)
+    return pa.array(values, kind, mask=nulls), fits
 
 
 def fitted(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from streamrnn.arrays import Array, Words
 from streamrnn.errors import DTypeError
 from streamrnn.kernels import digest
+from streamrnn.sources.casts import in_type, is_real
 from streamrnn.sources.schema import value_type
 from streamrnn.sources.words import bytes_of
 
@@ -50,11 +51,21 @@ class Content:
     last: int | None = None
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch, time: str | None) -> Content:
-        """Return the content of a record batch; `time` names its time column."""
+    def of(
+        cls, batch: pa.RecordBatch, time: str | None, schema: pa.Schema | None = None
+    ) -> Content:
+        """Return the content of a record batch; `time` names its time column.
+
+        A number counts as a value of its type in `schema` if that can hold it: a file may be
+        rewritten, or merged with others, in another type.
+        """
         hashes = np.zeros(batch.num_rows, np.uint64)
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            _add(hashes, column, _factor(name))
+        for field, column in zip(schema or batch.schema, batch.columns, strict=True):
+            factor = _factor(field.name)
+            if is_real(column.type) and is_real(field.type) and column.type != field.type:
+                _add_in_type(hashes, column, field.type, factor)
+            else:
+                _add(hashes, column, factor)
         first, last = (None, None) if time is None else _range(batch.column(time))
         return cls(batch.num_rows, digest.total(hashes), first, last)
 
@@ -122,6 +133,18 @@ def _add(hashes: Words, column: pa.Array, factor: int) -> None:
     _add_values(values, column, factor)
     values[column.is_null().to_numpy(zero_copy_only=False)] = _NULL * factor % _WORD
     hashes += values
+
+
+def _add_in_type(hashes: Words, column: pa.Array, kind: pa.DataType, factor: int) -> None:
+    """Add a column of numbers to the hashes of its rows, in place, as values of another type."""
+    values, fits = in_type(column, kind)
+    common = np.zeros(len(column), np.uint64)
+    _add(common, values, factor)
+    if not fits.all():
+        own = np.zeros(len(column), np.uint64)
+        _add(own, column, factor)
+        common = np.where(fits, common, own)
+    hashes += common
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -29,6 +29,8 @@ class Faults:
 
         `advice` is what the config could set, such as "set `nulls` for the column"; "" for nothing.
         """
+        if not rows.any():
+            return
         self.reasons.append(reason)
         self.advice.append(advice)
         self.codes[rows & (self.codes == 0)] = len(self.reasons)

@@ -84,19 +84,28 @@ class FileSource:
             self._first = _EARLIER
             self._schema = earlier_schema(self.earlier, self.columns)
         if self._schema is None:
-            first, reader = self._first_readable()
+            first, used = self._first_readable()
             self._first = _EARLIER if self.earlier else first.path
-            used = used_schema(self._columns(first, reader), self.columns, first.path)
             self._schema = in_earlier_types(used, self.earlier)
         return self._schema
 
-    def _first_readable(self) -> tuple[SourceFile, FileReader]:
-        """Open the first readable file. A damaged one may be used already; if read, it raises."""
+    def _first_readable(self) -> tuple[SourceFile, pa.Schema]:
+        """Return the first readable file, and its columns in use.
+
+        A damaged one, or one without these columns, may be used already; if read, it raises.
+        """
         errors = []
         for file in self.files:
             try:
-                return file, self._open(file)
+                reader = self._open(file)
             except DataError as error:
+                errors.append(error)
+                continue
+            try:
+                return file, used_schema(self._columns(file, reader), self.columns, file.path)
+            except DataError as error:
+                if not self.earlier:
+                    raise
                 errors.append(error)
         raise errors[0]
 
@@ -145,7 +154,8 @@ class FileSource:
         content = NOTHING
         for item in self._batches_of(file, None, NOTHING):
             if rows is not None and item.reading.content.rows > rows:
-                return content + Content.of(item.batch.slice(0, rows - content.rows), self.time)
+                rest = item.batch.slice(0, rows - content.rows)
+                return content + Content.of(rest, self.time, self.schema)
             content = item.reading.content
         return content
 
@@ -195,7 +205,7 @@ class FileSource:
                 if own != schema:
                     batch = cast_columns(batch, schema, file.path, first, self._first)
                 cursor = cursor.after(batch.num_rows)
-                content += Content.of(batch, self.time)
+                content += Content.of(batch, self.time, self.schema)
                 reading = Reading(content, version, opened)
                 values = changed * batch.num_rows
                 yield SourceBatch(batch, file.path, first, cursor.position(), reading, values)

@@ -12,9 +12,10 @@ import pytest
 from streamrnn import Pipeline
 from streamrnn.checkpoints import read_manifest
 from streamrnn.cli.run import in_words
-from streamrnn.errors import DataError, StreamRNNError
+from streamrnn.errors import CheckpointError, DataError, StreamRNNError
 from streamrnn.outputs import read_states
 from streamrnn.scoring.summary import Summary
+from streamrnn.sources import Content
 
 DAYS = 6
 UTC = "UTC"
@@ -246,3 +247,49 @@ def test_a_stream_on_stdin_is_cast_too(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = log.set_column(5, "n", log["n"].cast(pa.float64()))
     with pytest.raises(DataError, match="stdin: column 'n': expected int64 as in earlier runs"):
         stdin(wrong)
+
+
+@pytest.mark.parametrize("first", [pa.int64(), pa.float64(), pa.float16(), pa.int8()], ids=str)
+@pytest.mark.parametrize("kind", [pa.int32(), pa.float32(), pa.float64()], ids=str)
+def test_a_source_rewritten_in_another_type_scores_nothing_twice(
+    first: pa.DataType, kind: pa.DataType
+) -> None:
+    """A used file that is cast is as it was; so is one file with the rows of all."""
+    for day in range(3):
+        _day(_log().slice(100 * day, 100), day, b=first if day < 2 else kind)
+    source = {"format": "arrow", "late": "apply"}
+    assert _run(source=source).rows == 300
+    _day(_log().slice(100, 100), 1, b=kind, t=pa.timestamp("ns", UTC), id=pa.large_string())
+    assert _run(source={**source, "batch_rows": 7}).nothing_new
+    for day in range(3):
+        Path(f"in/day-{day}.arrow").unlink()
+    _day(_log(), 9, b=pa.float32())
+    with pytest.raises(CheckpointError, match=r"rows of 3 used files .*\n.*day-9\.arrow"):
+        _run(source=source)
+
+
+def test_a_value_that_the_first_type_cannot_hold_is_a_value_of_its_own() -> None:
+    """As content: fractions, large and negative numbers, NaN; whatever the batches."""
+    odd = [1.5, 2.0**53, -1.0, 3e9, float("nan"), 7.0, None, -0.5]
+    for first in (pa.int64(), pa.uint8(), pa.float16()):
+        schema = pa.schema([("b", first)])
+        contents = {}
+        for i, value in enumerate(odd):
+            batch = pa.record_batch({"b": pa.array([value], pa.float64())})
+            contents[i] = Content.of(batch, None, schema).digest
+        assert len(set(contents.values())) == len(odd)
+        whole = pa.record_batch({"b": pa.array(odd, pa.float64())})
+        assert Content.of(whole, None, schema).digest == sum(contents.values()) % 2**64
+        own = pa.record_batch({"b": pa.array([7], first)})
+        assert Content.of(own, None).digest == contents[5]
+
+
+def test_times_that_cannot_be_cast_are_an_error_of_their_row() -> None:
+    """Also where files are put in order by them, or a note would show them."""
+    log = _log(100)
+    logs.write(log.slice(0, 50), Path("in/0.parquet"))
+    late = pa.array([2**61] * 50, pa.timestamp("ms", UTC))
+    logs.write(log.slice(50).set_column(1, "t", late), Path("in/1.parquet"))
+    for order in ("path", "time"):
+        with pytest.raises(DataError, match=r"in/1\.parquet"):
+            _run(source={"order": order, "late": "apply"})

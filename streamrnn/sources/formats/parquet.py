@@ -13,6 +13,7 @@ from streamrnn.sources.formats.base import Footer
 
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
+_INT64 = 1 << 63
 _EPOCH = date(1970, 1, 1)
 
 
@@ -81,7 +82,7 @@ def _range(
             return None
         ends = (statistics.min_raw, statistics.max_raw)
         first, last = (end * _TICKS[kind.unit] // _TICKS[unit] for end in ends)
-        return first, last
+        return (first, last) if -_INT64 <= first <= last < _INT64 else None  # cannot be cast
     ends = (statistics.min, statistics.max)
     if pa.types.is_date(kind):
         if not all(type(end) is date for end in ends):
