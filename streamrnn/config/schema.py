@@ -59,8 +59,8 @@ class FeatureSection(Section):
     )
     vocabulary: Vocabulary | None = Field(
         default=None,
-        description="the model reads ids (position + oov) of these values: a list, a text file "
-        "with one per line, or a .csv or .parquet file of values and ids",
+        description="the model reads ids of these values: a list or a text file with one per line "
+        "(id = position + oov), a table, or a .csv or .parquet file of values and ids",
     )
     oov: Oov = Field(
         default=0,

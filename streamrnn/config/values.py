@@ -106,14 +106,17 @@ def _inputs(value: Any) -> Any:
 
 
 def _vocabulary(value: Any) -> Any:
-    """Check a path, or a list of strings or of integers; return the list as a tuple."""
+    """Check a path, a table, or a list of strings or of integers; return the list as a tuple."""
     path = _fspath(value)
     if isinstance(path, str) and path:
         return path
+    if isinstance(value, dict) and {type(number) for number in value.values()} == {int}:
+        return value
     values = list(value) if isinstance(value, list | tuple) else []
     if not values or {type(item) for item in values} not in ({str}, {int}):
         raise ValueError(
-            f"expected a file, a list of strings or a list of integers, got {received(value)}"
+            "expected a file, a list of strings or of integers, or a table of value = id, got "
+            f"{received(value)}"
         )
     return tuple(values)
 
@@ -194,7 +197,7 @@ Nulls = Annotated[
     WithJsonSchema({"anyOf": [{"enum": list(NULL_POLICIES)}, {"type": "number"}]}),
 ]
 Vocabulary = Annotated[
-    str | tuple[str | int, ...],
+    str | tuple[str | int, ...] | dict[str, int],
     BeforeValidator(_vocabulary),
     WithJsonSchema(
         {
@@ -202,6 +205,7 @@ Vocabulary = Annotated[
                 STRING,
                 {"type": "array", "items": {"type": "string"}, "minItems": 1},
                 {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+                {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 1},
             ]
         }
     ),

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import has_manifest, load_state
 from streamrnn.config.load import Config
-from streamrnn.config.schema import OnChange
+from streamrnn.config.values import OnChange
 from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
 from streamrnn.kernels import Compiled
@@ -355,8 +355,9 @@ class Pipeline:
             raise ConfigError("no checkpoint before the first call of process()")
         scorer = self._scorer
         table = self.state.to_arrow()
+        config = self.loaded.config_with_vocabularies()
         session = Session(
-            self.config, scorer.bound.schema, scorer.counters(), self.position, self._model_file
+            config, scorer.bound.schema, scorer.counters(), self.position, self._model_file
         )
         return session.attach(table, self._folder)
 

@@ -104,6 +104,18 @@ class LoadedPipeline:
             renames=self.renames,
         )
 
+    def config_with_vocabularies(self) -> Config:
+        """Return the config with the content of vocabularies in place of their files."""
+        source, vocabularies = self.config.source, self.contract.vocabularies
+        features = tuple(
+            f.model_copy(update={"vocabulary": vocabularies[f.name].as_table()})
+            if f.name in vocabularies
+            else f
+            for f in source.features
+        )
+        source = source.model_copy(update={"features": features})
+        return self.config.model_copy(update={"source": source})
+
     def bind(self, schema: pa.Schema, path: str) -> BoundPipeline:
         """Bind the pipeline to a source whose columns in use have this schema.
 

@@ -117,6 +117,10 @@ class Vocabulary:
         text = json.dumps([self.oov, pairs], ensure_ascii=True)
         return f"{len(pairs)} values, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
+    def as_table(self) -> dict[str, int]:
+        """Return text -> id, of which `of_pairs` makes the same vocabulary, with `is_text`."""
+        return dict(zip(map(str, self.values), self.ids, strict=True))
+
     def check(self, kind: pa.DataType, column: str, path: str) -> None:
         """Raise DTypeError if a column of this type cannot be looked up."""
         if pa.types.is_null(kind):

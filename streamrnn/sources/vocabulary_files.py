@@ -1,11 +1,11 @@
-"""Vocabularies as the pipeline file gives them: a list, lines of text, or two columns."""
+"""Vocabularies as the pipeline file gives them: a list, a table, or a file of either."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,13 +17,17 @@ from streamrnn.sources.vocabulary import Vocabulary
 _PARQUET = (".parquet", ".pq")
 
 
-def load_vocabulary(given: str | Sequence[str | int], oov: int, feature: str) -> Vocabulary:
-    """Load the vocabulary of a feature: a list of values, or a file.
+def load_vocabulary(
+    given: str | Sequence[str | int] | Mapping[str, int], oov: int, feature: str
+) -> Vocabulary:
+    """Load the vocabulary of a feature: a list of values, a table of value -> id, or a file.
 
     A Parquet or CSV file has two columns, values and ids; any other one value per line, whose ids
     are positions + `oov`, as those of a list. Raises ConfigError, with file and line.
     """
     label = f"[source] features: vocabulary of {feature!r}"
+    if isinstance(given, Mapping):
+        return Vocabulary.of_pairs(list(given), list(given.values()), oov, label, is_text=True)
     if not isinstance(given, str):
         return Vocabulary.of(given, oov, label)
     label = f"{label}: {given}"

@@ -12,7 +12,7 @@ import pytest
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
 from streamrnn.checkpoints import read_manifest
-from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError, StateError
+from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError
 from streamrnn.outputs import read_states
 from streamrnn.scoring.summary import Summary
 
@@ -151,16 +151,23 @@ def test_it_is_fixed_by_content() -> None:
     assert read_manifest("out").config["source.features.carrier.oov"] == 1
 
 
-def test_a_checkpoint_is_bound_to_the_content() -> None:
-    log = _log(CARRIERS, pa.string())
-    pipeline = Pipeline.from_dict(_config("-", "-", _with()))
+@pytest.mark.parametrize("form", ["text", "list", "table"])
+def test_a_checkpoint_holds_the_content(form: str) -> None:
+    """It is resumed where there is no such file, and whatever became of it."""
+    log = _log([*CARRIERS, "XX"], pa.string())
+    forms = {"text": "carriers.txt", "list": CARRIERS, "table": {"UA": 5, "B6": 2, "AA": 1}}
+    pipeline = Pipeline.from_dict(_config("-", "-", _with(forms[form])))
     pipeline.process(log.slice(0, 100))
     pipeline.checkpoint("c.arrow")
     rest = pipeline.process(log.slice(100))
-    assert Pipeline.resume("c.arrow").process(log.slice(100)).equals(rest)
     Path("carriers.txt").write_text("UA\nAA\nB6\nDL\n")
-    with pytest.raises(StateError, match=r"c\.arrow: expected the vocabularies .*content changed"):
-        Pipeline.resume("c.arrow")
+    again = Pipeline.resume("c.arrow")
+    assert again.process(log.slice(100)).equals(rest)
+    Path("carriers.txt").unlink()
+    again.checkpoint("d.arrow")
+    other = Pipeline.resume("d.arrow")
+    later = log.slice(299)
+    assert other.process(later).equals(again.process(later))
 
 
 def test_text_without_a_vocabulary_is_told_of_it() -> None:
@@ -176,9 +183,10 @@ def test_text_without_a_vocabulary_is_told_of_it() -> None:
         ({"name": "carrier", "oov": 1}, r"features\[0\]\.oov: needs vocabulary"),
         (_with(valid=[0, 1]), r"features\[0\]\.valid: applies to numbers only, not to ids"),
         (_with(nan="null"), r"features\[0\]\.nan: applies to numbers only"),
-        (_with(["a", 1]), r"\.vocabulary: expected a file, a list of strings or a list of integ"),
+        (_with(["a", 1]), r"\.vocabulary: expected a file, a list of strings or of integ"),
         (_with([]), r"\.vocabulary: expected a file, .* got an empty list"),
         (_with([True]), r"\.vocabulary: expected a file"),
+        (_with({"a": True}), r"\.vocabulary: expected .* or a table of value = id, got a table"),
         (_with(oov=2), r"\.oov: expected 0 or 1, got the integer 2"),
         (_with("none.txt"), r"vocabulary of 'carrier': none\.txt: cannot be read: No such file"),
     ],

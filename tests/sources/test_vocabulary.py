@@ -129,6 +129,9 @@ def test_every_form_of_file_is_the_same_vocabulary(
         assert _ids(found, array)[:2] == ([2 + oov, oov, 1 + oov], [])
         assert found.fingerprint == right.fingerprint
         assert str(path) in found.label
+        again = load_vocabulary(found.as_table(), oov, "x")
+        assert _ids(again, array)[0] == _ids(found, array)[0]
+        assert again.fingerprint == right.fingerprint
     others = (values[::-1], values[:2], [*values[:2], values[2] * 2])
     assert right.fingerprint not in {load_vocabulary(v, oov, "x").fingerprint for v in others}
     assert load_vocabulary(values, 1 - oov, "x").fingerprint != right.fingerprint
