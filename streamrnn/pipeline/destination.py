@@ -91,9 +91,7 @@ class FolderDestination:
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
         """Find the files that are not in the output yet; a stream has none, and is all new."""
         earlier = {} if seen is None else seen.schema
-        source.earlier = (
-            earlier if self.last is None else self.last.config.get("source.schema", {})
-        )
+        source.earlier = earlier if self.last is None else self.last.config.get("source.schema", {})
         files = source.of_files
         if files is None:
             return SourcePlan(())

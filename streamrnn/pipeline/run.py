@@ -148,7 +148,11 @@ class Job:
         if init is None or source.of_files is None:
             return None
         seen = seen_files(self.loaded.read_init(init), f"[state] init: {init}")
-        return None if seen is None else seen.within({file.name for file in source.files}, self.loaded.columns)
+        return (
+            None
+            if seen is None
+            else seen.within({file.name for file in source.files}, self.loaded.columns)
+        )
 
     def _note_seen(self, source: Source, plan: SourcePlan) -> None:
         """Note how many files are not read, as the initial state has seen them."""

@@ -57,7 +57,7 @@ def test_state_files_may_be_uris(base: Path) -> None:
     Pipeline.from_dict(_config(base, state={"save": uri})).run()
     assert read_states(uri) == read_states(str(base / "saved.parquet"))
     again = _config(base, state={"init": uri}, sink={"path": str(base / "two")})
-    logs.write(logs.random_log(120).slice(0, 0), base / "in" / "1.parquet")
+    logs.write(logs.random_log(120).slice(0, 0), base / "in" / "2.parquet")
     Pipeline.from_dict(again).run()
     assert read_states(str(base / "two")) == read_states(uri)
 
@@ -80,10 +80,10 @@ def test_import_keeps_the_commits_and_the_rejects_of_the_folder(base: Path) -> N
     )
     Pipeline.from_dict(config).run()
     out = str(base / "out")
-    kept = len(history(out))
+    before = history(out)
     export_state(out, str(base / "s.arrow"))
     import_state(str(base / "s.arrow"), out)
-    assert len(history(out)) == kept
+    assert history(out)[:-1] == before
     assert read_manifest(out).rejected == 1
     with pytest.raises(CheckpointError, match=r"manifest\.json"):
         import_state(str(base / "s.arrow"), str(base / "mistyped"))
