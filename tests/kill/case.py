@@ -54,9 +54,14 @@ def config(folder: Path, out: Path, **source):
 
 def run(folder: Path, out: Path, **options):
     """Run it, with the state written as changes although it is small."""
+    return run_config(config(folder, out), **options)
+
+
+def run_config(data, **options):
+    """Run a pipeline in the same way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "SMALL", 0)
-        return Pipeline.from_dict(config(folder, out)).run(**options)
+        return Pipeline.from_dict(data).run(**options)
 
 
 def rows(out: Path) -> pa.Table:

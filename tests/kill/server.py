@@ -17,8 +17,16 @@ from kill import case
 from streamrnn.storage.local import LocalFiles
 
 
-def child(folder: Path, out: Path, point: int | None, trace: str | None) -> None:
-    """One run; it kills itself at a point of the disk, or writes down all points."""
+def child(
+    folder: Path, out: Path, point: int | None, trace: str | None, command: dict | None
+) -> None:
+    """One run; it kills itself at a point of the disk, or writes down all points.
+
+    `command`: another pipeline than that of `case`, and the options of its run.
+    """
+    if command is not None:
+        case.run_config(command["config"], **command["options"])
+        return
     points: list[str] = []
     if point is not None:
         LocalFiles.disk = StoppingDisk(str(out), point, kill=True)
@@ -41,6 +49,7 @@ def serve(request: dict) -> dict:
                 Path(request["out"]),
                 request.get("point"),
                 request.get("trace"),
+                request.get("command"),
             )
             code = 0
         finally:

@@ -1,0 +1,128 @@
+"""SIGKILL in a history of days: a new model, a reloaded file, a renamed column.
+
+`STREAMRNN_KILLS=504 pytest tests/kill/test_days.py` kills 504 times; by default it is 20 times.
+"""
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pytest
+from kill import case
+from kill.test_kill import KILLS, Server
+
+from streamrnn import load_model
+
+ROWS = 2000
+KINDS = ({"kind": "carry", "steps": 16}, {"kind": "independent", "steps": 6, "stride": 4})
+EMITS: tuple[dict[str, Any], ...] = ({}, {"emit": "last", "last_of": 5}, {"emit": "final"})
+
+
+class Command(NamedTuple):
+    """What happens to the source before a run, and the options of the run."""
+
+    put: tuple[int, str]
+    options: dict[str, Any]
+    model: str = "model"
+
+
+HISTORY = (
+    Command((0, "right"), {}),
+    Command((1, "wrong"), {}),
+    Command((2, "right"), {}),
+    Command((1, "right"), {"reload": True}),
+    Command((3, "renamed"), {"new_model": True}, "retrained"),
+    Command((4, "right"), {}, "retrained"),
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of the same sizes; each of five days as it should be, wrong, and renamed."""
+    folder = tmp_path_factory.mktemp("days")
+    table = logs.random_log(ROWS, streams=90, seed=5, nulls=0.1, resets=0.01, jitter=5)
+    for day in range(5):
+        rows = table.slice(day * ROWS // 5, ROWS // 5)
+        logs.write(rows, folder / "right" / f"{day}.parquet", row_group=100)
+        wrong = np.where(np.arange(len(rows)) % 3, rows["a"].to_numpy(), 1.0)
+        logs.write(rows.set_column(2, "a", pa.array(wrong)), folder / "wrong" / f"{day}.parquet")
+        renamed = rows.rename_columns(["id", "t", "a_new", "b", "new"])
+        logs.write(renamed, folder / "renamed" / f"{day}.parquet")
+    logs.small_model(units=16).save(folder / "model.safetensors")
+    model = load_model(folder / "model.safetensors")
+    model.set_weights([w * np.float32(0.75) for w in model.get_weights()])
+    model.save(folder / "retrained.safetensors")
+    case.make(folder / "case")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(base: Path) -> Any:
+    server = Server(base / "case")
+    yield server
+    server.process.stdin.close()
+    server.process.stdout.close()
+    assert server.process.wait() == 0
+
+
+def _config(base: Path, out: Path, command: Command, options: dict[str, Any]) -> dict[str, Any]:
+    features = [{"name": "a", "from": "a_new"}, "b"]
+    source = {"features": features, "nulls": "previous", "reset": "new", "late": "reject"}
+    return logs.config(
+        str(out.parent / "in"),
+        str(base / f"{command.model}.safetensors"),
+        str(out),
+        source={**source, "batch_rows": 50, "bad": "reject"},
+        window={"lanes": 8, **options["window"]},
+        model={"threads": 1},
+        output={"warmup": 2, "names": ["y"], "model_column": "model", **options["output"]},
+        checkpoint={"every": 2},
+    )
+
+
+def _put(base: Path, at: Path, command: Command) -> None:
+    number, kind = command.put
+    (at / "in").mkdir(parents=True, exist_ok=True)
+    shutil.copy(base / kind / f"{number}.parquet", at / "in" / f"{number}.parquet")
+
+
+def _ask(server: Server, base: Path, out: Path, command: Command, **how: Any) -> dict[str, Any]:
+    config = _config(base, out, command, how.pop("options"))
+    return server.run(out, command={"config": config, "options": command.options}, **how)
+
+
+def test_killed_on_any_day_the_same_command_resumes(
+    server: Server, base: Path, tmp_path: Path
+) -> None:
+    """Rows, rejects and states are those of days on which nothing was killed."""
+    seed = random.SystemRandom().randrange(10**6)
+    rng = random.Random(seed)
+    kills = 0
+    for turn in range(1000):
+        if kills >= KILLS and turn:
+            break
+        kinds = {"window": rng.choice(KINDS), "output": rng.choice(EMITS)}
+        if kinds["window"]["kind"] == "independent":
+            kinds["output"] = rng.choice([{}, {"emit": "final"}])
+        undisturbed, killed = tmp_path / str(turn) / "undisturbed", tmp_path / str(turn) / "killed"
+        for day, command in enumerate(HISTORY):
+            when = f"seed {seed}, turn {turn}, command {day}, {kinds}"
+            _put(base, tmp_path / str(turn), command)
+            answer = _ask(server, base, undisturbed, command, options=kinds)
+            assert answer["status"] == 0, when
+            usual = answer["seconds"]
+            while True:
+                seconds = rng.uniform(0.05, 1.1) * usual
+                answer = _ask(server, base, killed, command, options=kinds, seconds=seconds)
+                kills += answer["killed"]
+                if not answer["killed"]:
+                    break
+            assert answer["status"] == 0, when
+            found = case.Outcome(killed)
+            assert found.differs(case.Outcome(undisturbed)) == [], when
+        assert len(found.rows["model"].unique()) == 2
+        shutil.rmtree(tmp_path / str(turn))
