@@ -34,6 +34,8 @@ __all__ = [
     "json_schema",
 ]
 
+_OTHER_FORMATS = (".yaml", ".yml", ".json")
+
 # Stand-ins for required keys, so that the checks between keys can run on the valid ones.
 _STAND_INS: dict[str, dict[str, Any]] = {
     "source": {"key": "?", "features": ["?"]},
@@ -187,12 +189,23 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
         raise ConfigError(f"{file}: not valid TOML: nested too deep") from None
     except ValueError as error:
         message = str(error).removesuffix(" (at end of document)")
-        if location := re.search(r" \(at line (\d+), column (\d+)\)$", message):
-            message = message.removesuffix(location[0])
-            file = f"{file}:{location[1]}:{location[2]}"
+        location = file
+        if found := re.search(r" \(at line (\d+), column (\d+)\)$", message):
+            message = message.removesuffix(found[0])
+            location = f"{file}:{found[1]}:{found[2]}"
         elif message != str(error):
-            file = f"{file}:{len(text.splitlines()) or 1}"
-        raise ConfigError(f"{file}: not valid TOML: {message}") from None
+            location = f"{file}:{len(text.splitlines()) or 1}"
+        raise ConfigError(f"{location}: not valid TOML: {message}{_not_toml(file)}") from None
+
+
+def _not_toml(file: str) -> str:
+    """Return the advice for a file whose name ends like another format."""
+    if not file.lower().endswith(_OTHER_FORMATS):
+        return ""
+    return (
+        ". A pipeline file is TOML: `streamrnn init pipeline.toml` writes a sample; in Python, "
+        "Pipeline.from_dict takes the same tables as dicts"
+    )
 
 
 def _translate(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem | None:

@@ -356,6 +356,20 @@ def test_broken_toml_names_line_and_column(load):
     assert message_of(load, "a = 1\na = 2").startswith("p.toml:2:")
 
 
+@pytest.mark.parametrize("ending", [".yaml", ".yml", ".json", ".YAML"])
+def test_a_pipeline_in_another_format_is_told_what_a_pipeline_file_is(tmp_path, ending):
+    file = tmp_path / f"p{ending}"
+    file.write_text("source:\n  key: id\n")
+    with pytest.raises(ConfigError) as caught:
+        Config.load(file)
+    message = str(caught.value)
+    assert message.startswith(f"{file}:1:7: not valid TOML: Expected '='")
+    assert message.endswith(
+        ". A pipeline file is TOML: `streamrnn init pipeline.toml` writes a sample; in Python, "
+        "Pipeline.from_dict takes the same tables as dicts"
+    )
+
+
 def test_files_of_windows_editors_are_read(load):
     text = "\ufeff" + MINIMAL.replace("\n", "\r\n")
     assert load(text).source.key == ("device",)
