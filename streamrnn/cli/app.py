@@ -1,7 +1,6 @@
 """The `streamrnn` command: its subcommands, and how errors are reported.
 
-Exit codes: 0 done, 1 run failed, 2 usage, 65 invalid data, 78 invalid config, 130 interrupted.
-No input causes a traceback.
+The exit codes are in the help (`EXIT_CODES`). No input causes a traceback.
 """
 
 import errno
@@ -15,6 +14,7 @@ import typer
 
 from streamrnn import __version__
 from streamrnn.cli import check, files, models, outputs, run, states
+from streamrnn.cli.epilogs import EXIT_CODES, example
 from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
 from streamrnn.errors import StreamRNNError
@@ -22,23 +22,27 @@ from streamrnn.errors import StreamRNNError
 app = typer.Typer(
     name="streamrnn",
     help="Score Parquet logs of many streams with recurrent models that carry their state.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run")(run.run)
-app.command("validate")(check.validate)
-app.command("explain")(check.explain)
-app.command("compile")(check.compile_pipeline)
-app.command("summary")(models.summary)
-app.command("convert")(models.convert)
+app.command("run", epilog=f"{example('run pipeline.toml --set window.lanes=32')}\n\n{EXIT_CODES}")(
+    run.run
+)
+app.command("validate", epilog=example("validate pipeline.toml"))(check.validate)
+app.command("explain", epilog=example("explain pipeline.toml --json"))(check.explain)
+app.command("compile", epilog=example("compile pipeline.toml"))(check.compile_pipeline)
+app.command("summary", epilog=example("summary model.keras"))(models.summary)
+app.command("convert", epilog=example("convert model.keras model.safetensors --check check.npz"))(
+    models.convert
+)
 app.add_typer(states.app, name="state")
-app.command("verify")(outputs.verify)
-app.command("rewind")(outputs.rewind)
-app.command("compact")(outputs.compact)
-app.command("init")(files.init)
-app.command("schema")(files.schema)
+app.command("verify", epilog=example("verify scores"))(outputs.verify)
+app.command("rewind", epilog=example("rewind scores --to 12"))(outputs.rewind)
+app.command("compact", epilog=example("compact scores"))(outputs.compact)
+app.command("init", epilog=example("init pipeline.toml"))(files.init)
+app.command("schema", epilog=example("schema > pipeline.schema.json"))(files.schema)
 
 
 def _show_version(requested: bool) -> None:
@@ -58,7 +62,7 @@ def _streamrnn(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line. Always raises SystemExit with one of the codes above.
+    """Run the command line. Always raises SystemExit with one of the exit codes.
 
     Without `arguments`, those of the process are used, which then belongs to the command.
     """

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamrnn.cli.epilogs import example
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
 from streamrnn.cli.values import rows, values
 
@@ -28,7 +29,7 @@ Keys = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=example("state show scores --limit 20"))
 def show(
     out: Annotated[str, typer.Argument(metavar="OUT", help=STATES)],
     limit: Annotated[
@@ -50,7 +51,7 @@ def show(
     print(f"\n{count(states.num_rows, 'stream')}" + (f", {left:,} not shown" if left else ""))
 
 
-@app.command()
+@app.command(epilog=example("state export scores -o states.parquet"))
 def export(
     out: Output,
     file: Annotated[
@@ -67,7 +68,7 @@ def export(
     print(f"wrote {file}: {count(export_state(out, file), 'stream')}")
 
 
-@app.command("import")
+@app.command("import", epilog=example("state import states.parquet scores"))
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A state table (.parquet, .arrow).")],
     out: Output,
@@ -80,7 +81,7 @@ def import_(
     print(f"{out} now has the state of {file}: {count(number, 'stream')}")
 
 
-@app.command()
+@app.command(epilog=example("state diff scores states.parquet"))
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help=STATES)],
     b: Annotated[str, typer.Argument(metavar="B", help=STATES)],
@@ -107,7 +108,7 @@ def diff(
         raise typer.Exit(DIFFERENT)
 
 
-@app.command()
+@app.command(epilog=example("state drop scores --key N162UW"))
 def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Forget streams. Their next rows are scored like those of new streams."""
     from streamrnn.outputs import drop_streams
@@ -115,7 +116,7 @@ def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     print(f"{out}: {count(drop_streams(out, keys), 'stream')} dropped")
 
 
-@app.command()
+@app.command(epilog=example("state reset scores --key N162UW"))
 def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Reset streams with their next row. They keep their last time: earlier rows are late."""
     from streamrnn.outputs import reset_streams
@@ -123,7 +124,7 @@ def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     print(f"{out}: {count(reset_streams(out, keys), 'stream')} reset")
 
 
-@app.command()
+@app.command(epilog=example("state compact scores --idle 90d"))
 def compact(
     out: Output,
     idle: Annotated[
@@ -146,7 +147,7 @@ def compact(
     print(f"{out}: {count(drop_idle(out, silence), 'stream')} dropped, idle for {idle} or more")
 
 
-@app.command()
+@app.command(epilog=example("state gc scores"))
 def gc(out: Output, verbose: Verbose = False) -> None:
     """Remove files left behind by a killed run, as the next run would."""
     from streamrnn.outputs import clear_leftovers

@@ -1,0 +1,106 @@
+"""Help texts end with an example that works and the exit codes; the shell completes commands."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from streamrnn import errors
+from streamrnn.cli import main
+from streamrnn.cli.app import app
+from streamrnn.cli.epilogs import EXIT_CODES
+
+README = Path(__file__).parent.parent / "README.md"
+ROOT = typer.main.get_command(app)
+
+
+def _commands(command, words=()):
+    """Each command without subcommands: the words that call it, and the command."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield words, command
+        return
+    for name, child in children.items():
+        yield from _commands(child, (*words, name))
+
+
+COMMANDS = dict(_commands(ROOT))
+
+
+def test_all_commands_are_found():
+    assert ("run",) in COMMANDS
+    assert ("state", "diff") in COMMANDS
+    assert len(COMMANDS) > 15
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_the_help_of_a_command_shows_an_example_that_parses(words, capsys):
+    """On a line of its own; its options and arguments exist."""
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    (line,) = re.findall(r"\n  Example:\n    streamrnn (.*)\n", out)
+    arguments = line.partition(" > ")[0].split()
+    assert arguments[: len(words)] == list(words)
+    with COMMANDS[words].make_context("streamrnn", arguments[len(words) :]) as context:
+        assert context.args == []
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_help_lists_the_exit_codes_of_the_readme_and_of_the_errors(capsys):
+    listed = dict(re.findall(r"^  (\d+) +(.+)$", EXIT_CODES, re.MULTILINE))
+    readme = dict(re.findall(r"^\| (\d+) \| (.+?) \|", README.read_text(), re.MULTILINE))
+    assert listed == readme
+    classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    raised = {str(kind.exit_code) for kind in classes if hasattr(kind, "exit_code")}
+    assert raised - {"0"} <= set(listed)
+    for arguments in (["--help"], ["run", "--help"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        out = capsys.readouterr().out
+        assert all(f"\n    {code:<3}  {text}\n" in out for code, text in listed.items())
+
+
+def _complete(words, index):
+    """Return what bash would offer, and which heavy libraries that loaded."""
+    code = (
+        "import sys\nfrom streamrnn.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = {'numba', 'pyarrow', 'numpy', 'h5py', 'rich'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "_STREAMRNN_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(index),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "[]\n"
+    return done.stdout.split()
+
+
+def test_bash_completes_commands_and_options_without_loading_a_library():
+    assert _complete("streamrnn ver", 1) == ["verify"]
+    assert _complete("streamrnn state e", 2) == ["export"]
+    assert _complete("streamrnn run --fu", 2) == ["--full-refresh"]
+
+
+def test_the_completion_script_can_be_shown(monkeypatch, capsys):
+    """The shell is recognized by its process; here it is set."""
+    monkeypatch.setattr("shellingham.detect_shell", lambda *_: ("bash", "/bin/bash"))
+    with pytest.raises(SystemExit) as caught:
+        main(["--show-completion"])
+    assert caught.value.code == 0
+    assert "_STREAMRNN_COMPLETE=complete_bash" in capsys.readouterr().out
