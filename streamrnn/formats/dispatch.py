@@ -16,12 +16,6 @@ _HDF5 = (".h5", ".hdf5")
 _SUFFIXES = (".safetensors", ".keras", *_HDF5, ".onnx")
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
-_FROM_PICKLE = """a pickle can run code and is never opened. Convert it once in PyTorch:
-    import torch
-    from safetensors.torch import save_file
-    save_file(torch.load("{name}", weights_only=True), "{stem}.safetensors")
-(save_file takes a state_dict; call .contiguous() on tensors that it rejects)"""
-
 
 def read(
     path: str | Path,
@@ -103,7 +97,9 @@ def _checked_path(path: str | Path) -> Path:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
-        raise UnsupportedError(f"{path}: " + _FROM_PICKLE.format(name=path.name, stem=path.stem))
+        from streamrnn.formats.torch_advice import conversion_advice
+
+        raise UnsupportedError(f"{path}: {conversion_advice(path)}")
     if suffix not in _SUFFIXES:
         raise UnsupportedError(
             f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(_SUFFIXES)}"
