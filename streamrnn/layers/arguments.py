@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from operator import index
 from typing import SupportsIndex, TypedDict
 
@@ -26,8 +27,8 @@ _FOR_TRAINING = ("_regularizer", "_constraint")
 _EVERY_LAYER = {"name", "trainable", "dtype", "input_shape", "batch_input_shape"}
 
 
-class LayerOptions(TypedDict, total=False):
-    """The arguments of every layer, and those of Keras that are accepted or refused by name.
+class CommonOptions(TypedDict, total=False):
+    """The arguments of every layer, and those of Keras that are refused by name.
 
     name: in summaries, states and files; made from the class if not given. trainable: only counted
     in summaries. dtype: "float32". input_shape, batch_input_shape: as in Keras 2, for the first
@@ -39,7 +40,21 @@ class LayerOptions(TypedDict, total=False):
     dtype: object
     input_shape: Sequence[int | None] | None
     batch_input_shape: Sequence[int | None] | None
-    # Accepted: they only affect training.
+    # Refused, unless they ask for nothing.
+    autocast: object
+    constants: object
+    lora_rank: object
+    quantization_config: object
+    ragged: object
+    sparse: object
+    time_major: object
+    use_cudnn: object
+    weights: object
+
+
+class LayerOptions(CommonOptions, total=False):
+    """The same, with the arguments that are accepted although they only affect training."""
+
     activity_regularizer: object
     alpha_constraint: object
     alpha_regularizer: object
@@ -55,16 +70,6 @@ class LayerOptions(TypedDict, total=False):
     kernel_regularizer: object
     recurrent_constraint: object
     recurrent_regularizer: object
-    # Refused, unless they ask for nothing.
-    autocast: object
-    constants: object
-    lora_rank: object
-    quantization_config: object
-    ragged: object
-    sparse: object
-    time_major: object
-    use_cudnn: object
-    weights: object
 
 
 def check_dtype(owner: object, dtype: object) -> None:
@@ -89,7 +94,22 @@ def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
                 f"{owner}: the Keras argument {argument}={value!r} is refused: "
                 f"{_REFUSED_ARGUMENTS[argument]}"
             )
-        raise ArgumentError(f"{owner}: unknown argument {argument!r}")
+        raise ArgumentError(f"{owner}: unknown argument {argument!r}{_known(owner, argument)}")
+
+
+def _known(owner: object, argument: str) -> str:
+    """Return the argument of the constructor that is most like this one, and all of them."""
+    parameters = inspect.signature(type(owner)).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    named = list(dict.fromkeys([*named, *CommonOptions.__annotations__]))
+    known = [
+        name
+        for name in named
+        if not name.endswith(_FOR_TRAINING) and name not in _REFUSED_ARGUMENTS
+    ]
+    near = get_close_matches(argument, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (known here: {', '.join(known)})"
 
 
 def positive_integer(owner: str, argument: str, value: object) -> int:

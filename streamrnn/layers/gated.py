@@ -14,12 +14,26 @@ from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers, naming
 from streamrnn.layers.activations import ActivationLike
-from streamrnn.layers.arguments import LayerOptions, positive_integer
+from streamrnn.layers.arguments import CommonOptions, positive_integer
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.registry import Config, StoredConfig
 from streamrnn.layers.rnn import RNN
 from streamrnn.layers.symbol import Nested, Shape, T
+
+
+class GatedOptions(CommonOptions, total=False):
+    """The further arguments of a cell."""
+
+    activity_regularizer: object
+    implementation: int
+
+
+class GatedRNNOptions(CommonOptions, total=False):
+    """The further arguments of a layer of such cells."""
+
+    implementation: int
+    zero_output_for_mask: bool
 
 
 class GatedCell(Cell):
@@ -51,7 +65,8 @@ class GatedCell(Cell):
         recurrent_dropout: float = 0.0,
         seed: int | None = None,
         implementation: int = 2,
-        **kwargs: Unpack[LayerOptions],
+        activity_regularizer: object = None,
+        **kwargs: Unpack[CommonOptions],
     ) -> None:
         super().__init__(**kwargs)
         self.units = positive_integer(str(self), "units", units)
@@ -203,22 +218,16 @@ class GatedCell(Cell):
 
 
 class GatedRNN(RNN):
-    """RNN with one of these cells; accepts the arguments of the cell and of RNN."""
+    """RNN with one of these cells; its constructor has the arguments of the cell and of RNN."""
 
     cell_class: ClassVar[type[GatedCell]]
     cell: GatedCell
 
-    def __init__(self, units: int, *positional: Any, **options: Any) -> None:
-        name = options.get("name") or naming.snake_case(type(self).__name__)
+    def _make_cell(self, kwargs: GatedRNNOptions, units: int, **options: Any) -> GatedCell:
+        """Make the cell, with the name of the layer."""
+        name = kwargs.get("name") or naming.snake_case(type(self).__name__)
         units = positive_integer(f"layer {name!r} ({type(self).__name__})", "units", units)
-        rnn = {key: options.pop(key) for key in _RNN_OPTIONS if key in options}
-        base = {key: options.pop(key) for key in list(options) if key not in self._cell_options()}
-        cell = self.cell_class(units, *positional, **options, name=name)
-        super().__init__(cell, **rnn, **base)
-
-    @classmethod
-    def _cell_options(cls) -> tuple[str, ...]:
-        return (*cls.cell_class.fields, *_CELL_OPTIONS)
+        return self.cell_class(units, **options, name=name)
 
     @property
     def units(self) -> int:
@@ -231,25 +240,6 @@ class GatedRNN(RNN):
     @classmethod
     def from_config(cls, config: StoredConfig) -> Self:
         return cls(**config)
-
-
-_RNN_OPTIONS = (
-    "return_sequences",
-    "return_state",
-    "go_backwards",
-    "stateful",
-    "unroll",
-    "zero_output_for_mask",
-    "implementation",
-)
-_CELL_OPTIONS = (
-    "kernel_initializer",
-    "recurrent_initializer",
-    "bias_initializer",
-    "dropout",
-    "recurrent_dropout",
-    "seed",
-)
 
 
 def checked_rate(owner: str, argument: str, rate: object) -> float:

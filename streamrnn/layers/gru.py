@@ -5,12 +5,14 @@ hh = g(x Kh + bh + r (h Rh + ch)) with reset_after=True (two rows of bias, b and
 hh = g(x Kh + bh + (r h) Rh) without.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 from streamrnn.arrays import Floats
 from streamrnn.kernels import gru
 from streamrnn.kernels.packed import Packed
-from streamrnn.layers.gated import GatedCell, GatedRNN
+from streamrnn.layers.activations import ActivationLike
+from streamrnn.layers.gated import GatedCell, GatedOptions, GatedRNN, GatedRNNOptions
+from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.registry import builtin_layer
 
 
@@ -28,8 +30,40 @@ class GRUCell(GatedCell):
         "reset_after",
     )
 
-    def __init__(self, units: int, *args: Any, reset_after: bool = True, **kwargs: Any) -> None:
-        super().__init__(units, *args, **kwargs)
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "tanh",
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        recurrent_initializer: InitializerLike = "orthogonal",
+        bias_initializer: InitializerLike = "zeros",
+        kernel_regularizer: object = None,
+        recurrent_regularizer: object = None,
+        bias_regularizer: object = None,
+        kernel_constraint: object = None,
+        recurrent_constraint: object = None,
+        bias_constraint: object = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        reset_after: bool = True,
+        seed: int | None = None,
+        **kwargs: Unpack[GatedOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation,
+            use_bias,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            **kwargs,
+        )
         self.reset_after = reset_after
 
     def add_bias(self) -> None:
@@ -43,9 +77,60 @@ class GRUCell(GatedCell):
 
 @builtin_layer
 class GRU(GatedRNN):
-    """GRU(units, activation="tanh", recurrent_activation="sigmoid", use_bias=True, …).
+    """GRU over (batch, time, features). State: [h].
 
-    Arguments: those of GRUCell (reset_after=True among them) and of RNN. State: [h].
+    Arguments: those of GRUCell and of RNN.
     """
 
     cell_class = GRUCell
+
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "tanh",
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        recurrent_initializer: InitializerLike = "orthogonal",
+        bias_initializer: InitializerLike = "zeros",
+        kernel_regularizer: object = None,
+        recurrent_regularizer: object = None,
+        bias_regularizer: object = None,
+        activity_regularizer: object = None,
+        kernel_constraint: object = None,
+        recurrent_constraint: object = None,
+        bias_constraint: object = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        reset_after: bool = True,
+        **kwargs: Unpack[GatedRNNOptions],
+    ) -> None:
+        cell = self._make_cell(
+            kwargs,
+            units,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            reset_after=reset_after,
+        )
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            **kwargs,
+        )

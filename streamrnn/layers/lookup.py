@@ -5,7 +5,7 @@ vocabulary, then those of the vocabulary in its order.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Unpack
+from typing import ClassVar, Unpack
 
 import numpy as np
 
@@ -131,8 +131,28 @@ class StringLookup(_Lookup):
     input_dtype = "string"
     default_oov = "[UNK]"
 
-    def __init__(self, *args: Any, encoding: str = "utf-8", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: str | None = None,
+        oov_token: str | None = "[UNK]",
+        vocabulary: Sequence[str] | None = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        encoding: str = "utf-8",
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
+            max_tokens,
+            num_oov_indices,
+            mask_token,
+            oov_token,
+            vocabulary,
+            invert,
+            output_mode,
+            **kwargs,
+        )
         if self.num_oov_indices > 1:
             raise ArgumentError(
                 f"{self}: num_oov_indices={self.num_oov_indices} spreads unknown strings by "
@@ -164,8 +184,28 @@ class IntegerLookup(_Lookup):
     input_dtype = "int64"
     default_oov = -1
 
-    def __init__(self, *args: Any, vocabulary_dtype: str = "int64", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: int | None = None,
+        oov_token: int | None = -1,
+        vocabulary: Sequence[int] | None = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        vocabulary_dtype: str = "int64",
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
+            max_tokens,
+            num_oov_indices,
+            mask_token,
+            oov_token,
+            vocabulary,
+            invert,
+            output_mode,
+            **kwargs,
+        )
         self.vocabulary_dtype = vocabulary_dtype
 
     def _token(self, token: Token | bytes) -> int:

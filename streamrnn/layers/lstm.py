@@ -3,13 +3,14 @@
 i, f, o = s(x K + b + h R); c' = f c + i g(x Kc + bc + h Rc); h' = o g(c').
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
 
 from streamrnn.kernels import lstm
-from streamrnn.layers.gated import GatedCell, GatedRNN
-from streamrnn.layers.initializers import Constant
+from streamrnn.layers.activations import ActivationLike
+from streamrnn.layers.gated import GatedCell, GatedOptions, GatedRNN, GatedRNNOptions
+from streamrnn.layers.initializers import Constant, InitializerLike
 from streamrnn.layers.registry import builtin_layer
 
 
@@ -32,9 +33,39 @@ class LSTMCell(GatedCell):
     )
 
     def __init__(
-        self, units: int, *args: Any, unit_forget_bias: bool = True, **kwargs: Any
+        self,
+        units: int,
+        activation: ActivationLike = "tanh",
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        recurrent_initializer: InitializerLike = "orthogonal",
+        bias_initializer: InitializerLike = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: object = None,
+        recurrent_regularizer: object = None,
+        bias_regularizer: object = None,
+        kernel_constraint: object = None,
+        recurrent_constraint: object = None,
+        bias_constraint: object = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Unpack[GatedOptions],
     ) -> None:
-        super().__init__(units, *args, **kwargs)
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation,
+            use_bias,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            **kwargs,
+        )
         self.state_size = [self.units, self.units]
         self.unit_forget_bias = unit_forget_bias
 
@@ -48,9 +79,60 @@ class LSTMCell(GatedCell):
 
 @builtin_layer
 class LSTM(GatedRNN):
-    """LSTM(units, activation="tanh", recurrent_activation="sigmoid", use_bias=True, …).
+    """LSTM over (batch, time, features). States: [h, c].
 
-    Arguments: those of LSTMCell (unit_forget_bias=True among them) and of RNN. States: [h, c].
+    Arguments: those of LSTMCell and of RNN.
     """
 
     cell_class = LSTMCell
+
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "tanh",
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        recurrent_initializer: InitializerLike = "orthogonal",
+        bias_initializer: InitializerLike = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: object = None,
+        recurrent_regularizer: object = None,
+        bias_regularizer: object = None,
+        activity_regularizer: object = None,
+        kernel_constraint: object = None,
+        recurrent_constraint: object = None,
+        bias_constraint: object = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        **kwargs: Unpack[GatedRNNOptions],
+    ) -> None:
+        cell = self._make_cell(
+            kwargs,
+            units,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            unit_forget_bias=unit_forget_bias,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+        )
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            **kwargs,
+        )

@@ -5,7 +5,7 @@ Names, arguments, weights and formulas are those of TensorFlow Addons
 """
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ArgumentError
@@ -14,6 +14,8 @@ from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.normalization import Norm
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers import initializers
+from streamrnn.layers.activations import ActivationLike
+from streamrnn.layers.gated import GatedOptions
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.lstm import LSTMCell
 from streamrnn.layers.registry import Config, builtin_layer
@@ -60,13 +62,41 @@ class LayerNormLSTMCell(LSTMCell):
     def __init__(
         self,
         units: int,
-        *args: Any,
+        activation: ActivationLike = "tanh",
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        recurrent_initializer: InitializerLike = "orthogonal",
+        bias_initializer: InitializerLike = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: object = None,
+        recurrent_regularizer: object = None,
+        bias_regularizer: object = None,
+        kernel_constraint: object = None,
+        recurrent_constraint: object = None,
+        bias_constraint: object = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
         norm_gamma_initializer: InitializerLike = "ones",
         norm_beta_initializer: InitializerLike = "zeros",
         norm_epsilon: float = 1e-3,
-        **kwargs: Any,
+        seed: int | None = None,
+        **kwargs: Unpack[GatedOptions],
     ) -> None:
-        super().__init__(units, *args, **kwargs)
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation,
+            use_bias,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            unit_forget_bias=unit_forget_bias,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            **kwargs,
+        )
         self.norm_gamma_initializer = initializers.get(norm_gamma_initializer)
         self.norm_beta_initializer = initializers.get(norm_beta_initializer)
         self.norm_epsilon = _checked_epsilon(str(self), norm_epsilon)

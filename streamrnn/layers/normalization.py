@@ -1,7 +1,7 @@
 """LayerNormalization, and BatchNormalization in inference."""
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -76,8 +76,20 @@ class LayerNormalization(_OnFeatures):
     Ba et al. 2016. Weights: gamma (F,), beta (F,).
     """
 
-    def __init__(self, *args: Any, rms_scaling: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        axis: int | Sequence[int] = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: InitializerLike = "zeros",
+        gamma_initializer: InitializerLike = "ones",
+        rms_scaling: bool = False,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
+            axis, epsilon, center, scale, beta_initializer, gamma_initializer, **kwargs
+        )
         if rms_scaling:
             raise ArgumentError(f"{self}: rms_scaling is refused: Keras itself calls it incorrect")
 

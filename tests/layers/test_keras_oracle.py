@@ -1,5 +1,6 @@
 """Recurrent layers beside Keras itself, with options drawn at random: what no golden file lists."""
 
+import inspect
 import os
 from typing import Any
 
@@ -69,3 +70,19 @@ def test_a_random_layer_agrees_with_keras(seed: int) -> None:
     for mine, other in zip(flat(ours(x, **call)), flat(theirs(x, **call)), strict=True):
         assert mine.shape == other.shape
         np.testing.assert_allclose(mine, np.asarray(other), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell"]
+)
+def test_signatures_are_those_of_keras(name):
+    """The same arguments in the same order, with the same defaults."""
+    ours, theirs = (
+        [
+            (p.name, p.default)
+            for p in inspect.signature(getattr(package, name)).parameters.values()
+            if p.name not in ("kwargs", "use_cudnn")  # no GPU here
+        ]
+        for package in (layers, keras.layers)
+    )
+    assert ours == theirs
