@@ -22,6 +22,17 @@ _HOME = {
 }
 _ROOMS = ("activations", "errors", "initializers", "layers", "models", "outputs", "states")
 
+_NO_TRAINING = "training is not supported; train in Keras, save the model, and load the file"
+_WHY_MISSING = {
+    "backend": "arrays are NumPy's, in float32",
+    "callbacks": _NO_TRAINING,
+    "losses": _NO_TRAINING,
+    "metrics": _NO_TRAINING,
+    "ops": "use NumPy",
+    "optimizers": _NO_TRAINING,
+    "utils": "model.summary() prints layers, shapes and parameters",
+}
+
 __all__ = sorted([*_HOME, *_ROOMS, "__version__"])
 
 
@@ -32,7 +43,10 @@ def __getattr__(name: str) -> Any:
         return import_module(f"streamrnn.layers.{name}")
     if name in _ROOMS:
         return import_module(f"streamrnn.{name}")
-    raise AttributeError(f"module 'streamrnn' has no attribute {name!r}")
+    why = _WHY_MISSING.get(name)
+    raise AttributeError(
+        f"module 'streamrnn' has no attribute {name!r}" + (f": {why}" if why else ""), name=name
+    )
 
 
 def __dir__() -> list[str]:

@@ -47,6 +47,10 @@ def __getattr__(name: str) -> object:
     )
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 __all__ = [
     "ELU",
     "GRU",

@@ -32,6 +32,8 @@ class Bidirectional(Layer):
     last step of the next, as in Keras, which is of little use for one stream cut in pieces.
     """
 
+    sequence_input = True
+
     takes_state = True
 
     def __init__(

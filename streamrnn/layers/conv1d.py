@@ -28,6 +28,8 @@ class Conv1D(Layer):
     (kernel_size - 1) * dilation_rate inputs. It passes no mask on, as in Keras.
     """
 
+    sequence_input = True
+
     def __init__(
         self,
         filters: int,

@@ -6,7 +6,7 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -19,12 +19,24 @@ from streamrnn.layers.arguments import (
     given_arguments,
 )
 from streamrnn.layers.context import CallContext
+from streamrnn.layers.missing import INTERNAL, WHY_MISSING
 from streamrnn.layers.registry import Config
 from streamrnn.layers.symbol import Node, Shape
 from streamrnn.layers.weights import WeightSet
 
 
-class LayerDefinition(WeightSet):
+class _MadeWith:
+    """Keeps the arguments of the constructor. A base, so that `__init__` gives the signature."""
+
+    _made_with: tuple[tuple[object, ...], dict[str, object]]
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        made = super().__new__(cls)
+        made._made_with = args, kwargs
+        return made
+
+
+class LayerDefinition(WeightSet, _MadeWith):
     """The methods that a layer overrides, and what they share.
 
     Here `inputs` and shapes are those of any layer: one or a list. An override annotates what it
@@ -43,15 +55,11 @@ class LayerDefinition(WeightSet):
     makes_mask: bool = False
     """Whether it masks steps that came unmasked."""
 
+    sequence_input: bool = False
+    """Whether its input must have a time axis."""
+
     takes_state: bool = False
     """Whether a call accepts initial_state."""
-
-    _made_with: tuple[tuple[object, ...], dict[str, object]]
-
-    def __new__(cls, *args: object, **kwargs: object) -> Self:
-        layer = super().__new__(cls)
-        layer._made_with = args, kwargs
-        return layer
 
     def __init__(
         self,
@@ -80,6 +88,20 @@ class LayerDefinition(WeightSet):
 
     def __str__(self) -> str:
         return f"layer {self.name!r} ({type(self).__name__})"
+
+    if not TYPE_CHECKING:  # a type checker must not take any name
+
+        def __getattr__(self, name: str) -> object:
+            why = WHY_MISSING.get(name)
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+                + (f": {why}" if why else ""),
+                name=name,
+                obj=self,
+            )
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in INTERNAL]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name} built={self.built}>"

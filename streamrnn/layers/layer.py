@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.arrays import Array
-from streamrnn.errors import ArgumentError, ConfigError
+from streamrnn.errors import ArgumentError, ConfigError, ShapeError
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.definition import LayerDefinition
@@ -145,8 +145,13 @@ class Layer(LayerDefinition):
         if isinstance(inputs, tuple):
             inputs = list(inputs)
         shape = map_structure(lambda symbol: symbol.shape, inputs)
-        self.ensure_built(shape)
-        self.check_input(shape)
+        try:
+            self.ensure_built(shape)
+            self.check_input(shape)
+        except ShapeError as error:
+            if self.sequence_input:
+                error.args = (f"{error}{_last_output_only(inputs)}",)
+            raise
         if kwargs.get("initial_state") is not None:
             self.check_initial(kwargs["initial_state"])
         kept = {key: value for key, value in kwargs.items() if value is not None}
@@ -171,6 +176,17 @@ class Layer(LayerDefinition):
                 f"{len(self.nodes)} calls"
             )
         return self.nodes[0]
+
+
+def _last_output_only(inputs: object) -> str:
+    """Return the advice for inputs from a recurrent layer without return_sequences."""
+    for symbol in symbols_in(inputs):
+        if len(symbol.shape) == 2 and getattr(symbol.layer, "return_sequences", True) is False:
+            return (
+                f". {symbol.layer} before it returns its last output only; give it "
+                "return_sequences=True"
+            )
+    return ""
 
 
 def _several(inputs: object) -> bool:

@@ -35,6 +35,7 @@ class RNN(Layer):
     unroll, implementation: accepted; they change no bit.
     """
 
+    sequence_input = True
     stepwise = True
     takes_state = True
 

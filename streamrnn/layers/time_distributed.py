@@ -17,6 +17,7 @@ from streamrnn.layers.symbol import Shape, Shapes
 class TimeDistributed(Layer):
     """(B, T, …) -> (B, T, …): `layer` gets each step of each row as a separate row."""
 
+    sequence_input = True
     stepwise = True
 
     def __init__(self, layer: Layer, **kwargs: Unpack[LayerOptions]) -> None:

@@ -26,10 +26,33 @@ The uncertainty of a model, from 20 samples of its outputs under dropout:
 ((4, 1), (4, 1))
 """
 
+from importlib import import_module
+
 from streamrnn.models.example import example_inputs
 from streamrnn.models.model import Model
 from streamrnn.models.sequential import Sequential
 from streamrnn.models.stream import Stream
 from streamrnn.models.whole import Whole
+
+_WHY_MISSING = {
+    "clone_model": "use Model.from_config(model.get_config())",
+    "model_from_config": "use Model.from_config(config)",
+    "model_from_json": "use Model.from_config(json.loads(text)['config'])",
+    "save_model": "use model.save(path)",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "load_model":  # its room is above this one
+        return import_module("streamrnn.formats").load_model
+    why = _WHY_MISSING.get(name)
+    raise AttributeError(
+        f"streamrnn.models has no {name!r}" + (f": {why}" if why else ""), name=name
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "load_model"])
+
 
 __all__ = ["Model", "Sequential", "Stream", "Whole", "example_inputs"]

@@ -43,7 +43,12 @@ class Model(Layer):
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if inputs is None or outputs is None:
-            raise ConfigError(f"{self}: expected inputs and outputs, as in Model(inputs, outputs)")
+            own = ""
+            if hasattr(type(self), "call"):
+                own = "; a subclass with its own call is not supported, as a Model is a graph"
+            raise ConfigError(
+                f"{self}: expected inputs and outputs, as in Model(inputs, outputs){own}"
+            )
         symbols = symbols_in(inputs), symbols_in(outputs)
         if not all(symbols):
             raise ConfigError(f"{self}: inputs and outputs must be symbols (made by layers.Input)")
