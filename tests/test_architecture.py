@@ -36,8 +36,8 @@ MAY_IMPORT = {
     "scoring": "arrays display errors config formats models states sources windows operators",
     "engines": "errors checkpoints scoring sinks sources states",
     "outputs": "arrays errors config formats states operators sinks storage checkpoints",
-    "pipeline": "display errors config kernels models states sources checkpoints scoring engines "
-    "outputs",
+    "pipeline": "arrays display errors config formats kernels models states sources checkpoints "
+    "scoring engines outputs",
     "cli": "errors config formats layers models outputs pipeline",
 }
 # Library -> the rooms that may import it.

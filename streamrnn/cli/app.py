@@ -41,7 +41,7 @@ app.add_typer(states.app, name="state")
 app.command("verify", epilog=example("verify scores"))(outputs.verify)
 app.command("rewind", epilog=example("rewind scores --to 12"))(outputs.rewind)
 app.command("compact", epilog=example("compact scores"))(outputs.compact)
-app.command("init", epilog=example("init pipeline.toml"))(files.init)
+app.command("init", epilog=example("init new.toml --from data/log --model model.keras"))(files.init)
 app.command("schema", epilog=example("schema > pipeline.schema.json"))(files.schema)
 
 

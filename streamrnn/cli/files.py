@@ -1,6 +1,7 @@
 """`streamrnn init` and `streamrnn schema`: help for writing a pipeline file."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,16 +14,44 @@ def init(
     path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The file to write.")] = Path(
         "pipeline.toml"
     ),
+    data: Annotated[
+        str | None,
+        typer.Option("--from", metavar="DATA", help="Guess key, time and features of this data."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With --from: the model to score it with.")
+    ] = None,
 ) -> None:
     """Write a sample pipeline file. It shows every key, its default and what it does."""
-    from streamrnn.config import sample
+    if (data is None) != (model is None):
+        raise typer.BadParameter("--from and --model go together: pass both, or neither")
+    if path.exists():
+        raise _exists(path)
+    todos: list[str] = []
+    if data is None or model is None:
+        from streamrnn.config import sample
 
+        text = sample()
+    else:
+        from streamrnn.pipeline import draft_pipeline
+
+        draft = draft_pipeline(data, model)
+        text, todos = draft.text, draft.todos
+        for guess in draft.guesses:
+            print(f"guessed: {guess}", file=sys.stderr)
+        for todo in todos:
+            print(f"TODO: {todo}", file=sys.stderr)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(sample())
+            file.write(text)
     except FileExistsError:
-        raise ConfigError(f"{path} already exists; choose another name, or remove it") from None
-    print(f"wrote {path}; edit it, then check it: streamrnn validate {path}")
+        raise _exists(path) from None
+    edit = "fill in each TODO" if todos else "edit it"
+    print(f"wrote {path}; {edit}, then check it: streamrnn validate {path}")
+
+
+def _exists(path: Path) -> ConfigError:
+    return ConfigError(f"{path} already exists; choose another name, or remove it")
 
 
 def schema() -> None:

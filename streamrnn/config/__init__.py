@@ -6,14 +6,17 @@ from streamrnn.config.keys import FIXED, FREE, may_change, value_of
 from streamrnn.config.load import Config, json_schema
 from streamrnn.config.paths import rejects_beside
 from streamrnn.config.problems import did_you_mean
-from streamrnn.config.sample import sample
+from streamrnn.config.rules import TODO
+from streamrnn.config.sample import Filled, sample
 from streamrnn.errors import ConfigFileMissingError
 
 __all__ = [
     "FIXED",
     "FREE",
+    "TODO",
     "Config",
     "ConfigFileMissingError",
+    "Filled",
     "absolute_paths",
     "did_you_mean",
     "json_schema",

@@ -8,6 +8,8 @@ from streamrnn.config.schema import PIPE, Sections
 Check = Callable[[Sections], Iterator[Problem]]
 
 _CHECKS: list[tuple[tuple[str, ...], Check]] = []
+TODO = "TODO"
+"""Stands for a column that is still to be named."""
 STATE_COLUMNS = ("steps", "last_time")
 """Columns of a state table, whose names a key column must not have."""
 
@@ -31,6 +33,22 @@ def _needs(*keys: str) -> Callable[[Check], Check]:
         return check
 
     return register
+
+
+@_needs("source.key", "source.features", "model.inputs")
+def _nothing_is_left_to_do(tables: Sections) -> Iterator[Problem]:
+    source, inputs = tables.source, tables.model.inputs
+    named: list[tuple[Path, tuple[object, ...]]] = [
+        (("source", "key"), source.key),
+        *(
+            (("source", "features", index), (feature.name, feature.vocabulary))
+            for index, feature in enumerate(source.features)
+        ),
+        *((("model", "inputs", name), features) for name, features in inputs.items()),
+    ]
+    for path, names in named:
+        if TODO in names:
+            yield Problem(path, f'still "{TODO}"; see the comment above the key')
 
 
 @_needs("source.features", "source.time_features")

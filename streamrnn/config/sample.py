@@ -1,7 +1,8 @@
 """The sample file of `streamrnn init`, generated from the schema so that it cannot drift."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -26,8 +27,19 @@ _HEAD = """\
 """
 
 
-def sample() -> str:
-    """Return a pipeline file with every key: those of a simple run are set, the rest comments."""
+@dataclass(frozen=True)
+class Filled:
+    """The value of a key in a sample, with lines of comment. Without a value it stays a comment."""
+
+    value: Any
+    notes: tuple[str, ...] = ()
+
+
+def sample(filled: Mapping[str, Filled] | None = None) -> str:
+    """Return a pipeline file with every key: those of a simple run are set, the rest comments.
+
+    `filled` sets other keys and values instead, by their dotted names.
+    """
     lines = [_HEAD]
     for name, field in Sections.model_fields.items():
         kind = field.annotation
@@ -35,15 +47,25 @@ def sample() -> str:
         assert issubclass(kind, Section)
         lines.append(f"# {kind.__doc__}\n[{name}]")
         for key, spec in kind.model_fields.items():
-            lines += _entry(name, key, spec)
+            path = f"{name}.{key}"
+            if filled is None:
+                entry = Filled(_shown(spec) if path in _ACTIVE else None)
+            else:
+                entry = filled.get(path, Filled(None))
+            lines += _entry(name, key, spec, entry)
         lines.append("")
     return "\n".join(lines)
 
 
-def _entry(table: str, key: str, field: FieldInfo) -> Iterator[str]:
-    active = f"{table}.{key}" in _ACTIVE
+def _shown(field: FieldInfo) -> Any:
+    """Return the example of a key, else its default."""
     value = field.examples[0] if field.examples else field.get_default()
     assert value is not PydanticUndefined
+    return value
+
+
+def _entry(table: str, key: str, field: FieldInfo, entry: Filled) -> Iterator[str]:
+    value = _shown(field) if entry.value is None else entry.value
     if isinstance(value, list) and value and isinstance(value[0], dict):
         body = [
             f"[[{table}.{key}]]",
@@ -52,7 +74,8 @@ def _entry(table: str, key: str, field: FieldInfo) -> Iterator[str]:
     else:
         body = [f"{key} = {toml(value)}"]
     yield f"# {field.description}"
-    yield from (line if active else f"#{line}" for line in body)
+    yield from (f"# {note}" for note in entry.notes)
+    yield from (f"#{line}" if entry.value is None else line for line in body)
 
 
 def toml(value: Any) -> str:

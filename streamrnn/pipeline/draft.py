@@ -1,0 +1,201 @@
+"""Drafts of pipeline files: keys are guessed from the data and the model, and the file says how."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.config import TODO, Filled, sample
+from streamrnn.errors import DataError
+from streamrnn.formats import load_model
+from streamrnn.models import Model
+from streamrnn.models.scaling import input_scaling
+from streamrnn.pipeline.guessed_features import Features, guess_features, named_columns
+from streamrnn.pipeline.guessed_streams import Streams, guess_streams, like_a_key
+from streamrnn.sources import FileSource, SourceFile, list_files, suffixes_of
+
+SAMPLE_ROWS = 100_000
+MAX_FILES = 8
+"""Files, evenly spread, from which rows are read; key and time are guessed from the first."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The text of a pipeline file, what was guessed, and what is left to fill in."""
+
+    text: str
+    guesses: list[str]
+    todos: list[str]
+
+
+def draft_pipeline(
+    data: str | os.PathLike[str], model: str | os.PathLike[str], sink: str = "scores"
+) -> Draft:
+    """Draft a pipeline file that scores `data` with `model`, and writes to `sink`.
+
+    Key, time, features and the policy for nulls are guessed from schema, footers and some rows.
+    What was guessed is in the file's comments, and in the result; a column that cannot be guessed
+    is "TODO", which `validate` reports. Raises DataError, MissingFileError, ModelFileError.
+
+    >>> from streamrnn.pipeline import draft_pipeline
+    >>> draft = draft_pipeline("data/weather.parquet", "pipelines/weather/model.safetensors")
+    >>> draft.todos
+    []
+    >>> [line for line in draft.text.splitlines() if line.startswith(("key", "time ="))]
+    ['key = "origin"', 'time = "time_hour"']
+    """
+    data, model = os.fspath(data), os.fspath(model)
+    loaded = load_model(model)
+    files = list_files(data, suffixes_of("auto"))
+    if not files:
+        raise DataError(f"{data}: no file to read (expected {' or '.join(suffixes_of('auto'))})")
+    source = FileSource(files, None, SAMPLE_ROWS)
+    first = _rows(source, files[:1], SAMPLE_ROWS)
+    if not first.num_rows:
+        first = _rows(source, files, SAMPLE_ROWS)
+    spread = first
+    if len(files) > 1:
+        step = -(-len(files) // MAX_FILES)
+        spread = _rows(source, files[::step], SAMPLE_ROWS // MAX_FILES)
+    return _draft(data, model, sink, loaded, first, spread, _partitions(files))
+
+
+def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Table:
+    """Read the first rows of each file, until there are SAMPLE_ROWS of them."""
+    batches, left = [], SAMPLE_ROWS
+    for file in files:
+        part = FileSource([file], None, rows, schema=source.schema)
+        batch = next(part.batches()).batch.slice(0, left)
+        batches.append(batch)
+        left -= batch.num_rows
+        if left <= 0:
+            break
+    return pa.Table.from_batches(batches, source.schema)
+
+
+def _partitions(files: Sequence[SourceFile]) -> list[str]:
+    return list(dict(files[0].partitions))
+
+
+def _draft(
+    data: str,
+    path: str,
+    sink: str,
+    model: Model,
+    first: pa.Table,
+    spread: pa.Table,
+    partitions: list[str],
+) -> Draft:
+    specs = model.input_specs
+    dates = [name for name in partitions if not like_a_key(name)]
+    streams = guess_streams(first.drop_columns(dates), list(named_columns(specs, first).values()))
+    taken = [name for name in (streams.key, streams.time, *partitions) if name is not None]
+    times = streams.time is not None and pa.types.is_timestamp(
+        first.schema.field(streams.time).type
+    )
+    features = guess_features(specs, spread, taken, input_scaling(model), has_times=times)
+    notes = {
+        "source.key": _of_key(streams),
+        "source.time": _of_time(streams),
+        "source.features": features.notes,
+        "source.nulls": _of_nulls(features, spread),
+        "source.nan": _of_nan(features, spread),
+        "source.bad": _of_bad(streams, first),
+    }
+    values: dict[str, object] = {
+        "source.path": data,
+        "source.key": streams.key or TODO,
+        "source.time": streams.time,
+        "source.features": [
+            {"name": name, "vocabulary": TODO} if name in features.vocabularies else name
+            for name in features.columns
+        ],
+        "source.time_features": list(features.time_features) or None,
+        "source.nulls": "previous" if notes["source.nulls"] or notes["source.nan"] else None,
+        "source.nan": "null" if notes["source.nan"] else None,
+        "source.bad": "reject" if notes["source.bad"] else None,
+        "model.path": path,
+        "sink.path": sink,
+    }
+    if len(specs) > 1:
+        values["model.inputs"] = {
+            name: columns[0] if len(columns) == 1 else columns
+            for name, columns in features.inputs.items()
+        }
+    filled = {
+        key: Filled(values.get(key), tuple(_comment(notes.get(key, []))))
+        for key in {**values, **notes}
+    }
+    said = [(key, note) for key, reasons in notes.items() for note in reasons]
+    return Draft(
+        sample(filled),
+        [f"{key}{_shown(values[key])}: {note}" for key, note in said if TODO not in note],
+        [f"{key}: {note.removeprefix(f'{TODO}: ')}" for key, note in said if TODO in note],
+    )
+
+
+def _has_times(rows: pa.Table, streams: Streams) -> bool:
+    """Return whether the time is one that has hours."""
+    return streams.time is not None and pa.types.is_timestamp(rows.schema.field(streams.time).type)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return f" = {', '.join(v['name'] if isinstance(v, dict) else v for v in value)}"
+    return "" if value is None else f" = {value}"
+
+
+def _comment(notes: Sequence[str]) -> list[str]:
+    lines = []
+    for note in notes:
+        text = note if note.startswith(TODO) else f"Guessed: {note}"
+        lines += textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
+    return lines
+
+
+def _of_key(streams: Streams) -> list[str]:
+    others = f" (also possible: {', '.join(streams.others)})" if streams.others else ""
+    if streams.key is None:
+        return [f"{TODO}: name the column or columns that identify a stream{others}"]
+    count = f"{streams.streams:,} streams in the first rows"
+    if streams.time is None:
+        return [f"by its name, {count}{others}"]
+    order = "in the order of their times"
+    if streams.disorder:
+        order = f"with {streams.disorder:.1%} of times that repeat or go back"
+    return [f"{count}, {order}{others}"]
+
+
+def _of_time(streams: Streams) -> list[str]:
+    if streams.time is None:
+        return ["no column of times without nulls; the order of the rows counts"]
+    return ["by type, name and order"]
+
+
+def _of_nulls(features: Features, rows: pa.Table) -> list[str]:
+    counts = {n: rows[n].null_count for n in features.columns if n in rows.schema.names}
+    found = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    return [f"nulls in the rows read of {', '.join(found)}"] if found else []
+
+
+def _of_nan(features: Features, rows: pa.Table) -> list[str]:
+    floats = [
+        name
+        for name in features.columns
+        if name in rows.schema.names and pa.types.is_floating(rows.schema.field(name).type)
+    ]
+    counts = {name: pc.sum(pc.is_nan(rows[name])).as_py() or 0 for name in floats}
+    found = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    return [f"NaN in the rows read of {', '.join(found)}"] if found else []
+
+
+def _of_bad(streams: Streams, rows: pa.Table) -> list[str]:
+    count = rows[streams.key].null_count if streams.key is not None else 0
+    if not count:
+        return []
+    return [f"the key is null in {count:,} of the first {rows.num_rows:,} rows"]
