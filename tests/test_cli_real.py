@@ -192,7 +192,7 @@ def test_what_is_no_output_folder(cli):
     for line in ("verify in", "rewind in", "compact in", "state show in", "state drop in --key a"):
         code, out, err = cli(line)
         assert (code, out) == (1, ""), line
-        assert "no _streamrnn/manifest.json" in err
+        assert "no _streamrnn/_manifest.json" in err
 
 
 def test_stdin_and_stdout_speak_arrow(cli):

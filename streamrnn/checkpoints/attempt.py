@@ -120,7 +120,7 @@ class Attempt:
     def _version(self, state: StateDelta | None) -> Shard | None:
         if state is None:
             return None
-        name = f"state-{self._name}.arrow"
+        name = f"_state-{self._name}.arrow"
         return Shard(state.rows, write_version(self._rows.files, INSIDE, name, state, self._last))
 
     def abandon(self) -> None:

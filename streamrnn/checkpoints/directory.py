@@ -17,8 +17,19 @@ from streamrnn.storage.files import Files
 
 INSIDE = "_streamrnn"
 STAGING = f"{INSIDE}/staging"
-LOCK = f"{INSIDE}/lock"
-OWNER = f"{INSIDE}/owner"
+# All files inside begin with "_" too: Polars tells hidden files by their own names.
+MANIFEST = f"{INSIDE}/_manifest.json"
+LOCK = f"{INSIDE}/_lock"
+OWNER = f"{INSIDE}/_owner"
+# Names of earlier versions. Such a manifest or owner is read until another one is written.
+OLD_MANIFEST = f"{INSIDE}/manifest.json"
+OLD_LOCK = f"{INSIDE}/lock"
+OLD_OWNER = f"{INSIDE}/owner"
+
+
+def name_inside(path: str) -> str:
+    """Return the name of a file within our own folder."""
+    return path.removeprefix(f"{INSIDE}/")
 
 
 class PartDirectory:
@@ -45,14 +56,18 @@ class PartDirectory:
 
     def owner(self) -> str:
         """Return the output that the parts belong to, as written by `mark`; "" if none."""
+        return self._read(OWNER) or self._read(OLD_OWNER)
+
+    def _read(self, name: str) -> str:
         with suppress(FileNotFoundError):
-            return self.files.read(OWNER).decode(errors="replace")
+            return self.files.read(name).decode(errors="replace")
         return ""
 
     def mark(self, output: str) -> None:
         """Write which output the parts belong to."""
-        if self.owner() != output:
+        if self._read(OWNER) != output:
             self.files.put(OWNER, output.encode())
+            self.files.delete(OLD_OWNER)
 
     def _visible(self) -> dict[str, int]:
         found = self.files.sizes("")
@@ -60,7 +75,7 @@ class PartDirectory:
 
     def writer(self, schema: pa.Schema, attempt: str, format: PartFormat) -> PartWriter:
         """Make a writer of a part in staging, named after its attempt. Raises SinkError."""
-        return PartWriter(self.files, f"{STAGING}/{attempt}{format.suffix}.tmp", schema, format)
+        return PartWriter(self.files, f"{STAGING}/_{attempt}{format.suffix}.tmp", schema, format)
 
     def place(
         self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int, model: str = ""
@@ -181,8 +196,10 @@ class PartDirectory:
             self.publish([part for part in parts if part.name in waiting])
         keep = {part.staged for part in parts}
         leftovers = [f"{STAGING}/{name}" for name in sorted(staged.keys() - keep)]
-        beside = (f"{INSIDE}/{name}" for name in sorted(self.files.sizes(INSIDE)))
-        leftovers += [name for name in beside if name.startswith(f"{OWNER}.")]
+        beside = [f"{INSIDE}/{name}" for name in sorted(self.files.sizes(INSIDE))]
+        leftovers += [name for name in beside if name.startswith((f"{OWNER}.", f"{OLD_OWNER}."))]
+        leftovers += [OLD_LOCK] if OLD_LOCK in beside else []
+        leftovers += [OLD_OWNER] if {OWNER, OLD_OWNER} <= set(beside) else []
         for name in leftovers:
             self.files.delete(name)
         return len(waiting), removed + len(leftovers)

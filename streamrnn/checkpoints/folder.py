@@ -12,11 +12,10 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from streamrnn.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
-from streamrnn.checkpoints.directory import INSIDE, PartDirectory
+from streamrnn.checkpoints.directory import INSIDE, MANIFEST, PartDirectory
 from streamrnn.checkpoints.holding import Holding, empty
 from streamrnn.checkpoints.ledger import Ledger
 from streamrnn.checkpoints.manifest import Manifest, Shard, StateFile, encode_schema
-from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.checkpoints.resume import check_same_pipeline, check_schema, plain
 from streamrnn.checkpoints.seen import SeenFiles
 from streamrnn.checkpoints.starting import (
@@ -395,7 +394,7 @@ class OutputFolder:
 
         Raises CheckpointError if nothing was committed yet; SinkError.
         """
-        name = f"state-{draw_name(self.next_commit)}.arrow"
+        name = f"_state-{draw_name(self.next_commit)}.arrow"
         version = write_version(self._files, INSIDE, name, StateDelta(len(table), None, table), ())
         return self.replace(shards=(Shard(len(table), version),))
 

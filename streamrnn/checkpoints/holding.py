@@ -2,7 +2,14 @@
 
 from contextlib import suppress
 
-from streamrnn.checkpoints.directory import INSIDE, LOCK, STAGING, PartDirectory
+from streamrnn.checkpoints.directory import (
+    INSIDE,
+    LOCK,
+    OLD_LOCK,
+    STAGING,
+    PartDirectory,
+    name_inside,
+)
 from streamrnn.checkpoints.lock import Lock
 from streamrnn.errors import SinkError
 
@@ -32,7 +39,7 @@ class Holding:
         if not directory.files.entries(""):
             self._new.append(directory)
         directory.prepare()
-        self._locks.append((directory, Lock(directory.files, LOCK)))
+        self._locks.append((directory, Lock(directory.files, LOCK, OLD_LOCK)))
 
     def renew(self) -> None:
         """Renew advisory locks (on object stores)."""
@@ -58,5 +65,5 @@ class Holding:
 def empty(directory: PartDirectory) -> None:
     """Remove all parts, and all internal files except the lock."""
     directory.reconcile(())
-    for name in sorted(directory.files.sizes(INSIDE).keys() - {"lock"}):
+    for name in sorted(directory.files.sizes(INSIDE).keys() - {name_inside(LOCK)}):
         directory.files.delete(f"{INSIDE}/{name}")

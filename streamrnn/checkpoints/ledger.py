@@ -2,10 +2,16 @@
 
 from collections.abc import Sequence
 
-from streamrnn.checkpoints.directory import INSIDE, PartDirectory
+from streamrnn.checkpoints.directory import (
+    INSIDE,
+    LOCK,
+    MANIFEST,
+    OLD_MANIFEST,
+    PartDirectory,
+    name_inside,
+)
 from streamrnn.checkpoints.holding import Holding
 from streamrnn.checkpoints.manifest import Manifest
-from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.checkpoints.starting import refuse_another_writer
 from streamrnn.sinks import Part, StagedPart
 
@@ -26,6 +32,7 @@ class Ledger:
         self._rejects = rejects
         self._held = held
         self._files = rows.files
+        self._has_old_manifest = False
 
     def reconcile(self, manifest: Manifest) -> tuple[int, int]:
         """Make the folder match the manifest; return how many parts were moved, files removed."""
@@ -33,8 +40,12 @@ class Ledger:
         if self._rejects in self._held:
             more_finished, more_removed = self._rejects.reconcile(manifest.rejects)
             finished, removed = finished + more_finished, removed + more_removed
-        named = manifest.state_names() | {"manifest.json", "lock"}
-        for name in sorted(self._files.sizes(INSIDE).keys() - named):
+        found = self._files.sizes(INSIDE).keys()
+        named = manifest.state_names() | {name_inside(MANIFEST), name_inside(LOCK)}
+        self._has_old_manifest = name_inside(OLD_MANIFEST) in found
+        if self._has_old_manifest and name_inside(MANIFEST) not in found:
+            named.add(name_inside(OLD_MANIFEST))  # until the next commit
+        for name in sorted(found - named):
             self._files.delete(f"{INSIDE}/{name}")
             removed += 1
         self.reconciled = True
@@ -80,6 +91,9 @@ class Ledger:
         self._rows.publish(parts)
         self._rejects.publish(rejects)
         gone = (last.state_names() if last else set()) - manifest.state_names()
+        if self._has_old_manifest:
+            gone.add(name_inside(OLD_MANIFEST))
+            self._has_old_manifest = False
         for name in sorted(gone):
             self._files.delete(f"{INSIDE}/{name}")
 

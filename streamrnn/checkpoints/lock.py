@@ -29,17 +29,27 @@ STALE_SECONDS = 300
 
 
 class Lock:
-    """Held from construction to `release`. Raises CheckpointError that names the owner."""
+    """Held from construction to `release`. Raises CheckpointError that names the owner.
 
-    def __init__(self, files: Files, name: str) -> None:
+    `old_name`: the lock of an earlier version, which is held too if it exists.
+    """
+
+    def __init__(self, files: Files, name: str, old_name: str) -> None:
         self._files = files
         self._name = name
         self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._descriptor = -1
-        if isinstance(files, LocalFiles):
-            self._lock_file(files.show(name))
-        else:
-            self._lock_object()
+        self._descriptors: list[int] = []
+        try:
+            if isinstance(files, LocalFiles):
+                self._lock_file(files.show(old_name), create=False)
+                self._lock_file(files.show(name))
+            else:
+                self._refuse_owner(old_name)
+                self._refuse_owner(name)
+                self.renew()
+        except BaseException:
+            self._close()
+            raise
 
     def _owner(self) -> dict[str, Any]:
         return {
@@ -55,10 +65,11 @@ class Lock:
             f"pid {owner.get('pid', '?')}, since {owner.get('since', '?')}). {advice}"
         )
 
-    def _lock_file(self, path: str) -> None:
-        while True:
+    def _lock_file(self, path: str, *, create: bool = True) -> None:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        while create or os.path.exists(path):
             with sink_errors("open", path):
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                descriptor = os.open(path, flags, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -70,17 +81,21 @@ class Lock:
             # A run that committed nothing removes its lock file; then this is another file.
             with suppress(FileNotFoundError):
                 if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
-                    break
+                    self._hold(descriptor, path)
+                    return
             os.close(descriptor)
-        self._descriptor = descriptor
+
+    def _hold(self, descriptor: int, path: str) -> None:
+        self._descriptors.append(descriptor)
         os.ftruncate(descriptor, 0)
         with sink_errors("write", path):
             os.pwrite(descriptor, json.dumps(self._owner()).encode(), 0)
 
-    def _lock_object(self) -> None:
+    def _refuse_owner(self, name: str) -> None:
+        """Raise CheckpointError if an object names an owner that is alive."""
         owner: dict[str, Any] = {}
         with suppress(FileNotFoundError):
-            owner = _parse(self._files.read(self._name))
+            owner = _parse(self._files.read(name))
         if owner.get("host") == socket.gethostname():
             in_use = owner.get("pid") != os.getpid() and _is_alive(owner.get("pid"))
         else:
@@ -88,10 +103,9 @@ class Lock:
         if in_use:
             raise self._refusal(
                 owner,
-                f"If that run is dead, delete {self._files.show(self._name)} "
+                f"If that run is dead, delete {self._files.show(name)} "
                 f"or wait {STALE_SECONDS // 60} minutes.",
             )
-        self.renew()
 
     def renew(self) -> None:
         """Renew the lock on an object store; do nothing on a disk."""
@@ -104,9 +118,11 @@ class Lock:
             if remove or not self._files.local:
                 self._files.delete(self._name)
         finally:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+            self._close()
+
+    def _close(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
 
 def _parse(data: bytes) -> dict[str, Any]:

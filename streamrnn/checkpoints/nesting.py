@@ -1,12 +1,18 @@
 """Outputs inside one another: readers of the outer one would read the rows of both."""
 
-from streamrnn.checkpoints.directory import INSIDE, OWNER
-from streamrnn.checkpoints.reading import MANIFEST
+from streamrnn.checkpoints.directory import (
+    INSIDE,
+    MANIFEST,
+    OLD_MANIFEST,
+    OLD_OWNER,
+    OWNER,
+    name_inside,
+)
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
 
-_OF_AN_OUTPUT = {name.removeprefix(f"{INSIDE}/") for name in (MANIFEST, OWNER)}
+_OF_AN_OUTPUT = {name_inside(name) for name in (MANIFEST, OWNER, OLD_MANIFEST, OLD_OWNER)}
 
 
 def refuse_nested_output(path: str, key: str) -> None:

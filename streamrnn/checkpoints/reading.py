@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.directory import INSIDE
+from streamrnn.checkpoints.directory import INSIDE, MANIFEST, OLD_MANIFEST, name_inside
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.seen import with_seen_files
 from streamrnn.checkpoints.versions import check_shards, read_shards
@@ -13,25 +13,33 @@ from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files, sink_errors
 from streamrnn.storage.opening import open_files
 
-MANIFEST = f"{INSIDE}/manifest.json"
 _Found = TypeVar("_Found")
 
 
 def find_manifest(files: Files) -> Manifest | None:
     """Read the manifest of a folder, None if missing. Raises CheckpointError if damaged."""
-    try:
-        with sink_errors("read", files.show(MANIFEST)):
-            data = files.read(MANIFEST)
-    except OSError as error:
-        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-            return None
-        raise
-    return Manifest.from_bytes(data, files.show(MANIFEST))
+    # The new name again: between the two reads a commit may have replaced the old one.
+    for name in (MANIFEST, OLD_MANIFEST, MANIFEST):
+        try:
+            with sink_errors("read", files.show(name)):
+                data = files.read(name)
+        except OSError as error:
+            if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                raise
+        else:
+            return Manifest.from_bytes(data, files.show(name))
+    return None
+
+
+def lists_manifest(files: Files) -> bool:
+    """Whether a manifest is listed in a folder (it may be damaged)."""
+    found = files.entries(INSIDE)
+    return any(name_inside(name) in found for name in (MANIFEST, OLD_MANIFEST))
 
 
 def has_manifest(path: str) -> bool:
     """Whether anything was ever committed at `path` (damaged or not)."""
-    return "manifest.json" in open_files(path).entries(INSIDE)
+    return lists_manifest(open_files(path))
 
 
 def read_manifest(path: str) -> Manifest:

@@ -5,19 +5,19 @@ from contextlib import suppress
 
 from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.manifest import Manifest
-from streamrnn.checkpoints.reading import find_manifest
+from streamrnn.checkpoints.reading import find_manifest, lists_manifest
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
 NOT_OURS = "its files are not of this output"
-_NUMBERED = re.compile(r"(?:state-)?(\d+)[-.]")
+_NUMBERED = re.compile(r"_?(?:state-)?(\d+)[-.]")
 
 
 def has_manifest(files: Files) -> bool:
     """Whether a run committed here (the manifest may be damaged)."""
-    return "manifest.json" in files.entries(INSIDE)
+    return lists_manifest(files)
 
 
 def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:

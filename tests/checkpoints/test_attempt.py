@@ -221,7 +221,7 @@ def test_an_attempt_whose_facts_are_never_committed_leaves_nothing(out):
         assert folder.recovered == ["removed 4 files that no commit names"]
         assert folder.load_state().equals(states(3))
         manifest = folder.manifest
-    inside = {*manifest.state_names(), "manifest.json", "lock"}
+    inside = {*manifest.state_names(), "_manifest.json", "_lock"}
     named = {part.name for part in manifest.parts} | {f"_streamrnn/{name}" for name in inside}
     assert files_of(out).keys() == named
     assert os.listdir(f"{out}.rejects/_streamrnn/staging") == []
@@ -236,7 +236,7 @@ def test_two_attempts_of_one_name_are_one_too_many(out, monkeypatch):
         whole = files_of(out)
         with pytest.raises(SinkError, match=r"cannot create .*staging/.*: File exists"):
             written(folder, 0, 1, shards=1)
-        with pytest.raises(SinkError, match=r"cannot create .*/state-.*: File exists"):
+        with pytest.raises(SinkError, match=r"cannot create .*/_state-.*: File exists"):
             attempt_at(folder, 0).finish(StateDelta(1, None, state_of(0, 1)))
         assert files_of(out) == whole
         folder.commit([facts], complete=True)

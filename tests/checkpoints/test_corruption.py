@@ -38,7 +38,7 @@ def places(path, pieces=40):
 
 
 def test_the_manifest_is_json_for_others(out):
-    found = json.loads((out / "_streamrnn/manifest.json").read_bytes())
+    found = json.loads((out / "_streamrnn/_manifest.json").read_bytes())
     assert found["commit"] == 3
     assert [part["name"] for part in found["parts"]] == sorted(
         p.name for p in out.glob("*.parquet")
@@ -46,7 +46,7 @@ def test_the_manifest_is_json_for_others(out):
 
 
 def test_any_flipped_byte_of_the_manifest_is_noticed(out):
-    path = out / "_streamrnn/manifest.json"
+    path = out / "_streamrnn/_manifest.json"
     good = path.read_bytes()
     for at in range(len(good)):
         bad = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
@@ -60,7 +60,7 @@ def test_any_flipped_byte_of_the_manifest_is_noticed(out):
 
 
 def test_a_manifest_cut_anywhere_is_noticed(out):
-    path = out / "_streamrnn/manifest.json"
+    path = out / "_streamrnn/_manifest.json"
     good = path.read_bytes()
     for size in range(0, len(good), 53):
         path.write_bytes(good[:size])
@@ -98,9 +98,9 @@ def test_any_region_of_the_state_flipped_is_noticed_by_who_only_looks_at_it(out)
 
 def test_a_missing_state_is_named(out):
     os.unlink(state_files(out)[-1])
-    with pytest.raises(CheckpointError, match=r"state-00003-000-\w+\.arrow is .*no such file"):
+    with pytest.raises(CheckpointError, match=r"_state-00003-000-\w+\.arrow is .*no such file"):
         run(out, steps=4)
-    with pytest.raises(CheckpointError, match=r"state-00003-000-\w+\.arrow is damaged"):
+    with pytest.raises(CheckpointError, match=r"_state-00003-000-\w+\.arrow is damaged"):
         load_state(str(out))
 
 
@@ -151,7 +151,7 @@ def test_verify_says_what_it_read(out):
 
 
 def test_full_refresh_mends_everything(out):
-    (out / "_streamrnn/manifest.json").write_bytes(b"{}")
+    (out / "_streamrnn/_manifest.json").write_bytes(b"{}")
     os.unlink(out / "part-00001.parquet")
     run(out, steps=2, full_refresh=True)
     assert outcome(out) == expected(2)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 from checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, StoppingDisk, TracingDisk
-from checkpoints.small_run import expected, files_of, outcome, run, visible
+from checkpoints.small_run import (
+    as_of_earlier_versions,
+    expected,
+    files_of,
+    outcome,
+    run,
+    visible,
+)
 
 from streamrnn.checkpoints import read_manifest, versions
 from streamrnn.outputs import compact, history, rewind, verify
@@ -48,6 +55,11 @@ def finished(path):
 
 def run_on(path):
     run(path, steps=STEPS)
+
+
+def of_an_earlier_version(path):
+    run(path, steps=1)
+    as_of_earlier_versions(path)
 
 
 def refresh(path):
@@ -93,6 +105,7 @@ def eleventh_reject(path):
 SCENES = [
     (fresh, run_on, STEPS),
     (finished, refresh, STEPS),
+    (of_an_earlier_version, run_on, STEPS),
     (finished, merge, STEPS),
     (three_parts, merge_the_first_two, STEPS + 1),
     (ten_parts, eleventh_part, 11),
@@ -125,7 +138,7 @@ def assert_recovers(path, point, steps=STEPS):
     verify(str(path))
     manifest = read_manifest(str(path))
     named = {part.name for part in manifest.parts} | {
-        f"_streamrnn/{name}" for name in {*manifest.state_names(), "manifest.json", "lock"}
+        f"_streamrnn/{name}" for name in {*manifest.state_names(), "_manifest.json", "_lock"}
     }
     assert files_of(path).keys() == named, point
 
@@ -153,7 +166,7 @@ def stop(act, path, disk, patch):
 @pytest.mark.parametrize(("before", "act", "steps"), SCENES, ids=IDS)
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
     points = points_of(tmp_path, monkeypatch, before, act)
-    assert "after rename to _streamrnn/manifest.json" in points
+    assert "after rename to _streamrnn/_manifest.json" in points
     for number, point, path in copies(tmp_path, before, points, "after"):
         disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
         assert disk.point == point

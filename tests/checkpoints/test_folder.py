@@ -64,7 +64,7 @@ def test_a_run_leaves_what_it_should_and_nothing_else(out):
     assert sorted(os.listdir(out)) == ["_streamrnn", *(f"part-0000{n}.parquet" for n in range(5))]
     inside = {name for name in files_of(out) if name.startswith("_streamrnn")}
     state = {f"_streamrnn/{name}" for name in read_manifest(out).state_names()}
-    assert inside == {"_streamrnn/lock", "_streamrnn/manifest.json", *state}
+    assert inside == {"_streamrnn/_lock", "_streamrnn/_manifest.json", *state}
 
 
 def contents(out):
@@ -224,8 +224,8 @@ def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(out):
 
 def test_parts_without_their_manifest_are_refused(out):
     run(out)
-    os.unlink(f"{out}/_streamrnn/manifest.json")
-    with pytest.raises(CheckpointError, match=r"has no _streamrnn/manifest\.json: part-0"):
+    os.unlink(f"{out}/_streamrnn/_manifest.json")
+    with pytest.raises(CheckpointError, match=r"has no _streamrnn/_manifest\.json: part-0"):
         run(out)
     assert len(visible(out)) == len(expected()[0])
     run(out, full_refresh=True)
@@ -267,7 +267,7 @@ def test_rejects_that_were_never_committed_are_cleared(out):
     with pytest.raises(ZeroDivisionError):
         die(out, (2, 2))
     (left,) = os.listdir(f"{out}.rejects/_streamrnn/staging")
-    assert left.startswith("00002-000-")
+    assert left.startswith("_00002-000-")
     with OutputFolder.open(out) as folder:
         assert folder.recovered == ["removed 2 files that no commit names"]
     run(out)
@@ -296,7 +296,7 @@ def test_a_manifest_of_another_version_is_refused(out):
     run(out)
     found = read_manifest(out)
     newer = type(found)(**{**found.__dict__, "version": 99})
-    with open(f"{out}/_streamrnn/manifest.json", "wb") as file:
+    with open(f"{out}/_streamrnn/_manifest.json", "wb") as file:
         file.write(newer.to_bytes())
     with pytest.raises(
         CheckpointError, match="format version 99, this version of streamrnn reads 1 to 4"
@@ -317,7 +317,7 @@ def test_the_part_after_number_99999_gives_all_of_them_eight_digits(out):
     found = read_manifest(out)
     os.rename(f"{out}/part-00000.parquet", f"{out}/part-99999.parquet")
     last = replace(found.parts[0], name="part-99999.parquet")
-    with open(f"{out}/_streamrnn/manifest.json", "wb") as file:
+    with open(f"{out}/_streamrnn/_manifest.json", "wb") as file:
         file.write(replace(found, parts=(last,)).to_bytes())
     run(out, steps=3)
     names = [f"part-00{number}.parquet" for number in ("099999", "100000", "100001")]
@@ -331,7 +331,7 @@ def test_a_part_number_that_is_used_up_says_how_to_go_on(out):
     found = read_manifest(out)
     last = replace(found.parts[0], name="part-99999999.parquet")
     os.rename(f"{out}/part-00000.parquet", f"{out}/part-99999999.parquet")
-    with open(f"{out}/_streamrnn/manifest.json", "wb") as file:
+    with open(f"{out}/_streamrnn/_manifest.json", "wb") as file:
         file.write(replace(found, parts=(last,)).to_bytes())
     with pytest.raises(SinkError, match="streamrnn compact"):
         run(out)
@@ -375,7 +375,7 @@ def test_a_second_run_is_refused_and_names_the_first_whose_death_frees_it(out):
 
 def test_the_lock_file_says_who(out):
     with OutputFolder.open(out):
-        with open(f"{out}/_streamrnn/lock") as file:
+        with open(f"{out}/_streamrnn/_lock") as file:
             assert json.load(file)["pid"] == os.getpid()
         with pytest.raises(CheckpointError, match=f"pid {os.getpid()}"):
             OutputFolder.open(out)

@@ -71,7 +71,7 @@ def test_a_run_and_all_that_is_done_to_it(store):
     run(URI)
     assert outcome(store) == expected()
     verify(URI)
-    assert "lock" not in os.listdir(store.where / "bucket/out/_streamrnn")
+    assert "_lock" not in os.listdir(store.where / "bucket/out/_streamrnn")
 
 
 # Not `create`: on an object store a file that is begun is not there until it is finished.
@@ -186,7 +186,7 @@ class Haunted(list):
 
 
 def lock(store, **owner):
-    path = store.where / "bucket/out/_streamrnn/lock"
+    path = store.where / "bucket/out/_streamrnn/_lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(owner))
 
@@ -196,7 +196,7 @@ def test_a_run_on_another_host_that_was_just_seen_is_named(store, monkeypatch):
     lock(store, host="elsewhere", pid=5, since="2026-01-01T00:00:00Z", seen=4e9)
     with pytest.raises(CheckpointError, match="host elsewhere, pid 5, since 2026-01-01") as caught:
         run(URI)
-    assert "mock://bucket/out/_streamrnn/lock" in str(caught.value)
+    assert "mock://bucket/out/_streamrnn/_lock" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_the_lock_of_a_dead_run_is_taken_over(store, owner):
 def test_a_run_overtaken_by_another_stops_at_its_commit(store):
     run(URI, steps=1)
     with OutputFolder.open(URI) as slow:
-        os.unlink(store.where / "bucket/out/_streamrnn/lock")
+        os.unlink(store.where / "bucket/out/_streamrnn/_lock")
         run(URI, steps=3)
         found = read_manifest(URI)
         slow.begin(

@@ -64,11 +64,11 @@ def assert_nothing_changed(path, steps, when):
     parts = {name: (path / name).read_bytes() for name in files_of(path) if name[0] == "p"}
     with OutputFolder.open(str(path)) as folder:
         manifest = folder.manifest
-    inside = {*manifest.state_names(), "manifest.json", "lock"}
+    inside = {*manifest.state_names(), "_manifest.json", "_lock"}
     named = {part.name for part in manifest.parts} | {f"_streamrnn/{name}" for name in inside}
     assert files_of(path).keys() == named, when
     rejected = {part.name for part in manifest.rejects}
-    inside = {"_streamrnn/lock", "_streamrnn/owner"}
+    inside = {"_streamrnn/_lock", "_streamrnn/_owner"}
     assert files_of(f"{path}.rejects").keys() == rejected | inside, when
     assert parts == {name: (path / name).read_bytes() for name in parts}, when
     verify(str(path))
@@ -78,7 +78,7 @@ def assert_nothing_changed(path, steps, when):
 def test_one_that_writes_and_finishes_at_any_step_of_a_commit(tmp_path, act, steps):
     before(tmp_path / "trace" / "out")
     points = haunted(tmp_path / "trace" / "out", act, lambda *_: None)
-    assert "after rename to _streamrnn/manifest.json" in points
+    assert "after rename to _streamrnn/_manifest.json" in points
     before(tmp_path / "start" / "out")
     for number, point in enumerate(points):
         path = tmp_path / str(number) / "out"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; from streamrnn.cli import main; sys.exit(main())"
-DRAWN = ("manifest.json", "lock", "owner")  # times, a process, the name of an output
+DRAWN = ("_manifest.json", "_lock", "_owner")  # times, a process, the name of an output
 
 
 def call(*arguments: str) -> None:

@@ -127,7 +127,7 @@ def test_an_exception_in_the_midst_changes_nothing(server, undisturbed, tmp_path
 def test_killed_before_its_first_commit_the_run_starts_over(server, undisturbed, tmp_path):
     out = tmp_path / "out"
     assert server.run(out, point=12)["killed"]
-    assert not (out / "_streamrnn/manifest.json").exists()
+    assert not (out / "_streamrnn/_manifest.json").exists()
     assert case.rows(out) is None
     assert server.run(out)["status"] == 0
     assert case.Outcome(out).differs(undisturbed) == []

@@ -156,7 +156,7 @@ def write_case(case: str, pipeline: dict[str, Any], target: Path) -> dict[str, s
         if not case.startswith("whole"):
             run(pipeline, stop_after=1)
         for name, stored in FOLDERS.items():
-            shutil.copytree(name, target / stored, ignore=shutil.ignore_patterns("lock"))
+            shutil.copytree(name, target / stored, ignore=shutil.ignore_patterns("lock", "_lock"))
     return undisturbed(case, pipeline)
 
 

@@ -44,7 +44,7 @@ def test_ends_of_runs_are_kept_beside(out):
 def test_state_files_of_kept_commits_stay_and_others_go(out):
     run(out, keep=2)
     inside = sorted(name for name in files_of(out) if name.endswith(".arrow"))
-    commits = [name.removeprefix("_streamrnn/state-")[:5] for name in inside]
+    commits = [name.removeprefix("_streamrnn/_state-")[:5] for name in inside]
     assert commits == ["00003", "00004", "00005"]
 
 

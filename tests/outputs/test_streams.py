@@ -139,6 +139,6 @@ def test_leftovers_are_cleared(run):
 
 def test_no_folder_is_made_where_there_is_none(run):
     for change in (clear_leftovers, lambda out: drop_streams(out, ["s1"])):
-        with pytest.raises(CheckpointError, match="no _streamrnn/manifest"):
+        with pytest.raises(CheckpointError, match="no _streamrnn/_manifest"):
             change("nowhere")
     assert not Path("nowhere").exists()

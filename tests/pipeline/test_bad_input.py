@@ -200,7 +200,7 @@ def test_bad_input(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -
     for word in words:
         assert word in message, message
     assert not list((tmp_path / "out").rglob("*.parquet"))
-    assert not (tmp_path / "out" / "_streamrnn" / "manifest.json").exists()
+    assert not (tmp_path / "out" / "_streamrnn" / "_manifest.json").exists()
 
 
 def test_a_file_of_no_rows_writes_an_empty_output_with_the_schema(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from streamrnn.pipeline import export_state
 
 
 def settled(path):
-    if path.name in ("lock", "owner"):  # a process; the output's name
+    if path.name in ("_lock", "_owner"):  # a process; the output's name
         return b""
-    if path.name != "manifest.json":
+    if path.name != "_manifest.json":
         return path.read_bytes()
     found = json.loads(path.read_bytes())
     for table in (found, *found["kept"], *found["sources"]):
@@ -69,7 +69,7 @@ def test_a_run_in_another_process_writes_the_same_files() -> None:
     for name in names:
         assert f"{name}/part-00000.parquet" in paths
         assert f"{name}.rejects/part-00000.parquet" in paths
-        assert f"{name}/_streamrnn/manifest.json" in paths
+        assert f"{name}/_streamrnn/_manifest.json" in paths
     digests = dict(line.split() for line in first)
     for file in ("carry-every-arrow{}.arrow", "carry-final-parquet{}.parquet"):
         assert digests[file.format("")] == digests[file.format("-exported")]

@@ -272,7 +272,7 @@ def _as_version_1(paths: dict[str, str]) -> None:
         for path, real in paths.items()
     )
     changed = type(found)(**{**vars(found), "sources": sources, "home": ""})
-    Path("out/_streamrnn/manifest.json").write_bytes(changed.to_bytes())
+    Path("out/_streamrnn/_manifest.json").write_bytes(changed.to_bytes())
 
 
 def test_a_file_that_an_older_version_knew_by_two_names_moves_no_rewind(base: Path) -> None:
