@@ -20,6 +20,7 @@ from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError, SinkError, UnsupportedError
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.formats.guard import build, parse_json, reading
+from streamrnn.formats.torch_tables import tables_of
 from streamrnn.layers import registry
 from streamrnn.models import Model
 
@@ -121,9 +122,12 @@ def read(path: str | Path) -> tuple[dict[str, str], dict[str, Array]]:
 def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
     """Return the model of a native file, given what `read` returned."""
     if metadata.get("format") != "streamrnn" or "config" not in metadata:
+        tables = tables_of({name: array.shape for name, array in arrays.items()})
         raise ModelFileError(
             "this safetensors file is not a streamrnn model (no config in its metadata); weights "
-            "of PyTorch need the architecture: [[model.layers]], or load_model(path, layers=…)"
+            "of PyTorch need the architecture: [[model.layers]], or load_model(path, layers=…). "
+            "Its arrays suggest these; put them in the order in which the model calls its layers, "
+            f"with those that have no weights (activations) in between:\n{tables}"
         )
     if metadata.get("version") != VERSION:
         raise ModelFileError(

@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.formats.inert_pickle import Global, Made, Pickled, read_values
+from streamrnn.formats.torch_tables import Shape, tables_of
 
 MAX_BYTES = 64 << 20
 """Limit of a pickle without its arrays; that of a thousand layers has some two megabytes."""
-MAX_TABLES = 40
 MAX_VISITS = 100_000
 """Limit of values to visit: what is stored once may be referred to from many places."""
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first number in a file of torch.save before version 1.6."""
 
-_GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 _TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 _HALF = ("torch.HalfStorage", "torch.BFloat16Storage")
@@ -41,8 +40,6 @@ _UNREADABLE = (
     ValueError,
     zipfile.BadZipFile,
 )
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def conversion_advice(path: Path) -> str:
         expression=found.expression,
         copied=copied,
         target=json.dumps(f"{path.stem}.safetensors"),
-        tables=_tables(found.arrays),
+        tables=tables_of({name: array.shape for name, array in found.arrays.items()}),
     )
 
 
@@ -218,46 +215,3 @@ def _array(value: Any) -> _Array | None:
     storage, _, shape = value.arguments[:3]
     half = any(isinstance(item, Global) and item.name in _HALF for item in storage)
     return _Array(tuple(int(n) for n in shape), half)
-
-
-def _tables(arrays: Arrays) -> str:
-    """Return a [[model.layers]] table for each prefix of names, in their order."""
-    groups: dict[str, dict[str, Shape]] = {}
-    for name, array in arrays.items():
-        prefix, _, short = name.rpartition(".")
-        groups.setdefault(prefix, {})[short] = array.shape
-    tables = [_table(prefix, shapes) for prefix, shapes in groups.items()]
-    if len(tables) > MAX_TABLES:
-        tables[MAX_TABLES:] = [f"# … and {len(tables) - MAX_TABLES} more"]
-    return "\n".join(tables)
-
-
-def _table(prefix: str, shapes: dict[str, Shape]) -> str:
-    kind, comment = _kind(shapes)
-    if kind is None:
-        listed = ", ".join(f"{json.dumps(name)} {shape}" for name, shape in shapes.items())
-        return f"# weights = {json.dumps(prefix)}: no layer can take {listed}"
-    remark = f"  # {comment}" if comment else ""
-    return f'[[model.layers]]\ntype = "{kind}"{remark}\nweights = {json.dumps(prefix)}'
-
-
-def _kind(shapes: dict[str, Shape]) -> tuple[str | None, str]:
-    """Return PyTorch's name of the layer with arrays of these names and shapes, and a remark."""
-    weight = shapes.get("weight", ())
-    if any(name.startswith("weight_hr") for name in shapes):  # proj_size
-        return None, ""
-    recurrent = next((name for name in shapes if name.startswith("weight_hh")), None)
-    if recurrent is not None and len(shapes[recurrent]) == 2:
-        rows, units = shapes[recurrent]
-        kind = _GATES.get(rows // max(units, 1))
-        if kind is None:
-            return None, ""
-        remark = 'add nonlinearity = "relu" if it has that' if kind == "RNN" else ""
-        return (kind if "_l" in recurrent.removeprefix("weight") else f"{kind}Cell"), remark
-    if "running_mean" in shapes:
-        return "BatchNorm1d", ""
-    if len(weight) == 1:
-        return "LayerNorm", ""
-    if len(weight) == 2:
-        return ("Linear", "") if "bias" in shapes else ("Embedding", 'or "Linear" without a bias')
-    return None, ""

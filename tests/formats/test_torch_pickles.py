@@ -13,7 +13,8 @@ import pytest
 from streamrnn import load_model
 from streamrnn.errors import UnsupportedError
 from streamrnn.formats.inert_pickle import Global, Made, read_values
-from streamrnn.formats.torch_advice import MAX_TABLES, conversion_advice
+from streamrnn.formats.torch_advice import conversion_advice
+from streamrnn.formats.torch_tables import MAX_TABLES
 
 GENERAL = '    save_file(torch.load("m.pt", weights_only=True), "m.safetensors")'
 

@@ -10,8 +10,10 @@ import pytest
 
 torch: Any = pytest.importorskip("torch", reason="needs the oracles extra")
 
+from safetensors.torch import save_file  # noqa: E402
+
 import streamrnn  # noqa: E402
-from streamrnn.errors import UnsupportedError  # noqa: E402
+from streamrnn.errors import ModelFileError, UnsupportedError  # noqa: E402
 
 nn: Any = torch.nn
 
@@ -187,3 +189,21 @@ def test_a_file_without_a_model(value, tmp_path):
     torch.save(value, tmp_path / "m.pt")
     expected = "It holds no model: no tensor in it has a name. Save model.state_dict()"
     assert expected in advice(tmp_path / "m.pt")
+
+
+def test_a_state_dict_as_safetensors_without_tables_gets_them(tmp_path):
+    """The file that the recipe writes, given to a pipeline as it is."""
+    module = scorer()
+    path = tmp_path / "m.safetensors"
+    save_file(module.state_dict(), path)
+    with pytest.raises(ModelFileError, match="is not a streamrnn model") as caught:
+        streamrnn.load_model(path)
+    message = str(caught.value)
+    layers = tomllib.loads(message[message.index("[[model.layers]]\n") :])["model"]["layers"]
+    calls = ["emb", "enc.lstm", "norm", "gru", "rnn", "out"]  # the file has them by name
+    layers.sort(key=lambda layer: calls.index(layer["weights"]))
+    model = streamrnn.load_model(path, layers=layers, strict=True)
+    ids = np.random.default_rng(0).integers(0, 9, (2, 5))
+    with torch.no_grad():
+        expected = module(torch.tensor(ids)).numpy()
+    np.testing.assert_allclose(model(ids), expected, atol=1e-5)
