@@ -1,5 +1,6 @@
 """Equal runs give equal files: parts, rejects, states, checkpoints; manifests but for times, the
-place of the output and the names that are drawn for it and for files of the state."""
+place of the output and the names that are drawn for it and for files of the state. Exported states
+have the used files, checkpoints have paths: those are of the place, too."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from fresh import printed
 
 from streamrnn import Pipeline
 from streamrnn.pipeline import export_state
+from streamrnn.states import read_state_file, write_state_file
 
 CODE = """
 import hashlib, json, os, re, sys, tempfile
@@ -18,9 +20,25 @@ from pathlib import Path
 import logs
 from streamrnn import Pipeline
 from streamrnn.pipeline import export_state
+from streamrnn.states import read_state_file, write_state_file
+
+
+def placeless(path):
+    table = read_state_file(str(path))
+    metadata = dict(table.schema.metadata)
+    sources = json.loads(metadata.pop(b"streamrnn.sources", b'{"sources": [0]}'))["sources"]
+    assert len(sources) == 1
+    text = metadata.pop(b"streamrnn.session", b"").decode().replace(os.getcwd(), "")
+    copy = path.with_name("copy" + path.suffix)
+    write_state_file(table.replace_schema_metadata({**metadata, "session": text}), str(copy))
+    content = copy.read_bytes()
+    copy.unlink()
+    return content
 
 
 def settled(path):
+    if path.parent == Path() and path.suffix in (".arrow", ".parquet") and path.stem != "log":
+        return placeless(path)
     if path.name in ("_lock", "_owner"):  # a process; the output's name
         return b""
     if path.name != "_manifest.json":
@@ -54,9 +72,8 @@ with tempfile.TemporaryDirectory() as base:
             pipeline = Pipeline.from_dict(config)
             pipeline.process(table)
             pipeline.checkpoint(f"{name}-checkpoint.{suffix}")
-    for path in sorted(Path().rglob("*")):
-        if path.is_file():
-            print(without_tokens(str(path)), hashlib.sha256(settled(path)).hexdigest())
+    for path in [path for path in sorted(Path().rglob("*")) if path.is_file()]:
+        print(without_tokens(str(path)), hashlib.sha256(settled(path)).hexdigest())
 """
 
 
@@ -94,6 +111,10 @@ def _saved(model: Path, folder: Path, suffix: str, cut: int, window: dict[str, A
     logs.write(table.slice(cut), folder / "log" / "b.parquet")
     Pipeline.from_dict(config).run()
     export_state(str(folder / "out"), str(files[1]))
+    for path in files:
+        table = read_state_file(str(path))
+        metadata = {k: v for k, v in table.schema.metadata.items() if k != b"streamrnn.sources"}
+        write_state_file(table.replace_schema_metadata(metadata), str(path))
     return [path.read_bytes() for path in files]
 
 
