@@ -5,7 +5,7 @@
                                                         exit
     StreamRNNError                                         1  all errors raised on purpose
     ├── ConfigError (ValueError)                          78  invalid pipeline file or argument
-    │   ├── ConfigFileMissingError (FileNotFoundError)    78  pipeline file not found
+    │   ├── ConfigFileMissingError (FileNotFoundError)    66  pipeline file not found
     │   └── ModelMismatchError                            78  model and pipeline do not fit
     ├── ShapeError (ValueError)                           78  invalid shape of an array
     ├── DTypeError (TypeError)                            65  invalid type of an array or a column
@@ -15,7 +15,7 @@
     │   ├── LateRowError                                  65  row earlier than its stream's last
     │   └── ModelFileError                                65  damaged or mislabeled model file
     ├── StateError (ValueError)                           78  state of another model or output
-    ├── MissingFileError (FileNotFoundError)              65  file not found
+    ├── MissingFileError (FileNotFoundError)              66  model, source or output not found
     ├── CheckpointError (RuntimeError)                     1  damaged or locked output folder
     ├── SinkError (OSError)                                1  output cannot be written
     ├── AlreadyProcessed (ValueError)                     65  batch that was scored before
@@ -40,6 +40,8 @@ class ConfigError(StreamRNNError, ValueError):
 
 class ConfigFileMissingError(ConfigError, FileNotFoundError):
     """The pipeline file does not exist."""
+
+    exit_code = 66
 
 
 class ModelMismatchError(ConfigError):
@@ -106,9 +108,9 @@ class StateError(StreamRNNError, ValueError):
 
 
 class MissingFileError(StreamRNNError, FileNotFoundError):
-    """A file does not exist."""
+    """An input (model, source, output folder, state table) does not exist or holds no file."""
 
-    exit_code = 65
+    exit_code = 66
 
 
 class CheckpointError(StreamRNNError, RuntimeError):

@@ -275,7 +275,7 @@ def test_a_second_signal_aborts_at_once():
         (errors.ConfigError("no such key"), 78, "error: no such key"),
         (errors.ModelMismatchError("2 is not 3"), 78, "error: 2 is not 3"),
         (errors.DataError("row 3"), 65, "error: row 3"),
-        (errors.MissingFileError("log.parquet is not there"), 65, "log.parquet is not there"),
+        (errors.MissingFileError("log.parquet is not there"), 66, "log.parquet is not there"),
         (errors.CheckpointError("in use"), 1, "error: in use"),
         (errors.SinkError("disk"), 1, "error: disk"),
         (

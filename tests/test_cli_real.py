@@ -53,7 +53,7 @@ def cli(tmp_path, monkeypatch, capfd):
 def test_the_sample_is_valid_where_its_files_exist(cli):
     assert cli("init sample.toml")[0] == 0
     code, _, err = cli("validate sample.toml")
-    assert (code, err.startswith("error: model.safetensors: ")) == (65, True)
+    assert (code, err.startswith("error: model.safetensors: ")) == (66, True)
     Path("m.safetensors").rename("model.safetensors")
     names = ["device", "time", "temperature", "pressure", "new"]
     logs.write(LOG.rename_columns(names), Path("data/log.parquet"))
@@ -184,7 +184,7 @@ def test_models_are_shown_and_converted(cli):
     assert code == 0
     assert cli("summary n.safetensors")[1].count("rnn (GRU)") == 1
     code, out, err = cli("summary nope.safetensors")
-    assert (code, out) == (65, "")
+    assert (code, out) == (66, "")
     assert err.startswith("error: nope.safetensors: ")
 
 
@@ -193,6 +193,32 @@ def test_what_is_no_output_folder(cli):
         code, out, err = cli(line)
         assert (code, out) == (1, ""), line
         assert "no _streamrnn/_manifest.json" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("run nope.toml", "nope.toml"),
+        ("validate p.toml --set model.path=nope.keras", "nope.keras"),
+        ("explain p.toml --set source.path=nope", "nope"),
+        ("run p.toml --set source.path=nope/*.parquet", "nope/*.parquet"),
+        ("run p.toml --set state.init=nope.arrow", "nope.arrow"),
+        ("summary nope.onnx", "nope.onnx"),
+        ("convert nope.h5 n.safetensors", "nope.h5"),
+        ("verify nope", "nope"),
+        ("rewind nope", "nope"),
+        ("compact nope", "nope"),
+        ("state show nope", "nope"),
+        ("state show nope.parquet", "nope.parquet"),
+        ("state drop nope --key a", "nope"),
+        ("state export nope -o s.arrow", "nope"),
+        ("state gc nope", "nope"),
+    ],
+)
+def test_whatever_input_does_not_exist_exits_with_66(cli, line, named):
+    code, out, err = cli(line)
+    assert (code, out, err.count("error: ")) == (66, "", 1), err
+    assert named in err
 
 
 def test_stdin_and_stdout_speak_arrow(cli):

@@ -9,7 +9,7 @@ from streamrnn.checkpoints.directory import INSIDE, MANIFEST, OLD_MANIFEST, name
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.seen import with_seen_files
 from streamrnn.checkpoints.versions import check_shards, read_shards
-from streamrnn.errors import CheckpointError
+from streamrnn.errors import CheckpointError, MissingFileError
 from streamrnn.storage.files import Files, sink_errors
 from streamrnn.storage.opening import open_files
 
@@ -43,9 +43,18 @@ def has_manifest(path: str) -> bool:
 
 
 def read_manifest(path: str) -> Manifest:
-    """Read the last commit of an output folder. Raises CheckpointError if missing or damaged."""
-    manifest = find_manifest(open_files(path))
+    """Read the last commit of an output folder.
+
+    Raises CheckpointError if missing or damaged, MissingFileError if the folder does not exist.
+    """
+    files = open_files(path)
+    manifest = find_manifest(files)
     if manifest is None:
+        if not files.entries(""):
+            raise MissingFileError(
+                f"{path}: no such output folder, or it is empty. Pass the [sink] path of a "
+                "pipeline that has run."
+            )
         raise CheckpointError(
             f"{path} has no {MANIFEST}: it is not the output of a streamrnn run, or its first run "
             "has not committed yet. Pass the [sink] path of a pipeline that has run."

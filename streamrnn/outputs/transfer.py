@@ -17,7 +17,7 @@ from streamrnn.checkpoints import (
     refuse_inside_output,
 )
 from streamrnn.config import value_of
-from streamrnn.errors import MissingFileError, StateError
+from streamrnn.errors import StateError
 from streamrnn.operators import KINDS
 from streamrnn.states import (
     Layout,
@@ -44,8 +44,6 @@ def read_states(path: str, *, seen: bool = False) -> pa.Table:
     """
     if path.endswith((".parquet", ".arrow")) and ("://" in path or not Path(path).is_dir()):
         return read_state_file(path)
-    if "://" not in path and not Path(path).exists():
-        raise MissingFileError(f"{path}: no such output folder or state table")
     table = load_state(path, seen=seen)
     if table is None:
         raise StateError(f"{path}: this output has no state")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from streamrnn.checkpoints import SourcePlan, refuse_inside_output, refuse_nested_output
-from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.errors import ConfigError, MissingFileError
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.sources import (
     Source,
@@ -36,7 +36,7 @@ def open_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = 
     """Open the source that the pipeline file names, with `rows` per record batch.
 
     By default `rows` is as in the pipeline file. Files are listed, nothing is read yet. Raises
-    DataError if there are none.
+    MissingFileError if there are none.
     """
     if loaded.config.source.piped:
         features = loaded.contract.features_alone(loaded.config.columns)
@@ -47,7 +47,7 @@ def open_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = 
 
 
 def source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile]:
-    """List the files of the source. Raises DataError if there are none."""
+    """List the files of the source. Raises MissingFileError if there are none."""
     path = loaded.config.source.path
     assert path is not None
     endings = suffixes_of(loaded.config.source.format)
@@ -58,7 +58,7 @@ def source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile
             raise
         return []
     if not files and not options.follow:
-        raise DataError(
+        raise MissingFileError(
             f"[source] path: {path}: no file to read (expected names ending in "
             f"{' or '.join(endings)}, as set by [source] format). "
             "Fix the path, or wait for files with --follow."

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
-from streamrnn.errors import CheckpointError, ConfigError, StateError
+from streamrnn.errors import ConfigError, MissingFileError, StateError
 from streamrnn.outputs.streams import clear_leftovers, drop_idle, drop_streams, reset_streams
 from streamrnn.pipeline import read_states
 
@@ -139,6 +139,6 @@ def test_leftovers_are_cleared(run):
 
 def test_no_folder_is_made_where_there_is_none(run):
     for change in (clear_leftovers, lambda out: drop_streams(out, ["s1"])):
-        with pytest.raises(CheckpointError, match="no _streamrnn/_manifest"):
+        with pytest.raises(MissingFileError, match="no such output folder"):
             change("nowhere")
     assert not Path("nowhere").exists()

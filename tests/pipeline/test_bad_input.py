@@ -42,7 +42,7 @@ def _set(
     return table.set_column(index, field, pa.array(values, field.type))
 
 
-@case(65, "in/two.parquet", "no such file or directory")
+@case(66, "in/two.parquet", "no such file or directory")
 def missing_file(base: Path, table: pa.Table) -> dict[str, Any]:
     return {"source": {"path": str(base / "in" / "two.parquet")}}
 
@@ -66,7 +66,7 @@ def flipped_pages(base: Path, table: pa.Table) -> None:
     path.write_bytes(data)
 
 
-@case(65, "empty", "no file to read", ".parquet or .pq", "[source] format")
+@case(66, "empty", "no file to read", ".parquet or .pq", "[source] format")
 def empty_directory(base: Path, table: pa.Table) -> dict[str, Any]:
     (base / "empty").mkdir()
     return {"source": {"path": str(base / "empty")}}

@@ -12,7 +12,7 @@ from contracts.rows_files import SOURCE_FORMATS, write_files
 
 from streamrnn import Pipeline
 from streamrnn.config.schema import SourceSection
-from streamrnn.errors import DataError
+from streamrnn.errors import DataError, MissingFileError
 from streamrnn.sources import FORMATS, list_files, suffixes_of
 
 LOG = logs.random_log(300, nulls=0.1)
@@ -59,7 +59,7 @@ def test_a_directory_is_of_one_format() -> None:
     feather.write_feather(LOG, "parquet/more.feather")
     assert len(list_files("parquet")) == 4
     assert len(list_files("parquet", suffixes_of("arrow"))) == 1
-    with pytest.raises(DataError, match=r"no file to read .*\.arrow or \.feather"):
+    with pytest.raises(MissingFileError, match=r"no file to read .*\.arrow or \.feather"):
         _run("parquet/none*", "none", format="arrow")
 
 
