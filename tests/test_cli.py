@@ -193,7 +193,9 @@ def test_run_with_nothing_new(cli, folder):
     cli("run", "p.toml")
     code, out, _ = cli("run", "p.toml")
     assert code == 0
-    assert out.startswith("Nothing new since the last run.\noutput   out\nstate    3 streams")
+    assert out.startswith(
+        "Nothing new since the last run.\noutput   out (commit 10)\nstate    3 streams"
+    )
 
 
 def test_json_is_one_line_on_stdout(cli, folder):

@@ -65,7 +65,9 @@ def test_a_run_its_repeat_and_the_next_file(cli):
     code, out, err = cli("run p.toml")
     assert (code, err) == (0, "")
     assert out.startswith("100 rows in ")
-    assert "output   out (100 rows written)\nstate    3 streams; show it with:" in out
+    assert "output   out (100 rows written in 1 part, commit 1)\n" in out
+    assert "\ntimes    2024-01-01 00:03:00Z to 2024-01-01 03:28:00Z\n" in out
+    assert "\nstate    3 streams; show it with:" in out
     code, out, _ = cli("run p.toml")
     assert (code, out.splitlines()[0]) == (0, "Nothing new since the last run.")
     logs.write(LOG, Path("in/two.parquet"))

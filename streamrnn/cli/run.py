@@ -1,12 +1,13 @@
 """`streamrnn run`: score new rows, and print a summary."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamrnn.cli.progress import progress
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, print_table
+from streamrnn.cli.report import LOGGER, Json, Quiet, Set, Verbose, count, print_json, print_table
 from streamrnn.cli.signals import stop_on_signal
 from streamrnn.cli.values import rows, values
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from streamrnn.pipeline import Summary
 
 INTERRUPTED = 130
+_WHOLE_SECONDS = re.compile(r"\.0+(?!\d)")
 
 
 def run(
@@ -74,6 +76,8 @@ def run(
             progress=show,
             stop=stop,
         )
+    phases = (f"{name} {seconds:.2f}" for name, seconds in summary.seconds_by_phase.items())
+    LOGGER.debug("busy seconds, in parallel: %s", ", ".join(phases))
     # If stdout is the sink, the summary goes to stderr.
     out = sys.stderr if job.config.sink.folder is None else sys.stdout
     if as_json:
@@ -93,8 +97,10 @@ def in_words(summary: "Summary") -> str:
             f"{count(summary.rows, 'row')} in {summary.seconds:.1f} s "
             f"({summary.rows_per_second:,.0f} rows/s) from {_source(summary)}"
         ]
-    written = "" if summary.nothing_new else f" ({count(summary.rows_out, 'row')} written)"
-    lines.append(f"output   {summary.output}{written}")
+    lines.append(f"output   {summary.output}{_written(summary)}")
+    if summary.first_time is not None:
+        times = f"{summary.first_time} to {summary.last_time}"
+        lines.append(f"times    {_WHOLE_SECONDS.sub('', times)}")
     if summary.rejects and summary.rejected:
         lines.append(f"rejects  {summary.rejects}")
     lines.append(f"state    {_state(summary)}")
@@ -107,7 +113,19 @@ def in_words(summary: "Summary") -> str:
 
 
 def _source(summary: "Summary") -> str:
+    if 0 < summary.files_read < summary.files:
+        return f"{summary.files_read:,} of {count(summary.files, 'file')}"
     return count(summary.files, "file") if summary.files else "stdin"
+
+
+def _written(summary: "Summary") -> str:
+    """Return how many rows were written, to how many parts, and the number of the commit."""
+    if summary.nothing_new:
+        return "" if summary.commit is None else f" (commit {summary.commit})"
+    written = f"{count(summary.rows_out, 'row')} written"
+    if summary.commits and summary.commit is not None:
+        written += f" in {count(len(summary.parts), 'part')}, commit {summary.commit}"
+    return f" ({written})"
 
 
 def _state(summary: "Summary") -> str:

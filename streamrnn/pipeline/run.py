@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -48,9 +49,11 @@ class Job:
         self.summary = Summary(output=str(loaded.config.sink.path))
         self._committed: Callable[[], None] = lambda: None
         self.unsaved: StateTable | None = None
+        self._began = 0.0
 
     def run(self) -> Summary:
         """Read what is new, score it and commit it."""
+        self._began = time.perf_counter()
         self.config.require_run()
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
@@ -59,11 +62,20 @@ class Job:
         with open_destination(self.loaded, self.options, source) as output:
             self.summary.state = output.place
             self.summary.recovered = list(output.recovered)
+            before = output.last.commit if output.last else 0
             if self.options.follow:
                 self._follow(output)
             else:
                 self._read_once(source, output)
+            self._report_commits(output, before)
         return self.summary
+
+    def _report_commits(self, output: Destination, before: int) -> None:
+        """Set the last commit, and the parts added by commits after number `before`."""
+        if output.last is not None:
+            self.summary.commit = output.last.commit
+            added = (part.name for part in output.last.parts if part.commit > before)
+            self.summary.parts = list(added)
 
     def _refuse_options(self, source: Source) -> None:
         if not self.options.follow:
@@ -189,6 +201,7 @@ class Job:
         if output.last is not None and not output.last.complete:
             scorer.resume_counts(output.last.counters)
         self.summary.rejects = self.config.sink.rejects
+        self.summary.seconds_by_phase["start"] = time.perf_counter() - self._began
         resumable = source.replayable and output.resumable and not self.loaded.kind.needs_end
         every = self.config.checkpoint.every if resumable else 0
         if source.replayable:

@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Prepared, Scored, Scorer
+from streamrnn.scoring.stopwatch import Stopwatch
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.scoring.threads import BackgroundWriter, Prefetcher
-from streamrnn.sources import Contract, Position, Reading, Rows, SourceBatch
+from streamrnn.sources import Contract, Position, Reading, Rows, SourceBatch, shown_time
 
 
 class Read(NamedTuple):
@@ -75,6 +76,9 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.streams_before = len(self.scorer.table)
+        self._watch = Stopwatch(self.summary.seconds_by_phase)
+        self._file: str | None = None
+        self._times: tuple[int, int] | None = None
 
     def run(self, batches: Iterator[SourceBatch], target: Target, last: bool) -> None:
         """Read to the end, or until `options.stop` is set, and commit.
@@ -86,7 +90,7 @@ class Loop:
         contract = self.scorer.bound.loaded.contract
         with (
             BackgroundWriter() as writer,
-            Prefetcher(_read(batches, contract)) as ahead,
+            Prefetcher(_read(batches, contract, self._watch)) as ahead,
             ThreadPoolExecutor(1, thread_name_prefix="streamrnn-prepare") as preparer,
         ):
             work = self._prepared(next(ahead, None))
@@ -96,10 +100,12 @@ class Loop:
                 # A commit stores the state right after this batch: do not prepare the next.
                 wait = due or self.options.stop.is_set() or not self.scorer.can_prepare_ahead
                 upcoming = None if wait else preparer.submit(self._prepare_next, ahead)
-                scored = self.scorer.compute(work.prepared)
+                scored = self._watch.timed("score", partial(self.scorer.compute, work.prepared))
                 self._count(work, scored)
-                _write(writer, target, scored)
+                self._write(writer, target, scored)
                 position = work.source.position
+                self.summary.files_read += position.file != self._file
+                self._file = position.file
                 self.readings[position.file] = work.source.reading
                 self._report()
                 if self.options.stop.is_set() and upcoming is None:
@@ -125,6 +131,7 @@ class Loop:
             if self.every or not self.summary.interrupted:
                 complete = last and not self.summary.interrupted
                 self._commit(writer, target, position, complete, continues=False)
+        self._show_times()
 
     def _prepare_next(self, ahead: Iterator[tuple[SourceBatch, Rows]]) -> Work | None:
         return self._prepared(next(ahead, None))
@@ -133,16 +140,16 @@ class Loop:
         if found is None:
             return None
         source_batch, rows = found
-        return Work(source_batch, self.scorer.prepare(rows))
+        return Work(source_batch, self._watch.timed("sort", partial(self.scorer.prepare, rows)))
 
     def end(self, target: Target) -> None:
         """End a run that was not ended by `run(…, last=True)`."""
         self.run(iter(()), target, last=True)
 
     def _finish(self, writer: BackgroundWriter, target: Target) -> None:
-        for batch in self.scorer.finish():
+        for batch in self._watch.each("score", self.scorer.finish()):
             self.summary.rows_out += batch.num_rows
-            writer.do(partial(target.write, batch))
+            writer.do(partial(self._watch.timed, "write", partial(target.write, batch)))
 
     def _commit(
         self,
@@ -153,17 +160,36 @@ class Loop:
         continues: bool,
     ) -> None:
         writer.wait()  # for the previous commit, which this one builds on
-        writer.do(target.commit(self.scorer, Read(position, self.readings), complete, continues))
+        read = Read(position, self.readings)
+        commit = self._watch.timed(
+            "commit", partial(target.commit, self.scorer, read, complete, continues)
+        )
+        writer.do(partial(self._watch.timed, "commit", commit))
         self.readings = {}
         writer.do(self.committed)
         self.scorer.table.mark_clean()
         self.summary.commits += 1
 
     def _count(self, work: Work, scored: Scored) -> None:
-        self.summary.rows += len(work.prepared.rows)
+        rows = work.prepared.rows
+        self.summary.rows += len(rows)
         self.summary.cast += work.source.cast
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
+        if rows.time is not None:
+            valid = rows.time if not rows.faults.reasons else rows.time[rows.faults.codes == 0]
+            if len(valid):
+                first, last = self._times or (valid[0], valid[0])
+                self._times = min(first, valid.min()), max(last, valid.max())
+
+    def _show_times(self) -> None:
+        """Set the first and last time of the summary."""
+        name = self.scorer.bound.loaded.contract.time
+        if self._times is None or name is None:
+            return
+        kind = self.scorer.bound.schema.field(name).type
+        first, last = (shown_time(int(ticks), kind) for ticks in self._times)
+        self.summary.first_time, self.summary.last_time = first, last
 
     def _report(self) -> None:
         self.summary.seconds = time.monotonic() - self.began
@@ -172,14 +198,15 @@ class Loop:
             s = self.summary
             self.options.progress(Progress(s.rows, self.total_rows, s.streams, s.seconds))
 
+    def _write(self, writer: BackgroundWriter, target: Target, scored: Scored) -> None:
+        if scored.output.num_rows:
+            writer.do(partial(self._watch.timed, "write", partial(target.write, scored.output)))
+        if scored.rejects is not None:
+            writer.do(partial(self._watch.timed, "write", partial(target.reject, scored.rejects)))
 
-def _write(writer: BackgroundWriter, target: Target, scored: Scored) -> None:
-    if scored.output.num_rows:
-        writer.do(partial(target.write, scored.output))
-    if scored.rejects is not None:
-        writer.do(partial(target.reject, scored.rejects))
 
-
-def _read(batches: Iterator[SourceBatch], contract: Contract) -> Iterator[tuple[SourceBatch, Rows]]:
-    for item in batches:
-        yield item, contract.read(item.batch, item.origin)
+def _read(
+    batches: Iterator[SourceBatch], contract: Contract, watch: Stopwatch
+) -> Iterator[tuple[SourceBatch, Rows]]:
+    for item in watch.each("read", batches):
+        yield item, watch.timed("read", partial(contract.read, item.batch, item.origin))

@@ -36,8 +36,12 @@ class Summary:
     """Summary of a run.
 
     `streams` counts the streams in the state table, `new_streams` those that the run added.
-    `state_notes` list what was ignored of `[state] init`, `recovered` what was repaired at startup
-    after an earlier run.
+    `files` counts the new files that were found, `files_read` those of which rows were scored.
+    `first_time` and `last_time` are those of the rows, as text; None without times. `commit` is the
+    number of the last commit, `parts` are the names of the files that the run added to the output.
+    `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
+    list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
+    earlier run.
     """
 
     rows: int = 0
@@ -56,6 +60,7 @@ class Summary:
     fresh_starts: int = 0
     fresh_init_streams: int = 0
     files: int = 0
+    files_read: int = 0
     vanished_files: int = 0
     changed_files: int = 0
     rewritten_files: int = 0
@@ -63,6 +68,11 @@ class Summary:
     rewrites_unsettled: bool = False
     times_go_back: str | None = None
     commits: int = 0
+    commit: int | None = None
+    parts: list[str] = field(default_factory=list)
+    first_time: str | None = None
+    last_time: str | None = None
+    seconds_by_phase: dict[str, float] = field(default_factory=dict)
     output: str = ""
     state: str | None = None
     resumed: str | None = None
@@ -118,7 +128,12 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields and `rows_per_second`, for JSON."""
-        return {**asdict(self), "rows_per_second": round(self.rows_per_second, 1)}
+        phases = {phase: round(seconds, 4) for phase, seconds in self.seconds_by_phase.items()}
+        return {
+            **asdict(self),
+            "seconds_by_phase": phases,
+            "rows_per_second": round(self.rows_per_second, 1),
+        }
 
     def add(self, counts: dict[str, int]) -> None:
         """Add the counts of a record batch."""
