@@ -135,11 +135,57 @@ def test_state_goes_out_and_in_again(cli):
     assert cli("state reset out --key s1")[1] == "out: 1 stream reset\n"
     code, out, _ = cli("state diff out s.arrow --json")
     assert (code, json.loads(out)["changed"]) == (1, {"s1": ["steps", "rnn/h"]})
+    code, out, _ = cli("state diff out s.arrow")
+    assert "\nsteps differs in 1 stream, by at most " in out
+    assert "\nrnn/h differs in 1 stream, by at most 0." in out
     assert cli("state compact out --idle 900d")[1] == (
         "out: 0 streams dropped, idle for 900d or more\n"
     )
     assert cli("state compact out --idle soon")[0] == 2
     assert cli("state gc out")[:2] == (0, "out: 0 files removed\n")
+
+
+def test_a_stream_is_shown_by_its_key_and_streams_by_their_steps(cli):
+    cli("run p.toml")
+    rows = json.loads(cli("state show out --json --sort steps")[1])
+    assert len(rows) == 3
+    steps = [row["steps"] for row in rows]
+    assert steps == sorted(steps, reverse=True)
+    newest = json.loads(cli("state show out --json --sort last_time --limit 1")[1])
+    assert newest[0]["id"] == LOG["id"][-1].as_py()
+    _, out, _ = cli("state show out --key s1 --key s0")
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == [
+        key for key in dict.fromkeys(LOG["id"].to_pylist()) if key in ("s0", "s1")
+    ]
+    assert out.endswith("\n2 streams\n")
+    code, out, err = cli("state show out --key s11")
+    assert (code, out) == (78, "")
+    assert "--key s11: no such stream in out; did you mean" in err
+    for column in ("step", "rnn/h"):
+        code, out, err = cli(f"state show out --sort {column}")
+        assert (code, out) == (78, "")
+        assert f"--sort {column}: expected one of id, steps, last_time" in err
+
+
+def test_of_many_differences_some_are_listed(cli):
+    logs.write(logs.random_log(rows=90, streams=90, seed=5), Path("in/one.parquet"))
+    cli("run p.toml")
+    cli("run p.toml --set sink.path=other --set source.nulls=1 --set source.features=['b','a']")
+    number = len(json.loads(cli("state diff out other --json")[1])["changed"])
+    assert number > 20
+    code, out, _ = cli("state diff out other")
+    assert (code, out.count(" differs  ")) == (1, 20)
+    assert f"\n{number} differences, {number - 20} not shown; " in out
+    assert cli("state diff out other --limit 3")[1].count(" differs  ") == 3
+    (line,) = [line for line in out.splitlines() if line.startswith("rnn/h differs in ")]
+    states = [
+        {row["id"]: row["rnn/h"] for row in json.loads(cli(f"state show {o} --json --limit 99")[1])}
+        for o in ("out", "other")
+    ]
+    largest = max(
+        abs(x - y) for key in states[0] for x, y in zip(states[0][key], states[1][key], strict=True)
+    )
+    assert line == f"rnn/h differs in {number} streams, by at most {largest:.4g}"
 
 
 def test_an_output_is_verified_rewound_and_compacted(cli):

@@ -35,13 +35,23 @@ def show(
     limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="The number of streams to show.")
     ] = 10,
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="KEY", help="Show only this stream. Repeatable."),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort", metavar="COLUMN", help="Sort by a column, largest first: steps, last_time."
+        ),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Show the states of streams, in the order of their first rows."""
     from streamrnn.outputs import read_states
 
-    states = read_states(out)
+    states = read_states(out, keys or (), sort)
     first = states.slice(0, limit)
     if as_json:
         print_json(rows(first))
@@ -85,10 +95,16 @@ def import_(
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help=STATES)],
     b: Annotated[str, typer.Argument(metavar="B", help=STATES)],
+    limit: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The number of streams to list.")
+    ] = 20,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare two state tables, bit for bit. Exits with 1 if they differ."""
+    """Compare two state tables, bit for bit. Exits with 1 if they differ.
+
+    Differences of times are in seconds.
+    """
     from streamrnn.outputs import diff_states
 
     found = diff_states(a, b)
@@ -102,8 +118,13 @@ def diff(
             *([key, f"only in {a}", ""] for key in found.only_a),
             *([key, f"only in {b}", ""] for key in found.only_b),
         ]
-        print_table(["stream", "what", "columns"], lines)
-        print(f"\n{count(len(lines), 'difference')}; {count(found.same, 'stream')} equal")
+        print_table(["stream", "what", "columns"], lines[:limit])
+        left = f", {len(lines) - limit:,} not shown" if len(lines) > limit else ""
+        print(f"\n{count(len(lines), 'difference')}{left}; {count(found.same, 'stream')} equal")
+        for column, largest in found.largest.items():
+            streams = sum(column in columns for columns in found.changed.values())
+            apart = "" if largest is None else f", by at most {largest:.4g}"
+            print(f"{column} differs in {count(streams, 'stream')}{apart}")
     if found:
         raise typer.Exit(DIFFERENT)
 

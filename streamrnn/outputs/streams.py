@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
@@ -13,12 +12,12 @@ import pyarrow.compute as pc
 from streamrnn.arrays import Array, Bools
 from streamrnn.checkpoints import Manifest
 from streamrnn.checkpoints.directory import INSIDE, STAGING
-from streamrnn.config import did_you_mean, value_of
+from streamrnn.config import value_of
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.formats import load_model
 from streamrnn.operators import KINDS
+from streamrnn.outputs.selecting import rows_of
 from streamrnn.outputs.transfer import open_existing
-from streamrnn.states import key_names
 from streamrnn.storage.opening import open_files
 
 
@@ -32,7 +31,7 @@ def drop_streams(output: str, keys: Sequence[str]) -> int:
     >>> drop_streams("out/weather", ["JFK"])
     1
     """
-    return _change(output, lambda table, _: table.filter(pa.array(~_rows_of(table, keys, output))))
+    return _change(output, lambda table, _: table.filter(pa.array(~rows_of(table, keys, output))))
 
 
 def drop_idle(output: str, silence: timedelta) -> int:
@@ -82,7 +81,7 @@ def reset_streams(output: str, keys: Sequence[str]) -> int:
 
     def reset(table: pa.Table, manifest: Manifest) -> pa.Table:
         nonlocal count
-        rows = _rows_of(table, keys, output)
+        rows = rows_of(table, keys, output)
         count = int(rows.sum())
         return _with_initial(table, rows, _initial(manifest, output))
 
@@ -118,39 +117,6 @@ def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> in
         if not changed.equals(table):
             folder.replace_state(changed.combine_chunks())
         return int(table.num_rows - changed.num_rows)
-
-
-def _rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
-    """Return which rows (S,) belong to the keys. Raises ConfigError for an unknown key."""
-    names = key_names(table)
-    rows = np.zeros(table.num_rows, bool)
-    for key in keys:
-        values = next(csv.reader([key]), []) or [key]
-        if len(values) != len(names):
-            raise ConfigError(
-                f"--key {key}: expected {len(names)} value(s), of {', '.join(names)}, "
-                f"received {len(values)}"
-            )
-        found = np.ones(table.num_rows, bool)
-        for name, value in zip(names, values, strict=True):
-            equal = pc.equal(table.column(name), _typed(value, table.schema.field(name)))
-            found &= equal.to_numpy(zero_copy_only=False) if table.num_rows else found
-        if not found.any():
-            known = [str(value) for value in table.column(names[0]).slice(0, 1000).to_pylist()]
-            raise ConfigError(
-                f"--key {key}: no such stream in {output}{did_you_mean(values[0], known)}"
-            )
-        rows |= found
-    return rows
-
-
-def _typed(text: str, field: pa.Field) -> pa.Scalar:
-    try:
-        return pa.scalar(text).cast(field.type)
-    except pa.ArrowException:
-        raise ConfigError(
-            f"--key {text}: expected {field.type}, the type of the key column {field.name!r}"
-        ) from None
 
 
 def _initial(manifest: Manifest, output: str) -> Mapping[str, Array]:

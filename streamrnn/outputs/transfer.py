@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from streamrnn.checkpoints import (
 from streamrnn.config import value_of
 from streamrnn.errors import StateError
 from streamrnn.operators import KINDS
+from streamrnn.outputs.selecting import largest_first, rows_of
 from streamrnn.states import (
     Layout,
     check_suffix,
@@ -32,16 +33,28 @@ from streamrnn.states import (
 from streamrnn.states.diff import StateDiff
 
 
-def read_states(path: str, *, seen: bool = False) -> pa.Table:
+def read_states(
+    path: str, keys: Sequence[str] = (), sort: str | None = None, *, seen: bool = False
+) -> pa.Table:
     """Read the state table of the last commit of an output folder, or of a file.
 
-    With `seen` its metadata has the files that it has seen, as that of an exported table has, for a
-    run that starts from it. Raises MissingFileError, DataError, CheckpointError, and StateError if
-    there is no state.
+    With `keys` (as for `drop_streams`) only these streams; with `sort` by that column, largest
+    first. With `seen` its metadata has the files that it has seen, as that of an exported table
+    has, for a run that starts from it. Raises ConfigError for an unknown key or column,
+    MissingFileError, DataError, CheckpointError, and StateError if there is no state.
 
     >>> read_states("out/weather").column_names[:4]
     ['origin', 'steps', 'last_time', 'gru/h']
+    >>> read_states("out/weather", keys=["JFK"])["origin"].to_pylist()
+    ['JFK']
     """
+    table = _read_states(path, seen)
+    if keys:
+        table = table.filter(pa.array(rows_of(table, keys, path)))
+    return table if sort is None else largest_first(table, sort)
+
+
+def _read_states(path: str, seen: bool) -> pa.Table:
     if path.endswith((".parquet", ".arrow")) and ("://" in path or not Path(path).is_dir()):
         return read_state_file(path)
     table = load_state(path, seen=seen)

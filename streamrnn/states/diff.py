@@ -17,11 +17,16 @@ from streamrnn.states.keys import KeyIndex
 
 @dataclass
 class StateDiff:
-    """Streams in only one table, and those whose rows differ, with the columns that differ."""
+    """Streams in only one table, and those whose rows differ, with the columns that differ.
+
+    `largest`: column -> the largest absolute difference of a number in it (of times in seconds);
+    None for a column without numbers. Only columns that differ are listed.
+    """
 
     only_a: list[str] = field(default_factory=list)
     only_b: list[str] = field(default_factory=list)
     changed: dict[str, list[str]] = field(default_factory=dict)
+    largest: dict[str, float | None] = field(default_factory=dict)
     same: int = 0
 
     def __bool__(self) -> bool:
@@ -58,6 +63,11 @@ def diff(a: pa.Table, b: pa.Table, a_name: str = "a", b_name: str = "b") -> Stat
     changed = np.flatnonzero(np.any([np.zeros(len(common), bool), *differs.values()], axis=0))
     for i in changed.tolist():
         result.changed[key_text(a, common[i][0])] = [n for n in others if differs[n][i]]
+    result.largest = {
+        name: _largest(left.column(name).filter(rows), right.column(name).filter(rows))
+        for name, rows in ((name, pa.array(differs[name])) for name in others)
+        if differs[name].any()
+    }
     result.same = len(common) - len(changed)
     return result
 
@@ -94,6 +104,28 @@ def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
         return _differs_by_scalar(left, right)
     other: Bools = pc.or_(both, pc.xor(left.is_null(), right.is_null())).to_numpy()
     return other
+
+
+def _largest(left: pa.ChunkedArray, right: pa.ChunkedArray) -> float | None:
+    """Return the largest difference of two columns, NaN and null ignored; None without numbers."""
+    kind = left.type
+    if pa.types.is_fixed_size_list(kind):
+        left, right = (
+            pa.chunked_array([c.flatten() for c in side.chunks], kind.value_type)
+            for side in (left, right)
+        )
+    unit = 1.0
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        micro = pa.timestamp("us", getattr(kind, "tz", None))
+        left, right = (side.cast(micro, safe=False).cast(pa.int64()) for side in (left, right))
+        unit = 1e-6
+    if not (pa.types.is_integer(left.type) or pa.types.is_floating(left.type)):
+        return None
+    x, y = (side.cast(pa.float64(), safe=False).to_numpy() for side in (left, right))
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        apart = np.abs(x - y)
+    apart = apart[~np.isnan(apart)]
+    return float(apart.max()) * unit if len(apart) else None
 
 
 def _differs_by_scalar(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:

@@ -50,6 +50,35 @@ def test_each_column_that_differs_is_named_to_the_bit() -> None:
         ["previous/a", "waiting/i"],
     ]
     assert got.same == 1
+    assert got.largest == {"h": 0.0, "steps": 1.0, "previous/a": 0.0, "waiting/i": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "ticks", "largest"),
+    [
+        (pa.timestamp("ns"), 3_500_000_000, 3.5),
+        (pa.timestamp("s", "UTC"), 60, 60.0),
+        (pa.date32(), 2, 172_800.0),
+        (pa.int64(), 7, 7.0),
+        (pa.float64(), float("nan"), None),
+        (pa.string(), 7, None),
+    ],
+)
+def test_the_largest_difference_of_a_column(
+    kind: pa.DataType, ticks: float, largest: float | None
+) -> None:
+    """Of times in seconds; null and NaN have none, nor do texts."""
+    a = _table(1, 2).to_arrow()
+    number = pa.int64() if pa.types.is_temporal(kind) and not pa.types.is_date(kind) else None
+
+    def column(value: float) -> pa.Array:
+        values = pa.array([None, value if not pa.types.is_string(kind) else str(value)], number)
+        if pa.types.is_date(kind):
+            values = values.cast(pa.int32())
+        return values.cast(kind)
+
+    both = [a.append_column("x", column(value)) for value in (ticks, 0)]
+    assert diff(*both).largest == {"x": largest}
 
 
 def test_tables_with_other_columns_or_types_are_refused() -> None:
