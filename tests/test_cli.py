@@ -305,19 +305,29 @@ def test_errors_become_one_message_and_a_code(cli, folder, during, problem, code
 
 
 def test_validate_and_explain(cli, folder):
-    assert cli("validate", "p.toml") == (0, "p.toml is valid\n", "")
+    code, out, err = cli("validate", "p.toml")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["p.toml", "feature", "a", "b"]
     _, out, _ = cli("validate", "p.toml", "--json")
-    assert json.loads(out) == {"valid": True, "notes": []}
+    said = json.loads(out)
+    assert (said["valid"], said["notes"]) == (True, [])
+    assert [(f["name"], f["nulls"], f["rows"]) for f in said["features"]] == [
+        ("a", 0, 100),
+        ("b", 0, 100),
+    ]
     piped = ("--set", "source.path='-'")
     note = "the source has no files to check: its columns are checked when it is read"
     assert cli("validate", "p.toml", *piped)[1] == f"p.toml is valid\nnote: {note}\n"
     _, out, _ = cli("validate", "p.toml", *piped, "--json")
-    assert json.loads(out) == {"valid": True, "notes": [note]}
+    assert json.loads(out)["notes"] == [note]
     _, out, _ = cli("explain", "p.toml", "--json")
     plan = json.loads(out)
     assert (plan["rows"], plan["files"], plan["kind"]) == (100, 1, "carry")
+    (model_input,) = plan["inputs"]
+    assert model_input["columns"] == ["a", "b"]
     _, out, _ = cli("explain", "p.toml")
-    assert out == facts(plan) + "\n"
+    assert f"\ninput {model_input['name']} (float32 (None, 2)): a, b\n" in out
+    assert "\nresume                  nothing committed yet: this is the first run\n" in out
 
 
 def test_init_writes_a_sample_and_never_over_a_file(cli, tmp_path, monkeypatch):

@@ -1,12 +1,16 @@
 """`streamrnn validate`, `explain` and `compile`: what comes before a run."""
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, facts, print_json
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, facts, print_json, print_table
 
 PipelineFile = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline file (TOML).")]
+
+
+_LISTS = ("output_columns", "first_files")
 
 
 def validate(
@@ -16,14 +20,17 @@ def validate(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check a pipeline file. Reads the file, the model and the schema of the data."""
+    """Check a pipeline file. Reads the file, the model, and the schema and footers of the data."""
     from streamrnn.pipeline import Pipeline
 
-    notes = Pipeline.from_toml(pipeline, overrides or []).validate()
+    job = Pipeline.from_toml(pipeline, overrides or [])
+    notes, features = job.validate(), job.feature_statistics()
     if as_json:
-        print_json({"valid": True, "notes": notes})
+        print_json({"valid": True, "notes": notes, "features": features})
     elif not quiet:
-        print("\n".join([f"{pipeline} is valid", *(f"note: {note}" for note in notes)]))
+        print(f"{pipeline} is valid")
+        _print_features(features)
+        print(*(f"note: {note}\n" for note in notes), sep="", end="")
 
 
 def compile_pipeline(
@@ -61,5 +68,51 @@ def explain(
     plan = Pipeline.from_toml(pipeline, overrides or []).explain()
     if as_json:
         print_json(plan)
-    else:
-        print(facts(plan))
+        return
+    features, inputs = plan.pop("features"), plan.pop("inputs")
+    print(facts(_in_words(plan)))
+    for item in inputs:
+        kind = f"{item['type']} {tuple(item['shape'])}"
+        print(f"input {item['name']} ({kind}): {', '.join(item['columns'])}")
+    _print_features(features)
+
+
+def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace sizes and places by text for people."""
+    words = {
+        name: ", ".join(map(str, value)) if name in _LISTS else value
+        for name, value in plan.items()
+    }
+    if "memory" in plan:
+        words["memory"] = _memory(plan["memory"])
+        words["resume"] = _resume(plan["resume"])
+    if "notes" in words and not words["notes"]:
+        del words["notes"]
+    return words
+
+
+def _memory(memory: Mapping[str, int]) -> str:
+    mib = {name: f"{size / 2**20:,.0f}" for name, size in memory.items()}
+    return (
+        f"about {mib['total']} MiB: {mib['process']} for the process, {mib['batches']} for record "
+        f"batches, {mib['state']} for {count(memory['streams'], 'stream')}; each new stream takes "
+        f"{memory['per_stream']:,} bytes"
+    )
+
+
+def _resume(resume: Mapping[str, Any] | None) -> str:
+    if resume is None:
+        return "nothing committed yet: this is the first run"
+    words = f"commit {resume['commit']} ({resume['time']}), {count(resume['rows'], 'row')}"
+    if "file" in resume:
+        words += f", then row {resume['row']:,} of {resume['file']}"
+    return f"{words}, {count(resume['streams'], 'stream')}"
+
+
+def _print_features(features: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of the features whose columns have statistics, or that the model scales."""
+    shown = ("nulls", "minimum", "maximum", "mean", "deviation")
+    used = [name for name in shown if any(item[name] is not None for item in features)]
+    if used:
+        rows = ([item["name"], *(item[name] for name in used)] for item in features)
+        print_table(["feature", *used], rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from streamrnn.checkpoints import (
     Manifest,
@@ -11,15 +12,19 @@ from streamrnn.checkpoints import (
     plan_sources,
     read_manifest,
 )
+from streamrnn.display import location
 from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
+from streamrnn.pipeline.memory import memory_of, stream_bytes
 from streamrnn.pipeline.preflight import open_source, refuse_own_output, run_config
+from streamrnn.pipeline.statistics import features_of, warnings_of
 from streamrnn.scoring import starting_table
-from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
+from streamrnn.scoring.bind import SHORT_FINGERPRINT, BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.sources import SourceFile, SourceOfFiles, canonical_name
 
 _LARGE_GROUP = 4_000_000
+_SHOWN = 3
 
 
 def validate(loaded: LoadedPipeline) -> list[str]:
@@ -37,43 +42,69 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     notes: list[str] = []
     starting_table(bound, None, "", notes)
     refuse_own_output(loaded, source)
-    return notes + _notes(loaded, source)
+    return notes + _notes(loaded, source) + warnings_of(loaded, features_of(loaded, source))
 
 
-def explain(loaded: LoadedPipeline) -> dict[str, str | int | None]:
-    """Return the plan of a run as plain values; raises what `validate` raises."""
+def explain(loaded: LoadedPipeline) -> dict[str, Any]:
+    """Return the plan of a run as values that JSON can hold; raises what `validate` raises."""
     config = loaded.config
-    plan: dict[str, str | int | None] = {
+    committed = _last_commit(loaded)
+    source = _files_of(loaded, committed)
+    bound = None if source is None else _bind(loaded, source)
+    features = features_of(loaded, source)
+    plan: dict[str, Any] = {
         "model": config.model.path,
-        "model fingerprint": loaded.fingerprint[:16],
-        "features": ", ".join(loaded.contract.feature_names()),
+        "model_fingerprint": loaded.fingerprint[:SHORT_FINGERPRINT],
+        "inputs": _inputs(loaded),
+        "features": [item.as_dict() for item in features],
         "kind": config.window.kind,
-        "lanes x steps": f"{config.window.lanes} x {config.window.steps}",
-        "output": config.sink.path,
-        "output columns": ", ".join(loaded.names),
+        "lanes": config.window.lanes,
+        "steps": config.window.steps,
+        "output": None if config.sink.path is None else location(config.sink.path),
+        "output_columns": list(loaded.names),
         "emit": config.output.emit,
     }
-    last = _last_commit(loaded)
-    source = _files_of(loaded, last)
-    if source is None:
+    if source is None or bound is None:
         return plan
-    bound = _bind(loaded, source)
-    rows = source.total_rows()
-    plan["output columns"] = ", ".join(bound.emitter.schema.names)
-    plan["files"] = len(source.files)
-    plan["order"] = f"by {config.source.order}: {_names(source.files)}"
-    plan["rows"] = rows
-    plan["state per stream"] = f"{_stream_bytes(bound):,} bytes"
-    plan |= _memory(loaded, bound, rows)
-    plan |= _committed(loaded, bound, source, last)
-    if note := note_on_order(source, source.files, config.source.order):
-        plan["note"] = note
-    return plan
+    streams = committed.state_rows if committed else 0
+    resume, files = _next_run(loaded, bound, source, committed)
+    notes = _notes(loaded, source) + warnings_of(loaded, features)
+    return {
+        **plan,
+        "output_columns": bound.emitter.schema.names,
+        **_files(source, config.source.order),
+        "state_bytes_per_stream": stream_bytes(bound),
+        "memory": memory_of(bound, source, files, streams),
+        **resume,
+        "notes": notes,
+    }
 
 
-def _names(files: Sequence[SourceFile]) -> str:
-    paths = [file.path for file in files]
-    return ", ".join(paths if len(paths) < 5 else [*paths[:3], "…", paths[-1]])
+def feature_statistics(loaded: LoadedPipeline) -> list[dict[str, Any]]:
+    """Return what footers and model say of each feature; raises what `validate` raises."""
+    source = _files_of(loaded, _last_commit(loaded))
+    if source is not None:
+        _bind(loaded, source)
+    return [item.as_dict() for item in features_of(loaded, source)]
+
+
+def _inputs(loaded: LoadedPipeline) -> list[dict[str, Any]]:
+    """Return the inputs of the model, each with its columns."""
+    return [
+        {"name": name, "type": kind, "shape": list(shape), "columns": loaded.input_columns[name]}
+        for name, shape, kind in loaded.model.input_specs
+    ]
+
+
+def _files(source: SourceOfFiles, order: str) -> dict[str, Any]:
+    paths = [file.path for file in source.files]
+    return {
+        "files": len(paths),
+        "order": order,
+        "first_files": paths[:_SHOWN],
+        "last_file": paths[-1],
+        "rows": source.total_rows(),
+    }
 
 
 def _last_commit(loaded: LoadedPipeline) -> Manifest | None:
@@ -98,49 +129,33 @@ def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
     return bound
 
 
-def _stream_bytes(bound: BoundPipeline) -> int:
-    layout = bound.layout
-    waiting = layout.waiting_rows * len(bound.loaded.contract.feature_names())
-    return 4 * (sum(layout.states.values()) + waiting) + 24
-
-
-def _memory(loaded: LoadedPipeline, bound: BoundPipeline, rows: int) -> dict[str, str]:
-    width = len(loaded.contract.feature_names()) + len(loaded.names)
-    batch = 4 * width * loaded.config.source.batch_rows
-    if loaded.kind.needs_end:
-        return {
-            "memory": f"about {_mib(4 * width * rows)}: kind {loaded.kind.name} keeps all {rows:,} "
-            "rows in memory"
-        }
-    return {
-        "memory": f"about {_mib(4 * batch)} for record batches, and {_stream_bytes(bound):,} bytes "
-        "per stream, whatever the length of the source"
-    }
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"
-
-
-def _committed(
+def _next_run(
     loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles, last: Manifest | None
-) -> dict[str, str | int | None]:
-    path = loaded.config.sink.folder
-    if path is None or last is None:
-        return {"would resume from": "nothing: this is the first run"}
-    reported: dict[str, str | int | None] = {
-        "would resume from": f"commit {last.commit} ({last.time}), {last.rows:,} rows written",
+) -> tuple[dict[str, Any], Sequence[SourceFile]]:
+    """Return where a run would resume, with how many new files; and all files it would read."""
+    files = source.files
+    if last is None:
+        return {"resume": None, "new_files": len(files), "vanished_files": 0}, files
+    path = str(loaded.config.sink.folder)
+    resume: dict[str, Any] = {
+        "commit": last.commit,
+        "time": last.time,
+        "rows": last.rows,
         "streams": last.state_rows,
     }
     try:
         check_same_pipeline(last, loaded.fingerprint, run_config(bound), path)
         plan = plan_sources(last, source.files, source, home=canonical_name(path))
     except CheckpointError as error:
-        return {**reported, "would refuse": str(error)}
+        return {"resume": resume, "would_refuse": str(error)}, files
     position = plan.position
+    if position is not None:
+        resume |= {"file": plan.files[0].path, "row": position.file_row}
     new = len(plan.files) - (position is not None)
-    place = f"row {position.file_row:,} of {plan.files[0].path}, then " if position else ""
-    return {**reported, "next": f"{place}{new} new file(s)", "vanished files": len(plan.vanished)}
+    return (
+        {"resume": resume, "new_files": new, "vanished_files": len(plan.vanished)},
+        plan.files,
+    )
 
 
 def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:

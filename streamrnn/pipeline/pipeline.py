@@ -18,7 +18,7 @@ from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
 from streamrnn.kernels import Compiled
 from streamrnn.pipeline.compiling import compile_kernels
-from streamrnn.pipeline.explain import explain, validate
+from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source
 from streamrnn.pipeline.run import Job
@@ -411,11 +411,25 @@ class Pipeline:
         return None if table is None else StateTable.from_arrow(table, self.loaded.initial())
 
     def validate(self) -> list[str]:
-        """Check model, config and the schemas of all source files; return notes."""
+        """Check model, config, and the schemas and footers of all source files; return notes.
+
+        Notes warn of nulls with nulls = "error", of values outside `valid`, and of values far from
+        the model's `Normalization`, as far as footers record them.
+        """
         return validate(self.loaded)
 
-    def explain(self) -> dict[str, str | int | None]:
-        """Return what a run would do: files, rows, outputs, memory, where it would resume from."""
+    def feature_statistics(self) -> list[dict[str, Any]]:
+        """Return nulls, minimum and maximum of each feature, with the model's normalization.
+
+        From the footers of all files: no rows are read.
+        """
+        return feature_statistics(self.loaded)
+
+    def explain(self) -> dict[str, Any]:
+        """Return what a run would do: files, rows, inputs, memory, where it would resume from.
+
+        The values are those of JSON; sizes are in bytes.
+        """
         return explain(self.loaded)
 
     def _bound_scorer(self, schema: pa.Schema) -> tuple[Scorer, _Checked]:

@@ -72,6 +72,7 @@ class LoadedPipeline:
             time_features=config.source.time_features,
             reset=config.source.reset,
         )
+        self.input_columns: dict[str, list[str]] = chosen
         self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
         self.kind = KINDS[config.window.kind]
         self.runner: Stream | Whole = self.kind.runner(self.model)

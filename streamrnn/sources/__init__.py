@@ -13,7 +13,7 @@ from streamrnn.sources.files import (
     list_files,
     stored_name,
 )
-from streamrnn.sources.formats import FORMATS, FileFormat, suffixes_of
+from streamrnn.sources.formats import FORMATS, ColumnStatistics, FileFormat, suffixes_of
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.reading import FileSource
@@ -37,6 +37,7 @@ __all__ = [
     "DAMAGE",
     "FORMATS",
     "NOTHING",
+    "ColumnStatistics",
     "Content",
     "Contract",
     "Faults",

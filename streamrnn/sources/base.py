@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamrnn.sources.content import UNREAD, Content, Reading
 from streamrnn.sources.files import SourceFile
-from streamrnn.sources.formats import Footer
+from streamrnn.sources.formats import ColumnStatistics, Footer
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.timeline import FileTimes
@@ -91,6 +91,9 @@ class SourceOfFiles(Source, Protocol):
 
     def footer(self, file: SourceFile) -> Footer:
         """Read the footer of a file, not its rows. Raises DataError."""
+
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return what the footers of all files record of these columns. Raises DataError."""
 
     def content(self, file: SourceFile, rows: int | None = None) -> Content:
         """Read the content of the first `rows` rows of a file (default: all). Raises DataError."""

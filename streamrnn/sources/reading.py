@@ -14,7 +14,7 @@ from streamrnn.sources.casts import cast_columns
 from streamrnn.sources.content import NOTHING, Content, Reading
 from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile, etag
-from streamrnn.sources.formats import FileReader, Footer, format_of
+from streamrnn.sources.formats import ColumnStatistics, FileReader, Footer, format_of
 from streamrnn.sources.position import Position
 from streamrnn.sources.renames import Renames, RenamingReader, new_names
 from streamrnn.sources.schema import (
@@ -145,6 +145,23 @@ class FileSource:
     def largest_group(self) -> int:
         """Return the rows of the largest row group."""
         return max((n for file in self.files for n in self.footer(file).groups), default=0)
+
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return what the footers of all files record of these columns. No rows are read.
+
+        Raises DataError if a file cannot be opened.
+        """
+        found = dict.fromkeys(columns, ColumnStatistics())
+        for file in self.files:
+            reader, rows = self._open(file), self.footer(file).rows
+            recorded = reader.statistics(columns)
+            constants = dict(file.partitions)
+            for name in columns:
+                if name not in reader.schema.names and name in constants:
+                    found[name] += _of_constant(constants[name], rows)
+                else:
+                    found[name] += recorded.get(name, ColumnStatistics(rows, unrecorded=rows))
+        return found
 
     def content(self, file: SourceFile, rows: int | None = None) -> Content:
         """Read the first `rows` rows of a file (default: all) and return their content.
@@ -302,6 +319,14 @@ class _Cursor:
     def position(self) -> Position:
         done = self.row_group >= len(self.sizes)
         return Position(self.name, self.row_group, self.row, self.file_row, done)
+
+
+def _of_constant(value: pa.Scalar, rows: int) -> ColumnStatistics:
+    """Return the statistics of a column that has one value in all rows: that of a partition."""
+    if not value.is_valid:
+        return ColumnStatistics(rows, rows)
+    number = value.as_py() if pa.types.is_integer(value.type) else None
+    return ColumnStatistics(rows, 0, number, number)
 
 
 def _with_time(footer: Footer, value: pa.Scalar) -> Footer:

@@ -126,11 +126,11 @@ def test_what_a_start_repaired_is_logged_and_in_the_summary(
 
 def test_explain_says_that_a_run_would_refuse(base: Path) -> None:
     Pipeline.from_dict(_config(base)).run()
-    assert "would refuse" not in Pipeline.from_dict(_config(base)).explain()
+    assert "would_refuse" not in Pipeline.from_dict(_config(base)).explain()
     other = Pipeline.from_dict(_config(base, output={"warmup": 3})).explain()
-    assert "output.warmup" in other["would refuse"]
+    assert "output.warmup" in other["would_refuse"]
     logs.write(logs.random_log(90), base / "in" / "1.parquet")
-    assert "1.parquet" in Pipeline.from_dict(_config(base)).explain()["would refuse"]
+    assert "1.parquet" in Pipeline.from_dict(_config(base)).explain()["would_refuse"]
 
 
 def test_force_is_remembered_and_vanished_files_are_counted(base: Path) -> None:

@@ -1,7 +1,7 @@
 """Formats of source files. To add one, write a module with a `FileFormat` and list it here."""
 
 from streamrnn.sources.formats.arrow import ArrowFiles
-from streamrnn.sources.formats.base import FileFormat, FileReader, Footer
+from streamrnn.sources.formats.base import ColumnStatistics, FileFormat, FileReader, Footer
 from streamrnn.sources.formats.parquet import ParquetFiles
 
 FORMATS: dict[str, FileFormat] = {"parquet": ParquetFiles(), "arrow": ArrowFiles()}
@@ -21,4 +21,12 @@ def suffixes_of(name: str) -> tuple[str, ...]:
     return FORMATS["parquet" if name == "auto" else name].suffixes
 
 
-__all__ = ["FORMATS", "FileFormat", "FileReader", "Footer", "format_of", "suffixes_of"]
+__all__ = [
+    "FORMATS",
+    "ColumnStatistics",
+    "FileFormat",
+    "FileReader",
+    "Footer",
+    "format_of",
+    "suffixes_of",
+]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from streamrnn.sources.formats.base import Footer
+from streamrnn.sources.formats.base import ColumnStatistics, Footer
 
 
 class ArrowFiles:
@@ -34,6 +34,10 @@ class ArrowReader:
         file = pa.ipc.open_file(self._stream, options=one)
         sizes = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
         return Footer(sizes, None)
+
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return nothing: the format has no statistics."""
+        return {}
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read all rows from a record batch on."""

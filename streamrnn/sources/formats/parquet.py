@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamrnn.sources.formats.base import Footer
+from streamrnn.sources.formats.base import ColumnStatistics, Footer
 
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
@@ -40,6 +41,10 @@ class ParquetReader:
         """Return the rows of each row group, and the range of times from the statistics."""
         return read_footer(self._file, time, kind)
 
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return nulls, minimum and maximum of these columns, where the file has them."""
+        return read_statistics(self._file.metadata, columns)
+
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read all rows from a row group on."""
         groups = list(range(group, self._file.num_row_groups))
@@ -68,6 +73,38 @@ def read_footer(parquet: pq.ParquetFile, time: str | None, kind: pa.DataType | N
         return Footer(sizes, None, stored)
     times = min(first for first, _ in known), max(last for _, last in known)
     return Footer(sizes, times, stored)
+
+
+def read_statistics(
+    metadata: pq.FileMetaData, columns: Sequence[str]
+) -> dict[str, ColumnStatistics]:
+    """Read the statistics of columns over all row groups."""
+    paths = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
+    groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+    return {
+        name: sum(
+            (_chunk_statistics(group.column(paths[name]), group.num_rows) for group in groups),
+            ColumnStatistics(),
+        )
+        for name in columns
+        if name in paths
+    }
+
+
+def _chunk_statistics(chunk: pq.ColumnChunkMetaData, rows: int) -> ColumnStatistics:
+    statistics = chunk.statistics
+    if statistics is None or not statistics.has_null_count:
+        return ColumnStatistics(rows, unrecorded=rows)
+    nulls = statistics.null_count
+    if statistics.has_min_max:
+        ends = _number(statistics.min), _number(statistics.max)
+        return ColumnStatistics(rows, nulls, *ends)
+    return ColumnStatistics(rows, nulls, unrecorded=rows - nulls)
+
+
+def _number(value: object) -> float | None:
+    # Writers store a minimum of zero as -0.0.
+    return float(value) + 0.0 if isinstance(value, int | float | Decimal) else None
 
 
 def _range(
