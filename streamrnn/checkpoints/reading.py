@@ -6,10 +6,11 @@ from typing import TypeVar
 import pyarrow as pa
 
 from streamrnn.checkpoints.directory import INSIDE, MANIFEST, OLD_MANIFEST, name_inside
+from streamrnn.checkpoints.edited import check_types, edits_refused
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.seen import with_seen_files
 from streamrnn.checkpoints.versions import check_shards, read_shards
-from streamrnn.errors import CheckpointError, MissingFileError
+from streamrnn.errors import CheckpointError, MissingFileError, SinkError
 from streamrnn.storage.files import Files, sink_errors
 from streamrnn.storage.opening import open_files
 
@@ -27,7 +28,10 @@ def find_manifest(files: Files) -> Manifest | None:
             if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 raise
         else:
-            return Manifest.from_bytes(data, files.show(name))
+            with edits_refused(files.show(name)):
+                manifest = Manifest.from_bytes(data, files.show(name))
+                check_types(manifest)
+            return manifest
     return None
 
 
@@ -50,7 +54,7 @@ def read_manifest(path: str) -> Manifest:
     files = open_files(path)
     manifest = find_manifest(files)
     if manifest is None:
-        if not files.entries(""):
+        if _is_empty(files):
             raise MissingFileError(
                 f"{path}: no such output folder, or it is empty. Pass the [sink] path of a "
                 "pipeline that has run."
@@ -60,6 +64,14 @@ def read_manifest(path: str) -> Manifest:
             "has not committed yet. Pass the [sink] path of a pipeline that has run."
         )
     return manifest
+
+
+def _is_empty(files: Files) -> bool:
+    """Whether a folder does not exist, or has no entries."""
+    try:
+        return not files.entries("")
+    except SinkError:  # not a folder
+        return False
 
 
 def load_state(path: str, *, seen: bool = False) -> pa.Table | None:

@@ -96,6 +96,11 @@ def plan_sources(
     files = [file for file in new if file.name not in counted]
     before = NOTHING
     if position is not None:
+        if position.file not in used:
+            raise CheckpointError(
+                f"the manifest was edited: its position is in {position.file}, which is not among "
+                "its sources. Restore it from a backup, or start over with --full-refresh."
+            )
         files.insert(0, listed[position.file])
         before = _before(used[position.file], files[0], position, reader)
     return SourcePlan(

@@ -1,5 +1,19 @@
 """The command line: parse, call one public function, print."""
 
-from streamrnn.cli.app import app, main
+from collections.abc import Sequence
 
-__all__ = ["app", "main"]
+from streamrnn.cli.signals import exit_on_signal
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. Always raises SystemExit; its codes are listed in `cli.app`.
+
+    Without `arguments`, those of the process are used, which then belongs to the command.
+    """
+    if arguments is None:
+        exit_on_signal()  # before the imports, which take most of a start
+    from streamrnn.cli.app import main
+
+    main(arguments)

@@ -4,6 +4,7 @@ The exit codes are in the help (`EXIT_CODES`). No input causes a traceback.
 """
 
 import errno
+import io
 import logging
 import sys
 import traceback
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     if arguments is None:
         run_without_pandas()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a path may not be UTF-8
     try:
         app(args=arguments, prog_name="streamrnn")
     except StreamRNNError as problem:
@@ -76,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             error(str(problem))
     except OSError as problem:
         error(_describe(problem))
+        code = 1
+    except ImportError as problem:
+        error(f"cannot load a library: {problem}. Is there enough memory (ulimit -v)? Otherwise "
+              "install streamrnn and its dependencies again")  # fmt: skip
         code = 1
     except MemoryError as problem:
         error(f"out of memory{f': {problem}' if str(problem) else ''}; "

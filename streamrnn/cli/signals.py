@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM: the first stops the run after a commit, the second aborts it."""
+"""SIGINT and SIGTERM: the first stops the run after a commit, the second aborts it.
+
+Outside of a run a signal ends the process at once, which is safe at any moment.
+"""
 
 import os
 import signal
@@ -7,6 +10,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALLED = 128
+"""Added to the number of a signal, it is the exit code: 130 for SIGINT, 143 for SIGTERM."""
+
+
+def exit_on_signal() -> None:
+    """Let a signal end this process without a traceback.
+
+    An exception could be raised within an import, or be swallowed there.
+    """
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as set by nohup
+            signal.signal(number, lambda number, _: os._exit(SIGNALLED + number))
 
 
 @contextmanager
@@ -29,7 +46,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
         # Not print: the handler may have interrupted a print, and buffers are not reentrant.
         os.write(2, clear + b"stopping after this record batch; a second signal aborts at once\n")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield stop
     finally:

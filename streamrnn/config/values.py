@@ -153,7 +153,10 @@ def _time_text(value: Any) -> Any:
 
 
 def _fspath(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(path, str) and "\0" in path:
+        raise ValueError(f"a path cannot contain a null byte, got {received(path)}")
+    return path
 
 
 STRING: dict[str, Any] = {"type": "string", "minLength": 1}

@@ -27,6 +27,8 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from streamrnn.errors import StreamRNNError
+
 if TYPE_CHECKING:
     from streamrnn.simd import (
         activation,
@@ -65,5 +67,11 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     if name in __all__:
-        return importlib.import_module(f"{__name__}.{name}")
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except OSError as error:  # llvmlite raises it for a library that cannot be loaded
+            raise StreamRNNError(
+                f"Numba cannot be loaded: {str(error).splitlines()[0]} Is there enough memory "
+                "(ulimit -v)? Otherwise install numba and llvmlite again."
+            ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

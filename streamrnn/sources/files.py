@@ -154,6 +154,11 @@ def list_files(
         elif (file := store.entry(location)) is not None:
             found, base = [file], posixpath.dirname(location)
         elif store.exists(location):
+            if not store.is_folder(location):
+                raise DataError(
+                    f"[source] path: {path}: expected a file or folder, found a device, pipe or "
+                    'socket. To read a stream, pipe Arrow IPC to stdin and set path = "-".'
+                )
             found, base = store.find(location, AllFiles(suffixes)), location
         else:
             raise MissingFileError(f"[source] path: {path}: no such file or directory")

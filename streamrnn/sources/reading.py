@@ -155,7 +155,7 @@ class FileSource:
         for file in self.files:
             reader, rows = self._open(file), self.footer(file).rows
             recorded = reader.statistics(columns)
-            constants = dict(file.partitions)
+            constants = self._partitions(file)
             for name in columns:
                 if name not in reader.schema.names and name in constants:
                     found[name] += _of_constant(constants[name], rows)
@@ -211,6 +211,11 @@ class FileSource:
         sizes = reader.footer(None, None).groups
         # Counted from the first row: a rewritten file may have other row groups.
         cursor = _Cursor(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
+        if start is not None and not 0 <= start.file_row <= sum(sizes):
+            raise DataError(
+                f"{file.path}: the run cannot resume at row {start.file_row:,}: the file has "
+                f"{sum(sizes):,} rows. Restore the file, or start over with --full-refresh."
+            )
         if cursor.row_group >= len(sizes):
             batch = pa.RecordBatch.from_pylist([], schema=schema)
             reading = Reading(content, version, opened)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from streamrnn.errors import DataError
-from streamrnn.sources.formats import FileReader, Footer
+from streamrnn.sources.formats import ColumnStatistics, FileReader, Footer
 
 Renames = Mapping[str, Sequence[str]]
 """The name of a column -> its old names."""
@@ -58,6 +58,11 @@ class RenamingReader:
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
         """Return the rows of each group and, if known, the range of `time`, read as `kind`."""
         return self._reader.footer(None if time is None else self._old.get(time, time), kind)
+
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return what the footer records of these columns."""
+        found = self._reader.statistics([self._old.get(name, name) for name in columns])
+        return {self._names.get(name, name): item for name, item in found.items()}
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns of all rows from a group on, in order, at most `rows` at a time."""

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from streamrnn.errors import SinkError
+from streamrnn.errors import ConfigError, SinkError
 
 LARGE = 1 << 20
 """Minimum bytes for hashing in a thread, which takes about as long as writing and syncing them."""
@@ -27,6 +27,17 @@ _ADVICE = {
     errno.EROFS: "Set a writable path",
     errno.ENOTDIR: "Set a path below a directory",
 }
+
+
+def check_path(path: str) -> None:
+    """Raise ConfigError for a path with a null byte, or one that is not UTF-8."""
+    if "\0" in path:
+        raise ConfigError(f"{path!r}: a path cannot contain a null byte. Fix the path.")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = path.encode(errors="surrogateescape")
+        raise ConfigError(f"{shown!r}: the path is not valid UTF-8. Rename it.") from None
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
 from streamrnn.errors import ConfigError
-from streamrnn.storage.files import Files
+from streamrnn.storage.files import Files, check_path
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.remote import RemoteFiles
 
@@ -17,6 +17,7 @@ def open_files(path: str) -> Files:
 
     Raises ConfigError if the URI cannot be opened.
     """
+    check_path(path)
     scheme = urlsplit(path).scheme
     if "://" not in path or scheme == "file":
         return LocalFiles(os.path.abspath(urlsplit(path).path if scheme == "file" else path))

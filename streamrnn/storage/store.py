@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import secrets
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
-from streamrnn.storage.files import Files, Output
+from streamrnn.storage.files import Files, Output, check_path
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.remote import RemoteFiles
 from streamrnn.storage.walking import Entry, Wanted, entry_at, is_wanted, status, walk
@@ -37,6 +38,10 @@ class Store(ABC):
         """Return whether a file or folder exists."""
 
     @abstractmethod
+    def is_folder(self, path: str) -> bool:
+        """Return whether something that exists is a folder, or may be one (in an object store)."""
+
+    @abstractmethod
     def entry(self, path: str) -> Entry | None:
         """Return the file at a path; None if there is none or it is a folder."""
 
@@ -58,10 +63,18 @@ class LocalStore(Store):
     local = True
 
     def open(self, path: str) -> pa.NativeFile:
+        stats = status(path)
+        if stats is not None and not stat.S_ISREG(stats.st_mode):
+            # Opening a pipe would wait for a writer, for good.
+            raise OSError(errno.EINVAL, "not a regular file, but a folder, device or pipe", path)
         return pa.OSFile(path, "rb")
 
     def exists(self, path: str) -> bool:
         return status(path) is not None
+
+    def is_folder(self, path: str) -> bool:
+        stats = status(path)
+        return stats is not None and stat.S_ISDIR(stats.st_mode)
 
     def entry(self, path: str) -> Entry | None:
         stats = status(path)
@@ -93,6 +106,9 @@ class RemoteStore(Store):
     def exists(self, path: str) -> bool:
         return bool(self.fs.get_file_info(path).type != arrow_fs.FileType.NotFound)
 
+    def is_folder(self, path: str) -> bool:
+        return True
+
     def entry(self, path: str) -> Entry | None:
         info = self.fs.get_file_info(path)
         return self._entry(info) if info.is_file else None
@@ -118,8 +134,10 @@ class RemoteStore(Store):
 def open_store(path: str) -> tuple[Store, str]:
     """Return the store of a path or URI, and the path in it.
 
-    Raises OSError or pa.ArrowException for a URI that cannot be opened.
+    Raises OSError or pa.ArrowException for a URI that cannot be opened, ConfigError for a path that
+    no file system accepts.
     """
+    check_path(path)
     if "://" not in path:
         return LocalStore(), path
     fs, location = arrow_fs.FileSystem.from_uri(path)

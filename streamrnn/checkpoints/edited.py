@@ -1,0 +1,94 @@
+"""Manifests with a valid checksum that no commit wrote: they were edited.
+
+Every value is compared with the type of its field, so that a wrong one cannot reach the code that
+uses it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from functools import cache
+from operator import attrgetter
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from streamrnn.checkpoints.manifest import Manifest
+from streamrnn.errors import CheckpointError
+
+
+@contextmanager
+def edits_refused(path: str) -> Iterator[None]:
+    """Convert what a missing, unknown or mistyped key raises to a CheckpointError with `path`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} was edited: its checksum is valid, but {_cause(error)}. Restore it from a "
+            "backup, or start over with --full-refresh, which removes the output written so far."
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"key {error.args[0]!r} is missing"
+    named = re.search(r"(unexpected|missing) .*?'(\w+)'", str(error))
+    return f"key {named[2]!r} is {named[1]}" if named else str(error)
+
+
+def check_types(manifest: Manifest) -> None:
+    """Raise ValueError for a value that no commit writes."""
+    _check([manifest])
+    if manifest.commit < 1:
+        raise ValueError(f"commit is {manifest.commit}")
+    for position in [manifest.position, *(kept.position for kept in manifest.kept)]:
+        if position and min(position.row_group, position.row, position.file_row) < 0:
+            raise ValueError(f"position is before the first row: {position}")
+
+
+class _Field(NamedTuple):
+    """The types that a value of a field may have; `nested`: those that have fields themselves."""
+
+    name: str
+    types: frozenset[type]
+    items: type | None
+    nested: bool
+
+
+@cache
+def _fields(kind: Any) -> list[_Field]:
+    hints = get_type_hints(kind)
+    return [_field(item.name, hints[item.name]) for item in fields(kind)]
+
+
+def _field(name: str, hint: Any) -> _Field:
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    types = frozenset(_plain(option) for option in options)
+    items = get_args(hint)[0] if get_origin(hint) is tuple else None
+    return _Field(name, types, items, any(is_dataclass(kind) for kind in types))
+
+
+def _plain(hint: Any) -> type:
+    origin = get_origin(hint) or hint
+    found: type = NoneType if origin is None else dict if origin is Mapping else origin
+    return found
+
+
+def _check(items: Iterable[Any]) -> None:
+    """Check values of one dataclass, and those in them."""
+    items = list(items)
+    if not items:
+        return
+    kind = type(items[0])
+    for field in _fields(kind):
+        values = list(map(attrgetter(field.name), items))
+        for found in set(map(type, values)) - field.types:
+            raise ValueError(f"{field.name} of {kind.__name__} is a {found.__name__}")
+        if field.nested:
+            _check(value for value in values if value is not None)
+        elif field.items is not None:
+            inner = [entry for value in values for entry in value]
+            for found in set(map(type, inner)) - {field.items}:
+                raise ValueError(f"{field.name} of {kind.__name__} has a {found.__name__}")
+            if is_dataclass(field.items):
+                _check(inner)

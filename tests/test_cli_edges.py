@@ -1,0 +1,272 @@
+"""Odd paths, few resources, edited manifests, early signals: one message each, and its exit code.
+
+Each test runs the command in a process, as a user does.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import logs
+import pyarrow as pa
+import pytest
+
+import streamrnn
+
+PIPELINE = """\
+[source]
+path = "in"
+key = "id"
+time = "t"
+features = ["a", "b"]
+batch_rows = 10
+[model]
+path = "m.safetensors"
+[sink]
+path = "out"
+"""
+LOG = logs.random_log(rows=100, streams=3)
+MAIN = [sys.executable, "-c", "from streamrnn.cli import main; main()"]
+Done = tuple[int, str]
+"""Exit code and stderr."""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder with a pipeline, its model and its source."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(streamrnn.__file__).parents[1]))
+    Path("p.toml").write_text(PIPELINE)
+    logs.small_model().save("m.safetensors")
+    logs.write(LOG, Path("in/one.parquet"))
+    return tmp_path
+
+
+def run(*arguments: str | bytes, before: Callable[[], None] | None = None) -> Done:
+    """Run the command; return its exit code and stderr."""
+    done = subprocess.run(
+        [*MAIN, *arguments], capture_output=True, check=False, timeout=120, preexec_fn=before
+    )
+    return done.returncode, done.stderr.decode(errors="replace")
+
+
+def assert_one_message(done: Done, code: int, *texts: str) -> None:
+    """Check the exit code, and that stderr is one error with all texts."""
+    assert (done[0], done[1].count("error: ")) == (code, 1), done
+    assert any(line.startswith("error: ") for line in done[1].splitlines())
+    assert "Traceback" not in done[1]
+    assert "bug in streamrnn" not in done[1]
+    for text in texts:
+        assert text in done[1]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["source.path", "sink.path", "sink.rejects", "model.path", "state.init", "state.save"],
+)
+def test_a_null_byte_in_a_path(key: str) -> None:
+    done = run("run", "p.toml", "--set", f'{key}="a\\u0000b.arrow"')
+    assert_one_message(done, 78, key, "null byte")
+
+
+@pytest.mark.parametrize("verb", ["verify", "rewind", "compact", "state show"])
+def test_an_output_whose_name_is_not_utf8(verb: str) -> None:
+    os.mkdir(b"o\xff")
+    assert_one_message(run(*verb.split(), b"o\xff"), 78, "not valid UTF-8", r"o\xff")
+
+
+def test_file_names_that_are_not_utf8() -> None:
+    """A pipeline file may have such a name: it is printed escaped. A source may not."""
+    assert_one_message(run("run", b"\xff.toml"), 66, "no such pipeline file", r"\udcff.toml")
+    os.rename("p.toml", b"\xff.toml")
+    assert run("validate", b"\xff.toml") == (0, "")
+    os.rename("in/one.parquet", b"in/\xff.parquet")
+    assert_one_message(run("run", b"\xff.toml"), 65, r"in/\xff.parquet", "not valid UTF-8")
+    os.rename(b"in/\xff.parquet", "in/one.parquet")
+    done = run("run", b"\xff.toml", "--set", b"sink.path=o\xff")
+    assert_one_message(done, 78, "not valid UTF-8")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_a_device_or_pipe_as_source(kind: str) -> None:
+    path = "/dev/null"
+    if kind == "pipe":
+        path = "pipe.parquet"
+        os.mkfifo(path)
+    done = run("run", "p.toml", "--set", f"source.path={path}")
+    assert_one_message(done, 65, path, "expected a file or folder", 'path = "-"')
+
+
+def test_pipes_where_files_are_read() -> None:
+    """Opening one would wait for a writer, for good."""
+    for name in ("s.arrow", "s.parquet", "m2.safetensors"):
+        os.mkfifo(name)
+    assert_one_message(run("state", "show", "s.arrow"), 65, "s.arrow", "not a regular file")
+    assert_one_message(run("state", "diff", "s.parquet", "s.parquet"), 65, "not a regular file")
+    init = run("run", "p.toml", "--set", "state.init=s.arrow")
+    assert_one_message(init, 65, "s.arrow", "not a regular file")
+    model = run("run", "p.toml", "--set", "model.path=m2.safetensors")
+    assert_one_message(model, 66, "m2.safetensors")
+
+
+def test_a_pipe_among_the_files_of_a_source_is_left_out() -> None:
+    os.mkfifo("in/two.parquet")
+    assert run("run", "p.toml") == (0, "")
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "m.safetensors"])
+def test_an_output_that_is_no_folder(path: str) -> None:
+    assert_one_message(run("run", "p.toml", "--set", f"sink.path={path}"), 1, path)
+    assert_one_message(run("verify", path), 1, path, "is not the output of a streamrnn run")
+
+
+@pytest.mark.parametrize("number", [5, 6, 7, 8, 9, 10])
+def test_few_file_descriptors(number: int) -> None:
+    """Either the run succeeds, or one message names the file and the cause; then it resumes."""
+    limits = (resource.RLIMIT_NOFILE, (number, number))
+    done = run("run", "p.toml", before=lambda: resource.setrlimit(*limits))
+    if done[0]:
+        assert_one_message(done, 1, "Too many open files")
+    assert run("run", "p.toml") == (0, "")
+    assert run("verify", "out") == (0, "")
+
+
+@pytest.mark.parametrize("mib", [60, 120, 400, 700, 900, 950])
+def test_little_memory(mib: int) -> None:
+    """OpenBLAS and the C library end the process themselves in between."""
+
+    def limit() -> None:
+        with suppress(ValueError):  # macOS does not limit the address space
+            resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20))
+
+    code, err = run("run", "p.toml", before=limit)
+    assert "Traceback" not in err
+    assert "bug in streamrnn" not in err
+    assert "damaged" not in err
+    assert bool(code) == bool(err)
+    if code:
+        assert "memory" in err
+    assert run("run", "p.toml") == (0, "")
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> None:
+    """Edit the manifest, with a valid checksum."""
+    path = Path("out/_streamrnn/manifest.json")
+    manifest = json.loads(path.read_bytes())
+    del manifest["sha256"]
+    change(manifest)
+    rest = json.dumps(manifest)[1:].encode()
+    digest = hashlib.sha256(rest).hexdigest()
+    path.write_bytes(b'{\n "sha256": "%s",\n' % digest.encode() + rest)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda m: m.pop("sources"), "key 'sources' is missing"),
+        (lambda m: m.pop("commit"), "key 'commit' is missing"),
+        (lambda m: m["sources"][0].pop("size"), "key 'size' is missing"),
+        (lambda m: m["sources"][0].update(colour="red"), "key 'colour' is unexpected"),
+        (lambda m: m.update(colour="red"), "key 'colour' is unexpected"),
+        (lambda m: m.update(commit="two"), "commit of Manifest is a str"),
+        (lambda m: m.update(commit=0), "commit is 0"),
+        (lambda m: m.update(config=[1]), "config of Manifest is a list"),
+        (lambda m: m.update(parts=3), "int"),
+        (lambda m: m["parts"][0].update(rows=None), "rows of Part is a NoneType"),
+        (lambda m: m["sources"][0]["content"].update(rows="9"), "rows of Content is a str"),
+        (lambda m: m["position"].update(file_row=-1), "before the first row"),
+        (lambda m: m["position"].update(file=3), "file of Position is a int"),
+        (lambda m: m["shards"][0].update(rows=1.5), "rows of Shard is a float"),
+    ],
+)
+def test_an_edited_manifest(change: Callable[[dict[str, Any]], object], text: str) -> None:
+    """Its checksum is valid, and its keys or values are not those of a commit."""
+    stopped()
+    edit(change)
+    done = run("run", "p.toml")
+    assert_one_message(done, 1, "out/_streamrnn/manifest.json was edited", text)
+
+
+def test_an_edited_manifest_is_refused_by_every_command_and_replaced_by_full_refresh() -> None:
+    stopped()
+    edit(lambda m: m.pop("commit"))
+    for line in ("verify out", "rewind out", "state show out", "compact out", "explain p.toml"):
+        assert_one_message(run(*line.split()), 1, "manifest.json was edited", "'commit'")
+    logs.write(LOG, Path("in/one.parquet"))
+    assert run("run", "p.toml", "--full-refresh") == (0, "")
+
+
+def stopped() -> None:
+    """Make a run stop at row 50 of 100, after five commits."""
+    values = LOG["a"].to_pylist()
+    values[55] = float("nan")
+    logs.write(LOG.set_column(2, "a", pa.array(values)), Path("in/one.parquet"))
+    done = run("run", "p.toml", "--set", "checkpoint.every=1")
+    assert_one_message(done, 65, "row 55")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        ({"file_row": 101, "row": 101}, 65, "cannot resume at row 101: the file has 100 rows"),
+        ({"file": "elsewhere.parquet"}, 1, "is gone"),
+    ],
+)
+def test_a_position_out_of_range(change: dict[str, Any], code: int, text: str) -> None:
+    stopped()
+    edit(lambda m: m["position"].update(change))
+    assert_one_message(run("run", "p.toml"), code, text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.15, 0.3, 0.5])
+def test_a_signal_while_modules_are_imported(number: signal.Signals, seconds: float) -> None:
+    """130 or 143, without a traceback; or the run was faster, or had begun."""
+    process = subprocess.Popen([*MAIN, "run", "p.toml"], stderr=subprocess.PIPE)
+    wait_for_python(process.pid)
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert b"Traceback" not in err
+    assert process.returncode in (0, 130, 128 + number)
+    assert run("run", "p.toml") == (0, "")
+
+
+def wait_for_python(pid: int) -> None:
+    """Wait until the interpreter has imported our handler: it then ignores nothing else."""
+    until = time.monotonic() + 30
+    status = Path(f"/proc/{pid}/status")
+    while time.monotonic() < until and status.exists():
+        (caught,) = (line for line in status.read_text().splitlines() if line[:7] == "SigCgt:")
+        if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_right_at_the_start(number: signal.Signals) -> None:
+    """As soon as the handlers are installed, long before numpy and pyarrow are imported."""
+    process = subprocess.Popen([*MAIN, "run", "p.toml"], stderr=subprocess.PIPE)
+    wait_for_python(process.pid)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + number, b"")
+
+
+def test_a_decimal_that_float32_cannot_hold_is_refused() -> None:
+    """As an integer of that size is: it is not rounded silently."""
+    values = [Decimal(1)] * 99 + [Decimal(16_777_217)]
+    column = pa.array(values, pa.decimal128(20, 0))
+    logs.write(LOG.set_column(2, "a", column), Path("in/one.parquet"))
+    done = run("run", "p.toml")
+    assert_one_message(done, 65, "row 99", "column 'a'", "not exactly representable as float32")
