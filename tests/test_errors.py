@@ -4,6 +4,7 @@ import builtins
 import importlib
 import pkgutil
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ import pytest
 import streamrnn
 from streamrnn import errors
 from streamrnn.cli.run import INTERRUPTED
+from streamrnn.cli.signals import SIGNALLED
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PRIVATE = {"streamrnn.states.lossless.UnfitValueError"}
 """Signals between two files of one room, which turns each into a StreamRNNError."""
 USAGE = 2
 """Typer's exit code for an unknown command or option."""
+TERMINATED = SIGNALLED + signal.SIGTERM
 LINE = re.compile(r"^    ((?:[│ ]   )*(?:[├└]── )?)(\w+)(?: \((\w+)\))? +(\d+)  \S", re.MULTILINE)
 
 Entry = tuple[str, str | None, str | None, int]
@@ -93,7 +96,7 @@ def test_the_readme_lists_the_exit_code_of_every_exception() -> None:
     """In a table: code, meaning, exceptions. A class is listed unless it has its parent's code."""
     rows = re.findall(r"^\| (\d+) \| [^|]+ \|([^|]*)\|$", README, re.MULTILINE)
     listed = {int(code): set(re.findall(r"`(\w+)`", names)) for code, names in rows}
-    expected: dict[int, set[str]] = {0: set(), USAGE: set(), INTERRUPTED: set()}
+    expected: dict[int, set[str]] = {0: set(), USAGE: set(), INTERRUPTED: set(), TERMINATED: set()}
     for name, parent, _, code in drawn(errors.__doc__ or ""):
         inherited = parent and getattr(errors, parent).exit_code
         if parent in (None, errors.StreamRNNError.__name__) or code != inherited:

@@ -79,7 +79,7 @@ def _check(items: Iterable[Any]) -> None:
     items = list(items)
     if not items:
         return
-    kind = type(items[0])
+    kind: Any = type(items[0])
     for field in _fields(kind):
         values = list(map(attrgetter(field.name), items))
         for found in set(map(type, values)) - field.types:
