@@ -161,7 +161,7 @@ def test_little_memory(mib: int) -> None:
 
 def edit(change: Callable[[dict[str, Any]], object]) -> None:
     """Edit the manifest, with a valid checksum."""
-    path = Path("out/_streamrnn/manifest.json")
+    path = Path("out/_streamrnn/_manifest.json")
     manifest = json.loads(path.read_bytes())
     del manifest["sha256"]
     change(manifest)
@@ -194,7 +194,7 @@ def test_an_edited_manifest(change: Callable[[dict[str, Any]], object], text: st
     stopped()
     edit(change)
     done = run("run", "p.toml")
-    assert_one_message(done, 1, "out/_streamrnn/manifest.json was edited", text)
+    assert_one_message(done, 1, "out/_streamrnn/_manifest.json was edited", text)
 
 
 def test_an_edited_manifest_is_refused_by_every_command_and_replaced_by_full_refresh() -> None:

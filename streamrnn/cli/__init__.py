@@ -8,7 +8,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line. Always raises SystemExit; its codes are listed in `cli.app`.
+    """Run the command line. Always raises SystemExit; its codes are listed in `cli.epilogs`.
 
     Without `arguments`, those of the process are used, which then belongs to the command.
     """

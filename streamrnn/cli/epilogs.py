@@ -6,9 +6,11 @@ Exit codes:
   0    done
   1    the run failed; `state diff`: tables differ
   2    unknown command or option
-  65   invalid or missing data
-  78   invalid pipeline file, argument, model or state
+  65   invalid data or model file
+  66   pipeline file, model, source, output folder or other input not found
+  78   invalid pipeline file, argument or state; the model does not fit
   130  interrupted; rerun to resume
+  143  terminated before the run had begun (SIGTERM)
 """
 
 
