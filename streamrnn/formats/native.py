@@ -75,15 +75,6 @@ def _in_order(data: bytes) -> tuple[bytes, memoryview]:
     return len(text).to_bytes(8, "little") + text, memoryview(data)[start:]
 
 
-def load_native(path: str | Path) -> Model:
-    """Read a model written by `save`. Raises ModelFileError, naming the file, if it is damaged.
-
-    Custom layers must be registered first (streamrnn.register_layer).
-    """
-    with reading(path):
-        return loaded(*read(path)).model
-
-
 def load_weights(model: Model, path: str | Path) -> None:
     """Set the weights of a model from a file written by `save`.
 
