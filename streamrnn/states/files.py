@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, SinkError
 from streamrnn.sources import DAMAGE
-from streamrnn.storage import Output, open_store, replace_file
+from streamrnn.storage import Output, canonical, open_store, replace_file
 
 _SUFFIXES = (".parquet", ".arrow")
 
@@ -71,7 +70,7 @@ def state_digest(table: pa.Table) -> str:
     """Return a sha256 (hex) of a state table. Equal tables have equal digests."""
     digest = hashlib.sha256()
     with pa.ipc.new_stream(pa.PythonFile(_Hashing(digest), "w"), table.schema) as writer:
-        writer.write_table(_canonical(table))
+        writer.write_table(canonical(table))
     return digest.hexdigest()
 
 
@@ -124,19 +123,9 @@ def _check_shown(field: pa.Field) -> None:
 
 
 def _write(table: pa.Table, stream: Output, path: str) -> None:
-    table = _canonical(table)
+    table = canonical(table)
     if path.endswith(".parquet"):
         pq.write_table(table, stream, compression="zstd")
         return
     with pa.ipc.new_file(stream, table.schema) as writer:
         writer.write_table(table)
-
-
-def _canonical(table: pa.Table) -> pa.Table:
-    """Put each column into one chunk, with zeros under nulls, which Arrow files contain."""
-    table = table.combine_chunks()
-    for i, name in enumerate(table.column_names):
-        if table.column(i).null_count:
-            zeroed = table.column(i).take(pa.array(np.arange(len(table))))
-            table = table.set_column(i, table.schema.field(name), zeroed)
-    return table

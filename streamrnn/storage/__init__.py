@@ -1,5 +1,6 @@
 """Local and remote files behind one interface: list, read, write, sync, rename."""
 
+from streamrnn.storage.canonical import canonical
 from streamrnn.storage.files import Files, Output, sink_errors
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.opening import open_files
@@ -14,6 +15,7 @@ __all__ = [
     "Output",
     "RemoteFiles",
     "Store",
+    "canonical",
     "open_files",
     "open_store",
     "replace_file",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 
-from streamrnn.storage import Output
+from streamrnn.storage import Output, canonical
 
 
 class ArrowFormat:
@@ -38,7 +37,7 @@ class ArrowGroups:
     def write(self, table: pa.Table) -> None:
         """Add a record batch."""
         if table.num_rows:
-            self._writer.write_table(_canonical(table), max_chunksize=table.num_rows)
+            self._writer.write_table(canonical(table), max_chunksize=table.num_rows)
 
     def close(self) -> None:
         """Write the footer."""
@@ -46,14 +45,3 @@ class ArrowGroups:
 
     def abandon(self) -> None:
         """Do nothing: the underlying file ignores further writes."""
-
-
-def _canonical(table: pa.Table) -> pa.Table:
-    """Put each column into one chunk, with zeros under nulls, so that equal rows are equal bytes.
-
-    An Arrow file contains the memory under nulls.
-    """
-    table = table.combine_chunks()
-    rows = pa.array(np.arange(len(table)))
-    columns = [column.take(rows) if column.null_count else column for column in table.columns]
-    return pa.Table.from_arrays(columns, schema=table.schema)
