@@ -31,6 +31,16 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(items if len(items) <= _SHOWN else [*items[: _SHOWN - 1], "…", items[-1]])
 
 
+def first_of(names: Sequence[str], number: int = 3) -> str:
+    """Join the first names with commas, and count the others.
+
+    >>> first_of(["a", "b", "c"]), first_of(["a", "b", "c", "d"])
+    ('a, b, c', 'a, b, c and 1 more')
+    """
+    more = len(names) - number
+    return ", ".join(names[:number]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def location(path: str) -> str:
     """Return a path unchanged, a URI without user, password and query: they may hold credentials.
 

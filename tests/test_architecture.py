@@ -31,14 +31,14 @@ MAY_IMPORT = {
     "states": "arrays display errors kernels sources storage",
     "windows": "arrays errors sources",
     "sinks": "errors storage",
-    "operators": "arrays errors kernels models states sources windows",
-    "checkpoints": "arrays errors config states sources sinks storage",
+    "operators": "arrays display errors kernels models states sources windows",
+    "checkpoints": "arrays display errors config states sources sinks storage",
     "scoring": "arrays display errors config formats models states sources windows operators",
     "engines": "errors checkpoints scoring sinks sources states",
-    "outputs": "arrays errors config formats states operators sinks storage checkpoints",
+    "outputs": "arrays display errors config formats states operators sinks storage checkpoints",
     "pipeline": "arrays display errors config formats kernels models states sources checkpoints "
     "scoring engines outputs",
-    "cli": "errors config formats layers models outputs pipeline",
+    "cli": "display errors config formats layers models outputs pipeline",
 }
 # Library -> the rooms that may import it.
 ONLY_IN = {

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from streamrnn.checkpoints.manifest import Manifest, UsedFile, with_used
 from streamrnn.checkpoints.rewrites import Rewrite, find_rewrites
 from streamrnn.checkpoints.seen import SeenFiles
+from streamrnn.display import count, first_of
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sources import (
     NOTHING,
@@ -255,7 +256,7 @@ def _changed(changed: Sequence[_Verdict]) -> str:
     lines = [f"  {verdict.known.path}: {verdict.changed}" for verdict in changed]
     one = len(changed) == 1
     return (
-        f"{_count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "
+        f"{count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "
         "rows were used:\n"
         + _some(lines)
         + "\nGo back to the commit before and read on with --reload; resume with --force: the "
@@ -268,28 +269,20 @@ def _rewritten(rewrites: Sequence[Rewrite]) -> str:
     old = sum(len(rewrite.old) for rewrite in rewrites)
     new = sum(len(rewrite.new) for rewrite in rewrites)
     lines = [
-        f"  {_list([file.path for file in rewrite.old])} -> "
-        f"{_list([file.name for file in rewrite.new])}"
+        f"  {first_of([file.path for file in rewrite.old])} -> "
+        f"{first_of([file.name for file in rewrite.new])}"
         + (f" (with {rewrite.more:,} more rows after them)" if rewrite.more else "")
         for rewrite in rewrites
     ]
     return (
-        f"{_count(new, 'new file')} of the source hold{'s' if new == 1 else ''} the rows of "
-        f"{_count(old, 'used file')} that {'is' if old == 1 else 'are'} no longer in it:\n"
+        f"{count(new, 'new file')} of the source hold{'s' if new == 1 else ''} the rows of "
+        f"{count(old, 'used file')} that {'is' if old == 1 else 'are'} no longer in it:\n"
         + _some(lines)
         + "\nThese rows are already in the output. Count the new files as used with --force (no "
         "row of them is scored), restore the old files and add files with new rows only, or start "
         "over with --full-refresh. If they are different rows that only look alike, keep the old "
         "files in the source for one more run."
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _some(lines: Sequence[str]) -> str:

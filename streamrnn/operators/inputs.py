@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
+from streamrnn.display import count
 from streamrnn.errors import ModelMismatchError
 from streamrnn.windows import Inputs, StreamBatch
 
@@ -75,8 +76,8 @@ def choose_inputs(
             )
     if unused := [n for n in names if not any(n in fs for fs in chosen.values())]:
         raise ModelMismatchError(
-            f"[model] inputs: no input uses the feature(s) {', '.join(unused)}: add them to an "
-            "input or remove them from [source] features"
+            f"[model] inputs: no input uses {count(len(unused), 'feature')}: {', '.join(unused)}. "
+            "Add each to an input or remove it from [source] features"
         )
     return chosen
 

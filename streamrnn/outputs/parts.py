@@ -14,6 +14,7 @@ from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import consistent_read, read_manifest
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import rejects_beside
+from streamrnn.display import first_of
 from streamrnn.errors import CheckpointError
 from streamrnn.sinks import FORMATS, Part, PartWriter
 from streamrnn.storage.files import Files
@@ -88,10 +89,9 @@ def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
     ]
     if not found:
         return []
-    some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     return [
-        f"{directory.path} holds files of rows that no commit of it names: {some}. Readers of "
-        "the folder find their rows too. Move them elsewhere."
+        f"{directory.path} holds files of rows that no commit of it names: "
+        f"{first_of(found, 5)}. Readers of the folder find their rows too. Move them elsewhere."
     ]
 
 

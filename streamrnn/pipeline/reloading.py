@@ -12,6 +12,7 @@ from streamrnn.checkpoints import (
     has_manifest,
     read_manifest,
 )
+from streamrnn.display import first_of
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import commit_before, rewind, used_files
 from streamrnn.pipeline.preflight import run_config
@@ -52,7 +53,7 @@ def rewind_before_changes(
     dropped = manifest.rows - target.rows
     rewind(path, target.commit)
     return (
-        f"went back to commit {target.commit}, before {_list(names)}: {dropped:,} rows are "
+        f"went back to commit {target.commit}, before {first_of(names)}: {dropped:,} rows are "
         "computed again"
     )
 
@@ -70,10 +71,6 @@ def _named(manifest: Manifest, named: Sequence[str], path: str) -> list[str]:
 def _not_kept(manifest: Manifest, names: Sequence[str], path: str) -> str:
     kept = ", ".join(str(kept.commit) for kept in manifest.kept)
     return (
-        f"{path}: no retained commit is from before {_list(names)} was read (retained commits: "
+        f"{path}: no retained commit is from before {first_of(names)} was read (retained commits: "
         f"{kept or 'none'}; [checkpoint] keep sets how many). Start over with --full-refresh."
     )
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

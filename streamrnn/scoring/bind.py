@@ -14,6 +14,7 @@ import pyarrow as pa
 from streamrnn.arrays import Floats
 from streamrnn.config.load import Config
 from streamrnn.config.schema import FeatureSection
+from streamrnn.display import count
 from streamrnn.errors import ConfigError, DTypeError
 from streamrnn.formats import load_model
 from streamrnn.models import Model, Stream, Whole
@@ -247,8 +248,8 @@ def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, 
     if len(names) != units:
         listed = ", ".join(f"{layer} ({n})" for layer, n in outputs)
         raise ConfigError(
-            f"[output] names: the model returns {units} value(s) per row ({listed}), "
-            f"received {len(names)} name(s): {', '.join(names)}"
+            f"[output] names: the model returns {count(units, 'value')} per row ({listed}), "
+            f"received {count(len(names), 'name')}: {', '.join(names)}"
         )
     return tuple(names)
 
