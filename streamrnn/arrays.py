@@ -5,6 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "Array",
+    "Bools",
+    "Floats",
+    "Ints",
+    "Words",
+]
+
 Array = npt.NDArray[Any]  # of any dtype
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]

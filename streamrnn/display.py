@@ -7,6 +7,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from urllib.parse import urlsplit, urlunsplit
 
+__all__ = [
+    "count",
+    "first_of",
+    "html_table",
+    "listed",
+    "location",
+]
+
 _SHOWN = 6
 
 

@@ -25,6 +25,26 @@ In parentheses: the builtin exception that a class also is. `exit_code` is what 
 exits with.
 """
 
+__all__ = [
+    "AlreadyProcessed",
+    "ArgumentError",
+    "CheckpointError",
+    "ConfigError",
+    "ConfigFileMissingError",
+    "DTypeError",
+    "DataError",
+    "LateRowError",
+    "MissingFileError",
+    "ModelFileError",
+    "ModelMismatchError",
+    "PipeClosed",
+    "ShapeError",
+    "SinkError",
+    "StateError",
+    "StreamRNNError",
+    "UnsupportedError",
+]
+
 
 class StreamRNNError(Exception):
     """Any error that streamrnn raises on purpose."""

@@ -36,10 +36,12 @@ class Destination(Protocol):
     recovered: Sequence[str]
 
     @property
-    def place(self) -> str | None: ...
+    def place(self) -> str | None:
+        """Where the state is stored, None if nowhere."""
 
     @property
-    def last(self) -> Manifest | None: ...
+    def last(self) -> Manifest | None:
+        """The last commit, None if there is none."""
 
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
         """Find the new files of the source, and the position to start from.

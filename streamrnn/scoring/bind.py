@@ -140,6 +140,7 @@ class BoundPipeline:
 
     @cached_property
     def policy(self) -> RowPolicy:
+        """What happens to late and invalid rows, and after gaps."""
         source = self.loaded.config.source
         contract = self.loaded.contract
         return RowPolicy(
@@ -152,6 +153,7 @@ class BoundPipeline:
 
     @cached_property
     def emitter(self) -> Emitter:
+        """The emitter of output rows. Raises ConfigError for names that clash."""
         output = self.loaded.config.output
         carried = self.loaded.config.columns or self.schema.names
         names = self.loaded.names
@@ -173,6 +175,7 @@ class BoundPipeline:
 
     @cached_property
     def layout(self) -> Layout:
+        """The columns of the state table."""
         config, contract = self.loaded.config, self.loaded.contract
         runner = self.loaded.runner
         waits = self.loaded.kind.waits

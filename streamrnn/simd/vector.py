@@ -167,6 +167,7 @@ class Negative(AbstractTemplate):
     """-a."""
 
     def generic(self, args, kws):
+        """Return the signature of the negative of a vector, None for others."""
         return signature(args[0], *args) if isinstance(args[0], Vector) else None
 
 

@@ -101,6 +101,7 @@ class Contract:
 
     @cached_property
     def floats(self) -> tuple[Feature, ...]:
+        """The features that are read as float32."""
         return tuple(f for f in self.features if f.kind == "float32")
 
     def feature_names(self) -> list[str]:

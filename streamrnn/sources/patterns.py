@@ -18,9 +18,11 @@ class AllFiles:
     suffixes: tuple[str, ...]
 
     def below(self, folder: str) -> AllFiles | None:
+        """Return the pattern of the names in a folder, None if none can match."""
         return None if folder[0] in "._" else self
 
     def takes(self, file: str) -> bool:
+        """Return whether a file of this name matches."""
         return file[0] not in "._" and file.endswith(self.suffixes)
 
 
@@ -47,6 +49,7 @@ class Pattern:
         return cls(frozenset([(*parts, *["*"] * (parts[-1] == "**"))]))
 
     def below(self, folder: str) -> Pattern | None:
+        """Return the pattern of the names in a folder, None if none can match."""
         rests = set()
         for rest in self._open():
             if rest[0] == "**" and not folder.startswith("."):
@@ -56,6 +59,7 @@ class Pattern:
         return Pattern(frozenset(rests)) if rests else None
 
     def takes(self, file: str) -> bool:
+        """Return whether a file of this name matches."""
         return any(len(rest) == 1 and _fits(file, rest[0]) for rest in self._open())
 
     def _open(self) -> Iterator[tuple[str, ...]]:

@@ -43,10 +43,12 @@ class Keras:
         self.with_output = with_output
 
     def arrange(self, groups: Groups, owner: str) -> list[Any]:
+        """Return a list of arrays, or a list of such lists for stacked cells."""
         nested = [list(group.values()) for group in groups]
         return nested[0] if len(nested) == 1 else nested
 
     def flatten(self, states: Any, names: Names, owner: str) -> list[Any]:
+        """Return the arrays of nested lists or tuples."""
         return _leaves(states)
 
 
@@ -56,6 +58,7 @@ class Torch:
     with_output = False
 
     def arrange(self, groups: Groups, owner: str) -> Any:
+        """Return one array per state, with the layers stacked. Raises ConfigError."""
         _check_names([list(group) for group in groups], owner, "PyTorch")
         stacked = []
         for name in groups[0]:
@@ -69,6 +72,7 @@ class Torch:
         return stacked[0] if len(stacked) == 1 else tuple(stacked)
 
     def flatten(self, states: Any, names: Names, owner: str) -> list[Any]:
+        """Return the arrays of each layer. Raises ConfigError and ShapeError."""
         _check_names(names, owner, "PyTorch")
         given = list(states) if isinstance(states, tuple | list) else [states]
         if len(given) != len(names[0]):
@@ -86,10 +90,12 @@ class Onnx:
     with_output = False
 
     def arrange(self, groups: Groups, owner: str) -> dict[str, Floats]:
+        """Return the inputs of a node by name. Raises ConfigError."""
         self._check([list(group) for group in groups], owner)
         return {_FEEDS[name]: array[np.newaxis] for name, array in groups[0].items()}
 
     def flatten(self, states: Any, names: Names, owner: str) -> list[Any]:
+        """Return the arrays of a node. Raises ConfigError and ShapeError."""
         self._check(names, owner)
         expected = [_FEEDS[name] for name in names[0]]
         if not isinstance(states, Mapping) or sorted(states) != sorted(expected):

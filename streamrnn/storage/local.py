@@ -16,27 +16,35 @@ class Disk:
     """The system calls that change a local disk; tests replace it by a failing one."""
 
     def create(self, path: str) -> int:
+        """Create a file and open it to write. Raises OSError if it exists."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def write(self, descriptor: int, view: memoryview) -> int:
+        """Write bytes, and return how many were written."""
         return os.write(descriptor, view)
 
     def sync(self, descriptor: int) -> None:
+        """Wait until the file is durable."""
         os.fsync(descriptor)
 
     def close(self, descriptor: int) -> None:
+        """Close the file."""
         os.close(descriptor)
 
     def rename(self, source: str, target: str) -> None:
+        """Rename a file; `target` is replaced."""
         os.replace(source, target)
 
     def delete(self, path: str) -> None:
+        """Delete a file."""
         os.unlink(path)
 
     def make(self, path: str) -> None:
+        """Create a folder."""
         os.mkdir(path)
 
     def sync_folder(self, path: str) -> None:
+        """Wait until the names in a folder are durable."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self.sync(descriptor)

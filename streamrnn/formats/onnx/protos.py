@@ -40,7 +40,8 @@ class Dimension(Protocol):
 
     dim_value: int
 
-    def WhichOneof(self, oneof_group: str) -> str | None: ...  # noqa: N802 (protobuf's name)
+    def WhichOneof(self, oneof_group: str) -> str | None:  # noqa: N802 (protobuf's name)
+        """Return the name of the field of a group that is set, None if none is."""
 
 
 class TensorShape(Protocol):
@@ -61,7 +62,8 @@ class TypeProto(Protocol):
 
     tensor_type: TensorType
 
-    def WhichOneof(self, oneof_group: str) -> str | None: ...  # noqa: N802 (protobuf's name)
+    def WhichOneof(self, oneof_group: str) -> str | None:  # noqa: N802 (protobuf's name)
+        """Return the name of the field of a group that is set, None if none is."""
 
 
 class ValueInfoProto(Protocol):
