@@ -16,7 +16,7 @@ from streamrnn.cli.signals import SIGNALLED
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PRIVATE = {"streamrnn.sources.casts.UnfitError", "streamrnn.states.lossless.UnfitValueError"}
-"""Signals between two files of one room, which turns each into a StreamRNNError."""
+"""Signals within one room, which turns each into a StreamRNNError."""
 USAGE = 2
 """Typer's exit code for an unknown command or option."""
 TERMINATED = SIGNALLED + signal.SIGTERM
