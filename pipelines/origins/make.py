@@ -44,6 +44,9 @@ def as_keras(model: streamrnn.Sequential) -> keras.Model:
 class Forecast(torch.nn.Module):
     """The same in PyTorch: gates r z n, weights transposed, scaling as buffers."""
 
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
     def __init__(self, model: streamrnn.Sequential) -> None:
         super().__init__()
         normalize, gru, dense, scale = model.layers

@@ -59,7 +59,7 @@ def test_only_the_first_day_of_a_stream_is_null(run: tuple[Summary, Path]) -> No
 
 def test_evaluate_prints_the_error_of_each_airport(run: tuple[Summary, Path]) -> None:
     """Better than persistence by a third, a quarter and a fifth; the numbers are in the README."""
-    command = [sys.executable, WEATHER / "evaluate.py", run[1]]
+    command = [sys.executable, str(WEATHER / "evaluate.py"), str(run[1])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = [line.split() for line in done.stdout.splitlines()[1:]]
     assert lines == [
@@ -70,7 +70,7 @@ def test_evaluate_prints_the_error_of_each_airport(run: tuple[Summary, Path]) ->
 
 
 def test_evaluate_says_what_to_run_first(tmp_path: Path) -> None:
-    command = [sys.executable, WEATHER / "evaluate.py", tmp_path]
+    command = [sys.executable, str(WEATHER / "evaluate.py"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "streamrnn run pipelines/weather.toml" in done.stderr
