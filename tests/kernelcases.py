@@ -117,7 +117,7 @@ def share_lanes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     Returns what is reported of each call: whether a thread went on alone.
     """
-    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(threads, "MIN_PRODUCTS", 0)
     monkeypatch.setattr(threads, "SHARE", 1)
     monkeypatch.setattr(team, "MOST_BACK_OFF", 0)
     monkeypatch.setattr(team, "_team", team._Team())

@@ -16,7 +16,7 @@ from streamrnn.checkpoints.directory import INSIDE, PartDirectory
 from streamrnn.checkpoints.manifest import Shard, StateFile
 from streamrnn.checkpoints.versions import StateDelta, write_version
 from streamrnn.errors import SinkError
-from streamrnn.sinks import FORMATS, PartWriter, StagedPart
+from streamrnn.sinks import PART_FORMATS, PartWriter, StagedPart
 from streamrnn.storage.opening import open_files
 
 
@@ -64,7 +64,7 @@ class Attempt:
         self._rows = rows
         self._rejects = rejects
         self._schema = schema
-        self._format = FORMATS[format]
+        self._format = PART_FORMATS[format]
         self._last = last
         self._name = draw_name(commit, shard)
         self._writer: PartWriter | None = None

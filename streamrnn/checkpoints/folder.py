@@ -39,7 +39,7 @@ from streamrnn.checkpoints.versions import (
 )
 from streamrnn.config import rejects_beside, value_of
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks import FORMATS, StagedPart
+from streamrnn.sinks import PART_FORMATS, StagedPart
 from streamrnn.sources import Position, Reading, SourceFile, SourceOfFiles, canonical_name
 from streamrnn.storage.opening import open_files
 
@@ -369,7 +369,9 @@ class OutputFolder:
         return facts
 
     def _empty_part(self, schema: pa.Schema) -> StagedPart:
-        return self.rows.writer(schema, draw_name(self.next_commit), FORMATS[self._format]).finish()
+        return self.rows.writer(
+            schema, draw_name(self.next_commit), PART_FORMATS[self._format]
+        ).finish()
 
     def replace(self, **changes: Any) -> Manifest:
         """Commit the last manifest with some fields changed, for maintenance.

@@ -14,10 +14,10 @@ from streamrnn.config.values import (
     Count,
     Duration,
     FilePath,
-    Inputs,
     Key,
     Kind,
     LayerTables,
+    ModelInputs,
     Names,
     Natural,
     Nulls,
@@ -28,7 +28,7 @@ from streamrnn.config.values import (
     Text,
     TimeFeatures,
     TimeText,
-    Vocabulary,
+    VocabularyValue,
     feature_tables,
 )
 
@@ -57,7 +57,7 @@ class FeatureSection(Section):
     nan: Literal["error", "null"] | None = Field(
         default=None, description="as source.nan, for this feature only"
     )
-    vocabulary: Vocabulary | None = Field(
+    vocabulary: VocabularyValue | None = Field(
         default=None,
         description="the model reads ids of these values: a list or a text file with one per line "
         "(id = position + oov), a table, or a .csv or .parquet file of values and ids",
@@ -230,7 +230,7 @@ class ModelSection(Section):
         "state)",
     )
     threads: Natural = Field(default=0, description="0: all cores; does not change results")
-    inputs: Inputs = Field(
+    inputs: ModelInputs = Field(
         default_factory=dict,
         description="for a model with several inputs: input = a feature, or a list of features",
         examples=[{"ids": "token", "x": ["temperature", "pressure"]}],

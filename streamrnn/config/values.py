@@ -199,7 +199,7 @@ Nulls = Annotated[
     BeforeValidator(_nulls),
     WithJsonSchema({"anyOf": [{"enum": list(NULL_POLICIES)}, {"type": "number"}]}),
 ]
-Vocabulary = Annotated[
+VocabularyValue = Annotated[
     str | tuple[str | int, ...] | dict[str, int],
     BeforeValidator(_vocabulary),
     WithJsonSchema(
@@ -224,7 +224,7 @@ Renames = Annotated[
     BeforeValidator(_rename),
     WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
 ]
-Inputs = Annotated[
+ModelInputs = Annotated[
     dict[str, tuple[str, ...]],
     BeforeValidator(_inputs),
     WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),

@@ -27,7 +27,7 @@ from streamrnn.models import Model
 if TYPE_CHECKING:
     from streamrnn.formats.onnx.model import OnnxModel
 
-VERSION = "1"
+NATIVE_VERSION = "1"
 
 _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
 
@@ -43,7 +43,7 @@ def save(model: Model, path: str | Path) -> None:
     weights = model.named_weights()
     metadata = {
         "format": "streamrnn",
-        "version": VERSION,
+        "version": NATIVE_VERSION,
         "config": json.dumps(registry.serialize(model), separators=(",", ":")),
         "order": json.dumps(list(weights)),
     }
@@ -120,10 +120,10 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
             "Its arrays suggest these; put them in the order in which the model calls its layers, "
             f"with those that have no weights (activations) in between:\n{tables}"
         )
-    if metadata.get("version") != VERSION:
+    if metadata.get("version") != NATIVE_VERSION:
         raise ModelFileError(
             f"written in version {metadata.get('version')!r} of the native format; this release "
-            f"reads {VERSION!r}"
+            f"reads {NATIVE_VERSION!r}"
         )
     graphs = _graphs_in(metadata["config"])
     config = parse_json(metadata["config"], "the config")

@@ -25,7 +25,7 @@ _EPSILON = 1e-5
 """The default of LayerNorm and BatchNorm1d; Keras's is 1e-3."""
 
 Arrays = Mapping[str, Array]
-Weights = list[tuple[str, str, Array]]
+_Weights = list[tuple[str, str, Array]]
 """(source, name of the weight in its layer, array)"""
 
 
@@ -34,7 +34,7 @@ class TorchLayer:
     """A layer, the sources of its weights, and its number of input features."""
 
     layer: Layer
-    weights: Weights
+    weights: _Weights
     features: int | None = None
 
 
@@ -251,7 +251,7 @@ def _unnamed(group: _Group) -> dict[str, object]:
     return {k: v for k, v in group.table.arguments.items() if k != "name"}
 
 
-def _direction(group: _Group, ending: str) -> tuple[Weights, tuple[int, int]]:
+def _direction(group: _Group, ending: str) -> tuple[_Weights, tuple[int, int]]:
     """Return kernel, recurrent kernel and bias of one direction, and (features, units)."""
     gates = _GATES[group.table.kind]
     kernel, recurrent = group.use(f"weight_ih{ending}", 2), group.use(f"weight_hh{ending}", 2)

@@ -9,12 +9,12 @@
 - `threads`, `team`   lanes to threads; `cache`: kernels kept on disk
 
 To add a kernel for another cell, write it as a function of vectors in `simd` (see `simd.lstm`),
-declare which sum each gate is added to (`sweep.Shape`), and pass both to `recurrent.window` with
-the number of its states; then pack its weights gate by gate here, and each unit's own weights
+declare which sum each gate is added to (`sweep.TileShape`), and pass both to `recurrent.window`
+with the number of its states; then pack its weights gate by gate here, and each unit's own weights
 (peepholes, say) after its initial sums.
 """
 
 from streamrnn.kernels.cache import Compiled, fill
-from streamrnn.kernels.threads import SMALL, get_threads, one_thread, set_threads
+from streamrnn.kernels.threads import MIN_PRODUCTS, get_threads, one_thread, set_threads
 
-__all__ = ["SMALL", "Compiled", "fill", "get_threads", "one_thread", "set_threads"]
+__all__ = ["MIN_PRODUCTS", "Compiled", "fill", "get_threads", "one_thread", "set_threads"]

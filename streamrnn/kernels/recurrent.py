@@ -12,7 +12,7 @@ from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.packed import Packed
 from streamrnn.simd.arguments import Absent, Kernel, Share, Weights
 
-Window: TypeAlias = tuple[Floats, Absent, tuple[Floats, ...], Floats, Weights, bool]
+_Arguments: TypeAlias = tuple[Floats, Absent, tuple[Floats, ...], Floats, Weights, bool]
 """Arguments of a kernel before its lanes: x_BTF, absent, states, y_BTU, weights, zero_masked."""
 
 NO_LENGTHS = np.empty(0, np.int64)
@@ -50,7 +50,7 @@ def run(
     if y_BTU is None:
         y_BTU = _NO_OUTPUT
     _check_contiguous(x_BTF, y_BTU, *states)
-    window: Window = (x_BTF, absent, tuple(states), y_BTU, packed.weights, zero_masked)
+    window: _Arguments = (x_BTF, absent, tuple(states), y_BTU, packed.weights, zero_masked)
     weights = packed.weights.flat.size
     if not threads.pays(lanes * steps * weights):
         kernel(*window, 0, lanes, _ALONE)
@@ -87,7 +87,7 @@ def _check_contiguous(*arrays: Array) -> None:
             )
 
 
-def _together(kernel: Kernel, window: Window, packed: Packed, parts: int) -> bool:
+def _together(kernel: Kernel, window: _Arguments, packed: Packed, parts: int) -> bool:
     """Run all lanes in `parts` threads, each some of their units; false if too few are idle."""
     recurrent = simd.recurrent
     lanes, _, features = window[0].shape

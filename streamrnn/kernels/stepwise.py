@@ -14,12 +14,12 @@ from streamrnn.kernels.activation import Spec, split_spec
 from streamrnn.kernels.normalization import Norm
 from streamrnn.simd.arguments import Kernel
 
-Step = Callable[..., tuple[Floats, ...]]
+_Step = Callable[..., tuple[Floats, ...]]
 """(x_NF, h_NU, …) -> the new states, of all N live lanes."""
 
 
 def unless_softmax(
-    compiled: Callable[[tuple[Spec, ...]], Kernel], plain: Callable[..., Step]
+    compiled: Callable[[tuple[Spec, ...]], Kernel], plain: Callable[..., _Step]
 ) -> Callable[[tuple[Spec, ...]], Kernel]:
     """Return a function from activations to their kernel: compiled, or stepwise for softmax.
 
@@ -34,7 +34,7 @@ def unless_softmax(
     return entry
 
 
-def plain_window(step: Step) -> Kernel:
+def plain_window(step: _Step) -> Kernel:
     """Make a function with the arguments of the compiled window kernels."""
 
     def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
@@ -56,7 +56,7 @@ def plain_window(step: Step) -> Kernel:
     return run
 
 
-def lstm(kernel_FG: Floats, recurrent_UG: Floats, bias_G: Floats, f: Spec, g: Spec) -> Step:
+def lstm(kernel_FG: Floats, recurrent_UG: Floats, bias_G: Floats, f: Spec, g: Spec) -> _Step:
     """Make the step of an LSTM."""
     gates = _linear(np.concatenate([kernel_FG, recurrent_UG]), bias_G)
 
@@ -77,7 +77,7 @@ def peephole_lstm(
     f: Spec,
     g: Spec,
     h: Spec,
-) -> Step:
+) -> _Step:
     """Make the step of an LSTM with peepholes `own` (3, U)."""
     gates = _linear(np.concatenate([kernel_FG, recurrent_UG]), bias_G)
 
@@ -99,7 +99,7 @@ def layer_norm_lstm(
     epsilon: float,
     f: Spec,
     g: Spec,
-) -> Step:
+) -> _Step:
     """Make the step of an LSTM with layer normalisation."""
     of_x, of_h, of_c = norms
     zeros = np.zeros_like(bias_G)
@@ -121,7 +121,7 @@ def layer_norm_lstm(
 
 def gru(
     kernel_FG: Floats, recurrent_UG: Floats, bias_2G: Floats, reset_after: bool, f: Spec, g: Spec
-) -> Step:
+) -> _Step:
     """Make the step of a GRU in either form."""
     cut = 2 * recurrent_UG.shape[0]
     weights = np.concatenate([kernel_FG, recurrent_UG])
@@ -143,7 +143,7 @@ def gru(
     return step
 
 
-def simple_rnn(kernel_FU: Floats, recurrent_UU: Floats, bias_U: Floats, g: Spec) -> Step:
+def simple_rnn(kernel_FU: Floats, recurrent_UU: Floats, bias_U: Floats, g: Spec) -> _Step:
     """Make the step of a SimpleRNN."""
     both = _linear(np.concatenate([kernel_FU, recurrent_UU]), bias_U)
     return lambda x, h: (_apply(g, both(np.concatenate([x, h], axis=1))),)

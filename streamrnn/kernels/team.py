@@ -26,7 +26,7 @@ import numpy as np
 
 from streamrnn import simd
 
-LOOKS = 5000
+POLLS = 5000
 """Polls for work, or for its end, before a thread sleeps: some 100 µs."""
 
 SLOW = 500e-6
@@ -35,7 +35,7 @@ SLOW = 500e-6
 LEAST_BACK_OFF, MOST_BACK_OFF = 0.01, 1.0
 """In seconds."""
 
-Job = Callable[[], object]
+_Job = Callable[[], object]
 
 
 def _core() -> int:
@@ -58,7 +58,7 @@ class _Task:
 
     __slots__ = ("done", "error", "job", "release", "running", "ticket")
 
-    def __init__(self, job: Job, release: Job) -> None:
+    def __init__(self, job: _Job, release: _Job) -> None:
         self.job, self.release = job, release
         self.ticket = 0
         """Its number among the helper's tasks; 0: not yet passed to one."""
@@ -99,7 +99,7 @@ class _Helper:
 
     def wait(self, task: _Task) -> None:
         """Wait until a task that was passed to this helper is done."""
-        self._spin_until(self._ended, task.ticket, LOOKS)
+        self._spin_until(self._ended, task.ticket, POLLS)
         if not task.done:
             task.running.acquire()
 
@@ -107,7 +107,7 @@ class _Helper:
         ticket = 0
         while True:
             ticket += 1
-            self._spin_until(self._started, ticket, LOOKS)
+            self._spin_until(self._started, ticket, POLLS)
             task = self._tasks.get()
             try:
                 self._leave_taken_core()
@@ -143,7 +143,7 @@ class _Team:
         self._lock = threading.RLock()
         self._helpers: list[_Helper] = []
 
-    def run(self, jobs: Sequence[Job], release: Job) -> bool:
+    def run(self, jobs: Sequence[_Job], release: _Job) -> bool:
         """Run all jobs in parallel, the first in this thread; raise the first error.
 
         Return False, with nothing done, if there are not enough idle helpers.
@@ -231,7 +231,7 @@ def _wait_for(tasks: Sequence[_Task], helpers: Sequence[_Helper]) -> BaseExcepti
     return interrupt
 
 
-def together(jobs: Sequence[Job], release: Job) -> bool:
+def together(jobs: Sequence[_Job], release: _Job) -> bool:
     """Run all jobs in parallel: they may wait for each other.
 
     Return False, with nothing done, if there are not enough idle threads. `release` must end the
@@ -240,7 +240,7 @@ def together(jobs: Sequence[Job], release: Job) -> bool:
     return _current().run(jobs, release)
 
 
-def beside(jobs: Sequence[Job]) -> bool:
+def beside(jobs: Sequence[_Job]) -> bool:
     """Run jobs that do not wait for each other; return False, with nothing done, as `together`."""
     team = _current()
     if backing_off():

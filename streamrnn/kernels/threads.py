@@ -15,7 +15,7 @@ import numpy as np
 from streamrnn.arrays import Ints
 from streamrnn.kernels import team
 
-SMALL = 3_000_000
+MIN_PRODUCTS = 3_000_000
 """Products below which a second thread costs more than it saves: 50 µs of work, where starting a
 task takes 10 µs, and 60 µs if the other thread sleeps."""
 
@@ -74,7 +74,7 @@ def one_thread() -> Iterator[None]:
 
 def pays(products: int) -> bool:
     """Return whether to split work of so many products."""
-    return products >= SMALL and not getattr(_local, "alone", False) and get_threads() > 1
+    return products >= MIN_PRODUCTS and not getattr(_local, "alone", False) and get_threads() > 1
 
 
 def partners(lanes: int, weights: int, groups: int) -> int:

@@ -13,7 +13,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
@@ -30,7 +30,7 @@ class Activation(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return activations.compute(self.activation, inputs)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "activation": self.activation}
 
 
@@ -57,7 +57,7 @@ class ReLU(Layer):
         y = np.where(inputs < threshold, slope * (inputs - threshold), inputs)
         return y if self.max_value is None else np.minimum(y, np.float32(self.max_value))
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "max_value": self.max_value,
@@ -85,7 +85,7 @@ class LeakyReLU(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.where(inputs < 0, np.float32(self.negative_slope) * inputs, inputs)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "negative_slope": self.negative_slope}
 
 
@@ -103,7 +103,7 @@ class ELU(Layer):
         y = activations.compute("elu", inputs)
         return np.where(inputs > 0, y, np.float32(self.alpha) * y)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "alpha": self.alpha}
 
 
@@ -152,7 +152,7 @@ class PReLU(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.where(inputs < 0, self._weights["alpha"] * inputs, inputs)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "alpha_initializer": initializers.serialize(self.alpha_initializer),
@@ -180,5 +180,5 @@ class Softmax(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return activations.compute("softmax", inputs)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "axis": self.axis}

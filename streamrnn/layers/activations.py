@@ -14,7 +14,7 @@ import numpy.typing as npt
 from streamrnn.arrays import Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import activation as kernel
-from streamrnn.layers.registry import Config, StoredConfig
+from streamrnn.layers.registry import ConfigDict, StoredConfig
 
 _ALIASES = {"swish": "silu", "hard_sigmoid_2": "hard_sigmoid_02", "exp": "exponential"}
 
@@ -87,7 +87,7 @@ _FUNCTIONS: dict[str, Activation] = {
 
 
 class _ActivationLayer(Protocol):
-    def get_config(self) -> Config: ...
+    def get_config(self) -> ConfigDict: ...
 
 
 ActivationLike = str | Sequence[str | float] | StoredConfig | Activation | _ActivationLayer | None

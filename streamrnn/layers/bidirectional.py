@@ -12,7 +12,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.masks import Masks
-from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
+from streamrnn.layers.registry import ConfigDict, StoredConfig, builtin_layer
 from streamrnn.layers.rnn import RNN, reverse
 from streamrnn.layers.symbol import Nested, Shape, Shapes, T, leaves
 
@@ -202,7 +202,7 @@ class Bidirectional(Layer):
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it reads the sequence from its end as well"
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "merge_mode": self.merge_mode,

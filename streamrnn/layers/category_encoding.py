@@ -10,7 +10,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape, Shapes
 
 _MODES = ("multi_hot", "one_hot", "count")
@@ -94,7 +94,7 @@ class CategoryEncoding(Layer):
     def _cast(self, x: object) -> Array:
         return cast_ids(str(self), x)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "num_tokens": self.num_tokens,

@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol
 
 from streamrnn.arrays import Floats, Ints
 
-Kind = Literal["call", "stream", "whole"]
+CallKind = Literal["call", "stream", "whole"]
 
 
 class Carrier(Protocol):
@@ -52,7 +52,7 @@ class CallContext:
         mask: Any = None,
         initial_state: Any = None,
         training: bool = False,
-        kind: Kind = "call",
+        kind: CallKind = "call",
         lengths: Ints | None = None,
         states: Mapping[str, Floats] | None = None,
         path: str = "",

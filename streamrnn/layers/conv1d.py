@@ -15,7 +15,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
@@ -116,7 +116,7 @@ class Conv1D(Layer):
         conv1d.run(packed, inputs, context.lengths, None, state, y, activation=self.activation)
         return y
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "filters": self.filters,

@@ -20,7 +20,7 @@ from streamrnn.layers.arguments import (
 )
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.missing import INTERNAL, WHY_MISSING
-from streamrnn.layers.registry import Config
+from streamrnn.layers.registry import ConfigDict
 from streamrnn.layers.symbol import Node, Shape
 from streamrnn.layers.weights import WeightSet
 
@@ -161,12 +161,12 @@ class LayerDefinition(WeightSet, _MadeWith):
 
     # ---- config
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         """Return the constructor's arguments, JSON-able.
 
         By default, those that an object of a custom class was made with.
         """
-        config: Config = {"name": self.name, "trainable": self.trainable}
+        config: ConfigDict = {"name": self.name, "trainable": self.trainable}
         generic = type(self).get_config is LayerDefinition.get_config
         if generic and not registry.is_own(type(self)):
             config = given_arguments(self, *self._made_with) | config

@@ -13,7 +13,7 @@ from streamrnn.layers.arguments import LayerOptions, positive_integer
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
@@ -70,7 +70,7 @@ class Dense(Layer):
         )
         return y
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "units": self.units,

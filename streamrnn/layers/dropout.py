@@ -10,7 +10,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.gated import checked_rate, checked_seed, dropout_mask
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 
 
 @builtin_layer
@@ -48,7 +48,7 @@ class Dropout(Layer):
             self._random = np.random.default_rng(self.seed)
         return inputs * dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "rate": self.rate,
@@ -69,7 +69,7 @@ class SpatialDropout1D(Dropout):
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], 1, shape[2])
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         config = super().get_config()
         del config["noise_shape"]
         return config
@@ -89,5 +89,5 @@ class ActivityRegularization(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "l1": self.l1, "l2": self.l2}

@@ -17,7 +17,7 @@ from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.arguments import CommonOptions, positive_integer
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.initializers import InitializerLike
-from streamrnn.layers.registry import Config, StoredConfig
+from streamrnn.layers.registry import ConfigDict, StoredConfig
 from streamrnn.layers.rnn import RNN
 from streamrnn.layers.symbol import Nested, Shape, T
 
@@ -203,7 +203,7 @@ class GatedCell(Cell):
         assert self._random is not None
         return dropout_mask(self._random, shape, rate)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             **{field: getattr(self, field) for field in self.fields},
@@ -234,7 +234,7 @@ class GatedRNN(RNN):
         """The size of h, and of the output."""
         return self.cell.units
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**self.cell.get_config(), **self._own_config()}
 
     @classmethod

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.layers.naming import snake_case
-from streamrnn.layers.registry import Config
+from streamrnn.layers.registry import ConfigDict
 
 _stand_in: ContextVar[Callable[[tuple[int, ...]], Floats] | None] = ContextVar(
     "stand_in", default=None
@@ -49,7 +49,7 @@ class Initializer:
         """Return the values, in any float dtype."""
         raise NotImplementedError
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         """Return the constructor's arguments."""
         return {field: getattr(self, field) for field in self.fields}
 
@@ -301,7 +301,7 @@ def get(identifier: object) -> Initializer:
     )
 
 
-def serialize(initializer: Initializer) -> Config:
+def serialize(initializer: Initializer) -> ConfigDict:
     """Return the config of an initializer, as Keras writes it."""
     config = initializer.get_config()
     if isinstance(config.get("value"), np.ndarray):

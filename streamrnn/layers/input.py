@@ -10,7 +10,7 @@ from streamrnn.errors import ArgumentError
 from streamrnn.layers import naming
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
+from streamrnn.layers.registry import ConfigDict, StoredConfig, builtin_layer
 from streamrnn.layers.symbol import Node, Symbol
 
 _DTYPES = ("float32", "int32", "int64", "bool", "string")
@@ -54,7 +54,7 @@ class InputLayer(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {"batch_shape": list(self.batch_shape), "dtype": self.dtype, "name": self.name}
 
     @classmethod

@@ -15,7 +15,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 
 Token = str | int
 
@@ -109,7 +109,7 @@ class _Lookup(Layer):
         """Return how many numbers there are, special ones included: an Embedding's input_dim."""
         return self._first_oov + self.num_oov_indices + len(self.vocabulary)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "max_tokens": self.max_tokens,

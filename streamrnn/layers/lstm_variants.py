@@ -18,7 +18,7 @@ from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.gated import GatedOptions
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.lstm import LSTMCell
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
@@ -113,7 +113,7 @@ class LayerNormLSTMCell(LSTMCell):
         of_x, of_h, of_c = (Norm(w[f"{norm}_gamma"], w[f"{norm}_beta"]) for norm in self.NORMS)
         return layer_norm_lstm.pack(kernel, recurrent, bias, (of_x, of_h, of_c), self.norm_epsilon)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             **{

@@ -15,7 +15,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.merge import Concatenate, Merge
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
@@ -41,7 +41,7 @@ class NotEqual(_MaskOperation):
         mask: Bools = inputs != np.float32(self.value)
         return mask
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "value": self.value}
 
 
@@ -114,7 +114,7 @@ class _Constant(_MaskOperation):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.full(inputs.shape, self.value, np.bool_)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "dtype": "bool"}
 
 

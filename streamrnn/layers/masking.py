@@ -8,7 +8,7 @@ from streamrnn.arrays import Array, Bools
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 
 
 @builtin_layer
@@ -30,5 +30,5 @@ class Masking(Layer):
         present = (inputs != np.float32(self.mask_value)).any(axis=-1, keepdims=True)
         return np.where(present, inputs, np.float32(0))
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "mask_value": self.mask_value}

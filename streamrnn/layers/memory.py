@@ -16,7 +16,7 @@ class _Owner(Protocol):
     stateful: bool
 
 
-Snapshot = tuple[list[Floats] | None, Floats | None, list[Floats] | None]
+MemoryCopy = tuple[list[Floats] | None, Floats | None, list[Floats] | None]
 
 
 class Memory:
@@ -49,11 +49,11 @@ class Memory:
         self._check_rows(batch)
         return [state.copy() for state in self._states], _copy(self._held)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> MemoryCopy:
         """Return the carried state, for `restore`. It is never changed in place."""
         return self._states, self._held, self._origin
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: MemoryCopy) -> None:
         """Carry the state of a snapshot again."""
         self._states, self._held, self._origin = snapshot
 

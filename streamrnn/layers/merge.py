@@ -14,7 +14,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape, Shapes
 
 
@@ -199,5 +199,5 @@ class Concatenate(Merge):
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         return np.concatenate(inputs, axis=self.from_end)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "axis": self.axis}

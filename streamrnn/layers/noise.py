@@ -7,7 +7,7 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 
 
 @builtin_layer
@@ -34,7 +34,7 @@ class _Noise(Layer):
             raise UnsupportedError(f"{self}: training=True is not supported; use Dropout")
         return inputs
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), self.field: self.strength, "seed": self.seed}
 
 

@@ -13,7 +13,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
@@ -57,7 +57,7 @@ class _OnFeatures(Layer):
     def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self.features)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "axis": list(self.axis) if isinstance(self.axis, list | tuple) else self.axis,
@@ -149,7 +149,7 @@ class BatchNormalization(_OnFeatures):
         y: Floats = inputs * factor + shift
         return y
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "momentum": self.momentum,

@@ -29,7 +29,7 @@ _WHY_REFUSED = {
 }
 
 C = TypeVar("C", bound="type[Layer]")
-Config = dict[str, Any]
+ConfigDict = dict[str, Any]
 """The arguments of a constructor by name, JSON-able."""
 StoredConfig = Mapping[str, Any]
 """The same, read from a file; the constructor checks the values."""
@@ -97,7 +97,7 @@ def why_refused(class_name: str) -> str | None:
     return _WHY_REFUSED.get(class_name)
 
 
-def serialize(layer: "Layer") -> Config:
+def serialize(layer: "Layer") -> ConfigDict:
     """Return the config of a layer with its class name, as a model file holds it."""
     for name, cls in _classes.items():
         if cls is type(layer):

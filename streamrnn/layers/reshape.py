@@ -11,7 +11,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers.arguments import LayerOptions, positive_integer
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
@@ -81,7 +81,7 @@ class Reshape(_ChangesShape):
             return "it makes a sequence of each value"
         return super().why_not_stepwise(input_shape)
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "target_shape": list(self.target_shape)}
 
 
@@ -106,5 +106,5 @@ class RepeatVector(_ChangesShape):
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it makes a new sequence of each value"
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "n": self.n}

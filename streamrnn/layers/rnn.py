@@ -15,7 +15,7 @@ from streamrnn.layers.layer import Layer
 from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.masks import Masks
 from streamrnn.layers.memory import Memory
-from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
+from streamrnn.layers.registry import ConfigDict, StoredConfig, builtin_layer
 from streamrnn.layers.stacked import StackedRNNCells
 from streamrnn.layers.symbol import Nested, Shape, Shapes, Symbol, leaves
 
@@ -270,10 +270,10 @@ class RNN(Layer):
 
     # ---- config
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**self._own_config(), "cell": registry.serialize(self.cell)}
 
-    def _own_config(self) -> Config:
+    def _own_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "return_sequences": self.return_sequences,

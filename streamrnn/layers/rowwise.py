@@ -9,10 +9,10 @@ import numpy as np
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
 
-Step = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], None]
+RowStep = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], None]
 
 
-def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> Step:
+def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowStep:
     """Return `call` on one row as step(x_F, states, weights, y_U); it writes states and y in place.
 
     A matrix product of NumPy may give a row other bits in a batch than alone, and a mean over the

@@ -14,7 +14,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, builtin_layer
+from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 _EPSILON = np.float32(1e-7)
@@ -85,7 +85,7 @@ class Normalization(Layer):
         scale: Floats = np.maximum(np.sqrt(variance), _EPSILON)
         return mean + inputs * scale if self.invert else (inputs - mean) / scale
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
             "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis,
@@ -121,7 +121,7 @@ class Rescaling(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs * self.scale + self.offset
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         config = {"scale": self.scale.tolist(), "offset": self.offset.tolist()}
         return {**super().get_config(), **config}
 

@@ -12,7 +12,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.layer_cell import as_cell
-from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
+from streamrnn.layers.registry import ConfigDict, StoredConfig, builtin_layer
 from streamrnn.layers.symbol import Nested, Shape, T, leaves
 
 
@@ -117,7 +117,7 @@ class StackedRNNCells(Cell):
             training=training,
         )
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "cells": [registry.serialize(c) for c in self.cells]}
 
     @classmethod

@@ -9,7 +9,7 @@ from streamrnn.layers import registry
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.registry import Config, StoredConfig, builtin_layer
+from streamrnn.layers.registry import ConfigDict, StoredConfig, builtin_layer
 from streamrnn.layers.symbol import Shape, Shapes
 
 
@@ -57,7 +57,7 @@ class TimeDistributed(Layer):
         y, _ = self.layer.forward(rows, CallContext(kind="whole", training=context.training))
         return y.reshape(*inputs.shape[:2], *y.shape[1:])
 
-    def get_config(self) -> Config:
+    def get_config(self) -> ConfigDict:
         return {**super().get_config(), "layer": registry.serialize(self.layer)}
 
     @classmethod

@@ -13,7 +13,7 @@ from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.symbol import Node, Shape, Symbol, leaves, map_structure
 
-Shapes = Shape | list["Shapes"] | dict[str, "Shapes"]
+NestedShapes = Shape | list["NestedShapes"] | dict[str, "NestedShapes"]
 """The shapes of a structure of arrays."""
 
 Getter = Callable[[Any], Any]
@@ -150,7 +150,7 @@ class Graph:
         return [node for node in self.nodes if any(s is symbol for s in leaves(node.inputs))]
 
 
-def _flat_shapes(shapes: Shapes) -> list[Shape]:
+def _flat_shapes(shapes: NestedShapes) -> list[Shape]:
     if isinstance(shapes, list | dict):
         items = shapes.values() if isinstance(shapes, dict) else shapes
         return [flat for item in items for flat in _flat_shapes(item)]

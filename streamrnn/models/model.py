@@ -20,7 +20,7 @@ from streamrnn.layers.masks import carried, carry, joined_masks
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
-from streamrnn.models.graph import Graph, Shapes, none_if_all_none
+from streamrnn.models.graph import Graph, NestedShapes, none_if_all_none
 from streamrnn.models.summary import (
     Print,
     in_one_line,
@@ -138,10 +138,10 @@ class Model(Layer):
     def build(self, input_shape: Shape) -> None:
         """Do nothing: the constructor builds the model."""
 
-    def compute_output_shape(self, input_shape: object) -> Shapes:
+    def compute_output_shape(self, input_shape: object) -> NestedShapes:
         shapes = self._listed(input_shape)
         flat = self.graph.infer(shapes if isinstance(shapes, list) else [shapes])
-        structured: Shapes = self._structured(flat)
+        structured: NestedShapes = self._structured(flat)
         return structured
 
     def _structured(self, flat: Iterable[object]) -> Any:

@@ -21,7 +21,7 @@ from streamrnn.states import StateTable
 from streamrnn.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
 # States of some lanes: name -> (B, size).
-States = Mapping[str, Floats]
+_States = Mapping[str, Floats]
 _OTHER_KINDS = (
     'Kind "carry" runs one step a row. Set [window] kind = "independent" or "whole": they run '
     "complete sequences."
@@ -116,7 +116,7 @@ class CarryOperator:
         ]
         by_stream, table = batch.by_stream, batch.table
 
-        def work(piece: tuple[Lanes, States]) -> None:
+        def work(piece: tuple[Lanes, _States]) -> None:
             lanes, states = piece
             table.gather(by_stream.slot[lanes.segment], by_stream.fresh[lanes.segment], states)
             self._run(batch, lanes, states)
@@ -131,7 +131,7 @@ class CarryOperator:
         self.workers.map(work, pieces)
         return commit_states
 
-    def _run(self, batch: _Batch, lanes: Lanes, states: States) -> None:
+    def _run(self, batch: _Batch, lanes: Lanes, states: _States) -> None:
         """Write the outputs of some lanes to their rows; `states` are advanced in place."""
         # Few lanes get longer windows of as many cells: any call of a model costs some 50 µs.
         steps = max(self.steps, self.lanes * self.steps // len(lanes.segment))
@@ -152,7 +152,7 @@ class _Batch(NamedTuple):
     values_MU: Floats
 
 
-def _write_back(lanes: Lanes, states: States, by_stream: StreamBatch, table: StateTable) -> None:
+def _write_back(lanes: Lanes, states: _States, by_stream: StreamBatch, table: StateTable) -> None:
     """Write the state after each stream's last segment to the table."""
     slots, last = by_stream.slot[lanes.segment], by_stream.last[lanes.segment]
     if not last.all():

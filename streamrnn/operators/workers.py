@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from streamrnn.kernels import SMALL, get_threads, one_thread
+from streamrnn.kernels import MIN_PRODUCTS, get_threads, one_thread
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Workers:
 
     def shares(self, products: int) -> int:
         """Return the number of threads among which to divide so many multiply-adds."""
-        return self.threads if products >= SMALL else 1
+        return self.threads if products >= MIN_PRODUCTS else 1
 
     def map(self, work: Callable[[T], None], pieces: Sequence[T]) -> None:
         """Call `work` on each piece; raise the first error once all have ended.

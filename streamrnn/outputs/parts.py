@@ -16,7 +16,7 @@ from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import rejects_beside
 from streamrnn.display import first_of
 from streamrnn.errors import CheckpointError
-from streamrnn.sinks import FORMATS, Part, PartWriter
+from streamrnn.sinks import PART_FORMATS, Part, PartWriter
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
 
@@ -79,7 +79,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
 def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
     """Describe files of rows that are no parts but visible to readers."""
     ours = {part.name for part in parts}
-    suffixes = (".pq", *(format.suffix for format in FORMATS.values()))
+    suffixes = (".pq", *(format.suffix for format in PART_FORMATS.values()))
     found = [
         name
         for name in directory.files.tree()

@@ -9,7 +9,7 @@ from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import Inlined, inline, kernel
 from streamrnn.simd.names import Spec, label
-from streamrnn.simd.sweep import NEW, Shape, Sizes, Span, X, sweep
+from streamrnn.simd.sweep import NEW, Sizes, Span, TileShape, X, sweep
 from streamrnn.simd.vector import fma, load, make_copy, make_transpose, splat, store
 
 ROWS = 96
@@ -40,7 +40,7 @@ def linear(n: int, vectors: int, activation: Spec) -> Inlined:
     def cell(s, z, old, new, own, unit, padded):
         store(s, new, g(load(s, z, n)))
 
-    return sweep(Shape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
+    return sweep(TileShape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
 
 
 def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:

@@ -52,7 +52,7 @@ _KERNELS: dict[str, Callable[..., object]] = {
 
 
 @functools.cache
-def entry(name: str) -> jit.Entry:
+def entry(name: str) -> jit.EntryPoint:
     """Return a kernel by its name; "total" returns its result, the others work in place."""
     any_words = types.Array(types.uint64, 1, "A", aligned=False)
     half, word = types.Array(types.uint32, 1, "C"), types.Array(types.uint64, 1, "C")

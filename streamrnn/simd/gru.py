@@ -5,7 +5,7 @@ from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import inline
 from streamrnn.simd.names import Spec
-from streamrnn.simd.sweep import OWN, Shape
+from streamrnn.simd.sweep import OWN, TileShape
 from streamrnn.simd.vector import fma, load, store
 
 
@@ -26,7 +26,7 @@ def _after(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) -
         candidate = g(fma(reset, load(s, z + 3 * n, n), load(s, z + 2 * n, n)))
         store(s, new, fma(update, load(s, old, n), (1.0 - update) * candidate))
 
-    shape = Shape(n, vectors, sums=4, x_into=(0, 1, 2), h_into=(0, 1, 3))
+    shape = TileShape(n, vectors, sums=4, x_into=(0, 1, 2), h_into=(0, 1, 3))
     return recurrent.window((recurrent.Phase(shape, cell),), states=1)
 
 
@@ -44,7 +44,7 @@ def _before(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) 
         update = load(s, new, n)
         store(s, new, fma(update, load(s, old, n), (1.0 - update) * g(load(s, z, n))))
 
-    both = Shape(n, vectors, sums=2, x_into=(0, 1), h_into=(0, 1))
-    last = Shape(n, vectors, sums=1, x_into=(0,), h_into=(0,))
+    both = TileShape(n, vectors, sums=2, x_into=(0, 1), h_into=(0, 1))
+    last = TileShape(n, vectors, sums=1, x_into=(0,), h_into=(0,))
     phases = (recurrent.Phase(both, gates), recurrent.Phase(last, cell, operand=OWN))
     return recurrent.window(phases, states=1, kept=1)

@@ -42,7 +42,7 @@ _LOGGER = logging.getLogger("streamrnn.simd")
 CHECKED = os.environ.get("STREAMRNN_BOUNDSCHECK") == "1"
 Inlined: TypeAlias = Callable[..., Any]
 """A function that only kernels call: what it takes and returns is a matter of Numba's types."""
-Entry: TypeAlias = Callable[..., Any]
+EntryPoint: TypeAlias = Callable[..., Any]
 """Machine code, to call from Python."""
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -50,7 +50,7 @@ F = TypeVar("F", bound=Callable[..., object])
 class CompileResult(Protocol):
     """The part of Numba's class that is used here, which has no types."""
 
-    entry_point: Entry
+    entry_point: EntryPoint
 
 
 class Decorator(Protocol):
@@ -107,7 +107,9 @@ def _cpu() -> tuple[str, str, str]:
     return triple, cpu, features
 
 
-def compiled(name: str, build: Callable[[], Callable[..., object]], signature: Signature) -> Entry:
+def compiled(
+    name: str, build: Callable[[], Callable[..., object]], signature: Signature
+) -> EntryPoint:
     """Return the machine code of a kernel: from this process, from disk, or compiled now.
 
     `name` must contain everything that `build` depends on besides the sources. The function
@@ -116,7 +118,7 @@ def compiled(name: str, build: Callable[[], Callable[..., object]], signature: S
     with _lock:
         if name not in _loaded:
             _loaded[name] = _load(name) or _compile(name, build(), signature)
-        entry: Entry = _loaded[name].entry_point
+        entry: EntryPoint = _loaded[name].entry_point
         return entry
 
 

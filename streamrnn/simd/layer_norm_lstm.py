@@ -12,7 +12,7 @@ from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import Inlined, inline
 from streamrnn.simd.names import Spec
-from streamrnn.simd.sweep import Shape
+from streamrnn.simd.sweep import TileShape
 from streamrnn.simd.vector import fma, load, store
 
 _SUMS = 16
@@ -36,7 +36,7 @@ def _window(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec
         for k in range(_KEPT):
             store(s, own + (1 + k) * padded, load(s, z + k * n, n))
 
-    shape = Shape(n, vectors=1, sums=8, x_into=(0, 1, 2, 3), h_into=(4, 5, 6, 7))
+    shape = TileShape(n, vectors=1, sums=8, x_into=(0, 1, 2, 3), h_into=(4, 5, 6, 7))
     row = _row(n, epsilon, recurrent_activation, activation)
     phases = recurrent.Phase(shape, keep), recurrent.RowPhase(row)
     return recurrent.window(phases, states=2, kept=_KEPT)

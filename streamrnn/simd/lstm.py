@@ -5,7 +5,7 @@ from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import Inlined, inline
 from streamrnn.simd.names import Spec
-from streamrnn.simd.sweep import Shape
+from streamrnn.simd.sweep import TileShape
 from streamrnn.simd.vector import fma, load, store
 
 _GATES = (0, 1, 2, 3)
@@ -28,7 +28,7 @@ def peephole_entry(n: int, coupled: bool, activations: tuple[Spec, ...]) -> Kern
 
 
 def _window(n: int, cell: Inlined) -> Kernel:
-    shape = Shape(n, vectors=1, sums=4, x_into=_GATES, h_into=_GATES)
+    shape = TileShape(n, vectors=1, sums=4, x_into=_GATES, h_into=_GATES)
     return recurrent.window((recurrent.Phase(shape, cell),), states=2)
 
 

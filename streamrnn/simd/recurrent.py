@@ -21,7 +21,7 @@ from streamrnn.simd.arguments import Absent, Kernel, Share, Weights
 from streamrnn.simd.jit import Inlined, inline_always, kernel
 from streamrnn.simd.names import Spec, label
 from streamrnn.simd.spin_barrier import FOREVER, increment, spin_until
-from streamrnn.simd.sweep import NEW, OLD, OWN, START, Shape, Sizes, Span, X, project, sweep
+from streamrnn.simd.sweep import NEW, OLD, OWN, START, Sizes, Span, TileShape, X, project, sweep
 from streamrnn.simd.vector import make_copy
 
 LANES = 96
@@ -59,7 +59,7 @@ def barrier_wait(barrier, arrived):
 class Phase(NamedTuple):
     """One sweep of a step."""
 
-    shape: Shape
+    shape: TileShape
     cell: Inlined
     operand: int = OLD
     """The part of a row that the recurrent weights multiply."""

@@ -5,7 +5,7 @@ from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import inline
 from streamrnn.simd.names import Spec
-from streamrnn.simd.sweep import Shape
+from streamrnn.simd.sweep import TileShape
 from streamrnn.simd.vector import load, store
 
 
@@ -22,5 +22,5 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:
     def cell(s, z, old, new, own, unit, padded):
         store(s, new, g(load(s, z, n)))
 
-    shape = Shape(n, vectors, sums=1, x_into=(0,), h_into=(0,))
+    shape = TileShape(n, vectors, sums=1, x_into=(0,), h_into=(0,))
     return recurrent.window((recurrent.Phase(shape, cell),), states=1)

@@ -20,7 +20,7 @@ from streamrnn.arrays import Ints
 from streamrnn.simd.jit import compiled, intrinsic, kernel
 
 COUNTER = ir.IntType(64)
-LOOKS = 500
+POLLS_PER_YIELD = 500
 """Polls before each one yields the core: some 10 µs."""
 FOREVER = 1 << 62
 _WHOLE_SYSTEM = ir.IntType(32)(15)
@@ -69,7 +69,9 @@ def spin_until(typingctx, counter, expected, looks):
         builder.position_at_end(wait)
         pause(builder)
         if hasattr(os, "sched_yield"):
-            long = builder.icmp_signed("<", remaining, builder.sub(args[2], COUNTER(LOOKS)))
+            long = builder.icmp_signed(
+                "<", remaining, builder.sub(args[2], COUNTER(POLLS_PER_YIELD))
+            )
             with builder.if_then(long, likely=False):
                 _call(builder, "sched_yield", ir.IntType(32))
                 yields = builder.gep(place, [COUNTER(1)])

@@ -42,7 +42,7 @@ class Span(NamedTuple):
     high: int
 
 
-class Shape(NamedTuple):
+class TileShape(NamedTuple):
     """Constants of a compiled sweep."""
 
     n: int
@@ -82,7 +82,7 @@ class Shape(NamedTuple):
         return tile.begin(*size), x_feed, h_feed
 
 
-def tile_rows(shape: Shape) -> int:
+def tile_rows(shape: TileShape) -> int:
     """Return the most rows of a tile whose sums, weights of a step and an input fit in registers.
 
     With 16 registers an LSTM has two rows, as a third would spill: 1.4-1.7 x as fast as three. A
@@ -92,7 +92,7 @@ def tile_rows(shape: Shape) -> int:
     return max(1, min(6, (registers() - weights - 1) // (shape.vectors * shape.sums)))
 
 
-def _multiply(shape: Shape, m: int, operand: int) -> Inlined:
+def _multiply(shape: TileShape, m: int, operand: int) -> Inlined:
     """Make the function that leaves the sums of rows i..i+m for one group in s[z:]."""
     begin, feed_x, feed_h = shape.tile(m)
 
@@ -106,7 +106,7 @@ def _multiply(shape: Shape, m: int, operand: int) -> Inlined:
     return multiply
 
 
-def sweep(shape: Shape, cell: Inlined, operand: int = OLD) -> Inlined:
+def sweep(shape: TileShape, cell: Inlined, operand: int = OLD) -> Inlined:
     """Make the sweep: for the groups of a span and the first `rows` rows, multiply, call the cell.
 
     `cell(s, z, old, new, own, unit, padded)` gets the offsets of a unit vector's sums, old, new and
@@ -168,7 +168,7 @@ def sweep(shape: Shape, cell: Inlined, operand: int = OLD) -> Inlined:
     return run
 
 
-def _add_inputs(shape: Shape, m: int) -> Inlined:
+def _add_inputs(shape: TileShape, m: int) -> Inlined:
     """Make the function that adds the inputs of rows i..i+m for a group into s[offsets[NEW]:]."""
     begin, feed, _ = shape.tile(m)
 
@@ -181,7 +181,7 @@ def _add_inputs(shape: Shape, m: int) -> Inlined:
     return add
 
 
-def project(shape: Shape) -> Inlined:
+def project(shape: TileShape) -> Inlined:
     """Make the sweep that only adds the inputs and leaves the sums in s[offsets[NEW]:]."""
     most = tile_rows(shape)
     one, full = _add_inputs(shape, 1), _add_inputs(shape, most)

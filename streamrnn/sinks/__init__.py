@@ -1,12 +1,12 @@
 """Sinks of rows: parts of an output folder (see `checkpoints`), or a stream on stdout."""
 
 from streamrnn.errors import PipeClosed
-from streamrnn.sinks.formats import FORMATS, PartFormat
+from streamrnn.sinks.formats import PART_FORMATS, PartFormat
 from streamrnn.sinks.part import Part, PartWriter, StagedPart, name_of, number_of, width_for
 from streamrnn.sinks.stream import StreamSink
 
 __all__ = [
-    "FORMATS",
+    "PART_FORMATS",
     "Part",
     "PartFormat",
     "PartWriter",

@@ -6,7 +6,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from streamrnn.sinks.formats import FORMATS, GroupWriter, PartFormat
+from streamrnn.sinks.formats import PART_FORMATS, GroupWriter, PartFormat
 from streamrnn.storage import Files, sink_errors
 
 # Readers skip and parallelize by groups of rows: many tiny ones cost more than this buffer.
@@ -14,7 +14,7 @@ GROUP_ROWS = 131072
 # Digits of part numbers. All parts of an output have the same width, the smallest that suffices:
 # with mixed widths, names would not sort by number.
 WIDTHS = (5, 8)
-_NAME = re.compile(rf"part-(\d+)(?:{'|'.join(re.escape(f.suffix) for f in FORMATS.values())})")
+_NAME = re.compile(rf"part-(\d+)(?:{'|'.join(re.escape(f.suffix) for f in PART_FORMATS.values())})")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Part:
 
 
 def _format_of(name: str) -> PartFormat:
-    return next(format for format in FORMATS.values() if name.endswith(format.suffix))
+    return next(format for format in PART_FORMATS.values() if name.endswith(format.suffix))
 
 
 def name_of(number: int, suffix: str, width: int) -> str:

@@ -13,7 +13,7 @@ from streamrnn.sources.files import (
     list_files,
     stored_name,
 )
-from streamrnn.sources.formats import FORMATS, ColumnStatistics, FileFormat, suffixes_of
+from streamrnn.sources.formats import SOURCE_FORMATS, ColumnStatistics, FileFormat, suffixes_of
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.reading import FileSource
@@ -35,8 +35,8 @@ from streamrnn.sources.vocabulary_files import load_vocabulary
 
 __all__ = [
     "DAMAGE",
-    "FORMATS",
     "NOTHING",
+    "SOURCE_FORMATS",
     "ColumnStatistics",
     "Content",
     "Contract",

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from streamrnn.errors import DataError, MissingFileError, StreamRNNError
-from streamrnn.sources.formats import FORMATS
+from streamrnn.sources.formats import SOURCE_FORMATS
 from streamrnn.sources.order import Hive, Partitions
 from streamrnn.sources.patterns import MAGIC, AllFiles, Pattern, fixed_part
 from streamrnn.storage import Entry, Store, open_store
@@ -139,7 +139,7 @@ def _remote_name(scheme: str, location: str) -> str:
 
 
 def list_files(
-    path: str, suffixes: tuple[str, ...] = FORMATS["parquet"].suffixes
+    path: str, suffixes: tuple[str, ...] = SOURCE_FORMATS["parquet"].suffixes
 ) -> list[SourceFile]:
     """List the files that a file name, glob, directory or URI matches, sorted by `Hive.order`.
 

@@ -16,7 +16,7 @@ from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile, etag
 from streamrnn.sources.formats import ColumnStatistics, FileReader, Footer, format_of
 from streamrnn.sources.position import Position
-from streamrnn.sources.renames import Renames, RenamingReader, new_names
+from streamrnn.sources.renames import NamesInFiles, RenamingReader, new_names
 from streamrnn.sources.schema import (
     check_present,
     common_schema,
@@ -53,7 +53,7 @@ class FileSource:
         time: str | None = None,
         format: str = "auto",
         features: Mapping[str, Feature] | None = None,
-        renames: Renames | None = None,
+        renames: NamesInFiles | None = None,
     ) -> None:
         self.files = list(files)
         self.columns = columns

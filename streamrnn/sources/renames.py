@@ -10,11 +10,11 @@ import pyarrow as pa
 from streamrnn.errors import DataError
 from streamrnn.sources.formats import ColumnStatistics, FileReader, Footer
 
-Renames = Mapping[str, Sequence[str]]
+NamesInFiles = Mapping[str, Sequence[str]]
 """The name of a column -> its old names."""
 
 
-def new_names(names: Sequence[str], renames: Renames, path: str) -> dict[str, str]:
+def new_names(names: Sequence[str], renames: NamesInFiles, path: str) -> dict[str, str]:
     """Return the old names of columns among `names`, and their new ones.
 
     Raises DataError, with the file, if a column is present under two names.

@@ -16,7 +16,7 @@ from streamrnn.sources.content import Content
 from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile
 from streamrnn.sources.position import Position
-from streamrnn.sources.renames import Renames, new_names, with_new_names
+from streamrnn.sources.renames import NamesInFiles, new_names, with_new_names
 from streamrnn.sources.schema import common_schema, in_earlier_types, select, used_schema
 from streamrnn.sources.timeline import FileTimes
 
@@ -46,7 +46,7 @@ class StreamSource:
         rows: int,
         stream: BinaryIO | None = None,
         features: Mapping[str, Feature] | None = None,
-        renames: Renames | None = None,
+        renames: NamesInFiles | None = None,
     ) -> None:
         self.columns = columns
         self.earlier: Mapping[str, str] = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-Call = Callable[[], object]
+_Call = Callable[[], object]
 
 
 class OwnLock:
@@ -38,9 +38,9 @@ class Changes:
     another thread.
     """
 
-    def __init__(self, renew: Call) -> None:
+    def __init__(self, renew: _Call) -> None:
         self._own = OwnLock()
-        self._left: Call | None = None
+        self._left: _Call | None = None
         self._renew = renew
         self._process = os.getpid()
 
@@ -58,7 +58,7 @@ class Changes:
             self._left()
             self._left = None
 
-    def make(self, undo: Callable[[], Call], work: Callable[[], tuple[T, Call]]) -> T:
+    def make(self, undo: Callable[[], _Call], work: Callable[[], tuple[T, _Call]]) -> T:
         """Make one change and return its result.
 
         `undo()` is called first and returns the call that restores the current state. `work`
@@ -77,5 +77,5 @@ class Changes:
                 raise
             return result
 
-    def __reduce__(self) -> tuple[type[Changes], tuple[Call]]:
+    def __reduce__(self) -> tuple[type[Changes], tuple[_Call]]:
         return Changes, (self._renew,)

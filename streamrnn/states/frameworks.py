@@ -15,7 +15,7 @@ from streamrnn.arrays import Floats
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
 
 Groups = Sequence[Mapping[str, Floats]]
-Names = Sequence[Sequence[str]]
+StateNames = Sequence[Sequence[str]]
 
 _FEEDS = {"h": "initial_h", "c": "initial_c"}
 
@@ -32,7 +32,7 @@ class Framework(Protocol):
     def arrange(self, groups: Groups, owner: str) -> Any:
         """Arrange states as an initial state. Raises ConfigError for states it does not have."""
 
-    def flatten(self, states: Any, names: Names, owner: str) -> list[Any]:
+    def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
         """Return the arrays (B, …) of states in this form, group by group."""
 
 
@@ -47,7 +47,7 @@ class Keras:
         nested = [list(group.values()) for group in groups]
         return nested[0] if len(nested) == 1 else nested
 
-    def flatten(self, states: Any, names: Names, owner: str) -> list[Any]:
+    def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
         """Return the arrays of nested lists or tuples."""
         return _leaves(states)
 
@@ -71,7 +71,7 @@ class Torch:
             stacked.append(np.stack(arrays))
         return stacked[0] if len(stacked) == 1 else tuple(stacked)
 
-    def flatten(self, states: Any, names: Names, owner: str) -> list[Any]:
+    def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
         """Return the arrays of each layer. Raises ConfigError and ShapeError."""
         _check_names(names, owner, "PyTorch")
         given = list(states) if isinstance(states, tuple | list) else [states]
@@ -94,7 +94,7 @@ class Onnx:
         self._check([list(group) for group in groups], owner)
         return {_FEEDS[name]: array[np.newaxis] for name, array in groups[0].items()}
 
-    def flatten(self, states: Any, names: Names, owner: str) -> list[Any]:
+    def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
         """Return the arrays of a node. Raises ConfigError and ShapeError."""
         self._check(names, owner)
         expected = [_FEEDS[name] for name in names[0]]
@@ -105,7 +105,7 @@ class Onnx:
             )
         return [_split(states[name], 1, f"{owner}: {name}: num_directions")[0] for name in expected]
 
-    def _check(self, names: Names, owner: str) -> None:
+    def _check(self, names: StateNames, owner: str) -> None:
         _check_names(names, owner, "ONNX")
         if len(names) > 1:
             raise ConfigError(
@@ -134,7 +134,7 @@ def as_floats(states: Any, owner: str) -> Floats:
     return array.astype(np.float32)
 
 
-def _check_names(names: Names, owner: str, framework: str) -> None:
+def _check_names(names: StateNames, owner: str, framework: str) -> None:
     if (
         any(list(group) not in (["h"], ["h", "c"]) for group in names)
         or len({len(group) for group in names}) != 1

@@ -66,7 +66,7 @@ def measure(rows: int) -> dict[str, tuple[float, str, bool]]:
     chosen: set[int] = set()
     choose = sweep.tile_rows
 
-    def forced(shape: sweep.Shape) -> int:
+    def forced(shape: sweep.TileShape) -> int:
         chosen.add(choose(shape))
         return rows
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from contracts.declared import HOLDS, Contract, Row
 
-from streamrnn.sources import FORMATS, FileSource, StreamSource, list_files, suffixes_of
+from streamrnn.sources import SOURCE_FORMATS as FORMATS
+from streamrnn.sources import FileSource, StreamSource, list_files, suffixes_of
 
 GROUP = 50
 """Rows of a row group that `write` makes, where the format has groups."""

@@ -22,8 +22,8 @@ from streamrnn import Pipeline, sources
 from streamrnn.config.load import Config
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.outputs import compact, diff_states, verify
-from streamrnn.sinks import FORMATS as PARTS
-from streamrnn.sources import FORMATS as FILES
+from streamrnn.sinks import PART_FORMATS as PARTS
+from streamrnn.sources import SOURCE_FORMATS as FILES
 
 FILE = "tests/contracts/rows_files.py"
 LOG = logs.random_log(300, nulls=0.1, jitter=3)

@@ -45,7 +45,7 @@ def test_a_row_of_dense_does_not_see_the_others(
         alone = np.empty((205, units), np.float32)
         for i in range(205):
             dense.run(packed, x[i : i + 1], alone[i : i + 1])
-    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(threads, "MIN_PRODUCTS", 0)
     try:
         for count in (1, 3):
             set_threads(count)

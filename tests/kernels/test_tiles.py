@@ -3,14 +3,14 @@
 import pytest
 
 from streamrnn.simd import sweep
-from streamrnn.simd.sweep import Shape, tile_rows
+from streamrnn.simd.sweep import TileShape, tile_rows
 
 GATES = (0, 1, 2, 3)
 SHAPES = {
-    "lstm": Shape(8, vectors=1, sums=4, x_into=GATES, h_into=GATES),
-    "gru": Shape(8, vectors=1, sums=4, x_into=(0, 1, 2), h_into=(0, 1, 3)),
-    "layer norm": Shape(8, vectors=1, sums=8, x_into=GATES, h_into=(4, 5, 6, 7)),
-    "one gate": Shape(8, vectors=4, sums=1, x_into=(0,), h_into=(0,)),
+    "lstm": TileShape(8, vectors=1, sums=4, x_into=GATES, h_into=GATES),
+    "gru": TileShape(8, vectors=1, sums=4, x_into=(0, 1, 2), h_into=(0, 1, 3)),
+    "layer norm": TileShape(8, vectors=1, sums=8, x_into=GATES, h_into=(4, 5, 6, 7)),
+    "one gate": TileShape(8, vectors=4, sums=1, x_into=(0,), h_into=(0,)),
 }
 
 

@@ -164,7 +164,7 @@ def test_arrays_that_cannot_be_written_can_be_read(case: Case) -> None:
 
 def test_threads_change_no_bit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lanes are split between threads, also ragged ones and more threads than lanes."""
-    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(threads, "MIN_PRODUCTS", 0)
     monkeypatch.setattr(team, "SLOW", 60)  # on a busy machine too
     monkeypatch.setattr(team, "_team", team._Team())
     beside, shared = team.beside, []

@@ -13,7 +13,7 @@ from streamrnn.checkpoints import nesting, refuse_inside_output, refuse_nested_o
 from streamrnn.errors import CheckpointError, ConfigError, SinkError
 from streamrnn.outputs import verify
 from streamrnn.pipeline import export_state
-from streamrnn.sinks import FORMATS
+from streamrnn.sinks import PART_FORMATS
 from streamrnn.sinks.formats import ArrowFormat
 from streamrnn.storage.remote import RemoteFiles
 
@@ -108,7 +108,7 @@ def test_verify_reports_files_of_every_format_of_parts(
 
     (base / "out" / "copy.tablet").write_text("rows")
     verify("out")
-    monkeypatch.setitem(FORMATS, "tablets", Tablets())
+    monkeypatch.setitem(PART_FORMATS, "tablets", Tablets())
     with pytest.raises(CheckpointError, match=r"no commit of it names: copy\.tablet\. Readers"):
         verify("out")
 

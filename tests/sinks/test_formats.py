@@ -12,7 +12,7 @@ from streamrnn import Pipeline
 from streamrnn.config.schema import SinkSection
 from streamrnn.errors import CheckpointError
 from streamrnn.outputs import compact, history, rewind, verify
-from streamrnn.sinks import FORMATS, name_of, number_of, width_for
+from streamrnn.sinks import PART_FORMATS, name_of, number_of, width_for
 
 LOG = logs.random_log(400, nulls=0.1, jitter=3)
 
@@ -38,15 +38,15 @@ def _run(name: str, path: str = "in", out: str = "out") -> None:
 
 
 def _read(folder: str, name: str) -> pa.Table:
-    return read_parts(Path(folder), name, FORMATS[name].suffix)
+    return read_parts(Path(folder), name, PART_FORMATS[name].suffix)
 
 
 def test_the_pipeline_file_knows_all_formats() -> None:
-    assert set(get_args(SinkSection.model_fields["format"].annotation)) == set(FORMATS)
-    assert len({each.suffix for each in FORMATS.values()}) == len(FORMATS)
+    assert set(get_args(SinkSection.model_fields["format"].annotation)) == set(PART_FORMATS)
+    assert len({each.suffix for each in PART_FORMATS.values()}) == len(PART_FORMATS)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", PART_FORMATS)
 def test_an_output_is_the_same_rows_in_every_format(base: Path, name: str) -> None:
     """Committed, resumed, merged, gone back and verified."""
     _run("parquet", out="right")
@@ -74,7 +74,7 @@ def test_an_output_keeps_its_format(base: Path) -> None:
 
 
 def test_names_of_parts_sort_as_their_numbers_do() -> None:
-    suffixes = [each.suffix for each in FORMATS.values()]
+    suffixes = [each.suffix for each in PART_FORMATS.values()]
     assert all(number_of(name_of(n, s, 5)) == n for n in (0, 7, 99_999) for s in suffixes)
     assert all(number_of(name_of(n, s, 8)) == n for n in (0, 7, 99_999_999) for s in suffixes)
     assert [width_for(n) for n in (0, 99_999, 100_000, 99_999_999)] == [5, 5, 8, 8]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import SinkError
-from streamrnn.sinks import FORMATS, Part, PartWriter
+from streamrnn.sinks import PART_FORMATS, Part, PartWriter
 from streamrnn.sinks.formats.parquet import _repeats
 from streamrnn.storage import open_files
 from streamrnn.storage.local import LocalFiles
@@ -23,7 +23,7 @@ def batch(start, rows):
 
 @pytest.fixture
 def writer(tmp_path):
-    writer = PartWriter(open_files(str(tmp_path)), "staged.tmp", SCHEMA, FORMATS["parquet"])
+    writer = PartWriter(open_files(str(tmp_path)), "staged.tmp", SCHEMA, PART_FORMATS["parquet"])
     yield writer
     writer.abandon()
 

@@ -13,7 +13,8 @@ from contracts.rows_files import SOURCE_FORMATS, write_files
 from streamrnn import Pipeline
 from streamrnn.config.schema import SourceSection
 from streamrnn.errors import DataError, MissingFileError
-from streamrnn.sources import FORMATS, list_files, suffixes_of
+from streamrnn.sources import SOURCE_FORMATS as FORMATS
+from streamrnn.sources import list_files, suffixes_of
 
 LOG = logs.random_log(300, nulls=0.1)
 

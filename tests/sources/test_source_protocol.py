@@ -11,7 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import sources
-from streamrnn.sources import FORMATS, FileSource, Source, StreamSource, list_files, suffixes_of
+from streamrnn.sources import (
+    SOURCE_FORMATS,
+    FileSource,
+    Source,
+    StreamSource,
+    list_files,
+    suffixes_of,
+)
 
 LOG = logs.random_log(300, nulls=0.1)
 COLUMNS = ["t", "id", "a"]
@@ -34,14 +41,14 @@ def _stream() -> bytes:
     return out.getvalue()
 
 
-@pytest.fixture(params=[*FORMATS, STREAM])
+@pytest.fixture(params=[*SOURCE_FORMATS, STREAM])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """A call that opens a source of the log, 33 rows in a record batch: each kind that there is."""
     name: str = request.param
     if name == STREAM:
         data = _stream()
         return lambda: StreamSource(COLUMNS, 33, io.BytesIO(data))
-    suffix = FORMATS[name].suffixes[0]
+    suffix = SOURCE_FORMATS[name].suffixes[0]
     for i, (first, rows) in enumerate(((0, 120), (120, 0), (120, 180))):
         _write(LOG.slice(first, rows), name, tmp_path / f"{i}{suffix}")
     return lambda: FileSource(

@@ -15,7 +15,7 @@ import numpy as np
 from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.formats.guard import require_extra
-from streamrnn.formats.keras.h5_attributes import Text, require_plain, texts
+from streamrnn.formats.keras.h5_attributes import H5Text, require_plain, texts
 
 _MAX_OBJECTS = 50_000
 _MAX_DEPTH = 64
@@ -58,7 +58,7 @@ class Tree:
     """The contents of a file: arrays by path, attributes by path of their group, all groups."""
 
     arrays: dict[str, Array]
-    attributes: dict[str, dict[str, Text]]
+    attributes: dict[str, dict[str, H5Text]]
     groups: list[str]
 
     def below(self, path: str) -> "Tree":
@@ -152,7 +152,7 @@ def _is_needed(name: str) -> bool:
     return name.rstrip("0123456789") in _ATTRIBUTES
 
 
-def _joined(attributes: dict[str, Text]) -> dict[str, Text]:
+def _joined(attributes: dict[str, H5Text]) -> dict[str, H5Text]:
     """Return the attributes, with those in parts (name0, name1, …) joined."""
     joined = {name: value for name, value in attributes.items() if name in _ATTRIBUTES}
     for name in _ATTRIBUTES:

@@ -14,10 +14,10 @@ _FIXED_TEXT, _VARIABLE = 3, 9
 _MAX_BLOCKS, _MAX_MESSAGES, _MAX_TEXTS = 256, 65_536, 50_000
 
 
-Text = str | list[str]
+H5Text = str | list[str]
 
 
-def texts(data: bytes, address: int, is_needed: Callable[[str], bool]) -> dict[str, Text]:
+def texts(data: bytes, address: int, is_needed: Callable[[str], bool]) -> dict[str, H5Text]:
     """Return attributes of the object whose header is at `address`, a text or a list, by name.
 
     is_needed: whether the attribute of a name is read. Attributes without texts are left out.
@@ -93,7 +93,7 @@ def _attribute(message: bytes) -> tuple[str, bytes, bytes, bytes]:
     return name.rstrip(b"\0").decode("utf-8"), space, datatype, message[offset:]
 
 
-def _texts(data: bytes, space: bytes, datatype: bytes, values: bytes) -> Text | None:
+def _texts(data: bytes, space: bytes, datatype: bytes, values: bytes) -> H5Text | None:
     count = _count(space)
     kind, size = _int(datatype, 0, 1) & 15, _int(datatype, 4, 4)
     if kind == _FIXED_TEXT:

@@ -23,11 +23,11 @@ ROOTS = ("layers", "_layer_checkpoint_dependencies")
 NOT_WEIGHTS = ("optimizer", "metrics", "compile_metrics", "loss_tracker")
 """Groups at the root that are for training only."""
 
-Entry = Mapping[str, Any] | None
+LayerEntry = Mapping[str, Any] | None
 """The config of a layer, as JSON, if the file has one."""
 
 
-def placements(model: Model, config: Entry, tree: Tree) -> tuple[list[Assignment], list[str]]:
+def placements(model: Model, config: LayerEntry, tree: Tree) -> tuple[list[Assignment], list[str]]:
     """Return the array of each weight, and the unused stored arrays.
 
     config: the file's config, which defines the names of classes and the order of layers; None to
@@ -75,7 +75,9 @@ class _Walk:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
 
-    def layer(self, layer: Layer, config: Entry, group: str, target: str) -> Iterator[Assignment]:
+    def layer(
+        self, layer: Layer, config: LayerEntry, group: str, target: str
+    ) -> Iterator[Assignment]:
         """Yield the assignments of all weights of a layer, given its group."""
         if isinstance(layer, Model):
             yield from self._model(layer, config, group, target)
@@ -106,7 +108,9 @@ class _Walk:
             if found is not None:
                 yield from self.layer(cell, None, found, _join(target, str(i)))
 
-    def _model(self, model: Model, config: Entry, group: str, target: str) -> Iterator[Assignment]:
+    def _model(
+        self, model: Model, config: LayerEntry, group: str, target: str
+    ) -> Iterator[Assignment]:
         file_layers = members(model, config)
         children = self.tree.children(group)
         root = next((name for name in ROOTS if name in children), None)
@@ -145,7 +149,7 @@ class _Walk:
         return name if isinstance(name, str) else None
 
 
-def _is_cudnn(config: Entry) -> bool:
+def _is_cudnn(config: LayerEntry) -> bool:
     """Return whether this is a CuDNN layer: without a cell, its weights are in its own group."""
     return config is not None and str(config.get("class_name")).startswith("CuDNN")
 
@@ -164,7 +168,7 @@ def _numbered(children: Sequence[str], kind: str) -> list[str]:
     return [child for _, child in sorted(numbered)]
 
 
-def members(model: Model, config: Entry) -> list[tuple[Layer, str, Entry]]:
+def members(model: Model, config: LayerEntry) -> list[tuple[Layer, str, LayerEntry]]:
     """Return (layer, its class in the file, its config) in the order of the file."""
     own = [layer for layer in model.layers if not isinstance(layer, InputLayer)]
     if config is None:
@@ -184,7 +188,7 @@ def _file_class(layer: Layer) -> str:
     return "Functional" if name == "Model" else name
 
 
-def _child(config: Entry, key: str) -> Entry:
+def _child(config: LayerEntry, key: str) -> LayerEntry:
     """Return the config of the layer inside a wrapper, or None."""
     inner = config.get("config") if config is not None else None
     if not isinstance(inner, Mapping):

@@ -12,7 +12,7 @@ from streamrnn.formats.onnx import graph as graphs
 from streamrnn.formats.onnx import probe
 from streamrnn.formats.onnx.evaluate import Evaluator, require_supported
 from streamrnn.formats.onnx.layout import GraphLayout, Place, find_layout
-from streamrnn.formats.onnx.probe import States
+from streamrnn.formats.onnx.probe import OnnxStates
 from streamrnn.formats.onnx.wiring import Wiring, wire
 from streamrnn.layers import Identity, Input
 from streamrnn.layers.casts import cast_floats, cast_ids
@@ -122,7 +122,7 @@ class OnnxGraph(Layer):
         recurrent = self.evaluator.recurrent
         return [label for label in self.wiring.own if len(recurrent[label].directions) == 1]
 
-    def stream_initial(self, n: int) -> States:
+    def stream_initial(self, n: int) -> OnnxStates:
         initial = {
             name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
         }
@@ -146,7 +146,7 @@ class OnnxGraph(Layer):
         return made if len(made) > 1 else made[0]
 
     def advance(
-        self, inputs: Sequence[Array], lengths: Ints | None, states: States, *, by_step: bool
+        self, inputs: Sequence[Array], lengths: Ints | None, states: OnnxStates, *, by_step: bool
     ) -> list[Floats]:
         """Return the outputs of a window; `states` (name -> (B, …)) become those at its end.
 
@@ -170,7 +170,9 @@ class OnnxGraph(Layer):
             parts.append([y.reshape(rows, -1) for y in self._run(step, within, states)])
         return [np.stack(outputs, axis=1) for outputs in zip(*parts, strict=True)]
 
-    def _run(self, inputs: Sequence[Array], lengths: Ints | None, states: States) -> list[Floats]:
+    def _run(
+        self, inputs: Sequence[Array], lengths: Ints | None, states: OnnxStates
+    ) -> list[Floats]:
         plan, wires = self.layout, self.wiring
         rows = len(inputs[0])
         feeds = {

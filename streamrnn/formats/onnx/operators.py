@@ -14,9 +14,9 @@ from streamrnn.errors import DataError, ShapeError, UnsupportedError
 from streamrnn.formats.onnx.graph import NodeDef
 from streamrnn.kernels import activation, dense, normalization
 
-Inputs = list[Any]
+NodeInputs = list[Any]
 """Arrays, None for an omitted one."""
-Operator = Callable[[NodeDef, Inputs, int], Array | list[Array]]
+Operator = Callable[[NodeDef, NodeInputs, int], Array | list[Array]]
 
 OPERATORS: dict[str, Operator] = {}
 ALLOWED: dict[str, frozenset[str]] = {}
@@ -55,7 +55,7 @@ def _ints(value: object) -> list[int]:
     return [int(n) for n in np.asarray(value).reshape(-1)]
 
 
-def _axes(node: NodeDef, inputs: Inputs, position: int = 1) -> list[int] | None:
+def _axes(node: NodeDef, inputs: NodeInputs, position: int = 1) -> list[int] | None:
     """Return axes: an attribute up to opset 12, an input from 13 on."""
     if len(inputs) > position and inputs[position] is not None:
         return _ints(inputs[position])
@@ -67,14 +67,14 @@ def _axes(node: NodeDef, inputs: Inputs, position: int = 1) -> list[int] | None:
 
 
 @operator("Identity")
-def identity(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def identity(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x."""
     x: Array = inputs[0]
     return x
 
 
 @operator("Dropout", "ratio", "seed", "is_test")
-def dropout(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def dropout(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x: nothing is dropped outside training."""
     if len(inputs) > 2 and inputs[2] is not None and bool(np.asarray(inputs[2]).reshape(-1)[0]):
         raise UnsupportedError(f"{node}: training_mode is set; export the model in eval mode")
@@ -83,7 +83,7 @@ def dropout(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Cast", "to", "saturate", "round_mode")
-def cast(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def cast(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Cast x to a type, given by its code in TensorProto."""
     types = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
     if node.attributes.get("to") not in types:
@@ -96,7 +96,7 @@ def cast(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Shape", "start", "end")
-def shape_of(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def shape_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the sizes of the axes."""
     shape = inputs[0].shape
     start, end = node.attributes.get("start", 0), node.attributes.get("end", len(shape))
@@ -104,7 +104,7 @@ def shape_of(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("ConstantOfShape", "value")
-def constant_of_shape(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def constant_of_shape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Fill an array with one value."""
     shape = _ints(inputs[0])
     require_room(node, shape)
@@ -113,7 +113,7 @@ def constant_of_shape(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Expand")
-def expand(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def expand(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Repeat x along axes of size 1."""
     shape = np.broadcast_shapes(inputs[0].shape, tuple(_ints(inputs[1])))
     require_room(node, shape)
@@ -121,13 +121,13 @@ def expand(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Transpose", "perm")
-def transpose(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def transpose(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Permute the axes of x."""
     return np.ascontiguousarray(np.transpose(inputs[0], node.attributes.get("perm")))
 
 
 @operator("Squeeze", "axes")
-def squeeze(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def squeeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Remove axes of size 1."""
     axes = _axes(node, inputs)
     x: Array = inputs[0]
@@ -135,7 +135,7 @@ def squeeze(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Unsqueeze", "axes")
-def unsqueeze(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def unsqueeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Insert axes of size 1."""
     axes = _axes(node, inputs)
     if axes is None:
@@ -144,7 +144,7 @@ def unsqueeze(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Reshape", "allowzero")
-def reshape(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def reshape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Reshape x; 0 copies a size, -1 is inferred."""
     x: Array = inputs[0]
     shape = _ints(inputs[1])
@@ -154,7 +154,7 @@ def reshape(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Flatten", "axis")
-def flatten(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def flatten(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Reshape x to two axes: those before `axis`, and the others."""
     x: Array = inputs[0]
     axis = node.attributes.get("axis", 1)
@@ -163,13 +163,13 @@ def flatten(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Concat", "axis")
-def concat(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def concat(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Concatenate the inputs along an axis."""
     return np.concatenate(inputs, axis=node.attributes.get("axis", 0))
 
 
 @operator("Split", "axis", "split", "num_outputs")
-def split_of(node: NodeDef, inputs: Inputs, opset: int) -> list[Array]:
+def split_of(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
     """Split x along an axis, into equal parts or parts of given sizes."""
     x, axis = inputs[0], node.attributes.get("axis", 0)
     sizes = inputs[1] if len(inputs) > 1 else node.attributes.get("split")
@@ -181,7 +181,7 @@ def split_of(node: NodeDef, inputs: Inputs, opset: int) -> list[Array]:
 
 
 @operator("Gather", "axis")
-def gather(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def gather(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Take the entries of x at these indices of an axis."""
     x, index = inputs
     axis = node.attributes.get("axis", 0)
@@ -194,7 +194,7 @@ def gather(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Slice", "starts", "ends", "axes")
-def slice_of(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def slice_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Slice x along some axes."""
     x = inputs[0]
     given = [inputs[i] if len(inputs) > i else None for i in range(1, 5)]
@@ -222,7 +222,7 @@ def _bounds(value: int, size: int, step: int) -> int:
 
 def _elementwise(name: str, function: Callable[[Array, Array], Array]) -> None:
     @operator(name)
-    def run(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    def run(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
         a, b = inputs
         require_room(node, np.broadcast_shapes(a.shape, b.shape), a, b)
         return np.asarray(function(a, b))
@@ -243,14 +243,14 @@ _elementwise("Div", _divide)
 
 
 @operator("Neg")
-def neg(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def neg(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return -x."""
     x: Array = inputs[0]
     return np.negative(x)
 
 
 @operator("MatMul")
-def matmul(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def matmul(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x W, where W is a constant matrix."""
     x, w = inputs
     if w.ndim != 2 or x.ndim < 1:
@@ -262,7 +262,7 @@ def matmul(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("Gemm", "alpha", "beta", "transA", "transB")
-def gemm(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def gemm(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return alpha x W + beta b."""
     a, b = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
     if node.attributes.get("transA", 0):
@@ -302,7 +302,7 @@ def _activation(
     parameters = parameters or {}
 
     @operator(name, *parameters)
-    def run(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+    def run(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
         x = np.ascontiguousarray(inputs[0], dtype=np.float32)
         y = np.empty_like(x)
         values = {
@@ -331,7 +331,7 @@ _activation(
 
 
 @operator("Softmax", "axis")
-def softmax_of(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Compute softmax over one axis; before opset 13 over all axes from `axis` on."""
     x = inputs[0].astype(np.float32)
     axis = node.attributes.get("axis", -1 if opset >= 13 else 1) % max(x.ndim, 1)
@@ -347,7 +347,7 @@ def softmax_of(node: NodeDef, inputs: Inputs, opset: int) -> Array:
 
 
 @operator("LayerNormalization", "axis", "epsilon", "stash_type")
-def layer_normalization(node: NodeDef, inputs: Inputs, opset: int) -> Array:
+def layer_normalization(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return (x - mean) / sqrt(variance + epsilon) * scale + b over the last axis."""
     x, scale = inputs[0], inputs[1]
     if node.attributes.get("axis", -1) % x.ndim != x.ndim - 1:

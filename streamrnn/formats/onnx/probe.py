@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _ROWS, _STEPS, _CUT = 3, 5, 2
 
-States = dict[str, Floats]
+OnnxStates = dict[str, Floats]
 """States of streams by name: (B, …)."""
 
 
@@ -73,8 +73,8 @@ def _compare_lengths(layer: "OnnxGraph", inputs: list[Array], by_step: bool) -> 
 
 
 def _run(
-    layer: "OnnxGraph", inputs: list[Array], by_step: bool, states: States | None = None
-) -> tuple[list[Floats], States]:
+    layer: "OnnxGraph", inputs: list[Array], by_step: bool, states: OnnxStates | None = None
+) -> tuple[list[Floats], OnnxStates]:
     states = layer.stream_initial(len(inputs[0])) if states is None else states
     return layer.advance(inputs, None, states, by_step=by_step), states
 
@@ -107,13 +107,13 @@ def _random_inputs(layer: "OnnxGraph") -> list[Array]:
     return arrays
 
 
-def _random_states(layer: "OnnxGraph") -> States:
+def _random_states(layer: "OnnxGraph") -> OnnxStates:
     random = np.random.default_rng(1)
     shapes = layer.stream_states()
     return {n: random.normal(0, 1, (_ROWS, *s)).astype(np.float32) for n, s in shapes.items()}
 
 
-def constant_states(layer: "OnnxGraph", n: int) -> States:
+def constant_states(layer: "OnnxGraph", n: int) -> OnnxStates:
     """Return the initial states that are constants in the graph: label/kind -> (n, U)."""
     evaluator, wires, plan = layer.evaluator, layer.wiring, layer.layout
     constant = [

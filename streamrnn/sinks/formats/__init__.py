@@ -4,7 +4,7 @@ from streamrnn.sinks.formats.arrow import ArrowFormat
 from streamrnn.sinks.formats.base import GroupWriter, PartFormat
 from streamrnn.sinks.formats.parquet import ParquetFormat
 
-FORMATS: dict[str, PartFormat] = {"parquet": ParquetFormat(), "arrow": ArrowFormat()}
+PART_FORMATS: dict[str, PartFormat] = {"parquet": ParquetFormat(), "arrow": ArrowFormat()}
 """Formats by their names in [sink] format."""
 
-__all__ = ["FORMATS", "ArrowFormat", "GroupWriter", "ParquetFormat", "PartFormat"]
+__all__ = ["PART_FORMATS", "ArrowFormat", "GroupWriter", "ParquetFormat", "PartFormat"]

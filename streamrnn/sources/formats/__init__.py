@@ -4,25 +4,25 @@ from streamrnn.sources.formats.arrow import ArrowFiles
 from streamrnn.sources.formats.base import ColumnStatistics, FileFormat, FileReader, Footer
 from streamrnn.sources.formats.parquet import ParquetFiles
 
-FORMATS: dict[str, FileFormat] = {"parquet": ParquetFiles(), "arrow": ArrowFiles()}
+SOURCE_FORMATS: dict[str, FileFormat] = {"parquet": ParquetFiles(), "arrow": ArrowFiles()}
 """Formats by their names in [source] format."""
 
 
 def format_of(path: str, name: str) -> FileFormat:
     """Return the named format; for "auto", that of the file's suffix, or else Parquet."""
     if name != "auto":
-        return FORMATS[name]
-    matches = (format for format in FORMATS.values() if path.endswith(format.suffixes))
-    return next(matches, FORMATS["parquet"])
+        return SOURCE_FORMATS[name]
+    matches = (format for format in SOURCE_FORMATS.values() if path.endswith(format.suffixes))
+    return next(matches, SOURCE_FORMATS["parquet"])
 
 
 def suffixes_of(name: str) -> tuple[str, ...]:
     """Return the suffixes of the files to read in a directory; for "auto", those of Parquet."""
-    return FORMATS["parquet" if name == "auto" else name].suffixes
+    return SOURCE_FORMATS["parquet" if name == "auto" else name].suffixes
 
 
 __all__ = [
-    "FORMATS",
+    "SOURCE_FORMATS",
     "ColumnStatistics",
     "FileFormat",
     "FileReader",
