@@ -77,24 +77,24 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     (proj_size, a type without a PyTorch layout), ConfigError (a prefix that no array has).
     """
     stored = sum(int(array.size) for array in arrays.values())
-    parts: list[TorchLayer] = []
+    layers: list[TorchLayer] = []
     used: set[str] = set()
     with initializers.replaced_by(Budget(stored).zeros):
         for table in tables:
             reader = _READERS.get(table.kind)
             if reader is None:
-                parts.append(TorchLayer(_plain(table), []))
+                layers.append(TorchLayer(_plain(table), []))
                 continue
             _require_prefix(table, arrays)
             group = _Group(table, arrays)
-            parts += reader(group)
+            layers += reader(group)
             used |= group.used
-    features = next((part.features for part in parts if part.weights), None)
-    model = stack([part.layer for part in parts], features, stored)
+    features = next((layer.features for layer in layers if layer.weights), None)
+    model = stack([layer.layer for layer in layers], features, stored)
     placed = [
-        Assignment(source, f"{part.layer.name}/{name}", array)
-        for part in parts
-        for source, name, array in part.weights
+        Assignment(source, f"{layer.layer.name}/{name}", array)
+        for layer in layers
+        for source, name, array in layer.weights
     ]
     left = [name for name in arrays if name not in used]
     return Loaded(model, assign_weights(model, placed), left)

@@ -59,11 +59,11 @@ def run(
     lengths_B = NO_LENGTHS if lengths_B is None else lengths_B
     absent = Absent(lengths_B, NO_MASK if mask_BT is None else mask_BT)
 
-    def part(first: int, last: int) -> None:
+    def run_lanes(first: int, last: int) -> None:
         kernel(x_BTF, absent, state_BCF, y_BTU, weights, lanes=(first, last))
 
     lanes, steps, _ = x_BTF.shape
     if lanes > 1 and threads.pays(lanes * steps * weights.flat.size):
-        threads.by_lanes(part, lanes, lengths_B)
+        threads.by_lanes(run_lanes, lanes, lengths_B)
     else:
-        part(0, lanes)
+        run_lanes(0, lanes)

@@ -30,8 +30,8 @@ def pack(
         weights = packing.packed([(x, h)], [[bz + sz, br + sr, bh, sh]], n, v)
     else:
         v = packing.vectors_a_group(units, n, 2)
-        parts = [(x[:2], h[:2]), (x[2:], h[2:])]
-        weights = packing.packed(parts, [[bz + sz, br + sr], [bh + sh]], n, v)
+        sweeps = [(x[:2], h[:2]), (x[2:], h[2:])]
+        weights = packing.packed(sweeps, [[bz + sz, br + sr], [bh + sh]], n, v)
     return Packed(
         weights,
         packing.groups_of(units, n, v),

@@ -41,7 +41,7 @@ def by_group(gates: Gates, n: int, vectors: int) -> Floats:
 
 
 def packed(
-    parts: Sequence[tuple[Gates, Gates]],
+    sweeps: Sequence[tuple[Gates, Gates]],
     starts: Sequence[Gates],
     n: int,
     vectors: int,
@@ -49,24 +49,24 @@ def packed(
 ) -> Weights:
     """Pack the weights of a kernel of groups of `vectors` of `n` units.
 
-    `parts`: per sweep, the gates' (F, U) and (U, U) weights; `starts`: per sweep, its initial sums
+    `sweeps`: per sweep, the gates' (F, U) and (U, U) weights; `starts`: per sweep, its initial sums
     (U,); `own`: (U,) each, the weights that a unit multiplies by itself.
     """
     sums = [by_group(gates, n, vectors).ravel() for gates in starts]
     rest = [by_group([weights], n, vectors).ravel() for weights in own]
-    return Weights(_weights(parts, n, vectors), _flat([*sums, *rest]))
+    return Weights(_weights(sweeps, n, vectors), _flat([*sums, *rest]))
 
 
-def _weights(parts: Sequence[tuple[Gates, Gates]], n: int, vectors: int) -> Floats:
+def _weights(sweeps: Sequence[tuple[Gates, Gates]], n: int, vectors: int) -> Floats:
     flat = []
-    for x_gates, h_gates in parts:
+    for x_gates, h_gates in sweeps:
         groups = [by_group(gates, n, vectors) for gates in (x_gates, h_gates) if gates]
         groups = [group.reshape(group.shape[0], -1) for group in groups]
         flat.append(np.concatenate(groups, axis=1).ravel())
     return _flat(flat)
 
 
-def _flat(parts: Gates) -> Floats:
-    flat = aligned(sum(part.size for part in parts))
-    np.concatenate(parts, out=flat)
+def _flat(pieces: Gates) -> Floats:
+    flat = aligned(sum(piece.size for piece in pieces))
+    np.concatenate(pieces, out=flat)
     return flat

@@ -55,12 +55,12 @@ def run(
     if not threads.pays(lanes * steps * weights):
         kernel(*window, 0, lanes, _ALONE)
         return
-    parts = threads.partners(lanes, weights, packed.groups)
+    shares = threads.partners(lanes, weights, packed.groups)
     if (
-        parts == 1
+        shares == 1
         or steps == 1
         or "softmax" in activations
-        or not _together(kernel, window, packed, parts)
+        or not _together(kernel, window, packed, shares)
     ):
         threads.by_lanes(lambda first, last: kernel(*window, first, last, _ALONE), lanes, lengths_B)
 
@@ -87,17 +87,17 @@ def _check_contiguous(*arrays: Array) -> None:
             )
 
 
-def _together(kernel: Kernel, window: _Arguments, packed: Packed, parts: int) -> bool:
-    """Run all lanes in `parts` threads, each some of their units; false if too few are idle."""
+def _together(kernel: Kernel, window: _Arguments, packed: Packed, shares: int) -> bool:
+    """Run all lanes in `shares` threads, each some of their units; false if too few are idle."""
     recurrent = simd.recurrent
     lanes, _, features = window[0].shape
     floats = recurrent.scratch(
-        packed.weights.unit.size, lanes, features, parts, packed.lane_vectors
+        packed.weights.unit.size, lanes, features, shares, packed.lane_vectors
     )
     scratch, barrier = np.zeros(floats, np.float32), np.zeros(recurrent.ALONE + 1, np.int64)
     done = threads.together(
-        lambda part: kernel(*window, 0, lanes, Share(part, parts, scratch, barrier)),
-        parts,
+        lambda number: kernel(*window, 0, lanes, Share(number, shares, scratch, barrier)),
+        shares,
         release=lambda: barrier.__setitem__(0, recurrent.RELEASE_ALL),
     )
     if done:

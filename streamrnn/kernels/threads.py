@@ -88,13 +88,13 @@ def partners(lanes: int, weights: int, groups: int) -> int:
     return max(1, min(get_threads(), weights // SHARE, groups))
 
 
-def together(work: Callable[[int], None], parts: int, release: Callable[[], object]) -> bool:
-    """Call `work(part)` in `parts` threads in parallel; they may wait for each other.
+def together(work: Callable[[int], None], shares: int, release: Callable[[], object]) -> bool:
+    """Call `work(number)` in `shares` threads in parallel; they may wait for each other.
 
     Return False, with nothing done, if there are not enough idle threads. `release` must end the
-    waiting of all parts; it is called when the first part ends or one fails.
+    waiting of all shares; it is called when the first one ends or one fails.
     """
-    return team.together([partial(work, part) for part in range(parts)], release)
+    return team.together([partial(work, number) for number in range(shares)], release)
 
 
 def report_latency(slow: bool) -> None:
@@ -108,17 +108,17 @@ def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Ints | Non
     With lengths the ranges have about equally many steps, not lanes. If another thread uses the
     helpers, this one does all of its work alone.
     """
-    parts = 1 if getattr(_local, "alone", False) else min(get_threads(), lanes)
-    ranges = pairwise(_edges(lanes, lengths_B, parts))
+    number = 1 if getattr(_local, "alone", False) else min(get_threads(), lanes)
+    ranges = pairwise(_edges(lanes, lengths_B, number))
     jobs = [partial(work, first, last) for first, last in ranges if first < last]
     if len(jobs) < 2 or not team.beside(jobs):
         work(0, lanes)
 
 
-def _edges(lanes: int, lengths_B: Ints | None, parts: int) -> list[int]:
+def _edges(lanes: int, lengths_B: Ints | None, number: int) -> list[int]:
     if lengths_B is None or not lengths_B.size:
-        return [lanes * part // parts for part in range(parts + 1)]
+        return [lanes * i // number for i in range(number + 1)]
     done = np.cumsum(lengths_B)
-    goals = done[-1] * np.arange(1, parts) / parts
+    goals = done[-1] * np.arange(1, number) / number
     middles = done - lengths_B / 2
     return [0, *np.searchsorted(middles, goals, side="right").tolist(), lanes]

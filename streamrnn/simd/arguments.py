@@ -30,14 +30,14 @@ class Weights(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The share of its lanes that a thread computes: part `part` of the units, of `parts`.
+    """The share of its lanes that a thread computes: share `number` of the units, of `shares`.
 
-    With `parts` > 1 the threads of all parts share `scratch`, and count their arrivals in
+    With `shares` > 1 the threads of all shares use one `scratch`, and count their arrivals in
     `barrier`.
     """
 
-    part: int
-    parts: int
+    number: int
+    shares: int
     scratch: Floats
     barrier: Ints
 

@@ -4,7 +4,7 @@ Each lane has two slots for h in the scratch array and writes them alternately, 
 overwrites what another group of units still reads, and an absent or masked step changes nothing.
 Each step lists the live lanes and sweeps only those.
 
-Lanes are divided among threads. A few lanes of many units are shared by several (`parts`): each
+Lanes are divided among threads. A few lanes of many units are shared by several (`shares`): each
 computes some of the units, and a barrier ends each step. If other processes occupy their cores,
 waiting at the barrier takes longer than a step: then the first thread finishes alone.
 """
@@ -143,7 +143,7 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
 
     @kernel
     def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
-        part, parts = share.part, share.parts
+        number, shares = share.number, share.shares
         T, features, units = x_BTF.shape[1], x_BTF.shape[2], states_BU[0].shape[1]
         x, y, w, barrier = x_BTF.reshape(-1), y_BTU.reshape(-1), weights.flat, share.barrier
         groups = (units + n * vectors - 1) // (n * vectors)
@@ -151,39 +151,39 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
         sums = groups * width * n
         alone = last - first == 1 and T > 1
         fed = 0 if alone else features
-        uneven = max(1, (last - first) * w.size // (parts * UNEVEN))
+        uneven = max(1, (last - first) * w.size // (shares * UNEVEN))
         arrived = 0
 
         # The scratch array: initial sums and the units' own weights, a tile's sums, the lanes'
         # states, and inputs: a lone lane's sums of a block of steps, or the inputs of all lanes
         # at this step.
         room = min(LANES, last - first)
-        z = weights.unit.size + part * 6 * width * n
-        states = weights.unit.size + parts * 6 * width * n
+        z = weights.unit.size + number * 6 * width * n
+        states = weights.unit.size + shares * 6 * width * n
         per_lane = lane_vectors * padded
         inputs = states + room * per_lane
-        total = inputs + (BLOCK * sums if alone else parts * room * features)
-        inputs += 0 if alone else part * room * features
-        raw = share.scratch if parts > 1 else np.zeros(total + 16, np.float32)
+        total = inputs + (BLOCK * sums if alone else shares * room * features)
+        inputs += 0 if alone else number * room * features
+        raw = share.scratch if shares > 1 else np.zeros(total + 16, np.float32)
         s = raw[(64 - raw.ctypes.data % 64) % 64 // 4 :]
         cap = max(room, BLOCK)
         offsets = np.zeros(5 * cap, np.int64)
         slot = np.zeros(room, np.int64)
         live = np.empty(room, np.int64)
         sizes = Sizes(features, units, groups, padded, cap, sums)
-        span = Span(groups * part // parts, groups * (part + 1) // parts)
+        span = Span(groups * number // shares, groups * (number + 1) // shares)
 
         copy(weights.unit, 0, s, 0, weights.unit.size)  # by every thread: all write the same
         while first < last:
             lanes = min(LANES, last - first)
             steps = most_steps(absent.lengths_B, T, first, lanes)
             slot[:] = 0
-            if part == 0:
+            if number == 0:
                 enter(states_BU, s, states, sizes, first, lanes)
-            if parts > 1:
-                arrived += parts
+            if shares > 1:
+                arrived += shares
                 barrier_wait(barrier, arrived)
-                if part == 0 and barrier[1] < START_PATIENCE * (parts - 1):
+                if number == 0 and barrier[1] < START_PATIENCE * (shares - 1):
                     barrier[1] = 0
             for t in range(steps):
                 if alone and t % BLOCK == 0:
@@ -206,47 +206,47 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
                         list_state(offsets, cap, rows, state, slot[lane], padded)
                         live[rows] = lane
                         rows += 1
-                    elif status == 1 and y.size and part == 0:
+                    elif status == 1 and y.size and number == 0:
                         copy(s, state + slot[lane] * padded, y, place * units, units)
                         if zero_masked:
                             y[place * units : (place + 1) * units] = 0
-                step(rows, span, sizes, s, z, offsets, 0, fed, w, 0, share, parts, arrived)
-                if parts > 1:
-                    arrived += parts * barriers
-                    if part == 0 and barrier[1] > (PATIENCE + (t + 1) * uneven) * (parts - 1):
+                step(rows, span, sizes, s, z, offsets, 0, fed, w, 0, share, shares, arrived)
+                if shares > 1:
+                    arrived += shares * barriers
+                    if number == 0 and barrier[1] > (PATIENCE + (t + 1) * uneven) * (shares - 1):
                         barrier[ALONE] = arrived
                     barrier_wait(barrier, arrived)
                     # Equal, not at least: the first thread may have set it for the next step.
                     if barrier[ALONE] == arrived:
-                        if part:
+                        if number:
                             return
-                        parts, span = 1, Span(0, groups)
+                        shares, span = 1, Span(0, groups)
                 for row in range(rows):
                     slot[live[row]] = 1 - slot[live[row]]
-                    if y.size and part == 0:
+                    if y.size and number == 0:
                         place = (first + live[row]) * T + t
                         copy(s, offsets[NEW * cap + row], y, place * units, units)
-            if part == 0:
+            if number == 0:
                 leave(states_BU, s, states, sizes, first, lanes, slot)
             first += lanes
 
     return run
 
 
-def scratch(unit: int, lanes: int, features: int, parts: int, lane_vectors: int) -> int:
-    """Return an upper bound of the floats of the scratch array that `parts` threads share.
+def scratch(unit: int, lanes: int, features: int, shares: int, lane_vectors: int) -> int:
+    """Return an upper bound of the floats of the scratch array that `shares` threads use.
 
     `unit`: floats of the units' initial sums and own weights, at least a vector of units;
     `lane_vectors`: h twice, a lane's other states, and its kept vectors.
     """
-    inputs = max(BLOCK * unit, parts * lanes * features)
-    return (1 + 6 * parts + lane_vectors * lanes) * unit + inputs + 16
+    inputs = max(BLOCK * unit, shares * lanes * features)
+    return (1 + 6 * shares + lane_vectors * lanes) * unit + inputs + 16
 
 
 def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
     """Make the function of all phases of a step; threads that share lanes wait in between.
 
-    `parts` is 1 where a thread of a share finishes alone.
+    `shares` is 1 where a thread of a share finishes alone.
     """
     phase, *more = phases
     first, group, x_step, h_step = _phase(phase)
@@ -255,13 +255,13 @@ def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
     rest = _step(tuple(more))
 
     @inline_always
-    def several(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived):
-        first(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived)
-        if parts > 1:
-            barrier_wait(share.barrier, arrived + parts)
+    def several(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
+        first(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived)
+        if shares > 1:
+            barrier_wait(share.barrier, arrived + shares)
         start += sizes.groups * group
         j += sizes.groups * (sizes.features * x_step + sizes.units * h_step)
-        rest(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived + parts)
+        rest(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived + shares)
 
     return several
 
@@ -277,7 +277,7 @@ def _phase(phase: Phase | RowPhase) -> tuple[Inlined, int, int, int]:
     run = sweep(shape, phase.cell, phase.operand)
 
     @inline_always
-    def units(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived):
+    def units(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
         run(rows, span, sizes, s, z, offsets, start, s, fed, w, j)
 
     return units, shape.group, shape.x_step, shape.h_step
@@ -285,9 +285,9 @@ def _phase(phase: Phase | RowPhase) -> tuple[Inlined, int, int, int]:
 
 def _rows(row: Inlined) -> Inlined:
     @inline_always
-    def rows_of(rows, span, sizes, s, z, offsets, start, fed, w, j, share, parts, arrived):
+    def rows_of(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
         cap = sizes.cap
-        for r in range(share.part, rows, parts):
+        for r in range(share.number, rows, shares):
             old, new, own = offsets[OLD * cap + r], offsets[NEW * cap + r], offsets[OWN * cap + r]
             row(s, z, old, new, own, sizes.unit, sizes.units, sizes.padded)
 

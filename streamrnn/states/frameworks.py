@@ -145,11 +145,11 @@ def _check_names(names: StateNames, owner: str, framework: str) -> None:
         )
 
 
-def _split(array: Any, parts: int, what: str) -> list[Any]:
-    """Split an array (parts, B, H) into arrays (B, H)."""
+def _split(array: Any, layers: int, what: str) -> list[Any]:
+    """Split an array (layers, B, H) into arrays (B, H)."""
     whole = np.asarray(array)
-    if whole.ndim != 3 or len(whole) != parts:
-        raise ShapeError(f"{what}: expected shape ({parts}, batch, size), received {whole.shape}")
+    if whole.ndim != 3 or len(whole) != layers:
+        raise ShapeError(f"{what}: expected shape ({layers}, batch, size), received {whole.shape}")
     return list(whole)
 
 

@@ -17,7 +17,7 @@ _MAX_MEMBERS = 10_000
 
 @dataclass(frozen=True)
 class Archive:
-    """The parts of a .keras file. assets: path below assets/ -> bytes."""
+    """The contents of a .keras file. assets: path below assets/ -> bytes."""
 
     config: object
     version: str
