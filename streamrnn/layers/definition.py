@@ -179,7 +179,7 @@ class LayerDefinition(WeightSet, _MadeWith):
         """Make a layer from what `get_config` returned, here or in Keras."""
         return cls(**config)
 
-    # ---- as part of a stream (models.Stream)
+    # ---- as part of a stream (models.StepRunner)
 
     def why_not_stepwise(self, input_shape: Any) -> str | None:
         """Return why this layer cannot give each row its output at once, or None if it can."""

@@ -1,4 +1,4 @@
-"""Models: Sequential, the functional Model, and how a pipeline runs them (Stream, Whole).
+"""Models: Sequential, the functional Model, and how a pipeline runs them.
 
 An encoder whose final state is the initial state of a decoder:
 
@@ -31,8 +31,8 @@ from importlib import import_module
 from streamrnn.models.example import example_inputs
 from streamrnn.models.model import Model
 from streamrnn.models.sequential import Sequential
-from streamrnn.models.stream import Stream
-from streamrnn.models.whole import Whole
+from streamrnn.models.stream import StepRunner
+from streamrnn.models.whole import SequenceRunner
 
 _WHY_MISSING = {
     "clone_model": "use Model.from_config(model.get_config())",
@@ -55,4 +55,4 @@ def __dir__() -> list[str]:
     return sorted([*__all__, "load_model"])
 
 
-__all__ = ["Model", "Sequential", "Stream", "Whole", "example_inputs"]
+__all__ = ["Model", "SequenceRunner", "Sequential", "StepRunner", "example_inputs"]

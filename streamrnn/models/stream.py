@@ -12,7 +12,7 @@ from streamrnn.models.graph import Graph, Step
 from streamrnn.models.model import Model
 
 
-class Stream:
+class StepRunner:
     """Compute each row's output as if its stream ended there, however the rows are cut.
 
     A recurrent layer with return_sequences=False returns sequences. Raises ModelMismatchError,

@@ -10,7 +10,7 @@ from streamrnn.layers.layer import Layer
 from streamrnn.models.model import Model
 
 
-class Whole:
+class SequenceRunner:
     """Run each row of a batch from the initial state, up to its own length.
 
     outputs: (output layer's name, units), in order. sequences: whether that output has a time axis.
@@ -40,7 +40,7 @@ class Whole:
         return self._by_length(inputs, lengths_B)
 
     def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
-        """Run the model; the method that `Stream` has as well."""
+        """Run the model; the method that `StepRunner` has as well."""
         return self.run(inputs, lengths_B)
 
     def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ModelMismatchError
-from streamrnn.models import Model, Stream
+from streamrnn.models import Model, StepRunner
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.window_size import WindowSize
@@ -35,22 +35,22 @@ class CarryOperator:
     carries_state, needs_end, prepares_ahead, waits = True, False, True, False
 
     @staticmethod
-    def runner(model: Model) -> Stream:
-        """Return the model as a `Stream`; ModelMismatchError names a layer that needs sequences."""
+    def runner(model: Model) -> StepRunner:
+        """Return a `StepRunner`; ModelMismatchError names a layer that needs sequences."""
         try:
-            return Stream(model)
+            return StepRunner(model)
         except ModelMismatchError as error:
             raise ModelMismatchError(f"{error}. {_OTHER_KINDS}") from None
 
     @classmethod
     def of(
-        cls, runner: Stream, plan: InputPlan, size: WindowSize, workers: Workers
+        cls, runner: StepRunner, plan: InputPlan, size: WindowSize, workers: Workers
     ) -> CarryOperator:
         """Create the operator of a model, by [window] lanes and steps."""
         return cls(runner, plan, size.lanes, size.steps, workers)
 
     def __init__(
-        self, stream: Stream, plan: InputPlan, lanes: int, steps: int, workers: Workers
+        self, stream: StepRunner, plan: InputPlan, lanes: int, steps: int, workers: Workers
     ) -> None:
         self.stream = stream
         self.plan = plan

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import StateError
-from streamrnn.models import Model, Whole
+from streamrnn.models import Model, SequenceRunner
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.window_size import WindowSize
@@ -31,19 +31,25 @@ class IndependentOperator:
     carries_state, needs_end, prepares_ahead, waits = False, False, False, True
 
     @staticmethod
-    def runner(model: Model) -> Whole:
-        """Return the model as a `Whole`, for complete windows."""
-        return Whole(model)
+    def runner(model: Model) -> SequenceRunner:
+        """Return the model as a `SequenceRunner`, for complete windows."""
+        return SequenceRunner(model)
 
     @classmethod
     def of(
-        cls, runner: Whole, plan: InputPlan, size: WindowSize, workers: Workers
+        cls, runner: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
     ) -> IndependentOperator:
         """Create the operator of a model, by [window] lanes, steps and stride."""
         return cls(runner, plan, size.lanes, size.steps, size.stride, workers)
 
     def __init__(
-        self, whole: Whole, plan: InputPlan, lanes: int, steps: int, stride: int, workers: Workers
+        self,
+        whole: SequenceRunner,
+        plan: InputPlan,
+        lanes: int,
+        steps: int,
+        stride: int,
+        workers: Workers,
     ) -> None:
         self.whole = whole
         self.plan = plan

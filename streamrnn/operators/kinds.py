@@ -35,7 +35,7 @@ class WindowKind(Protocol):
 
     @staticmethod
     def runner(model: Model) -> Any:
-        """Return the model as this kind runs it: `models.Stream` or `models.Whole`."""
+        """Return the model as this kind runs it: `models.StepRunner` or `models.SequenceRunner`."""
 
     @classmethod
     def of(cls, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> Self:

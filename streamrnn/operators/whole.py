@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from streamrnn.arrays import Bools, Floats, Ints
-from streamrnn.models import Model, Whole
+from streamrnn.models import Model, SequenceRunner
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.model_output import ModelOutput
 from streamrnn.operators.window_size import WindowSize
@@ -28,18 +28,20 @@ class WholeOperator:
     carries_state, needs_end, prepares_ahead, waits = False, True, False, False
 
     @staticmethod
-    def runner(model: Model) -> Whole:
-        """Return the model as a `Whole`, for whole sequences."""
-        return Whole(model)
+    def runner(model: Model) -> SequenceRunner:
+        """Return the model as a `SequenceRunner`, for whole sequences."""
+        return SequenceRunner(model)
 
     @classmethod
     def of(
-        cls, runner: Whole, plan: InputPlan, size: WindowSize, workers: Workers
+        cls, runner: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
     ) -> WholeOperator:
         """Create the operator of a model, by [window] lanes."""
         return cls(runner, plan, size.lanes, workers)
 
-    def __init__(self, whole: Whole, plan: InputPlan, lanes: int, workers: Workers) -> None:
+    def __init__(
+        self, whole: SequenceRunner, plan: InputPlan, lanes: int, workers: Workers
+    ) -> None:
         self.whole = whole
         self.plan = plan
         self.lanes = lanes

@@ -17,7 +17,7 @@ from streamrnn.config.schema import FeatureSection
 from streamrnn.display import count
 from streamrnn.errors import ConfigError, DTypeError
 from streamrnn.formats import load_model
-from streamrnn.models import Model, Stream, Whole
+from streamrnn.models import Model, SequenceRunner, StepRunner
 from streamrnn.operators import (
     KINDS,
     Emitter,
@@ -76,7 +76,7 @@ class LoadedPipeline:
         self.input_columns: dict[str, list[str]] = chosen
         self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
         self.kind = KINDS[config.window.kind]
-        self.runner: Stream | Whole = self.kind.runner(self.model)
+        self.runner: StepRunner | SequenceRunner = self.kind.runner(self.model)
         self.names = _output_names(self.runner.outputs, config)
         self.fingerprint: str = self.model.fingerprint()
         self.renames = config.source.renames

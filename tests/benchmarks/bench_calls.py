@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import timing
 
 from streamrnn import Pipeline, Sequential, layers, load_model
-from streamrnn.models import Stream
+from streamrnn.models import StepRunner
 
 _FEATURES, _STEPS = 8, 50
 _WEATHER = "pipelines/weather.toml"
@@ -125,7 +125,7 @@ def _process(pipeline: Pipeline, rows: pa.RecordBatch, size: int) -> tuple[str, 
 def _kernels(lanes: int, steps: int) -> Callable[[], object]:
     """The weather model over a window of the rows of one record batch."""
     model = load_model("pipelines/weather/model.safetensors")
-    stream = Stream(model)
+    stream = StepRunner(model)
     x = np.random.default_rng(2).normal(size=(lanes, steps, _FEATURES)).astype(np.float32)
     lengths, states = np.full(lanes, steps), stream.initial_state(lanes)
     return lambda: stream.run([x], lengths, states)

@@ -89,13 +89,13 @@ def ours(source: Path, model: Path, out: Path) -> Callable[[], pa.Table]:
 def kernels_alone(rows: int, streams: int, weights: list[np.ndarray]) -> Callable[[], None]:
     """LSTM and Dense over the windows that the pipeline makes, from arrays already there."""
     from streamrnn import Sequential, layers
-    from streamrnn.models import Stream
+    from streamrnn.models import StepRunner
     from streamrnn.operators import Workers
 
     lstm = layers.LSTM(UNITS, return_sequences=True)
     model = Sequential([layers.Input((None, FEATURES)), lstm, layers.Dense(1)])
     model.set_weights(weights)
-    stream = Stream(model)
+    stream = StepRunner(model)
     windows: list[tuple[int, int]] = []
     rng = np.random.default_rng(1)
     for first in range(0, rows, BATCH):

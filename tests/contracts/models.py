@@ -12,7 +12,7 @@ from layers.kinds import assert_same
 
 import streamrnn
 from streamrnn import Model, layers
-from streamrnn.models import Stream, Whole
+from streamrnn.models import SequenceRunner, StepRunner
 
 Inputs = Sequence[np.ndarray]
 ROWS, STEPS = 5, 6
@@ -30,7 +30,7 @@ def with_weights(model: Model, seed: int = 3) -> Model:
 
 def said(model: Model, inputs: Inputs) -> list[np.ndarray]:
     """The model's outputs for whole sequences."""
-    return Whole(model).run([np.ascontiguousarray(x) for x in inputs])
+    return SequenceRunner(model).run([np.ascontiguousarray(x) for x in inputs])
 
 
 def assert_config_round_trip(
@@ -82,7 +82,7 @@ def assert_cut_free(model: Model, inputs: Inputs) -> None:
 
     Bit for bit, and so do the states; what stands past the end of a row does not count.
     """
-    stream = Stream(model)
+    stream = StepRunner(model)
     full = stream.run(inputs, np.full(ROWS, STEPS), stream.initial_state(ROWS))
     assert_same(full, _said_to_each_beginning(model, inputs))
     states = stream.initial_state(ROWS)
@@ -103,7 +103,7 @@ def _said_to_each_beginning(model: Model, inputs: Inputs) -> list[np.ndarray]:
 
 
 def _assert_same_in_pieces(
-    stream: Stream,
+    stream: StepRunner,
     inputs: Inputs,
     rows: np.ndarray,
     edges: list[int],
@@ -132,7 +132,7 @@ def assert_rows_apart(model: Model, inputs: Inputs) -> None:
 
 def assert_streams_apart(model: Model, inputs: Inputs) -> None:
     """Neither poison in a lane nor a reset of it changes a bit of another; a reset forgets all."""
-    stream, others = Stream(model), np.arange(ROWS) != POISONED
+    stream, others = StepRunner(model), np.arange(ROWS) != POISONED
     clean, spoilt = stream.initial_state(ROWS), stream.initial_state(ROWS)
     expected = stream.run(inputs, LENGTHS, clean)
     got = stream.run(_poisoned(inputs), LENGTHS, spoilt)

@@ -15,7 +15,7 @@ import streamrnn
 from streamrnn import layers
 from streamrnn.errors import ModelMismatchError
 from streamrnn.layers import registry
-from streamrnn.models import Stream
+from streamrnn.models import StepRunner
 
 FILE = "tests/contracts/rows_layers.py or rows_graphs.py"
 
@@ -117,7 +117,7 @@ def test_a_layer_that_cannot_be_cut_is_refused_by_name(name: str) -> None:
     """A reason that has become wrong fails too."""
     layer = LAYERS[name].layer()
     with pytest.raises(ModelMismatchError, match=repr(layer.name)):
-        Stream(LAYERS[name].model(layer, LAYERS[name].reads))
+        StepRunner(LAYERS[name].model(layer, LAYERS[name].reads))
 
 
 def test_stepwise_is_a_promise_that_some_row_keeps() -> None:

@@ -12,7 +12,7 @@ import streamrnn
 from streamrnn import Model
 from streamrnn.errors import ModelMismatchError, UnsupportedError
 from streamrnn.formats import dispatch
-from streamrnn.models import Stream
+from streamrnn.models import StepRunner
 
 FILE = "tests/contracts/rows_models.py"
 
@@ -82,7 +82,7 @@ def test_on_a_stream_it_is_cut_free_and_streams_never_meet(name: str, model: Mod
 def test_what_cannot_be_cut_is_refused(name: str, model: Model) -> None:
     """A reason that has become wrong fails too."""
     with pytest.raises(ModelMismatchError, match="one step per row"):
-        Stream(model)
+        StepRunner(model)
 
 
 @pytest.mark.parametrize("name", holding(FORMATS, "apart"))

@@ -9,7 +9,7 @@ from streamrnn import Input, Sequential, layers
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.formats.convert import convert
 from streamrnn.formats.dispatch import read
-from streamrnn.models import Stream
+from streamrnn.models import StepRunner
 
 
 def recorded(name, kind):
@@ -135,7 +135,7 @@ def test_states_of_a_graph(name):
     x, h, c = recorded(name, "x")
     for state in (None, {"h": "hn", "c": "cn"}):
         model = streamrnn.load_model(path, state=state)
-        stream = Stream(model)
+        stream = StepRunner(model)
         assert stream.outputs == [("y", 2)]
         assert model.input_specs == [("x", (None, 3), "float32")]
         begin = {"graph/h": h, "graph/c": c}

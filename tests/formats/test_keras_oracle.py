@@ -12,7 +12,7 @@ pytest.importorskip("h5py", reason="needs the keras extra")
 from formats import keras_models
 
 import streamrnn
-from streamrnn.models import Stream
+from streamrnn.models import StepRunner
 
 NAMES = sorted(keras_models.MODELS)
 BY_HAND = [name for name in NAMES if "generated" not in name]
@@ -82,7 +82,7 @@ def test_generated_models(seed, tmp_path):
     expected = np.asarray(model(x))
     np.testing.assert_allclose(loaded(x), expected, rtol=1e-4, atol=1e-5)
     if seed in keras_models.FORWARD:
-        stream = Stream(loaded)
+        stream = StepRunner(loaded)
         states = stream.initial_state(len(x))
         chunks = [np.array(x[:, a:b]) for a, b in ((0, 1), (1, 5), (5, 9))]
         parts = [stream.run([chunk], None, states)[0] for chunk in chunks]

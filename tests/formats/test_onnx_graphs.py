@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import streamrnn
 from streamrnn import Pipeline
 from streamrnn.errors import ModelMismatchError, ShapeError, UnsupportedError
-from streamrnn.models import Stream, Whole
+from streamrnn.models import SequenceRunner, StepRunner
 
 
 def saved(made, tmp_path):
@@ -76,9 +76,9 @@ def test_whole_sequences(tmp_path):
         model = streamrnn.load_model(saved(made, tmp_path))
         rows = x(3, 5, 3)
         lengths = np.array([2, 5, 2])
-        first = Whole(model).run([rows], lengths)[0]
+        first = SequenceRunner(model).run([rows], lengths)[0]
         for b, length in enumerate(lengths):
-            alone = Whole(model).run([rows[b : b + 1, :length]])[0][0]
+            alone = SequenceRunner(model).run([rows[b : b + 1, :length]])[0][0]
             np.testing.assert_array_equal(first[b][: len(alone)], alone)
 
 
@@ -88,7 +88,7 @@ def test_backwards_graphs_do_not_run_on_streams(tmp_path):
     with pytest.raises(
         ModelMismatchError, match=r"node 'rnn' \(GRU\) reads the sequence backwards"
     ):
-        Stream(streamrnn.load_model(path))
+        StepRunner(streamrnn.load_model(path))
 
 
 def changed(node, **attributes):
@@ -113,7 +113,7 @@ def changed(node, **attributes):
 )
 def test_no_rows_and_no_steps_give_none(graph, tmp_path):
     """Outputs of the right shape, as from layers, whatever nodes say to arrays without values."""
-    stream = Stream(streamrnn.load_model(saved(graph, tmp_path)))
+    stream = StepRunner(streamrnn.load_model(saved(graph, tmp_path)))
     (_, features, dtype) = stream.model.input_specs[0]
     for rows, steps in ((0, 5), (3, 0), (0, 0)):
         states = {name: x(*state.shape) for name, state in stream.initial_state(rows).items()}
@@ -122,7 +122,7 @@ def test_no_rows_and_no_steps_give_none(graph, tmp_path):
         made = stream.run([given], None, states)
         assert [y.shape for y in made] == [(rows, steps, units) for _, units in stream.outputs]
         assert all((states[name] == before[name]).all() for name in states)
-    whole = Whole(stream.model)
+    whole = SequenceRunner(stream.model)
     made = whole.run([np.zeros((0, 5, *features[1:]), dtype)])
     shapes = [
         (0, 5, n) if sequence else (0, n)
@@ -137,13 +137,13 @@ def test_steps_that_see_each_other(tmp_path):
     model = streamrnn.load_model(path)
     assert model(x(2, 3, 3))["out"].shape == (2, 3, 2)
     with pytest.raises(ModelMismatchError, match=r"how the sequence is cut.*\(Softmax\)"):
-        Stream(model)
+        StepRunner(model)
 
 
 def test_rows_that_see_each_other(tmp_path):
     """So is one over the batch."""
     with pytest.raises(ModelMismatchError, match="a row depends on the other rows"):
-        Stream(streamrnn.load_model(saved(changed(6, axis=0), tmp_path)))
+        StepRunner(streamrnn.load_model(saved(changed(6, axis=0), tmp_path)))
 
 
 def test_an_export_of_fixed_size(tmp_path):
@@ -158,7 +158,7 @@ def test_an_export_of_fixed_size(tmp_path):
     with pytest.raises(ShapeError, match=r"\(Reshape\) cannot take inputs of shapes"):
         model(x(1, 4, 3))
     with pytest.raises(ModelMismatchError, match="Export it with dynamic axes"):
-        Stream(model)
+        StepRunner(model)
 
 
 def test_calls_that_do_not_fit(tmp_path):
@@ -181,7 +181,7 @@ def test_states_that_nothing_carries_on(tmp_path):
     del made.graph.output[1:]
     model = streamrnn.load_model(saved(made, tmp_path))
     with pytest.raises(ModelMismatchError, match=r"'c' .*state = \{ c = "):
-        Stream(model)
+        StepRunner(model)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_states_of_other_shapes(dims, nodes, said, tmp_path):
     )  # fmt: skip
     model = streamrnn.load_model(saved(made, tmp_path), state={"s": "next"})
     with pytest.raises(ModelMismatchError, match=said):
-        Stream(model)
+        StepRunner(model)
 
 
 def test_summary_and_native_form(tmp_path, capsys):
@@ -222,8 +222,8 @@ def test_summary_and_native_form(tmp_path, capsys):
     again = streamrnn.load_model(tmp_path / "m.safetensors")
     ids = np.array([[1, 2, 3]])
     np.testing.assert_array_equal(again(ids)["out"], model(ids)["out"])
-    assert Stream(again).state_spec == Stream(model).state_spec == {"graph/rnn/h": 4}
-    begin = Stream(again).initial_state(2)["graph/rnn/h"]
+    assert StepRunner(again).state_spec == StepRunner(model).state_spec == {"graph/rnn/h": 4}
+    begin = StepRunner(again).initial_state(2)["graph/rnn/h"]
     assert np.abs(begin).min() > 0
     np.testing.assert_array_equal(begin[0], begin[1])
 
@@ -244,7 +244,7 @@ def test_lengths_are_no_feature(tmp_path):
     made = onnx_graphs.recurrent("LSTM", lengths=True, initial=True)
     model = streamrnn.load_model(saved(made, tmp_path))
     assert model.input_specs == [("X", (None, 3), "float32")]
-    stream = Stream(model)
+    stream = StepRunner(model)
     assert stream.outputs == [("Y", 4)]
     rows, lengths = x(3, 5, 3), np.array([5, 2, 0])
     states = stream.initial_state(3)

@@ -11,7 +11,7 @@ pytest.importorskip("onnx", reason="needs the onnx extra")
 from formats import onnx_graphs  # noqa: E402
 
 import streamrnn  # noqa: E402
-from streamrnn.models import Stream  # noqa: E402
+from streamrnn.models import StepRunner  # noqa: E402
 
 SIZES = {"batch": 3, "a": 6, "b": 3, "time": 6}
 
@@ -162,7 +162,7 @@ def test_streams(name, tmp_path):
     """As if the stream ended at each step, whatever the cuts; rows of length 0 keep their state."""
     model, feeds = assert_same(GRAPHS[name](), tmp_path)
     (x,) = feeds.values()
-    stream = Stream(model)
+    stream = StepRunner(model)
     states = stream.initial_state(len(x))
     head = stream.run([x[:, :2]], None, states)[0]
     kept = {key: value.copy() for key, value in states.items()}
@@ -180,7 +180,7 @@ def test_a_one_step_graph_on_streams(tmp_path):
     """Its states go in and out, and the steps are ours to count."""
     model, _ = assert_same(onnx_graphs.one_step(), tmp_path)
     x = np.random.default_rng(0).normal(0, 1, (2, 4, 3)).astype(np.float32)
-    stream = Stream(model)
+    stream = StepRunner(model)
     assert stream.state_spec == {"graph/h": 4, "graph/c": 4}
     states = stream.initial_state(2)
     y = stream.run([x], np.array([4, 2]), states)[0]

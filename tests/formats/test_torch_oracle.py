@@ -12,7 +12,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 import streamrnn  # noqa: E402
 from streamrnn.errors import ModelMismatchError, UnsupportedError  # noqa: E402
-from streamrnn.models import Stream  # noqa: E402
+from streamrnn.models import StepRunner  # noqa: E402
 
 KINDS = {
     "LSTM": (torch.nn.LSTM, {}),
@@ -102,7 +102,7 @@ def test_a_whole_module(tmp_path):
             steps.append(module["out"](torch.relu(h)))
     expected = torch.stack(steps, 1).numpy()
     np.testing.assert_allclose(model(ids), expected, atol=1e-5)
-    stream = Stream(model)
+    stream = StepRunner(model)
     states = stream.initial_state(2)
     parts = [stream.run([ids[:, a:b]], None, states)[0] for a, b in ((0, 2), (2, 5))]
     np.testing.assert_array_equal(np.concatenate(parts, 1), model(ids))
@@ -195,9 +195,9 @@ def test_exports_to_onnx(name, dynamo, tmp_path):
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
     if options.get("bidirectional"):
         with pytest.raises(ModelMismatchError, match=r"LSTM.* reads the sequence backwards"):
-            Stream(model)
+            StepRunner(model)
         return
-    stream = Stream(model)
+    stream = StepRunner(model)
     assert stream.outputs == [("y", 2)]
     carried = stream.initial_state(2)
     x = args[0].numpy()

@@ -150,7 +150,7 @@ def test_states_begin_where_the_cell_says() -> None:
 
     model = Sequential([Input((None, 4)), layers.RNN(Counts(), name="rnn")])
     assert_same(model(X[:2]), np.full((2, 1), 10, np.float32))
-    initial = streamrnn.models.Stream(model).initial_state(3)
+    initial = streamrnn.models.StepRunner(model).initial_state(3)
     assert_same(initial["rnn/s0"], np.full((3, 1), 5, np.float32))
 
 

@@ -6,7 +6,7 @@ import pytest
 import streamrnn
 from streamrnn import Input, Sequential, layers
 from streamrnn.errors import DataError, DTypeError, UnsupportedError
-from streamrnn.models import Stream, Whole
+from streamrnn.models import SequenceRunner, StepRunner
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_rows_of_different_length():
     )
     assert model.input_specs[0][1:] == ((None,), "string")
     tokens = np.array([["a", "b", "a"], ["b", "", "?"]])
-    y = Whole(model).run([tokens], np.array([3, 1]))[0]
+    y = SequenceRunner(model).run([tokens], np.array([3, 1]))[0]
     np.testing.assert_array_equal(y[1], model(tokens[1:, :1])[0])
-    stream = Stream(model)
+    stream = StepRunner(model)
     states = stream.initial_state(2)
     steps = stream.run([tokens], np.array([3, 1]), states)[0]
     np.testing.assert_array_equal(steps[0, -1], y[0])
@@ -97,13 +97,13 @@ def test_category_encoding_on_streams():
         [Input((None,), dtype="int64"), layers.CategoryEncoding(3, "one_hot"), layers.GRU(2)]
     )
     ids = np.array([[0, 2, 1]])
-    stream = Stream(model)
+    stream = StepRunner(model)
     states = stream.initial_state(1)
     parts = [stream.run([ids[:, t : t + 1]], None, states)[0] for t in range(3)]
     np.testing.assert_array_equal(parts[-1][:, 0], model(ids))
     joined = Sequential([Input((None,), dtype="int64"), layers.CategoryEncoding(3)])
     with pytest.raises(streamrnn.errors.ModelMismatchError, match="joins all steps"):
-        Stream(joined)
+        StepRunner(joined)
 
 
 def test_layers_that_matter_in_training_only():

@@ -1,4 +1,4 @@
-"""Models as pipelines run them: one step a row (Stream), or complete sequences (Whole)."""
+"""Models as pipelines run them: one step a row (StepRunner), or whole sequences."""
 
 import threading
 from itertools import pairwise
@@ -12,7 +12,7 @@ from layers.kinds import KINDS, MinimalRNNCell, MixesRows, assert_same, built
 
 from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import ModelMismatchError
-from streamrnn.models import Stream, Whole
+from streamrnn.models import SequenceRunner, StepRunner
 from streamrnn.operators import CarryOperator
 
 RNG = np.random.default_rng(7)
@@ -87,7 +87,7 @@ def test_each_row_gets_what_the_model_would_say_if_the_stream_ended_there(name: 
     """Bit for bit, also where the last layer has return_sequences=False."""
     make, x = MODELS[name]
     model = randomized(make())
-    stream = Stream(model)
+    stream = StepRunner(model)
     states = stream.initial_state(4)
     outputs = stream.run([x], np.full(4, 9), states)
     assert_same(outputs, prefixes(model, x))
@@ -100,7 +100,7 @@ def test_cut_anywhere_same_bits(name: str, cuts: list[int]) -> None:
     """Rows of several lengths, cut at the same places; states and outputs equal one run."""
     make, x = MODELS[name]
     model = randomized(make())
-    stream = Stream(model)
+    stream = StepRunner(model)
     states, whole = stream.initial_state(4), stream.initial_state(4)
     expected = stream.run([x], LENGTHS, whole)
     edges = [0, *sorted(cuts), 9]
@@ -120,7 +120,7 @@ def test_a_row_without_steps_keeps_its_bytes(name: str, wrong: float) -> None:
     """Whatever garbage stands past a row's length (NaN, infinities, ids that do not exist);
     and without a warning (they are errors in the tests)."""
     make, x = MODELS[name]
-    stream = Stream(randomized(make()))
+    stream = StepRunner(randomized(make()))
     states = {k: RNG.normal(size=v.shape).astype("f4") for k, v in stream.initial_state(4).items()}
     before = {key: value.copy() for key, value in states.items()}
     garbage = x.copy()
@@ -133,7 +133,7 @@ def test_a_row_without_steps_keeps_its_bytes(name: str, wrong: float) -> None:
 
 def test_names_and_sizes_of_states() -> None:
     """In order, as the state table has them; a slash in a name is %2F."""
-    stream = Stream(deep())
+    stream = StepRunner(deep())
     assert stream.state_spec == {
         "conv/x": 12,
         "rnn/0/h": 5,
@@ -144,9 +144,9 @@ def test_names_and_sizes_of_states() -> None:
         "last/c": 3,
     }
     assert stream.outputs == [("out", 2), ("last", 3)]
-    assert Stream(masked()).state_spec == {"custom/s0": 3, "custom/y": 3, "gru/h": 4}
+    assert StepRunner(masked()).state_spec == {"custom/s0": 3, "custom/y": 3, "gru/h": 4}
     unmasked = Sequential([Input((None, 3)), *masked().layers[1:]])
-    assert Stream(unmasked).state_spec == {"custom/s0": 3, "gru/h": 4}
+    assert StepRunner(unmasked).state_spec == {"custom/s0": 3, "gru/h": 4}
 
 
 def test_initial_states_come_from_the_cell() -> None:
@@ -157,9 +157,9 @@ def test_initial_states_come_from_the_cell() -> None:
             return np.full((batch_size, self.units), 5, np.float32)
 
     model = Sequential([Input((None, 3)), layers.RNN(Begins(2), name="rnn")])
-    states = Stream(model).initial_state(3)
+    states = StepRunner(model).initial_state(3)
     assert_same(states["rnn/h"], np.full((3, 2), 5, np.float32))
-    assert Stream(model).initial_state(0)["rnn/h"].shape == (0, 2)
+    assert StepRunner(model).initial_state(0)["rnn/h"].shape == (0, 2)
 
 
 def test_a_layer_called_twice_has_two_states() -> None:
@@ -167,7 +167,7 @@ def test_a_layer_called_twice_has_two_states() -> None:
     x = Input((None, 3))
     gru = layers.GRU(3, return_sequences=True, name="gru")
     model = randomized(Model(x, gru(gru(x))))
-    stream = Stream(model)
+    stream = StepRunner(model)
     assert stream.state_spec == {"gru/h": 3, "gru@1/h": 3}
     assert_same(stream.run([X], None, stream.initial_state(4)), [model(X)])
 
@@ -208,11 +208,11 @@ def test_what_needs_more_than_the_past_is_refused(why: str) -> None:
     """With the layer's name, the reason, and the kinds of window that can have it."""
     model, message = refused()[why]
     with pytest.raises(ModelMismatchError, match=message):
-        Stream(model)
+        StepRunner(model)
     with pytest.raises(ModelMismatchError, match=message) as caught:
         CarryOperator.runner(model)
     assert '"independent" or "whole"' in str(caught.value)
-    Whole(model)
+    SequenceRunner(model)
 
 
 def test_flatten_of_single_values_streams() -> None:
@@ -220,13 +220,15 @@ def test_flatten_of_single_values_streams() -> None:
     model = randomized(
         Sequential([Input((None, 3)), layers.GRU(2), layers.Flatten(), layers.Dense(1)])
     )
-    assert_same(Stream(model).run([X], None, Stream(model).initial_state(4)), prefixes(model, X))
+    assert_same(
+        StepRunner(model).run([X], None, StepRunner(model).initial_state(4)), prefixes(model, X)
+    )
 
 
 def test_a_model_of_single_values_streams() -> None:
     """Input((3,)): each row by itself."""
     model = randomized(Sequential([Input((3,)), layers.Dense(4, "tanh"), layers.Softmax()]))
-    (y,) = Stream(model).run([X], None, {})
+    (y,) = StepRunner(model).run([X], None, {})
     assert_same(y[:, 5], model(X[:, 5]))
 
 
@@ -262,7 +264,7 @@ def whole_models() -> dict[str, Any]:
 def test_whole_gives_each_row_its_own_length(name: str) -> None:
     """Rows of several lengths in one batch equal each row alone, with poison past their ends."""
     model = randomized(whole_models()[name])
-    whole = Whole(model)
+    whole = SequenceRunner(model)
     x = X.copy()
     x[np.arange(9) >= LENGTHS[:, None]] = np.nan
     x[0, 3:5] = 0  # a gap, for the model that masks
@@ -275,17 +277,17 @@ def test_whole_gives_each_row_its_own_length(name: str) -> None:
 def test_whole_with_a_fixed_number_of_steps() -> None:
     """Flatten over known steps: all rows have that length."""
     model = randomized(Sequential([Input((9, 3)), layers.Flatten(), layers.Dense(2)]))
-    assert_same(Whole(model).run([X], np.full(4, 9)), [model(X)])
-    assert_same(Whole(model).run([X]), [model(X)])
-    assert Whole(model).run([X[:0]], np.zeros(0, np.int64))[0].shape == (0, 2)
+    assert_same(SequenceRunner(model).run([X], np.full(4, 9)), [model(X)])
+    assert_same(SequenceRunner(model).run([X]), [model(X)])
+    assert SequenceRunner(model).run([X[:0]], np.zeros(0, np.int64))[0].shape == (0, 2)
 
 
 def test_whole_starts_fresh_and_carries_nothing() -> None:
     """stateful=True in a file changes nothing here, and the layer's own state is left alone."""
     model = randomized(Sequential([Input((None, 3)), layers.GRU(3, stateful=True)]))
-    first = Whole(model).run([X])
-    assert_same(Whole(model).run([X]), first)
-    Stream(model).run([X], None, Stream(model).initial_state(4))
+    first = SequenceRunner(model).run([X])
+    assert_same(SequenceRunner(model).run([X]), first)
+    StepRunner(model).run([X], None, StepRunner(model).initial_state(4))
     assert model.layers[0].states is None
 
 
@@ -294,7 +296,7 @@ def test_threads_may_share_a_model(kind: str) -> None:
     """Eight threads at once, from unpacked weights on: all get the bits of one alone."""
     layer = built(kind, 5, 3, return_sequences=True)
     layer.set_weights(layer.get_weights())
-    stream = Stream(Sequential([Input((None, 3)), layer, layers.Dense(2)]))
+    stream = StepRunner(Sequential([Input((None, 3)), layer, layers.Dense(2)]))
     results: list[Any] = [None] * 8
     barrier = threading.Barrier(8)
 

@@ -7,14 +7,14 @@ import logs
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.models import Stream
+from streamrnn.models import StepRunner
 from streamrnn.operators import CarryOperator, Workers, plan_inputs
 from streamrnn.sources import Contract, Feature, Origin
 from streamrnn.states import Layout, StateTable
 from streamrnn.windows import RowPolicy, sort_by_stream
 
 CONTRACT = Contract(("k",), None, (Feature("a", nulls="skip"), Feature("b")), (), "r")
-STREAM = Stream(logs.small_model("LSTM"))
+STREAM = StepRunner(logs.small_model("LSTM"))
 
 
 def _operator(lanes: int = 4, steps: int = 3, threads: int = 1) -> CarryOperator:

@@ -4,12 +4,12 @@ import logs
 import numpy as np
 import pytest
 
-from streamrnn.models import Stream
+from streamrnn.models import StepRunner
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
 def test_nan_in_one_lane_changes_no_bit_of_another(kind: str) -> None:
-    stream = Stream(logs.small_model(kind, units=19))
+    stream = StepRunner(logs.small_model(kind, units=19))
     x = np.random.default_rng(7).normal(size=(11, 6, 2)).astype(np.float32)
     lengths = np.array([6, 6, 5, 6, 3, 6, 0, 6, 6, 1, 6])
     clean = stream.initial_state(11)
