@@ -114,7 +114,7 @@ def import_state(file: str, output: str) -> int:
             )
         _check_alike(new, old, file, output)
         layout = _layout_of(old.schema, folder.manifest.config)
-        before = from_arrow(old, layout, _zeros(layout), output, ours=True)
+        before = from_arrow(old, layout, _zeros(layout), output, same_pipeline=True)
         table = from_arrow(new, layout, _zeros(layout), file, before=before)
         folder.replace_state(table.to_arrow().cast(old.schema))
     return len(table)

@@ -142,7 +142,11 @@ class Scorer:
     def copy(self) -> Scorer:
         """Return an independent scorer with a copy of the state."""
         table = from_arrow(
-            self.table.to_arrow(), self.bound.layout, self.bound.initial(), "the state", ours=True
+            self.table.to_arrow(),
+            self.bound.layout,
+            self.bound.initial(),
+            "the state",
+            same_pipeline=True,
         )
         copy = Scorer(self.bound, table)
         copy.resume_counts(self.counters())

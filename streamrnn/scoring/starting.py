@@ -33,10 +33,16 @@ def starting_table(
             f" to {bound.loaded.fingerprint[:SHORT_FINGERPRINT]}"
         )
         return from_arrow(
-            committed, bound.layout, bound.initial(), owner, mapping, ours=True, notes=notes
+            committed,
+            bound.layout,
+            bound.initial(),
+            owner,
+            mapping,
+            same_pipeline=True,
+            notes=notes,
         )
     if committed is not None:
-        table = from_arrow(committed, bound.layout, bound.initial(), owner, ours=True)
+        table = from_arrow(committed, bound.layout, bound.initial(), owner, same_pipeline=True)
         table.mark_clean()  # the next commit writes only later changes
         return table
     if config.init is None:

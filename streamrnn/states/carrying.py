@@ -1,4 +1,4 @@
-"""The states of one model that the states of another continue."""
+"""Which states of a new model continue which states of the old one."""
 
 from __future__ import annotations
 
@@ -11,30 +11,37 @@ from streamrnn.states.layout import Layout
 
 
 def carried_states(
-    table: pa.Table, layout: Layout, mapping: Mapping[str, str], where: str
+    table: pa.Table, layout: Layout, mapping: Mapping[str, str], owner: str
 ) -> dict[str, str]:
     """Find the column of another model's table for each state of `layout`: name -> column.
 
     `mapping` is layer -> layer, as in `[state] map`; a state that it leaves out keeps its name.
-    Raises StateError, with what differs alone, where a state has no column of its size, or (without
-    `mapping`) a column is taken by no state.
+    Raises StateError that lists only the differences if a state has no column of its size or,
+    without `mapping`, if no state takes a column.
     """
-    there = state_sizes(table.schema)
+    available = state_sizes(table.schema)
     origins = {name: origin_of(name, mapping) or name for name in layout.states}
     lines = [
         f"  {name}: {layout.states[name]} values in the new model, "
-        + (f"{there[origin]} in {origin!r}" if origin in there else f"no state {origin!r} before")
+        + (
+            f"{available[origin]} in {origin!r} of the old one"
+            if origin in available
+            else f"the old model has no state {origin!r}"
+        )
         for name, origin in origins.items()
-        if there.get(origin) != layout.states[name]
+        if available.get(origin) != layout.states[name]
     ]
-    left = [name for name in there if name not in origins.values()]
+    left = [name for name in available if name not in origins.values()]
     if not mapping:
-        lines += [f"  {name}: {there[name]} values before, no such state now" for name in left]
+        lines += [
+            f"  {name}: {available[name]} values in the old model, not in the new one"
+            for name in left
+        ]
     if lines:
         raise StateError(
-            f"{where}: the new model has other states:\n"
+            f"{owner}: the states of the new model differ:\n"
             + "\n".join(lines)
-            + f"\n{_advice(layout.states, there)}start over with --full-refresh."
+            + f"\n{_advice(layout.states, available)}start over with --full-refresh."
         )
     return origins
 
@@ -46,20 +53,20 @@ def state_sizes(schema: pa.Schema) -> dict[str, int]:
 
 def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
     """Return the state that `mapping` (layer -> layer) gives a state; None if it has none."""
-    ours = [layer for layer in mapping if name == layer or name.startswith(f"{layer}/")]
-    if not ours:
+    layers = [layer for layer in mapping if name == layer or name.startswith(f"{layer}/")]
+    if not layers:
         return None
-    nearest = max(ours, key=len)
+    nearest = max(layers, key=len)
     return mapping[nearest] + name[len(nearest) :]
 
 
-def _advice(now: Mapping[str, int], before: Mapping[str, int]) -> str:
+def _advice(new_states: Mapping[str, int], old_states: Mapping[str, int]) -> str:
     """Propose a map of layers, if their states are alike one by one."""
-    ours, theirs = _layers(now), _layers(before)
-    if list(ours.values()) != list(theirs.values()) or not ours:
-        return "Use a model of the same sizes, or "
+    new, old = _layers(new_states), _layers(old_states)
+    if list(new.values()) != list(old.values()) or not new:
+        return "Use a model whose states have the same names and sizes, or "
     pairs = ", ".join(
-        f'"{mine}" = "{other}"' for mine, other in zip(ours, theirs, strict=True) if mine != other
+        f'"{layer}" = "{origin}"' for layer, origin in zip(new, old, strict=True) if layer != origin
     )
     return f"If only the layers' names differ, set [state] map = {{ {pairs} }}, or "
 

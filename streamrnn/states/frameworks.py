@@ -128,8 +128,8 @@ def as_floats(states: Any, owner: str) -> Floats:
     array = np.asarray(states)
     if array.dtype not in (np.float32, np.float16):
         raise DTypeError(
-            f"{owner}: expected states in float32, received {array.dtype}. Cast them, which may "
-            "round them"
+            f"{owner}: expected states in float32, received {array.dtype}. Cast them "
+            "yourself, as casting may round"
         )
     return array.astype(np.float32)
 

@@ -222,7 +222,7 @@ def _copy(table: Any) -> StateTable:
     if not isinstance(table, StateTable):
         return StateTable.from_arrow(table)
     initial = table.initial_states() if table.knows_initial else None
-    return from_arrow(table.to_arrow(), table.layout, initial, "the table", ours=True)
+    return from_arrow(table.to_arrow(), table.layout, initial, "the table", same_pipeline=True)
 
 
 def _gather(

@@ -19,7 +19,7 @@ def from_arrow(
     label: str,
     mapping: Mapping[str, str] | None = None,
     *,
-    ours: bool = False,
+    same_pipeline: bool = False,
     before: StateTable | None = None,
     notes: list[str] | None = None,
 ) -> StateTable:
@@ -27,15 +27,17 @@ def from_arrow(
 
     `mapping` (layer of this model -> layer of the table) reads the state of another model: it gives
     the origin of each layer's state; all else of a stream (steps, last time, previous values,
-    waiting rows) is read as without it. A stream may have steps and no last time, as its first
-    state may have come without times; unless this pipeline wrote the table (`ours`), that is noted.
+    waiting rows) is read as without it. A stream may have steps but no last time, if its first
+    state came without times; this is noted unless this pipeline wrote the table (`same_pipeline`).
     `before` is the state that the table replaces: no stream may lose its last time.
-    A sentence is added to `notes` for whatever is not read.
+    A sentence is added to `notes` for each thing that is not read.
 
     Raises StateError, with `label`, for the table of another model without a mapping; for a column
     that is missing, duplicate, or of another type or size; and for invalid values, with the row and
     the stream.
     """
     table = StateTable(layout, initial)
-    load_streams(table, source, label, mapping, ours=ours, before=before, notes=notes)
+    load_streams(
+        table, source, label, mapping, same_pipeline=same_pipeline, before=before, notes=notes
+    )
     return table

@@ -28,7 +28,7 @@ def load_streams(
     label: str,
     mapping: Mapping[str, str] | None = None,
     *,
-    ours: bool = False,
+    same_pipeline: bool = False,
     before: StateTable | None = None,
     notes: list[str] | None = None,
 ) -> None:
@@ -47,7 +47,7 @@ def load_streams(
         else:
             table.scatter(slots, {name: _floats(incoming, origin, size)})
     steps = _steps(incoming)
-    time, seen = _times(incoming, layout.time, steps, mapping is not None, ours, notes)
+    time, seen = _times(incoming, layout.time, steps, mapping is not None, same_pipeline, notes)
     if before is not None:
         _refuse_lost_times(incoming, seen, steps, before)
     previous = {
@@ -74,7 +74,7 @@ def _times(
     kind: pa.DataType | None,
     steps: Ints,
     mapped: bool,
-    ours: bool,
+    same_pipeline: bool,
     notes: list[str],
 ) -> tuple[Ints | None, Bools]:
     """Return the last time of each stream (None: no times), and which streams have had a row."""
@@ -82,17 +82,17 @@ def _times(
         return None, np.ones(len(steps), bool)
     if mapped and "last_time" not in incoming:
         notes.append(
-            "the state table has no last_time: the first row of a stream cannot be late or after "
-            "a gap"
+            "the state table has no last_time: the first row of each stream is never counted as "
+            "late or after a gap"
         )
         return None, np.zeros(len(steps), bool)
     time = incoming.column("last_time", kind)
     seen = ~nulls(time)
     unknown = int(np.count_nonzero(~seen & (steps > 0)))
-    if unknown and not ours:
+    if unknown and not same_pipeline:
         notes.append(
             f"{unknown:,} of {len(steps):,} streams in the state table have steps but no "
-            "last_time: their first rows cannot be late or after a gap"
+            "last_time: their first rows are never counted as late or after a gap"
         )
     return _ticks(time), seen
 
@@ -106,7 +106,8 @@ def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: Sta
     incoming.refuse(
         "last_time",
         ~seen & timed,
-        "last time is null, but the replaced state has one: rows before that would not be late",
+        "last time is null, but the replaced state has one: earlier rows would no longer be "
+        "detected as late",
     )
     unknown = ~seen & ~known & (steps > 0)
     incoming.refuse("last_time", unknown, "last time is null, but the stream has steps")
@@ -118,7 +119,10 @@ def _previous(
     """Return the last values of a feature and which are present; None if the table has none."""
     column = f"previous/{name}"
     if column not in incoming:
-        notes.append(f"the state table has no {column}: a null before a first value is missing")
+        notes.append(
+            f"the state table has no {column}: a null before a stream's first value "
+            "cannot be filled"
+        )
         return None
     array = incoming.column(column, kind)
     empty = "" if pa.types.is_string(kind) else 0

@@ -98,7 +98,7 @@ class StateTable:
         label = "the table"
         source = as_table(table, label)
         states = cls(inferred_layout(source, label), initial)
-        load_streams(states, source, label, ours=True)
+        load_streams(states, source, label, same_pipeline=True)
         return states
 
     def __len__(self) -> int:

@@ -136,7 +136,7 @@ def test_import_refuses_to_lose_times_and_init_notes_it(base: Path) -> None:
         summary = _run(f"init{number}", LOG.slice(HALF), state={"init": "s.parquet"})
         assert summary.state_notes == [
             f"{number} of 6 streams in the state table have steps but no last_time: their "
-            "first rows cannot be late or after a gap"
+            "first rows are never counted as late or after a gap"
         ]
 
 

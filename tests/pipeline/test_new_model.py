@@ -137,9 +137,11 @@ def test_other_names_need_a_map_and_the_message_has_it(base: Path) -> None:
     model(2, name="gru_1").save("renamed.safetensors")
     _run("m1.safetensors")
     _day(1)
-    with pytest.raises(StateError, match="the new model has other states") as caught:
+    with pytest.raises(StateError, match="the states of the new model differ") as caught:
         _run("renamed.safetensors", {"new_model": True})
-    assert "gru_1/h: 5 values in the new model, no state 'gru_1/h' before" in str(caught.value)
+    assert "gru_1/h: 5 values in the new model, the old model has no state 'gru_1/h'" in str(
+        caught.value
+    )
     assert '[state] map = { "gru_1" = "rnn" }' in str(caught.value)
     state = {"map": {"gru_1": "rnn"}}
     assert _run("renamed.safetensors", {"new_model": True}, state=state).rows == 130
@@ -154,7 +156,7 @@ def test_other_sizes_are_refused_with_what_differs_alone(base: Path) -> None:
     _day(1)
     with pytest.raises(StateError) as caught:
         _run("wide.safetensors", {"new_model": True})
-    assert "rnn/h: 7 values in the new model, 5 in 'rnn/h'" in str(caught.value)
+    assert "rnn/h: 7 values in the new model, 5 in 'rnn/h' of the old one" in str(caught.value)
     assert "--full-refresh" in str(caught.value)
     assert _run("m1.safetensors").rows == 130  # nothing was changed
 

@@ -170,7 +170,7 @@ def test_what_a_mapped_table_lacks_is_noted() -> None:
         (True, []),
     ):
         notes = []
-        again = from_arrow(without, CARRY, _initial(CARRY), "f", ours=ours, notes=notes)
+        again = from_arrow(without, CARRY, _initial(CARRY), "f", same_pipeline=ours, notes=notes)
         assert again.to_arrow().equals(without)
         assert [note.split(":")[0] for note in notes] == said
 
