@@ -101,8 +101,8 @@ class CarryOperator:
 
     def _move(self, batch: _Batch, lanes: Lanes) -> None:
         """Run some lanes and advance their states in the table."""
-        slots, fresh = batch.by_stream.slot[lanes.segment], batch.by_stream.fresh[lanes.segment]
-        batch.table.move(slots, fresh, partial(self._run, batch, lanes))
+        slots, reset = batch.by_stream.slot[lanes.segment], batch.by_stream.reset[lanes.segment]
+        batch.table.move(slots, reset, partial(self._run, batch, lanes))
 
     def _hold(self, batch: _Batch, packed: list[Lanes]) -> Callable[[], None]:
         """Run all lanes on copies of their states; return the commit of these to the table."""
@@ -118,7 +118,7 @@ class CarryOperator:
 
         def work(piece: tuple[Lanes, _States]) -> None:
             lanes, states = piece
-            table.gather(by_stream.slot[lanes.segment], by_stream.fresh[lanes.segment], states)
+            table.gather(by_stream.slot[lanes.segment], by_stream.reset[lanes.segment], states)
             self._run(batch, lanes, states)
 
         def commit_states() -> None:
@@ -162,6 +162,6 @@ def _write_back(lanes: Lanes, states: _States, by_stream: StreamBatch, table: St
 
 def _reset_empty(by_stream: StreamBatch, table: StateTable) -> None:
     """Reset the streams that were reset and had no step since."""
-    empty = by_stream.last & by_stream.fresh & (by_stream.length == 0)
+    empty = by_stream.last & by_stream.reset & (by_stream.length == 0)
     if empty.any():
         table.reset(by_stream.slot[empty])

@@ -69,7 +69,7 @@ class IndependentOperator:
     ) -> ModelOutput:
         """Return the output of each window that these rows complete, at its last row."""
         base = by_stream.base
-        held = np.where(by_stream.fresh, 0, table.waiting_counts(by_stream.slot))
+        held = np.where(by_stream.reset, 0, table.waiting_counts(by_stream.slot))
         if (held != waiting_after(base, self.steps, self.stride)).any():
             raise StateError(
                 f"the state was saved with other windows than [window] steps = {self.steps}, "

@@ -61,8 +61,8 @@ class WholeOperator:
         if not kept:
             return
         inputs = [np.concatenate(parts) for parts in zip(*map(self.plan.of, kept), strict=True)]
-        slot = np.concatenate([np.repeat(each.slot, each.length) for each in kept])
-        step = np.concatenate([each.step_M for each in kept])
+        slot = np.concatenate([np.repeat(by_stream.slot, by_stream.length) for by_stream in kept])
+        step = np.concatenate([by_stream.step_M for by_stream in kept])
         order, start, length, _ = sequences_of(slot, step)
         values, valid = self._run([a[order] for a in inputs], start, length)
         back = np.empty_like(order)

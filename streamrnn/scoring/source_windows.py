@@ -59,10 +59,10 @@ class SourceWindows(Iterator[SourceWindow]):
     def _all(self, batches: Iterator[SourceBatch]) -> Iterator[SourceWindow]:
         table, size = self._scorer.table, self._scorer.bound.loaded.config.window
         staged = _Staged(table.streams)
-        for each in batches:
+        for batch in batches:
             loaded = self._scorer.bound.loaded
-            by_stream = self._scorer.sort(loaded.contract.read(each.batch, each.origin))
-            staged.add(by_stream, loaded.inputs.of(by_stream), each.batch.num_rows)
+            by_stream = self._scorer.sort(loaded.contract.read(batch.batch, batch.origin))
+            staged.add(by_stream, loaded.inputs.of(by_stream), batch.batch.num_rows)
             self.counts.update(by_stream.counts)
         steps = staged.steps()
         keys = pa.RecordBatch.from_arrays(table.key_arrays(), schema=pa.schema(table.layout.keys))
@@ -93,24 +93,24 @@ class _Staged:
         self._steps.append(by_stream.step_M)
         self._rows.append(by_stream.row_M + self._read)
         self._read += rows
-        slots, fresh, length = by_stream.slot, by_stream.fresh, by_stream.length
+        slots, reset, length = by_stream.slot, by_stream.reset, by_stream.length
         known = np.flatnonzero(slots < len(self._begun))
         for i in known[~self._begun[slots[known]]].tolist():
             if not self._begun[slots[i]]:
-                self._resumes[slots[i]] &= not fresh[i]
+                self._resumes[slots[i]] &= not reset[i]
                 self._begun[slots[i]] = length[i] > 0
 
     def steps(self) -> _Steps:
         """Return all steps, in the order of their sequences."""
         slots, steps, rows = (
-            np.concatenate([np.zeros(0, np.int64), *parts])
-            for parts in (self._slots, self._steps, self._rows)
+            np.concatenate([np.zeros(0, np.int64), *arrays])
+            for arrays in (self._slots, self._steps, self._rows)
         )
         sequences = sequences_of(slots, steps)
         inputs = []
         for number in range(len(self._inputs[0]) if self._inputs else 0):
-            parts = [each[number] for each in self._inputs]
-            inputs.append(np.concatenate(parts)[sequences.order])
+            arrays = [batch_inputs[number] for batch_inputs in self._inputs]
+            inputs.append(np.concatenate(arrays)[sequences.order])
         return _Steps(sequences, inputs, rows[sequences.order], self._resumes)
 
 

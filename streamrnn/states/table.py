@@ -252,14 +252,14 @@ class StateTable:
 
     # -- states of the model -------------------------------------------------------------------
 
-    def move(self, slots: Ints, fresh: Bools, run: Callable[[Mapping[str, Floats]], None]) -> None:
-        """Call `run` to advance the states of B streams; those that are `fresh` are reset first.
+    def move(self, slots: Ints, reset: Bools, run: Callable[[Mapping[str, Floats]], None]) -> None:
+        """Call `run` to advance the states of B streams; those marked in `reset` are reset first.
 
         It receives name -> (B, size) and changes it in place: the memory of the table if the slots
         are consecutive, else a copy that is written back. Threads may call this concurrently for
         different streams.
         """
-        views = self._consecutive(slots, fresh)
+        views = self._consecutive(slots, reset)
         if views is not None:
             run(views)
             return
@@ -270,7 +270,7 @@ class StateTable:
         if len(slots) > len(next(iter(room.values()), ())):
             room = self.empty_states(len(slots))
         states = {name: array[: len(slots)] for name, array in room.items()}
-        self.gather(slots, fresh, states)
+        self.gather(slots, reset, states)
         run(states)
         self.scatter(slots, states)
         self._spare.append(room)
@@ -281,12 +281,12 @@ class StateTable:
             name: np.empty((rows, size), np.float32) for name, size in self.layout.states.items()
         }
 
-    def gather(self, slots: Ints, fresh: Bools, out: Mapping[str, Floats]) -> None:
-        """Copy the states of B slots, or the initial state if fresh, to name -> (B, size)."""
+    def gather(self, slots: Ints, reset: Bools, out: Mapping[str, Floats]) -> None:
+        """Copy the states of B slots, or the initial state where `reset`, to name -> (B, size)."""
         for name, array in self._states.items():
             array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
-            if fresh.any():
-                out[name][fresh] = self._initial[name]
+            if reset.any():
+                out[name][reset] = self._initial[name]
 
     def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
         """Write the states of B slots, name -> (B, size); omitted names keep their values."""
@@ -304,18 +304,18 @@ class StateTable:
         view.flags.writeable = False
         return view
 
-    def _consecutive(self, slots: Ints, fresh: Bools) -> dict[str, Floats] | None:
+    def _consecutive(self, slots: Ints, reset: Bools) -> dict[str, Floats] | None:
         """Return views name -> (B, size) of the states if the slots are consecutive, else None.
 
-        States that are fresh are set to the initial state.
+        States marked in `reset` are set to the initial state.
         """
         first, rows = int(slots[0]), len(slots)
         if int(slots[-1]) - first != rows - 1 or not (slots[1:] > slots[:-1]).all():
             return None
         views = {name: array[first : first + rows] for name, array in self._states.items()}
-        if fresh.any():
+        if reset.any():
             for name, view in views.items():
-                view[fresh] = self._initial[name]
+                view[reset] = self._initial[name]
         return views
 
     # -- rows that wait for their window, rows that are held until the end -----------------------

@@ -34,7 +34,7 @@ class StreamBatch:
     are not skipped) are in stream order: `row_M` is the row of each, `step_M` its step number since
     the stream's last reset, `features_MF` and `identifiers` the model's inputs. Segments are runs
     of steps of one stream without a reset inside: `start`, `length`, `slot`, and `base`, the steps
-    of the stream before it; `fresh` ones begin with a reset, and a stream's `last` one has the
+    of the stream before it; those marked `reset` begin with one, and a stream's `last` one has the
     state that is carried. `length` may be 0. `last_time` and `previous` hold the last values of
     each segment.
     """
@@ -50,7 +50,7 @@ class StreamBatch:
     length: Ints
     slot: Ints
     base: Ints
-    fresh: Bools
+    reset: Bools
     last: Bools
     last_time: Ints | None
     previous: Previous
@@ -89,15 +89,15 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         begin = _changes(stream)
         assert time is not None
         time = time[~behind]
-    fresh = _resets(rows, order, stream, begin, time, past, policy)
+    reset = _resets(rows, order, stream, begin, time, past, policy)
     counts["fresh_starts"] = 0
-    if len(reset := fresh.nonzero()[0]):
-        _, seen = past.last_times(stream[reset])
-        counts["fresh_starts"] = int((seen | ~begin[reset]).sum())
-    group = (begin | fresh).nonzero()[0]
+    if len(starts := reset.nonzero()[0]):
+        _, seen = past.last_times(stream[starts])
+        counts["fresh_starts"] = int((seen | ~begin[starts]).sum())
+    group = (begin | reset).nonzero()[0]
     ends = _ends(group, len(order))
-    fresh = fresh[group]
-    values, missing, previous = _fill(rows, order, stream, group, ends, fresh, past, policy, counts)
+    reset = reset[group]
+    values, missing, previous = _fill(rows, order, stream, group, ends, reset, past, policy, counts)
     stepped, start, end = _steps(missing, group, ends)
     kept, rejected = _kept_and_rejected(rows, late, policy)
     counts["dropped_late"] = len(late) if policy.late == "drop" else 0
@@ -106,7 +106,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     length = end - start
     slot = stream[group]
     base = past.steps(slot)
-    base[fresh] = 0
+    base[reset] = 0
     last = np.empty(len(slot), bool)
     last[-1:] = True
     np.not_equal(slot[1:], slot[:-1], out=last[:-1])
@@ -122,7 +122,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         length=length,
         slot=slot,
         base=base,
-        fresh=fresh,
+        reset=reset,
         last=last,
         last_time=time[ends - 1] if time is not None else None,
         previous=previous,
@@ -275,9 +275,9 @@ def _resets(
     past: Past,
     policy: RowPolicy,
 ) -> Bools:
-    fresh = np.zeros(len(order), bool)
+    reset = np.zeros(len(order), bool)
     if rows.reset is not None:
-        fresh |= rows.reset[order]
+        reset |= rows.reset[order]
     if policy.max_gap is not None and time is not None and len(time):
         before = np.empty_like(time)
         before[1:] = time[:-1]
@@ -285,8 +285,8 @@ def _resets(
         carried, seen = past.last_times(stream[first])
         before[first] = np.where(seen, carried, time[first])
         # Never negative, and as unsigned it cannot overflow.
-        fresh |= (time - before).view(np.uint64) > policy.max_gap
-    return fresh
+        reset |= (time - before).view(np.uint64) > policy.max_gap
+    return reset
 
 
 def _fill(
@@ -295,7 +295,7 @@ def _fill(
     stream: Ints,
     group: Ints,
     ends: Ints,
-    fresh: Bools,
+    reset: Bools,
     past: Past,
     policy: RowPolicy,
     counts: dict[str, int],
@@ -307,7 +307,7 @@ def _fill(
     matrix = rows.features.take(order, axis=0)
     missing = np.zeros(len(order), bool)
     previous: Previous = {}
-    filler = _NullFiller(stream[group], group, ends, fresh, past)
+    filler = _NullFiller(stream[group], group, ends, reset, past)
     absent = np.isnan(matrix)
     any_absent = absent.any()
     latest, present = matrix[ends - 1], np.ones(len(ends), bool)
@@ -338,7 +338,7 @@ class _NullFiller:
     slot: Ints
     group: Ints
     ends: Ints
-    fresh: Bools
+    reset: Bools
     past: Past
 
     def fill(
@@ -350,7 +350,7 @@ class _NullFiller:
         counts: dict[str, int],
     ) -> tuple[Array, Bools]:
         start, known = self.past.previous(name, self.slot)
-        known &= ~self.fresh
+        known &= ~self.reset
         ends = self.ends
         if valid.all():
             previous[name] = (column[ends - 1], np.ones(len(ends), bool))

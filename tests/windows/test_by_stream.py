@@ -202,7 +202,7 @@ def test_segments_are_runs_between_fresh_starts_and_the_last_one_carries() -> No
     got = sort_by_stream(_rows(rows), np.array([1, 1, 0, 1]), _memory(), policy)
     assert got.slot.tolist() == [0, 1, 1, 1]
     assert got.length.tolist() == [1, 1, 1, 0]
-    assert got.fresh.tolist() == [False, False, True, True]
+    assert got.reset.tolist() == [False, False, True, True]
     assert got.last.tolist() == [True, False, False, True]
 
 
@@ -253,7 +253,7 @@ def test_a_silence_of_all_time_is_a_gap() -> None:
     policy = RowPolicy(max_gap=10, previous=frozenset({"a"}), float_names=("a", "b"))
     rows = [Row(0, t, 1.0, 1.0, False) for t in (-(2**63), 2**63 - 1)]
     got = sort_by_stream(_rows(rows), np.zeros(2, np.int64), _memory(), policy)
-    assert got.fresh.tolist() == [False, True]
+    assert got.reset.tolist() == [False, True]
 
 
 def test_streams_beyond_16_bits_keep_the_order_of_their_rows() -> None:
