@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from streamrnn.arrays import Bools
 from streamrnn.config import did_you_mean
+from streamrnn.display import count
 from streamrnn.errors import ConfigError
 from streamrnn.states import key_names
 
@@ -23,7 +24,7 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
         values = next(csv.reader([key]), []) or [key]
         if len(values) != len(names):
             raise ConfigError(
-                f"--key {key}: expected {len(names)} value(s), of {', '.join(names)}, "
+                f"--key {key}: expected {count(len(names), 'value')}, of {', '.join(names)}, "
                 f"received {len(values)}"
             )
         found = np.ones(table.num_rows, bool)
