@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.formats.inert_pickle import Global, Made, Pickled, read_values
-from streamrnn.formats.torch_tables import Shape, tables_of
+from streamrnn.formats.torch_tables import TensorShape, tables_of
 
 MAX_BYTES = 64 << 20
 """Limit of a pickle without its arrays; that of a thousand layers has some two megabytes."""
@@ -46,7 +46,7 @@ _UNREADABLE = (
 class _Array:
     """The shape of a tensor, and whether it is stored in 16 bits."""
 
-    shape: Shape
+    shape: TensorShape
     half: bool
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 MAX_TABLES = 40
 _GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 
-Shape = tuple[int, ...]
+TensorShape = tuple[int, ...]
 
 
-def tables_of(arrays: Mapping[str, Shape]) -> str:
+def tables_of(arrays: Mapping[str, TensorShape]) -> str:
     """Return a [[model.layers]] table for each prefix of names, in their order, ready to paste."""
-    groups: dict[str, dict[str, Shape]] = {}
+    groups: dict[str, dict[str, TensorShape]] = {}
     for name, shape in arrays.items():
         prefix, _, short = name.rpartition(".")
         groups.setdefault(prefix, {})[short] = shape
@@ -21,7 +21,7 @@ def tables_of(arrays: Mapping[str, Shape]) -> str:
     return "\n".join(tables)
 
 
-def _table(prefix: str, shapes: dict[str, Shape]) -> str:
+def _table(prefix: str, shapes: dict[str, TensorShape]) -> str:
     kind, comment = _kind(shapes)
     if kind is None:
         listed = ", ".join(f"{json.dumps(name)} {shape}" for name, shape in shapes.items())
@@ -30,7 +30,7 @@ def _table(prefix: str, shapes: dict[str, Shape]) -> str:
     return f'[[model.layers]]\ntype = "{kind}"{remark}\nweights = {json.dumps(prefix)}'
 
 
-def _kind(shapes: dict[str, Shape]) -> tuple[str | None, str]:
+def _kind(shapes: dict[str, TensorShape]) -> tuple[str | None, str]:
     """Return PyTorch's name of the layer with arrays of these names and shapes, and a remark."""
     weight = shapes.get("weight", ())
     if any(name.startswith("weight_hr") for name in shapes):  # proj_size

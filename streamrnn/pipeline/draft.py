@@ -15,7 +15,7 @@ from streamrnn.errors import DataError
 from streamrnn.formats import load_model
 from streamrnn.models import Model
 from streamrnn.models.scaling import input_scaling
-from streamrnn.pipeline.guessed_features import Features, guess_features, named_columns
+from streamrnn.pipeline.guessed_features import GuessedFeatures, guess_features, named_columns
 from streamrnn.pipeline.guessed_streams import Streams, guess_streams, like_a_key
 from streamrnn.sources import FileSource, SourceFile, list_files, suffixes_of
 
@@ -177,13 +177,13 @@ def _of_time(streams: Streams) -> list[str]:
     return ["by type, name and order"]
 
 
-def _of_nulls(features: Features, rows: pa.Table) -> list[str]:
+def _of_nulls(features: GuessedFeatures, rows: pa.Table) -> list[str]:
     counts = {n: rows[n].null_count for n in features.columns if n in rows.schema.names}
     found = [f"{name} ({count:,})" for name, count in counts.items() if count]
     return [f"nulls in the rows read of {', '.join(found)}"] if found else []
 
 
-def _of_nan(features: Features, rows: pa.Table) -> list[str]:
+def _of_nan(features: GuessedFeatures, rows: pa.Table) -> list[str]:
     floats = [
         name
         for name in features.columns

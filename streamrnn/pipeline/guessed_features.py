@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from streamrnn.arrays import Floats
 from streamrnn.config import TODO
 
-InputSpec = tuple[str, tuple[int | None, ...], str]
+ModelInput = tuple[str, tuple[int | None, ...], str]
 Scaling = Mapping[str, tuple[Floats, Floats]]
 
 _WAVE = ("hour_sin", "hour_cos")
@@ -22,7 +22,7 @@ _FAR = 0.75
 
 
 @dataclass
-class Features:
+class GuessedFeatures:
     """The features of each input, time features, and what to say about them."""
 
     inputs: dict[str, list[str]] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Features:
         return [name for name in dict.fromkeys(names) if name not in _WAVE]
 
 
-def named_columns(specs: Sequence[InputSpec], sample: pa.Table) -> dict[str, str]:
+def named_columns(specs: Sequence[ModelInput], sample: pa.Table) -> dict[str, str]:
     """Return the columns of inputs that read one column, where their names are alike."""
     found: dict[str, str] = {}
     for name, shape, dtype in specs:
@@ -51,16 +51,16 @@ def named_columns(specs: Sequence[InputSpec], sample: pa.Table) -> dict[str, str
 
 
 def guess_features(
-    specs: Sequence[InputSpec],
+    specs: Sequence[ModelInput],
     sample: pa.Table,
     taken: Sequence[str],
     scaling: Scaling,
     *,
     has_times: bool,
-) -> Features:
+) -> GuessedFeatures:
     """Guess the features of each input; `taken` columns (key, time, partitions) are none."""
     named = {i: c for i, c in named_columns(specs, sample).items() if c not in taken}
-    guess = Features()
+    guess = GuessedFeatures()
     for name, shape, dtype in specs:
         used = {*taken, *named.values(), *(c for cs in guess.inputs.values() for c in cs)}
         free = [f.name for f in sample.schema if f.name not in used and _fits(f.type, dtype)]
@@ -113,7 +113,9 @@ def _unused(sample: pa.Table, used: set[str]) -> list[str]:
     return [name for name in sample.column_names if name not in used]
 
 
-def _only_column(guess: Features, name: str, dtype: str, free: list[str], unused: pa.Table) -> None:
+def _only_column(
+    guess: GuessedFeatures, name: str, dtype: str, free: list[str], unused: pa.Table
+) -> None:
     kind = {"int64": "integers", "string": "text"}[dtype]
     if len(free) == 1:
         guess.inputs[name] = free
@@ -136,7 +138,7 @@ def _only_column(guess: Features, name: str, dtype: str, free: list[str], unused
 
 
 def _float_columns(
-    guess: Features,
+    guess: GuessedFeatures,
     name: str,
     width: int | None,
     free: list[str],

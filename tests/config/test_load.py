@@ -380,7 +380,7 @@ def test_a_file_that_is_none(tmp_path, load):
     with pytest.raises(ConfigFileMissingError, match="no such pipeline file") as caught:
         Config.load(tmp_path / "nope.toml")
     assert isinstance(caught.value, FileNotFoundError)
-    assert caught.value.exit_code == 78
+    assert caught.value.exit_code == 66
     with pytest.raises(ConfigError, match="cannot be read"):
         Config.load(tmp_path)
     (tmp_path / "model.toml").write_bytes(b"PK\x03\x04\xff")
