@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from streamrnn.arrays import Floats
 from streamrnn.config import TODO
 
-ModelInput = tuple[str, tuple[int | None, ...], str]
+_InputSpec = tuple[str, tuple[int | None, ...], str]
 Scaling = Mapping[str, tuple[Floats, Floats]]
 
 _WAVE = ("hour_sin", "hour_cos")
@@ -38,7 +38,7 @@ class GuessedFeatures:
         return [name for name in dict.fromkeys(names) if name not in _WAVE]
 
 
-def named_columns(specs: Sequence[ModelInput], sample: pa.Table) -> dict[str, str]:
+def named_columns(specs: Sequence[_InputSpec], sample: pa.Table) -> dict[str, str]:
     """Return the columns of inputs that read one column, where their names are alike."""
     found: dict[str, str] = {}
     for name, shape, dtype in specs:
@@ -51,7 +51,7 @@ def named_columns(specs: Sequence[ModelInput], sample: pa.Table) -> dict[str, st
 
 
 def guess_features(
-    specs: Sequence[ModelInput],
+    specs: Sequence[_InputSpec],
     sample: pa.Table,
     taken: Sequence[str],
     scaling: Scaling,
