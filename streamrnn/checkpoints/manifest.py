@@ -23,8 +23,14 @@ from streamrnn.sources import Content, Position, Reading, SourceFile
 
 VERSION = 4
 READABLE = (1, 2, 3, 4)
+
+
+def _fields(item: Any) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}
+
+
 # json.dumps would make an encoder in each call.
-_ENCODE = json.JSONEncoder(ensure_ascii=False, default=vars).encode
+_ENCODE = json.JSONEncoder(ensure_ascii=False, default=_fields).encode
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 

@@ -104,9 +104,10 @@ class Loop:
                 self._count(work, scored)
                 self._write(writer, target, scored)
                 position = work.source.position
-                self.summary.files_read += position.file != self._file
-                self._file = position.file
-                self.readings[position.file] = work.source.reading
+                files = list(work.source.readings) or [position.file]
+                self.summary.files_read += len(files) - (files[0] == self._file)
+                self._file = files[-1]
+                self.readings.update(work.source.readings)
                 self._report()
                 if self.options.stop.is_set() and upcoming is None:
                     self.summary.interrupted = True

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
 
-from streamrnn.sources.content import UNREAD, Content, Reading
+from streamrnn.sources.content import Content, Reading
 from streamrnn.sources.files import SourceFile
 from streamrnn.sources.formats import ColumnStatistics, Footer
 from streamrnn.sources.origin import Origin
@@ -18,23 +18,18 @@ from streamrnn.sources.timeline import FileTimes
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """One record batch, the location of its first row, and the position after its last.
+    """One record batch, the file and row that each row comes from, and the position after the last.
 
-    `reading` covers all rows of the file before that position. `cast` counts the values of columns
-    that have another type in the file than in the source's schema.
+    `readings`: what was read so far of each file that has rows, or its end, in the batch, by name.
+    `cast` counts the values of columns that have another type in their file than in the source's
+    schema.
     """
 
     batch: pa.RecordBatch
-    file: str
-    first_row: int
+    origin: Origin
     position: Position
-    reading: Reading = UNREAD
+    readings: Mapping[str, Reading] = field(default_factory=dict)
     cast: int = 0
-
-    @property
-    def origin(self) -> Origin:
-        """The file and row that each row comes from."""
-        return Origin.consecutive(self.file, self.first_row, self.batch.num_rows)
 
 
 class Source(Protocol):

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.arrays import Array, Words
+from streamrnn.arrays import Array, Ints, Words
 from streamrnn.errors import DTypeError
 from streamrnn.kernels import digest
 from streamrnn.sources.casts import in_type, is_real
@@ -25,6 +26,7 @@ from streamrnn.sources.words import bytes_of
 
 _WORD = 1 << 64
 _NULL, _PLACE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
+_Times = tuple[int | None, int | None]
 _LISTS = (
     pa.ListArray,
     pa.LargeListArray,
@@ -34,7 +36,7 @@ _LISTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Content:
     """The number of some rows, their digest (mod 2**64), and their first and last time in ticks.
 
@@ -51,13 +53,26 @@ class Content:
     last: int | None = None
 
     @classmethod
-    def of(
-        cls, batch: pa.RecordBatch, time: str | None, schema: pa.Schema | None = None
-    ) -> Content:
+    def of(cls, batch: pa.RecordBatch, time: str | None, schema: pa.Schema | None = None) -> Self:
         """Return the content of a record batch; `time` names its time column.
 
         A number counts as a value of its type in `schema` if that can hold it: a file may be
         rewritten, or merged with others, in another type.
+        """
+        return cls.of_pieces(batch, time, [batch.num_rows], schema)[0]
+
+    @classmethod
+    def of_pieces(
+        cls,
+        batch: pa.RecordBatch,
+        time: str | None,
+        sizes: Sequence[int],
+        schema: pa.Schema | None = None,
+    ) -> list[Self]:
+        """Return the content of each of the consecutive pieces that a record batch consists of.
+
+        `sizes` are their numbers of rows. (Hashing files of 20 rows one by one took 5 times longer
+        than reading them.)
         """
         hashes = np.zeros(batch.num_rows, np.uint64)
         for field, column in zip(schema or batch.schema, batch.columns, strict=True):
@@ -66,8 +81,14 @@ class Content:
                 _add_in_type(hashes, column, field.type, factor)
             else:
                 _add(hashes, column, factor)
-        first, last = (None, None) if time is None else _range(batch.column(time))
-        return cls(batch.num_rows, digest.total(hashes), first, last)
+        starts = np.cumsum([0, *sizes])[:-1]
+        times: list[_Times] = [(None, None)] * len(sizes)
+        if time is not None:
+            times = _ranges(batch.column(time), starts, np.array(sizes))
+        return [
+            cls(rows, digest.total(hashes[start : start + rows]), *ends)
+            for rows, start, ends in zip(sizes, starts.tolist(), times, strict=True)
+        ]
 
     def __add__(self, other: Content) -> Content:
         """Return the content of both, in either order."""
@@ -88,7 +109,7 @@ class Content:
 NOTHING = Content()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reading:
     """The part of a file that has been read.
 
@@ -100,19 +121,33 @@ class Reading:
     opened_ns: int = 0
 
 
-UNREAD = Reading()
-
-
 def sum_of(contents: Iterable[Content]) -> Content:
     """Return the content of all of them together."""
     return functools.reduce(Content.__add__, contents, NOTHING)
 
 
-def _range(times: pa.Array) -> tuple[int | None, int | None]:
-    """Return the first and the last time, in ticks of their type."""
+def _ranges(times: pa.Array, start_P: Ints, size_P: Ints) -> list[_Times]:
+    """Return the first and the last time of each of P pieces, in ticks of their type."""
     if pa.types.is_temporal(times.type):
         times = times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())
-    ends = pc.min_max(times)
+    if times.null_count or len(size_P) == 1:
+        return [
+            _range(times.slice(start, size))
+            for start, size in zip(start_P.tolist(), size_P.tolist(), strict=True)
+        ]
+    found: list[_Times] = [(None, None)] * len(size_P)
+    filled = np.flatnonzero(size_P)
+    if len(filled):
+        ticks = times.to_numpy()
+        firsts = np.minimum.reduceat(ticks, start_P[filled]).tolist()
+        lasts = np.maximum.reduceat(ticks, start_P[filled]).tolist()
+        for piece, *ends in zip(filled.tolist(), firsts, lasts, strict=True):
+            found[piece] = (ends[0], ends[1])
+    return found
+
+
+def _range(ticks: pa.Array) -> _Times:
+    ends = pc.min_max(ticks)
     return ends["min"].as_py(), ends["max"].as_py()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -25,9 +27,21 @@ class Origin:
     row_N: Ints
 
     @classmethod
-    def consecutive(cls, file: str, first_row: int, rows: int) -> Origin:
+    def consecutive(cls, file: str, first_row: int, rows: int) -> Self:
         """Return the origin of consecutive rows of one file."""
         return cls((file,), np.zeros(rows, np.int64), np.arange(first_row, first_row + rows))
+
+    @classmethod
+    def pieces(cls, files: Sequence[str], first_rows: Sequence[int], sizes: Sequence[int]) -> Self:
+        """Return the origin of pieces of consecutive rows of some files, one after another.
+
+        >>> Origin.pieces(["a", "b"], first_rows=[7, 0], sizes=[2, 3]).place(2)
+        'b: row 0 (from 0)'
+        """
+        starts = np.cumsum([0, *sizes])[:-1]
+        file_N = np.repeat(np.arange(len(files)), sizes)
+        row_N = np.arange(len(file_N)) + (np.array(first_rows, np.int64) - starts)[file_N]
+        return cls(tuple(files), file_N, row_N)
 
     def file(self, row: int) -> str:
         """Return the file of a row."""

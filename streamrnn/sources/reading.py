@@ -11,10 +11,11 @@ import pyarrow as pa
 from streamrnn.errors import DataError
 from streamrnn.sources.base import SourceBatch
 from streamrnn.sources.casts import cast_columns
-from streamrnn.sources.content import NOTHING, Content, Reading
+from streamrnn.sources.content import NOTHING, Content
 from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile, etag
 from streamrnn.sources.formats import ColumnStatistics, FileReader, Footer, format_of
+from streamrnn.sources.gathering import Piece, gather
 from streamrnn.sources.position import Position
 from streamrnn.sources.renames import NamesInFiles, RenamingReader, new_names
 from streamrnn.sources.schema import (
@@ -28,10 +29,12 @@ from streamrnn.sources.schema import (
 from streamrnn.sources.timeline import FileTimes, by_time
 
 _EARLIER = "the files of earlier runs"
+# The columns of a file, and those of its partitions.
+_Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 
 class FileSource:
-    """The record batches of a list of files: at most `rows` rows each, none across two files.
+    """The record batches of a list of files: at most `rows` rows each, of one file or several.
 
     `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
     must have the columns of the first; their types are cast to its types where no value changes.
@@ -66,6 +69,7 @@ class FileSource:
         self._first = _EARLIER if schema is not None else ""
         self._schema = schema
         self._footers: dict[str, Footer] = {}
+        self._last_common: tuple[_Columns, tuple[pa.Schema, pa.Schema]] | None = None
 
     @property
     def name(self) -> str:
@@ -169,11 +173,11 @@ class FileSource:
         Raises DataError if the file cannot be read or lacks a column in use.
         """
         content = NOTHING
-        for item in self._batches_of(file, None, NOTHING):
-            if rows is not None and item.reading.content.rows > rows:
-                rest = item.batch.slice(0, rows - content.rows)
-                return content + Content.of(rest, self.time, self.schema)
-            content = item.reading.content
+        for piece in self._pieces_of(file, None):
+            batch = piece.batch if rows is None else piece.batch.slice(0, rows - content.rows)
+            content += Content.of(batch, self.time, self.schema)
+            if batch.num_rows < piece.batch.num_rows:
+                break
         return content
 
     def check_schemas(self, files: Sequence[SourceFile]) -> None:
@@ -189,20 +193,25 @@ class FileSource:
     ) -> Iterator[SourceBatch]:
         """Read all record batches from `start` (a position in the first file), in order.
 
-        `before` is the content of the rows before `start`. A file without rows gives one empty
-        batch, so that its end is a position too. Raises DataError, which names the file, if a file
-        cannot be read to its end.
+        `before` is the content of the rows before `start`. A file without rows gives a piece
+        without rows, so that its end is a position too. Raises DataError, which names the file, if
+        a file cannot be read to its end, after the rows before it.
         """
-        for file in self.files:
-            first = start if start is not None and start.file == file.name else None
-            if first is not None and first.done:
-                continue
-            content = before if first is not None and before is not None else NOTHING
-            yield from self._batches_of(file, first, content)
+        pieces = (
+            piece
+            for file in self.files
+            for piece in self._pieces_of(
+                file, start if start is not None and start.file == file.name else None
+            )
+        )
+        return gather(pieces, self.rows, before or NOTHING, self._contents)
 
-    def _batches_of(
-        self, file: SourceFile, start: Position | None, content: Content
-    ) -> Iterator[SourceBatch]:
+    def _contents(self, batch: pa.RecordBatch, sizes: Sequence[int]) -> list[Content]:
+        return Content.of_pieces(batch, self.time, sizes, self.schema)
+
+    def _pieces_of(self, file: SourceFile, start: Position | None) -> Iterator[Piece]:
+        if start is not None and start.done:
+            return
         opened = time.time_ns()
         stream = self._stream(file)
         reader, version = self._reader(file, stream), etag(stream)
@@ -218,8 +227,7 @@ class FileSource:
             )
         if cursor.row_group >= len(sizes):
             batch = pa.RecordBatch.from_pylist([], schema=schema)
-            reading = Reading(content, version, opened)
-            yield SourceBatch(batch, file.path, cursor.file_row, cursor.position(), reading)
+            yield Piece(batch, file.path, cursor.file_row, cursor.position(), version, opened, 0)
             return
         try:
             for batch in self._read(file, reader, own, cursor):
@@ -227,10 +235,8 @@ class FileSource:
                 if own != schema:
                     batch = cast_columns(batch, schema, file.path, first, self._first)
                 cursor = cursor.after(batch.num_rows)
-                content += Content.of(batch, self.time, self.schema)
-                reading = Reading(content, version, opened)
                 values = changed * batch.num_rows
-                yield SourceBatch(batch, file.path, first, cursor.position(), reading, values)
+                yield Piece(batch, file.path, first, cursor.position(), version, opened, values)
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{file.path}: cannot be read after row {cursor.file_row}: {_one_line(error)}. "
@@ -290,11 +296,19 @@ class FileSource:
         return {names.get(name, name): value for name, value in file.partitions}
 
     def _common(self, file: SourceFile, reader: FileReader) -> tuple[pa.Schema, pa.Schema]:
-        """Return the columns of a file in its own types, and in those to cast them to."""
-        found = self._columns(file, reader)
-        check_present(self.schema, found, file.path, self._first)
-        used = used_schema(found, self.columns, file.path)
-        return common_schema(self.schema, used, file.path, self._first, self._features)
+        """Return the columns of a file in its own types, and in those to cast them to.
+
+        They are found once for consecutive files with equal columns.
+        """
+        partitions = self._partitions(file).items()
+        key = reader.schema, [(name, value.type) for name, value in partitions]
+        if self._last_common is None or self._last_common[0] != key:
+            found = self._columns(file, reader)
+            check_present(self.schema, found, file.path, self._first)
+            used = used_schema(found, self.columns, file.path)
+            common = common_schema(self.schema, used, file.path, self._first, self._features)
+            self._last_common = key, common
+        return self._last_common[1]
 
     def _columns(self, file: SourceFile, reader: FileReader) -> pa.Schema:
         schema = reader.schema

@@ -15,6 +15,7 @@ from streamrnn.sources.casts import cast_columns
 from streamrnn.sources.content import Content
 from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile
+from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.renames import NamesInFiles, new_names, with_new_names
 from streamrnn.sources.schema import common_schema, in_earlier_types, select, used_schema
@@ -132,8 +133,9 @@ class StreamSource:
                     if own != schema:
                         batch = cast_columns(batch, schema, STDIN, row, origin)
                     position = Position(STDIN, 0, 0, row + batch.num_rows, done=False)
+                    places = Origin.consecutive(STDIN, row, batch.num_rows)
                     values = changed * batch.num_rows
-                    yield SourceBatch(batch, STDIN, row, position, cast=values)
+                    yield SourceBatch(batch, places, position, cast=values)
                     row += batch.num_rows
         except DAMAGE as error:
             problem = "ends early" if self._input.ended else "is damaged"

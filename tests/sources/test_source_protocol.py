@@ -1,6 +1,7 @@
 """What every source of record batches promises, whatever it reads."""
 
 import io
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from streamrnn.sources import (
     SOURCE_FORMATS,
     FileSource,
     Source,
+    SourceBatch,
     StreamSource,
     list_files,
     suffixes_of,
@@ -61,6 +63,11 @@ def _table(source: Source, *start: object) -> pa.Table:
     return pa.Table.from_batches([each.batch for each in batches], source.schema)
 
 
+def _places(batch: SourceBatch) -> list[tuple[str, int]]:
+    """The file and row of each row."""
+    return [(batch.origin.file(i), int(row)) for i, row in enumerate(batch.origin.row_N)]
+
+
 def test_every_source_is_tried_here() -> None:
     """A new one takes its place among the parameters of `opened`."""
     found = {
@@ -84,10 +91,14 @@ def test_all_rows_come_in_order_and_counted(opened: Open) -> None:
     assert source.of_files is (source if source.replayable else None)
     batches = list(opened().batches())
     assert max(each.batch.num_rows for each in batches) == 33
-    for each, following in pairwise(batches):
-        behind = each.first_row + each.batch.num_rows
-        assert each.position.file_row == behind
-        assert following.first_row == (behind if following.file == each.file else 0)
+    rows = [place for each in batches for place in _places(each)]
+    assert rows[0][1] == 0
+    for (file, row), (next_file, next_row) in pairwise(rows):
+        assert next_row == (row + 1 if next_file == file else 0)
+    seen: Counter[str] = Counter()
+    for each in batches:
+        seen.update(file for file, _ in _places(each))
+        assert each.position.file_row == seen[each.position.file]
 
 
 def test_what_is_read_from_a_position_on_are_the_rows_behind_it(opened: Open) -> None:
@@ -99,7 +110,8 @@ def test_what_is_read_from_a_position_on_are_the_rows_behind_it(opened: Open) ->
         source = opened()
         names = [file.name for file in source.files]
         source.files = source.files[names.index(each.position.file) :] if names else []
-        before = each.reading.content if source.replayable else None
+        reading = each.readings.get(each.position.file)
+        before = None if reading is None else reading.content
         assert _table(source, each.position, before).equals(rows.slice(done))
 
 
