@@ -101,7 +101,7 @@ def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
     }
     locations = {name: _real(path) for name, path in outputs.items() if path is not None}
     path = config.source.path
-    inputs = [_real(file.path) for file in source.files]
+    inputs = [file.name if file.store.local else _real(file.path) for file in source.files]
     inputs += [_real(path)] if source.replayable else []
     for name, location in locations.items():
         if any(_overlap(location, other) for other in inputs):

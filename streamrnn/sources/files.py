@@ -172,7 +172,10 @@ def _listed(store: Store, found: list[Entry], base: str, scheme: str) -> list[So
     by_name: dict[str, list[Entry]] = {}
     for entry in found:
         by_name.setdefault(entry.name, []).append(entry)
-    chosen = [min(entries, key=_path_rank) for entries in by_name.values()]
+    chosen = [
+        entries[0] if len(entries) == 1 else min(entries, key=_path_rank)
+        for entries in by_name.values()
+    ]
     for entry in chosen:
         _check_utf8(entry)
     hive = Hive([entry.path[start:] for entry in chosen])
@@ -192,6 +195,8 @@ def _listed(store: Store, found: list[Entry], base: str, scheme: str) -> list[So
 
 def _check_utf8(entry: Entry) -> None:
     for text in (entry.path, entry.name):
+        if text.isascii():
+            continue
         try:
             text.encode()
         except UnicodeEncodeError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from posixpath import basename, dirname
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -31,7 +30,7 @@ class Hive:
 
     def __init__(self, paths: list[str]) -> None:
         values: dict[str, list[str]] = {}
-        folders = {dirname(path) for path in paths}
+        folders = {_split(path)[0] for path in paths}
         for name, value in (pair for folder in folders for pair in _pairs(folder)):
             values.setdefault(name, []).append(value)
         self._integers = _names_of_only(_INTEGER, values)
@@ -44,11 +43,12 @@ class Hive:
 
     def partitions(self, path: str) -> Partitions:
         """Return the name and value of each partition that contains a file."""
-        return self._partitions[dirname(path)]
+        return self._partitions[_split(path)[0]]
 
     def order(self, path: str) -> tuple[_Key, str]:
         """Return a sort key: `day=2` before `day=10`, `part-2` before `part-10`, null last."""
-        return (*self._keys[dirname(path)], natural(basename(path))), path
+        folder, name = _split(path)
+        return (*self._keys[folder], natural(name)), path
 
     def _typed(self, name: str, value: str) -> pa.Scalar:
         kind = pa.int64() if name in self._integers else pa.string()
@@ -65,6 +65,11 @@ class Hive:
             null = value == NULL_PARTITION
             return f"{name}=", Decimal("Infinity" if null else unquote(value)), ""
         return (f"{name}={_LAST}",) if mark and value == NULL_PARTITION else natural(folder)
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name
 
 
 def _pairs(folder: str) -> list[tuple[str, str]]:

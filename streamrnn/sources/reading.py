@@ -130,7 +130,11 @@ class FileSource:
 
     def total_rows(self) -> int:
         """Return the rows of all files, from their footers."""
-        return sum(self.footer(file).rows for file in self.files)
+        return sum(map(self._rows_of, self.files))
+
+    def _rows_of(self, file: SourceFile) -> int:
+        known = self._footers.get(file.name)
+        return (self._open(file).footer(None, None) if known is None else known).rows
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
         """Return the times of those files whose footers record them, in order."""

@@ -32,7 +32,10 @@ def select(
     batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, pa.Scalar] | None = None
 ) -> pa.RecordBatch:
     """Return the columns of the schema in its order and types; `constants` fill missing ones."""
-    arrays, present = [], batch.schema.names
+    found = batch.schema
+    if found.equals(schema):
+        return pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+    arrays, present = [], found.names
     for field in schema:
         if field.name in present:
             array = batch.column(field.name)
