@@ -25,10 +25,12 @@ The steps of a commit, in this order (it is safe to stop after any of them):
 
 1. an attempt closes and syncs its parts, of rows and of rejects, in ``_streamrnn/staging``
 2. it writes and syncs a version of the state of its shard
-3. the driver assigns names to the parts, writes the manifest to a temporary file, syncs it and
-   renames it into place: from here on the commit is valid
+3. the driver assigns names to the parts, writes and syncs new segments of the manifest's long lists
+   (`segments`), writes the manifest to a temporary file, syncs it and renames it into place: from
+   here on the commit is valid
 4. the parts are renamed out of staging, where readers find them
-5. versions of the state that no retained commit names are removed
+5. versions of the state that no retained commit names are removed, and segments that the manifest
+   does not name
 
 Steps 1 and 2 are `Attempt.finish`, which returns plain values (`Facts`). The run above has one
 shard and makes its own attempts. A driver of several shards has workers make them, from paths and

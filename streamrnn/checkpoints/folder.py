@@ -331,7 +331,7 @@ class OutputFolder:
                 # Names in the manifest are current only if this run has checked the sources.
                 home=self.home if last is None or self._known.files is not None else last.home,
             )
-            self._ledger.install(manifest)
+            manifest = self._ledger.install(manifest)
             self._known.commit(manifest)
         _LOGGER.debug("%s: commit %d", self.path, manifest.commit)
         return manifest
@@ -388,8 +388,7 @@ class OutputFolder:
         }
         manifest = replace(self.manifest, commit=self.next_commit, time=_now(), **changes)
         self._ledger.reconciled = False
-        self._ledger.install(manifest)
-        return manifest
+        return self._ledger.install(manifest)
 
     def replace_state(self, table: pa.Table) -> Manifest:
         """Commit another state table in place of the last one; rows and position stay.

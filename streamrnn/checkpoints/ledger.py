@@ -1,6 +1,8 @@
 """The driver's half of a commit: name new parts, write the manifest, reconcile the folder."""
 
+import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 
 from streamrnn.checkpoints.directory import (
     INSIDE,
@@ -11,7 +13,8 @@ from streamrnn.checkpoints.directory import (
     name_inside,
 )
 from streamrnn.checkpoints.holding import Holding
-from streamrnn.checkpoints.manifest import Manifest
+from streamrnn.checkpoints.manifest import LISTS, Manifest
+from streamrnn.checkpoints.segments import write_segments
 from streamrnn.checkpoints.starting import refuse_another_writer
 from streamrnn.sinks import Part, StagedPart
 
@@ -41,7 +44,7 @@ class Ledger:
             more_finished, more_removed = self._rejects.reconcile(manifest.rejects)
             finished, removed = finished + more_finished, removed + more_removed
         found = self._files.sizes(INSIDE).keys()
-        named = manifest.state_names() | {name_inside(MANIFEST), name_inside(LOCK)}
+        named = manifest.file_names() | {name_inside(MANIFEST), name_inside(LOCK)}
         self._has_old_manifest = name_inside(OLD_MANIFEST) in found
         if self._has_old_manifest and name_inside(MANIFEST) not in found:
             named.add(name_inside(OLD_MANIFEST))  # until the next commit
@@ -61,8 +64,10 @@ class Ledger:
             self._rejects.place(last.rejects if last else (), rejected, self.next_commit),
         )
 
-    def install(self, manifest: Manifest) -> None:
+    def install(self, manifest: Manifest) -> Manifest:
         """Do steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
+
+        Returns the manifest with its segments, which are written before it.
 
         If the folder is reconciled, new parts follow those of the last commit. Parts whose names
         change are moved back to staging before the manifest is written, since both the old and the
@@ -77,6 +82,7 @@ class Ledger:
         for directory in self._held.directories:
             if not self.reconciled or (parts if directory is self._rows else rejects):
                 directory.sync_names()
+        manifest = self._with_segments(manifest)
         self._held.renew()
         self._files.sync(INSIDE)
         refuse_another_writer(self._files, self.next_commit)
@@ -87,15 +93,32 @@ class Ledger:
         self.next_commit = manifest.commit + 1
         if not self.reconciled:
             self.reconcile(manifest)
-            return
+            return manifest
         self._rows.publish(parts)
         self._rejects.publish(rejects)
-        gone = (last.state_names() if last else set()) - manifest.state_names()
+        gone = (last.file_names() if last else set()) - manifest.file_names()
         if self._has_old_manifest:
             gone.add(name_inside(OLD_MANIFEST))
             self._has_old_manifest = False
         for name in sorted(gone):
             self._files.delete(f"{INSIDE}/{name}")
+        return manifest
+
+    def _with_segments(self, manifest: Manifest) -> Manifest:
+        """Write the segments that the lists of a manifest need; return it with their names."""
+        last = self.manifest
+        token = secrets.token_hex(8)
+        segments = {
+            key: write_segments(
+                self._files,
+                f"{INSIDE}/_{key}-{manifest.commit:05d}-{token}",
+                last.segments.get(key, ()) if last else (),
+                getattr(last, key) if last else (),
+                getattr(manifest, key),
+            )
+            for key in LISTS
+        }
+        return replace(manifest, segments={key: items for key, items in segments.items() if items})
 
     def _renamed(self, manifest: Manifest) -> list[tuple[PartDirectory, tuple[Part, ...]]]:
         """Return the parts of the last commit that have longer names in this one."""

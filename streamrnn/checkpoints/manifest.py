@@ -1,22 +1,25 @@
-"""The manifest: one JSON file that describes what is committed.
+"""The manifest: one JSON file that describes what is committed, with segments for long lists.
 
 The file starts with the sha256 of all bytes after it, so that any flipped or missing byte is
 detected. Version 1 named used files as the pipeline file did, and stored a digest of their footers
 instead of their content. Versions 1 and 2 stored the state as one shard, and no names in staging:
-those follow from the commit and the name of a part. Versions 1 to 3 had one model.
+those follow from the commit and the name of a part. Versions 1 to 3 had one model. A manifest
+without segments has all entries of its lists.
 """
 
 import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
 
+from streamrnn.checkpoints.segments import Segment
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sinks import Part
 from streamrnn.sources import Content, Position, Reading, SourceFile
@@ -25,16 +28,17 @@ VERSION = 4
 READABLE = (1, 2, 3, 4)
 
 
-def _fields(item: Any) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in item.__dataclass_fields__}
+def fields_of(item: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, with slots or without, for JSON."""
+    return {item_field.name: getattr(item, item_field.name) for item_field in fields(item)}
 
 
 # json.dumps would make an encoder in each call.
-_ENCODE = json.JSONEncoder(ensure_ascii=False, default=_fields).encode
+_ENCODE = json.JSONEncoder(ensure_ascii=False, default=fields_of).encode
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UsedFile:
     """A file of the source whose first rows, or all of them, are in the output.
 
@@ -65,6 +69,13 @@ class UsedFile:
             return cls(file.name, file.size, file.mtime_ns, identity)
         time = -1 if _is_fresh(file.mtime_ns, reading.opened_ns) else file.mtime_ns
         return cls(file.name, file.size, time, "", reading.etag, reading.content)
+
+
+LISTS: dict[str, type] = {"sources": UsedFile, "parts": Part, "rejects": Part}
+"""The lists of a manifest that grow with its output, with their entries."""
+
+ReadSegment = Callable[[Segment, type], list[Any]]
+_rows_of = attrgetter("rows")
 
 
 @dataclass(frozen=True)
@@ -114,10 +125,11 @@ class Manifest:
     `output` is a random name of the folder from its first commit, which its rejects store too;
     `home` is where the folder was ("" in version 1). `sources` are in the order in which they were
     read; if `position` is not None, it is in one of them and the others are done; it is never at
-    the end of a file. `counters` is what the run passed to `commit`. `config` is dotted key ->
-    value, `schema` the Arrow schema of the rows as base64. `shards` are those of the state, in
-    order, empty without state. `end_of_run`: the last commit of its run (with --follow: of the
-    files that one poll found).
+    the end of a file. `segments`: name of a list -> the files with its first entries (the list
+    itself has them too, see the module `segments`). `counters` is what the run passed to `commit`.
+    `config` is dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are
+    those of the state, in order, empty without state. `end_of_run`: the last commit of its run
+    (with --follow: of the files that one poll found).
     """
 
     output: str
@@ -137,17 +149,18 @@ class Manifest:
     kept: tuple[RetainedCommit, ...] = ()
     home: str = ""
     end_of_run: bool = True
+    segments: Mapping[str, tuple[Segment, ...]] = field(default_factory=dict)
     version: int = VERSION
 
     @property
     def rows(self) -> int:
         """Number of rows committed so far, over all runs."""
-        return sum(part.rows for part in self.parts)
+        return sum(map(_rows_of, self.parts))
 
     @property
     def rejected(self) -> int:
         """Number of rejected rows so far, over all runs."""
-        return sum(part.rows for part in self.rejects)
+        return sum(map(_rows_of, self.rejects))
 
     @property
     def state_rows(self) -> int:
@@ -184,22 +197,34 @@ class Manifest:
         stay = {*ends, *([] if end_of_run else within)}
         return tuple(kept for kept in known if kept.commit in stay)
 
+    def file_names(self) -> set[str]:
+        """Return all files beside the manifest that it needs: of state, and segments."""
+        segments = {item.name for items in self.segments.values() for item in items}
+        return self.state_names() | segments
+
     def state_names(self) -> set[str]:
         """Return all files of state that this commit or a retained one needs."""
         commits = [self.shards, *(kept.shards for kept in self.kept)]
         return {file.name for shards in commits for shard in shards for file in shard.files}
 
     def to_bytes(self) -> bytes:
-        """Return the manifest as JSON, led by the checksum of all after the first two lines."""
-        rest = (
-            ",\n".join(f' "{key}": {_json(value)}' for key, value in vars(self).items())
-        ).encode()
+        """Return the manifest as JSON, led by the checksum of all after the first two lines.
+
+        Entries in segments are left out.
+        """
+        found = dict(vars(self))
+        for key, segments in self.segments.items():
+            found[key] = found[key][sum(item.count for item in segments) :]
+        rest = (",\n".join(f' "{key}": {_json(value)}' for key, value in found.items())).encode()
         rest += b"\n}\n"
         return b'{\n "sha256": "' + hashlib.sha256(rest).hexdigest().encode() + b'",\n' + rest
 
     @classmethod
-    def from_bytes(cls, data: bytes, path: str) -> "Manifest":
-        """Read the result of `to_bytes`; CheckpointError with `path` if a byte was changed."""
+    def from_bytes(cls, data: bytes, path: str, read: ReadSegment | None = None) -> "Manifest":
+        """Read the result of `to_bytes`; CheckpointError with `path` if a byte was changed.
+
+        `read` reads the entries of a segment.
+        """
         head = _HEAD.match(data)
         if head is None or hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
             raise CheckpointError(
@@ -217,14 +242,23 @@ class Manifest:
         old = found["version"] < 4
         model = {"model": found["model"]} if old else {}
         del found["sha256"], found["version"]
+        segments = {
+            key: tuple(Segment(**item) for item in items)
+            for key, items in found.get("segments", {}).items()
+        }
+        older: dict[str, list[Any]] = {key: [] for key in LISTS}
+        for key, items in segments.items():
+            assert read is not None
+            older[key] = [entry for item in items for entry in read(item, LISTS[key])]
         return cls(
             **{
                 **_with_shards(found),
                 **_end_of_run(found, old),
-                "sources": tuple(map(decode_used, found["sources"])),
+                "sources": (*older["sources"], *map(decode_used, found["sources"])),
                 "position": decode_position(found["position"]),
-                "parts": tuple(_part({**part, **model}) for part in found["parts"]),
-                "rejects": tuple(map(_part, found["rejects"])),
+                "parts": (*older["parts"], *(_part({**part, **model}) for part in found["parts"])),
+                "rejects": (*older["rejects"], *map(_part, found["rejects"])),
+                "segments": segments,
                 "kept": tuple(
                     RetainedCommit(
                         **{
@@ -238,28 +272,6 @@ class Manifest:
                 ),
             }
         )
-
-
-def with_used(
-    known: Sequence[UsedFile], now: Sequence[SourceFile], readings: Mapping[str, Reading]
-) -> tuple[UsedFile, ...]:
-    """Return the used files with those of `now` added, or replacing those of the same name.
-
-    `readings`: name -> what was read of a file. A known file without a reading is unchanged.
-    """
-    used = list(known)  # two may have one name: older versions knew a file by two
-    indices = {file.path: i for i, file in reversed(list(enumerate(used)))}
-    for file in now:
-        index, reading = indices.get(file.name), readings.get(file.name)
-        if index is None:
-            indices[file.name] = len(used)
-            used.append(UsedFile.of(file, reading))
-        elif reading is not None or (used[index].size, used[index].mtime_ns) != (
-            file.size,
-            file.mtime_ns,
-        ):
-            used[index] = UsedFile.of(file, reading)
-    return tuple(used)
 
 
 def _is_fresh(mtime_ns: int, opened_ns: int) -> bool:

@@ -1,6 +1,7 @@
 """Read an output folder without a lock, while a run may write to it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ from streamrnn.checkpoints.directory import INSIDE, MANIFEST, OLD_MANIFEST, name
 from streamrnn.checkpoints.edited import check_types, edits_refused
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.seen import with_seen_files
+from streamrnn.checkpoints.segments import read_segment
 from streamrnn.checkpoints.versions import check_shards, read_shards
 from streamrnn.errors import CheckpointError, MissingFileError, SinkError
 from streamrnn.storage.files import Files, sink_errors
@@ -18,20 +20,36 @@ _Found = TypeVar("_Found")
 
 
 def find_manifest(files: Files) -> Manifest | None:
-    """Read the manifest of a folder, None if missing. Raises CheckpointError if damaged."""
+    """Read the manifest of a folder, None if missing. Raises CheckpointError if damaged.
+
+    It is read again if another commit removed a segment meanwhile.
+    """
+    read, found = partial(read_segment, files, INSIDE), _stored(files)
+    while found is not None:
+        name, data = found
+        try:
+            with edits_refused(files.show(name)):
+                manifest = Manifest.from_bytes(data, files.show(name), read)
+                check_types(manifest)
+            return manifest
+        except CheckpointError:
+            again = _stored(files)
+            if again == found:
+                raise
+            found = again
+    return None
+
+
+def _stored(files: Files) -> tuple[str, bytes] | None:
+    """Read the manifest as it is stored: its name and its bytes."""
     # The new name again: between the two reads a commit may have replaced the old one.
     for name in (MANIFEST, OLD_MANIFEST, MANIFEST):
         try:
             with sink_errors("read", files.show(name)):
-                data = files.read(name)
+                return name, files.read(name)
         except OSError as error:
             if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 raise
-        else:
-            with edits_refused(files.show(name)):
-                manifest = Manifest.from_bytes(data, files.show(name))
-                check_types(manifest)
-            return manifest
     return None
 
 

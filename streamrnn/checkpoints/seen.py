@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.manifest import Manifest, UsedFile, decode_position, decode_used
+from streamrnn.checkpoints.manifest import (
+    Manifest,
+    UsedFile,
+    decode_position,
+    decode_used,
+    fields_of,
+)
 from streamrnn.errors import StateError
 from streamrnn.sources import Position
 
@@ -51,7 +57,7 @@ def with_seen_files(table: pa.Table, manifest: Manifest | None) -> pa.Table:
         "home": manifest.home,
         "schema": manifest.config.get("source.schema", {}),
     }
-    text = json.dumps(seen, default=vars, ensure_ascii=False)
+    text = json.dumps(seen, default=fields_of, ensure_ascii=False)
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: text.encode()})
 
 

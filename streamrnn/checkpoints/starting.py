@@ -12,7 +12,7 @@ from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
 NOT_OURS = "its files are not of this output"
-_NUMBERED = re.compile(r"_?(?:state-)?(\d+)[-.]")
+_NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 
 
 def has_manifest(files: Files) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from streamrnn.checkpoints.manifest import Manifest, UsedFile, with_used
+from streamrnn.checkpoints.manifest import Manifest, UsedFile
 from streamrnn.checkpoints.rewrites import Rewrite, find_rewrites
 from streamrnn.checkpoints.seen import SeenFiles
 from streamrnn.display import count, first_of
@@ -73,7 +73,7 @@ def plan_sources(
         return SourcePlan(tuple(present))
     listed = {file.name: file for file in present}
     names = _current_names(manifest, listed, home)
-    known = [replace(file, path=names[file.path]) for file in manifest.sources]
+    known = _renamed(manifest.sources, names)
     position = manifest.position
     if position is not None:
         position = replace(position, file=names.get(position.file, position.file))
@@ -108,7 +108,7 @@ def plan_sources(
         files=tuple(files),
         position=position,
         before=before,
-        known=tuple(replace(v.known, gone=v.known.path not in listed) for v in verdicts),
+        known=tuple(_noted(verdict.known, listed) for verdict in verdicts),
         vanished=tuple(file.path for file in gone),
         changed=tuple(listed[verdict.known.path] for verdict in changed),
         rewritten=tuple(rewrites.found),
@@ -124,10 +124,24 @@ def changed_files(
     """Return the used files, by their names in the manifest, that changed after they were read."""
     listed = {file.name: file for file in present}
     names = _current_names(manifest, listed, home)
-    known = [replace(file, path=names[file.path]) for file in manifest.sources]
+    known = _renamed(manifest.sources, names)
     verdicts = _verdicts(known, listed, manifest.position, reader)
     found = zip(manifest.sources, verdicts, strict=True)
     return [file.path for file, verdict in found if verdict.changed]
+
+
+def _renamed(used: Sequence[UsedFile], names: Mapping[str, str]) -> list[UsedFile]:
+    # The same objects where nothing changes: for them no segment is written again.
+    return [
+        file if names[file.path] == file.path else replace(file, path=names[file.path])
+        for file in used
+    ]
+
+
+def _noted(file: UsedFile, listed: Mapping[str, SourceFile]) -> UsedFile:
+    """Note whether a file is gone."""
+    gone = file.path not in listed
+    return file if file.gone == gone else replace(file, gone=gone)
 
 
 def _verdicts(
@@ -155,6 +169,8 @@ class Known:
     def __init__(self) -> None:
         self.files: tuple[UsedFile, ...] | None = None
         self._forced: dict[SourceFile, Reading | None] = {}
+        self._indexed: Sequence[UsedFile] = ()
+        self._indices: dict[str, int] = {}
 
     def update(self, plan: SourcePlan, reader: SourceOfFiles) -> None:
         """Store what a plan found; files that `force` counts as used are read by `reader`."""
@@ -168,10 +184,37 @@ class Known:
         now: Sequence[SourceFile],
         readings: Mapping[str, Reading],
     ) -> tuple[UsedFile, ...]:
-        """Return all used files when those of `now`, with what was read of them, are committed."""
+        """Return all used files when those of `now` are committed.
+
+        `readings`: name -> what was read of a file. A known file without a reading is unchanged.
+        """
         known = (last.sources if last else ()) if self.files is None else self.files
         forced = {file.name: found for file, found in self._forced.items() if found is not None}
-        return with_used(known, (*self._forced, *now), {**forced, **readings})
+        used = self._with(known, (*self._forced, *now), {**forced, **readings})
+        self._indexed = used
+        return used
+
+    def _with(
+        self,
+        known: tuple[UsedFile, ...],
+        now: Sequence[SourceFile],
+        readings: Mapping[str, Reading],
+    ) -> tuple[UsedFile, ...]:
+        if known is not self._indexed:
+            # Two may have one name: older versions knew a file by two.
+            self._indices = {file.path: i for i, file in reversed(list(enumerate(known)))}
+        used = list(known)
+        for file in now:
+            index, reading = self._indices.get(file.name), readings.get(file.name)
+            if index is None:
+                self._indices[file.name] = len(used)
+                used.append(UsedFile.of(file, reading))
+            elif reading is not None or (used[index].size, used[index].mtime_ns) != (
+                file.size,
+                file.mtime_ns,
+            ):
+                used[index] = UsedFile.of(file, reading)
+        return tuple(used)
 
     def commit(self, manifest: Manifest) -> None:
         """Note that all known files are in `manifest`."""

@@ -21,6 +21,8 @@ class FolderTarget:
         self.write = folder.write
         self.reject = folder.reject
         self._files = list(files)
+        self._indices = {file.name: i for i, file in enumerate(files)}
+        self._begun = 0  # the first file that is not known to be finished
 
     def commit(
         self, scorer: Scorer, progress: Read, complete: bool, continues: bool
@@ -40,12 +42,12 @@ class FolderTarget:
 
     def _started(self, position: Position | None) -> list[SourceFile]:
         """Return the files started or finished since the last commit."""
+        first = self._begun
         if position is None:
-            started, self._files = self._files, []
-            return started
-        index = [file.name for file in self._files].index(position.file)
-        started, self._files = self._files[: index + 1], self._files[index:]
-        return started
+            self._begun = len(self._files)
+            return self._files[first:]
+        self._begun = self._indices[position.file]
+        return self._files[first : self._begun + 1]
 
 
 class StreamTarget:

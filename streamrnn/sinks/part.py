@@ -36,7 +36,7 @@ class StagedPart:
         return Part(name, self.rows, self.bytes, self.sha256, commit, self.staged, model)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """A committed part. `commit` is the number of the commit that wrote it.
 

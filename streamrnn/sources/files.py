@@ -33,7 +33,7 @@ _OPTIONS = {
 _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """One file of a source: `path` is for messages, `name` identifies it.
 

@@ -17,7 +17,7 @@ from checkpoints.small_run import (
     visible,
 )
 
-from streamrnn.checkpoints import read_manifest, versions
+from streamrnn.checkpoints import read_manifest, segments, versions
 from streamrnn.outputs import compact, history, rewind, verify
 from streamrnn.sinks import part
 from streamrnn.storage.local import LocalFiles
@@ -27,10 +27,11 @@ STEPS = 2
 
 @pytest.fixture(autouse=True)
 def quick_with_changes_and_few_numbers(monkeypatch):
-    """No time for syncs; the tiny state of these runs is written as changes too; and the eleventh
-    part has another digit."""
+    """No time for syncs; the tiny state of these runs is written as changes too, few parts as
+    segments; and the eleventh part has another digit."""
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
     monkeypatch.setattr(versions, "SMALL", 0)
+    monkeypatch.setattr(segments, "TAIL", 1)
     monkeypatch.setattr(part, "WIDTHS", (1, 2))
 
 
@@ -138,7 +139,7 @@ def assert_recovers(path, point, steps=STEPS):
     verify(str(path))
     manifest = read_manifest(str(path))
     named = {part.name for part in manifest.parts} | {
-        f"_streamrnn/{name}" for name in {*manifest.state_names(), "_manifest.json", "_lock"}
+        f"_streamrnn/{name}" for name in {*manifest.file_names(), "_manifest.json", "_lock"}
     }
     assert files_of(path).keys() == named, point
 
@@ -167,6 +168,7 @@ def stop(act, path, disk, patch):
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
     points = points_of(tmp_path, monkeypatch, before, act)
     assert "after rename to _streamrnn/_manifest.json" in points
+    assert any("_parts-" in point for point in points)
     for number, point, path in copies(tmp_path, before, points, "after"):
         disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
         assert disk.point == point

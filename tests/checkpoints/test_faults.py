@@ -8,6 +8,7 @@ import pytest
 from checkpoints.disks import HastyDisk, TracingDisk
 from checkpoints.small_run import expected, outcome, run
 
+from streamrnn.checkpoints import segments
 from streamrnn.errors import SinkError
 from streamrnn.storage.local import LocalFiles
 
@@ -32,7 +33,9 @@ class RefusingDisk(TracingDisk):
 
 @pytest.fixture(autouse=True)
 def no_time_for_syncs(monkeypatch):
+    """And two parts are enough for a segment."""
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
+    monkeypatch.setattr(segments, "TAIL", 1)
 
 
 def run_on(disk, path, monkeypatch):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import load_state, versions
+from streamrnn.checkpoints import load_state, segments, versions
 
 FILES = 3
 ROWS = 2400
@@ -53,7 +53,7 @@ def config(folder: Path, out: Path, **source):
 
 
 def run(folder: Path, out: Path, **options):
-    """Run it, with the state written as changes although it is small."""
+    """Run it, with the state written as changes, and used files and parts as segments."""
     return run_config(config(folder, out), **options)
 
 
@@ -61,6 +61,7 @@ def run_config(data, **options):
     """Run a pipeline in the same way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "SMALL", 0)
+        patch.setattr(segments, "TAIL", 1)
         return Pipeline.from_dict(data).run(**options)
 
 
