@@ -169,13 +169,12 @@ def list_files(
 def _listed(store: Store, found: list[Entry], base: str, scheme: str) -> list[SourceFile]:
     """Sort the files, each by one path: most partitions first, then fewest links."""
     start = len(base.rstrip("/")) + 1 if base else 0
-    by_name: dict[str, list[Entry]] = {}
+    by_name: dict[str, Entry] = {}
     for entry in found:
-        by_name.setdefault(entry.name, []).append(entry)
-    chosen = [
-        entries[0] if len(entries) == 1 else min(entries, key=_path_rank)
-        for entries in by_name.values()
-    ]
+        other = by_name.setdefault(entry.name, entry)
+        if other is not entry and _path_rank(entry) < _path_rank(other):
+            by_name[entry.name] = entry
+    chosen = list(by_name.values())
     for entry in chosen:
         _check_utf8(entry)
     hive = Hive([entry.path[start:] for entry in chosen])

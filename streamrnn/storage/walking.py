@@ -142,4 +142,6 @@ def _file(item: os.DirEntry[str], folder: str, links: int) -> Iterator[Entry]:
 
 def entry_at(path: str, name: str, stats: os.stat_result, links: int) -> Entry:
     """Return the entry of a file with this status."""
+    if name == path:
+        name = path  # one string in memory, not two: there may be many files
     return Entry(path, name, stats.st_size, stats.st_mtime_ns, links)
