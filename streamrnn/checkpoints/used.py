@@ -84,7 +84,7 @@ def plan_sources(
                 "over with --full-refresh."
             )
     verdicts = _verdicts(known, listed, position, reader)
-    changed = [verdict for verdict in verdicts if verdict.changed]
+    changed = [verdict for verdict in verdicts.values() if verdict.changed]
     if changed and not force:
         raise CheckpointError(_changed(changed))
     used = {file.path: file for file in known}
@@ -108,13 +108,13 @@ def plan_sources(
         files=tuple(files),
         position=position,
         before=before,
-        known=tuple(_noted(verdict.known, listed) for verdict in verdicts),
+        known=_updated(known, verdicts, listed),
         vanished=tuple(file.path for file in gone),
         changed=tuple(listed[verdict.known.path] for verdict in changed),
         rewritten=tuple(rewrites.found),
-        by_footer=sum(verdict.by_footer for verdict in verdicts),
+        by_footer=sum(verdict.by_footer for verdict in verdicts.values()),
         unsettled=rewrites.unsettled,
-        refreshed=any(v.known.mtime_ns != f.mtime_ns for v, f in zip(verdicts, known, strict=True)),
+        refreshed=any(item.known.mtime_ns != known[i].mtime_ns for i, item in verdicts.items()),
     )
 
 
@@ -126,22 +126,29 @@ def changed_files(
     names = _current_names(manifest, listed, home)
     known = _renamed(manifest.sources, names)
     verdicts = _verdicts(known, listed, manifest.position, reader)
-    found = zip(manifest.sources, verdicts, strict=True)
-    return [file.path for file, verdict in found if verdict.changed]
+    return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
 
 
-def _renamed(used: Sequence[UsedFile], names: Mapping[str, str]) -> list[UsedFile]:
-    # The same objects where nothing changes: for them no segment is written again.
-    return [
-        file if names[file.path] == file.path else replace(file, path=names[file.path])
-        for file in used
-    ]
+def _renamed(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequence[UsedFile]:
+    # The same objects if nothing changes: their segments are not written again.
+    if not names:
+        return used
+    return [replace(file, path=names[file.path]) if file.path in names else file for file in used]
 
 
-def _noted(file: UsedFile, listed: Mapping[str, SourceFile]) -> UsedFile:
-    """Note whether a file is gone."""
-    gone = file.path not in listed
-    return file if file.gone == gone else replace(file, gone=gone)
+def _updated(
+    known: Sequence[UsedFile],
+    verdicts: Mapping[int, _Verdict],
+    listed: Mapping[str, SourceFile],
+) -> tuple[UsedFile, ...]:
+    """Return the used files with their updated facts, and whether they are gone."""
+    files = list(known)
+    for index, verdict in verdicts.items():
+        files[index] = verdict.known
+    for index, file in enumerate(files):
+        if file.gone != (file.path not in listed):
+            files[index] = replace(file, gone=not file.gone)
+    return tuple(files)
 
 
 def _verdicts(
@@ -149,15 +156,15 @@ def _verdicts(
     listed: Mapping[str, SourceFile],
     position: Position | None,
     reader: SourceOfFiles,
-) -> list[_Verdict]:
-    """Compare each used file with what is listed; one that is gone is as it was."""
+) -> dict[int, _Verdict]:
+    """Compare the used files whose size or time differs from what is listed: index -> verdict."""
     partly = position.file if position is not None else ""
-    return [
-        _compare(file, listed[file.path], reader, file.path == partly)
-        if file.path in listed
-        else _Verdict(file)
-        for file in known
-    ]
+    verdicts = {}
+    for index, file in enumerate(known):
+        found = listed.get(file.path)
+        if found is not None and (file.size, file.mtime_ns) != (found.size, found.mtime_ns):
+            verdicts[index] = _compare(file, found, reader, file.path == partly)
+    return verdicts
 
 
 class Known:
@@ -234,31 +241,29 @@ def _whole(file: SourceFile, reader: SourceOfFiles) -> Reading | None:
 def _current_names(
     manifest: Manifest | SeenFiles, listed: Mapping[str, SourceFile], home: str
 ) -> dict[str, str]:
-    """Map the names of used files to their current names.
+    """Map the names of used files that have other names now to those.
 
     A manifest of version 1 has paths as the pipeline file spelled them. If a folder was moved
     together with its source, files are found by their paths relative to it.
     """
     if not manifest.home:
         return {file.path: stored_name(file.path) for file in manifest.sources}
-    moved = home != manifest.home and home.startswith("/") and manifest.home.startswith("/")
-
-    def current(name: str) -> str:
-        if name in listed or not moved or not name.startswith("/"):
-            return name
-        other = os.path.normpath(os.path.join(home, os.path.relpath(name, manifest.home)))
-        return other if other in listed else name
-
-    return {file.path: current(file.path) for file in manifest.sources}
+    if home == manifest.home or not (home.startswith("/") and manifest.home.startswith("/")):
+        return {}
+    names = {}
+    for name in (file.path for file in manifest.sources):
+        if name not in listed and name.startswith("/"):
+            other = os.path.normpath(os.path.join(home, os.path.relpath(name, manifest.home)))
+            if other in listed:
+                names[name] = other
+    return names
 
 
 def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bool) -> _Verdict:
     """Compare a file with what was used of it. If it was read `partly`, later rows may change.
 
-    The file is read only if its size or time differ, and nothing else decides.
+    Its size or time differs. The file is read only if nothing else decides.
     """
-    if (used.size, used.mtime_ns) == (file.size, file.mtime_ns):
-        return _Verdict(used)
     same = replace(used, size=file.size, mtime_ns=file.mtime_ns)
     sizes = f"{used.size} bytes when it was read, {file.size} bytes now"
     try:

@@ -79,7 +79,7 @@ def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> 
 def _has_take(kind: pa.DataType) -> bool:
     # Called for each record batch, which may have three rows: 10 µs per column.
     try:
-        pa.nulls(0, kind).take(pa.array([], pa.int64()))
+        pa.nulls(0, kind).take(pa.nulls(0, pa.int64()))  # pa.array imports pandas
     except pa.ArrowNotImplementedError:
         return False
     return True

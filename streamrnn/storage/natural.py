@@ -9,7 +9,9 @@ _DIGITS = re.compile("([0-9]+)")
 
 def natural(name: str) -> tuple[str | int, ...]:
     """Split into alternating text and numbers: a key that sorts `part-2` before `part-10`."""
-    return tuple(int(p) if i % 2 else p for i, p in enumerate(_DIGITS.split(name)))
+    parts: list[str | int] = [*_DIGITS.split(name)]
+    parts[1::2] = map(int, parts[1::2])
+    return tuple(parts)
 
 
 def steps_of(path: str) -> tuple[tuple[str | int, ...], ...]:

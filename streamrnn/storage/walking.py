@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from streamrnn.storage.natural import steps_of
@@ -78,7 +79,9 @@ def walk(top: str, wanted: Wanted) -> Iterator[Entry]:
                     inner = _inside(folder, visit, item, below)
                     (linked if item.is_symlink() else folders).append(inner)
                 elif takes and kind == stat.S_IFREG:
-                    yield from _file(item, visit[0], folder.links)
+                    file = _file(item, visit[0], folder.links)
+                    if file is not None:
+                        yield file
         if not folders:
             folders = sorted(linked, key=lambda folder: steps_of(folder.path), reverse=True)
             linked = []
@@ -99,7 +102,7 @@ def _inside(
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as items:
-            return sorted(items, key=lambda item: item.name)
+            return sorted(items, key=attrgetter("name"))
     except OSError as error:
         if error.errno in _NOT_FOUND:
             return []
@@ -129,15 +132,14 @@ def status(path: str) -> os.stat_result | None:
         raise OSError(error.errno, error.strerror, path) from error
 
 
-def _file(item: os.DirEntry[str], folder: str, links: int) -> Iterator[Entry]:
-    """Yield the file, unless it was removed meanwhile; `folder` is the real path of its folder."""
+def _file(item: os.DirEntry[str], folder: str, links: int) -> Entry | None:
+    """Return the file; None if it was removed meanwhile. `folder`: the real path of its folder."""
     stats = status(item.path)
     if stats is None:
-        return
+        return None
     if item.is_symlink():
-        yield entry_at(item.path, os.path.realpath(item.path), stats, links + 1)
-    else:
-        yield entry_at(item.path, f"{folder}/{item.name}", stats, links)
+        return entry_at(item.path, os.path.realpath(item.path), stats, links + 1)
+    return entry_at(item.path, f"{folder}/{item.name}", stats, links)
 
 
 def entry_at(path: str, name: str, stats: os.stat_result, links: int) -> Entry:
