@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -30,7 +30,7 @@ READABLE = (1, 2, 3, 4)
 
 def fields_of(item: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, with slots or without, for JSON."""
-    return {item_field.name: getattr(item, item_field.name) for item_field in fields(item)}
+    return {name: getattr(item, name) for name in item.__match_args__}
 
 
 # json.dumps would make an encoder in each call.

@@ -23,7 +23,7 @@ from streamrnn.errors import CheckpointError
 from streamrnn.sources import Content
 from streamrnn.storage.files import Files
 
-TAIL = 256
+TAIL = 128
 _ALL = "all"
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _Entry = TypeVar("_Entry")

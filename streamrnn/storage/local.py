@@ -131,7 +131,8 @@ class LocalFiles(Files):
                 inside = (os.path.join(folder, name) for name in folders)
                 tops += [path for path in inside if os.path.islink(path)]
                 found += [os.path.join(folder, name) for name in names]
-        return sorted(os.path.relpath(path, self.root) for path in found)
+        start = len(os.path.join(self.root, ""))
+        return sorted(path[start:] for path in found)
 
     def above(self) -> Iterator[Files]:
         for folder in Path(os.path.realpath(self.root)).parents:
