@@ -33,7 +33,7 @@ class Piece(NamedTuple):
     cast: int
 
 
-def gather(
+def gather_pieces(
     pieces: Iterator[Piece], rows: int, before: Content, contents: Contents
 ) -> Iterator[SourceBatch]:
     """Yield record batches of whole pieces, with at most `rows` rows (or one piece) each.

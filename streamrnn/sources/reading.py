@@ -15,7 +15,7 @@ from streamrnn.sources.content import NOTHING, Content
 from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile, etag
 from streamrnn.sources.formats import ColumnStatistics, FileReader, Footer, format_of
-from streamrnn.sources.gathering import Piece, gather
+from streamrnn.sources.gathering import Piece, gather_pieces
 from streamrnn.sources.position import Position
 from streamrnn.sources.renames import NamesInFiles, RenamingReader, new_names
 from streamrnn.sources.schema import (
@@ -208,7 +208,7 @@ class FileSource:
                 file, start if start is not None and start.file == file.name else None
             )
         )
-        return gather(pieces, self.rows, before or NOTHING, self._contents)
+        return gather_pieces(pieces, self.rows, before or NOTHING, self._contents)
 
     def _contents(self, batch: pa.RecordBatch, sizes: Sequence[int]) -> list[Content]:
         return Content.of_pieces(batch, self.time, sizes, self.schema)
