@@ -40,6 +40,18 @@ def find_manifest(files: Files) -> Manifest | None:
     return None
 
 
+def find_commit(files: Files) -> int | None:
+    """Read the number of the last commit only, None if there is none; no segment is read.
+
+    Raises CheckpointError if the manifest is damaged.
+    """
+    found = _stored(files)
+    if found is None:
+        return None
+    name, data = found
+    return Manifest.from_bytes(data, files.show(name), lambda segment, kind: []).commit
+
+
 def _stored(files: Files) -> tuple[str, bytes] | None:
     """Read the manifest as it is stored: its name and its bytes."""
     # The new name again: between the two reads a commit may have replaced the old one.

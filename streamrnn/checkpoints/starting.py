@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.manifest import Manifest
-from streamrnn.checkpoints.reading import find_manifest, lists_manifest
+from streamrnn.checkpoints.reading import find_commit, find_manifest, lists_manifest
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import rejects_beside
 from streamrnn.errors import CheckpointError
@@ -104,8 +104,8 @@ def refuse_another_writer(files: Files, commit: int) -> None:
     if files.local:
         return
     with suppress(CheckpointError):
-        found = find_manifest(files)
-        if found is None or found.commit < commit:
+        found = find_commit(files)
+        if found is None or found < commit:
             return
     raise CheckpointError(
         f"{files.show('')}: another run has committed since this one started. Two runs must not "

@@ -21,7 +21,6 @@ class FolderTarget:
         self.write = folder.write
         self.reject = folder.reject
         self._files = list(files)
-        self._indices = {file.name: i for i, file in enumerate(files)}
         self._begun = 0  # the first file that is not known to be finished
 
     def commit(
@@ -46,7 +45,8 @@ class FolderTarget:
         if position is None:
             self._begun = len(self._files)
             return self._files[first:]
-        self._begun = self._indices[position.file]
+        while self._files[self._begun].name != position.file:
+            self._begun += 1
         return self._files[first : self._begun + 1]
 
 

@@ -21,6 +21,7 @@ from streamrnn.checkpoints import (
     load_state,
     read_manifest,
     reading,
+    segments,
 )
 from streamrnn.errors import CheckpointError
 from streamrnn.outputs import compact, parts, rewind, verify
@@ -53,6 +54,7 @@ def store(tmp_path, monkeypatch):
     store = Store()
     for module in (attempt, folder, parts, reading):
         monkeypatch.setattr(module, "open_files", store.files)
+    monkeypatch.setattr(segments, "TAIL", 1)
     return store
 
 
@@ -97,6 +99,24 @@ def stop_at(monkeypatch, number, points):
 
     for name in CALLS:
         monkeypatch.setattr(RemoteFiles, name, stepping(name, getattr(RemoteFiles, name)))
+
+
+def test_a_commit_reads_no_segment(store, monkeypatch):
+    """It looks for another writer; that takes the manifest only, however many parts there are."""
+    run(URI, steps=6, keep=3)
+    assert read_manifest(URI).segments.keys() == {"parts", "rejects"}
+    real, read = reading.read_segment, []
+
+    def counted(*arguments):
+        read.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(reading, "read_segment", counted)
+    read_manifest(URI)
+    once = len(read)
+    assert once >= 2
+    run(URI, steps=12, keep=3)
+    assert len(read) == 2 * once
 
 
 def test_stopped_at_every_point(store, tmp_path, monkeypatch):
