@@ -13,7 +13,8 @@ import pytest
 from streamrnn import Pipeline
 from streamrnn.checkpoints import load_state, segments, versions
 
-FILES = 3
+# Three files, with small ones before the second, of which a record batch holds several.
+FILES = {"0": 800, **{f"1-{i:02d}": 20 for i in range(30)}, "1": 200, "2": 800}
 ROWS = 2400
 
 
@@ -24,9 +25,11 @@ def make(folder: Path) -> Path:
     a[np.random.default_rng(4).random(ROWS) < 0.02] = np.nan
     ids = pa.array(table["id"].to_pylist(), mask=np.arange(ROWS) % 97 == 5)
     table = table.set_column(0, "id", ids).set_column(2, "a", pa.array(a, from_pandas=False))
-    for number in range(FILES):
-        part = table.slice(number * ROWS // FILES, ROWS // FILES)
-        logs.write(part, folder / "in" / f"{number}.parquet", row_group=300)
+    first = 0
+    for name, rows in FILES.items():
+        logs.write(table.slice(first, rows), folder / "in" / f"{name}.parquet", row_group=300)
+        first += rows
+    assert first == ROWS
     logs.small_model(units=32).save(folder / "model.safetensors")
     return folder
 
