@@ -14,6 +14,8 @@ from streamrnn.sources.position import Position
 
 # Pieces are copied when they are gathered; offsets of strings have 32 bits.
 _MOST_BYTES = 64 << 20
+# A run stops after a record batch: on an object store, to read 256 files may take 10 s.
+_MOST_PIECES = 256
 Contents = Callable[[pa.RecordBatch, Sequence[int]], Sequence[Content]]
 
 
@@ -49,10 +51,12 @@ def gather_pieces(
     try:
         for piece in pieces:
             batch = piece.batch
-            # A piece without rows counts as one, so that their number has a limit too.
-            size, width = max(batch.num_rows, 1), batch.nbytes
+            size, width = batch.num_rows, batch.nbytes
             if waiting and (
-                size > free_rows or width > free_bytes or not batch.schema.equals(schema)
+                size > free_rows
+                or width > free_bytes
+                or len(waiting) == _MOST_PIECES
+                or not batch.schema.equals(schema)
             ):
                 joined, last = _joined(waiting, last, contents)
                 yield joined

@@ -100,8 +100,11 @@ def test_batches_are_filled_and_small_files_share_them(tmp_path: Path) -> None:
     assert len(found[0].readings) == 2
 
 
-def test_files_without_rows_are_counted_too(tmp_path: Path) -> None:
-    """So that their number in one batch has a limit; the end of each is known."""
+def test_the_number_of_files_in_a_batch_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of files without rows too; the end of each is known."""
+    monkeypatch.setattr(gathering, "_MOST_PIECES", 10)
     _write(_table(3), [0] * 25 + [3], tmp_path)
     found = _batches(tmp_path, 10)
     assert [len(each.readings) for each in found] == [10, 10, 6]
