@@ -31,12 +31,13 @@ def find_manifest(files: Files) -> Manifest | None:
             with edits_refused(files.show(name)):
                 manifest = Manifest.from_bytes(data, files.show(name), read)
                 check_types(manifest)
-            return manifest
         except CheckpointError:
             again = _stored(files)
             if again == found:
                 raise
             found = again
+        else:
+            return manifest
     return None
 
 
