@@ -21,7 +21,7 @@ from streamrnn.checkpoints import (
     load_state,
     read_manifest,
 )
-from streamrnn.errors import CheckpointError, SinkError
+from streamrnn.errors import CheckpointError, MissingFileError, SinkError
 from streamrnn.storage.local import LocalFiles
 
 
@@ -305,7 +305,7 @@ def test_a_manifest_of_another_version_is_refused(out):
 
 
 def test_a_folder_that_never_committed_has_no_manifest(out):
-    with pytest.raises(CheckpointError, match="has not committed yet"):
+    with pytest.raises(MissingFileError, match="no such output folder, or it is empty"):
         read_manifest(out)
     assert not has_manifest(out)
     run(out)
