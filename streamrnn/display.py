@@ -3,9 +3,9 @@
 Text in, text out. Nothing is read, and no credentials are shown.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
-from urllib.parse import urlsplit, urlunsplit
 
 __all__ = [
     "count",
@@ -16,6 +16,21 @@ __all__ = [
 ]
 
 _SHOWN = 6
+# The options of pyarrow's URIs that hold no secret.
+_OPTIONS = {
+    *("region", "scheme", "endpoint_override", "anonymous", "role_arn", "session_name"),
+    *("allow_bucket_creation", "allow_bucket_deletion", "allow_delayed_open", "smart_defaults"),
+    *("check_directory_existence_before_creation", "tls_ca_file_path", "tls_verify_certificates"),
+    *("retry_limit_seconds", "project_id", "enable_tls", "tenant_id", "client_id"),
+    *("credential_kind", "background_writes", "blob_storage_authority", "blob_storage_scheme"),
+    *("dfs_storage_authority", "dfs_storage_scheme", "default_bucket_location"),
+}
+# After "://": a user, and a password that may hold characters that should have been encoded.
+_USER = re.compile(r"://(?:[^\s/?#@'\"]*@|[^\s/?#@:'\"]*:(?!\d*(?:[\s/?#'\"]|$))[^\s@'\"]*@)")
+_USER_OF_ONE = re.compile(r"://(?:[^/?#@]*@|[^/?#@:]*:(?!\d*(?:[/?#]|$)).*@)")
+_SECRET = re.compile(
+    r"([?&])\w*(?:key|secret|token|password|signature|credential)\w*=[^\s&'\",;)]*", re.IGNORECASE
+)
 
 
 def count(number: int, noun: str) -> str:
@@ -50,15 +65,40 @@ def first_of(names: Sequence[str], number: int = 3) -> str:
 
 
 def location(path: str) -> str:
-    """Return a path unchanged, a URI without user, password and query: they may hold credentials.
+    """Return a path unchanged, a URI without credentials; its other options are sorted.
 
     >>> location("out/weather"), location("s3://key:secret@logs/2013?access_token=x#part")
     ('out/weather', 's3://logs/2013')
+    >>> location("s3://logs/2013?scheme=http&region=eu-west-3&secret_key=x")
+    's3://logs/2013?region=eu-west-3&scheme=http'
     """
     if "://" not in path:
         return path
-    parts = urlsplit(path)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    base, _, query = _USER_OF_ONE.sub("://", path).partition("#")[0].partition("?")
+    options = sorted(
+        option
+        for option in query.split("&")
+        if option.partition("=")[0] in _OPTIONS and "@" not in option
+    )
+    return f"{base}?{'&'.join(options)}" if options else base
+
+
+def without_options(path: str) -> str:
+    """Return a URI without its options, a path unchanged.
+
+    >>> without_options("s3://logs/2013.parquet?region=eu-west-3"), without_options("what?")
+    ('s3://logs/2013.parquet', 'what?')
+    """
+    return path.partition("?")[0] if "://" in path else path
+
+
+def without_credentials(text: str) -> str:
+    """Cut users, passwords and secret options out of all URIs in a text.
+
+    >>> without_credentials("'s3://key:secret@logs/x?region=a&secret_key=b': no such bucket")
+    "'s3://logs/x?region=a&': no such bucket"
+    """
+    return _SECRET.sub(r"\1", _USER.sub("://", text)) if "://" in text else text
 
 
 def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:

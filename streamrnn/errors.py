@@ -25,6 +25,8 @@ In parentheses: the builtin exception that a class also is. `exit_code` is what 
 exits with.
 """
 
+from streamrnn.display import without_credentials
+
 __all__ = [
     "AlreadyProcessed",
     "ArgumentError",
@@ -47,9 +49,12 @@ __all__ = [
 
 
 class StreamRNNError(Exception):
-    """Any error that streamrnn raises on purpose."""
+    """Any error that streamrnn raises on purpose. Credentials in URIs are cut out of its texts."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_credentials(a) if isinstance(a, str) else a for a in args))
 
 
 class ConfigError(StreamRNNError, ValueError):

@@ -19,9 +19,9 @@ HOME = {name: home.split(".")[1] for name, home in streamrnn._HOME.items()}
 MAY_IMPORT = {
     "arrays": "",
     "display": "",
-    "errors": "",
-    "config": "errors",
-    "storage": "errors",
+    "errors": "display",
+    "config": "display errors",
+    "storage": "display errors",
     "simd": "arrays errors",
     "kernels": "arrays errors simd",
     "layers": "arrays errors kernels",

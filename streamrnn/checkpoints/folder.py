@@ -38,6 +38,7 @@ from streamrnn.checkpoints.versions import (
     write_version,
 )
 from streamrnn.config import rejects_beside, value_of
+from streamrnn.display import location
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks import PART_FORMATS, StagedPart
 from streamrnn.sources import Position, Reading, SourceFile, SourceOfFiles, canonical_name
@@ -54,8 +55,8 @@ class OutputFolder:
     """
 
     def __init__(self, path: str, rejects: str | None, keep: int) -> None:
-        self.path = path
-        self.rejects_path = rejects or ""
+        self.path = location(path)
+        self.rejects_path = location(rejects or "")
         self.keep = keep
         self.recovered: list[str] = []
         self.rows = PartDirectory(open_files(path))
@@ -386,6 +387,8 @@ class OutputFolder:
             "end_of_run": True,
             **changes,
         }
+        changes["config"] = plain(changes.get("config", self.manifest.config))
+        changes["rejects_path"] = location(self.manifest.rejects_path)
         manifest = replace(self.manifest, commit=self.next_commit, time=_now(), **changes)
         self._ledger.reconciled = False
         return self._ledger.install(manifest)
@@ -407,7 +410,14 @@ class OutputFolder:
             self._attempt.abandon()
         if self._held.directories:
             # A run that failed before its first commit leaves nothing behind.
-            self._held.release(unused=not has_manifest(self._files))
+            self._held.release(unused=not self._has_commit())
+
+    def _has_commit(self) -> bool:
+        """Whether anything was committed; True if the store does not answer."""
+        try:
+            return self.manifest is not None or has_manifest(self._files)
+        except SinkError:
+            return True
 
     def __enter__(self) -> "OutputFolder":
         return self

@@ -1,12 +1,15 @@
 """SIGINT and SIGTERM: the first stops the run after a commit, the second aborts it.
 
-Outside of a run a signal ends the process at once, which is safe at any moment.
+Outside of a run a signal ends the process at once, which is safe at any moment. In a run, a call into a disk or an object store cannot be interrupted, and Python's handlers run only after
+it. So a thread is woken too, which ends a stopped run that only waits.
 """
 
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -26,11 +29,18 @@ def exit_on_signal() -> None:
             signal.signal(number, lambda number, _: os._exit(SIGNALLED + number))
 
 
+WAITS = 20
+"""Seconds without computing after which a stopped run is ended."""
+_IDLE = 0.05
+"""Seconds of CPU per second that count as computing."""
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
     """Yield an event that the first SIGINT or SIGTERM sets.
 
-    A second signal ends the process as if no handler were installed: a commit may be killed at any
+    If the process then only waits, for a disk or a server that does not answer, it is ended. A
+    second signal ends the process as if no handler were installed: a commit may be killed at any
     moment, and an exception would not reach a computing thread.
     """
     stop = threading.Event()
@@ -48,7 +58,53 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
-        yield stop
+        with _woken_by_signals():
+            yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _woken_by_signals() -> Iterator[None]:
+    """Let a thread read the numbers of all signals as they arrive."""
+    numbers, signals = socket.socketpair()
+    signals.setblocking(False)
+    before = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_end_if_waiting, args=(numbers,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        signals.close()
+        watcher.join()
+        numbers.close()
+
+
+def _end_if_waiting(numbers: socket.socket) -> None:
+    """End the process if it computes nothing for `WAITS` seconds after a signal.
+
+    After a second signal one second is enough: the handler has not run. What is not committed is
+    lost, as in a crash. Returns when the other end of `numbers` is closed.
+    """
+    received, waited, computed = 0, 0, 0.0
+    while True:
+        numbers.settimeout(1 if received else None)
+        try:
+            data = numbers.recv(64)
+        except TimeoutError:
+            waited = waited + 1 if time.process_time() - computed < _IDLE else 0
+        else:
+            if not data:
+                return
+            received += sum(number in _SIGNALS for number in data)
+        computed = time.process_time()
+        if waited >= (WAITS if received < 2 else 1):
+            break
+    text = (
+        f"error: stopped while waiting for stdin, a disk or a server: no answer for {waited} s; "
+        "rerun the same command: it resumes from the last commit\n"
+    )
+    os.write(2, text.encode())
+    os._exit(130)

@@ -16,7 +16,7 @@ from streamrnn.errors import DataError, MissingFileError, StreamRNNError
 from streamrnn.sources.formats import SOURCE_FORMATS
 from streamrnn.sources.order import Hive, Partitions
 from streamrnn.sources.patterns import MAGIC, AllFiles, Pattern, fixed_part
-from streamrnn.storage import Entry, Store, open_store
+from streamrnn.storage import Entry, Store, advice_on, open_store
 from streamrnn.storage.natural import steps_of
 from streamrnn.storage.walking import is_wanted
 
@@ -148,7 +148,8 @@ def list_files(
     once. Raises MissingFileError if nothing exists at `path`.
     """
     store, location = _split_glob_uri(path)
-    with _read_errors(location):
+    scheme = path.partition("://")[0] + "://" if "://" in path else ""
+    with _read_errors(scheme + location):
         if MAGIC.intersection(location) and not store.exists(location):
             found, base = _expand(store, location, suffixes), fixed_part(location)
         elif (file := store.entry(location)) is not None:
@@ -162,7 +163,6 @@ def list_files(
             found, base = store.find(location, AllFiles(suffixes)), location
         else:
             raise MissingFileError(f"[source] path: {path}: no such file or directory")
-    scheme = path.partition("://")[0] + "://" if "://" in path else ""
     return _listed(store, found, base, scheme)
 
 
@@ -242,7 +242,9 @@ def _read_errors(location: str) -> Iterator[None]:
     except (OSError, ValueError, pa.ArrowException) as error:
         path = getattr(error, "filename", None)
         if not isinstance(error, OSError) or path is None:
-            raise DataError(f"{location}: cannot be read: {error}") from error
+            raise DataError(
+                f"{location}: cannot be read: {error}. {advice_on(error)} and rerun."
+            ) from error
         real = os.path.realpath(path)
         shown = path if real == os.path.abspath(path) else f"{path} (a link to {real})"
         raise DataError(

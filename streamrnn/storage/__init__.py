@@ -1,5 +1,6 @@
 """Local and remote files behind one interface: list, read, write, sync, rename."""
 
+from streamrnn.storage.advice import advice_on
 from streamrnn.storage.canonical import canonical
 from streamrnn.storage.files import Files, Output, sink_errors
 from streamrnn.storage.local import LocalFiles
@@ -15,6 +16,7 @@ __all__ = [
     "Output",
     "RemoteFiles",
     "Store",
+    "advice_on",
     "canonical",
     "open_files",
     "open_store",

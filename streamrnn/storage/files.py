@@ -6,7 +6,6 @@ layer: every change of a local disk is one call of a method of `local.Disk`.
 """
 
 import contextlib
-import errno
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -15,18 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError, SinkError
+from streamrnn.storage.advice import advice_on
 
 LARGE = 1 << 20
 """Minimum bytes for hashing in a thread, which takes about as long as writing and syncing them."""
-
-_ADVICE = {
-    errno.ENOSPC: "Free some space",
-    errno.EDQUOT: "Free some space",
-    errno.EACCES: "Allow this user to write there or set another path,",
-    errno.EPERM: "Allow this user to write there or set another path,",
-    errno.EROFS: "Set a writable path",
-    errno.ENOTDIR: "Set a path below a directory",
-}
 
 
 def check_path(path: str) -> None:
@@ -49,9 +40,8 @@ def sink_errors(action: str, path: str) -> Iterator[None]:
         raise
     except (OSError, pa.ArrowException) as error:
         cause = getattr(error, "strerror", None) or str(error)
-        advice = _ADVICE.get(getattr(error, "errno", None) or 0, "Fix the cause")
         converted = SinkError(
-            f"cannot {action} {path}: {cause}. {advice} and rerun the same command; "
+            f"cannot {action} {path}: {cause}. {advice_on(error)} and rerun the same command; "
             "it resumes from the last commit."
         )
         converted.errno = getattr(error, "errno", None)

@@ -4,9 +4,10 @@ import os
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-from pyarrow import fs as arrow_fs
 
+from streamrnn.display import location
 from streamrnn.errors import ConfigError
+from streamrnn.storage.connecting import connect
 from streamrnn.storage.files import Files, check_path
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.remote import RemoteFiles
@@ -22,10 +23,10 @@ def open_files(path: str) -> Files:
     if "://" not in path or scheme == "file":
         return LocalFiles(os.path.abspath(urlsplit(path).path if scheme == "file" else path))
     try:
-        fs, root = arrow_fs.FileSystem.from_uri(path)
+        fs, root = connect(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigError(
-            f"sink.path {path!r} cannot be opened: {error}. Expected a directory, "
+            f"sink.path {location(path)!r} cannot be opened: {error}. Expected a directory, "
             "or a URI such as s3://bucket/folder, gs://…, abfss://… or file:///…"
         ) from error
     return RemoteFiles(fs, root, path)

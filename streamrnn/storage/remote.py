@@ -7,27 +7,31 @@ from urllib.parse import urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
+from streamrnn.display import location
+from streamrnn.storage.breaker import Breaker, breaker_of
 from streamrnn.storage.files import Files, Output, sink_errors
 
 
 class _RemoteOutput(Output):
-    def __init__(self, stream: pa.NativeFile, path: str) -> None:
+    def __init__(self, stream: pa.NativeFile, path: str, breaker: Breaker) -> None:
         super().__init__(path)
         self._stream = stream
+        self._breaker = breaker
 
     def _write(self, view: memoryview) -> None:
-        self._stream.write(view)
+        with self._breaker.call():
+            self._stream.write(view)
 
     def finish(self) -> None:
         self.closed = True
-        with sink_errors("finish", self.path):
+        with sink_errors("finish", self.path), self._breaker.call():
             self._stream.close()
 
     def close(self) -> None:
         # An abandoned object may still appear in staging, where the next start removes it.
         if not self.closed:
             self.closed = True
-            with contextlib.suppress(OSError, pa.ArrowException):
+            with contextlib.suppress(OSError, pa.ArrowException), self._breaker.call():
                 self._stream.close()
 
 
@@ -39,7 +43,9 @@ class RemoteFiles(Files):
     def __init__(self, fs: arrow_fs.FileSystem, root: str, uri: str) -> None:
         self.fs = fs
         self.root = root.rstrip("/")
-        self.uri = uri
+        self.uri = location(uri)
+        parts = urlsplit(self.uri)
+        self._breaker = breaker_of(f"{parts.scheme}://{parts.netloc}", parts.query)
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
@@ -47,13 +53,18 @@ class RemoteFiles(Files):
     def show(self, name: str) -> str:
         parts = urlsplit(self.uri)
         path = parts.path.rstrip("/") + (f"/{name}" if name else "")
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+        return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+    @contextlib.contextmanager
+    def _call(self, action: str, name: str) -> Iterator[None]:
+        with sink_errors(action, self.show(name)), self._breaker.call():
+            yield
 
     def make(self, folder: str) -> None:
         """Do nothing: object stores have no folders."""
 
     def _list(self, folder: str, recursive: bool = False) -> list[arrow_fs.FileInfo]:
-        with sink_errors("list", self.show(folder)):
+        with self._call("list", folder):
             selector = arrow_fs.FileSelector(self._path(folder), True, recursive)
             items: list[arrow_fs.FileInfo] = self.fs.get_file_info(selector)
         return items
@@ -77,12 +88,13 @@ class RemoteFiles(Files):
             yield RemoteFiles(self.fs, root, uri)
 
     def open(self, name: str) -> pa.NativeFile:
-        return self.fs.open_input_file(self._path(name))
+        with self._breaker.call():
+            return self.fs.open_input_file(self._path(name))
 
     def create(self, name: str) -> Output:
-        with sink_errors("create", self.show(name)):
+        with self._call("create", name):
             stream = self.fs.open_output_stream(self._path(name), compression=None)
-        return _RemoteOutput(stream, self.show(name))
+        return _RemoteOutput(stream, self.show(name), self._breaker)
 
     def put(self, name: str, data: bytes) -> None:
         output = self.create(name)
@@ -90,12 +102,12 @@ class RemoteFiles(Files):
         output.finish()
 
     def move(self, source: str, target: str) -> None:
-        with sink_errors("copy to", self.show(target)):
+        with self._call("copy to", target):
             self.fs.copy_file(self._path(source), self._path(target))
         self.delete(source)
 
     def delete(self, name: str) -> None:
-        with sink_errors("delete", self.show(name)), contextlib.suppress(FileNotFoundError):
+        with self._call("delete", name), contextlib.suppress(FileNotFoundError):
             self.fs.delete_file(self._path(name))
 
     def sync(self, folder: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
+from streamrnn.storage.connecting import connect
 from streamrnn.storage.files import Files, Output, check_path
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.remote import RemoteFiles
@@ -140,7 +141,7 @@ def open_store(path: str) -> tuple[Store, str]:
     check_path(path)
     if "://" not in path:
         return LocalStore(), path
-    fs, location = arrow_fs.FileSystem.from_uri(path)
+    fs, location = connect(path)
     local = isinstance(fs, arrow_fs.LocalFileSystem)
     return (LocalStore() if local else RemoteStore(fs)), location
 

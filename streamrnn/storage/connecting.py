@@ -1,0 +1,42 @@
+"""Connect to an object store: bounded waits, and no credentials in messages."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from pyarrow import fs as arrow_fs
+
+from streamrnn.display import location
+
+CONNECT_SECONDS = 5.0
+REQUEST_SECONDS = 10.0
+"""How long a server may send nothing. Some copy a large object without sending a byte."""
+ATTEMPTS = 5
+"""Attempts of a request, with random pauses of up to 1, 2, 4 and 8 s between them."""
+
+
+def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
+    """Return the filesystem of a URI that pyarrow.fs supports, and the path in it.
+
+    On S3 a request without an answer fails after `ATTEMPTS` times `REQUEST_SECONDS`; Arrow would
+    retry for minutes. Raises OSError or pa.ArrowException.
+    """
+    try:
+        fs, path = arrow_fs.FileSystem.from_uri(uri)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise type(error)(str(error).replace(uri, location(uri))) from None
+    return (_bounded(fs) if isinstance(fs, arrow_fs.S3FileSystem) else fs), path
+
+
+def _bounded(fs: arrow_fs.S3FileSystem) -> arrow_fs.S3FileSystem:
+    """Return the same S3 filesystem with bounded waits, for which URIs have no options.
+
+    One with options that pyarrow cannot pass on is returned as it is.
+    """
+    _, (found,) = fs.__reduce__()
+    options = {name: value for name, value in found.items() if value not in ("", None)}
+    del options["proxy_options"]
+    if not arrow_fs.S3FileSystem(**options).equals(fs):
+        return fs
+    retries = arrow_fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
+    options |= {"connect_timeout": CONNECT_SECONDS, "request_timeout": REQUEST_SECONDS}
+    return arrow_fs.S3FileSystem(**options, retry_strategy=retries)
