@@ -7,13 +7,14 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.checkpoints.manifest import Manifest, decode_schema
-from streamrnn.config import may_change, value_of
+from streamrnn.config import may_change, value_of, without_secrets
+from streamrnn.display import location
 from streamrnn.errors import CheckpointError
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config as JSON would store it, for comparison."""
-    found: dict[str, Any] = json.loads(json.dumps(dict(config), default=str))
+    """Return the config as JSON would store it, for comparison. Credentials are cut out."""
+    found: dict[str, Any] = json.loads(json.dumps(without_secrets(config), default=str))
     return found
 
 
@@ -47,7 +48,7 @@ def check_same_pipeline(
     if changed and not others:
         advice = "Keep the state of each stream and resume with the new model (--new-model), "
     raise CheckpointError(
-        f"{output} was written by another {'pipeline' if others else 'model'} (commit "
+        f"{location(output)} was written by another {'pipeline' if others else 'model'} (commit "
         f"{manifest.commit}, {manifest.time}):\n" + "\n".join(lines) + f"\n{advice}or start over "
         "with --full-refresh, which removes the output written so far."
     )

@@ -7,7 +7,7 @@ from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import find_commit, find_manifest, lists_manifest
 from streamrnn.checkpoints.versions import check_shards
-from streamrnn.config import rejects_beside
+from streamrnn.config import rejects_beside, same_place
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
@@ -91,7 +91,7 @@ def are_our_rejects(
 def _check_rejects_path(
     rows: PartDirectory, rejects: PartDirectory, rejects_path: str, last: Manifest
 ) -> None:
-    if last.rejects_path != rejects_path:
+    if not same_place(last.rejects_path, rejects_path):
         raise CheckpointError(
             f"the rejects of {rows.path} are in {last.rejects_path or rejects_beside(rows.path)} "
             f"({last.rejected} rows); [sink] rejects is now {rejects.path}. "

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
+from streamrnn.display import location
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
 Rejects = Annotated[
@@ -28,7 +29,7 @@ def verify(
     else:
         rejected = f", {count(found.rejected, 'reject')}" if found.rejected else ""
         print(
-            f"{out} is intact: commit {found.commit}, {count(found.parts, 'part')} with "
+            f"{location(out)} is intact: commit {found.commit}, {count(found.parts, 'part')} with "
             f"{count(found.rows, 'row')}{rejected}, state of {count(found.state_rows, 'stream')}, "
             f"{found.bytes / 1e6:,.1f} MB"
         )
@@ -67,7 +68,7 @@ def rewind(
             )
         else:
             print(
-                f"{out} is back at {count(manifest.rows, 'row')} of "
+                f"{location(out)} is back at {count(manifest.rows, 'row')} of "
                 f"{count(len(manifest.sources), 'file')}, state of "
                 f"{count(manifest.state_rows, 'stream')} (now commit {manifest.commit}); the next "
                 "run resumes from there"
@@ -98,7 +99,8 @@ def rewind(
         [name.replace("_", " ") for name in commits[0]], [commit.values() for commit in commits]
     )
     if len(commits) > 1:
-        print(f"\nthe last one is current; return to another with: streamrnn rewind {out} --to N")
+        again = f"streamrnn rewind {location(out)} --to N"
+        print(f"\nthe last one is current; return to another with: {again}")
     else:
         print("\nonly the current commit is kept; [checkpoint] keep sets how many older ones are")
 
@@ -123,6 +125,6 @@ def compact(
     if as_json:
         print_json({"parts_before": before, "parts_after": after})
     elif manifest is None:
-        print(f"{out}: no small parts to merge")
+        print(f"{location(out)}: no small parts to merge")
     else:
-        print(f"{out}: merged {count(before, 'part')} into {after}")
+        print(f"{location(out)}: merged {count(before, 'part')} into {after}")

@@ -1,7 +1,8 @@
 """SIGINT and SIGTERM: the first stops the run after a commit, the second aborts it.
 
-Outside of a run a signal ends the process at once, which is safe at any moment. In a run, a call into a disk or an object store cannot be interrupted, and Python's handlers run only after
-it. So a thread is woken too, which ends a stopped run that only waits.
+Outside of a run a signal ends the process at once, which is safe at any moment. In a run, a call
+into a disk or an object store cannot be interrupted, and Python's handlers run only after it. So a
+thread is woken too, which ends a stopped run that only waits.
 """
 
 import os

@@ -8,6 +8,7 @@ import typer
 from streamrnn.cli.epilogs import example
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
 from streamrnn.cli.values import rows, values
+from streamrnn.display import location
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +76,7 @@ def export(
     """Write the states of all streams to a file."""
     from streamrnn.outputs import export_state
 
-    print(f"wrote {file}: {count(export_state(out, file), 'stream')}")
+    print(f"wrote {location(file)}: {count(export_state(out, file), 'stream')}")
 
 
 @app.command("import", epilog=example("state import states.parquet scores"))
@@ -88,7 +89,7 @@ def import_(
     from streamrnn.outputs import import_state
 
     number = import_state(file, out)
-    print(f"{out} now has the state of {file}: {count(number, 'stream')}")
+    print(f"{location(out)} now has the state of {location(file)}: {count(number, 'stream')}")
 
 
 @app.command(epilog=example("state diff scores states.parquet"))
@@ -115,8 +116,8 @@ def diff(
     else:
         lines = [
             *([key, "differs", ", ".join(columns)] for key, columns in found.changed.items()),
-            *([key, f"only in {a}", ""] for key in found.only_a),
-            *([key, f"only in {b}", ""] for key in found.only_b),
+            *([key, f"only in {location(a)}", ""] for key in found.only_a),
+            *([key, f"only in {location(b)}", ""] for key in found.only_b),
         ]
         print_table(["stream", "what", "columns"], lines[:limit])
         left = f", {len(lines) - limit:,} not shown" if len(lines) > limit else ""
@@ -134,7 +135,7 @@ def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Forget streams. Their next rows are scored like those of new streams."""
     from streamrnn.outputs import drop_streams
 
-    print(f"{out}: {count(drop_streams(out, keys), 'stream')} dropped")
+    print(f"{location(out)}: {count(drop_streams(out, keys), 'stream')} dropped")
 
 
 @app.command(epilog=example("state reset scores --key N162UW"))
@@ -142,7 +143,7 @@ def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Reset streams with their next row. They keep their last time: earlier rows are late."""
     from streamrnn.outputs import reset_streams
 
-    print(f"{out}: {count(reset_streams(out, keys), 'stream')} reset")
+    print(f"{location(out)}: {count(reset_streams(out, keys), 'stream')} reset")
 
 
 @app.command(epilog=example("state compact scores --idle 90d"))
@@ -165,7 +166,8 @@ def compact(
         silence = parse_duration(idle)
     except ValueError as problem:
         raise typer.BadParameter(str(problem), param_hint="--idle") from None
-    print(f"{out}: {count(drop_idle(out, silence), 'stream')} dropped, idle for {idle} or more")
+    dropped = count(drop_idle(out, silence), "stream")
+    print(f"{location(out)}: {dropped} dropped, idle for {idle} or more")
 
 
 @app.command(epilog=example("state gc scores"))
@@ -173,7 +175,7 @@ def gc(out: Output, verbose: Verbose = False) -> None:
     """Remove files left behind by a killed run, as the next run would."""
     from streamrnn.outputs import clear_leftovers
 
-    print(f"{out}: {count(clear_leftovers(out), 'file')} removed")
+    print(f"{location(out)}: {count(clear_leftovers(out), 'file')} removed")
 
 
 def _cells(column: "pa.ChunkedArray") -> list[Any]:

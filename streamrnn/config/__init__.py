@@ -4,7 +4,12 @@ from streamrnn.config.absolute import absolute_paths
 from streamrnn.config.durations import parse_duration
 from streamrnn.config.keys import FIXED, FREE, may_change, value_of
 from streamrnn.config.load import Config, json_schema
-from streamrnn.config.paths import rejects_beside
+from streamrnn.config.paths import (
+    recorded_rejects,
+    rejects_beside,
+    same_place,
+    without_secrets,
+)
 from streamrnn.config.problems import did_you_mean
 from streamrnn.config.rules import TODO
 from streamrnn.config.sample import Filled, sample
@@ -22,7 +27,10 @@ __all__ = [
     "json_schema",
     "may_change",
     "parse_duration",
+    "recorded_rejects",
     "rejects_beside",
+    "same_place",
     "sample",
     "value_of",
+    "without_secrets",
 ]

@@ -4,26 +4,22 @@ import os
 from typing import Any
 
 from streamrnn.config.load import Config
+from streamrnn.config.paths import PATHS
 from streamrnn.config.schema import PIPE
-
-_PATHS = (
-    ("model", "path"),
-    ("source", "path"),
-    ("sink", "path"),
-    ("sink", "rejects"),
-    ("state", "init"),
-    ("state", "save"),
-)
+from streamrnn.display import location
 
 
 def absolute_paths(config: Config, folder: str) -> dict[str, Any]:
     """Return the tables of a config, as in a file, with local paths resolved from `folder`.
 
-    URIs and names of tables in memory are kept.
+    Names of tables in memory are kept, and URIs without their credentials.
     """
     data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
-    for table, key in _PATHS:
+    for name in PATHS:
+        table, _, key = name.partition(".")
         path = data.get(table, {}).get(key)
         if isinstance(path, str) and path != PIPE and ":" not in path.partition("/")[0]:
             data[table][key] = os.path.join(folder, path)
+        elif isinstance(path, str):
+            data[table][key] = location(path)
     return data

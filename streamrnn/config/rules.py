@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from streamrnn.config.problems import Path, Problem, choices, did_you_mean
 from streamrnn.config.schema import PIPE, Sections
+from streamrnn.display import without_options
 
 Check = Callable[[Sections], Iterator[Problem]]
 
@@ -275,7 +276,7 @@ def _rejects_have_a_place(tables: Sections) -> Iterator[Problem]:
 @_needs("state.save")
 def _state_files_are_named_as_such(tables: Sections) -> Iterator[Problem]:
     path = tables.state.save
-    if path is not None and not path.endswith((".parquet", ".arrow")):
+    if path is not None and not without_options(path).endswith((".parquet", ".arrow")):
         yield Problem(
             ("state", "save"), f"expected a file name ending in .parquet or .arrow, got {path!r}"
         )

@@ -3,6 +3,7 @@
 The JSON Schema, the sample of `streamrnn init` and many messages are generated from these classes.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -31,6 +32,7 @@ from streamrnn.config.values import (
     VocabularyValue,
     feature_tables,
 )
+from streamrnn.display import location
 
 PIPE = "-"
 """The path that means stdin or stdout."""
@@ -40,6 +42,10 @@ class Section(BaseModel):
     """A frozen table that refuses unknown keys and makes no silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, location(value) if isinstance(value, str) else value
 
 
 class FeatureSection(Section):

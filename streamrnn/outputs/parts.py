@@ -13,7 +13,7 @@ from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import consistent_read, read_manifest
 from streamrnn.checkpoints.versions import check_shards
-from streamrnn.config import rejects_beside
+from streamrnn.config import recorded_rejects, rejects_beside
 from streamrnn.display import first_of
 from streamrnn.errors import CheckpointError
 from streamrnn.sinks import PART_FORMATS, Part, PartWriter
@@ -51,7 +51,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
     """
 
     def read(manifest: Manifest, files: Files) -> Verified:
-        beside = rejects or manifest.rejects_path or rejects_beside(path)
+        beside = rejects or recorded_rejects(manifest.rejects_path, path) or rejects_beside(path)
         wrong = _wrong_parts(PartDirectory(files), manifest.parts)
         if manifest.rejects:
             wrong += _wrong_parts(PartDirectory(open_files(beside)), manifest.rejects)
@@ -131,7 +131,8 @@ def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -
     (1, 80)
     """
     found = read_manifest(path)
-    with OutputFolder.open(path, rejects=rejects or found.rejects_path or None) as folder:
+    beside = rejects or recorded_rejects(found.rejects_path, path)
+    with OutputFolder.open(path, rejects=beside) as folder:
         return merge_small_parts(folder, small=small)
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from streamrnn.checkpoints import Manifest, OutputFolder, RetainedCommit, read_manifest
 from streamrnn.checkpoints.directory import INSIDE, PartDirectory
 from streamrnn.checkpoints.versions import check_shards
+from streamrnn.config import recorded_rejects
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs.parts import rewritten
 from streamrnn.sinks import Part
@@ -85,9 +86,8 @@ def rewind(
     if (to is None) == (before is None):
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
     target = _numbered(found, to, path) if before is None else _before(found, before, path)
-    with OutputFolder.open(
-        path, rejects=rejects or found.rejects_path or None, check="manifest"
-    ) as folder:
+    beside = rejects or recorded_rejects(found.rejects_path, path)
+    with OutputFolder.open(path, rejects=beside, check="manifest") as folder:
         manifest = folder.manifest
         if manifest is None or manifest.commit != found.commit:
             raise CheckpointError(

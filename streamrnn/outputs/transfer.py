@@ -16,7 +16,8 @@ from streamrnn.checkpoints import (
     read_manifest,
     refuse_inside_output,
 )
-from streamrnn.config import value_of
+from streamrnn.config import recorded_rejects, value_of
+from streamrnn.display import without_options
 from streamrnn.errors import StateError
 from streamrnn.operators import KINDS
 from streamrnn.outputs.selecting import largest_first, rows_of
@@ -55,7 +56,8 @@ def read_states(
 
 
 def _read_states(path: str, seen: bool) -> pa.Table:
-    if path.endswith((".parquet", ".arrow")) and ("://" in path or not Path(path).is_dir()):
+    is_file = without_options(path).endswith((".parquet", ".arrow"))
+    if is_file and ("://" in path or not Path(path).is_dir()):
         return read_state_file(path)
     table = load_state(path, seen=seen)
     if table is None:
@@ -88,7 +90,7 @@ def open_existing(output: str) -> OutputFolder:
     manifest = read_manifest(output)
     return OutputFolder.open(
         output,
-        rejects=manifest.rejects_path or None,
+        rejects=recorded_rejects(manifest.rejects_path, output),
         keep=int(value_of("checkpoint.keep", manifest.config)),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from streamrnn.sources import (
     after_partition,
     after_path,
     after_time,
+    canonical_name,
     list_files,
     suffixes_of,
 )
@@ -122,8 +122,7 @@ def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
 
 
 def _real(path: str | None) -> str:
-    local = str(path).removeprefix("file://")
-    return local.rstrip("/") if "://" in local else os.path.realpath(local)
+    return canonical_name(str(path)).rstrip("/")
 
 
 def _overlap(a: str, b: str) -> bool:

@@ -15,7 +15,7 @@ from streamrnn.checkpoints import (
     seen_files,
     with_seen_files,
 )
-from streamrnn.display import count
+from streamrnn.display import count, location
 from streamrnn.engines import LocalEngine
 from streamrnn.errors import ConfigError, LateRowError
 from streamrnn.pipeline.destination import Destination, open_destination
@@ -46,7 +46,7 @@ class Job:
         self.loaded = loaded
         self.config = loaded.config
         self.options = options
-        self.summary = Summary(output=str(loaded.config.sink.path))
+        self.summary = Summary(output=location(str(loaded.config.sink.path)))
         self._committed: Callable[[], None] = lambda: None
         self.unsaved: StateTable | None = None
         self._began = 0.0
@@ -200,7 +200,7 @@ class Job:
         scorer = Scorer(bound, table)
         if output.last is not None and not output.last.complete:
             scorer.resume_counts(output.last.counters)
-        self.summary.rejects = self.config.sink.rejects
+        self.summary.rejects = location(self.config.sink.rejects or "") or None
         self.summary.seconds_by_phase["start"] = time.perf_counter() - self._began
         resumable = source.replayable and output.resumable and not self.loaded.kind.needs_end
         every = self.config.checkpoint.every if resumable else 0
@@ -270,7 +270,7 @@ class Job:
         table = state()
         if table is not None:
             write_state_file(with_seen_files(table, output.last), self.config.state.save)
-            self.summary.state = self.config.state.save
+            self.summary.state = location(self.config.state.save)
 
 
 def _running(engine: LocalEngine) -> LocalEngine:

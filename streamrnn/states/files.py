@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamrnn.display import without_options
 from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, SinkError
 from streamrnn.sources import DAMAGE
 from streamrnn.storage import Output, canonical, open_store, replace_file
@@ -20,7 +21,7 @@ _SUFFIXES = (".parquet", ".arrow")
 
 def check_suffix(path: str) -> None:
     """Raise ConfigError unless the path has the suffix of a state table."""
-    if not path.endswith(_SUFFIXES):
+    if not without_options(path).endswith(_SUFFIXES):
         raise ConfigError(f"{path}: expected a file name ending in .parquet or .arrow")
 
 
@@ -106,7 +107,7 @@ def _damaged(label: str, error: BaseException) -> DataError:
 def _read(path: str) -> pa.Table:
     store, location = open_store(path)
     with store.open(location) as stream:
-        if path.endswith(".parquet"):
+        if without_options(path).endswith(".parquet"):
             return pq.ParquetFile(stream).read()
         return pa.ipc.open_file(stream).read_all()
 
@@ -124,7 +125,7 @@ def _check_shown(field: pa.Field) -> None:
 
 def _write(table: pa.Table, stream: Output, path: str) -> None:
     table = canonical(table)
-    if path.endswith(".parquet"):
+    if without_options(path).endswith(".parquet"):
         pq.write_table(table, stream, compression="zstd")
         return
     with pa.ipc.new_file(stream, table.schema) as writer:
