@@ -4,6 +4,7 @@ import http.server
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -17,7 +18,7 @@ ENVIRONMENT = {
 class Proxy:
     """Passes requests on to a server; after `silence` it accepts them and never answers.
 
-    `requests` are their first lines.
+    `requests` are their first lines; `delay` is how many seconds later each is passed on.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -25,6 +26,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._silent = threading.Event()
         self.port = self._listener.getsockname()[1]
+        self.delay = 0.0
         self.requests: list[str] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -54,6 +56,7 @@ class Proxy:
                     while client.recv(1 << 16):  # until the client gives up
                         pass
                     break
+                time.sleep(self.delay)
                 server.sendall(data)
             server.shutdown(socket.SHUT_RDWR)
             back.join()

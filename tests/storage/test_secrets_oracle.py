@@ -256,6 +256,16 @@ def test_errors_of_any_kind_hold_no_secret():
     assert caught.value.__cause__ is None
 
 
+def test_slow_answers_are_waited_for(bucket, proxy, call, monkeypatch):
+    """Each answer takes most of the time that a silent server gets."""
+    call("run", bucket.write(), "-q", "--set", "source.batch_rows=100")
+    shown = call("state", "show", bucket.uri("end.parquet"))
+    monkeypatch.setattr(connecting, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(proxy, "delay", 0.7)
+    assert call("state", "show", bucket.uri("end.parquet")) == shown
+    assert "error: " in call("state", "show", bucket.uri("no.parquet"), code=65)
+
+
 RUN = """
 import sys
 from streamrnn.cli import signals
