@@ -18,6 +18,7 @@ from storage.s3_server import ENVIRONMENT, Proxy, environment, options
 
 from streamrnn import Pipeline, errors
 from streamrnn.checkpoints import read_manifest
+from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.cli.app import main
 from streamrnn.display import location
 from streamrnn.outputs import read_states, verify
@@ -159,20 +160,20 @@ def test_no_command_prints_or_stores_a_secret(bucket, call, tmp_path):
     call("run", path, "--set", f"sink.path={bucket.uri('out/inside')}", code=78)
     call("run", path, "--set", "source.key=nothing", code=65)
     call("run", path, "--set", f"state.save={bucket.uri('end.csv')}", code=78)
-    call("run", path, "--set", f"source.path={bucket.uri('nothing')}", code=65)
+    call("run", path, "--set", f"source.path={bucket.uri('nothing')}", code=66)
     call(
         "run",
         path,
         "--set",
         f"state.init={bucket.uri('nothing.parquet')}",
         "--full-refresh",
-        code=65,
+        code=66,
     )
     call("run", path, "--set", f"sink.path={bucket.uri()}&secret_key=SECRETOFMINE", code=78)
     call("run", path, "--set", "sink.path=s3://KEYOFMINE:SECRETO FMINE@bucket/x", code=78)
     call("run", path, "--set", "source.path=s3://KEYOFMINE:SECRET/OFMINE@bucket/x", code=65)
-    call("verify", bucket.uri("nothing"), code=1)
-    call("state", "show", bucket.uri("nothing"), code=1)
+    call("verify", bucket.uri("nothing"), code=66)
+    call("state", "show", bucket.uri("nothing"), code=66)
     objects = bucket.objects()
     assert len(objects) > 6
     assert [name for name, data in objects.items() if SECRET.search(data.decode("latin-1"))] == []
@@ -202,7 +203,7 @@ def test_an_output_of_an_older_version_that_holds_secrets(bucket, call):
         manifest = read_manifest(bucket.uri())
         config = {**manifest.config, "sink.path": bucket.uri(), "source.path": bucket.uri("in")}
         old = replace(manifest, config=config, rejects_path=bucket.uri("elsewhere"))
-        name = f"bucket/{bucket.name}/out/_streamrnn/manifest.json"
+        name = f"bucket/{bucket.name}/out/{MANIFEST}"
         with bucket.fs.open_output_stream(name) as stream:
             stream.write(old.to_bytes())
         call("verify", bucket.uri(user=""))
@@ -236,11 +237,22 @@ def test_checkpoints_and_objects_hold_no_secret(bucket, tmp_path):
 def test_a_pipeline_starts_from_a_state_in_a_bucket(bucket, call):
     """[state] init by a table, and by an output; the same with options in another order."""
     call("run", bucket.write(), "-q")
+    bucket.put("in/2.parquet", bucket.log.slice(100))
     path = bucket.write()
     for name in ("end.parquet", "out"):
         target = f"sink.path={bucket.uri('from-' + name)}"
         for uri in (bucket.uri(name), bucket.respelled(name)):
-            call("run", path, "-q", "--set", f"state.init={uri}", "--set", target)
+            call(
+                "run",
+                path,
+                "-q",
+                "--set",
+                f"state.init={uri}",
+                "--set",
+                target,
+                "--set",
+                f"state.save={bucket.uri('other.parquet')}",
+            )
 
 
 def test_errors_of_any_kind_hold_no_secret():
@@ -263,12 +275,13 @@ def test_slow_answers_are_waited_for(bucket, proxy, call, monkeypatch):
     monkeypatch.setattr(connecting, "REQUEST_SECONDS", 1.0)
     monkeypatch.setattr(proxy, "delay", 0.7)
     assert call("state", "show", bucket.uri("end.parquet")) == shown
-    assert "error: " in call("state", "show", bucket.uri("no.parquet"), code=65)
+    assert "error: " in call("state", "show", bucket.uri("no.parquet"), code=66)
 
 
 RUN = """
 import sys
 from streamrnn.cli import signals
+from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.cli.app import main
 from streamrnn.display import location
 signals.WAITS = 2
