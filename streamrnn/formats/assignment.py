@@ -25,13 +25,13 @@ class Loaded:
     """A model read from a file, the source of each weight, and the unused stored arrays."""
 
     model: Model
-    placed: list[Assignment]
+    assignments: list[Assignment]
     left: list[str] = field(default_factory=list)
 
     def table(self) -> list[str]:
         """Return lines with layer, source, shape and target of every weight."""
         rows = [("layer", "source", "shape", "target")]
-        for assignment in self.placed:
+        for assignment in self.assignments:
             layer, _, weight = assignment.target.partition("/")
             rows.append((layer, assignment.source, str(np.shape(assignment.array)), weight))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
@@ -40,7 +40,7 @@ class Loaded:
 
 
 def assign_weights(
-    model: Layer, placed: Iterable[Assignment], left: Iterable[str] = ()
+    model: Layer, assignments: Iterable[Assignment], left: Iterable[str] = ()
 ) -> list[Assignment]:
     """Set the weights of `model` from the arrays assigned to their names.
 
@@ -49,7 +49,7 @@ def assign_weights(
     """
     by_target: dict[str, Assignment] = {}
     problems = []
-    for assignment in placed:
+    for assignment in assignments:
         target, source = assignment.target, assignment.source
         if target in by_target:
             problems.append(f"{target} is stored twice, as {by_target[target].source} and {source}")

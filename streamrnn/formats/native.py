@@ -90,7 +90,7 @@ def load_weights(model: Model, path: str | Path) -> None:
                 raise ModelFileError(f"order is not a list of names: {order!r:.60}")
             if set(order) == set(arrays) and len(order) == len(names):
                 sources = order
-        _place(model, dict(zip(names, sources, strict=True)), arrays)
+        _assign(model, dict(zip(names, sources, strict=True)), arrays)
 
 
 def read(path: str | Path) -> tuple[dict[str, str], dict[str, Array]]:
@@ -133,10 +133,10 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
     if not isinstance(model, Model):
         raise ModelFileError("the config is not that of a model")
     names = list(model.named_weights())
-    placed = _place(model, dict(zip(names, names, strict=True)), arrays)
+    assignments = _assign(model, dict(zip(names, names, strict=True)), arrays)
     if isinstance(model, graphs):
         model.layer.check()
-    return Loaded(model, placed)
+    return Loaded(model, assignments)
 
 
 def _graphs_in(config: str) -> "tuple[type[OnnxModel], ...]":
@@ -151,10 +151,10 @@ def _graphs_in(config: str) -> "tuple[type[OnnxModel], ...]":
     return (OnnxModel,)
 
 
-def _place(
+def _assign(
     model: Model, sources: Mapping[str, str], arrays: Mapping[str, Array]
 ) -> list[Assignment]:
     """Assign to every weight the array that is its source, and use every array once."""
-    placed = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
+    assignments = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
     used = set(sources.values())
-    return assign_weights(model, placed, [name for name in arrays if name not in used])
+    return assign_weights(model, assignments, [name for name in arrays if name not in used])

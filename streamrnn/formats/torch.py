@@ -91,13 +91,13 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
             used |= group.used
     features = next((layer.features for layer in layers if layer.weights), None)
     model = stack([layer.layer for layer in layers], features, stored)
-    placed = [
+    assignments = [
         Assignment(source, f"{layer.layer.name}/{name}", array)
         for layer in layers
         for source, name, array in layer.weights
     ]
     left = [name for name in arrays if name not in used]
-    return Loaded(model, assign_weights(model, placed), left)
+    return Loaded(model, assign_weights(model, assignments), left)
 
 
 def _plain(table: LayerTable) -> Layer:

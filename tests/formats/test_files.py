@@ -64,7 +64,7 @@ def test_one_group_of_a_keras_file():
     needs(FILES / "stacked_cells.weights.h5")
     table = {**STACKED[0], "weights": "layers/rnn"}
     loaded = read(FILES / "stacked_cells.weights.h5", layers=[table])
-    assert len(loaded.placed) == 12
+    assert len(loaded.assignments) == 12
     assert loaded.left == [f"layers/rnn_1/cell/vars/{i}" for i in range(3)]
     with pytest.raises(
         ConfigError, match=r"no group 'layers/lstm' with arrays; groups in the file: layers/"

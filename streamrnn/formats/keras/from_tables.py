@@ -35,17 +35,17 @@ def load_with_tables(path: Path, tables: Sequence[LayerTable]) -> Loaded:
     model = stack(layers, features, stored.size)
     named = any(table.weights is not None for table in tables)
     if not named:
-        find = legacy.placements(model, legacy.layers_of(model), stored) if is_legacy else (
-            tree.placements(model, None, stored)
+        find = legacy.find_assignments(model, legacy.layers_of(model), stored) if is_legacy else (
+            tree.find_assignments(model, None, stored)
         )  # fmt: skip
         return Loaded(model, assign_weights(model, *find))
-    placed: list[Assignment] = []
+    assignments: list[Assignment] = []
     for layer, table in zip(layers, tables, strict=True):
         if table.weights is not None:
-            placed += _from_group(layer, table, stored, is_legacy)
-    used = {part for assignment in placed for part in assignment.source.split(" + ")}
+            assignments += _from_group(layer, table, stored, is_legacy)
+    used = {part for assignment in assignments for part in assignment.source.split(" + ")}
     left = [name for name in stored.arrays if name not in used and not tree.is_seed(name)]
-    return Loaded(model, assign_weights(model, placed), left)
+    return Loaded(model, assign_weights(model, assignments), left)
 
 
 def _layer(table: LayerTable, origin: WrittenBy) -> Layer:

@@ -16,7 +16,7 @@ Stored = tuple[str, Array]
 """A stored array and its path."""
 
 
-def placements(
+def find_assignments(
     model: Model, order: Sequence[Layer], tree: Tree
 ) -> tuple[list[Assignment], list[str]]:
     """Return the array of each weight, and the unused stored arrays.
@@ -33,12 +33,12 @@ def placements(
             f"({', '.join(name for name, _ in stored)}), the model has {len(layers)} "
             f"({', '.join(layer.name for layer in layers)})"
         )
-    placed: list[Assignment] = []
+    assignments: list[Assignment] = []
     for layer, (name, arrays) in zip(layers, stored, strict=True):
-        placed += _layer(layer, name, arrays)
-    used = {part for assignment in placed for part in assignment.source.split(" + ")}
+        assignments += _layer(layer, name, arrays)
+    used = {part for assignment in assignments for part in assignment.source.split(" + ")}
     left = [name for name in tree.arrays if name not in used]
-    return placed, left
+    return assignments, left
 
 
 def with_reset_after(config: object, tree: Tree) -> object:
@@ -104,16 +104,16 @@ def _layer(layer: Layer, name: str, arrays: list[Stored]) -> list[Assignment]:
             f"layer {name!r} has {len(arrays)} arrays, {layer} needs {weights}: "
             f"{', '.join(n for _, names in leaves for n in names)}"
         )
-    placed: list[Assignment] = []
+    assignments: list[Assignment] = []
     for (leaf, names), count in zip(leaves, gates, strict=True):
         own, arrays = arrays[:count], arrays[count:]
         if count == len(names):
-            placed += [Assignment(s, t, a) for (s, a), t in zip(own, names, strict=True)]
+            assignments += [Assignment(s, t, a) for (s, a), t in zip(own, names, strict=True)]
             continue
         joined = keras1.joined(_cell_kind(leaf), [array for _, array in own])
         for i, (target, array) in enumerate(zip(names, joined, strict=True)):
-            placed.append(Assignment(" + ".join(s for s, _ in own[i::3]), target, array))
-    return placed
+            assignments.append(Assignment(" + ".join(s for s, _ in own[i::3]), target, array))
+    return assignments
 
 
 def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
@@ -122,14 +122,14 @@ def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
     trains = [trains for _, _, trains in layer._holders()]
     order = sorted(range(len(targets)), key=lambda i: not trains[i])
     by_target = {targets[i]: array for i, array in zip(order, arrays, strict=True)}
-    placed = []
+    assignments = []
     for leaf, names in _leaves(layer, layer.name):
         values = as_keras(type(leaf).__name__, [by_target[name][1] for name in names])
-        placed += [
+        assignments += [
             Assignment(by_target[name][0], name, value)
             for name, value in zip(names, values, strict=True)
         ]
-    return placed
+    return assignments
 
 
 def _leaves(layer: Layer, prefix: str) -> list[tuple[Layer, list[str]]]:

@@ -42,16 +42,16 @@ def weights(model: Model, path: Path) -> Loaded:
     """Set the weights of a model, for callers inside `reading`."""
     if path.suffix.lower() == ".keras":
         stored = h5.read(archive.read(path).weights, path, skip=tree.NOT_WEIGHTS)
-        placed, left = tree.placements(model, None, stored)
-        return Loaded(model, assign_weights(model, placed, left))
+        assignments, left = tree.find_assignments(model, None, stored)
+        return Loaded(model, assign_weights(model, assignments, left))
     stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
     kind = _kind(stored)
     if kind == _TREE:
-        placed, left = tree.placements(model, None, stored)
+        assignments, left = tree.find_assignments(model, None, stored)
     else:
         stored = stored.below("model_weights") if kind == _MODEL else stored
-        placed, left = legacy.placements(model, legacy.layers_of(model), stored)
-    return Loaded(model, assign_weights(model, placed, left))
+        assignments, left = legacy.find_assignments(model, legacy.layers_of(model), stored)
+    return Loaded(model, assign_weights(model, assignments, left))
 
 
 def stored_weights(path: Path) -> tuple[h5.Tree, bool]:
@@ -80,8 +80,8 @@ def _archive(path: Path) -> Loaded:
     stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
     config = _as_mapping(vocabulary.filled(contents.config, contents.assets))
     model = _built(config, WrittenBy(contents.version), stored.size)
-    placed, left = tree.placements(model, config, stored)
-    return Loaded(model, assign_weights(model, placed, left))
+    assignments, left = tree.find_assignments(model, config, stored)
+    return Loaded(model, assign_weights(model, assignments, left))
 
 
 def _legacy_model(stored: h5.Tree) -> Loaded:
@@ -92,8 +92,8 @@ def _legacy_model(stored: h5.Tree) -> Loaded:
     config = _as_mapping(legacy.with_reset_after(parsed, inner))
     model = _built(config, WrittenBy(str(version)), stored.size)
     order = [layer for layer, _, _ in tree.members(model, config)]
-    placed, left = legacy.placements(model, order, inner)
-    return Loaded(model, assign_weights(model, placed, left))
+    assignments, left = legacy.find_assignments(model, order, inner)
+    return Loaded(model, assign_weights(model, assignments, left))
 
 
 def _as_mapping(config: object) -> Mapping[str, object]:

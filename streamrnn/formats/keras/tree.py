@@ -27,16 +27,18 @@ LayerEntry = Mapping[str, Any] | None
 """The config of a layer, as JSON, if the file has one."""
 
 
-def placements(model: Model, config: LayerEntry, tree: Tree) -> tuple[list[Assignment], list[str]]:
+def find_assignments(
+    model: Model, config: LayerEntry, tree: Tree
+) -> tuple[list[Assignment], list[str]]:
     """Return the array of each weight, and the unused stored arrays.
 
     config: the file's config, which defines the names of classes and the order of layers; None to
     use those of the model.
     """
-    placed = list(_Walk(tree).layer(model, config, "", ""))
-    used = {assignment.source for assignment in placed}
+    assignments = list(_Walk(tree).layer(model, config, "", ""))
+    used = {assignment.source for assignment in assignments}
     left = [name for name in tree.arrays if name not in used and not is_seed(name)]
-    return placed, left
+    return assignments, left
 
 
 def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:

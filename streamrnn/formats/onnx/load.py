@@ -30,8 +30,8 @@ def load_onnx(
         return _one_node(graph, folded, node)
     model = OnnxModel(folded, state, name=snake_case(path.stem).replace("/", "_") or "graph")
     model.layer.check()
-    placed = [Assignment(name, f"graph/{name}", w) for name, w in folded.weights().items()]
-    return Loaded(model, placed, left)
+    assignments = [Assignment(name, f"graph/{name}", w) for name, w in folded.weights().items()]
+    return Loaded(model, assignments, left)
 
 
 def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
@@ -50,22 +50,22 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
     sides = ("forward_layer/cell", "backward_layer/cell")
     if len(recurrent.directions) == 1:
         sides = ("cell", "cell")
-    placed = []
+    assignments = []
     for side, direction in zip(sides, recurrent.directions, strict=False):
         bias = node.inputs[3] if len(node.inputs) > 3 and node.inputs[3] else "(no bias)"
-        placed += [
+        assignments += [
             Assignment(node.inputs[1], f"{label}/{side}/kernel", direction.kernel),
             Assignment(node.inputs[2], f"{label}/{side}/recurrent_kernel", direction.recurrent),
             Assignment(bias, f"{label}/{side}/bias", direction.bias),
         ]
         if direction.peepholes is not None:
-            placed += [
+            assignments += [
                 Assignment(node.inputs[7], f"{label}/{side}/{gate}_gate_peephole_weights", weights)
                 for gate, weights in zip(PeepholeLSTMCell.GATES, direction.peepholes, strict=True)
             ]
     used = set(node.inputs)
     left = [n for n in graph.weights() if n not in used]
-    return Loaded(model, assign_weights(model, placed), left)
+    return Loaded(model, assign_weights(model, assignments), left)
 
 
 def _find(graph: GraphDef, name: str) -> NodeDef:
