@@ -36,10 +36,10 @@ class Rewrite:
 
 @dataclass
 class Rewrites:
-    """Rewrites found; `unsettled`: not all ways to add up were tried."""
+    """Rewrites found; `unresolved`: not all ways to add up were tried."""
 
     found: list[Rewrite] = field(default_factory=list)
-    unsettled: bool = False
+    unresolved: bool = False
 
 
 class _New:
@@ -217,7 +217,7 @@ class _Search:
         waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, total, ())]
         while waiting:
             if not self._steps:
-                self.result.unsettled = True
+                self.result.unresolved = True
                 return
             self._steps -= 1
             index, left, chosen = waiting.pop()

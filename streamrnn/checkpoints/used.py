@@ -29,7 +29,7 @@ class SourcePlan:
     `before` is the content of the rows before `position`. `known` are the used files by their
     current names. `vanished` files were used and are gone. `changed` files were used, have changed,
     and are skipped because of `force`, as are the new files of `rewritten`, which hold used rows.
-    `by_footer` is the number of files that could only be compared by their footers. `unsettled`:
+    `by_footer` is the number of files that could only be compared by their footers. `unresolved`:
     whether new files hold the rows of vanished ones is unknown. `refreshed`: `known` has newer
     facts than the manifest.
     """
@@ -42,7 +42,7 @@ class SourcePlan:
     changed: tuple[SourceFile, ...] = ()
     rewritten: tuple[Rewrite, ...] = ()
     by_footer: int = 0
-    unsettled: bool = False
+    unresolved: bool = False
     refreshed: bool = False
 
 
@@ -113,7 +113,7 @@ def plan_sources(
         changed=tuple(listed[verdict.known.path] for verdict in changed),
         rewritten=tuple(rewrites.found),
         by_footer=sum(verdict.by_footer for verdict in verdicts.values()),
-        unsettled=rewrites.unsettled,
+        unresolved=rewrites.unresolved,
         refreshed=any(item.known.mtime_ns != known[i].mtime_ns for i, item in verdicts.items()),
     )
 

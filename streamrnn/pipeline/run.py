@@ -214,7 +214,7 @@ class Job:
         self.summary.changed_files = len(plan.changed)
         self.summary.rewritten_files = sum(len(rewrite.new) for rewrite in plan.rewritten)
         self.summary.files_by_footer = plan.by_footer
-        self.summary.rewrites_unsettled = plan.unsettled
+        self.summary.rewrites_unsettled = plan.unresolved
 
     @property
     def _order(self) -> str:

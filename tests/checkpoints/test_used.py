@@ -267,7 +267,7 @@ def test_many_files_take_a_bounded_number_of_tries(sizes, monkeypatch):
     reader = Reader()
     found = plan(manifest(*gone), Present("/in/z", rows=tuple(range(995))), reader=reader)
     assert names(found) == ["/in/z"]
-    assert found.unsettled
+    assert found.unresolved
     assert reader.files_read in ([], ["/in/z"])
 
 
