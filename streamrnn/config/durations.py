@@ -28,7 +28,7 @@ def parse_duration(text: str) -> timedelta:
     if not re.fullmatch(PATTERN, compact):
         raise ValueError(
             f'expected a duration such as "6h", "90s", "1d" or "1h30m" '
-            f'(units w, d, h, m, s, ms, us), got "{text}"'
+            f'(units w, d, h, m, s, ms, us), received "{text}"'
         )
     try:
         length = sum(
@@ -37,7 +37,7 @@ def parse_duration(text: str) -> timedelta:
     except OverflowError:
         raise ValueError(f'"{text}" is longer than 999999999 days') from None
     if not length:
-        raise ValueError(f'expected a duration above zero, got "{text}"')
+        raise ValueError(f'expected a duration above zero, received "{text}"')
     return length
 
 

@@ -94,7 +94,7 @@ class Config(Sections):
             assert issubclass(kind, Section)
             raw = data.get(name, {})
             if not isinstance(raw, dict):
-                message = f"expected a table [{name}], got {received(raw)}"
+                message = f"expected a table [{name}], received {received(raw)}"
                 problems.append(Problem((name,), message))
                 invalid.update((name, key) for key in kind.model_fields)
                 raw = _STAND_INS.get(name, {})
@@ -228,16 +228,18 @@ def _translate(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
         case "literal_error":
             options = _options(kind, path[1:])
             hint = did_you_mean(str(detail["input"]), options)
-            return Problem(path, f"expected {choices(options)}, got {value}{hint}")
+            return Problem(path, f"expected {choices(options)}, received {value}{hint}")
         case "int_type" | "greater_than_equal" | "less_than_equal" | "int_parsing_size":
             least = "0" if _at_least(kind, path[1:]) == 0 else "1"
-            return Problem(path, f"expected an integer from {least} to 2147483647, got {value}")
+            return Problem(
+                path, f"expected an integer from {least} to 2147483647, received {value}"
+            )
         case "string_type" | "string_too_short" | "too_short":
-            return Problem(path, f"expected a non-empty string, got {value}")
+            return Problem(path, f"expected a non-empty string, received {value}")
         case "model_type" | "dict_type":
-            return Problem(path, f"expected a table, got {value}")
+            return Problem(path, f"expected a table, received {value}")
         case _:
-            return Problem(path, f"{detail['msg']}, got {value}")
+            return Problem(path, f"{detail['msg']}, received {value}")
 
 
 def _unknown(name: str, table: type[Section]) -> str:

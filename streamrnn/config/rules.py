@@ -56,7 +56,9 @@ def _nothing_is_left_to_do(tables: Sections) -> Iterator[Problem]:
 def _features_are_unique(tables: Sections) -> Iterator[Problem]:
     source = tables.source
     if not source.feature_names:
-        yield Problem(("source", "features"), "expected at least one feature, got an empty list")
+        yield Problem(
+            ("source", "features"), "expected at least one feature, received an empty list"
+        )
     first: dict[str, int] = {}
     for index, feature in enumerate(source.features):
         if feature.name in first:
@@ -278,5 +280,6 @@ def _state_files_are_named_as_such(tables: Sections) -> Iterator[Problem]:
     path = tables.state.save
     if path is not None and not without_options(path).endswith((".parquet", ".arrow")):
         yield Problem(
-            ("state", "save"), f"expected a file name ending in .parquet or .arrow, got {path!r}"
+            ("state", "save"),
+            f"expected a file name ending in .parquet or .arrow, received {path!r}",
         )

@@ -23,9 +23,9 @@ def _names(value: Any) -> Any:
     """Return one name or a list of unique names as a tuple."""
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"expected a name or a list of names, got {received(value)}")
+        raise ValueError(f"expected a name or a list of names, received {received(value)}")
     if "" in names:
-        raise ValueError("expected non-empty names, got an empty one")
+        raise ValueError("expected non-empty names, received an empty one")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{choices(twice)} is given more than once; name each column once")
@@ -35,7 +35,7 @@ def _names(value: Any) -> Any:
 def _filled(value: Any) -> Any:
     names = _names(value)
     if not names:
-        raise ValueError("expected at least one name, got an empty list")
+        raise ValueError("expected at least one name, received an empty list")
     return names
 
 
@@ -52,7 +52,7 @@ def _members(*options: str) -> Callable[[Any], Any]:
         for name in names:
             if name not in options:
                 hint = did_you_mean(name, options)
-                raise ValueError(f"expected {choices(options)}, got {received(name)}{hint}")
+                raise ValueError(f"expected {choices(options)}, received {received(name)}{hint}")
         return names
 
     return check
@@ -63,10 +63,10 @@ def _range(value: Any) -> Any:
     pair = value if isinstance(value, list | tuple) else ()
     numbers = [end for end in pair if isinstance(end, int | float) and not isinstance(end, bool)]
     if len(pair) != 2 or len(numbers) != 2 or any(math.isnan(end) for end in numbers):
-        raise ValueError(f"expected two numbers [low, high], got {received(value)}")
+        raise ValueError(f"expected two numbers [low, high], received {received(value)}")
     low, high = float(numbers[0]), float(numbers[1])
     if low > high:
-        raise ValueError(f"expected low <= high, got [{low}, {high}]")
+        raise ValueError(f"expected low <= high, received [{low}, {high}]")
     return low, high
 
 
@@ -76,11 +76,11 @@ def _nulls(value: Any) -> Any:
         if value in NULL_POLICIES:
             return value
         hint = did_you_mean(value, NULL_POLICIES)
-        raise ValueError(f"{_EXPECTED_NULLS}, got {received(value)}{hint}")
+        raise ValueError(f"{_EXPECTED_NULLS}, received {received(value)}{hint}")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{_EXPECTED_NULLS}, got {received(value)}")
+        raise ValueError(f"{_EXPECTED_NULLS}, received {received(value)}")
     if not abs(value) <= FLOAT32_MAX:
-        raise ValueError(f"expected a number within the range of float32, got {value}")
+        raise ValueError(f"expected a number within the range of float32, received {value}")
     return float(value)
 
 
@@ -88,20 +88,20 @@ def _duration(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        raise ValueError(f'expected a duration such as "6h", got {received(value)}')
+        raise ValueError(f'expected a duration such as "6h", received {received(value)}')
     return parse_duration(value)
 
 
 def feature_tables(value: Any) -> Any:
     """Return a list of columns or tables as a tuple of tables."""
     if not isinstance(value, list | tuple):
-        raise ValueError(f"expected a list of columns, got {received(value)}")
+        raise ValueError(f"expected a list of columns, received {received(value)}")
     return tuple({"name": item} if isinstance(item, str) else item for item in value)
 
 
 def _inputs(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise ValueError(f"expected a table of input = features, got {received(value)}")
+        raise ValueError(f"expected a table of input = features, received {received(value)}")
     return {name: _filled(features) for name, features in value.items()}
 
 
@@ -115,7 +115,7 @@ def _vocabulary(value: Any) -> Any:
     values = list(value) if isinstance(value, list | tuple) else []
     if not values or {type(item) for item in values} not in ({str}, {int}):
         raise ValueError(
-            "expected a file, a list of strings or of integers, or a table of value = id, got "
+            "expected a file, a list of strings or of integers, or a table of value = id, received "
             f"{received(value)}"
         )
     return tuple(values)
@@ -123,13 +123,13 @@ def _vocabulary(value: Any) -> Any:
 
 def _oov(value: Any) -> Any:
     if isinstance(value, bool) or value not in (0, 1):
-        raise ValueError(f"expected 0 or 1, got {received(value)}")
+        raise ValueError(f"expected 0 or 1, received {received(value)}")
     return value
 
 
 def _rename(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise ValueError(f"expected a table of new name = old name, got {received(value)}")
+        raise ValueError(f"expected a table of new name = old name, received {received(value)}")
     return {name: _filled(old) for name, old in value.items()}
 
 
@@ -139,7 +139,11 @@ def _layers(value: Any) -> Any:
     for index, layer in enumerate(value):
         kind = layer.get("type")
         if not isinstance(kind, str) or not kind:
-            found = f"got {received(kind)}" if "type" in layer else f"got the keys {list(layer)}"
+            found = (
+                f"received {received(kind)}"
+                if "type" in layer
+                else f"received the keys {list(layer)}"
+            )
             raise ValueError(f'layer {index} needs a type, such as type = "LSTM"; {found}')
     return tuple(value)
 

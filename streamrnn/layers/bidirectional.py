@@ -50,7 +50,9 @@ class Bidirectional(Layer):
                     f"{self}: expected a recurrent layer, received {type(given).__name__}"
                 )
         if merge_mode not in _MERGES:
-            raise ArgumentError(f"{self}: merge_mode must be one of {_MERGES}, got {merge_mode!r}")
+            raise ArgumentError(
+                f"{self}: merge_mode must be one of {_MERGES}, received {merge_mode!r}"
+            )
         self.merge_mode = merge_mode
         self.forward_layer = _copy(layer, "forward_")
         self.backward_layer: RNN = (

@@ -43,7 +43,7 @@ class Merge(Layer):
     def _broadcast(self, one: Shape, other: Shape) -> Shape:
         if len(one) != len(other):
             raise ShapeError(
-                f"{self}: its inputs must have the same number of axes, got {one} and {other}"
+                f"{self}: its inputs must have the same number of axes, received {one} and {other}"
             )
         for a, b in zip(one, other, strict=True):
             if None not in (a, b) and a != b and 1 not in (a, b):

@@ -50,7 +50,9 @@ class Normalization(Layer):
         rank = len(input_shape)
         axes = () if self.axis is None else np.atleast_1d(self.axis)
         if any(axis % rank != rank - 1 for axis in axes):
-            raise ArgumentError(f"{self}: axis must be -1 (features) or None, got {self.axis!r}")
+            raise ArgumentError(
+                f"{self}: axis must be -1 (features) or None, received {self.axis!r}"
+            )
         shape = (self.known_features(input_shape),) if len(axes) else ()
         if self.mean is None:
             self.add_weight("mean", shape, "zeros", trainable=False)

@@ -112,7 +112,7 @@ class WeightSet:
                     f"{self}: weight {name!r} has shape {weight.shape}, received {array.shape}"
                 )
             if array.dtype.kind not in "fiub":
-                raise DTypeError(f"{self}: weight {name!r} must be numbers, got {array.dtype}")
+                raise DTypeError(f"{self}: weight {name!r} must be numbers, received {array.dtype}")
 
     def count_params(self) -> int:
         """Return the number of values in all weights."""

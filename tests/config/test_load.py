@@ -217,31 +217,31 @@ typ = "LSTM"
     )
     assert message.split("\n  ") == [
         "p.toml has 15 problems:",
-        "p.toml:3: source.key: expected a name or a list of names, got the integer 5",
-        "p.toml:6: source.features[1].valid: expected low <= high, got [9.0, 3.0]",
+        "p.toml:3: source.key: expected a name or a list of names, received the integer 5",
+        "p.toml:6: source.features[1].valid: expected low <= high, received [9.0, 3.0]",
         'p.toml:6: source.features[1].nulls: expected "error", "previous", "skip" or a number, '
-        'got the string "prevous"; did you mean "previous"?',
+        'received the string "prevous"; did you mean "previous"?',
         "p.toml:7: source.features[2].name: required but missing: the column",
         'p.toml:7: source.features[2].nam: unknown key; did you mean "name"? '
         "(known here: name, from, valid, clip, nulls, nan, vocabulary, oov)",
         'p.toml:9: source.late: expected "error", "drop", "reject" or "apply", '
-        'got the string "dorp"; did you mean "drop"?',
+        'received the string "dorp"; did you mean "drop"?',
         "p.toml:10: source.batch_rows: expected an integer from 1 to 2147483647, "
-        'got the string "12"',
+        'received the string "12"',
         'p.toml:11: source.max_gap: expected a duration such as "6h", "90s", "1d" or '
-        '"1h30m" (units w, d, h, m, s, ms, us), got "6x"',
+        '"1h30m" (units w, d, h, m, s, ms, us), received "6x"',
         f"p.toml:12: source.lanes: unknown key; it belongs to [window] ({known}"
         "reset, max_gap, late, bad, max_rejects, batch_rows)",
         'p.toml:14: windows: unknown key; did you mean "window"? '
         "(known here: source, window, model, output, sink, state, checkpoint)",
-        'p.toml:16: window.kind: expected "carry", "independent" or "whole", got the string '
+        'p.toml:16: window.kind: expected "carry", "independent" or "whole", received the string '
         '"carri"; did you mean "carry"?',
-        "p.toml:17: window.steps: expected an integer from 1 to 2147483647, got the integer 0",
+        "p.toml:17: window.steps: expected an integer from 1 to 2147483647, received the integer 0",
         "p.toml:18: model.path: required but missing: .safetensors, .keras, .h5, .hdf5 or .onnx",
         'p.toml:18: model.layers: layer 1 needs a type, such as type = "LSTM"; '
-        "got the keys ['typ']",
+        "received the keys ['typ']",
         "--set window.lanes=abc: window.lanes: expected an integer from 1 to 2147483647, "
-        'got the string "abc"',
+        'received the string "abc"',
     ]
 
 
@@ -274,21 +274,24 @@ def test_a_key_that_takes_a_number_as_well_gets_the_number(load):
         ("source.late='drop'", "source.late: needs source.time"),
         ("source.time='device'", '"device" is also a key'),
         ("source.key=['a', 'a']", '"a" is given more than once'),
-        ("source.key=[]", "source.key: expected at least one name, got an empty list"),
+        ("source.key=[]", "source.key: expected at least one name, received an empty list"),
         ("source.key='steps'", '"steps" is reserved for a column of the state table'),
         ("source.features=[]", "source.features: expected at least one feature"),
         ("source.features=['a', 'b', 'a']", 'source.features[2]: "a" is already feature 0'),
-        ("source.features='a'", "expected a list of columns, got the string"),
-        ("source.features=[3]", "source.features[0]: expected a table, got the integer 3"),
+        ("source.features='a'", "expected a list of columns, received the string"),
+        ("source.features=[3]", "source.features[0]: expected a table, received the integer 3"),
         ("source.features=[{name='a', clip=[0]}]", "expected two numbers [low, high]"),
         ("source.features=[{name='a', clip=[0, nan]}]", "expected two numbers [low, high]"),
         ("source.features=[{name='a', valid=[true, 2]}]", "expected two numbers [low, high]"),
         ("source.time_features=['hours']", 'did you mean "hour"?'),
-        ("source.nulls=true", "got the boolean true"),
+        ("source.nulls=true", "received the boolean true"),
         ("source.nulls=nan", "expected a number within the range of float32"),
         ("source.nulls=1e39", "expected a number within the range of float32"),
-        ("source.batch_rows=1.5", "expected an integer from 1 to 2147483647, got the number 1.5"),
-        ("source.batch_rows=true", "got the boolean true"),
+        (
+            "source.batch_rows=1.5",
+            "expected an integer from 1 to 2147483647, received the number 1.5",
+        ),
+        ("source.batch_rows=true", "received the boolean true"),
         ("source.max_rejects=-1", "expected an integer from 0 to 2147483647"),
         ("source.batch_rows=99999999999999999999", "expected an integer from 1 to 2147483647"),
         ("source.path=''", "source.path: expected a non-empty string"),
@@ -305,7 +308,7 @@ def test_a_key_that_takes_a_number_as_well_gets_the_number(load):
         ("model.inputs={x = 'a'}", 'no input uses "b"; add each feature to an input'),
         ("model.state={h = 'hn'}", "for ONNX graphs only"),
         ("model.layers=[3]", "expected a table [[model.layers]] per layer"),
-        ("source=3", "source: expected a table [source], got the integer 3"),
+        ("source=3", "source: expected a table [source], received the integer 3"),
     ],
 )
 def test_what_is_refused_is_named(load, override, expected):

@@ -104,7 +104,9 @@ def test_it_is_fixed_for_an_output() -> None:
 
 
 def test_what_it_may_be() -> None:
-    with pytest.raises(ConfigError, match='nan: expected "error" or "null", got the string "nul"'):
+    with pytest.raises(
+        ConfigError, match='nan: expected "error" or "null", received the string "nul"'
+    ):
         _run("in", nan="nul")
     with pytest.raises(ConfigError, match=r'features\[0\]\.nan: expected "error" or "null", got'):
         _run("in", features=[{"name": "a", "nan": "skip"}, "b"])

@@ -184,10 +184,13 @@ def test_text_without_a_vocabulary_is_told_of_it() -> None:
         (_with(valid=[0, 1]), r"features\[0\]\.valid: applies to numbers only, not to ids"),
         (_with(nan="null"), r"features\[0\]\.nan: applies to numbers only"),
         (_with(["a", 1]), r"\.vocabulary: expected a file, a list of strings or of integ"),
-        (_with([]), r"\.vocabulary: expected a file, .* got an empty list"),
+        (_with([]), r"\.vocabulary: expected a file, .* received an empty list"),
         (_with([True]), r"\.vocabulary: expected a file"),
-        (_with({"a": True}), r"\.vocabulary: expected .* or a table of value = id, got a table"),
-        (_with(oov=2), r"\.oov: expected 0 or 1, got the integer 2"),
+        (
+            _with({"a": True}),
+            r"\.vocabulary: expected .* or a table of value = id, received a table",
+        ),
+        (_with(oov=2), r"\.oov: expected 0 or 1, received the integer 2"),
         (_with("none.txt"), r"vocabulary of 'carrier': none\.txt: cannot be read: No such file"),
     ],
 )
