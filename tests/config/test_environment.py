@@ -55,7 +55,8 @@ def test_an_unset_variable_names_its_key_and_line(tmp_path, monkeypatch):
         f"{file} has 2 problems:\n"
         f"  {file}:4: source.path: environment variable STREAMRNN_NOT_SET is not set; "
         "set it, or add a default: ${STREAMRNN_NOT_SET:-default}\n"
-        f"  {file}:8: window.lanes: expected an integer from 1 to 2147483647, received the integer 0"
+        f"  {file}:8: window.lanes: expected an integer from 1 to 2147483647, received "
+        "the integer 0"
     )
 
 
