@@ -41,9 +41,9 @@ def check_same_pipeline(
     changed = manifest.model != model
     if not others and (new_model or not (changed or keys)):
         return
-    lines = [f"  {key}: {_shown(then, key)} then, {_shown(now, key)} now" for key in keys]
+    lines = [f"  {key}: was {_shown(then, key)}, is now {_shown(now, key)}" for key in keys]
     if changed:
-        lines.insert(0, f"  model fingerprint: {manifest.model[:16]} then, {model[:16]} now")
+        lines.insert(0, f"  model fingerprint: was {manifest.model[:16]}, is now {model[:16]}")
     advice = "Set another [sink] path, undo the change, "
     if changed and not others:
         advice = "Keep the state of each stream and resume with the new model (--new-model), "

@@ -1,4 +1,7 @@
-"""Checks when a folder is opened: is it ours, is it intact, and which commit is next."""
+"""Checks when a folder is opened.
+
+They find whether it belongs to this output, whether it is intact, and which commit is next.
+"""
 
 import re
 from contextlib import suppress
@@ -33,7 +36,7 @@ def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
 def refuse_foreign_entries(
     directory: PartDirectory, why: str, *, ours_may_stay: bool = False
 ) -> None:
-    """Raise CheckpointError if a folder holds anything but our leftovers.
+    """Raise CheckpointError if a folder holds anything but leftovers of a run.
 
     `ours_may_stay`: files named like our parts, beside our own folder, are accepted too.
     """

@@ -307,8 +307,8 @@ def _changed(changed: Sequence[_Verdict]) -> str:
         f"{count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "
         "rows were used:\n"
         + _some(lines)
-        + "\nGo back to the commit before and read on with --reload; resume with --force: the "
-        f"output of used rows is kept, and no other row of {'it' if one else 'them'} is scored; or "
+        + "\nScore {'it' if one else 'them'} again from the commit before with --reload; keep the "
+        f"output and score no other row of {'it' if one else 'them'} with --force; or "
         "start over with --full-refresh. Write new rows to a new file."
     )
 

@@ -232,8 +232,8 @@ class ModelSection(Section):
     )
     on_change: OnChange = Field(
         default="error",
-        description="if it is not the model of the last run: error | carry (each stream keeps its "
-        "state)",
+        description="what to do if the model is not that of the last run: error | carry (each "
+        "stream keeps its state)",
     )
     threads: Natural = Field(default=0, description="0: all cores; does not change results")
     inputs: ModelInputs = Field(

@@ -159,7 +159,7 @@ def _time_text(value: Any) -> Any:
 def _fspath(value: Any) -> Any:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(path, str) and "\0" in path:
-        raise ValueError(f"a path cannot contain a null byte, got {received(path)}")
+        raise ValueError(f"a path cannot contain a null byte, received {received(path)}")
     return path
 
 

@@ -146,7 +146,7 @@ class PReLU(Layer):
 
     def check_input(self, shape: Shape) -> None:
         features = self._weights["alpha"].shape[-1]
-        if features != 1:  # one for all is right for any number of features
+        if features != 1:  # one alpha for all features fits any number of them
             self.expect_features(shape, features)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:

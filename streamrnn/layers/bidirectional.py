@@ -29,7 +29,7 @@ class Bidirectional(Layer):
     Masked steps of a returned sequence are zeros, as in Keras.
 
     With stateful=True the backward layer carries its state from the first step of a call into the
-    last step of the next, as in Keras, which is of little use for one stream cut in pieces.
+    last step of the next, as in Keras, of little use if one stream is cut into pieces.
     """
 
     sequence_input = True

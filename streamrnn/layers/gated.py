@@ -40,8 +40,8 @@ class GatedCell(Cell):
     """A cell of `gates` blocks of units: kernel (F, gates*U), recurrent kernel (U, gates*U).
 
     dropout, recurrent_dropout: only with training=True; one mask per call and row, the same for all
-    steps, scaled by 1 / (1 - rate); one mask per gate where recurrent_dropout > 0 (as Keras from
-    3.8 on). seed: of these masks; cells with the same seed draw the same masks.
+    steps, scaled by 1 / (1 - rate); one mask per gate where recurrent_dropout > 0 (as in Keras
+    from 3.8 on). seed: of these masks; cells with the same seed draw the same masks.
     """
 
     gates: int

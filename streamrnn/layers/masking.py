@@ -13,7 +13,7 @@ from streamrnn.layers.registry import ConfigDict, builtin_layer
 
 @builtin_layer
 class Masking(Layer):
-    """Masks the steps where all features equal mask_value, and sets them to 0 (as Keras)."""
+    """Masks the steps where all features equal mask_value, and sets them to 0 (as in Keras)."""
 
     stepwise = True
     makes_mask = True

@@ -25,7 +25,7 @@ class Normalization(Layer):
     """(x - mean) / max(sqrt(variance), 1e-7) on each feature of the last axis; back with invert.
 
     mean, variance: arguments, or learned by `adapt(data)`, or set as weights (mean (F,),
-    variance (F,), count (), as Keras). Only axis=-1, or axis=None for one mean of all.
+    variance (F,), count (), as in Keras). Only axis=-1, or axis=None for one mean of all.
     """
 
     stepwise = True

@@ -77,7 +77,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
 
 
 def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
-    """Describe files of rows that are no parts but visible to readers."""
+    """Describe files of rows that are not parts, but that readers see."""
     ours = {part.name for part in parts}
     suffixes = (".pq", *(format.suffix for format in PART_FORMATS.values()))
     found = [

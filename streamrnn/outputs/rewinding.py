@@ -15,7 +15,7 @@ from streamrnn.sinks import Part
 
 @dataclass(frozen=True)
 class CommitInfo:
-    """A commit that an output can go back to, or its last one.
+    """A commit that `rewind` can return to, or the current one.
 
     `time` is when it was made (UTC), `newest` the file of the source that was read last, `model`
     the fingerprint of the model, `complete` whether its run had read all of the source.
@@ -77,7 +77,7 @@ def rewind(
         Where its rejects are, if they were moved.
 
     It is a new commit, and atomic like any other. Returns the new manifest. Raises ConfigError if
-    no such commit is kept, CheckpointError if the folder is in use or a needed file is damaged.
+    no such commit is retained, CheckpointError if the folder is in use or a needed file is damaged.
 
     >>> rewind("out/weather", to=1).rows
     50
@@ -110,7 +110,7 @@ def rewind(
 
 
 def commit_before(manifest: Manifest, files: Sequence[str]) -> RetainedCommit | None:
-    """Return the last kept commit that had read no row of these used files; None if none is."""
+    """Return the last retained commit that had read no row of these used files; None if none is."""
     first = min(i for i, used in enumerate(manifest.sources) if used.path in files)
     return max(
         (kept for kept in manifest.kept if kept.sources <= first),
@@ -122,12 +122,12 @@ def commit_before(manifest: Manifest, files: Sequence[str]) -> RetainedCommit | 
 def _numbered(manifest: Manifest, to: int | None, path: str) -> RetainedCommit:
     choice = {kept.commit: kept for kept in manifest.kept}
     if to not in choice:
-        raise ConfigError(f"{path} cannot go back to commit {to}. {_kept(manifest)}")
+        raise ConfigError(f"{path} cannot go back to commit {to}. {_retained(manifest)}")
     return choice[to]
 
 
 def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
-    """Return the last kept commit before a file or a time."""
+    """Return the last retained commit before a file or a time."""
     names = used_files(manifest, before)
     if names:
         target = commit_before(manifest, names)
@@ -138,7 +138,7 @@ def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
         target = earlier[-1] if earlier else None
         what = f"made before {before}"
     if target is None:
-        raise ConfigError(f"{path} has no kept commit {what}. {_kept(manifest)}")
+        raise ConfigError(f"{path} has no retained commit {what}. {_retained(manifest)}")
     return target
 
 
@@ -163,10 +163,10 @@ def _time(text: str) -> datetime:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
-def _kept(manifest: Manifest) -> str:
-    kept = ", ".join(str(kept.commit) for kept in manifest.kept)
+def _retained(manifest: Manifest) -> str:
+    retained = ", ".join(str(commit.commit) for commit in manifest.kept)
     none = "none ([checkpoint] keep was 0, or there is no earlier commit)"
-    return f"Retained commits: {kept or none}."
+    return f"Retained commits: {retained or none}."
 
 
 def _first_rows(

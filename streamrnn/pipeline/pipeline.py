@@ -146,8 +146,8 @@ class Pipeline:
         """Score what is new in the source since the last run, and commit it to the sink.
 
         `full_refresh` discards output and state first; `force` resumes past used files that
-        changed; with `new_model` another model takes over the state of each stream; `reload` goes
-        back to the commit before the used files that changed (or the named ones) and reads on;
+        changed; with `new_model` another model takes over the state of each stream; `reload` first
+        rewinds to the last commit before the used files that changed, or before the named ones;
         `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
         set, the run commits and ends (`Summary.interrupted` if there was more to read). Raises
         ConfigError, DataError, CheckpointError, SinkError and their subclasses; what was committed
@@ -210,9 +210,9 @@ class Pipeline:
         in the order of the state table. Each step is in one window. A model that carries the state
         of each lane, and resets the lanes with `reset`, computes what `run` writes.
 
-        The source is read from its start, whatever `run` has scored, on the first window. All its
-        steps are held in memory: 4 bytes per feature. Nothing is written. Raises ConfigError for
-        kinds other than carry and without [source] path; and what `run` raises.
+        The whole source is read, whatever `run` has scored, when the first window is requested. All
+        its steps are held in memory: 4 bytes per feature. Nothing is written. Raises ConfigError
+        for kinds other than carry and without [source] path; and what `run` raises.
         """
         return source_windows(self.loaded)
 

@@ -1,4 +1,4 @@
-"""Used files that changed: back to the commit before them, so that a run reads them again."""
+"""Rewind an output to the commit before used files that changed, so that a run rereads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamrnn.checkpoints import (
     has_manifest,
     read_manifest,
 )
-from streamrnn.display import first_of
+from streamrnn.display import count, first_of
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import commit_before, rewind, used_files
 from streamrnn.pipeline.preflight import run_config
@@ -25,13 +25,16 @@ def rewind_before_changes(
 ) -> str | None:
     """Rewind the output to the last commit before the `named` files, or all that changed.
 
-    Returns what was done, in a sentence; None where no used file changed. Raises ConfigError for a
-    name that no used file has or a source that is not of files, CheckpointError where no commit
-    early enough is kept, or the output is another pipeline's.
+    Returns what was done, in a sentence; None if no used file changed. Raises ConfigError for a
+    name that no used file has or a source without files, CheckpointError if no retained commit is
+    early enough or the output is another pipeline's.
     """
     path, files = loaded.config.sink.folder, source.of_files
     if path is None or files is None:
-        raise ConfigError("--reload is for files and an output folder: not for stdin, stdout")
+        raise ConfigError(
+            "--reload needs source files and an output folder; it cannot be used with stdin or "
+            "stdout"
+        )
     if not has_manifest(path):
         return None
     manifest = read_manifest(path)
@@ -41,7 +44,7 @@ def rewind_before_changes(
         return None
     target = commit_before(manifest, names)
     if target is None:
-        raise CheckpointError(_not_kept(manifest, names, path))
+        raise CheckpointError(_not_retained(manifest, names, path))
     bound = loaded.bind(source.schema, source.name)
     check_same_pipeline(
         replace(manifest, model=target.model),
@@ -53,24 +56,25 @@ def rewind_before_changes(
     dropped = manifest.rows - target.rows
     rewind(path, target.commit)
     return (
-        f"went back to commit {target.commit}, before {first_of(names)}: {dropped:,} rows are "
-        "computed again"
+        f"rewound to commit {target.commit}, before {first_of(names)} was read; "
+        f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again"
     )
 
 
 def _named(manifest: Manifest, named: Sequence[str], path: str) -> list[str]:
-    found: list[str] = []
+    paths: list[str] = []
     for name in named:
         used = used_files(manifest, name)
         if not used:
             raise ConfigError(f"--reload-file {name}: {path} has not used a file of this name")
-        found += used
-    return found
+        paths += used
+    return paths
 
 
-def _not_kept(manifest: Manifest, names: Sequence[str], path: str) -> str:
-    kept = ", ".join(str(kept.commit) for kept in manifest.kept)
+def _not_retained(manifest: Manifest, names: Sequence[str], path: str) -> str:
+    retained = ", ".join(str(commit.commit) for commit in manifest.kept)
     return (
-        f"{path}: no retained commit is from before {first_of(names)} was read (retained commits: "
-        f"{kept or 'none'}; [checkpoint] keep sets how many). Start over with --full-refresh."
+        f"{path}: every retained commit was made after {first_of(names)} was read (retained "
+        f"commits: {retained or 'none'}; [checkpoint] keep sets how many are retained). "
+        "Start over with --full-refresh."
     )

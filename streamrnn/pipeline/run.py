@@ -92,13 +92,13 @@ class Job:
             )
 
     def _reload(self, source: Source) -> None:
-        """Go back to before the files that are to be read again, if any are."""
+        """Rewind past the files to read again, if any."""
         if self.options.reload is False or self.options.full_refresh:
             return
         named = () if self.options.reload is True else self.options.reload
         new_model = self.options.new_model or self.config.model.carries
         note = rewind_before_changes(self.loaded, source, named, new_model=new_model)
-        self.summary.reloaded = note or "no used file changed: there was nothing to reload"
+        self.summary.reloaded = note or "no used file changed; nothing to reload"
 
     def _read_once(self, source: Source, output: Destination) -> None:
         engine = self._read(source, output, None, last=True)

@@ -11,10 +11,11 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
     """Open the source and iterate over its windows: see `Pipeline.windows`."""
     if not loaded.kind.carries_state:
         raise ConfigError(
-            f'windows: in kind "{loaded.kind.name}" no lane continues; remove [window] kind'
+            f'windows: lanes do not continue in kind "{loaded.kind.name}"; set [window] '
+            'kind = "carry"'
         )
     if loaded.config.source.path is None:
-        raise ConfigError("windows: [source] path is required, and missing")
+        raise ConfigError("windows: [source] path is missing")
     source = open_source(loaded, RunOptions())
     if loaded.config.source.order == "time":
         source.files = source.in_time_order(source.files)

@@ -14,9 +14,10 @@ class RunOptions:
     """Options of one run.
 
     `full_refresh` starts over, `force` resumes past used files that changed, with `new_model`
-    another model takes over the state of each stream; `reload` first goes back to before the used
-    files that changed, or before the named ones; `follow` looks for new files every `poll` seconds;
-    `progress` is called after each record batch; once `stop` is set the run commits and ends.
+    another model takes over the state of each stream; `reload` first rewinds to the last
+    commit before the used files that changed, or before the named ones; `follow` looks for new
+    files every `poll` seconds; `progress` is called after each record batch; once `stop` is set the
+    run commits and ends.
     """
 
     full_refresh: bool = False

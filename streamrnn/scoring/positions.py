@@ -9,7 +9,7 @@ from streamrnn.errors import AlreadyProcessed, ConfigError, DTypeError
 
 Item = int | str | bytes
 CallPosition = Item | Sequence[Item]
-"""A number, a text, bytes, or a list of these, which is compared item by item."""
+"""An integer, a string, bytes, or a list of these, which is compared item by item."""
 
 
 def next_position(position: CallPosition | None, last: CallPosition | None) -> CallPosition | None:

@@ -41,7 +41,9 @@ class SourceWindow:
 
 
 class SourceWindows(Iterator[SourceWindow]):
-    """Iterator over the windows of a source, whose steps are all read on the first window.
+    """Iterator over the windows of a source.
+
+    All steps are read when the first window is requested.
 
     `counts`, complete from then on, has the numbers of rows that are in no window, by the names in
     a Summary ("rejected", "skipped", "dropped_late"), and of values ("filled", "clipped",

@@ -32,7 +32,7 @@ class StagedPart:
         return _format_of(self.staged.removesuffix(".tmp"))
 
     def placed(self, name: str, commit: int, model: str = "") -> "Part":
-        """Return the part as commit number `commit` names it."""
+        """Return the part under the name that commit `commit` gives it."""
         return Part(name, self.rows, self.bytes, self.sha256, commit, self.staged, model)
 
 

@@ -96,7 +96,7 @@ class FileSource:
     def _first_readable(self) -> tuple[SourceFile, pa.Schema]:
         """Return the first readable file, and its columns in use.
 
-        A damaged one, or one without these columns, may be used already; if read, it raises.
+        A damaged file, or one without these columns, may have been used already; reading it raises.
         """
         errors = []
         for file in self.files:

@@ -65,12 +65,12 @@ def test_what_the_promises_let_change_may_change():
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("source.key", ["id", "site"], 'source.key: ["id"] then, ["id", "site"] now'),
-        ("source.features", ["y"], 'source.features: ["x"] then, ["y"] now'),
-        ("source.nulls", 0.0, 'source.nulls: "error" then, 0.0 now'),
-        ("window.kind", "whole", 'window.kind: "carry" then, "whole" now'),
-        ("output.emit", "last", 'output.emit: "every" then, "last" now'),
-        ("output.last_of", 3, "output.last_of: not set then, 3 now"),
+        ("source.key", ["id", "site"], 'source.key: was ["id"], is now ["id", "site"]'),
+        ("source.features", ["y"], 'source.features: was ["x"], is now ["y"]'),
+        ("source.nulls", 0.0, 'source.nulls: was "error", is now 0.0'),
+        ("window.kind", "whole", 'window.kind: was "carry", is now "whole"'),
+        ("output.emit", "last", 'output.emit: was "every", is now "last"'),
+        ("output.last_of", 3, "output.last_of: was not set, is now 3"),
     ],
 )
 def test_what_would_change_rows_is_refused_with_both_sides(key, value, said):
@@ -85,7 +85,9 @@ def test_steps_and_stride_count_in_the_kind_independent(spelled):
     """However the kind was spelled: outputs of the first edition say "fixed"."""
     then = {**CONFIG, "window.kind": spelled}
     now = {**then, "window.steps": 64, "window.stride": 64}
-    with pytest.raises(CheckpointError, match=r"window\.steps: 128 then, 64 now\n.*window\.stride"):
+    with pytest.raises(
+        CheckpointError, match=r"window\.steps: was 128, is now 64\n.*window\.stride"
+    ):
         check_same_pipeline(manifest(then), "m" * 64, now, "out")
 
 
@@ -97,12 +99,12 @@ def test_two_spellings_of_a_kind_are_one(spelled):
 
 def test_a_kind_that_changed_is_shown_by_its_name_of_today():
     then = {**CONFIG, "window.kind": "fixed"}
-    with pytest.raises(CheckpointError, match='kind: "independent" then, "carry" now'):
+    with pytest.raises(CheckpointError, match='kind: was "independent", is now "carry"'):
         check_same_pipeline(manifest(then), "m" * 64, CONFIG, "out")
 
 
 def test_another_model_is_refused_with_both_fingerprints():
-    with pytest.raises(CheckpointError, match=r"fingerprint: m{16} then, n{16} now"):
+    with pytest.raises(CheckpointError, match=r"fingerprint: was m{16}, is now n{16}"):
         check_same_pipeline(manifest(CONFIG), "n" * 64, CONFIG, "out")
 
 

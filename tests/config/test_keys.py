@@ -59,7 +59,7 @@ def test_a_default_may_follow_from_another_key() -> None:
     now = Config.parse({**PIPELINE, "window": window}).canonical()
     then = {name: value for name, value in now.items() if name != "window.stride"}
     check_same_pipeline(_manifest(then), "m", now, "out")
-    with pytest.raises(CheckpointError, match=r"window\.stride: not set then, 4 now"):
+    with pytest.raises(CheckpointError, match=r"window\.stride: was not set, is now 4"):
         check_same_pipeline(_manifest(then), "m", {**now, "window.stride": 4}, "out")
 
 
@@ -67,6 +67,6 @@ def test_a_default_that_is_not_used_is_told() -> None:
     """Beside what the output has: not set."""
     now = {**Config.parse(PIPELINE).canonical(), "output.warmup": 5}
     then = {name: value for name, value in now.items() if name != "output.warmup"}
-    with pytest.raises(CheckpointError, match=r"output\.warmup: not set then, 5 now"):
+    with pytest.raises(CheckpointError, match=r"output\.warmup: was not set, is now 5"):
         check_same_pipeline(_manifest(then), "m", now, "out")
     assert value_of("output.warmup", then) == 0

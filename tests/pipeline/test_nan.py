@@ -97,7 +97,7 @@ def test_it_is_fixed_for_an_output() -> None:
     logs.write(LOG, Path("in/0.parquet"))
     _run("in", nulls="skip")
     assert _run("in", nulls="skip", nan="error").nothing_new
-    with pytest.raises(CheckpointError, match=r'source\.nan: "error" then, "null" now'):
+    with pytest.raises(CheckpointError, match=r'source\.nan: was "error", is now "null"'):
         _run("in", nulls="skip", nan="null")
     canonical = Config.parse(logs.config("in", "m", "out", source={"nan": "null"})).canonical()
     assert canonical["source.features.a.nan"] == "null"
@@ -108,5 +108,7 @@ def test_what_it_may_be() -> None:
         ConfigError, match='nan: expected "error" or "null", received the string "nul"'
     ):
         _run("in", nan="nul")
-    with pytest.raises(ConfigError, match=r'features\[0\]\.nan: expected "error" or "null", got'):
+    with pytest.raises(
+        ConfigError, match=r'features\[0\]\.nan: expected "error" or "null", received'
+    ):
         _run("in", features=[{"name": "a", "nan": "skip"}, "b"])

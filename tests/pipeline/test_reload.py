@@ -85,7 +85,7 @@ def test_a_changed_file_is_reloaded_as_if_it_had_been_right(base: Path) -> None:
         _run()
     summary = _run(reload=True)
     assert summary.rows == 300
-    assert "went back to commit" in str(summary.reloaded)
+    assert "rewound to commit" in str(summary.reloaded)
     assert str(summary.reloaded) in in_words(summary)
     assert _outcome("out") == _expected()
 
@@ -136,7 +136,7 @@ def test_where_no_commit_is_kept_from_before_it_is_refused(base: Path) -> None:
     _put(2)
     with pytest.raises(CheckpointError, match="--full-refresh") as caught:
         _run(reload=True)
-    assert "no retained commit is from before" in str(caught.value)
+    assert "every retained commit was made after" in str(caught.value)
     assert _outcome("out") == before
 
 

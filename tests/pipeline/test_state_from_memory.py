@@ -168,7 +168,7 @@ def test_an_output_goes_on_with_the_state_it_began_with_alone() -> None:
     rest("out", table).run()
     assert rest("out", IN_MEMORY["chunks"](table)).run().nothing_new
     for other in (table.slice(1), "s.parquet"):
-        with pytest.raises(CheckpointError, match=r"state\.init: \"memory:.* then, \".* now"):
+        with pytest.raises(CheckpointError, match=r"state\.init: was \"memory:.*, is now \".*"):
             rest("out", other).run()
     assert rest("out", table.slice(1)).run(full_refresh=True).streams == 6
 

@@ -260,7 +260,7 @@ def test_what_has_no_lanes_is_refused_at_once() -> None:
     data = config("plain", SIZES[0])
     for kind in ("whole", "independent"):
         data["window"] = {"kind": kind, "steps": 6}
-        with pytest.raises(ConfigError, match=f'in kind "{kind}" no lane continues'):
+        with pytest.raises(ConfigError, match=f'lanes do not continue in kind "{kind}"'):
             Pipeline.from_dict(data).windows()
     data["window"] = {}
     del data["source"]["path"]

@@ -69,7 +69,7 @@ def test_an_output_is_the_same_rows_in_every_format(base: Path, name: str) -> No
 
 def test_an_output_keeps_its_format(base: Path) -> None:
     _run("parquet")
-    with pytest.raises(CheckpointError, match=r'sink\.format: "parquet" then, "arrow" now'):
+    with pytest.raises(CheckpointError, match=r'sink\.format: was "parquet", is now "arrow"'):
         _run("arrow")
 
 
