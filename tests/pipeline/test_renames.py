@@ -92,7 +92,7 @@ def test_used_files_are_not_checked_again() -> None:
     keys = {"rename": {"t": "stamp", "a": "temperature"}}
     pipeline = Pipeline.from_dict(_config(**keys))
     assert pipeline.validate() == []
-    assert pipeline.explain()["next"] == "1 new file"
+    assert pipeline.explain()["new_files"] == 1
     assert pipeline.run().rows == 200
 
 

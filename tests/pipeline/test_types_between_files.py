@@ -185,7 +185,7 @@ def test_the_first_file_of_the_output_gives_the_types() -> None:
     Path("later.arrow").rename("in/day-1.arrow")
     pipeline = Pipeline.from_dict(_config(source={"format": "arrow"}))
     assert pipeline.validate() == []
-    assert pipeline.explain()["next"] == "1 new file"
+    assert pipeline.explain()["new_files"] == 1
     assert pipeline.run().cast == 4 * 50
     assert read_manifest("out").config["source.schema"] == schema
     assert _rows("out").num_rows > 50
