@@ -142,12 +142,10 @@ def test_it_is_fixed_by_content() -> None:
     _run("in/0.parquet", "out", _with())
     assert _run("in/1.parquet", "out", _with(CARRIERS)).rows == 100
     Path("carriers.txt").write_text("\n".join([*CARRIERS, "WN"]))
-    message = (
-        r'source\.features\.carrier\.vocabulary: was "4 values, sha256 .*", is now "5 values, sha'
-    )
+    message = r'source\.features\.carrier\.vocabulary: was "4 values, .*", is now "5 values, sha'
     with pytest.raises(CheckpointError, match=message):
         _run("in", "out", _with())
-    assert "would refuse" in Pipeline.from_dict(_config("in", "out", _with())).explain()
+    assert "would_refuse" in Pipeline.from_dict(_config("in", "out", _with())).explain()
     with pytest.raises(CheckpointError, match=r"carrier\.oov: was 1, is now 0"):
         _run("in", "out", _with(CARRIERS, oov=0))
     assert read_manifest("out").config["source.features.carrier.oov"] == 1

@@ -264,5 +264,5 @@ def test_what_has_no_lanes_is_refused_at_once() -> None:
             Pipeline.from_dict(data).windows()
     data["window"] = {}
     del data["source"]["path"]
-    with pytest.raises(ConfigError, match=r"\[source\] path is required"):
+    with pytest.raises(ConfigError, match=r"\[source\] path is missing"):
         Pipeline.from_dict(data).windows()
