@@ -52,7 +52,7 @@ def rewind(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """List the kept commits, or return to one: --to or --before drops all later rows."""
+    """List the retained commits, or return to one: --to or --before drops all later rows."""
     from streamrnn import outputs
 
     if to is not None or before is not None:

@@ -38,18 +38,19 @@ def run(
     ] = False,
     new_model: Annotated[
         bool,
-        typer.Option("--new-model", help="Keep each stream's state although the model changed."),
+        typer.Option("--new-model", help="Resume with another model; each stream keeps its state."),
     ] = False,
     reload: Annotated[
         bool,
         typer.Option(
             "--reload",
-            help="Go back to before the used files that changed, and read on.",
+            help="Rewind to the last commit before the used files that changed, and score "
+            "them again.",
         ),
     ] = False,
     reload_file: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="As --reload, of this used file. May be repeated."),
+        typer.Option(metavar="FILE", help="Like --reload, for this used file. Repeatable."),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -58,7 +59,7 @@ def run(
     """Score new rows. Each stream resumes from its state after the last run."""
     if limit is not None and (follow or full_refresh or reload or reload_file):
         raise typer.BadParameter(
-            "--limit writes nothing: remove it, or --follow, --full-refresh and --reload"
+            "--limit cannot be combined with --follow, --full-refresh or --reload"
         )
     from streamrnn.pipeline import Pipeline
 
@@ -139,7 +140,7 @@ def _state(summary: "Summary") -> str:
 
 
 def _notes(summary: "Summary") -> list[str]:
-    """Return a line for each kind of row, stream and file that was treated specially."""
+    """Return a note for each kind of row, stream and file that was handled specially."""
     s = summary
     reported = [
         (s.skipped, "row", "skipped: a feature was null (output is null there)"),
