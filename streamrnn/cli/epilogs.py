@@ -6,9 +6,9 @@ Exit codes:
   0    done
   1    the run failed; `state diff`: tables differ
   2    unknown command or option
-  65   invalid data or model file
+  65   invalid data, or a damaged model file
   66   pipeline file, model, source, output folder or other input not found
-  78   invalid pipeline file, argument or state; the model does not fit
+  78   invalid pipeline file or argument; a model or state that does not fit
   130  interrupted; rerun to resume
   143  terminated before the run had begun (SIGTERM)
 """
