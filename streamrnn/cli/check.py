@@ -50,8 +50,8 @@ def compile_pipeline(
         print(
             f"{found.kernels} kernels ready, {found.new} of them compiled now: "
             f"{found.bytes / 1e6:.1f} MB in {found.folder}\n"
-            "This user can load them on CPUs like this one; if root compiled them, so can every user "
-            "who can read the folder. Set XDG_CACHE_HOME to move the folder."
+            "This user can load them on CPUs like this one; if root compiled them, so can every "
+            "user who can read the folder. Set XDG_CACHE_HOME to move the folder."
         )
 
 

@@ -112,7 +112,7 @@ class FolderDestination:
         """Commit the current facts about the used files."""
         if plan.changed or plan.rewritten:
             self._folder.commit(complete=True)
-        elif plan.refreshed and last:
+        elif plan.refreshed and last and self.last is not None:
             self._folder.refresh_sources()
 
     def target(self, files: Sequence[SourceFile]) -> FolderTarget:

@@ -101,6 +101,17 @@ def test_a_state_from_the_middle_of_a_file_resumes_there(base: Path) -> None:
     assert _run("three", state={"init": "state.parquet"}).rows == 300
 
 
+def test_a_state_that_has_seen_all_files_has_nothing_to_do(base: Path) -> None:
+    """Also if they were touched, and are compared by content."""
+    state = {"init": _exported()}
+    for path in Path("in").rglob("*.parquet"):
+        path.touch()
+    assert _run("two", state=state).nothing_new
+    assert not Path("two").exists()
+    _put(4)
+    assert _run("two", state=state).rows == 100
+
+
 def test_a_file_that_changed_since_is_refused(base: Path) -> None:
     _two_days_then()
     path = Path("in/year=2013/month=1/day=8/part-0.parquet")
