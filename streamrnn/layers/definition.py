@@ -6,7 +6,7 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from streamrnn.layers.arguments import (
     given_arguments,
 )
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.missing import INTERNAL, WHY_MISSING
+from streamrnn.layers.missing import INTERNAL, explain_missing, missing_in
 from streamrnn.layers.registry import ConfigDict
 from streamrnn.layers.symbol import Node, Shape
 from streamrnn.layers.weights import WeightSet
@@ -89,19 +89,9 @@ class LayerDefinition(WeightSet, _MadeWith):
     def __str__(self) -> str:
         return f"layer {self.name!r} ({type(self).__name__})"
 
-    if not TYPE_CHECKING:  # a type checker must not take any name
-
-        def __getattr__(self, name: str) -> object:
-            why = WHY_MISSING.get(name)
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}"
-                + (f": {why}" if why else ""),
-                name=name,
-                obj=self,
-            )
-
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name not in INTERNAL]
+        hidden = INTERNAL | missing_in(type(self))
+        return [name for name in super().__dir__() if name not in hidden]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name} built={self.built}>"
@@ -199,3 +189,6 @@ class LayerDefinition(WeightSet, _MadeWith):
 def _check_name(class_name: str, name: object) -> None:
     if name is not None and not isinstance(name, str):
         raise ArgumentError(f"{class_name}: name must be a string, received {name!r}")
+
+
+explain_missing(LayerDefinition)

@@ -1,5 +1,7 @@
 """Names of Keras's layers and models that this package does not have, with the reason for each."""
 
+from inspect import getattr_static
+
 _TRAINING = "training is not supported; train in Keras, save the model, and load the file"
 _WEIGHTS = "see weights, named_weights(), get_weights() and set_weights()"
 
@@ -67,3 +69,33 @@ INTERNAL = frozenset({
     "why_not_stepwise",
 })  # fmt: skip
 """Attributes that serve this package, and classes of custom layers; `dir(layer)` omits them."""
+
+
+class _Missing:
+    """An attribute that does not exist, with the reason.
+
+    A `__getattr__` of the layers would say the same, but a call of a layer took 15 % longer with
+    it: CPython then specializes no access to an attribute.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        self._name = name
+        self._why = why
+
+    def __get__(self, instance: object, owner: type) -> object:
+        raise AttributeError(
+            f"{owner.__name__!r} object has no attribute {self._name!r}: {self._why}",
+            name=self._name,
+            obj=instance,
+        )
+
+
+def missing_in(owner: type) -> set[str]:
+    """Return the names that only exist to explain why they are missing in a class."""
+    return {name for name in WHY_MISSING if isinstance(getattr_static(owner, name), _Missing)}
+
+
+def explain_missing(owner: type) -> None:
+    """Let the attributes of Keras that a class does not have raise AttributeError with a reason."""
+    for name, why in WHY_MISSING.items():
+        setattr(owner, name, _Missing(name, why))
