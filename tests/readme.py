@@ -10,7 +10,12 @@ import streamrnn
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(streamrnn.__file__).parent
-PAGES = ("README.md", "streamrnn/README.md", "tests/benchmarks/README.md")
+PAGES = (
+    "README.md",
+    "streamrnn/README.md",
+    "tests/benchmarks/README.md",
+    "pipelines/etl/README.md",
+)
 READERS = re.compile(r"^import (duckdb|polars)", re.MULTILINE)
 """Of a block for those who have the library: test_readme_oracle.py runs it."""
 STREAMRNN = f"{shlex.quote(sys.executable)} -c 'from streamrnn.cli import main; main()'"
