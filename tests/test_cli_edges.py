@@ -232,7 +232,12 @@ def test_a_position_out_of_range(change: dict[str, Any], code: int, text: str) -
 @pytest.mark.parametrize("seconds", [0.15, 0.3, 0.5])
 def test_a_signal_while_modules_are_imported(number: signal.Signals, seconds: float) -> None:
     """130 or 143, without a traceback; or the run was faster, or had begun."""
-    process = subprocess.Popen([*MAIN, "run", "p.toml"], stderr=subprocess.PIPE)
+    # A job in the background of a script ignores SIGINT, and so do its children.
+    process = subprocess.Popen(
+        [*MAIN, "run", "p.toml"],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
     wait_for_python(process.pid)
     time.sleep(seconds)
     process.send_signal(number)

@@ -3,6 +3,7 @@
 Every exception inside `reading` is raised as one of streamrnn's, naming the file.
 """
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ _RAISED_BY_DAMAGE = (
     TypeError,
     ValueError,
 )
+_RAISED_BY_LIMITS = {errno.EMFILE, errno.ENFILE}
 
 
 @contextmanager
@@ -51,6 +53,8 @@ def reading(path: str | Path) -> Iterator[None]:
             error.args = (f"{path}: {error}",)
         raise
     except _RAISED_BY_DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in _RAISED_BY_LIMITS:
+            raise  # of this process: nothing is wrong with the file
         if isinstance(error, RecursionError):
             raise ModelFileError(f"{path}: nested too deeply to be a model") from None
         reason = " ".join(str(error).split()) or type(error).__name__

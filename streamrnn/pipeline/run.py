@@ -139,6 +139,8 @@ class Job:
         committed = output.last
         start = self._begin(source, output, plan) if engine is None else partial(_running, engine)
         if source.replayable and not plan.files:
+            if seen is not None:
+                start()  # an initial state that does not fit is an error even so
             output.commit_sources(plan, last)
             unfinished = engine is None and committed is not None and not committed.complete
             if not (unfinished and last):

@@ -122,7 +122,7 @@ def test_inputs_are_checked_by_name(tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError, match="expected ids, x, received ids, y"):
         _process(model, tmp_path, table, source=source, model={"inputs": wrong})
     short = {"ids": "token", "x": ["a"]}
-    with pytest.raises(ConfigError, match='no input takes "b"'):
+    with pytest.raises(ConfigError, match='no input uses "b"'):
         _process(model, tmp_path, table, source=source, model={"inputs": short})
     text = {"features": ["id", "a", "b"]}
     names = {"ids": "id", "x": ["a", "b"]}

@@ -154,7 +154,7 @@ def test_a_first_call_that_fails_has_not_chosen_the_types(config: dict[str, Any]
     batch = _batch(0, 0)
     at = batch.schema.get_field_index("b")
     other = batch.set_column(at, "b", batch["b"].cast(pa.float64()))
-    with pytest.raises(DataError, match="NaN"):
+    with pytest.raises(DataError, match="expected a finite number"):
         pipeline.process(other)
     assert pipeline.process(batch.slice(0, 3)).num_rows == 3
 

@@ -191,7 +191,8 @@ def test_what_was_due_is_committed_where_the_next_file_cannot_be_read(
     torn = bytearray(sound)
     torn[40:400] = b"\xff" * 360
     (base / "in" / "3.parquet").write_bytes(torn)
-    config = _config(base, checkpoint={"every": every}, source={"late": "apply"})
+    source = {"late": "apply", "batch_rows": 120}  # a file each
+    config = _config(base, checkpoint={"every": every}, source=source)
     for _ in range(2):
         with pytest.raises(DataError, match=r"3\.parquet"):
             Pipeline.from_dict(config).run()
