@@ -56,7 +56,7 @@ from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_ou
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
 from streamrnn.checkpoints.resume import check_same_pipeline
 from streamrnn.checkpoints.seen import SeenFiles, seen_files, with_seen_files
-from streamrnn.checkpoints.used import SourcePlan, changed_files, plan_sources
+from streamrnn.checkpoints.used import SourcePlan, changed_files, current_names, plan_sources
 from streamrnn.checkpoints.versions import Snapshot, StateDelta
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "UsedFile",
     "changed_files",
     "check_same_pipeline",
+    "current_names",
     "has_manifest",
     "load_state",
     "plan_sources",

@@ -64,7 +64,8 @@ def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
         raise CheckpointError(
             f"the columns of {output} differ from those that this run writes.\n"
             f"  output:   {_columns(then)}\n  this run: {_columns(schema)}\n"
-            "Set another [sink] path, or start over with --full-refresh."
+            "Set [output] names to those of the output, set another [sink] path, or start over "
+            "with --full-refresh."
         )
 
 

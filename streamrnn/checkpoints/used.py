@@ -72,7 +72,7 @@ def plan_sources(
     if manifest is None:
         return SourcePlan(tuple(present))
     listed = {file.name: file for file in present}
-    names = _current_names(manifest, listed, home)
+    names = current_names(manifest, listed, home)
     known = _renamed(manifest.sources, names)
     position = manifest.position
     if position is not None:
@@ -123,7 +123,7 @@ def changed_files(
 ) -> list[str]:
     """Return the used files, by their names in the manifest, that changed after they were read."""
     listed = {file.name: file for file in present}
-    names = _current_names(manifest, listed, home)
+    names = current_names(manifest, listed, home)
     known = _renamed(manifest.sources, names)
     verdicts = _verdicts(known, listed, manifest.position, reader)
     return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
@@ -238,7 +238,7 @@ def _whole(file: SourceFile, reader: SourceOfFiles) -> Reading | None:
         return None
 
 
-def _current_names(
+def current_names(
     manifest: Manifest | SeenFiles, listed: Mapping[str, SourceFile], home: str
 ) -> dict[str, str]:
     """Map the names of used files that have other names now to those.
@@ -307,7 +307,7 @@ def _changed(changed: Sequence[_Verdict]) -> str:
         f"{count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "
         "rows were used:\n"
         + _some(lines)
-        + "\nScore {'it' if one else 'them'} again from the commit before with --reload; keep the "
+        + f"\nScore {'it' if one else 'them'} again from the commit before with --reload; keep the "
         f"output and score no other row of {'it' if one else 'them'} with --force; or "
         "start over with --full-refresh. Write new rows to a new file."
     )

@@ -25,10 +25,12 @@ FREE = frozenset(
         "source.max_rejects",
         "window.lanes",
         "model.path",  # the model's fingerprint is compared
+        "model.layers",  # in the fingerprint
         "model.on_change",
         "model.threads",
         "sink.path",
         "sink.rejects",
+        "output.names",  # the columns of the output are compared
         "state.map",  # of the first run, or one with another model
         "state.save",
         "checkpoint.every",
@@ -56,11 +58,9 @@ FIXED = frozenset(
         "window.stride",  # free except in kind independent
         "model.inputs",
         "model.state",
-        "model.layers",
         "output.emit",
         "output.last_of",
         "output.columns",
-        "output.names",
         "output.warmup",
         "output.model_column",
         "sink.format",

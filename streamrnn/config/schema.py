@@ -91,7 +91,7 @@ class AfterSection(Section):
         default=None, description="after this partition: date=2013-01-05, or the value alone"
     )
     time: TimeText | None = Field(
-        default=None, description="files whose rows are all later than this"
+        default=None, description="files that begin at this time or later"
     )
 
 

@@ -99,7 +99,7 @@ def _checked_path(path: str | Path) -> Path:
     if suffix in _PICKLES:
         from streamrnn.formats.torch_advice import conversion_advice
 
-        raise UnsupportedError(f"{path}: {conversion_advice(path)}")
+        raise UnsupportedError(f"{path}: {conversion_advice(require_file(path))}")
     if suffix not in _SUFFIXES:
         raise UnsupportedError(
             f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(_SUFFIXES)}"

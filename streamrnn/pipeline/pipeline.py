@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pyarrow as pa
 
@@ -331,6 +331,9 @@ class Pipeline:
         "error" raises StateError, "carry" lets it take over the state of each stream, as in
         `[model] on_change`, which is the default.
         """
+        if on_change not in (None, *get_args(OnChange)):
+            expected = " or ".join(get_args(OnChange))
+            raise ConfigError(f"on_change: expected {expected}, received {on_change!r}")
         table = read_state_file(os.fspath(path))
         other = None if model is None else os.fspath(model)
         return cls._from_portable(table, os.fspath(path), None, other, on_change)

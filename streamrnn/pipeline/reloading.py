@@ -9,15 +9,16 @@ from streamrnn.checkpoints import (
     Manifest,
     changed_files,
     check_same_pipeline,
+    current_names,
     has_manifest,
     read_manifest,
 )
-from streamrnn.display import count, first_of
+from streamrnn.display import count, first_of, location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import commit_before, rewind, used_files
 from streamrnn.pipeline.preflight import run_config
 from streamrnn.scoring import LoadedPipeline
-from streamrnn.sources import Source
+from streamrnn.sources import Source, SourceFile, canonical_name
 
 
 def rewind_before_changes(
@@ -39,7 +40,11 @@ def rewind_before_changes(
         return None
     manifest = read_manifest(path)
     source.earlier = manifest.config.get("source.schema", {})
-    names = _named(manifest, named, path) if named else changed_files(manifest, files.files, files)
+    home = canonical_name(path)
+    if named:
+        names = _named(manifest, files.files, named, path)
+    else:
+        names = changed_files(manifest, files.files, files, home=home)
     if not names:
         return None
     target = commit_before(manifest, names)
@@ -47,12 +52,13 @@ def rewind_before_changes(
         raise CheckpointError(_not_retained(manifest, names, path))
     bound = loaded.bind(source.schema, source.name)
     check_same_pipeline(
-        replace(manifest, model=target.model),
+        replace(manifest, model=target.model, commit=target.commit, time=target.time),
         loaded.fingerprint,
         run_config(bound),
         path,
         new_model=new_model,
     )
+    _check_order(loaded, source, manifest, target.sources, home)
     dropped = manifest.rows - target.rows
     rewind(path, target.commit)
     return (
@@ -61,14 +67,39 @@ def rewind_before_changes(
     )
 
 
-def _named(manifest: Manifest, named: Sequence[str], path: str) -> list[str]:
+def _named(
+    manifest: Manifest, present: Sequence[SourceFile], named: Sequence[str], path: str
+) -> list[str]:
+    """Return the used files of these names; none for a file that is still to be read."""
     paths: list[str] = []
     for name in named:
         used = used_files(manifest, name)
-        if not used:
+        if not used and not any(item.name.endswith(name.lstrip("./")) for item in present):
             raise ConfigError(f"--reload-file {name}: {path} has not used a file of this name")
         paths += used
     return paths
+
+
+def _check_order(
+    loaded: LoadedPipeline, source: Source, manifest: Manifest, first: int, home: str
+) -> None:
+    """Refuse to read used files, those from `first` on, in another order than before.
+
+    The states of their streams would be those of another history. Raises CheckpointError.
+    """
+    names = current_names(manifest, {file.name: file for file in source.files}, home)
+    before = [names.get(used.path, used.path) for used in manifest.sources[first:]]
+    again = {file.name for file in source.files}
+    files = [file for file in source.files if file.name in set(before)]
+    if loaded.config.source.order == "time":
+        files = source.in_time_order(files)
+    if [file.name for file in files] != [name for name in before if name in again]:
+        raise CheckpointError(
+            f"{location(str(loaded.config.sink.folder))}: its files were read in another order than"
+            f" that of the source now: {first_of(before)}. Read again in the order of now, they "
+            "would give another result. Set [source] order, start over with --full-refresh, or, if "
+            "the order does not matter, use `streamrnn rewind` and a plain run."
+        )
 
 
 def _not_retained(manifest: Manifest, names: Sequence[str], path: str) -> str:

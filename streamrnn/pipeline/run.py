@@ -197,7 +197,12 @@ class Job:
         owner = f"the state of {output.place}"
         new_model = committed is not None and committed.model != self.loaded.fingerprint
         table = starting_table(
-            bound, output.load_state(), owner, self.summary.state_notes, new_model=new_model
+            bound,
+            output.load_state(),
+            owner,
+            self.summary.state_notes,
+            new_model=new_model,
+            carry=self.options.new_model or self.config.model.carries,
         )
         scorer = Scorer(bound, table)
         if output.last is not None and not output.last.complete:

@@ -16,11 +16,13 @@ def starting_table(
     notes: list[str] | None = None,
     *,
     new_model: bool = False,
+    carry: bool = False,
 ) -> StateTable:
     """Return the state of the last commit, else that of `[state] init`, else an empty one.
 
     `owner` names the committed state in messages; with `new_model` it is that of another model,
-    which this one takes over. What is ignored of it, or of `[state] init`, is added to `notes`.
+    which this one takes over. With `carry` the table of `[state] init` may be another model's, too.
+    What is ignored of it, or of `[state] init`, is added to `notes`.
     Raises StateError, naming both sides, for a table of another model or other keys.
     """
     config = bound.loaded.config.state
@@ -28,10 +30,7 @@ def starting_table(
     if committed is not None and new_model:
         _check_map(config.map, bound)
         mapping = carried_states(committed, bound.layout, config.map, owner)
-        notes.append(
-            f"the state was carried from model {meta(committed, 'fingerprint')[:SHORT_FINGERPRINT]}"
-            f" to {bound.loaded.fingerprint[:SHORT_FINGERPRINT]}"
-        )
+        notes.append(_carried(committed, bound, mapping))
         return from_arrow(
             committed,
             bound.layout,
@@ -50,7 +49,21 @@ def starting_table(
     _check_map(config.map, bound)
     found = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
+    if carry and not config.map and meta(found, "fingerprint") != bound.loaded.fingerprint:
+        mapping = carried_states(found, bound.layout, {}, owner)
+        notes.append(_carried(found, bound, mapping))
+        return from_arrow(found, bound.layout, bound.initial(), owner, mapping, notes=notes)
     return from_arrow(found, bound.layout, bound.initial(), owner, config.map or None, notes=notes)
+
+
+def _carried(table: pa.Table, bound: BoundPipeline, mapping: dict[str, str]) -> str:
+    """Report which model's states are carried, and which of them to another name."""
+    renamed = [f"{name} from {origin}" for name, origin in mapping.items() if name != origin]
+    return (
+        f"the state was carried from model {meta(table, 'fingerprint')[:SHORT_FINGERPRINT]} to "
+        f"{bound.loaded.fingerprint[:SHORT_FINGERPRINT]}"
+        + (f" ([state] map: {', '.join(renamed)})" if renamed else "")
+    )
 
 
 def _check_map(mapping: dict[str, str], bound: BoundPipeline) -> None:

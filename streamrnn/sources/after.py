@@ -42,7 +42,7 @@ def after_partition(files: Sequence[SourceFile], partition: str) -> list[SourceF
 def after_time(
     files: Sequence[SourceFile], source: SourceOfFiles, column: str, time: str
 ) -> list[SourceFile]:
-    """Return the files whose rows are all later than `time`, by the ranges in their footers.
+    """Return the files that begin at `time` or later, by the ranges in their footers.
 
     Raises ConfigError unless `time` is one of the column's type; DataError for a file without a
     range, or with rows on both sides.
@@ -55,7 +55,7 @@ def after_time(
         if not footer.rows:
             continue
         first, last = require_times(footer, file, column, "[source] after requires the range")
-        if first > limit:
+        if first >= limit:
             later.append(file)
         elif last > limit:
             raise DataError(

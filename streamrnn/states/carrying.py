@@ -15,12 +15,17 @@ def carried_states(
 ) -> dict[str, str]:
     """Find the column of another model's table for each state of `layout`: name -> column.
 
-    `mapping` is layer -> layer, as in `[state] map`; a state that it leaves out keeps its name.
+    `mapping` is layer -> layer, as in `[state] map`. A state that it leaves out keeps its name, and
+    so does one whose origin the table no longer has: the map was that of an earlier change.
     Raises StateError that lists only the differences if a state has no column of its size or,
     without `mapping`, if no state takes a column.
     """
     available = state_sizes(table.schema)
-    origins = {name: origin_of(name, mapping) or name for name in layout.states}
+    origins = {name: name for name in layout.states}
+    for name in layout.states:
+        origin = origin_of(name, mapping)
+        if origin is not None and (origin in available or name not in available):
+            origins[name] = origin
     lines = [
         f"  {name}: {layout.states[name]} values in the new model, "
         + (
@@ -68,6 +73,8 @@ def _advice(new_states: Mapping[str, int], old_states: Mapping[str, int]) -> str
     pairs = ", ".join(
         f'"{layer}" = "{origin}"' for layer, origin in zip(new, old, strict=True) if layer != origin
     )
+    if not pairs:
+        return "Remove [state] map, or "
     return f"If only the layers' names differ, set [state] map = {{ {pairs} }}, or "
 
 

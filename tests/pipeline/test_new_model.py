@@ -196,3 +196,45 @@ def test_an_output_without_streams_takes_another_model(base: Path) -> None:
     _run("m2.safetensors", {"new_model": True})
     _day(2)
     assert _run("m2.safetensors").rows == 100
+
+
+def test_a_map_that_is_left_in_the_file_does_no_harm(base: Path) -> None:
+    """The next model with the names of the last one is carried by them."""
+    for seed in (2, 3):
+        model(seed, name="gru_1").save(f"renamed{seed}.safetensors")
+    _run("m1.safetensors")
+    tables = {"state": {"map": {"gru_1": "rnn"}}, "model": {"on_change": "carry"}}
+    for day in (1, 2):
+        _day(day)
+        config = logs.config("in", f"renamed{day + 1}.safetensors", "out", **tables)
+        config["model"]["path"] = f"renamed{day + 1}.safetensors"
+        summary = Pipeline.from_dict(config).run()
+        mapped = any("[state] map: gru_1/h from rnn/h" in note for note in summary.state_notes)
+        assert mapped == (day == 1)
+    assert _rows() == _by_hand([model(1), model(2), model(3)])
+
+
+def test_a_model_whose_outputs_have_other_names_takes_the_names_of_the_output(base: Path) -> None:
+    """Keras counts the names of layers up with each model that is made."""
+    other = Sequential(
+        [layers.Input((None, 2)), layers.GRU(5, name="rnn"), layers.Dense(1, name="score_1")]
+    )
+    other.set_weights(model(2).get_weights())
+    other.save("other.safetensors")
+    _run("m1.safetensors")
+    _day(1)
+    with pytest.raises(CheckpointError, match=r"Set \[output\] names to those of the output"):
+        _run("other.safetensors", {"new_model": True})
+    _run("other.safetensors", {"new_model": True}, output={"names": ["score"]})
+    _day(2)
+    _run("other.safetensors", output={"names": ["score"]})
+    assert _rows() == _by_hand([model(1), model(2), model(2)])
+
+
+def test_a_new_output_starts_from_the_state_of_another_model(base: Path) -> None:
+    _run("m1.safetensors")
+    _day(1)
+    config = logs.config("in", "m2.safetensors", "two", state={"init": "out"})
+    with pytest.raises(StateError, match="another model"):
+        Pipeline.from_dict(config).run()
+    assert Pipeline.from_dict(config).run(new_model=True).rows == 130

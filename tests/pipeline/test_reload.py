@@ -169,6 +169,52 @@ def test_rewind_to_before_a_file_or_a_time(base: Path, monkeypatch: pytest.Monke
             rewind("out", **options)
 
 
+def test_files_that_were_read_in_another_order_are_not_reloaded(base: Path) -> None:
+    """Without a time nothing else would notice: the states would be those of another history."""
+    for number in (0, 3, 2, 1):
+        _put(number, "wrong" if number == 2 else "right")
+        _run()
+    before = _outcome("out")
+    _put(2)
+    with pytest.raises(CheckpointError, match="another order"):
+        _run(reload=True)
+    assert _outcome("out") == before
+
+
+def test_an_output_that_was_moved_with_its_source_is_reloaded(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _bad_days()
+    expected = _expected()
+    moved = base / "moved"
+    moved.mkdir()
+    for name in ("in", "out", "out.rejects", "m.safetensors"):
+        shutil.move(base / name, moved / name)
+    monkeypatch.chdir(moved)
+    shutil.copy(base / "right" / _name(2), "in/" + _name(2))
+    _run(reload=True)
+    rows, _, states = _outcome("out")
+    assert (rows, states) == (expected[0], expected[2])
+
+
+def test_the_refusal_of_a_changed_file_names_what_to_do(base: Path) -> None:
+    _bad_days()
+    _put(2)
+    with pytest.raises(CheckpointError) as caught:
+        _run()
+    assert str(caught.value).endswith(
+        "\nScore it again from the commit before with --reload; keep the output and score no other "
+        "row of it with --force; or start over with --full-refresh. Write new rows to a new file."
+    )
+
+
+def test_a_named_file_that_is_still_to_be_read_is_nothing_to_reload(base: Path) -> None:
+    """As after a kill between the rewind and the first commit."""
+    _bad_days()
+    rewind("out", before=_name(3))
+    assert _run(reload=[_name(3)]).rows == 200
+
+
 def test_a_reload_while_another_run_is_at_work_is_refused(base: Path) -> None:
     _bad_days()
     _put(2)
