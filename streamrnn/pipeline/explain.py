@@ -16,7 +16,13 @@ from streamrnn.display import location
 from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
 from streamrnn.pipeline.memory import memory_of, stream_bytes
-from streamrnn.pipeline.preflight import open_source, refuse_own_output, run_config
+from streamrnn.pipeline.preflight import (
+    only_after,
+    open_source,
+    plan_first_run,
+    refuse_own_output,
+    run_config,
+)
 from streamrnn.pipeline.statistics import features_of, warnings_of
 from streamrnn.scoring import starting_table
 from streamrnn.scoring.bind import SHORT_FINGERPRINT, BoundPipeline, LoadedPipeline
@@ -135,7 +141,8 @@ def _next_run(
     """Return where a run would resume, with how many new files; and all files it would read."""
     files = source.files
     if last is None:
-        return {"resume": None, "new_files": len(files), "vanished_files": 0}, files
+        _, plan = plan_first_run(loaded, source)
+        return {"resume": None, "new_files": len(plan.files), "vanished_files": 0}, plan.files
     path = str(loaded.config.sink.folder)
     resume: dict[str, Any] = {
         "commit": last.commit,
@@ -144,8 +151,10 @@ def _next_run(
         "streams": last.state_rows,
     }
     try:
-        check_same_pipeline(last, loaded.fingerprint, run_config(bound), path)
+        carries = loaded.config.model.carries
+        check_same_pipeline(last, loaded.fingerprint, run_config(bound), path, new_model=carries)
         plan = plan_sources(last, source.files, source, home=canonical_name(path))
+        plan = only_after(loaded, source, plan)
     except CheckpointError as error:
         return {"resume": resume, "would_refuse": str(error)}, files
     position = plan.position

@@ -20,7 +20,7 @@ from streamrnn.kernels import Compiled
 from streamrnn.pipeline.compiling import compile_kernels
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
-from streamrnn.pipeline.preflight import open_source
+from streamrnn.pipeline.preflight import open_source, plan_first_run
 from streamrnn.pipeline.run import Job
 from streamrnn.pipeline.session import ModelFile, Session
 from streamrnn.pipeline.windows import source_windows
@@ -186,12 +186,10 @@ class Pipeline:
         source = open_source(self.loaded, RunOptions(), rows)
         if not source.replayable:
             raise ConfigError("--limit needs a source that can be read again, not stdin")
-        if self.config.source.order == "time":
-            source.files = source.in_time_order(source.files)
-        bound = self.loaded.bind(source.schema, source.name)
+        bound, plan = plan_first_run(self.loaded, source)
         scorer = Scorer(bound, _initial_table(bound))
         outputs, left = [], limit
-        for item in source.batches():
+        for item in source.batches(plan.position, plan.before):
             batch = item.batch.slice(0, left)
             read = self.loaded.contract.read(batch, item.origin)
             outputs.append(scorer.score(read).output)
@@ -210,7 +208,7 @@ class Pipeline:
         in the order of the state table. Each step is in one window. A model that carries the state
         of each lane, and resets the lanes with `reset`, computes what `run` writes.
 
-        The whole source is read, whatever `run` has scored, when the first window is requested. All
+        What a first run would read is read, whatever `run` has scored, on the first window. All
         its steps are held in memory: 4 bytes per feature. Nothing is written. Raises ConfigError
         for kinds other than carry and without [source] path; and what `run` raises.
         """

@@ -6,7 +6,14 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from streamrnn.checkpoints import SourcePlan, refuse_inside_output, refuse_nested_output
+from streamrnn.checkpoints import (
+    SeenFiles,
+    SourcePlan,
+    plan_sources,
+    refuse_inside_output,
+    refuse_nested_output,
+    seen_files,
+)
 from streamrnn.errors import ConfigError, MissingFileError
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.sources import (
@@ -64,6 +71,37 @@ def source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile
             "Fix the path, or wait for files with --follow."
         )
     return files
+
+
+def seen_by_init(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
+    """Return the files that the initial state has seen, if it is a table that has them."""
+    init = loaded.config.state.init
+    if init is None or source.of_files is None:
+        return None
+    seen = seen_files(loaded.read_init(init), f"[state] init: {init}")
+    if seen is None:
+        return None
+    return seen.within({file.name for file in source.files}, loaded.columns)
+
+
+def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipeline, SourcePlan]:
+    """Plan what a run into a new output would read, and let the source read that.
+
+    That is no file that the initial state has seen, or that does not come after `[source] after`.
+    Returns the bound pipeline, too. Raises CheckpointError, ConfigError, DataError and DTypeError.
+    """
+    files, seen = source.of_files, seen_by_init(loaded, source)
+    plan = SourcePlan(tuple(source.files))
+    if files is not None and seen is not None:
+        source.earlier = seen.schema
+        plan = plan_sources(seen, files.files, files, home=seen.home)
+    bound = loaded.bind(source.schema, source.name)
+    plan = only_after(loaded, source, plan)
+    started = 0 if plan.position is None else 1
+    source.files = list(plan.files)
+    if loaded.config.source.order == "time":
+        source.files[started:] = source.in_time_order(plan.files[started:])
+    return bound, plan
 
 
 def only_after(loaded: LoadedPipeline, source: Source, plan: SourcePlan) -> SourcePlan:

@@ -10,9 +10,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import (
     Manifest,
-    SeenFiles,
     SourcePlan,
-    seen_files,
     with_seen_files,
 )
 from streamrnn.display import count, location
@@ -21,7 +19,13 @@ from streamrnn.errors import ConfigError, LateRowError
 from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
-from streamrnn.pipeline.preflight import only_after, open_source, refuse_own_output, source_files
+from streamrnn.pipeline.preflight import (
+    only_after,
+    open_source,
+    refuse_own_output,
+    seen_by_init,
+    source_files,
+)
 from streamrnn.pipeline.reloading import rewind_before_changes
 from streamrnn.scoring import (
     BoundPipeline,
@@ -130,7 +134,8 @@ class Job:
         `engine` is the engine of the earlier rounds, None in the first round of a run. With `last`
         the run ends after this round.
         """
-        seen = self._seen(source) if output.last is None and engine is None else None
+        first = output.last is None and engine is None
+        seen = seen_by_init(self.loaded, source) if first else None
         plan = output.plan(source, self.options.force, seen)
         self._count_used(plan)
         if seen is not None:
@@ -155,18 +160,6 @@ class Job:
         except LateRowError as error:
             raise name_the_files(error, source, plan.known, self._order) from None
         return engine
-
-    def _seen(self, source: Source) -> SeenFiles | None:
-        """Return the files that the initial state has seen, if it is a table that has them."""
-        init = self.config.state.init
-        if init is None or source.of_files is None:
-            return None
-        seen = seen_files(self.loaded.read_init(init), f"[state] init: {init}")
-        return (
-            None
-            if seen is None
-            else seen.within({file.name for file in source.files}, self.loaded.columns)
-        )
 
     def _note_seen(self, source: Source, plan: SourcePlan) -> None:
         """Note how many files are not read, as the initial state has seen them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamrnn.errors import ConfigError
-from streamrnn.pipeline.preflight import open_source
+from streamrnn.pipeline.preflight import open_source, plan_first_run
 from streamrnn.scoring import LoadedPipeline, RunOptions, Scorer, SourceWindows, starting_table
 
 
@@ -16,7 +16,6 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
     if loaded.config.source.path is None:
         raise ConfigError("windows: [source] path is missing")
     source = open_source(loaded, RunOptions())
-    if loaded.config.source.order == "time":
-        source.files = source.in_time_order(source.files)
-    bound = loaded.bind(source.schema, source.name)
-    return SourceWindows(Scorer(bound, starting_table(bound, None, "")), source.batches())
+    bound, plan = plan_first_run(loaded, source)
+    batches = source.batches(plan.position, plan.before)
+    return SourceWindows(Scorer(bound, starting_table(bound, None, "")), batches)

@@ -181,3 +181,19 @@ def test_a_file_on_both_sides_of_a_time_is_refused(base: Path) -> None:
     middle = str(LOG["t"][150].as_py()).replace("+00:00", "Z")
     with pytest.raises(DataError, match="has rows before and after"):
         _run("out", source={"after": {"time": middle}})
+
+
+def test_windows_preview_and_explain_read_what_a_first_run_would(base: Path) -> None:
+    """Neither what the initial state has seen, nor what does not come after."""
+    _two_days_then()
+    _put(4)
+    for out, tables in (
+        ("two", {"state": {"init": "one"}}),
+        ("three", {"source": {"after": {"path": "day=9/part-0.parquet"}}}),
+    ):
+        pipeline = Pipeline.from_dict(logs.config("in", "m.safetensors", out, **tables))
+        assert pipeline.explain()["new_files"] == 3
+        assert sum(int(window.lengths.sum()) for window in pipeline.windows()) == 300
+        preview = pipeline.preview(20)
+        assert pipeline.run().rows == 300
+        assert preview.equals(pq.read_table(out, partitioning=None).slice(0, 20))
