@@ -83,7 +83,7 @@ def rewind(
             "streams": kept.state_rows,
             "files": kept.sources,
             "newest_file": kept.newest,
-            "model": kept.model[:12],
+            "model": kept.model[:16],
             "complete": kept.complete,
         }
         for kept in outputs.history(out)

@@ -208,10 +208,11 @@ def test_convert_checks(tmp_path):
     assert not target.exists()
 
 
-def test_pickles_and_unknown_endings():
+def test_pickles_and_unknown_endings(tmp_path):
     """A pickle is never opened: the message has the lines that make it a safetensors file."""
+    (tmp_path / "model.pt").write_bytes(b"")
     with pytest.raises(UnsupportedError) as caught:
-        streamrnn.load_model("weights/model.pt")
+        streamrnn.load_model(tmp_path / "model.pt")
     assert 'save_file(torch.load("model.pt", weights_only=True), "model.safetensors")' in str(
         caught.value
     )

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from streamrnn import load_model
-from streamrnn.errors import UnsupportedError
+from streamrnn.errors import MissingFileError, UnsupportedError
 from streamrnn.formats.inert_pickle import Global, Made, read_values
 from streamrnn.formats.torch_advice import conversion_advice
 from streamrnn.formats.torch_tables import MAX_TABLES
@@ -181,7 +181,7 @@ def test_a_large_model_lists_its_first_tables(tmp_path):
 
 
 def test_a_file_that_is_missing_or_no_pickle(tmp_path):
-    with pytest.raises(UnsupportedError, match="is never opened"):
+    with pytest.raises(MissingFileError, match="no such model file"):
         load_model(tmp_path / "none.pt")
     (tmp_path / "m.bin").write_bytes(b"something else")
     with pytest.raises(UnsupportedError, match="is never opened"):
