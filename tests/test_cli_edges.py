@@ -19,6 +19,7 @@ from typing import Any
 
 import logs
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import streamrnn
@@ -241,10 +242,15 @@ def test_a_signal_while_modules_are_imported(number: signal.Signals, seconds: fl
     wait_for_python(process.pid)
     time.sleep(seconds)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert b"Traceback" not in err
-    assert process.returncode in (0, 130, 128 + number)
-    assert run("run", "p.toml") == (0, "")
+    _, report = process.communicate(timeout=60)
+    assert b"Traceback" not in report
+    if process.returncode == -number:  # all was done, and the interpreter had removed our handler
+        assert pq.read_table("out").num_rows == len(LOG)
+    else:
+        assert process.returncode in (0, 130, 128 + number)
+    code, err = run("run", "p.toml")
+    assert code == 0
+    assert err == "" or err.startswith("Resumed at row")
 
 
 def wait_for_python(pid: int) -> None:
