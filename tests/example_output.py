@@ -1,4 +1,8 @@
-"""The output folder that the examples of streamrnn.outputs work on: two commits, three streams."""
+"""The output folder that the examples of streamrnn.outputs work on: two commits, three streams.
+
+A plugin that `conftest.py` registers: a fixture of the tests does not reach the package. Alone,
+those examples run as `pytest tests/conftest.py streamrnn/outputs`.
+"""
 
 from pathlib import Path
 
@@ -7,7 +11,7 @@ import pytest
 
 from streamrnn import Pipeline
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
