@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -187,18 +187,21 @@ class OutputFolder:
         *,
         force: bool = False,
         seen: SeenFiles | None = None,
+        seen_by_init: Callable[[], SeenFiles | None] = lambda: None,
     ) -> SourcePlan:
         """Find which of the files `present` (in the order to read) are new, and where to resume.
 
-        Before the first commit, `seen` are the files that the initial state has seen. `reader`
-        reads what is needed to compare used files. Raises CheckpointError, naming them, if used
-        files changed or new ones hold used rows (unless `force`), or if the file that was being
-        read is gone.
+        Before the first commit, `seen` are the files that the initial state has seen; later,
+        `seen_by_init` finds them for a message. `reader` reads what is needed to compare used
+        files. Raises CheckpointError, naming them, if used files changed or new ones hold used rows
+        (unless `force`), or if the file that was being read is gone.
         """
         if self.manifest is None:
             plan = plan_sources(seen, present, reader, home=seen.home if seen else "", force=force)
         else:
-            plan = plan_sources(self.manifest, present, reader, home=self.home, force=force)
+            plan = plan_sources(
+                self.manifest, present, reader, home=self.home, force=force, seen=seen_by_init
+            )
         self._known.update(plan, reader)
         return plan
 

@@ -15,6 +15,7 @@ from streamrnn.checkpoints.manifest import (
     decode_used,
     fields_of,
 )
+from streamrnn.display import first_of, location
 from streamrnn.errors import StateError
 from streamrnn.sources import Position
 
@@ -25,13 +26,15 @@ _KEY = b"streamrnn.sources"
 class SeenFiles:
     """The used files of an output, as its manifest has them; see `Manifest`.
 
-    `schema` has the columns that were read, in order, and their types as text.
+    `schema` has the columns that were read, in order, and their types as text; `label` names the
+    state table in messages.
     """
 
     sources: tuple[UsedFile, ...]
     position: Position | None
     home: str
     schema: Mapping[str, str]
+    label: str = "the initial state"
 
     def within(self, names: Container[str], columns: Sequence[str] | None) -> SeenFiles:
         """Return what holds for a source of these files, of which these columns are read.
@@ -44,6 +47,20 @@ class SeenFiles:
             self,
             position=self.position if known else None,
             schema=self.schema if same else {},
+        )
+
+    def among(self, names: Sequence[str]) -> list[str]:
+        """Return those of `names` that the state has seen."""
+        seen = {file.path for file in self.sources}
+        return [name for name in names if name in seen]
+
+    def advice(self, names: Sequence[str], *, refresh: bool) -> str:
+        """Return how to score files that the state has seen; `refresh`: its output has commits."""
+        return (
+            f"The initial state has seen {first_of(names)} ({self.label}). Score "
+            f"{'it' if len(names) == 1 else 'them'} again where the state was made"
+            f"{f' ({location(self.home)})' if self.home else ''}, with --reload; export the state "
+            f"again; and rerun this pipeline{' with --full-refresh' if refresh else ''}."
         )
 
 
@@ -73,6 +90,7 @@ def seen_files(table: pa.Table, label: str) -> SeenFiles | None:
             decode_position(found["position"]),
             str(found["home"]),
             dict(found["schema"]),
+            label,
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StateError(

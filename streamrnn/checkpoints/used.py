@@ -1,7 +1,7 @@
 """Find which files of a source are new, and whether the used ones have changed."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -61,13 +61,15 @@ def plan_sources(
     *,
     home: str = "",
     force: bool = False,
+    seen: Callable[[], SeenFiles | None] = lambda: None,
 ) -> SourcePlan:
     """Compare the files of the source with the used ones.
 
     Those are in a manifest, or came with the initial state. New files are in the order of
     `present`; `reader` reads what is needed to compare them; `home` is the canonical name of the
-    output. Raises CheckpointError if a used file changed or new files hold used rows (unless
-    `force`), or if the file that was being read is gone.
+    output; `seen` finds, for a message, the files that came with its initial state. Raises
+    CheckpointError if a used file changed or new files hold used rows (unless `force`), or if the
+    file that was being read is gone.
     """
     if manifest is None:
         return SourcePlan(tuple(present))
@@ -86,13 +88,14 @@ def plan_sources(
     verdicts = _verdicts(known, listed, position, reader)
     changed = [verdict for verdict in verdicts.values() if verdict.changed]
     if changed and not force:
-        raise CheckpointError(_changed(changed))
+        origin = manifest if isinstance(manifest, SeenFiles) else seen()
+        raise CheckpointError(_changed(changed, origin, committed=origin is not manifest))
     used = {file.path: file for file in known}
     new = [file for file in present if file.name not in used]
     gone = [file for file in known if file.path not in listed]
     rewrites = find_rewrites(gone, new, reader)
     if rewrites.found and not force:
-        raise CheckpointError(_rewritten(rewrites.found))
+        raise CheckpointError(_rewritten(rewrites.found, isinstance(manifest, Manifest)))
     counted = {file.name for rewrite in rewrites.found for file in rewrite.new}
     files = [file for file in new if file.name not in counted]
     before = NOTHING
@@ -300,20 +303,28 @@ def _before(used: UsedFile, file: SourceFile, position: Position, reader: Source
     return reader.content(file, position.file_row)
 
 
-def _changed(changed: Sequence[_Verdict]) -> str:
+def _changed(changed: Sequence[_Verdict], seen: SeenFiles | None, committed: bool) -> str:
     lines = [f"  {verdict.known.path}: {verdict.changed}" for verdict in changed]
+    by_init = () if seen is None else seen.among([verdict.known.path for verdict in changed])
     one = len(changed) == 1
+    them = "it" if one else "them"
+    if seen is not None and by_init:
+        advice = (
+            f"{seen.advice(by_init, refresh=committed)} Or keep the state and score no other row "
+            f"of {them} with --force."
+        )
+    else:
+        advice = (
+            f"Score {them} again from the commit before with --reload; keep the output and score "
+            f"no other row of {them} with --force; or start over with --full-refresh."
+        )
     return (
         f"{count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "
-        "rows were used:\n"
-        + _some(lines)
-        + f"\nScore {'it' if one else 'them'} again from the commit before with --reload; keep the "
-        f"output and score no other row of {'it' if one else 'them'} with --force; or "
-        "start over with --full-refresh. Write new rows to a new file."
+        "rows were used:\n" + _some(lines) + f"\n{advice} Write new rows to a new file."
     )
 
 
-def _rewritten(rewrites: Sequence[Rewrite]) -> str:
+def _rewritten(rewrites: Sequence[Rewrite], committed: bool) -> str:
     old = sum(len(rewrite.old) for rewrite in rewrites)
     new = sum(len(rewrite.new) for rewrite in rewrites)
     lines = [
@@ -326,10 +337,13 @@ def _rewritten(rewrites: Sequence[Rewrite]) -> str:
         f"{count(new, 'new file')} of the source hold{'s' if new == 1 else ''} the rows of "
         f"{count(old, 'used file')} that {'is' if old == 1 else 'are'} no longer in it:\n"
         + _some(lines)
-        + "\nThese rows are already in the output. Count the new files as used with --force (no "
-        "row of them is scored), restore the old files and add files with new rows only, or start "
-        "over with --full-refresh. If they are different rows that only look alike, keep the old "
-        "files in the source for one more run."
+        + f"\nThese rows are already in the {'output' if committed else 'initial state'}. "
+        "Count the new files as used with --force (no row of them is scored), "
+        + ("" if committed else "or ")
+        + "restore the old files and add files with new rows only"
+        + (", or start over with --full-refresh" if committed else "")
+        + ". If they are different rows that only look alike, keep the old files in the source for "
+        "one more run."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from streamrnn.checkpoints import (
 )
 from streamrnn.engines import FolderTarget, StreamTarget
 from streamrnn.outputs import merge_small_parts
-from streamrnn.pipeline.preflight import run_config
+from streamrnn.pipeline.preflight import run_config, seen_before
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions, Target
 from streamrnn.sources import Source, SourceFile
 
@@ -74,8 +75,9 @@ class FolderDestination:
 
     resumable = True
 
-    def __init__(self, folder: OutputFolder, new_model: bool) -> None:
+    def __init__(self, folder: OutputFolder, loaded: LoadedPipeline, new_model: bool) -> None:
         self._folder = folder
+        self._loaded = loaded
         self._new_model = new_model
         self.recovered: Sequence[str] = folder.recovered
         self.load_state = folder.load_state
@@ -97,7 +99,10 @@ class FolderDestination:
         files = source.of_files
         if files is None:
             return SourcePlan(())
-        return self._folder.check_sources(files.files, files, force=force, seen=seen)
+        later = partial(seen_before, self._loaded, source)
+        return self._folder.check_sources(
+            files.files, files, force=force, seen=seen, seen_by_init=later
+        )
 
     def begin(self, bound: BoundPipeline) -> None:
         """Record the schema, model and config of the rows to come."""
@@ -184,4 +189,4 @@ def open_destination(
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:
-        yield FolderDestination(folder, new_model=options.new_model or config.model.carries)
+        yield FolderDestination(folder, loaded, new_model=options.new_model or config.model.carries)

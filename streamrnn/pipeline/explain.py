@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from streamrnn.checkpoints import (
@@ -22,6 +23,7 @@ from streamrnn.pipeline.preflight import (
     plan_first_run,
     refuse_own_output,
     run_config,
+    seen_before,
 )
 from streamrnn.pipeline.statistics import features_of, warnings_of
 from streamrnn.scoring import starting_table
@@ -153,7 +155,13 @@ def _next_run(
     try:
         carries = loaded.config.model.carries
         check_same_pipeline(last, loaded.fingerprint, run_config(bound), path, new_model=carries)
-        plan = plan_sources(last, source.files, source, home=canonical_name(path))
+        plan = plan_sources(
+            last,
+            source.files,
+            source,
+            home=canonical_name(path),
+            seen=partial(seen_before, loaded, source),
+        )
         plan = only_after(loaded, source, plan)
     except CheckpointError as error:
         return {"resume": resume, "would_refuse": str(error)}, files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from streamrnn.checkpoints import (
     refuse_nested_output,
     seen_files,
 )
-from streamrnn.errors import ConfigError, MissingFileError
+from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.sources import (
     Source,
@@ -82,6 +83,13 @@ def seen_by_init(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
     if seen is None:
         return None
     return seen.within({file.name for file in source.files}, loaded.columns)
+
+
+def seen_before(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
+    """Return what `seen_by_init` does, for a message; None if the table cannot be read."""
+    with suppress(StreamRNNError):
+        return seen_by_init(loaded, source)
+    return None
 
 
 def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipeline, SourcePlan]:

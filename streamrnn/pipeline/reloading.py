@@ -16,19 +16,25 @@ from streamrnn.checkpoints import (
 from streamrnn.display import count, first_of, location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import commit_before, rewind, used_files
-from streamrnn.pipeline.preflight import run_config
+from streamrnn.pipeline.preflight import run_config, seen_before
 from streamrnn.scoring import LoadedPipeline
 from streamrnn.sources import Source, SourceFile, canonical_name
 
 
 def rewind_before_changes(
-    loaded: LoadedPipeline, source: Source, named: Sequence[str], *, new_model: bool
+    loaded: LoadedPipeline,
+    source: Source,
+    named: Sequence[str],
+    *,
+    new_model: bool,
+    force: bool = False,
 ) -> str | None:
     """Rewind the output to the last commit before the `named` files, or all that changed.
 
-    Returns what was done, in a sentence; None if no used file changed. Raises ConfigError for a
-    name that no used file has or a source without files, CheckpointError if no retained commit is
-    early enough or the output is another pipeline's.
+    With `force` not before changed files that its initial state has seen. Returns what was done,
+    in a sentence; None if no used file changed. Raises ConfigError for a name that no used file has
+    or a source without files, CheckpointError if no retained commit is early enough or the output
+    is another pipeline's.
     """
     path, files = loaded.config.sink.folder, source.of_files
     if path is None or files is None:
@@ -45,11 +51,13 @@ def rewind_before_changes(
         names = _named(manifest, files.files, named, path)
     else:
         names = changed_files(manifest, files.files, files, home=home)
+        seen = _seen(loaded, source, names) if force else []
+        names = [name for name in names if name not in seen]
     if not names:
         return None
     target = commit_before(manifest, names)
     if target is None:
-        raise CheckpointError(_not_retained(manifest, names, path))
+        raise CheckpointError(_not_retained(loaded, source, manifest, names, path))
     bound = loaded.bind(source.schema, source.name)
     check_same_pipeline(
         replace(manifest, model=target.model, commit=target.commit, time=target.time),
@@ -102,7 +110,22 @@ def _check_order(
         )
 
 
-def _not_retained(manifest: Manifest, names: Sequence[str], path: str) -> str:
+def _seen(loaded: LoadedPipeline, source: Source, names: Sequence[str]) -> list[str]:
+    """Return those of the used files that the initial state has seen."""
+    if not names or (seen := seen_before(loaded, source)) is None:
+        return []
+    return seen.among(names)
+
+
+def _not_retained(
+    loaded: LoadedPipeline, source: Source, manifest: Manifest, names: Sequence[str], path: str
+) -> str:
+    seen = seen_before(loaded, source)
+    if seen is not None and (by_init := seen.among(names)):
+        return (
+            f"{path}: {seen.advice(by_init, refresh=True)} Or keep the state with --force, which "
+            f"scores no other row of {'it' if len(by_init) == 1 else 'them'}."
+        )
     retained = ", ".join(str(commit.commit) for commit in manifest.kept)
     return (
         f"{path}: every retained commit was made after {first_of(names)} was read (retained "

@@ -101,7 +101,9 @@ class Job:
             return
         named = () if self.options.reload is True else self.options.reload
         new_model = self.options.new_model or self.config.model.carries
-        note = rewind_before_changes(self.loaded, source, named, new_model=new_model)
+        note = rewind_before_changes(
+            self.loaded, source, named, new_model=new_model, force=self.options.force
+        )
         self.summary.reloaded = note or "no used file changed; nothing to reload"
 
     def _read_once(self, source: Source, output: Destination) -> None:

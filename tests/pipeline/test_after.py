@@ -197,3 +197,79 @@ def test_windows_preview_and_explain_read_what_a_first_run_would(base: Path) -> 
         preview = pipeline.preview(20)
         assert pipeline.run().rows == 300
         assert preview.equals(pq.read_table(out, partitioning=None).slice(0, 20))
+
+
+def _correct(day: int) -> None:
+    """Write another version of a day that the initial state has seen."""
+    other = LOG.slice(100 * day, 100)
+    logs.write(
+        other.set_column(2, "a", pc.add(other["a"], 1.0)),
+        Path(f"in/year=2013/month=1/day={day + 8}/part-0.parquet"),
+    )
+
+
+def _refusal(options: dict[str, Any] | None = None) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        _run("two", options, state={"init": "state.parquet"})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_changed_file_that_the_initial_state_has_seen_is_scored_where_it_was_made(
+    base: Path, committed: bool
+) -> None:
+    """The refusal names the output of the state, and all that it names leads on."""
+    _two_days_then()
+    if committed:
+        assert _run("two", state={"init": "state.parquet"}).rows == 200
+    _correct(0)
+    for options in ({}, {"reload": True}):
+        refusal = _refusal(options)
+        assert f"where the state was made ({base}/one), with --reload; export" in refusal
+        assert "The initial state has seen" in refusal
+        assert "state.parquet" in refusal
+        assert ("with --full-refresh" in refusal) == committed
+        assert "with --force" in refusal
+    moved = [shutil.move(f"in/year=2013/month=1/day={day}", f"later-{day}") for day in (10, 11)]
+    with pytest.raises(CheckpointError, match="Start over with --full-refresh"):
+        _run("one", {"reload": True})  # there was one run, so no commit before
+    _run("one", {"full_refresh": True})
+    export_state("one", "state.parquet")
+    for path in moved:
+        shutil.move(path, f"in/year=2013/month=1/day={path.rpartition('-')[2]}")
+    options = {"full_refresh": committed}
+    assert _run("two", options, state={"init": "state.parquet"}).rows == 200
+    _run("whole")
+    assert _rows("two") == _rows("whole").slice(200)
+
+
+def test_a_changed_file_that_the_initial_state_has_seen_is_skipped_by_force(base: Path) -> None:
+    _two_days_then()
+    _run("expected", state={"init": "state.parquet"})
+    for path in ("later-10", "later-11"):
+        shutil.move(f"in/year=2013/month=1/day={path[6:]}", path)
+    _correct(0)
+    assert _run("two", {"force": True}, state={"init": "state.parquet"}).changed_files == 1
+    for path in ("later-10", "later-11"):
+        shutil.move(path, f"in/year=2013/month=1/day={path[6:]}")
+    assert _run("two", state={"init": "state.parquet"}).rows == 200
+    assert _rows("two") == _rows("expected")
+
+
+def test_a_file_of_the_run_is_reloaded_past_one_that_the_initial_state_has_seen(base: Path) -> None:
+    """With --force, as what the initial state has seen stays as it is."""
+    _two_days_then()
+    shutil.move("in/year=2013/month=1/day=11", "later-11")
+    _run("two", state={"init": "state.parquet"})
+    shutil.move("later-11", "in/year=2013/month=1/day=11")
+    _run("two", state={"init": "state.parquet"})
+    before = _rows("two")
+    _correct(0)
+    _correct(3)
+    assert "The initial state has seen" in _refusal({"reload": True})
+    assert _rows("two") == before
+    summary = _run("two", {"reload": True, "force": True}, state={"init": "state.parquet"})
+    assert (summary.rows, summary.changed_files) == (100, 1)
+    assert _rows("two").slice(0, 100) == before.slice(0, 100)
+    assert _rows("two") != before
+    assert _run("two", state={"init": "state.parquet"}).nothing_new
