@@ -42,6 +42,15 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def short_model(fingerprint: str) -> str:
+    """Return the digits of a model's fingerprint that people read, as in `model_column`.
+
+    >>> short_model("0123456789abcdef" * 4)
+    '0123456789abcdef'
+    """
+    return fingerprint[:16]
+
+
 def listed(names: Iterable[str]) -> str:
     """Join names with commas; of many, the first ones and the last.
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.manifest import Manifest, decode_schema
 from streamrnn.config import may_change, value_of, without_secrets
-from streamrnn.display import location
+from streamrnn.display import location, short_model
 from streamrnn.errors import CheckpointError
 
 
@@ -43,7 +43,8 @@ def check_same_pipeline(
         return
     lines = [f"  {key}: was {_shown(then, key)}, is now {_shown(now, key)}" for key in keys]
     if changed:
-        lines.insert(0, f"  model fingerprint: was {manifest.model[:16]}, is now {model[:16]}")
+        then_model, now_model = short_model(manifest.model), short_model(model)
+        lines.insert(0, f"  model fingerprint: was {then_model}, is now {now_model}")
     advice = "Set another [sink] path, undo the change, "
     if changed and not others:
         advice = "Keep the state of each stream and resume with the new model (--new-model), "

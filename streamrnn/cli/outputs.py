@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
-from streamrnn.display import location
+from streamrnn.display import location, short_model
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
 Rejects = Annotated[
@@ -83,7 +83,7 @@ def rewind(
             "streams": kept.state_rows,
             "files": kept.sources,
             "newest_file": kept.newest,
-            "model": kept.model[:16],
+            "model": short_model(kept.model),
             "complete": kept.complete,
         }
         for kept in outputs.history(out)

@@ -13,6 +13,7 @@ from streamrnn.arrays import Array, Bools
 from streamrnn.checkpoints import Manifest
 from streamrnn.checkpoints.directory import INSIDE, STAGING
 from streamrnn.config import value_of
+from streamrnn.display import short_model
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.formats import load_model
 from streamrnn.operators import KINDS
@@ -128,7 +129,8 @@ def _initial(manifest: Manifest, output: str) -> Mapping[str, Array]:
     if model.fingerprint() != manifest.model:
         raise StateError(
             f"{path} is no longer the model that made the state of {output}.\n"
-            f"  state: model {manifest.model[:12]}\n  file:  model {model.fingerprint()[:12]}"
+            f"  state: model {short_model(manifest.model)}\n"
+            f"  file:  model {short_model(model.fingerprint())}"
         )
     kind = KINDS[value_of("window.kind", config)]
     return kind.runner(model).initial_state(1) if kind.carries_state else {}

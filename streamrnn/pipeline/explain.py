@@ -13,7 +13,7 @@ from streamrnn.checkpoints import (
     plan_sources,
     read_manifest,
 )
-from streamrnn.display import location
+from streamrnn.display import location, short_model
 from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
 from streamrnn.pipeline.memory import memory_of, stream_bytes
@@ -27,7 +27,7 @@ from streamrnn.pipeline.preflight import (
 )
 from streamrnn.pipeline.statistics import features_of, warnings_of
 from streamrnn.scoring import starting_table
-from streamrnn.scoring.bind import SHORT_FINGERPRINT, BoundPipeline, LoadedPipeline
+from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.sources import SourceFile, SourceOfFiles, canonical_name
 
@@ -62,7 +62,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
     features = features_of(loaded, source)
     plan: dict[str, Any] = {
         "model": config.model.path,
-        "model_fingerprint": loaded.fingerprint[:SHORT_FINGERPRINT],
+        "model_fingerprint": short_model(loaded.fingerprint),
         "inputs": _inputs(loaded),
         "features": [item.as_dict() for item in features],
         "kind": config.window.kind,

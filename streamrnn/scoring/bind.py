@@ -14,7 +14,7 @@ import pyarrow as pa
 from streamrnn.arrays import Floats
 from streamrnn.config.load import Config
 from streamrnn.config.schema import FeatureSection
-from streamrnn.display import count
+from streamrnn.display import count, short_model
 from streamrnn.errors import ConfigError, DTypeError
 from streamrnn.formats import load_model
 from streamrnn.models import Model, SequenceRunner, StepRunner
@@ -40,8 +40,6 @@ from streamrnn.sources import (
 from streamrnn.states import MATRIX, Layout, read_state_file
 from streamrnn.windows import RowPolicy
 
-SHORT_FINGERPRINT = 16
-"""Digits of a model's fingerprint where people read it."""
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -164,7 +162,7 @@ class BoundPipeline:
             )
         model = None
         if output.model_column is not None:
-            model = output.model_column, self.loaded.fingerprint[:SHORT_FINGERPRINT]
+            model = output.model_column, short_model(self.loaded.fingerprint)
             if model[0] in (*names, *carried):
                 raise ConfigError(
                     f"[output] model_column: {model[0]!r} is also an output or a column that is "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from streamrnn.display import short_model
 from streamrnn.errors import StateError
-from streamrnn.scoring.bind import SHORT_FINGERPRINT, BoundPipeline
+from streamrnn.scoring.bind import BoundPipeline
 from streamrnn.states import StateTable, carried_states, from_arrow, meta
 
 
@@ -60,8 +61,8 @@ def _carried(table: pa.Table, bound: BoundPipeline, mapping: dict[str, str]) -> 
     """Report which model's states are carried, and which of them to another name."""
     renamed = [f"{name} from {origin}" for name, origin in mapping.items() if name != origin]
     return (
-        f"the state was carried from model {meta(table, 'fingerprint')[:SHORT_FINGERPRINT]} to "
-        f"{bound.loaded.fingerprint[:SHORT_FINGERPRINT]}"
+        f"the state was carried from model {short_model(meta(table, 'fingerprint'))} to "
+        f"{short_model(bound.loaded.fingerprint)}"
         + (f" ([state] map: {', '.join(renamed)})" if renamed else "")
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.arrays import Array, Bools, Floats, Ints
+from streamrnn.display import short_model
 from streamrnn.errors import StateError
 from streamrnn.states.carrying import origin_of
 from streamrnn.states.held import Held
@@ -233,8 +234,9 @@ def _check_model(incoming: Incoming, layout: Layout) -> None:
     if fingerprint != layout.fingerprint:
         raise StateError(
             f"{incoming.label}: this is the state of another model.\n"
-            f"  received: model {fingerprint[:12]}, layers {meta(incoming.source, 'layers')}\n"
-            f"  expected: model {layout.fingerprint[:12]}, layers "
+            f"  received: model {short_model(fingerprint)}, layers "
+            f"{meta(incoming.source, 'layers')}\n"
+            f"  expected: model {short_model(layout.fingerprint)}, layers "
             f"{json.dumps(layout.layers, sort_keys=True)}\n"
             "To use it anyway, map each layer of this model to a layer of the other one: "
             '[state] map = { this = "other" }.'

@@ -1,5 +1,6 @@
 """Another model on the state of the one before: `--new-model`, `[model] on_change`."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from streamrnn import Pipeline, Sequential, layers, load_model
 from streamrnn.checkpoints import read_manifest
 from streamrnn.errors import CheckpointError, StateError
-from streamrnn.outputs import compact, history, read_states, rewind
+from streamrnn.outputs import compact, history, read_states, reset_streams, rewind
 from streamrnn.scoring.summary import Summary
 
 LOG = logs.random_log(400)
@@ -238,3 +239,14 @@ def test_a_new_output_starts_from_the_state_of_another_model(base: Path) -> None
     with pytest.raises(StateError, match="another model"):
         Pipeline.from_dict(config).run()
     assert Pipeline.from_dict(config).run(new_model=True).rows == 130
+
+
+def test_messages_have_the_digits_of_a_model_that_the_model_column_has(base: Path) -> None:
+    _run("m1.safetensors", output={"model_column": "model"})
+    (first,) = set(pq.read_table("out")["model"].to_pylist())
+    config = logs.config("in", "m2.safetensors", "two", state={"init": "out"})
+    with pytest.raises(StateError, match=rf"model {first}, layers"):
+        Pipeline.from_dict(config).run()
+    shutil.copy("m2.safetensors", "m1.safetensors")
+    with pytest.raises(StateError, match=rf"model {first}\n"):
+        reset_streams("out", ["s0"])
