@@ -54,7 +54,7 @@ from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, UsedFile
 from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
 from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
-from streamrnn.checkpoints.resume import check_same_pipeline
+from streamrnn.checkpoints.resume import check_same_pipeline, check_schema
 from streamrnn.checkpoints.seen import SeenFiles, seen_files, with_seen_files
 from streamrnn.checkpoints.used import SourcePlan, changed_files, current_names, plan_sources
 from streamrnn.checkpoints.versions import Snapshot, StateDelta
@@ -73,6 +73,7 @@ __all__ = [
     "UsedFile",
     "changed_files",
     "check_same_pipeline",
+    "check_schema",
     "current_names",
     "has_manifest",
     "load_state",

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.directory import INSIDE, MANIFEST, OLD_MANIFEST, name_inside
 from streamrnn.checkpoints.edited import check_types, edits_refused
-from streamrnn.checkpoints.manifest import Manifest
+from streamrnn.checkpoints.manifest import Manifest, RetainedCommit
 from streamrnn.checkpoints.seen import with_seen_files
 from streamrnn.checkpoints.segments import read_segment
 from streamrnn.checkpoints.versions import check_shards, read_shards
@@ -105,18 +105,19 @@ def _is_empty(files: Files) -> bool:
         return False
 
 
-def load_state(path: str, *, seen: bool = False) -> pa.Table | None:
-    """Load the state table of the last commit; None if the run keeps no state.
+def load_state(
+    path: str, *, seen: bool = False, of: RetainedCommit | None = None
+) -> pa.Table | None:
+    """Load the state table of the last commit, or `of` a retained one; None without state.
 
     With `seen` its metadata has the files that it has seen (see `seen_files`). Raises
     CheckpointError if there is no commit, or its state is damaged.
     """
 
     def load(manifest: Manifest, files: Files) -> pa.Table | None:
-        check_shards(
-            files, INSIDE, manifest.shards, whole=True
-        )  # Arrow does not validate what it reads
-        table = read_shards(files, INSIDE, manifest.shards)
+        shards = manifest.shards if of is None else of.shards
+        check_shards(files, INSIDE, shards, whole=True)  # Arrow does not validate what it reads
+        table = read_shards(files, INSIDE, shards)
         return with_seen_files(table, manifest) if seen and table is not None else table
 
     return consistent_read(path, load)

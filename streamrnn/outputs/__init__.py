@@ -12,7 +12,14 @@ and `streamrnn state` do:
 
 from streamrnn.checkpoints import read_manifest
 from streamrnn.outputs.parts import compact, merge_small_parts, verify
-from streamrnn.outputs.rewinding import CommitInfo, commit_before, history, rewind, used_files
+from streamrnn.outputs.rewinding import (
+    CommitInfo,
+    commit_before,
+    history,
+    rewind,
+    rows_of_others,
+    used_files,
+)
 from streamrnn.outputs.streams import clear_leftovers, drop_idle, drop_streams, reset_streams
 from streamrnn.outputs.transfer import diff_states, export_state, import_state, read_states
 
@@ -32,6 +39,7 @@ __all__ = [
     "read_states",
     "reset_streams",
     "rewind",
+    "rows_of_others",
     "used_files",
     "verify",
 ]

@@ -8,6 +8,7 @@ from streamrnn.checkpoints import Manifest, OutputFolder, RetainedCommit, read_m
 from streamrnn.checkpoints.directory import INSIDE, PartDirectory
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import recorded_rejects
+from streamrnn.display import count, first_of, short_model
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs.parts import rewritten
 from streamrnn.sinks import Part
@@ -116,6 +117,30 @@ def commit_before(manifest: Manifest, files: Sequence[str]) -> RetainedCommit | 
         (kept for kept in manifest.kept if kept.sources <= first),
         key=lambda kept: kept.commit,
         default=None,
+    )
+
+
+def rows_of_others(manifest: Manifest, target: RetainedCommit, model: str) -> list[str]:
+    """Describe the rows after a retained commit that other models than `model` wrote.
+
+    One line for each model: its rows, commits and parts.
+    """
+    found: dict[str, list[tuple[Part, int]]] = {}
+    end = 0
+    for part in manifest.parts:
+        end += part.rows
+        rows = min(part.rows, end - target.rows)
+        if rows > 0 and part.model != model:
+            found.setdefault(part.model, []).append((part, rows))
+    return [_written(name, parts) for name, parts in found.items()]
+
+
+def _written(model: str, parts: Sequence[tuple[Part, int]]) -> str:
+    commits = sorted({part.commit for part, _ in parts})
+    numbers = f"commit {commits[0]}" + (f" to {commits[-1]}" if len(commits) > 1 else "")
+    return (
+        f"{count(sum(rows for _, rows in parts), 'row')} of {numbers} by model "
+        f"{short_model(model)} ({first_of([part.name for part, _ in parts])})"
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from streamrnn.checkpoints import (
     Manifest,
+    RetainedCommit,
     changed_files,
-    check_same_pipeline,
     current_names,
     has_manifest,
     read_manifest,
@@ -16,25 +15,22 @@ from streamrnn.checkpoints import (
 from streamrnn.display import count, first_of, location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import commit_before, rewind, used_files
-from streamrnn.pipeline.preflight import run_config, seen_before
-from streamrnn.scoring import LoadedPipeline
-from streamrnn.sources import Source, SourceFile, canonical_name
+from streamrnn.pipeline.preflight import seen_before
+from streamrnn.pipeline.rechecking import check_corrected, check_pipeline, refuse_lost_rows
+from streamrnn.scoring import LoadedPipeline, RunOptions
+from streamrnn.sources import Source, SourceFile, SourceOfFiles, canonical_name
 
 
 def rewind_before_changes(
-    loaded: LoadedPipeline,
-    source: Source,
-    named: Sequence[str],
-    *,
-    new_model: bool,
-    force: bool = False,
+    loaded: LoadedPipeline, source: Source, named: Sequence[str], options: RunOptions
 ) -> str | None:
     """Rewind the output to the last commit before the `named` files, or all that changed.
 
-    With `force` not before changed files that its initial state has seen. Returns what was done,
-    in a sentence; None if no used file changed. Raises ConfigError for a name that no used file has
-    or a source without files, CheckpointError if no retained commit is early enough or the output
-    is another pipeline's.
+    With `force` not before changed files that its initial state has seen. What can be checked
+    without reading rows is checked first. Returns what was done, in a sentence; None if no used
+    file changed. Raises ConfigError for a name that no used file has or a source without files;
+    CheckpointError if no retained commit is early enough, or if the output is another pipeline's or
+    model's; DataError and DTypeError for files that a run would refuse.
     """
     path, files = loaded.config.sink.folder, source.of_files
     if path is None or files is None:
@@ -51,7 +47,7 @@ def rewind_before_changes(
         names = _named(manifest, files.files, named, path)
     else:
         names = changed_files(manifest, files.files, files, home=home)
-        seen = _seen(loaded, source, names) if force else []
+        seen = _seen(loaded, source, names) if options.force else []
         names = [name for name in names if name not in seen]
     if not names:
         return None
@@ -59,20 +55,39 @@ def rewind_before_changes(
     if target is None:
         raise CheckpointError(_not_retained(loaded, source, manifest, names, path))
     bound = loaded.bind(source.schema, source.name)
-    check_same_pipeline(
-        replace(manifest, model=target.model, commit=target.commit, time=target.time),
-        loaded.fingerprint,
-        run_config(bound),
-        path,
-        new_model=new_model,
-    )
-    _check_order(loaded, source, manifest, target.sources, home)
+    note = check_pipeline(bound, manifest, target, path, options)
+    _check_files(loaded, files, manifest, target, names, path)
     dropped = manifest.rows - target.rows
     rewind(path, target.commit)
     return (
         f"rewound to commit {target.commit}, before {first_of(names)} was read; "
-        f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again"
+        f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again{note}"
     )
+
+
+def _check_files(
+    loaded: LoadedPipeline,
+    source: SourceOfFiles,
+    manifest: Manifest,
+    target: RetainedCommit,
+    names: Sequence[str],
+    path: str,
+) -> None:
+    """Check that the used files after `target` are present and in the same order, and `names` good.
+
+    Raises CheckpointError, DataError and DTypeError.
+    """
+    listed = {file.name: file for file in source.files}
+    current = current_names(manifest, listed, canonical_name(path))
+    again = [current.get(used.path, used.path) for used in manifest.sources[target.sources :]]
+    wanted = {current.get(name, name) for name in names}
+    refuse_lost_rows(
+        [name for name in again if name not in listed and name not in wanted], target, path
+    )
+    check_corrected(
+        loaded, source, [listed[name] for name in again if name in wanted & listed.keys()]
+    )
+    _check_order(loaded, source, again, target, path)
 
 
 def _named(
@@ -89,24 +104,29 @@ def _named(
 
 
 def _check_order(
-    loaded: LoadedPipeline, source: Source, manifest: Manifest, first: int, home: str
+    loaded: LoadedPipeline,
+    source: SourceOfFiles,
+    before: Sequence[str],
+    target: RetainedCommit,
+    path: str,
 ) -> None:
-    """Refuse to read used files, those from `first` on, in another order than before.
+    """Refuse to read used files, those of `before`, in another order than then.
 
     The states of their streams would be those of another history. Raises CheckpointError.
     """
-    names = current_names(manifest, {file.name: file for file in source.files}, home)
-    before = [names.get(used.path, used.path) for used in manifest.sources[first:]]
-    again = {file.name for file in source.files}
-    files = [file for file in source.files if file.name in set(before)]
+    then = set(before)
+    files = [file for file in source.files if file.name in then]
     if loaded.config.source.order == "time":
         files = source.in_time_order(files)
-    if [file.name for file in files] != [name for name in before if name in again]:
+    present = {file.name for file in files}
+    if [file.name for file in files] != [name for name in before if name in present]:
+        output = location(path)
         raise CheckpointError(
-            f"{location(str(loaded.config.sink.folder))}: its files were read in another order than"
-            f" that of the source now: {first_of(before)}. Read again in the order of now, they "
-            "would give another result. Set [source] order, start over with --full-refresh, or, if "
-            "the order does not matter, use `streamrnn rewind` and a plain run."
+            f"{output}: its files were read in another order than that of the source now: "
+            f"{first_of(before)}. Read again in the order of now, they would give another result. "
+            "If [source] order has changed since, restore it and rerun. If the order does not "
+            f"matter: streamrnn rewind {output} --to {target.commit}, then a run without --reload. "
+            "Or start over with --full-refresh."
         )
 
 

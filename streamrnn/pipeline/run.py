@@ -100,10 +100,7 @@ class Job:
         if self.options.reload is False or self.options.full_refresh:
             return
         named = () if self.options.reload is True else self.options.reload
-        new_model = self.options.new_model or self.config.model.carries
-        note = rewind_before_changes(
-            self.loaded, source, named, new_model=new_model, force=self.options.force
-        )
+        note = rewind_before_changes(self.loaded, source, named, self.options)
         self.summary.reloaded = note or "no used file changed; nothing to reload"
 
     def _read_once(self, source: Source, output: Destination) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from streamrnn.display import count
 from streamrnn.models.scaling import input_scaling
 from streamrnn.scoring.bind import LoadedPipeline
@@ -85,6 +87,15 @@ def warnings_of(loaded: LoadedPipeline, facts: Sequence[FeatureFacts]) -> list[s
     return found
 
 
+def refusals_of(loaded: LoadedPipeline, facts: Sequence[FeatureFacts]) -> list[str]:
+    """Return a message for each feature with values that stop a run, unless rows are rejected."""
+    found = []
+    for feature, item in zip(loaded.contract.features, facts, strict=True):
+        if feature.nulls == "error":
+            found += [_on_nulls(item, rejects=False)] if item.nulls else _on_valid(feature, item)
+    return found
+
+
 def _on_nulls(item: FeatureFacts, rejects: bool) -> str:
     outcome = "their rows are rejected" if rejects else "a run stops at the first"
     return (
@@ -97,11 +108,12 @@ def _on_valid(feature: Feature, item: FeatureFacts) -> list[str]:
     if feature.valid is None:
         return []
     low, high = feature.valid
-    ends = [
-        f"{name} {value:g}"
-        for name, value in (("minimum", item.minimum), ("maximum", item.maximum))
-        if value is not None and not low <= value <= high
-    ]
+    with np.errstate(over="ignore"):  # a run compares float32 numbers
+        ends = [
+            f"{name} {value:g}"
+            for name, value in (("minimum", item.minimum), ("maximum", item.maximum))
+            if value is not None and not np.float32(low) <= np.float32(value) <= np.float32(high)
+        ]
     if not ends:
         return []
     return [

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamrnn import Pipeline
-from streamrnn.checkpoints import OutputFolder
+from streamrnn import Pipeline, Sequential, layers, load_model
+from streamrnn.checkpoints import OutputFolder, read_manifest
 from streamrnn.cli.run import in_words
-from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError, StateError
 from streamrnn.outputs import history, read_states, rewind
 from streamrnn.scoring.summary import Progress, Summary
 
@@ -176,9 +176,147 @@ def test_files_that_were_read_in_another_order_are_not_reloaded(base: Path) -> N
         _run()
     before = _outcome("out")
     _put(2)
-    with pytest.raises(CheckpointError, match="another order"):
+    with pytest.raises(CheckpointError, match="another order") as caught:
         _run(reload=True)
     assert _outcome("out") == before
+    number = int(str(caught.value).partition("streamrnn rewind out --to ")[2].split(",")[0])
+    assert number == history("out")[1].commit
+    rewind("out", number)
+    assert _run().rows == 200
+
+
+def _broken(how: str, path: Path) -> None:
+    """Write a corrected third day that no run can read to its end."""
+    day = LOG.slice(200, 100)
+    a = [None if i == 90 else x or 0.0 for i, x in enumerate(day["a"].to_pylist())]
+    if how == "no footer":
+        path.write_bytes(path.read_bytes()[:-9])
+    elif how == "no column":
+        logs.write(day.drop_columns(["b"]), path)
+    elif how == "another type":
+        logs.write(day.set_column(2, "a", pa.array(["x"] * 100)), path)
+    elif how == "a null":
+        logs.write(day.set_column(2, "a", pa.array(a, pa.float64())), path)
+    elif how == "outside valid":
+        logs.write(day.set_column(2, "a", pa.array([2.0] * 99 + [101])), path)
+    else:
+        logs.write(day.set_column(0, "id", pa.array([None, *day["id"].to_pylist()[1:]])), path)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no footer", "not a readable Parquet file"),
+        ("no column", "'b'"),
+        ("another type", "expected number or boolean"),
+        ("a null", "feature 'a': 1 null in 100 rows"),
+        ("outside valid", "maximum 101 outside valid"),
+        ("a null key", "column 'id': 1 null in 100 rows"),
+    ],
+)
+def test_a_corrected_file_that_is_broken_leaves_the_output_as_it_is(
+    base: Path, monkeypatch: pytest.MonkeyPatch, how: str, message: str
+) -> None:
+    valid = {"name": "a", "valid": [-100, 100]}
+    source = {**TABLES["source"], "nulls": "error", "features": [valid, "b"]}
+    monkeypatch.setitem(TABLES, "source", source)
+    for number in range(DAYS):
+        logs.write(LOG.slice(100 * number, 100).drop_null(), Path("right") / _name(number))
+        _put(number)
+        _run()
+    before, commits = _outcome("out"), history("out")
+    _broken(how, Path("in") / _name(2))
+    with pytest.raises((DataError, DTypeError), match=message) as caught:
+        _run(reload=True)
+    assert _name(2) in str(caught.value)
+    assert (_outcome("out"), history("out")) == (before, commits)
+    _put(2)
+    assert _run(reload=[_name(2)]).rows == sum(
+        pq.read_metadata(Path("in") / _name(number)).num_rows for number in (2, 3, 4)
+    )
+    assert _outcome("out") == before
+
+
+def test_nulls_that_are_rejected_are_reloaded(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = {**TABLES["source"], "nulls": "error", "bad": "reject"}
+    monkeypatch.setitem(TABLES, "source", source)
+    _bad_days()
+    _broken("a null", Path("in") / _name(2))
+    assert _run(reload=True).rejected > 0
+
+
+def test_rows_of_files_that_are_gone_are_not_dropped(base: Path) -> None:
+    _bad_days()
+    before = _outcome("out")
+    _put(2)
+    shutil.rmtree(Path("in/day=3"))
+    with pytest.raises(
+        CheckpointError, match=r"1 used file that --reload .* gone: .*day=3"
+    ) as caught:
+        _run(reload=True)
+    assert "streamrnn rewind out --to " in str(caught.value)
+    assert _outcome("out") == before
+    _put(3)
+    assert _run(reload=True).rows == 300
+
+
+def _retrain(units: int = 5, name: str = "rnn", path: str = "m2.safetensors") -> str:
+    model = Sequential(
+        [layers.Input((None, 2)), layers.GRU(units, name=name), layers.Dense(1, name="score")]
+    )
+    model.save(path)
+    return load_model(path).fingerprint()[:16]
+
+
+@pytest.mark.parametrize("carry", [{}, {"on_change": "carry"}], ids=str)
+def test_rows_of_another_model_are_replaced_only_with_new_model(
+    base: Path, carry: dict[str, str]
+) -> None:
+    """Whether it takes over states or not: scored rows are another matter."""
+    _bad_days()
+    _put(2)
+    first = load_model("m.safetensors").fingerprint()[:16]
+    second = _retrain()
+    before, commits = _outcome("out"), history("out")
+    tables = {"model": {"path": "m2.safetensors", **carry}}
+    with pytest.raises(CheckpointError) as caught:
+        _run(tables=tables, reload=True)
+    parts = [part for part in read_manifest("out").parts if part.commit > commits[1].commit]
+    refusal = str(caught.value)
+    assert f"that other models wrote by rows of the current model {second}:\n  " in refusal
+    numbers = f"of commit {parts[0].commit} to {parts[-1].commit} by model {first} ("
+    assert f"{sum(part.rows for part in parts)} rows {numbers}" in refusal
+    assert parts[0].name in refusal
+    assert "--reload --new-model" in refusal
+    assert (_outcome("out"), history("out")) == (before, commits)
+    summary = _run(tables=tables, reload=True, new_model=True)
+    assert f"{numbers}{parts[0].name}" in str(summary.reloaded)
+    assert f": replaced by rows of model {second}" in str(summary.reloaded)
+    assert {part.model[:16] for part in read_manifest("out").parts} == {first, second}
+
+
+def test_the_model_that_wrote_the_rows_reloads_them_before_another_takes_over(base: Path) -> None:
+    """The other way that the refusal names."""
+    _bad_days()
+    _put(2)
+    _retrain()
+    summary = _run(reload=True)
+    assert "replaced by" not in str(summary.reloaded)
+    assert _outcome("out") == _expected()
+
+
+def test_a_state_that_the_new_model_cannot_take_over_leaves_the_output_as_it_is(base: Path) -> None:
+    _bad_days()
+    _put(2)
+    _retrain(units=6, name="other")
+    before, commits = _outcome("out"), history("out")
+    if TABLES["window"]["kind"] == "carry":
+        with pytest.raises(StateError, match="the states of the new model differ"):
+            _run(tables={"model": {"path": "m2.safetensors"}}, reload=True, new_model=True)
+        assert (_outcome("out"), history("out")) == (before, commits)
+    with pytest.raises(CheckpointError, match="columns"):
+        _run(tables={"output": {**TABLES["output"], "names": ["z"]}}, reload=True)
+    assert (_outcome("out"), history("out")) == (before, commits)
 
 
 def test_an_output_that_was_moved_with_its_source_is_reloaded(
