@@ -162,7 +162,7 @@ def _next_run(
             home=canonical_name(path),
             seen=partial(seen_before, loaded, source),
         )
-        plan = only_after(loaded, source, plan)
+        plan = only_after(loaded, source, plan, committed=True)
     except CheckpointError as error:
         return {"resume": resume, "would_refuse": str(error)}, files
     position = plan.position

@@ -112,10 +112,13 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
     return bound, plan
 
 
-def only_after(loaded: LoadedPipeline, source: Source, plan: SourcePlan) -> SourcePlan:
+def only_after(
+    loaded: LoadedPipeline, source: Source, plan: SourcePlan, *, committed: bool = False
+) -> SourcePlan:
     """Remove the new files of a plan that do not come after `[source] after`.
 
-    The file that was being read stays. Raises ConfigError and DataError.
+    The file that was being read stays. With `committed` the output has used files, so that a file
+    named by `after` may be gone. Raises ConfigError and DataError.
     """
     config, files = loaded.config.source, source.of_files
     after = config.after
@@ -124,10 +127,11 @@ def only_after(loaded: LoadedPipeline, source: Source, plan: SourcePlan) -> Sour
     started = 0 if plan.position is None else 1
     new = plan.files[started:]
     if after.path is not None:
-        chosen = {file.name for file in after_path(files.files, after.path)}
+        used = [file.path for file in plan.known] if committed else []
+        chosen = {file.name for file in after_path(files.files, after.path, used)}
         later = [file for file in new if file.name in chosen]
     elif after.partition is not None:
-        later = after_partition(new, after.partition)
+        later = after_partition(new, after.partition, files.files)
     else:
         later = after_time(new, files, str(config.time), str(after.time))
     return replace(plan, files=(*plan.files[:started], *later))

@@ -139,7 +139,7 @@ class Job:
         self._count_used(plan)
         if seen is not None:
             self._note_seen(source, plan)
-        plan = only_after(self.loaded, source, plan)
+        plan = only_after(self.loaded, source, plan, committed=output.last is not None)
         committed = output.last
         start = self._begin(source, output, plan) if engine is None else partial(_running, engine)
         if source.replayable and not plan.files:

@@ -2,41 +2,77 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.sources.base import SourceOfFiles
-from streamrnn.sources.files import SourceFile
-from streamrnn.sources.order import NULL_PARTITION
+from streamrnn.sources.files import SourceFile, canonical_name
+from streamrnn.sources.order import NULL_PARTITION, Hive, is_number, value_key
 from streamrnn.sources.timeline import FileTimes, require_times, shown_time
 
 
-def after_path(files: Sequence[SourceFile], path: str) -> list[SourceFile]:
+def after_path(
+    files: Sequence[SourceFile], path: str, used: Sequence[str] = ()
+) -> list[SourceFile]:
     """Return the files after the last one that `path` names: a whole path, or the end of one.
 
-    Raises ConfigError if it names none.
+    `used` are the names of files that the output has used. If there are any, the named file may be
+    gone: what counts then is where it was in the order of paths, or if its folder is not known,
+    that all used files came after it. Raises ConfigError if `path` names no file otherwise.
     """
-    end = "/" + path.lstrip("./")
-    found = [i for i, f in enumerate(files) if path in (f.path, f.name) or f.path.endswith(end)]
-    if not found:
+    found = [i for i, file in enumerate(files) if path == file.name or _ends(file.path, path)]
+    if found:
+        return list(files[found[-1] + 1 :])
+    if not used:
         raise ConfigError(
             f"[source] after: path: {path}: no such file among the {len(files):,} of the source"
         )
-    return list(files[found[-1] + 1 :])
+    names = [file.name for file in files]
+    gone = [name for name in used if _ends(name, path)] or _within([*names, *used], path)
+    order = Hive([*names, *used, *gone]).order
+    limit = max(map(order, gone)) if gone else min(map(order, used))
+    return [file for file in files if order(file.name) > limit]
 
 
-def after_partition(files: Sequence[SourceFile], partition: str) -> list[SourceFile]:
+def _ends(name: str, path: str) -> bool:
+    return name == path or name.endswith("/" + path.lstrip("./"))
+
+
+def _within(names: Sequence[str], path: str) -> list[str]:
+    """Return the name of a file in the folder that all `names` are in; none of one elsewhere."""
+    name = canonical_name(path)
+    folder = "/"
+    with suppress(ValueError):  # files that were on a disk, and are in an object store now
+        folder = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    return [name] if name.startswith(folder + "/") else []
+
+
+def after_partition(
+    files: Sequence[SourceFile], partition: str, among: Sequence[SourceFile]
+) -> list[SourceFile]:
     """Return the files whose partitions are greater: `date=2013-01-05`, `year=2013/month=1`.
 
-    A value alone is one of the first partition. Null partitions come last. Raises ConfigError if a
-    file is in no such partition.
+    A value alone is one of the first partition. Values are compared as in the order of paths:
+    numbers if those of all files of the source (`among`) are, else text in natural order, null
+    last. Raises ConfigError if a file is in no such partition.
     """
     pairs = [step.partition("=") for step in partition.split("/")]
     named = [(name, value) if mark else ("", name) for name, mark, value in pairs]
-    return [file for file in files if _values(file, named) > _limit(file, named)]
+    if not files:
+        return []
+    numbers = [all(map(is_number, _texts(among, name))) for name, _ in named]
+    limit = [_key(text, kind) for (_, text), kind in zip(named, numbers, strict=True)]
+
+    def key(file: SourceFile) -> list[tuple[bool, object]]:
+        texts = [_text(file, name) for name, _ in named]
+        return list(map(_key, texts, numbers))
+
+    return [file for file in files if key(file) > limit]
 
 
 def after_time(
@@ -66,18 +102,26 @@ def after_time(
     return later
 
 
-def _values(file: SourceFile, named: Sequence[tuple[str, str]]) -> list[tuple[bool, object]]:
-    """Return the partition values of a file, as sort keys."""
-    return [_key(_scalar(file, name).as_py()) for name, _ in named]
+def _texts(files: Sequence[SourceFile], name: str) -> set[str]:
+    """Return the different values of a partition, without null."""
+    return {_text(file, name) for file in files} - {NULL_PARTITION}
 
 
-def _limit(file: SourceFile, named: Sequence[tuple[str, str]]) -> list[tuple[bool, object]]:
-    """Return the values to compare with those of a file, in their types."""
-    return [_key(_typed(text, _scalar(file, name).type)) for name, text in named]
+def _text(file: SourceFile, name: str) -> str:
+    value = _scalar(file, name).as_py()
+    return NULL_PARTITION if value is None else str(value)
 
 
-def _key(value: object) -> tuple[bool, object]:
-    return value is None, "" if value is None else value
+def _key(text: str, numbers: bool) -> tuple[bool, object]:
+    if text == NULL_PARTITION:
+        return True, ()
+    try:
+        return False, value_key(text, numbers)
+    except ValueError:
+        raise ConfigError(
+            "[source] after: partition: expected a number, as all values of this partition are, "
+            f"received {text!r}"
+        ) from None
 
 
 def _scalar(file: SourceFile, name: str) -> pa.Scalar:
@@ -90,20 +134,6 @@ def _scalar(file: SourceFile, name: str) -> pa.Scalar:
             f"{', '.join(partitions) or 'none'}"
         )
     return partitions[name]
-
-
-def _typed(text: str, kind: pa.DataType) -> object:
-    if text == NULL_PARTITION:
-        return None
-    if not pa.types.is_integer(kind):
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(
-            f"[source] after: partition: expected an integer, as all values of this partition are, "
-            f"received {text!r}"
-        ) from None
 
 
 def _ticks(time: str, kind: pa.DataType) -> int:

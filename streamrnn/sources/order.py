@@ -67,6 +67,28 @@ class Hive:
         return (f"{name}={_LAST}",) if mark and value == NULL_PARTITION else natural(folder)
 
 
+def value_key(value: str, numbers: bool) -> _Key:
+    """Return a sort key of a partition value that is not null; `numbers`: all values are numbers.
+
+    Raises ValueError if they are and this one is not.
+
+    >>> value_key("2024-1-2", False) < value_key("2024-01-10", False)
+    True
+    >>> value_key("1.25", True) < value_key("10", True)
+    True
+    """
+    if not numbers:
+        return (natural(value),)
+    if not is_number(value):
+        raise ValueError(f"not a number: {value}")
+    return ((Decimal(value),),)
+
+
+def is_number(value: str) -> bool:
+    """Return whether a partition value is sorted as a number if all others are."""
+    return _NUMBER.fullmatch(value) is not None
+
+
 def _split(path: str) -> tuple[str, str]:
     folder, _, name = path.rpartition("/")
     return folder, name

@@ -163,7 +163,7 @@ def test_only_files_after_are_read(base: Path, after: dict[str, Any], rows: int)
     [
         ({"path": "nope.parquet"}, ConfigError, "no such file among the 4"),
         ({"partition": "hour=1"}, ConfigError, "in no partition 'hour'"),
-        ({"partition": "day=x"}, ConfigError, "expected an integer"),
+        ({"partition": "day=x"}, ConfigError, "expected a number"),
         ({"time": "yesterday"}, ConfigError, "received 'yesterday'"),
         ({}, ConfigError, "expected one of path, partition and time"),
         ({"time": "2013-01-01", "path": "x"}, ConfigError, "expected one of"),
@@ -273,3 +273,65 @@ def test_a_file_of_the_run_is_reloaded_past_one_that_the_initial_state_has_seen(
     assert _rows("two").slice(0, 100) == before.slice(0, 100)
     assert _rows("two") != before
     assert _run("two", state={"init": "state.parquet"}).nothing_new
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "in/year=2013/month=1/day=9/part-0.parquet",
+        "{base}/in/year=2013/month=1/day=9/part-0.parquet",
+        "day=9/part-0.parquet",
+    ],
+)
+def test_a_path_that_has_been_removed_still_divides_the_files(base: Path, path: str) -> None:
+    """What comes before it stays unread, a late file between it and the used ones is read."""
+    after = {"path": path.format(base=base)}
+    shutil.move("in/year=2013/month=1/day=11", "later-11")
+    assert _run("out", source={"after": after}).rows == 100
+    shutil.move("later-11", "in/year=2013/month=1/day=11")
+    shutil.rmtree("in/year=2013/month=1/day=9")
+    pipeline = Pipeline.from_dict(
+        logs.config("in", "m.safetensors", "out", source={"after": after})
+    )
+    assert pipeline.explain()["new_files"] == 1
+    assert _run("out", source={"after": after}).rows == 100
+    assert _run("out", source={"after": after}).nothing_new
+    shutil.rmtree("in/year=2013/month=1/day=10")
+    assert _run("out", source={"after": after}).nothing_new
+    with pytest.raises(ConfigError, match="no such file among the 2"):
+        _run("new", source={"after": after})
+
+
+def test_a_removed_path_that_the_output_had_used_divides_the_files(base: Path) -> None:
+    """It was set later: the first used file comes before it."""
+    for day in (9, 10, 11):
+        shutil.move(f"in/year=2013/month=1/day={day}", f"later-{day}")
+    _run("out")
+    shutil.move("later-10", "in/year=2013/month=1/day=10")
+    _run("out")
+    shutil.move("later-9", "in/year=2013/month=1/day=9")
+    shutil.move("later-11", "in/year=2013/month=1/day=11")
+    shutil.rmtree("in/year=2013/month=1/day=10")
+    assert _run("out", source={"after": {"path": "day=10/part-0.parquet"}}).rows == 100
+    assert _rows("out").num_rows == 300
+
+
+@pytest.mark.parametrize(
+    ("values", "partition", "rows"),
+    [
+        (("2024-01-01", "2024-01-02", "2024-01-03"), "date=2024-1-2", 100),
+        (("2024-1-9", "2024-1-10", "2024-1-11"), "date=2024-01-09", 200),
+        (("9", "10", "11"), "9", 200),
+        (("0.5", "1.25", "10.0"), "date=9", 100),
+        (("a2", "a10", "__HIVE_DEFAULT_PARTITION__"), "date=a9", 200),
+        (("a2", "a10", "__HIVE_DEFAULT_PARTITION__"), "date=__HIVE_DEFAULT_PARTITION__", 0),
+    ],
+    ids=str,
+)
+def test_partitions_are_compared_as_in_the_order_of_paths(
+    base: Path, values: tuple[str, ...], partition: str, rows: int
+) -> None:
+    shutil.rmtree("in")
+    for day, value in enumerate(values):
+        logs.write(LOG.slice(100 * day, 100), Path(f"in/date={value}/part-0.parquet"))
+    assert _run("out", source={"after": {"partition": partition}}).rows == rows
