@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -21,6 +21,7 @@ from streamrnn.pipeline.compiling import compile_kernels
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source, plan_first_run
+from streamrnn.pipeline.resuming import check_on_change, resume_scorer
 from streamrnn.pipeline.run import Job
 from streamrnn.pipeline.session import ModelFile, Session
 from streamrnn.pipeline.windows import source_windows
@@ -31,7 +32,7 @@ from streamrnn.scoring.positions import CallPosition, next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import Origin, Rows, new_names, select, with_new_names
-from streamrnn.states import OwnLock, StateTable, meta, read_state_file, write_state_file
+from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _BATCH = "the batch"
@@ -321,20 +322,20 @@ class Pipeline:
         path: str | os.PathLike[str],
         model: str | os.PathLike[str] | None = None,
         on_change: OnChange | None = None,
+        map: Mapping[str, str] | None = None,
     ) -> Pipeline:
         """Load the pipeline of a `checkpoint`, and resume from its state.
 
         The model is the one included in the checkpoint, else it is read from the path in the
         config; `model` names another file. If it is another model, `on_change` says what to do:
         "error" raises StateError, "carry" lets it take over the state of each stream, as in
-        `[model] on_change`, which is the default.
+        `[model] on_change`, which is the default. `map` gives the layer of the old model for
+        layers of the new one, as in `[state] map`.
         """
-        if on_change not in (None, *get_args(OnChange)):
-            expected = " or ".join(get_args(OnChange))
-            raise ConfigError(f"on_change: expected {expected}, received {on_change!r}")
+        check_on_change(on_change)
         table = read_state_file(os.fspath(path))
         other = None if model is None else os.fspath(model)
-        return cls._from_portable(table, os.fspath(path), None, other, on_change)
+        return cls._from_portable(table, os.fspath(path), None, other, on_change, map)
 
     def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[object, ...]]:
         with self._lock.lock:
@@ -369,18 +370,12 @@ class Pipeline:
         given: pa.Table | None = None,
         model: str | None = None,
         on_change: OnChange | None = None,
+        mapping: Mapping[str, str] | None = None,
     ) -> Pipeline:
         session = Session.of(table, owner)
         config = session.config.with_model(path=model)
         pipeline = Pipeline._unpickled(config, given, session.model if model is None else None)
-        loaded = pipeline.loaded
-        bound = loaded.bind(session.schema, owner)
-        changed = meta(table, "fingerprint") != loaded.fingerprint
-        carry = changed and config.with_model(on_change=on_change).model.carries
-        scorer = Scorer(bound, starting_table(bound, table, owner, new_model=carry))
-        scorer.resume_counts(session.counters)
-        scorer.position = session.position
-        pipeline._scorer = scorer
+        pipeline._scorer = resume_scorer(pipeline.loaded, session, table, owner, on_change, mapping)
         return pipeline
 
     @property

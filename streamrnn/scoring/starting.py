@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from streamrnn.display import short_model
 from streamrnn.errors import StateError
 from streamrnn.scoring.bind import BoundPipeline
-from streamrnn.states import StateTable, carried_states, from_arrow, meta
+from streamrnn.states import FOR_RUNS, CarryAdvice, StateTable, carried_states, from_arrow, meta
 
 
 def starting_table(
@@ -18,26 +20,30 @@ def starting_table(
     *,
     new_model: bool = False,
     carry: bool = False,
+    mapping: Mapping[str, str] | None = None,
+    advice: CarryAdvice = FOR_RUNS,
 ) -> StateTable:
     """Return the state of the last commit, else that of `[state] init`, else an empty one.
 
     `owner` names the committed state in messages; with `new_model` it is that of another model,
-    which this one takes over. With `carry` the table of `[state] init` may be another model's, too.
-    What is ignored of it, or of `[state] init`, is added to `notes`.
+    which this one takes over, by `mapping` of layers (None: that of the pipeline file); `advice`
+    ends the message if it cannot. With `carry` the table of `[state] init` may be another model's,
+    too. What is ignored of it, or of `[state] init`, is added to `notes`.
     Raises StateError, naming both sides, for a table of another model or other keys.
     """
     config = bound.loaded.config.state
     notes = [] if notes is None else notes
     if committed is not None and new_model:
-        _check_map(config.map, bound)
-        mapping = carried_states(committed, bound.layout, config.map, owner)
-        notes.append(_carried(committed, bound, mapping))
+        given = config.map if mapping is None else dict(mapping)
+        _check_map(given, bound)
+        origins = carried_states(committed, bound.layout, given, owner, advice)
+        notes.append(_carried(committed, bound, origins))
         return from_arrow(
             committed,
             bound.layout,
             bound.initial(),
             owner,
-            mapping,
+            origins,
             same_pipeline=True,
             notes=notes,
         )
@@ -51,9 +57,9 @@ def starting_table(
     found = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
     if carry and not config.map and meta(found, "fingerprint") != bound.loaded.fingerprint:
-        mapping = carried_states(found, bound.layout, {}, owner)
-        notes.append(_carried(found, bound, mapping))
-        return from_arrow(found, bound.layout, bound.initial(), owner, mapping, notes=notes)
+        origins = carried_states(found, bound.layout, {}, owner)
+        notes.append(_carried(found, bound, origins))
+        return from_arrow(found, bound.layout, bound.initial(), owner, origins, notes=notes)
     return from_arrow(found, bound.layout, bound.initial(), owner, config.map or None, notes=notes)
 
 

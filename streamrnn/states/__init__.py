@@ -1,6 +1,6 @@
 """The state of streams: a table with one row per stream, in memory, in Arrow and in files."""
 
-from streamrnn.states.carrying import carried_states
+from streamrnn.states.carrying import FOR_RUNS, CarryAdvice, carried_states
 from streamrnn.states.changes import OwnLock
 from streamrnn.states.diff import StateDiff, diff, key_text
 from streamrnn.states.files import (
@@ -16,11 +16,14 @@ from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layer_states import from_layer, to_layer
 from streamrnn.states.layout import MATRIX, Layout, waiting_after
 from streamrnn.states.opening import from_arrow
+from streamrnn.states.reading import check_model
 from streamrnn.states.table import StateTable
 from streamrnn.states.writing import to_arrow
 
 __all__ = [
+    "FOR_RUNS",
     "MATRIX",
+    "CarryAdvice",
     "Held",
     "KeyIndex",
     "Layout",
@@ -29,6 +32,7 @@ __all__ = [
     "StateTable",
     "as_table",
     "carried_states",
+    "check_model",
     "check_suffix",
     "diff",
     "from_arrow",

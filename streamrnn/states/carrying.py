@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -10,8 +11,30 @@ from streamrnn.errors import StateError
 from streamrnn.states.layout import Layout
 
 
+class CarryAdvice(NamedTuple):
+    """What a message advises where states cannot be carried.
+
+    `map` returns how to pass a map of layers, `otherwise` is what to do without one.
+    """
+
+    map: Callable[[dict[str, str]], str]
+    otherwise: str
+
+
+def _toml_map(layers: dict[str, str]) -> str:
+    pairs = ", ".join(f'"{layer}" = "{origin}"' for layer, origin in layers.items())
+    return f"set [state] map = {{ {pairs} }}"
+
+
+FOR_RUNS = CarryAdvice(_toml_map, "start over with --full-refresh.")
+
+
 def carried_states(
-    table: pa.Table, layout: Layout, mapping: Mapping[str, str], owner: str
+    table: pa.Table,
+    layout: Layout,
+    mapping: Mapping[str, str],
+    owner: str,
+    advice: CarryAdvice = FOR_RUNS,
 ) -> dict[str, str]:
     """Find the column of another model's table for each state of `layout`: name -> column.
 
@@ -46,7 +69,7 @@ def carried_states(
         raise StateError(
             f"{owner}: the states of the new model differ:\n"
             + "\n".join(lines)
-            + f"\n{_advice(layout.states, available)}start over with --full-refresh."
+            + f"\n{_proposal(layout.states, available, advice)}, or {advice.otherwise}"
         )
     return origins
 
@@ -65,17 +88,17 @@ def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
     return mapping[nearest] + name[len(nearest) :]
 
 
-def _advice(new_states: Mapping[str, int], old_states: Mapping[str, int]) -> str:
+def _proposal(
+    new_states: Mapping[str, int], old_states: Mapping[str, int], advice: CarryAdvice
+) -> str:
     """Propose a map of layers, if their states are alike one by one."""
     new, old = _layers(new_states), _layers(old_states)
     if list(new.values()) != list(old.values()) or not new:
-        return "Use a model whose states have the same names and sizes, or "
-    pairs = ", ".join(
-        f'"{layer}" = "{origin}"' for layer, origin in zip(new, old, strict=True) if layer != origin
-    )
+        return "Use a model whose states have the same names and sizes"
+    pairs = {layer: origin for layer, origin in zip(new, old, strict=True) if layer != origin}
     if not pairs:
-        return "Remove [state] map, or "
-    return f"If only the layers' names differ, set [state] map = {{ {pairs} }}, or "
+        return "Remove [state] map"
+    return f"If only the layers' names differ, {advice.map(pairs)}"
 
 
 def _layers(states: Mapping[str, int]) -> dict[str, Sequence[tuple[str, int]]]:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from streamrnn.states.table import StateTable
 
 _MOST_STEPS = 1 << 62
+_MAP = (
+    "To use it anyway, map each layer of this model to a layer of the other one: "
+    '[state] map = { this = "other" }.'
+)
 
 
 def load_streams(
@@ -38,7 +42,7 @@ def load_streams(
     _check_version(source, label)
     incoming = Incoming(source, layout.keys, label)
     if mapping is None:
-        _check_model(incoming, layout)
+        check_model(source, layout, label)
     slots = incoming.slots(table.find)
     notes = [] if notes is None else notes
     for name, size in layout.states.items():
@@ -229,17 +233,16 @@ def _check_version(source: pa.Table, label: str) -> None:
         )
 
 
-def _check_model(incoming: Incoming, layout: Layout) -> None:
-    fingerprint = meta(incoming.source, "fingerprint")
+def check_model(source: pa.Table, layout: Layout, label: str, advice: str = _MAP) -> None:
+    """Raise StateError, with `advice`, unless a table is the state of the model of a layout."""
+    fingerprint = meta(source, "fingerprint")
     if fingerprint != layout.fingerprint:
         raise StateError(
-            f"{incoming.label}: this is the state of another model.\n"
+            f"{label}: this is the state of another model.\n"
             f"  received: model {short_model(fingerprint)}, layers "
-            f"{meta(incoming.source, 'layers')}\n"
+            f"{meta(source, 'layers')}\n"
             f"  expected: model {short_model(layout.fingerprint)}, layers "
-            f"{json.dumps(layout.layers, sort_keys=True)}\n"
-            "To use it anyway, map each layer of this model to a layer of the other one: "
-            '[state] map = { this = "other" }.'
+            f"{json.dumps(layout.layers, sort_keys=True)}\n" + advice
         )
 
 

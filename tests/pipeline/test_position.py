@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn import Pipeline, load_model
+from streamrnn import Pipeline, Sequential, layers, load_model
 from streamrnn.errors import (
     AlreadyProcessed,
     ConfigError,
@@ -212,6 +212,54 @@ def test_another_model_is_refused_or_takes_over_the_state(base: Path) -> None:
     assert resumed.process(last) == by_init.process(last)
     ours, theirs = resumed.state.to_arrow(), by_init.state.to_arrow()
     assert ours.equals(theirs)
+
+
+def _two_layers(first: int, second: str, path: str) -> None:
+    """A model of two recurrent layers."""
+    Sequential(
+        [
+            layers.Input((None, 2)),
+            layers.GRU(first, name="rnn", return_sequences=True),
+            layers.GRU(4, name=second, return_sequences=True),
+            layers.Dense(1, name="score"),
+        ]
+    ).save(path)
+
+
+def test_what_resume_advises_for_another_model_works(base: Path) -> None:
+    _two_layers(5, "top", "m.safetensors")
+    _two_layers(5, "upper", "renamed.safetensors")
+    _two_layers(6, "top", "larger.safetensors")
+    config = logs.config("in", "m.safetensors", None)
+    pipeline = Pipeline.from_dict(config)
+    pipeline.process(LOG.slice(0, 200))
+    pipeline.checkpoint("c.arrow")
+    with pytest.raises(StateError, match="another model") as caught:
+        Pipeline.resume("c.arrow", "renamed.safetensors")
+    assert 'Pipeline.resume(CHECKPOINT, MODEL, on_change="carry")' in str(caught.value)
+    assert "[state] map" not in str(caught.value)
+    with pytest.raises(StateError, match="differ") as caught:
+        Pipeline.resume("c.arrow", "renamed.safetensors", on_change="carry")
+    assert """on_change="carry", map={'upper': 'top'})""" in str(caught.value)
+    assert "--full-refresh" not in str(caught.value)
+    names = {"upper": "top"}
+    resumed = Pipeline.resume("c.arrow", "renamed.safetensors", on_change="carry", map=names)
+    old = pipeline.state.to_arrow()
+    new = resumed.state.to_arrow()
+    assert new["upper/h"].equals(old["top/h"])
+    assert new["rnn/h"].equals(old["rnn/h"])
+    resumed.process(LOG.slice(200))
+    with pytest.raises(StateError, match="'nope' is not a layer"):
+        Pipeline.resume("c.arrow", "renamed.safetensors", on_change="carry", map={"nope": "top"})
+    with pytest.raises(StateError, match=r"rnn/h: 6 values in the new model, 5") as caught:
+        Pipeline.resume("c.arrow", "larger.safetensors", on_change="carry")
+    assert "Pipeline.from_toml(FILE, ['state.map={ this = \"other\" }']" in str(caught.value)
+    tables = {"state": {"map": {"top": "top"}}}
+    larger = logs.config("in", "larger.safetensors", None, **tables)
+    started = Pipeline.from_dict(larger, state="c.arrow")
+    started.process(LOG.slice(0, 0))
+    assert started.state.to_arrow()["top/h"].equals(old["top/h"])
+    assert started.state.to_arrow()["steps"].equals(old["steps"])
 
 
 def test_a_model_file_that_changed_is_not_included(base: Path) -> None:

@@ -1,0 +1,59 @@
+"""Resume `process` from the state table of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import get_args
+
+import pyarrow as pa
+
+from streamrnn.config.values import OnChange
+from streamrnn.errors import ConfigError
+from streamrnn.pipeline.session import Session
+from streamrnn.scoring import LoadedPipeline, Scorer, starting_table
+from streamrnn.states import CarryAdvice, check_model, meta
+
+_CARRY = (
+    "To keep the state of each stream with the new model, load a checkpoint of the pipeline with "
+    'Pipeline.resume(CHECKPOINT, MODEL, on_change="carry").'
+)
+_ADVICE = CarryAdvice(
+    lambda layers: f'load a checkpoint with Pipeline.resume(…, on_change="carry", map={layers})',
+    "start a pipeline from a checkpoint with a map of the layers that fit: "
+    "Pipeline.from_toml(FILE, ['state.map={ this = \"other\" }'], state=CHECKPOINT). Layers "
+    "that it leaves out start from their initial state.",
+)
+
+
+def check_on_change(on_change: OnChange | None) -> None:
+    """Raise ConfigError unless this is a value of `[model] on_change`, or None."""
+    if on_change not in (None, *get_args(OnChange)):
+        expected = " or ".join(get_args(OnChange))
+        raise ConfigError(f"on_change: expected {expected}, received {on_change!r}")
+
+
+def resume_scorer(
+    loaded: LoadedPipeline,
+    session: Session,
+    table: pa.Table,
+    owner: str,
+    on_change: OnChange | None,
+    mapping: Mapping[str, str] | None,
+) -> Scorer:
+    """Return a scorer with the state and the counts of a checkpoint; `owner` names it.
+
+    `on_change` and `mapping` (layer of this model -> layer of the table) are those of
+    `Pipeline.resume`; None for those of the pipeline file. Raises StateError.
+    """
+    bound = loaded.bind(session.schema, owner)
+    carry = meta(table, "fingerprint") != loaded.fingerprint
+    if not loaded.config.with_model(on_change=on_change).model.carries:
+        check_model(table, bound.layout, owner, _CARRY)
+        carry = False
+    scorer = Scorer(
+        bound,
+        starting_table(bound, table, owner, new_model=carry, mapping=mapping, advice=_ADVICE),
+    )
+    scorer.resume_counts(session.counters)
+    scorer.position = session.position
+    return scorer
