@@ -45,7 +45,8 @@ def rewind(
         typer.Option(
             "--before",
             metavar="FILE|TIME",
-            help="Go back to the last commit before this file was read, or made before this time.",
+            help="Go back to the last commit before this file or partition was read, or made "
+            "before this time.",
         ),
     ] = None,
     rejects: Rejects = None,

@@ -50,7 +50,9 @@ def run(
     ] = False,
     reload_file: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Like --reload, for this used file. Repeatable."),
+        typer.Option(
+            metavar="FILE", help="Like --reload, for this used file or partition. Repeatable."
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

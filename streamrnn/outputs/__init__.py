@@ -11,6 +11,7 @@ and `streamrnn state` do:
 """
 
 from streamrnn.checkpoints import read_manifest
+from streamrnn.outputs.naming import files_named, used_files
 from streamrnn.outputs.parts import compact, merge_small_parts, verify
 from streamrnn.outputs.rewinding import (
     CommitInfo,
@@ -18,7 +19,6 @@ from streamrnn.outputs.rewinding import (
     history,
     rewind,
     rows_of_others,
-    used_files,
 )
 from streamrnn.outputs.streams import clear_leftovers, drop_idle, drop_streams, reset_streams
 from streamrnn.outputs.transfer import diff_states, export_state, import_state, read_states
@@ -32,6 +32,7 @@ __all__ = [
     "drop_idle",
     "drop_streams",
     "export_state",
+    "files_named",
     "history",
     "import_state",
     "merge_small_parts",

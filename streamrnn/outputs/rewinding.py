@@ -10,6 +10,7 @@ from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import recorded_rejects
 from streamrnn.display import count, first_of, short_model
 from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.outputs.naming import used_files
 from streamrnn.outputs.parts import rewritten
 from streamrnn.sinks import Part
 
@@ -72,8 +73,9 @@ def rewind(
     to
         The number of a commit of `history`.
     before
-        Instead of `to`: a file of the source, or a time in ISO 8601 (UTC where it names no zone).
-        The last commit is meant that had read no row of that file, or was made before that time.
+        Instead of `to`: a file or partition of the source, by its path or the end of it, or a time
+        in ISO 8601 (UTC where it names no zone). The last commit is meant that had read no row of
+        that file or partition, or was made before that time.
     rejects
         Where its rejects are, if they were moved.
 
@@ -153,7 +155,7 @@ def _numbered(manifest: Manifest, to: int | None, path: str) -> RetainedCommit:
 
 def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
     """Return the last retained commit before a file or a time."""
-    names = used_files(manifest, before)
+    names = used_files(manifest, before, path)
     if names:
         target = commit_before(manifest, names)
         what = f"with no row of {before}"
@@ -167,19 +169,13 @@ def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
     return target
 
 
-def used_files(manifest: Manifest, name: str) -> list[str]:
-    """Return the used files that `name` means: a whole path, or the end of one."""
-    paths = [used.path for used in manifest.sources]
-    return [path for path in paths if path == name or path.endswith(f"/{name.lstrip('./')}")]
-
-
 def _moment(text: str, path: str) -> datetime:
     try:
         return _time(text)
     except ValueError:
         raise ConfigError(
-            f"--before {text}: neither a file that {path} has used nor a time such as "
-            "2013-01-05T06:00"
+            f"--before {text}: expected a file or partition that {path} has used, or a time such "
+            "as 2013-01-05T06:00"
         ) from None
 
 
@@ -190,8 +186,9 @@ def _time(text: str) -> datetime:
 
 def _retained(manifest: Manifest) -> str:
     retained = ", ".join(str(commit.commit) for commit in manifest.kept)
-    none = "none ([checkpoint] keep was 0, or there is no earlier commit)"
-    return f"Retained commits: {retained or none}."
+    if not retained:
+        return "No earlier commit is retained; [checkpoint] keep sets how many are."
+    return f"Retained commits: {retained}; [checkpoint] keep sets how many there are."
 
 
 def _first_rows(

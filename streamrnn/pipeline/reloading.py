@@ -14,7 +14,7 @@ from streamrnn.checkpoints import (
 )
 from streamrnn.display import count, first_of, location
 from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.outputs import commit_before, rewind, used_files
+from streamrnn.outputs import commit_before, files_named, rewind, used_files
 from streamrnn.pipeline.preflight import seen_before
 from streamrnn.pipeline.rechecking import check_corrected, check_pipeline, refuse_lost_rows
 from streamrnn.scoring import LoadedPipeline, RunOptions
@@ -96,9 +96,11 @@ def _named(
     """Return the used files of these names; none for a file that is still to be read."""
     paths: list[str] = []
     for name in named:
-        used = used_files(manifest, name)
-        if not used and not any(item.name.endswith(name.lstrip("./")) for item in present):
-            raise ConfigError(f"--reload-file {name}: {path} has not used a file of this name")
+        used = used_files(manifest, name, path)
+        if not used and not files_named([item.name for item in present], name):
+            raise ConfigError(
+                f"--reload-file {name}: {path} has not used a file or partition of this name"
+            )
         paths += used
     return paths
 
@@ -148,7 +150,7 @@ def _not_retained(
         )
     retained = ", ".join(str(commit.commit) for commit in manifest.kept)
     return (
-        f"{path}: every retained commit was made after {first_of(names)} was read (retained "
-        f"commits: {retained or 'none'}; [checkpoint] keep sets how many are retained). "
+        f"{path}: every retained commit was made after {first_of(names)} was read. Retained "
+        f"commits: {retained or 'none'}; [checkpoint] keep sets how many there are. "
         "Start over with --full-refresh."
     )

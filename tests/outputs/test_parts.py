@@ -64,7 +64,7 @@ def test_rewind_brings_rows_rejects_state_and_position_back(out, to):
 
 def test_rewind_to_what_is_not_kept_lists_what_is(out):
     run(out, keep=2)
-    with pytest.raises(ConfigError, match=r"cannot go back to commit 2\. Retained commits: 3, 4\."):
+    with pytest.raises(ConfigError, match=r"cannot go back to commit 2\. Retained commits: 3, 4;"):
         rewind(out, 2)
     with pytest.raises(ConfigError, match="cannot go back to commit 5"):
         rewind(out, 5)

@@ -116,7 +116,7 @@ def test_a_named_file_is_read_again_though_it_did_not_change(base: Path) -> None
     before = _outcome("out")
     assert _run(reload=["day=3/log.parquet"]).rows == 200
     assert _outcome("out") == before
-    with pytest.raises(ConfigError, match="has not used a file of this name"):
+    with pytest.raises(ConfigError, match="has not used a file or partition of this name"):
         _run(reload=["day=9/log.parquet"])
 
 
@@ -361,3 +361,50 @@ def test_a_reload_while_another_run_is_at_work_is_refused(base: Path) -> None:
         pytest.raises(CheckpointError, match="in use"),
     ):
         _run(reload=True)
+
+
+def _four_days_in_two_partitions() -> None:
+    """A run for each of four files."""
+    for number, name in enumerate(("m=1/d=1/a", "m=1/d=1/b", "m=1/d=2/a", "m=2/d=1/a")):
+        logs.write(LOG.slice(100 * number, 100), Path(f"in/{name}.parquet"))
+        _run()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("m=2", 3),
+        ("m=1/d=2", 2),
+        ("m=1/d=2/", 2),
+        ("d=2", 2),
+        ("{base}/in/m=1/d=2", 2),
+        ("m=1/d=1/b.parquet", 1),
+        ("b.parquet", 1),
+    ],
+)
+def test_a_partition_or_the_end_of_a_path_names_files(base: Path, name: str, kept: int) -> None:
+    _four_days_in_two_partitions()
+    rows = [commit.rows for commit in history("out")]
+    rewind("out", before=name.format(base=base))
+    assert history("out")[-1].rows == rows[kept - 1]
+    assert len(history("out")) == kept
+    assert _run().rows == 100 * (4 - kept)
+    summary = _run(reload=[name.format(base=base)])
+    assert summary.rows == 100 * (4 - kept)
+    assert history("out")[-1].rows == rows[-1]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "d=1"])
+def test_a_name_that_means_several_files_is_refused_with_them(base: Path, name: str) -> None:
+    _four_days_in_two_partitions()
+    before = _outcome("out")
+    for act in (lambda: rewind("out", before=name), lambda: _run(reload=[name])):
+        with pytest.raises(
+            ConfigError, match=f"{name}: out has used [23] (files|partitions) of"
+        ) as caught:
+            act()
+        assert "m=1/d=1" in str(caught.value)
+        assert "m=2/d=1" in str(caught.value)
+    assert _outcome("out") == before
+    with pytest.raises(ConfigError, match="expected a file or partition that out has used"):
+        rewind("out", before="d=3")
