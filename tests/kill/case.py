@@ -79,8 +79,10 @@ def is_prefix(found: pa.Table | None, whole: pa.Table) -> bool:
     return found is None or same(found, whole.slice(0, found.num_rows))
 
 
-def same(one: pa.Table, other: pa.Table) -> bool:
+def same(one: pa.Table | None, other: pa.Table | None) -> bool:
     """Equality of the bits: it tells -0.0 from 0.0, and a NaN is equal to itself."""
+    if one is None or other is None:
+        return one is other
     return one.schema == other.schema and _bits(one) == _bits(other)
 
 

@@ -20,6 +20,9 @@ from streamrnn import load_model
 ROWS = 2000
 KINDS = ({"kind": "carry", "steps": 16}, {"kind": "independent", "steps": 6, "stride": 4})
 EMITS: tuple[dict[str, Any], ...] = ({}, {"emit": "last", "last_of": 5}, {"emit": "final"})
+LATE = ("drop", "reject", "apply")
+GAPS: tuple[dict[str, str], ...] = ({}, {"max_gap": "20m"}, {"max_gap": "3h"})
+LANES, THREADS = (1, 3, 8, 32), (1, 2)  # neither changes a bit of the output
 
 
 class Command(NamedTuple):
@@ -69,16 +72,32 @@ def server(base: Path) -> Any:
     assert server.process.wait() == 0
 
 
-def _config(base: Path, out: Path, command: Command, options: dict[str, Any]) -> dict[str, Any]:
+def _options(rng: random.Random) -> dict[str, Any]:
+    """What all runs of one history have in common."""
+    window, output = rng.choice(KINDS), rng.choice(EMITS)
+    if window["kind"] == "independent":
+        output = rng.choice([{}, {"emit": "final"}])
+    source = {"late": rng.choice(LATE), **rng.choice(GAPS)}
+    return {"window": window, "output": output, "source": source}
+
+
+def _size(rng: random.Random) -> dict[str, int]:
+    """What may differ from run to run."""
+    return {"lanes": rng.choice(LANES), "threads": rng.choice(THREADS)}
+
+
+def _config(
+    base: Path, out: Path, command: Command, options: dict[str, Any], size: dict[str, int]
+) -> dict[str, Any]:
     features = [{"name": "a", "from": "a_new"}, "b"]
-    source = {"features": features, "nulls": "previous", "reset": "new", "late": "reject"}
+    source = {"features": features, "nulls": "previous", "reset": "new", **options["source"]}
     return logs.config(
         str(out.parent / "in"),
         str(base / f"{command.model}.safetensors"),
         str(out),
         source={**source, "batch_rows": 50, "bad": "reject"},
-        window={"lanes": 8, **options["window"]},
-        model={"threads": 1},
+        window={"lanes": size["lanes"], **options["window"]},
+        model={"threads": size["threads"]},
         output={"warmup": 2, "names": ["y"], "model_column": "model", **options["output"]},
         checkpoint={"every": 2},
     )
@@ -91,7 +110,7 @@ def _put(base: Path, at: Path, command: Command) -> None:
 
 
 def _ask(server: Server, base: Path, out: Path, command: Command, **how: Any) -> dict[str, Any]:
-    config = _config(base, out, command, how.pop("options"))
+    config = _config(base, out, command, how.pop("options"), how.pop("size"))
     return server.run(out, command={"config": config, "options": command.options}, **how)
 
 
@@ -105,19 +124,18 @@ def test_killed_on_any_day_the_same_command_resumes(
     for turn in range(1000):
         if kills >= KILLS and turn:
             break
-        kinds = {"window": rng.choice(KINDS), "output": rng.choice(EMITS)}
-        if kinds["window"]["kind"] == "independent":
-            kinds["output"] = rng.choice([{}, {"emit": "final"}])
+        kinds = _options(rng)
         undisturbed, killed = tmp_path / str(turn) / "undisturbed", tmp_path / str(turn) / "killed"
         for day, command in enumerate(HISTORY):
             when = f"seed {seed}, turn {turn}, command {day}, {kinds}"
             _put(base, tmp_path / str(turn), command)
-            answer = _ask(server, base, undisturbed, command, options=kinds)
+            answer = _ask(server, base, undisturbed, command, options=kinds, size=_size(rng))
             assert answer["status"] == 0, when
             usual = answer["seconds"]
             while True:
                 seconds = rng.uniform(0.05, 1.1) * usual
-                answer = _ask(server, base, killed, command, options=kinds, seconds=seconds)
+                how = {"options": kinds, "size": _size(rng), "seconds": seconds}
+                answer = _ask(server, base, killed, command, **how)
                 kills += answer["killed"]
                 if not answer["killed"]:
                     break
