@@ -139,7 +139,8 @@ def rows_of_others(manifest: Manifest, target: RetainedCommit, model: str) -> li
 
 def _written(model: str, parts: Sequence[tuple[Part, int]]) -> str:
     commits = sorted({part.commit for part, _ in parts})
-    numbers = f"commit {commits[0]}" + (f" to {commits[-1]}" if len(commits) > 1 else "")
+    one = len(commits) == 1
+    numbers = f"commit {commits[0]}" if one else f"commits {commits[0]} to {commits[-1]}"
     return (
         f"{count(sum(rows for _, rows in parts), 'row')} of {numbers} by model "
         f"{short_model(model)} ({first_of([part.name for part, _ in parts])})"
