@@ -18,12 +18,15 @@
     ├── MissingFileError (FileNotFoundError)              66  model, source or output not found
     ├── CheckpointError (RuntimeError)                     1  damaged or locked output folder
     ├── SinkError (OSError)                                1  output cannot be written
+    ├── EngineError (RuntimeError)                         1  workers that cannot be reached
     ├── AlreadyProcessed (ValueError)                     65  batch that was scored before
     └── PipeClosed                                         0  reader is gone: no failure
 
 In parentheses: the builtin exception that a class also is. `exit_code` is what the command line
 exits with.
 """
+
+from typing import Self
 
 from streamrnn.display import without_credentials
 
@@ -35,6 +38,7 @@ __all__ = [
     "ConfigFileMissingError",
     "DTypeError",
     "DataError",
+    "EngineError",
     "LateRowError",
     "MissingFileError",
     "ModelFileError",
@@ -96,9 +100,18 @@ class ArgumentError(UnsupportedError, TypeError):
 
 
 class DataError(StreamRNNError, ValueError):
-    """A row, a column or a file breaks the contract of the pipeline."""
+    """A row, a column or a file breaks the contract of the pipeline.
+
+    `number` is the number of the row in the input of a run on several shards, None elsewhere.
+    """
 
     exit_code = 65
+    number: int | None = None
+
+    def at(self, number: int | None) -> Self:
+        """Set `number`; return the error itself."""
+        self.number = number
+        return self
 
 
 class LateRowError(DataError):
@@ -119,7 +132,7 @@ class LateRowError(DataError):
 
     def because(self, advice: str) -> "LateRowError":
         """Return the same error with other advice."""
-        return LateRowError(self.what, advice, self.file, self.last)
+        return LateRowError(self.what, advice, self.file, self.last).at(self.number)
 
 
 class ModelFileError(DataError):
@@ -144,6 +157,10 @@ class CheckpointError(StreamRNNError, RuntimeError):
 
 class SinkError(StreamRNNError, OSError):
     """The output cannot be written."""
+
+
+class EngineError(StreamRNNError, RuntimeError):
+    """The workers of an engine cannot be started or reached, or died again and again."""
 
 
 class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it

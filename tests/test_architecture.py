@@ -33,8 +33,9 @@ MAY_IMPORT = {
     "sinks": "errors storage",
     "operators": "arrays display errors kernels models states sources windows",
     "checkpoints": "arrays display errors config states sources sinks storage",
-    "scoring": "arrays display errors config formats models states sources windows operators",
-    "engines": "errors checkpoints scoring sinks sources states",
+    "scoring": "arrays display errors config formats kernels models states sources windows "
+    "operators",
+    "engines": "arrays errors config kernels checkpoints scoring sinks sources states",
     "outputs": "arrays display errors config formats states operators sinks storage checkpoints",
     "pipeline": "arrays display errors config formats kernels models states sources checkpoints "
     "scoring engines outputs",
@@ -53,6 +54,7 @@ ONLY_IN = {
     "safetensors": "formats",
     "h5py": "formats",
     "onnx": "formats",
+    "ray": "engines",
     "pickle": "simd",  # compiled kernels in our own cache; never a file that someone hands over
 }
 NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars", "duckdb"}

@@ -51,9 +51,15 @@ does not name. On object stores a rename is a copy and a delete on the server, t
 
 from streamrnn.checkpoints.attempt import Attempt, Facts
 from streamrnn.checkpoints.folder import OutputFolder
-from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, UsedFile
+from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, StateFile, UsedFile
 from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
-from streamrnn.checkpoints.reading import has_manifest, load_state, read_manifest
+from streamrnn.checkpoints.reading import (
+    has_manifest,
+    load_shard,
+    load_state,
+    read_manifest,
+    read_token,
+)
 from streamrnn.checkpoints.resume import check_same_pipeline, check_schema
 from streamrnn.checkpoints.seen import SeenFiles, seen_files, with_seen_files
 from streamrnn.checkpoints.used import SourcePlan, changed_files, current_names, plan_sources
@@ -70,15 +76,18 @@ __all__ = [
     "Snapshot",
     "SourcePlan",
     "StateDelta",
+    "StateFile",
     "UsedFile",
     "changed_files",
     "check_same_pipeline",
     "check_schema",
     "current_names",
     "has_manifest",
+    "load_shard",
     "load_state",
     "plan_sources",
     "read_manifest",
+    "read_token",
     "refuse_inside_output",
     "refuse_nested_output",
     "seen_files",

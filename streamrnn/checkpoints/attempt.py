@@ -14,7 +14,13 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.directory import INSIDE, PartDirectory
 from streamrnn.checkpoints.manifest import Shard, StateFile
-from streamrnn.checkpoints.versions import StateDelta, write_version
+from streamrnn.checkpoints.versions import (
+    Snapshot,
+    StateDelta,
+    delta_since,
+    read_schema,
+    write_version,
+)
 from streamrnn.errors import SinkError
 from streamrnn.sinks import PART_FORMATS, PartWriter, StagedPart
 from streamrnn.storage.opening import open_files
@@ -108,6 +114,11 @@ class Attempt:
         if self._rejects_writer is None:
             self._rejects_writer = self._rejects.writer(batch.schema, self._name, self._format)
         self._rejects_writer.write(batch)
+
+    def delta(self, state: Snapshot) -> StateDelta:
+        """Copy what this attempt needs of the state of its shard, which may change afterwards."""
+        schema = read_schema(self._rows.files, INSIDE, self._last) if self._last else None
+        return delta_since(state, self._last, schema)
 
     def finish(self, state: StateDelta | None) -> Facts:
         """Close and sync what was written, and write the state (None: it is unchanged).

@@ -6,6 +6,7 @@ ones are moved in from the first to the last. A part keeps its name in staging, 
 moved back.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -17,6 +18,8 @@ from streamrnn.storage.files import Files
 
 INSIDE = "_streamrnn"
 STAGING = f"{INSIDE}/staging"
+# Files of an attempt, of rows or of state: commit, shard, token.
+_ATTEMPT = re.compile(r"_?(?:state-)?(\d{5,})-\d{3,}-[0-9a-f]{16}")
 # All files inside begin with "_" too: Polars tells hidden files by their own names.
 MANIFEST = f"{INSIDE}/_manifest.json"
 LOCK = f"{INSIDE}/_lock"
@@ -30,6 +33,16 @@ OLD_OWNER = f"{INSIDE}/owner"
 def name_inside(path: str) -> str:
     """Return the name of a file within our own folder."""
     return path.removeprefix(f"{INSIDE}/")
+
+
+def is_later(name: str, after: int | None) -> bool:
+    """Whether a file is named after an attempt at a commit after number `after` (None: False).
+
+    >>> is_later("_00012-003-0123456789abcdef.parquet.tmp", 11)
+    True
+    """
+    found = _ATTEMPT.match(name)
+    return after is not None and found is not None and int(found[1]) > after
 
 
 class PartDirectory:
@@ -169,9 +182,10 @@ class PartDirectory:
             "`streamrnn rewind`, or start over with --full-refresh."
         )
 
-    def reconcile(self, parts: Sequence[Part]) -> tuple[int, int]:
+    def reconcile(self, parts: Sequence[Part], after: int | None = None) -> tuple[int, int]:
         """Make readers find exactly `parts`, and empty staging.
 
+        Files of attempts at commits after number `after` stay in staging; None: no others.
         Returns how many parts were moved into place and how many files were removed. It depends
         only on the files it finds, so that it can be interrupted anywhere and repeated.
         """
@@ -195,7 +209,8 @@ class PartDirectory:
             self.files.sync("")
             self.publish([part for part in parts if part.name in waiting])
         keep = {part.staged for part in parts}
-        leftovers = [f"{STAGING}/{name}" for name in sorted(staged.keys() - keep)]
+        unnamed = sorted(name for name in staged.keys() - keep if not is_later(name, after))
+        leftovers = [f"{STAGING}/{name}" for name in unnamed]
         beside = [f"{INSIDE}/{name}" for name in sorted(self.files.sizes(INSIDE))]
         leftovers += [name for name in beside if name.startswith((f"{OWNER}.", f"{OLD_OWNER}."))]
         leftovers += [OLD_LOCK] if OLD_LOCK in beside else []

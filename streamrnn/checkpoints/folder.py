@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from streamrnn.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
-from streamrnn.checkpoints.directory import INSIDE, MANIFEST, PartDirectory
+from streamrnn.checkpoints.directory import INSIDE, MANIFEST, STAGING, PartDirectory
 from streamrnn.checkpoints.holding import Holding, empty
 from streamrnn.checkpoints.ledger import Ledger
 from streamrnn.checkpoints.manifest import Manifest, Shard, StateFile, encode_schema
@@ -243,6 +243,20 @@ class OutputFolder:
             self._held.take(self.rejects)
         self.rejects.mark(self._output)
         self._rejects_ready = True
+
+    @contextmanager
+    def token(self) -> Iterator[tuple[str, str]]:
+        """Write a random token into the folder; yield its name and content, and remove it.
+
+        A process elsewhere that reads it (`read_token`) sees this folder.
+        """
+        content = secrets.token_hex(16)
+        name = f"{STAGING}/_token-{content[:8]}"
+        self._files.put(name, content.encode())
+        try:
+            yield name, content
+        finally:
+            self._files.delete(name)
 
     def _writing(self) -> Attempt:
         """Return this process's attempt at the next commit."""

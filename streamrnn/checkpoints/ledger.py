@@ -10,6 +10,7 @@ from streamrnn.checkpoints.directory import (
     MANIFEST,
     OLD_MANIFEST,
     PartDirectory,
+    is_later,
     name_inside,
 )
 from streamrnn.checkpoints.holding import Holding
@@ -37,18 +38,22 @@ class Ledger:
         self._files = rows.files
         self._has_old_manifest = False
 
-    def reconcile(self, manifest: Manifest) -> tuple[int, int]:
-        """Make the folder match the manifest; return how many parts were moved, files removed."""
-        finished, removed = self._rows.reconcile(manifest.parts)
+    def reconcile(self, manifest: Manifest, *, running: bool = False) -> tuple[int, int]:
+        """Make the folder match the manifest; return how many parts were moved, files removed.
+
+        While a run is `running`, files of attempts at later commits stay: they are its own.
+        """
+        after = manifest.commit if running else None
+        finished, removed = self._rows.reconcile(manifest.parts, after)
         if self._rejects in self._held:
-            more_finished, more_removed = self._rejects.reconcile(manifest.rejects)
+            more_finished, more_removed = self._rejects.reconcile(manifest.rejects, after)
             finished, removed = finished + more_finished, removed + more_removed
         found = self._files.sizes(INSIDE).keys()
         named = manifest.file_names() | {name_inside(MANIFEST), name_inside(LOCK)}
         self._has_old_manifest = name_inside(OLD_MANIFEST) in found
         if self._has_old_manifest and name_inside(MANIFEST) not in found:
             named.add(name_inside(OLD_MANIFEST))  # until the next commit
-        for name in sorted(found - named):
+        for name in sorted(name for name in found - named if not is_later(name, after)):
             self._files.delete(f"{INSIDE}/{name}")
             removed += 1
         self.reconciled = True
@@ -92,7 +97,7 @@ class Ledger:
         self.manifest = manifest
         self.next_commit = manifest.commit + 1
         if not self.reconciled:
-            self.reconcile(manifest)
+            self.reconcile(manifest, running=True)
             return manifest
         self._rows.publish(parts)
         self._rejects.publish(rejects)

@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from streamrnn.checkpoints.directory import INSIDE, MANIFEST, OLD_MANIFEST, name_inside
 from streamrnn.checkpoints.edited import check_types, edits_refused
-from streamrnn.checkpoints.manifest import Manifest, RetainedCommit
+from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard
 from streamrnn.checkpoints.seen import with_seen_files
 from streamrnn.checkpoints.segments import read_segment
-from streamrnn.checkpoints.versions import check_shards, read_shards
+from streamrnn.checkpoints.versions import check_shards, read_shards, read_version
 from streamrnn.errors import CheckpointError, MissingFileError, SinkError
 from streamrnn.storage.files import Files, sink_errors
 from streamrnn.storage.opening import open_files
@@ -121,6 +121,19 @@ def load_state(
         return with_seen_files(table, manifest) if seen and table is not None else table
 
     return consistent_read(path, load)
+
+
+def load_shard(path: str, shard: Shard) -> pa.Table:
+    """Load the state table of one shard, in the process of a worker.
+
+    Raises CheckpointError if a file is damaged.
+    """
+    return read_version(open_files(path), INSIDE, shard.files, shard.rows)
+
+
+def read_token(path: str, name: str) -> str:
+    """Read a token of `OutputFolder.token`, in the process of a worker. Raises OSError."""
+    return open_files(path).read(name).decode(errors="replace")
 
 
 def consistent_read(path: str, read: Callable[[Manifest, Files], _Found]) -> _Found:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -54,6 +54,10 @@ def run(
             metavar="FILE", help="Like --reload, for this used file or partition. Repeatable."
         ),
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"] | None,
+        typer.Option(help="Where to score: in this process, or on Ray ([engine] type)."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -76,6 +80,7 @@ def run(
             new_model=new_model,
             reload=reload_file or reload,
             follow=follow,
+            engine=engine,
             progress=show,
             stop=stop,
         )

@@ -35,6 +35,10 @@ FREE = frozenset(
         "state.save",
         "checkpoint.every",
         "checkpoint.keep",
+        "engine.type",
+        "engine.address",
+        "engine.shards",
+        "engine.epoch_rows",
     }
 )
 FIXED = frozenset(

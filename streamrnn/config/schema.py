@@ -14,6 +14,7 @@ from streamrnn.config.values import (
     Columns,
     Count,
     Duration,
+    EngineType,
     FilePath,
     Key,
     Kind,
@@ -26,6 +27,7 @@ from streamrnn.config.values import (
     Oov,
     Range,
     Renames,
+    Shards,
     Text,
     TimeFeatures,
     TimeText,
@@ -347,6 +349,24 @@ class CheckpointSection(Section):
     )
 
 
+class EngineSection(Section):
+    """Where streams are scored: in this process, or by the workers of a Ray cluster."""
+
+    type: EngineType = Field(default="local", description="where: local (this process) or ray")
+    address: Text = Field(
+        default="local",
+        description="of a Ray cluster: host:port or ray://host:port; local starts one here",
+    )
+    shards: Shards = Field(
+        default=0,
+        description="shares of the streams on Ray, scored side by side; 0: those of the last "
+        "run, else 2 per CPU",
+    )
+    epoch_rows: Count = Field(
+        default=20_000_000, description="rows per commit on Ray, cut at row groups"
+    )
+
+
 class Sections(Section):
     """All tables of a pipeline file."""
 
@@ -357,3 +377,4 @@ class Sections(Section):
     sink: SinkSection = SinkSection()
     state: StateSection = StateSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    engine: EngineSection = EngineSection()

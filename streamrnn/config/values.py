@@ -169,10 +169,12 @@ _ONE_OR_MORE = {"anyOf": [STRING, _LIST]}
 
 OnChange = Literal["error", "carry"]
 """What to do if the model is not the one that made the state."""
+EngineType = Literal["local", "ray"]
 Text = Annotated[str, Field(min_length=1)]
 TimeText = Annotated[str, BeforeValidator(_time_text), Field(min_length=1)]
 FilePath = Annotated[str, BeforeValidator(_fspath), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Shards = Annotated[int, Field(ge=0, le=4096)]
 Natural = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Key = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from streamrnn.scoring import Loop, RunOptions, Scorer, Summary, Target
-from streamrnn.sources import SourceBatch
+from streamrnn.sources import Content, Position, Source
 from streamrnn.states import StateTable
 
 
@@ -32,20 +32,36 @@ class LocalEngine:
         return self._loop.scorer.table
 
     @property
+    def streams(self) -> int:
+        """Number of streams so far."""
+        return len(self.table)
+
+    @property
     def streams_before(self) -> int:
         """Number of streams at the start of the run."""
         return self._loop.streams_before
 
     def run(
-        self, batches: Iterator[SourceBatch], target: Target, total: int | None, *, last: bool
+        self,
+        source: Source,
+        start: Position | None,
+        before: Content,
+        target: Target,
+        total: int | None,
+        *,
+        last: bool,
     ) -> None:
-        """Score the batches and commit them; `total`: rows of the run, if known, for the progress.
+        """Score the rows of the source from `start` on and commit them.
 
-        With `last` the run ends with these batches, unless it is stopped before.
+        `before` is the content of the rows before `start`, `total` the rows of the run, if known,
+        for the progress. With `last` the run ends with these rows, unless it is stopped before.
         """
         self._loop.total_rows = total
-        self._loop.run(batches, target, last=last)
+        self._loop.run(source.batches(start, before), target, last=last)
 
     def end(self, target: Target) -> None:
         """End a run that was not ended by `run(…, last=True)`."""
         self._loop.end(target)
+
+    def close(self) -> None:
+        """Do nothing: this process goes on."""

@@ -31,7 +31,7 @@ class FolderTarget:
         return partial(
             self.folder.commit,
             state=self.folder.delta(Snapshot.of(scorer.table, copy=continues)),
-            sources=self._started(position),
+            sources=self.started(position),
             readings=progress.readings,
             position=position,
             counters={} if complete else scorer.counters(),
@@ -39,7 +39,7 @@ class FolderTarget:
             end_of_run=not continues,
         )
 
-    def _started(self, position: Position | None) -> list[SourceFile]:
+    def started(self, position: Position | None) -> list[SourceFile]:
         """Return the files started or finished since the last commit."""
         first = self._begun
         if position is None:

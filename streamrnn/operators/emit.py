@@ -76,16 +76,17 @@ class Emitter:
         by_stream: StreamBatch,
         computed: ModelOutput,
         table: StateTable,
-        first_row: int,
+        number_N: Ints,
     ) -> Held:
         """Return the rows in `table`, updated by each stream's last row here (emit final).
 
+        `number_N` (N,) int64 is the number of each row in the input.
         A row with a value is not replaced by one without.
         """
         values, valid = self._by_row(batch.num_rows, computed)
         row, slot, has = self._last_rows(by_stream, computed, table)
         built = self._build(batch, row, values, valid)
-        columns = [*built.columns, pa.array(row + first_row), pa.array(has)]
+        columns = [*built.columns, pa.array(number_N[row]), pa.array(has)]
         new = pa.RecordBatch.from_arrays(columns, schema=pa.schema(self.pending_fields()))
         before, rows = table.held
         if rows is None:
@@ -174,8 +175,9 @@ def check_finite(computed: ModelOutput, rows: Rows, names: Sequence[str]) -> Non
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     k = int(bad[np.argmin(computed.row_K[bad])])
     unit = int(np.flatnonzero(~np.isfinite(values[k]))[0])
+    row = int(computed.row_K[k])
     raise DataError(
-        f"{rows.place(int(computed.row_K[k]))}: output {names[unit]!r}: the model returned "
+        f"{rows.place(row)}: output {names[unit]!r}: the model returned "
         f"{values[k, unit]} for finite features; its state would carry it on. Check the weights, "
         "and limit the features to the range of the training data (`valid`, `clip`)."
-    )
+    ).at(rows.number(row))

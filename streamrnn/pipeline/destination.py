@@ -37,6 +37,10 @@ class Destination(Protocol):
     recovered: Sequence[str]
 
     @property
+    def folder(self) -> OutputFolder | None:
+        """The output folder; None for a stream."""
+
+    @property
     def place(self) -> str | None:
         """Where the state is stored, None if nowhere."""
 
@@ -76,7 +80,7 @@ class FolderDestination:
     resumable = True
 
     def __init__(self, folder: OutputFolder, loaded: LoadedPipeline, new_model: bool) -> None:
-        self._folder = folder
+        self.folder = folder
         self._loaded = loaded
         self._new_model = new_model
         self.recovered: Sequence[str] = folder.recovered
@@ -85,12 +89,12 @@ class FolderDestination:
     @property
     def place(self) -> str:
         """The folder."""
-        return self._folder.path
+        return self.folder.path
 
     @property
     def last(self) -> Manifest | None:
         """The last commit."""
-        return self._folder.manifest
+        return self.folder.manifest
 
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
         """Find the files that are not in the output yet; a stream has none, and is all new."""
@@ -100,13 +104,13 @@ class FolderDestination:
         if files is None:
             return SourcePlan(())
         later = partial(seen_before, self._loaded, source)
-        return self._folder.check_sources(
+        return self.folder.check_sources(
             files.files, files, force=force, seen=seen, seen_by_init=later
         )
 
     def begin(self, bound: BoundPipeline) -> None:
         """Record the schema, model and config of the rows to come."""
-        self._folder.begin(
+        self.folder.begin(
             bound.emitter.schema,
             model=bound.loaded.fingerprint,
             config=run_config(bound),
@@ -116,17 +120,17 @@ class FolderDestination:
     def commit_sources(self, plan: SourcePlan, last: bool) -> None:
         """Commit the current facts about the used files."""
         if plan.changed or plan.rewritten:
-            self._folder.commit(complete=True)
+            self.folder.commit(complete=True)
         elif plan.refreshed and last and self.last is not None:
-            self._folder.refresh_sources()
+            self.folder.refresh_sources()
 
     def target(self, files: Sequence[SourceFile]) -> FolderTarget:
         """Return a target that writes parts of the folder."""
-        return FolderTarget(self._folder, files)
+        return FolderTarget(self.folder, files)
 
     def merge_parts(self) -> None:
         """Merge small parts if there are many."""
-        merge_small_parts(self._folder, least=_SMALL_PARTS)
+        merge_small_parts(self.folder, least=_SMALL_PARTS)
 
 
 class StreamDestination:
@@ -136,6 +140,7 @@ class StreamDestination:
     recovered: Sequence[str] = ()
     place = None
     last = None
+    folder = None
 
     def __init__(self, target: StreamTarget) -> None:
         self._target = target

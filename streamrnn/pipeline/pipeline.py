@@ -13,11 +13,10 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import has_manifest, load_state
 from streamrnn.config.load import Config
-from streamrnn.config.values import OnChange
+from streamrnn.config.values import EngineType, OnChange
 from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
 from streamrnn.kernels import Compiled
-from streamrnn.pipeline.compiling import compile_kernels
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source, plan_first_run
@@ -25,7 +24,7 @@ from streamrnn.pipeline.resuming import check_on_change, resume_scorer
 from streamrnn.pipeline.run import Job
 from streamrnn.pipeline.session import ModelFile, Session
 from streamrnn.pipeline.windows import source_windows
-from streamrnn.scoring import SourceWindows, starting_table
+from streamrnn.scoring import SourceWindows, compile_kernels, starting_table
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.positions import CallPosition, next_position
@@ -140,6 +139,7 @@ class Pipeline:
         new_model: bool = False,
         reload: bool | Sequence[str] = False,
         follow: bool = False,
+        engine: EngineType | None = None,
         poll: float = 1.0,
         progress: Callable[[Progress], None] | None = None,
         stop: threading.Event | None = None,
@@ -150,9 +150,9 @@ class Pipeline:
         changed; with `new_model` another model takes over the state of each stream; `reload` first
         rewinds to the last commit before the used files that changed, or before the named ones;
         `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
-        set, the run commits and ends (`Summary.interrupted` if there was more to read). Raises
-        ConfigError, DataError, CheckpointError, SinkError and their subclasses; what was committed
-        is kept.
+        set, the run commits and ends (`Summary.interrupted` if there was more to read). `engine`
+        replaces [engine] type. Raises ConfigError, DataError, CheckpointError, SinkError,
+        EngineError and their subclasses; what was committed is kept.
         """
         options = RunOptions(
             full_refresh=full_refresh,
@@ -160,6 +160,7 @@ class Pipeline:
             new_model=new_model,
             reload=reload,
             follow=follow,
+            engine=engine,
             poll=poll,
             progress=progress,
             stop=stop or threading.Event(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from streamrnn.checkpoints import (
     with_seen_files,
 )
 from streamrnn.display import count, location
-from streamrnn.engines import LocalEngine
+from streamrnn.engines import Engine, LocalEngine, open_engine
 from streamrnn.errors import ConfigError, LateRowError
 from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
@@ -54,6 +55,7 @@ class Job:
         self._committed: Callable[[], None] = lambda: None
         self.unsaved: StateTable | None = None
         self._began = 0.0
+        self._closing = ExitStack()
 
     def run(self) -> Summary:
         """Read what is new, score it and commit it."""
@@ -63,7 +65,7 @@ class Job:
         self._refuse_options(source)
         refuse_own_output(self.loaded, source)
         self._reload(source)
-        with open_destination(self.loaded, self.options, source) as output:
+        with open_destination(self.loaded, self.options, source) as output, self._closing:
             self.summary.state = output.place
             self.summary.recovered = list(output.recovered)
             before = output.last.commit if output.last else 0
@@ -82,6 +84,12 @@ class Job:
             self.summary.parts = list(added)
 
     def _refuse_options(self, source: Source) -> None:
+        on_files = source.replayable and self.config.sink.folder is not None
+        if self._on_workers and not on_files:
+            raise ConfigError(
+                '[engine] type = "ray" reads files and commits to a folder; it cannot be used with '
+                'stdin or stdout. Use type = "local".'
+            )
         if not self.options.follow:
             return
         if self.loaded.kind.needs_end:
@@ -89,7 +97,7 @@ class Job:
                 f'--follow: kind "{self.loaded.kind.name}" needs the end of the input, which never '
                 "comes; run without --follow"
             )
-        if not source.replayable or self.config.sink.folder is None:
+        if not on_files:
             raise ConfigError(
                 "--follow watches files and commits to a folder; it cannot be used with stdin or "
                 "stdout"
@@ -117,7 +125,7 @@ class Job:
             lambda: self.loaded.source(source_files(self.loaded, self.options)), self.options
         )
         self._committed = lambda: watcher.report(output.last, self.summary)
-        engine: LocalEngine | None = None
+        engine: Engine | None = None
         for source in watcher:
             engine = self._read(source, output, engine, last=False) or engine
             output.merge_parts()
@@ -126,8 +134,8 @@ class Job:
             self._end(engine, output)
 
     def _read(
-        self, source: Source, output: Destination, engine: LocalEngine | None, last: bool
-    ) -> LocalEngine | None:
+        self, source: Source, output: Destination, engine: Engine | None, last: bool
+    ) -> Engine | None:
         """Score the new rows of the source; return None if there are none.
 
         `engine` is the engine of the earlier rounds, None in the first round of a run. With `last`
@@ -153,9 +161,9 @@ class Job:
         source.files = self._in_order(source, plan)
         total = self._total(source, plan)
         self.summary.files += len(plan.files)
-        batches = source.batches(plan.position, plan.before)
+        target = output.target(source.files)
         try:
-            engine.run(batches, output.target(source.files), total, last=last)
+            engine.run(source, plan.position, plan.before, target, total, last=last)
         except LateRowError as error:
             raise name_the_files(error, source, plan.known, self._order) from None
         return engine
@@ -170,9 +178,7 @@ class Job:
                 f"{'it' if number == 1 else 'them'}"
             )
 
-    def _begin(
-        self, source: Source, output: Destination, plan: SourcePlan
-    ) -> Callable[[], LocalEngine]:
+    def _begin(self, source: Source, output: Destination, plan: SourcePlan) -> Callable[[], Engine]:
         """Prepare the output; return a call that loads the state and starts the engine."""
         bound = self.loaded.bind(source.schema, source.name)
         output.begin(bound)
@@ -185,27 +191,65 @@ class Job:
         output: Destination,
         plan: SourcePlan,
         committed: Manifest | None,
-    ) -> LocalEngine:
-        owner = f"the state of {output.place}"
-        new_model = committed is not None and committed.model != self.loaded.fingerprint
-        table = starting_table(
+    ) -> Engine:
+        load = partial(self._table, bound, output, committed)
+        if self._on_workers:
+            engine = self._on_cluster(bound, source, output, load)
+        else:
+            engine = self._in_this_process(bound, source, output, load())
+        self._closing.callback(engine.close)
+        self.summary.rejects = location(self.config.sink.rejects or "") or None
+        self.summary.seconds_by_phase["start"] = time.perf_counter() - self._began
+        if source.replayable:
+            self._report_resumed(committed, plan)
+        return engine
+
+    @property
+    def _on_workers(self) -> bool:
+        return (self.options.engine or self.config.engine.type) != "local"
+
+    def _on_cluster(
+        self,
+        bound: BoundPipeline,
+        source: Source,
+        output: Destination,
+        load: Callable[[], StateTable],
+    ) -> Engine:
+        files, folder = source.of_files, output.folder
+        assert files is not None  # refused before
+        assert folder is not None
+        return open_engine(
             bound,
-            output.load_state(),
-            owner,
-            self.summary.state_notes,
-            new_model=new_model,
-            carry=self.options.new_model or self.config.model.carries,
+            files,
+            folder,
+            self.summary,
+            self.options,
+            self._committed,
+            lambda: load().to_arrow(),
         )
+
+    def _in_this_process(
+        self, bound: BoundPipeline, source: Source, output: Destination, table: StateTable
+    ) -> LocalEngine:
         scorer = Scorer(bound, table)
         if output.last is not None and not output.last.complete:
             scorer.resume_counts(output.last.counters)
-        self.summary.rejects = location(self.config.sink.rejects or "") or None
-        self.summary.seconds_by_phase["start"] = time.perf_counter() - self._began
         resumable = source.replayable and output.resumable and not self.loaded.kind.needs_end
         every = self.config.checkpoint.every if resumable else 0
-        if source.replayable:
-            self._report_resumed(committed, plan)
         return LocalEngine(scorer, self.summary, self.options, every, self._committed)
+
+    def _table(
+        self, bound: BoundPipeline, output: Destination, committed: Manifest | None
+    ) -> StateTable:
+        """Return the state table to start from."""
+        return starting_table(
+            bound,
+            output.load_state(),
+            f"the state of {output.place}",
+            self.summary.state_notes,
+            new_model=committed is not None and committed.model != self.loaded.fingerprint,
+            carry=self.options.new_model or self.config.model.carries,
+        )
 
     def _count_used(self, plan: SourcePlan) -> None:
         """Count the used files that have changed or vanished."""
@@ -249,15 +293,16 @@ class Job:
             streams = last.state_rows
             self.options.progress(Progress(0, None, streams, 0.0, self.summary.resumed))
 
-    def _end(self, engine: LocalEngine, output: Destination) -> None:
-        self.summary.streams = len(engine.table)
-        self.summary.new_streams = len(engine.table) - engine.streams_before
+    def _end(self, engine: Engine, output: Destination) -> None:
+        self.summary.streams = engine.streams
+        self.summary.new_streams = engine.streams - engine.streams_before
         if self.config.sink.folder is None:
             self.unsaved = engine.table
         if self.config.state.init is not None:
             self.summary.fresh_init_streams = self.summary.new_streams
         if not self.summary.interrupted:
-            self._save(output, engine.table.to_arrow)
+            table = engine.table
+            self._save(output, output.load_state if table is None else table.to_arrow)
         elif not self.summary.commits:
             self.summary.state = None
             if output.resumable:
@@ -272,6 +317,6 @@ class Job:
             self.summary.state = location(self.config.state.save)
 
 
-def _running(engine: LocalEngine) -> LocalEngine:
+def _running(engine: Engine) -> Engine:
     """Return an engine that has started already."""
     return engine

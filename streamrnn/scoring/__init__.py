@@ -1,12 +1,13 @@
 """A pipeline bound to its columns, the scorer of its record batches, and the run loop."""
 
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
-from streamrnn.scoring.loop import Loop, Read, Target
+from streamrnn.scoring.compiling import compile_kernels
+from streamrnn.scoring.loop import Loop, Read, Target, show_times
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scorer
 from streamrnn.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.scoring.starting import starting_table
-from streamrnn.scoring.summary import Progress, Summary
+from streamrnn.scoring.summary import Progress, Summary, Workload
 
 __all__ = [
     "BoundPipeline",
@@ -20,5 +21,8 @@ __all__ = [
     "SourceWindows",
     "Summary",
     "Target",
+    "Workload",
+    "compile_kernels",
+    "show_times",
     "starting_table",
 ]

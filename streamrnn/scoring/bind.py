@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 
@@ -104,6 +105,14 @@ class LoadedPipeline:
             renames=self.renames,
         )
 
+    def for_worker(self) -> LoadedPipeline:
+        """Return a copy that can be pickled, and scores on one thread. [state] init is not read."""
+        worker = copy(self)
+        model = self.config.model.model_copy(update={"threads": 1})
+        worker.config = self.config.model_copy(update={"model": model})
+        worker.read_init = read_state_file
+        return worker
+
     def config_with_vocabularies(self) -> Config:
         """Return the config with the content of vocabularies in place of their files."""
         source, vocabularies = self.config.source, self.contract.vocabularies
@@ -199,6 +208,13 @@ class BoundPipeline:
     def initial(self) -> dict[str, Floats]:
         """Return the initial state of one stream: name -> (size,) float32."""
         return self.loaded.initial()
+
+    def for_worker(self) -> BoundPipeline:
+        """Return a copy for another process, to score some of the streams on one thread.
+
+        It can be pickled, and needs no file.
+        """
+        return replace(self, loaded=self.loaded.for_worker())
 
     def operator(self) -> WindowKind:
         """Make an operator for the config's kind of window."""

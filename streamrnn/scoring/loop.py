@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from streamrnn.scoring.bind import BoundPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Prepared, Scored, Scorer
 from streamrnn.scoring.stopwatch import Stopwatch
@@ -60,8 +61,8 @@ class Loop:
     """Scores the batches of a source into a target.
 
     A commit is made every `every` record batches (0: one at the end); `committed` is called after
-    each. `readings` is what was read of each file, by name, since the last commit. `summary` is
-    updated in place.
+    each. `readings` is what was read of each file, by name, since the last commit. `times` are the
+    first and last time of the valid rows, in ticks. `summary` is updated in place.
     """
 
     scorer: Scorer
@@ -78,7 +79,7 @@ class Loop:
         self.streams_before = len(self.scorer.table)
         self._watch = Stopwatch(self.summary.seconds_by_phase)
         self._file: str | None = None
-        self._times: tuple[int, int] | None = None
+        self.times: tuple[int, int] | None = None
 
     def run(self, batches: Iterator[SourceBatch], target: Target, last: bool) -> None:
         """Read to the end, or until `options.stop` is set, and commit.
@@ -132,7 +133,7 @@ class Loop:
             if self.every or not self.summary.interrupted:
                 complete = last and not self.summary.interrupted
                 self._commit(writer, target, position, complete, continues=False)
-        self._show_times()
+        show_times(self.summary, self.scorer.bound, self.times)
 
     def _prepare_next(self, ahead: Iterator[tuple[SourceBatch, Rows]]) -> Work | None:
         return self._prepared(next(ahead, None))
@@ -180,17 +181,8 @@ class Loop:
         if rows.time is not None:
             valid = rows.time if not rows.faults.reasons else rows.time[rows.faults.codes == 0]
             if len(valid):
-                first, last = self._times or (valid[0], valid[0])
-                self._times = min(first, valid.min()), max(last, valid.max())
-
-    def _show_times(self) -> None:
-        """Set the first and last time of the summary."""
-        name = self.scorer.bound.loaded.contract.time
-        if self._times is None or name is None:
-            return
-        kind = self.scorer.bound.schema.field(name).type
-        first, last = (shown_time(int(ticks), kind) for ticks in self._times)
-        self.summary.first_time, self.summary.last_time = first, last
+                first, last = self.times or (valid[0], valid[0])
+                self.times = min(first, valid.min()), max(last, valid.max())
 
     def _report(self) -> None:
         self.summary.seconds = time.monotonic() - self.began
@@ -204,6 +196,15 @@ class Loop:
             writer.do(partial(self._watch.timed, "write", partial(target.write, scored.output)))
         if scored.rejects is not None:
             writer.do(partial(self._watch.timed, "write", partial(target.reject, scored.rejects)))
+
+
+def show_times(summary: Summary, bound: BoundPipeline, times: tuple[int, int] | None) -> None:
+    """Set the first and last time of a summary, given in ticks."""
+    name = bound.loaded.contract.time
+    if times is None or name is None:
+        return
+    kind = bound.schema.field(name).type
+    summary.first_time, summary.last_time = (shown_time(int(ticks), kind) for ticks in times)
 
 
 def _read(

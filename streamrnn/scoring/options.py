@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from streamrnn.config.values import EngineType
 from streamrnn.scoring.summary import Progress
 
 
@@ -16,8 +17,8 @@ class RunOptions:
     `full_refresh` starts over, `force` resumes past used files that changed, with `new_model`
     another model takes over the state of each stream; `reload` first rewinds to the last
     commit before the used files that changed, or before the named ones; `follow` looks for new
-    files every `poll` seconds; `progress` is called after each record batch; once `stop` is set the
-    run commits and ends.
+    files every `poll` seconds; `engine` replaces [engine] type; `progress` is called after each
+    record batch; once `stop` is set the run commits and ends.
     """
 
     full_refresh: bool = False
@@ -25,6 +26,7 @@ class RunOptions:
     new_model: bool = False
     reload: bool | Sequence[str] = False
     follow: bool = False
+    engine: EngineType | None = None
     poll: float = 1.0
     progress: Callable[[Progress], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)

@@ -76,7 +76,7 @@ class Scorer:
         """Score a record batch; return the result, and the call that commits it to the table."""
         by_stream = self._sort(rows, room=True)
         computed = self._compute(rows, by_stream)
-        held = self._held(rows.batch, by_stream, computed)
+        held = self._held(rows, by_stream, computed)
         update = by_stream.update()
         before = self.counters()
 
@@ -125,7 +125,7 @@ class Scorer:
             self.rows_read = 0
         for rows, by_stream, computed in self._operator.finish():
             check_finite(computed, rows, self.bound.loaded.names)
-            held = self._held(rows.batch, by_stream, computed)
+            held = self._held(rows, by_stream, computed)
             if held is not None:
                 self.table.hold(held)
             yield self._emit(rows.batch, by_stream, computed)
@@ -210,23 +210,24 @@ class Scorer:
         return pa.RecordBatch.from_pylist([], schema=emitter.schema)
 
     def _held(
-        self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput | None
+        self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None
     ) -> Held | None:
         """Return the rows held until the end, with those of this record batch (emit final)."""
         emitter = self.bound.emitter
         if computed is None or emitter.emit != "final":
             return None
-        return emitter.held(batch, by_stream, computed, self.table, self.rows_read)
+        numbers = rows.origin.numbers(self.rows_read)
+        return emitter.held(rows.batch, by_stream, computed, self.table, numbers)
 
     def _refuse_used(self, rows: Rows, by_stream: StreamBatch) -> None:
         used = np.flatnonzero(by_stream.slot_N[by_stream.kept] < self._streams_before)
         if len(used):
-            kind = self.bound.loaded.kind.name
+            kind, row = self.bound.loaded.kind.name, int(by_stream.kept[used[0]])
             raise DataError(
-                f"{rows.place(int(by_stream.kept[used[0]]))}: this stream was scored by an earlier "
+                f"{rows.place(row)}: this stream was scored by an earlier "
                 f"run, but kind {kind} needs all of its rows at once. Start over with "
                 "--full-refresh."
-            )
+            ).at(rows.number(row))
 
     def _limit_rejects(self, rows: Rows, by_stream: StreamBatch) -> None:
         count = self.rejected + by_stream.counts["rejected"]
@@ -236,7 +237,7 @@ class Scorer:
             raise DataError(
                 f"{rows.place(row)}: {count} rows are rejected, more than [source] max_rejects = "
                 f"{limit}. The last one: {_reason(rows, row)}"
-            )
+            ).at(rows.number(row))
 
     def _rejects(self, rows: Rows, by_stream: StreamBatch) -> pa.RecordBatch | None:
         if not len(by_stream.rejected):

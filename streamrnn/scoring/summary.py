@@ -22,13 +22,34 @@ COUNTS = (
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run. `total_rows` is None if not known (a pipe)."""
+    """Progress of a run. `total_rows` is None if not known (a pipe); `note` adds to the rate."""
 
     rows: int
     total_rows: int | None
     streams: int
     seconds: float
     message: str | None = None
+    note: str = ""
+
+
+@dataclass
+class Workload:
+    """How the workers of an engine shared a run.
+
+    `bytes` are those of the rows that were handed from worker to worker. `largest_stream` is the
+    key of the stream with the most rows, `largest_share` its share of all rows; `speed_up_limit`
+    is the time of all shards divided by that of the slowest one, which more workers cannot improve.
+    `advice` says what could be set better.
+    """
+
+    workers: int = 0
+    shards: int = 0
+    epochs: int = 0
+    bytes: int = 0
+    largest_stream: str = ""
+    largest_share: float = 0.0
+    speed_up_limit: float = 0.0
+    advice: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -41,7 +62,7 @@ class Summary:
     number of the last commit, `parts` are the names of the files that the run added to the output.
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
-    earlier run.
+    earlier run. `workload` is None if this process scored all streams.
     """
 
     rows: int = 0
@@ -82,6 +103,7 @@ class Summary:
     rejects: str | None = field(default=None)
     state_notes: list[str] = field(default_factory=list)
     recovered: list[str] = field(default_factory=list)
+    workload: Workload | None = None
 
     @property
     def rows_per_second(self) -> float:
@@ -134,6 +156,14 @@ class Summary:
             "seconds_by_phase": phases,
             "rows_per_second": round(self.rows_per_second, 1),
         }
+
+    def add_shard(self, other: Summary) -> None:
+        """Add the rows, counts and busy seconds of one shard."""
+        self.rows += other.rows
+        self.rows_out += other.rows_out
+        self.add({name: getattr(other, name) for name in COUNTS})
+        for phase, seconds in other.seconds_by_phase.items():
+            self.seconds_by_phase[phase] = self.seconds_by_phase.get(phase, 0.0) + seconds
 
     def add(self, counts: dict[str, int]) -> None:
         """Add the counts of a record batch."""

@@ -3,7 +3,7 @@
 from streamrnn.sources.after import after_partition, after_path, after_time
 from streamrnn.sources.base import Source, SourceBatch, SourceOfFiles
 from streamrnn.sources.casts import fitted, shown
-from streamrnn.sources.content import NOTHING, Content, Reading, sum_of
+from streamrnn.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
 from streamrnn.sources.contract import Contract, Feature, Rows, ticks
 from streamrnn.sources.faults import Faults
 from streamrnn.sources.files import (
@@ -60,6 +60,7 @@ __all__ = [
     "canonical_name",
     "etag",
     "fitted",
+    "hashes_of",
     "last_with",
     "list_files",
     "load_vocabulary",

@@ -84,6 +84,17 @@ class Source(Protocol):
 class SourceOfFiles(Source, Protocol):
     """A source of files, which a later run recognizes by their contents."""
 
+    def batches(
+        self,
+        start: Position | None = None,
+        before: Content | None = None,
+        stop: Position | None = None,
+    ) -> Iterator[SourceBatch]:
+        """Read record batches as any source, to `stop`, a position in the last file."""
+
+    def subset(self, files: Sequence[SourceFile]) -> SourceOfFiles:
+        """Return a source of some of the files, in the schema of all of them."""
+
     def footer(self, file: SourceFile) -> Footer:
         """Read the footer of a file, not its rows. Raises DataError."""
 

@@ -121,6 +121,17 @@ class Reading:
     opened_ns: int = 0
 
 
+def hashes_of(columns: Sequence[pa.Array]) -> Words:
+    """Return a hash (N,) uint64 of the values of each of N rows, in the order of the columns.
+
+    Equal values of one type have equal hashes, however Arrow stores them.
+    """
+    hashes = np.zeros(len(columns[0]), np.uint64)
+    for place, column in enumerate(columns):
+        _add(hashes, column, _factor(f"column {place}"))
+    return hashes
+
+
 def sum_of(contents: Iterable[Content]) -> Content:
     """Return the content of all of them together."""
     return functools.reduce(Content.__add__, contents, NOTHING)

@@ -68,6 +68,10 @@ class Rows:
         key = ", ".join(f"{column.name}={shown(array, row)}" for column, array in named)
         return f"{self.origin.place(row)}: stream {key}"
 
+    def number(self, row: int) -> int | None:
+        """Return the number of a row in the input, if the origin of the rows has it."""
+        return None if self.origin.number_N is None else int(self.origin.number_N[row])
+
 
 @dataclass(frozen=True)
 class Contract:

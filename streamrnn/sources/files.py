@@ -7,7 +7,7 @@ import os
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -77,6 +77,10 @@ class SourceFile:
                 )
             length = min(int.from_bytes(tail[:4], "little") + 8, size)
             return hashlib.sha256(stream.read_at(length, size - length)).hexdigest()[:32]
+
+    def anywhere(self) -> SourceFile:
+        """Return the file as it is found from any working directory."""
+        return replace(self, location=self.name) if self.store.local else self
 
     def open(self) -> pa.NativeFile:
         """Open the file for reading. Raises OSError."""

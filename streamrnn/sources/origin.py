@@ -16,7 +16,8 @@ class Origin:
     """The file of each of N rows, and the number of the row in that file, from 0.
 
     `file_N` (N,) int64 is the index into `files`, `row_N` (N,) int64 the row in that file. The rows
-    of a record batch may come from several files, in any order.
+    of a record batch may come from several files, in any order. `number_N` (N,) int64 is the number
+    of each row in the input of the run, None if these rows follow those that were scored before.
 
     >>> Origin.consecutive("a.parquet", first_row=10, rows=3).place(2)
     'a.parquet: row 12 (from 0)'
@@ -25,6 +26,7 @@ class Origin:
     files: tuple[str, ...]
     file_N: Ints
     row_N: Ints
+    number_N: Ints | None = None
 
     @classmethod
     def consecutive(cls, file: str, first_row: int, rows: int) -> Self:
@@ -46,6 +48,26 @@ class Origin:
     def file(self, row: int) -> str:
         """Return the file of a row."""
         return self.files[int(self.file_N[row])]
+
+    @classmethod
+    def joined(cls, origins: Sequence[Self]) -> Self:
+        """Return the origin of the rows of several origins, one after another.
+
+        Their rows have numbers in the input.
+        """
+        files = tuple(file for origin in origins for file in origin.files)
+        first = np.cumsum([0, *(len(origin.files) for origin in origins)])
+        numbered = zip(origins, first[:-1], strict=True)
+        return cls(
+            files,
+            np.concatenate([origin.file_N + start for origin, start in numbered]),
+            np.concatenate([origin.row_N for origin in origins]),
+            np.concatenate([origin.number_N for origin in origins if origin.number_N is not None]),
+        )
+
+    def numbers(self, scored: int) -> Ints:
+        """Return the number of each row in the input, of which `scored` rows came before."""
+        return self.number_N if self.number_N is not None else np.arange(len(self.row_N)) + scored
 
     def place(self, row: int) -> str:
         """Return the location of a row, for a message."""

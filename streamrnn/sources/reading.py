@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -113,6 +114,13 @@ class FileSource:
                 errors.append(error)
         raise errors[0]
 
+    def subset(self, files: Sequence[SourceFile]) -> FileSource:
+        """Return a source of some of the files, in the schema of all of them."""
+        assert self.schema is not None  # found by now, from the first file
+        subset = copy(self)
+        subset.files, subset._footers, subset._last_common = list(files), {}, None
+        return subset
+
     @property
     def of_files(self) -> FileSource:
         """The source itself."""
@@ -177,7 +185,7 @@ class FileSource:
         Raises DataError if the file cannot be read or lacks a column in use.
         """
         content = NOTHING
-        for piece in self._pieces_of(file, None):
+        for piece in self._pieces_of(file, None, None):
             batch = piece.batch if rows is None else piece.batch.slice(0, rows - content.rows)
             content += Content.of(batch, self.time, self.schema)
             if batch.num_rows < piece.batch.num_rows:
@@ -193,27 +201,31 @@ class FileSource:
             self._common(file, self._open(file))
 
     def batches(
-        self, start: Position | None = None, before: Content | None = None
+        self,
+        start: Position | None = None,
+        before: Content | None = None,
+        stop: Position | None = None,
     ) -> Iterator[SourceBatch]:
         """Read all record batches from `start` (a position in the first file), in order.
 
-        `before` is the content of the rows before `start`. A file without rows gives a piece
-        without rows, so that its end is a position too. Raises DataError, which names the file, if
-        a file cannot be read to its end, after the rows before it.
+        `before` is the content of the rows before `start`, `stop` (a position in the last file) the
+        first row that is not read. A file without rows gives a piece without rows, so that its end
+        is a position too. Raises DataError, which names the file, if a file cannot be read to its
+        end, after the rows before it.
         """
         pieces = (
             piece
             for file in self.files
-            for piece in self._pieces_of(
-                file, start if start is not None and start.file == file.name else None
-            )
+            for piece in self._pieces_of(file, _within(file, start), _within(file, stop))
         )
         return gather_pieces(pieces, self.rows, before or NOTHING, self._contents)
 
     def _contents(self, batch: pa.RecordBatch, sizes: Sequence[int]) -> list[Content]:
         return Content.of_pieces(batch, self.time, sizes, self.schema)
 
-    def _pieces_of(self, file: SourceFile, start: Position | None) -> Iterator[Piece]:
+    def _pieces_of(
+        self, file: SourceFile, start: Position | None, stop: Position | None
+    ) -> Iterator[Piece]:
         if start is not None and start.done:
             return
         opened = time.time_ns()
@@ -236,11 +248,15 @@ class FileSource:
         try:
             for batch in self._read(file, reader, own, cursor):
                 first = cursor.file_row
+                if stop is not None:
+                    batch = batch.slice(0, stop.file_row - first)
                 if own != schema:
                     batch = cast_columns(batch, schema, file.path, first, self._first)
                 cursor = cursor.after(batch.num_rows)
                 values = changed * batch.num_rows
                 yield Piece(batch, file.path, first, cursor.position(), version, opened, values)
+                if stop is not None and cursor.file_row >= stop.file_row:
+                    return
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"{file.path}: cannot be read after row {cursor.file_row}: {_one_line(error)}. "
@@ -320,6 +336,11 @@ class FileSource:
             if name not in schema.names:
                 schema = schema.append(pa.field(name, value.type))
         return schema
+
+
+def _within(file: SourceFile, position: Position | None) -> Position | None:
+    """Return a position if it is in this file, else None."""
+    return position if position is not None and position.file == file.name else None
 
 
 @dataclass(frozen=True)

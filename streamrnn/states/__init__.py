@@ -17,6 +17,7 @@ from streamrnn.states.layer_states import from_layer, to_layer
 from streamrnn.states.layout import MATRIX, Layout, waiting_after
 from streamrnn.states.opening import from_arrow
 from streamrnn.states.reading import check_model
+from streamrnn.states.shards import by_shard, key_hashes, shard_of
 from streamrnn.states.table import StateTable
 from streamrnn.states.writing import to_arrow
 
@@ -31,16 +32,19 @@ __all__ = [
     "StateDiff",
     "StateTable",
     "as_table",
+    "by_shard",
     "carried_states",
     "check_model",
     "check_suffix",
     "diff",
     "from_arrow",
     "from_layer",
+    "key_hashes",
     "key_names",
     "key_text",
     "meta",
     "read_state_file",
+    "shard_of",
     "state_digest",
     "to_arrow",
     "to_layer",

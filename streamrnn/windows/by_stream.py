@@ -242,7 +242,7 @@ def _raise_first(
             f"{rows.place(row)}: {rows.faults.reason(row)}. "
             f"Invalid rows in this record batch: {len(invalid)}. {rows.faults.how_to_fix(row)} "
             'or set [source] bad = "reject".'
-        )
+        ).at(rows.number(row))
     if len(late):
         assert clock is not None
         # The clock of a late row is that of the row before it.
@@ -263,7 +263,7 @@ def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
         "'sorted.parquet'; if an earlier run has scored later rows, or late rows are expected, "
         'set [source] late to "drop", "reject" or "apply".'
     )
-    return LateRowError(what, advice, file, last)
+    return LateRowError(what, advice, file, last).at(rows.number(row))
 
 
 def _resets(

@@ -99,6 +99,12 @@ def test_defaults_are_those_of_the_design(load):
     }
     assert config.state.model_dump() == {"init": None, "map": {}, "save": None}
     assert config.checkpoint.model_dump() == {"every": 16, "keep": 7}
+    assert config.engine.model_dump() == {
+        "type": "local",
+        "address": "local",
+        "shards": 0,
+        "epoch_rows": 20_000_000,
+    }
 
 
 def test_every_key_in_its_longest_form(load):
@@ -142,6 +148,11 @@ def test_every_key_in_its_longest_form(load):
         [checkpoint]
         every = 1
         keep = 0
+        [engine]
+        type = "ray"
+        address = "ray://head:10001"
+        shards = 64
+        epoch_rows = 1_000_000
     """)
     a, b, _ = config.source.features
     assert config.source.key == ("site", "device")
@@ -233,7 +244,7 @@ typ = "LSTM"
         f"p.toml:12: source.lanes: unknown key; it belongs to [window] ({known}"
         "reset, max_gap, late, bad, max_rejects, batch_rows)",
         'p.toml:14: windows: unknown key; did you mean "window"? '
-        "(known here: source, window, model, output, sink, state, checkpoint)",
+        "(known here: source, window, model, output, sink, state, checkpoint, engine)",
         'p.toml:16: window.kind: expected "carry", "independent" or "whole", received the string '
         '"carri"; did you mean "carry"?',
         "p.toml:17: window.steps: expected an integer from 1 to 2147483647, received the integer 0",

@@ -6,7 +6,7 @@ import numpy as np
 
 from streamrnn.kernels import Compiled, fill
 from streamrnn.models import example_inputs
-from streamrnn.scoring import LoadedPipeline
+from streamrnn.scoring.bind import LoadedPipeline
 
 _STREAMS = 2
 

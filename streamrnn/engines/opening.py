@@ -1,0 +1,72 @@
+"""Start the workers that a pipeline file names, and an engine on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from streamrnn.checkpoints import Manifest, OutputFolder
+from streamrnn.engines.probe import FolderToken
+from streamrnn.engines.shard import OutputPlace
+from streamrnn.engines.sharded import ShardedEngine, Tasks
+from streamrnn.errors import ConfigError
+from streamrnn.kernels import get_threads
+from streamrnn.scoring import BoundPipeline, RunOptions, Summary
+from streamrnn.sources import SourceOfFiles
+
+
+def open_engine(
+    bound: BoundPipeline,
+    source: SourceOfFiles,
+    folder: OutputFolder,
+    summary: Summary,
+    options: RunOptions,
+    committed: Callable[[], None],
+    state: Callable[[], pa.Table],
+) -> ShardedEngine:
+    """Start or join the cluster of [engine] address, check its nodes, and return an engine on it.
+
+    `state` returns the state table to start from; it is called unless each shard can read its own
+    from the output. Raises ConfigError if Ray is not installed, or a node does not see source and
+    output; EngineError if there is no such cluster.
+    """
+    config = bound.loaded.config
+    tasks = _tasks(config.engine.address, config.model.threads or get_threads())
+    try:
+        tasks.begin(bound, source)
+        with folder.token() as token:
+            tasks.check_nodes(
+                OutputPlace.of(config), FolderToken(*token), next(iter(source.files), None)
+            )
+        shards = config.engine.shards or _shards(folder.manifest) or 2 * tasks.workers
+        own = _has_own_states(folder.manifest, bound, shards)
+        table = None if own else state()
+        return ShardedEngine(
+            tasks, bound, folder, summary, options, committed, table=table, shards=shards
+        )
+    except BaseException:
+        tasks.close()
+        raise
+
+
+def _tasks(address: str, workers: int) -> Tasks:
+    try:
+        from streamrnn.engines.ray import RayTasks
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        raise ConfigError('[engine] type = "ray" needs Ray: pip install "streamrnn[ray]"') from None
+    return RayTasks(address, workers)
+
+
+def _shards(last: Manifest | None) -> int:
+    """Return the number of shards of the last run on workers, 0 if the last was none."""
+    return len(last.shards) if last is not None and len(last.shards) > 1 else 0
+
+
+def _has_own_states(last: Manifest | None, bound: BoundPipeline, shards: int) -> bool:
+    """Whether the output has the state of this model in as many shards."""
+    return (
+        last is not None and len(last.shards) == shards and last.model == bound.loaded.fingerprint
+    )

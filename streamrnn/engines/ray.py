@@ -1,0 +1,197 @@
+"""Tasks of a run as Ray tasks: on a cluster, or on this machine.
+
+Ray schedules the tasks, moves rows and states between them, and repeats a task whose worker or node
+died. Tasks change no file of another attempt, so it does not matter how often one runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import pyarrow as pa
+import ray
+from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from streamrnn import __version__
+from streamrnn.engines.pieces import RowRange
+from streamrnn.engines.probe import FolderToken, Probe, probe
+from streamrnn.engines.shard import Outcome, OutputPlace, ShardTask, score
+from streamrnn.engines.splitting import Chunk, split
+from streamrnn.errors import ConfigError, EngineError
+from streamrnn.scoring import BoundPipeline
+from streamrnn.sources import SourceFile, SourceOfFiles
+
+# How often Ray repeats a task whose worker or node dies. Errors of the data are results.
+_REPEATS = 8
+_PAUSE = 0.2
+_PROBE_SECONDS = 300.0
+_LOST = (
+    exceptions.WorkerCrashedError,
+    exceptions.NodeDiedError,
+    exceptions.ObjectLostError,
+    exceptions.OutOfMemoryError,
+    exceptions.RaySystemError,
+    exceptions.LocalRayletDiedError,
+)
+_Context = tuple[BoundPipeline, SourceOfFiles]
+
+
+def _split(context: _Context, piece: RowRange, shards: int) -> tuple[Any, ...]:
+    found, chunks = split(*context, piece, shards)
+    return (found, *chunks)
+
+
+def _score(
+    context: _Context, task: ShardTask, before: Outcome | None, state: Any, *chunks: Chunk
+) -> tuple[Outcome, pa.Table | None]:
+    return score(context[0], task, before, state, chunks)
+
+
+def _probe(
+    context: _Context, place: OutputPlace, token: FolderToken, file: SourceFile | None
+) -> Probe:
+    return probe(context[0].loaded, __version__, place, token, file)
+
+
+class RayTasks:
+    """Runs tasks on Ray: started here for `address` "local", with `workers` workers, else joined.
+
+    A program that has called `ray.init` keeps its cluster. Raises EngineError if there is none.
+    """
+
+    def __init__(self, address: str, workers: int) -> None:
+        self._started = not ray.is_initialized()
+        if self._started:
+            with _own_signals(), _as_engine_errors(f"[engine] address: {address}"):
+                ray.init(**_options(address, workers))
+        self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._context: Any = None
+        self._results: list[Any] = []
+
+    def begin(self, bound: BoundPipeline, source: SourceOfFiles) -> None:
+        """Hand the pipeline and the source to all tasks that follow."""
+        self._context = ray.put((bound.for_worker(), source.subset([])))
+
+    def check_nodes(self, place: OutputPlace, token: FolderToken, file: SourceFile | None) -> None:
+        """Raise ConfigError if a node does not see the source or the output; compile kernels."""
+        nodes = [
+            node["NodeID"]
+            for node in ray.nodes()
+            if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+        ]
+        probes = [
+            ray.remote(_probe)
+            .options(
+                num_cpus=0,
+                max_retries=_REPEATS,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            )
+            .remote(self._context, place, token, file)
+            for node in nodes
+        ]
+        with _as_engine_errors("a node of the cluster does not answer"):
+            found: list[Probe] = ray.get(probes, timeout=_PROBE_SECONDS)
+        if problems := [f"node {node}: {problem}" for node, problem in found if problem]:
+            raise ConfigError("[engine] " + "; ".join(dict.fromkeys(problems)) + ".")
+
+    def put(self, state: pa.Table) -> Any:
+        """Hand over a state table."""
+        return ray.put(state)
+
+    def split(self, piece: RowRange, shards: int) -> tuple[Any, list[Any]]:
+        """Start to divide a piece; return the `Split` and one `Chunk` per shard."""
+        found, *chunks = self._task(_split, "split", shards + 1).remote(
+            self._context, piece, shards
+        )
+        self._results.append(found)
+        return found, chunks
+
+    def score(
+        self, task: ShardTask, before: Any, state: Any, chunks: Sequence[Any]
+    ) -> tuple[Any, Any]:
+        """Start to score a shard; return the `Outcome` and the state after it."""
+        # Chunks are arguments of their own: Ray then waits for them, and makes lost ones again.
+        outcome, after = self._task(_score, f"score-{task.shard}", 2).remote(
+            self._context, task, before, state, *chunks
+        )
+        self._results.append(outcome)
+        return outcome, after
+
+    def _task(self, function: Any, name: str, returns: int) -> Any:
+        return ray.remote(function).options(
+            name=f"streamrnn-{name}",
+            num_cpus=1,
+            num_returns=returns,
+            max_retries=_REPEATS,
+            retry_exceptions=False,
+        )
+
+    def ready(self, handles: Sequence[Any]) -> list[Any]:
+        """Wait a moment for results; return the handles of those that are known."""
+        found: list[Any] = ray.wait(list(handles), num_returns=len(handles), timeout=_PAUSE)[0]
+        return found
+
+    def get(self, handle: Any) -> Any:
+        """Return a result. Raises EngineError if its workers died again and again."""
+        with _as_engine_errors("the workers of a task died"):
+            value = ray.get(handle)
+        if handle in self._results:
+            self._results.remove(handle)
+        return value
+
+    def cancel(self) -> None:
+        """Give up all tasks."""
+        for handle in self._results:
+            ray.cancel(handle, force=True)
+        self._results = []
+
+    def close(self) -> None:
+        """Stop what was started here."""
+        if self._started:
+            ray.shutdown()
+
+
+def _options(address: str, workers: int) -> dict[str, Any]:
+    options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        options |= {
+            "num_cpus": workers,
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+        }
+    return options
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handler of SIGTERM, which Ray replaces by one that ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _as_engine_errors(what: str) -> Iterator[None]:
+    """Convert errors of the cluster, not of the data."""
+    try:
+        yield
+    except (*_LOST, exceptions.GetTimeoutError, ConnectionError, TimeoutError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise EngineError(
+            f"{what}: {type(error).__name__}: {text}. Check the cluster (memory, nodes) and rerun "
+            "the command: it resumes from the last commit."
+        ) from error
