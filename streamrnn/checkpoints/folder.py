@@ -244,6 +244,10 @@ class OutputFolder:
         self.rejects.mark(self._output)
         self._rejects_ready = True
 
+    def renew(self) -> None:
+        """Renew the locks of a long run between commits (on object stores)."""
+        self._held.renew()
+
     @contextmanager
     def token(self) -> Iterator[tuple[str, str]]:
         """Write a random token into the folder; yield its name and content, and remove it.

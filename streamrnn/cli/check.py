@@ -86,6 +86,8 @@ def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
     if "memory" in plan:
         words["memory"] = _memory(plan["memory"])
         words["resume"] = _resume(plan["resume"])
+    if "engine" in plan:
+        words["engine"] = _engine(plan["engine"])
     if "notes" in words and not words["notes"]:
         del words["notes"]
     return words
@@ -97,6 +99,15 @@ def _memory(memory: Mapping[str, int]) -> str:
         f"about {mib['total']} MiB: {mib['process']} for the process, {mib['batches']} for record "
         f"batches, {mib['state']} for {count(memory['streams'], 'stream')}; each new stream takes "
         f"{memory['per_stream']:,} bytes"
+    )
+
+
+def _engine(engine: Mapping[str, Any]) -> str:
+    shards = "2 shards per CPU" if engine["shards"] is None else count(engine["shards"], "shard")
+    return (
+        f"{engine['type']} at {engine['address']}: {shards}, "
+        f"{count(engine['epochs'], 'epoch')} of up to {engine['epoch_rows']:,} rows, "
+        f"{engine['epoch_bytes'] / 1e6:,.0f} MB each"
     )
 
 

@@ -41,7 +41,7 @@ def _lines() -> "Callable[[Progress], None]":
         if time.monotonic() - last >= pause:
             last = time.monotonic()
             of = f" of {now.total_rows:,}" if now.total_rows is not None else ""
-            LOGGER.info(f"{now.rows:,}{of} rows, {_rate(now)}, {count(now.streams, 'stream')}")
+            LOGGER.info(f"{now.rows:,}{of} rows, {_pace(now)}")
 
     return show
 
@@ -71,10 +71,15 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
                 total=now.total_rows,
                 completed=now.rows,
                 rows=f"{now.rows:,}{of} rows",
-                pace=f"{_rate(now)}, {count(now.streams, 'stream')}",
+                pace=_pace(now),
             )
 
         yield show
+
+
+def _pace(now: "Progress") -> str:
+    note = f", {now.note}" if now.note else ""
+    return f"{_rate(now)}, {count(now.streams, 'stream')}{note}"
 
 
 def _rate(now: "Progress") -> str:

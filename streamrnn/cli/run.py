@@ -14,7 +14,7 @@ from streamrnn.cli.values import rows, values
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from streamrnn.pipeline import Summary
+    from streamrnn.pipeline import Summary, Workload
 
 INTERRUPTED = 130
 _WHOLE_SECONDS = re.compile(r"\.0+(?!\d)")
@@ -112,6 +112,8 @@ def in_words(summary: "Summary") -> str:
     if summary.rejects and summary.rejected:
         lines.append(f"rejects  {summary.rejects}")
     lines.append(f"state    {_state(summary)}")
+    if summary.workload is not None:
+        lines.append(f"workers  {_workload(summary.workload, summary.rows)}")
     lines += [f"note     {note}" for note in _notes(summary)]
     if summary.interrupted and summary.commits:
         lines.append("Interrupted after a commit; rerun the same command to resume.")
@@ -146,6 +148,17 @@ def _state(summary: "Summary") -> str:
     return f"{streams}; show it with: streamrnn state show {summary.state}"
 
 
+def _workload(load: "Workload", rows: int) -> str:
+    """Return how the workers shared the run."""
+    shared = (
+        f"{count(load.workers, 'worker')}, {count(load.shards, 'shard')}, "
+        f"{count(load.epochs, 'epoch')}; {load.bytes / max(1, rows):.0f} bytes a row handed over"
+    )
+    if load.largest_stream:
+        shared += f"; largest stream {load.largest_stream} ({load.largest_share:.1%} of the rows)"
+    return shared
+
+
 def _notes(summary: "Summary") -> list[str]:
     """Return a note for each kind of row, stream and file that was handled specially."""
     s = summary
@@ -174,7 +187,8 @@ def _notes(summary: "Summary") -> list[str]:
         notes.append("could not check whether new files hold rows of used files that are gone")
     repaired = [f"repaired what an earlier run left behind: {repair}" for repair in s.recovered]
     said = filter(None, [s.reloaded, s.times_go_back])
-    return [*repaired, *s.state_notes, *notes, *said]
+    advice = s.workload.advice if s.workload is not None else []
+    return [*repaired, *s.state_notes, *notes, *said, *advice]
 
 
 def _preview(scored: "pa.Table", as_json: bool) -> None:

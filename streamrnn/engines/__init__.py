@@ -3,6 +3,7 @@
 from streamrnn.engines.base import Engine
 from streamrnn.engines.local import LocalEngine
 from streamrnn.engines.opening import open_engine
+from streamrnn.engines.pieces import epoch_rows
 from streamrnn.engines.sharded import ShardedEngine
 from streamrnn.engines.targets import FolderTarget, StreamTarget
 
@@ -12,5 +13,6 @@ __all__ = [
     "LocalEngine",
     "ShardedEngine",
     "StreamTarget",
+    "epoch_rows",
     "open_engine",
 ]

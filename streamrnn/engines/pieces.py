@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
+from streamrnn.scoring import LoadedPipeline
 from streamrnn.sources import Position, SourceFile, SourceOfFiles
 
 
@@ -62,6 +63,19 @@ def cut(
         end = epoch[-1]
         epochs.append(Epoch(pieces, None if following is None else _end(end, following)))
     return epochs
+
+
+def epoch_rows(source: SourceOfFiles, loaded: LoadedPipeline) -> list[int]:
+    """Return the rows of each epoch of a run over all files of a source."""
+    rows = rows_of_an_epoch(source, loaded)
+    return [epoch.rows for epoch in cut(source, None, 0, rows, rows)]
+
+
+def rows_of_an_epoch(source: SourceOfFiles, loaded: LoadedPipeline) -> int:
+    """Return the rows of an epoch, by [engine] epoch_rows; all rows if their end is needed."""
+    if loaded.kind.needs_end:
+        return max(1, source.total_rows())
+    return loaded.config.engine.epoch_rows
 
 
 def _groups(source: SourceOfFiles, start: Position | None, scored: int) -> Iterator[_Group]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from streamrnn.checkpoints import OutputFolder, Shard
-from streamrnn.engines.pieces import Epoch, RowRange, cut
+from streamrnn.engines.pieces import Epoch, RowRange, cut, rows_of_an_epoch
 from streamrnn.engines.probe import FolderToken
 from streamrnn.engines.shard import Outcome, OutputPlace, ShardTask
 from streamrnn.engines.splitting import Split
@@ -24,6 +24,7 @@ from streamrnn.states import by_shard, key_hashes, shard_of
 
 Handle = Any
 """The result of a task, which may not be known yet."""
+_SECONDS_BETWEEN_RENEWALS = 60.0
 _MOST_PIECE_ROWS = 2_000_000
 
 
@@ -101,7 +102,7 @@ class ShardedEngine:
         self._options = options
         self._committed = committed
         self._config = bound.loaded.config
-        self._began = time.monotonic()
+        self._began = self._renewed = time.monotonic()
         last = folder.manifest
         counters = last.counters if last is not None and not last.complete else {}
         self._scored: int = counters.get("rows_read", 0)
@@ -160,9 +161,7 @@ class ShardedEngine:
         self._tasks.close()
 
     def _epochs(self, files: SourceOfFiles, start: Position | None) -> list[Epoch]:
-        rows = self._config.engine.epoch_rows
-        if self._bound.loaded.kind.needs_end:
-            rows = max(1, files.total_rows())  # one epoch
+        rows = rows_of_an_epoch(files, self._bound.loaded)
         piece_rows = max(
             self._config.source.batch_rows, min(rows // (2 * self._tasks.workers), _MOST_PIECE_ROWS)
         )
@@ -235,6 +234,7 @@ class ShardedEngine:
         while waiting:
             if self._options.stop.is_set() and self._bound.loaded.kind.needs_end:
                 return None
+            self._renew_locks()
             for handle in self._tasks.ready(waiting):
                 waiting.remove(handle)
                 outcome = self._tasks.get(handle)
@@ -243,6 +243,12 @@ class ShardedEngine:
             self._report(total, epochs, f"{len(outcomes)}/{len(epoch.outcomes)} shards")
         self.streams = sum(outcome.streams for outcome in outcomes)
         return sorted(outcomes, key=lambda outcome: outcome.shard)
+
+    def _renew_locks(self) -> None:
+        """Renew the locks of the output, since an epoch may last longer than they do."""
+        if time.monotonic() - self._renewed > _SECONDS_BETWEEN_RENEWALS:
+            self._renewed = time.monotonic()
+            self._folder.renew()
 
     def _count(self, outcome: Outcome) -> None:
         self._summary.add_shard(outcome.summary)

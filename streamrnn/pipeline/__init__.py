@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from streamrnn.config import Config
 from streamrnn.outputs import diff_states, export_state, import_state, read_states
 from streamrnn.pipeline.pipeline import Pipeline
-from streamrnn.scoring import Progress, SourceWindow, Summary
+from streamrnn.scoring import Progress, SourceWindow, Summary, Workload
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.draft import Draft, draft_pipeline
@@ -21,6 +21,7 @@ __all__ = [
     "Progress",
     "SourceWindow",
     "Summary",
+    "Workload",
     "diff_states",
     "draft_pipeline",
     "export_state",

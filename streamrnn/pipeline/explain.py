@@ -14,9 +14,10 @@ from streamrnn.checkpoints import (
     read_manifest,
 )
 from streamrnn.display import location, short_model
+from streamrnn.engines import epoch_rows
 from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
-from streamrnn.pipeline.memory import memory_of, stream_bytes
+from streamrnn.pipeline.memory import memory_of, row_bytes, stream_bytes
 from streamrnn.pipeline.preflight import (
     only_after,
     open_source,
@@ -84,6 +85,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         "state_bytes_per_stream": stream_bytes(bound),
         "memory": memory_of(bound, source, files, streams),
         **resume,
+        **_shared(loaded, bound, source, files, committed),
         "notes": notes,
     }
 
@@ -173,6 +175,32 @@ def _next_run(
         {"resume": resume, "new_files": new, "vanished_files": len(plan.vanished)},
         plan.files,
     )
+
+
+def _shared(
+    loaded: LoadedPipeline,
+    bound: BoundPipeline,
+    source: SourceOfFiles,
+    files: Sequence[SourceFile],
+    last: Manifest | None,
+) -> dict[str, Any]:
+    """Return how workers would share the run; nothing for a run in this process."""
+    engine = loaded.config.engine
+    if engine.type == "local":
+        return {}
+    epochs = epoch_rows(source.subset(files), loaded)
+    last_shards = len(last.shards) if last is not None else 0
+    shards = engine.shards or (last_shards if last_shards > 1 else None)
+    return {
+        "engine": {
+            "type": engine.type,
+            "address": location(engine.address),
+            "shards": shards,  # None: 2 per CPU of the cluster
+            "epochs": len(epochs),
+            "epoch_rows": max(epochs, default=0),
+            "epoch_bytes": int(max(epochs, default=0) * row_bytes(bound)),
+        }
+    }
 
 
 def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:

@@ -34,6 +34,8 @@ _LOADING = 2.7
 """Copies of a state while it is read from an output."""
 _GROUP = 0.6
 """Share of a row group, decoded, that is held while batches are cut from it."""
+_OFFSET = 4
+"""Bytes of a row's place in its files."""
 _TEXT = 18
 """Bytes of a text or another value without a fixed width."""
 
@@ -66,6 +68,11 @@ def memory_of(
         "streams": streams,
         "per_stream": per_stream,
     }
+
+
+def row_bytes(bound: BoundPipeline) -> float:
+    """Return the bytes of a row that one worker hands to another."""
+    return sum(_width(field.type) for field in bound.schema) + _OFFSET
 
 
 def _batch_bytes(bound: BoundPipeline, footers: Sequence[Footer]) -> int:
