@@ -1,6 +1,7 @@
 """Odd paths, few resources, edited manifests, early signals: one message each, and its exit code.
 
-Each test runs the command in a process, as a user does.
+The command runs in a new process where that matters: limits, signals, names as bytes, and pipes,
+which might block.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamrnn
+from streamrnn.cli import main
 
 PIPELINE = """\
 [source]
@@ -40,6 +42,7 @@ LOG = logs.random_log(rows=100, streams=3)
 MAIN = [sys.executable, "-c", "from streamrnn.cli import main; main()"]
 Done = tuple[int, str]
 """Exit code and stderr."""
+Run = Callable[..., Done]
 
 
 @pytest.fixture(autouse=True)
@@ -53,12 +56,37 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: str | bytes, before: Callable[[], None] | None = None) -> Done:
-    """Run the command; return its exit code and stderr."""
+def run_process(*arguments: str | bytes, before: Callable[[], None] | None = None) -> Done:
+    """Run the command in a process; return its exit code and stderr."""
     done = subprocess.run(
         [*MAIN, *arguments], capture_output=True, check=False, timeout=120, preexec_fn=before
     )
     return done.returncode, done.stderr.decode(errors="replace")
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in this process; return its exit code and stderr."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments: str) -> Done:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        code = caught.value.code
+        assert isinstance(code, int)
+        return code, capfd.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def stopped(run: Run) -> None:
+    """Stop a run at row 50 of 100, after five commits."""
+    values = LOG["a"].to_pylist()
+    values[55] = float("nan")
+    logs.write(LOG.set_column(2, "a", pa.array(values)), Path("in/one.parquet"))
+    done = run("run", "p.toml", "--set", "checkpoint.every=1")
+    assert_one_message(done, 65, "row 55")
 
 
 def assert_one_message(done: Done, code: int, *texts: str) -> None:
@@ -75,26 +103,28 @@ def assert_one_message(done: Done, code: int, *texts: str) -> None:
     "key",
     ["source.path", "sink.path", "sink.rejects", "model.path", "state.init", "state.save"],
 )
-def test_a_null_byte_in_a_path(key: str) -> None:
+def test_a_null_byte_in_a_path(key: str, run: Run) -> None:
     done = run("run", "p.toml", "--set", f'{key}="a\\u0000b.arrow"')
     assert_one_message(done, 78, key, "null byte")
 
 
 @pytest.mark.parametrize("verb", ["verify", "rewind", "compact", "state show"])
-def test_an_output_whose_name_is_not_utf8(verb: str) -> None:
+def test_an_output_whose_name_is_not_utf8(verb: str, run: Run) -> None:
     os.mkdir(b"o\xff")
-    assert_one_message(run(*verb.split(), b"o\xff"), 78, "not valid UTF-8", r"o\xff")
+    assert_one_message(run(*verb.split(), os.fsdecode(b"o\xff")), 78, "not valid UTF-8", r"o\xff")
 
 
 def test_file_names_that_are_not_utf8() -> None:
     """A pipeline file may have such a name: it is printed escaped. A source may not."""
-    assert_one_message(run("run", b"\xff.toml"), 66, "no such pipeline file", r"\udcff.toml")
+    assert_one_message(
+        run_process("run", b"\xff.toml"), 66, "no such pipeline file", r"\udcff.toml"
+    )
     os.rename("p.toml", b"\xff.toml")
-    assert run("validate", b"\xff.toml") == (0, "")
+    assert run_process("validate", b"\xff.toml") == (0, "")
     os.rename("in/one.parquet", b"in/\xff.parquet")
-    assert_one_message(run("run", b"\xff.toml"), 65, r"in/\xff.parquet", "not valid UTF-8")
+    assert_one_message(run_process("run", b"\xff.toml"), 65, r"in/\xff.parquet", "not valid UTF-8")
     os.rename(b"in/\xff.parquet", "in/one.parquet")
-    done = run("run", b"\xff.toml", "--set", b"sink.path=o\xff")
+    done = run_process("run", b"\xff.toml", "--set", b"sink.path=o\xff")
     assert_one_message(done, 78, "not valid UTF-8")
 
 
@@ -104,7 +134,7 @@ def test_a_device_or_pipe_as_source(kind: str) -> None:
     if kind == "pipe":
         path = "pipe.parquet"
         os.mkfifo(path)
-    done = run("run", "p.toml", "--set", f"source.path={path}")
+    done = run_process("run", "p.toml", "--set", f"source.path={path}")
     assert_one_message(done, 65, path, "expected a file or folder", 'path = "-"')
 
 
@@ -112,30 +142,32 @@ def test_pipes_where_files_are_read() -> None:
     """Opening one would wait for a writer, for good."""
     for name in ("s.arrow", "s.parquet", "m2.safetensors"):
         os.mkfifo(name)
-    assert_one_message(run("state", "show", "s.arrow"), 65, "s.arrow", "not a regular file")
-    assert_one_message(run("state", "diff", "s.parquet", "s.parquet"), 65, "not a regular file")
-    init = run("run", "p.toml", "--set", "state.init=s.arrow")
+    assert_one_message(run_process("state", "show", "s.arrow"), 65, "s.arrow", "not a regular file")
+    assert_one_message(
+        run_process("state", "diff", "s.parquet", "s.parquet"), 65, "not a regular file"
+    )
+    init = run_process("run", "p.toml", "--set", "state.init=s.arrow")
     assert_one_message(init, 65, "s.arrow", "not a regular file")
-    model = run("run", "p.toml", "--set", "model.path=m2.safetensors")
+    model = run_process("run", "p.toml", "--set", "model.path=m2.safetensors")
     assert_one_message(model, 66, "m2.safetensors")
 
 
 def test_a_pipe_among_the_files_of_a_source_is_left_out() -> None:
     os.mkfifo("in/two.parquet")
-    assert run("run", "p.toml") == (0, "")
+    assert run_process("run", "p.toml") == (0, "")
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "m.safetensors"])
-def test_an_output_that_is_no_folder(path: str) -> None:
+def test_an_output_that_is_no_folder(path: str, run: Run) -> None:
     assert_one_message(run("run", "p.toml", "--set", f"sink.path={path}"), 1, path)
     assert_one_message(run("verify", path), 1, path, "is not the output of a streamrnn run")
 
 
 @pytest.mark.parametrize("number", [5, 6, 7, 8, 9, 10])
-def test_few_file_descriptors(number: int) -> None:
+def test_few_file_descriptors(number: int, run: Run) -> None:
     """Either the run succeeds, or one message names the file and the cause; then it resumes."""
     limits = (resource.RLIMIT_NOFILE, (number, number))
-    done = run("run", "p.toml", before=lambda: resource.setrlimit(*limits))
+    done = run_process("run", "p.toml", before=lambda: resource.setrlimit(*limits))
     if done[0]:
         assert_one_message(done, 1, "Too many open files")
     assert run("run", "p.toml") == (0, "")
@@ -143,14 +175,14 @@ def test_few_file_descriptors(number: int) -> None:
 
 
 @pytest.mark.parametrize("mib", [60, 120, 400, 700, 900, 950])
-def test_little_memory(mib: int) -> None:
+def test_little_memory(mib: int, run: Run) -> None:
     """OpenBLAS and the C++ library end the process themselves in between, in words of their own."""
 
     def limit() -> None:
         with suppress(ValueError):  # macOS does not limit the address space
             resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20))
 
-    code, err = run("run", "p.toml", before=limit)
+    code, err = run_process("run", "p.toml", before=limit)
     assert "Traceback" not in err
     assert "bug in streamrnn" not in err
     assert "damaged" not in err
@@ -171,6 +203,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
     path.write_bytes(b'{\n "sha256": "%s",\n' % digest.encode() + rest)
 
 
+@pytest.mark.usefixtures("stopped")
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -190,16 +223,19 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
         (lambda m: m["shards"][0].update(rows=1.5), "rows of Shard is a float"),
     ],
 )
-def test_an_edited_manifest(change: Callable[[dict[str, Any]], object], text: str) -> None:
+def test_an_edited_manifest(
+    run: Run, change: Callable[[dict[str, Any]], object], text: str
+) -> None:
     """Its checksum is valid, and its keys or values are not those of a commit."""
-    stopped()
     edit(change)
     done = run("run", "p.toml")
     assert_one_message(done, 1, "out/_streamrnn/_manifest.json was edited", text)
 
 
-def test_an_edited_manifest_is_refused_by_every_command_and_replaced_by_full_refresh() -> None:
-    stopped()
+@pytest.mark.usefixtures("stopped")
+def test_an_edited_manifest_is_refused_by_every_command_and_replaced_by_full_refresh(
+    run: Run,
+) -> None:
     edit(lambda m: m.pop("commit"))
     for line in ("verify out", "rewind out", "state show out", "compact out", "explain p.toml"):
         assert_one_message(run(*line.split()), 1, "manifest.json was edited", "'commit'")
@@ -207,15 +243,7 @@ def test_an_edited_manifest_is_refused_by_every_command_and_replaced_by_full_ref
     assert run("run", "p.toml", "--full-refresh") == (0, "")
 
 
-def stopped() -> None:
-    """Make a run stop at row 50 of 100, after five commits."""
-    values = LOG["a"].to_pylist()
-    values[55] = float("nan")
-    logs.write(LOG.set_column(2, "a", pa.array(values)), Path("in/one.parquet"))
-    done = run("run", "p.toml", "--set", "checkpoint.every=1")
-    assert_one_message(done, 65, "row 55")
-
-
+@pytest.mark.usefixtures("stopped")
 @pytest.mark.parametrize(
     ("change", "code", "text"),
     [
@@ -223,15 +251,16 @@ def stopped() -> None:
         ({"file": "elsewhere.parquet"}, 1, "is gone"),
     ],
 )
-def test_a_position_out_of_range(change: dict[str, Any], code: int, text: str) -> None:
-    stopped()
+def test_a_position_out_of_range(change: dict[str, Any], code: int, text: str, run: Run) -> None:
     edit(lambda m: m["position"].update(change))
     assert_one_message(run("run", "p.toml"), code, text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("seconds", [0.15, 0.3, 0.5])
-def test_a_signal_while_modules_are_imported(number: signal.Signals, seconds: float) -> None:
+def test_a_signal_while_modules_are_imported(
+    number: signal.Signals, seconds: float, run: Run
+) -> None:
     """130 or 143, without a traceback; or the run was faster, or had begun."""
     # A job in the background of a script ignores SIGINT, and so do its children.
     process = subprocess.Popen(
@@ -274,7 +303,7 @@ def test_a_signal_right_at_the_start(number: signal.Signals) -> None:
     assert (process.returncode, err) == (128 + number, b"")
 
 
-def test_a_decimal_that_float32_cannot_hold_is_refused() -> None:
+def test_a_decimal_that_float32_cannot_hold_is_refused(run: Run) -> None:
     """As an integer of that size is: it is not rounded silently."""
     values = [Decimal(1)] * 99 + [Decimal(16_777_217)]
     column = pa.array(values, pa.decimal128(20, 0))
