@@ -262,12 +262,7 @@ def test_a_signal_while_modules_are_imported(
     number: signal.Signals, seconds: float, run: Run
 ) -> None:
     """130 or 143, without a traceback; or the run was faster, or had begun."""
-    # A job in the background of a script ignores SIGINT, and so do its children.
-    process = subprocess.Popen(
-        [*MAIN, "run", "p.toml"],
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
-    )
+    process = started(number)
     wait_for_python(process.pid)
     time.sleep(seconds)
     process.send_signal(number)
@@ -280,6 +275,16 @@ def test_a_signal_while_modules_are_imported(
     code, err = run("run", "p.toml")
     assert code == 0
     assert err == "" or err.startswith("Resumed at row")
+
+
+def started(number: signal.Signals) -> "subprocess.Popen[bytes]":
+    """Start a run in a process that does not ignore the signal."""
+    # A job in the background of a script ignores SIGINT, and so do its children.
+    return subprocess.Popen(
+        [*MAIN, "run", "p.toml"],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
 
 
 def wait_for_python(pid: int) -> None:
@@ -296,7 +301,7 @@ def wait_for_python(pid: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_right_at_the_start(number: signal.Signals) -> None:
     """As soon as the handlers are installed, long before numpy and pyarrow are imported."""
-    process = subprocess.Popen([*MAIN, "run", "p.toml"], stderr=subprocess.PIPE)
+    process = started(number)
     wait_for_python(process.pid)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
