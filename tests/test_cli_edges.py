@@ -212,15 +212,27 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
         (lambda m: m["sources"][0].pop("size"), "key 'size' is missing"),
         (lambda m: m["sources"][0].update(colour="red"), "key 'colour' is unexpected"),
         (lambda m: m.update(colour="red"), "key 'colour' is unexpected"),
-        (lambda m: m.update(commit="two"), "commit of Manifest is a str"),
+        (
+            lambda m: m.update(commit="two"),
+            "commit of Manifest: expected int, received 'two' (str)",
+        ),
         (lambda m: m.update(commit=0), "commit is 0"),
-        (lambda m: m.update(config=[1]), "config of Manifest is a list"),
-        (lambda m: m.update(parts=3), "int"),
-        (lambda m: m["parts"][0].update(rows=None), "rows of Part is a NoneType"),
-        (lambda m: m["sources"][0]["content"].update(rows="9"), "rows of Content is a str"),
+        (lambda m: m.update(config=[1]), "config: expected an object, received [1] (list)"),
+        (lambda m: m.update(parts=3), "parts: expected a list, received 3 (int)"),
+        (lambda m: m["parts"][0].update(rows=None), "rows of Part: expected int, received null"),
+        (
+            lambda m: m["sources"][0]["content"].update(rows="9"),
+            "rows of Content: expected int, received '9' (str)",
+        ),
         (lambda m: m["position"].update(file_row=-1), "before the first row"),
-        (lambda m: m["position"].update(file=3), "file of Position is a int"),
-        (lambda m: m["shards"][0].update(rows=1.5), "rows of Shard is a float"),
+        (
+            lambda m: m["position"].update(file=3),
+            "file of Position: expected str, received 3 (int)",
+        ),
+        (
+            lambda m: m["shards"][0].update(rows=1.5),
+            "rows of Shard: expected int, received 1.5 (float)",
+        ),
     ],
 )
 def test_an_edited_manifest(

@@ -5,15 +5,20 @@ uses it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from functools import cache
 from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from streamrnn.checkpoints.manifest import Manifest
+import pyarrow as pa
+
+from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, decode_schema
+from streamrnn.checkpoints.shape import mistyped
+from streamrnn.config import check_recorded
 from streamrnn.errors import CheckpointError
 
 
@@ -22,7 +27,7 @@ def edits_refused(path: str) -> Iterator[None]:
     """Convert what a missing, unknown or mistyped key raises to a CheckpointError with `path`."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} was edited: its checksum is valid, but {_cause(error)}. Restore it from a "
             "backup, or start over with --full-refresh, which removes the output written so far."
@@ -37,13 +42,48 @@ def _cause(error: Exception) -> str:
 
 
 def check_types(manifest: Manifest) -> None:
-    """Raise ValueError for a value that no commit writes."""
+    """Raise ValueError, naming the key, for a value that no commit writes."""
     _check([manifest])
+    commits: list[Manifest | RetainedCommit] = [manifest, *manifest.kept]
+    for commit in commits:
+        if any(not shard.files for shard in commit.shards):
+            raise ValueError("files of Shard: expected at least one, received none")
+        _check_time(commit.time)
+        _check_counters(commit.counters)
+    _check_config(manifest.config)
+    _check_schema(manifest.schema)
     if manifest.commit < 1:
         raise ValueError(f"commit is {manifest.commit}")
     for position in [manifest.position, *(kept.position for kept in manifest.kept)]:
         if position and min(position.row_group, position.row, position.file_row) < 0:
             raise ValueError(f"position is before the first row: {position}")
+
+
+def _check_time(time: str) -> None:
+    try:
+        datetime.fromisoformat(time)
+    except ValueError:
+        raise ValueError(mistyped("time", "a time in ISO format", time)) from None
+
+
+def _check_counters(counters: Mapping[str, Any]) -> None:
+    for name, value in counters.items():
+        if type(value) is not int:
+            raise ValueError(mistyped(f"counters {name}", "int", value))
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    try:
+        check_recorded(config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"config {error}") from None
+
+
+def _check_schema(schema: str) -> None:
+    try:
+        decode_schema(schema)
+    except (OSError, ValueError, pa.ArrowException):
+        raise ValueError(mistyped("schema", "an Arrow schema in base64", schema)) from None
 
 
 class _Field(NamedTuple):
@@ -82,13 +122,22 @@ def _check(items: Iterable[Any]) -> None:
     kind: Any = type(items[0])
     for field in _fields(kind):
         values = list(map(attrgetter(field.name), items))
-        for found in set(map(type, values)) - field.types:
-            raise ValueError(f"{field.name} of {kind.__name__} is a {found.__name__}")
+        _check_each(values, field.types, f"{field.name} of {kind.__name__}")
         if field.nested:
             _check(value for value in values if value is not None)
         elif field.items is not None:
             inner = [entry for value in values for entry in value]
-            for found in set(map(type, inner)) - {field.items}:
-                raise ValueError(f"{field.name} of {kind.__name__} has a {found.__name__}")
+            _check_each(inner, frozenset({field.items}), f"{field.name} of {kind.__name__}")
             if is_dataclass(field.items):
                 _check(inner)
+
+
+def _check_each(values: Sequence[object], types: frozenset[type], key: str) -> None:
+    for found in set(map(type, values)) - types:
+        value = next(value for value in values if type(value) is found)
+        expected = " or ".join(sorted(map(_name, types)))
+        raise ValueError(mistyped(key, expected, value))
+
+
+def _name(kind: type) -> str:
+    return "null" if kind is NoneType else kind.__name__

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.checkpoints.segments import Segment
+from streamrnn.checkpoints.shape import check_shape
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sinks import Part
 from streamrnn.sources import Content, Position, Reading, SourceFile
@@ -233,6 +234,7 @@ class Manifest:
                 "--full-refresh, which removes the output written so far."
             )
         found = json.loads(data)
+        check_shape(found)
         if found["version"] not in READABLE:
             raise CheckpointError(
                 f"{path} has format version {found['version']}, this version of streamrnn reads "

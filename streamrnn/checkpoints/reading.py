@@ -50,7 +50,8 @@ def find_commit(files: Files) -> int | None:
     if found is None:
         return None
     name, data = found
-    return Manifest.from_bytes(data, files.show(name), lambda segment, kind: []).commit
+    with edits_refused(files.show(name)):
+        return Manifest.from_bytes(data, files.show(name), lambda segment, kind: []).commit
 
 
 def _stored(files: Files) -> tuple[str, bytes] | None:

@@ -15,6 +15,7 @@ from streamrnn.checkpoints.manifest import (
     decode_used,
     fields_of,
 )
+from streamrnn.config import check_schema_types
 from streamrnn.display import first_of, location
 from streamrnn.errors import StateError
 from streamrnn.sources import Position
@@ -85,6 +86,7 @@ def seen_files(table: pa.Table, label: str) -> SeenFiles | None:
         return None
     try:
         found = json.loads(text)
+        check_schema_types(found["schema"])
         return SeenFiles(
             tuple(map(decode_used, found["sources"])),
             decode_position(found["position"]),

@@ -11,6 +11,7 @@ from streamrnn.config.paths import (
     without_secrets,
 )
 from streamrnn.config.problems import did_you_mean
+from streamrnn.config.recorded import check_recorded, check_schema_types
 from streamrnn.config.rules import TODO
 from streamrnn.config.sample import Filled, sample
 from streamrnn.errors import ConfigFileMissingError
@@ -23,6 +24,8 @@ __all__ = [
     "ConfigFileMissingError",
     "Filled",
     "absolute_paths",
+    "check_recorded",
+    "check_schema_types",
     "did_you_mean",
     "json_schema",
     "may_change",

@@ -37,7 +37,7 @@ __all__ = [
 _OTHER_FORMATS = (".yaml", ".yml", ".json")
 
 # Stand-ins for required keys, so that the checks between keys can run on the valid ones.
-_STAND_INS: dict[str, dict[str, Any]] = {
+STAND_INS: dict[str, dict[str, Any]] = {
     "source": {"key": "?", "features": ["?"]},
     "model": {"path": "?"},
 }
@@ -97,17 +97,17 @@ class Config(Sections):
                 message = f"expected a table [{name}], received {received(raw)}"
                 problems.append(Problem((name,), message))
                 invalid.update((name, key) for key in kind.model_fields)
-                raw = _STAND_INS.get(name, {})
+                raw = STAND_INS.get(name, {})
             try:
                 tables[name] = kind.model_validate(raw)
             except ValidationError as error:
                 details = error.errors(include_url=False)
-                found = [_translate(detail, name, kind) for detail in details]
+                found = [problem_of(detail, name, kind) for detail in details]
                 problems += [problem for problem in found if problem and problem.path not in known]
                 bad = {str(detail["loc"][0]) for detail in details}
                 invalid.update((name, key) for key in bad)
                 good = {key: value for key, value in raw.items() if key not in bad}
-                tables[name] = kind.model_validate({**_STAND_INS.get(name, {}), **good})
+                tables[name] = kind.model_validate({**STAND_INS.get(name, {}), **good})
         config = cls.model_construct(None, **tables)
         problems += run_checks(config, invalid)
         return (None if problems or known else config), problems
@@ -208,7 +208,7 @@ def _not_toml(file: str) -> str:
     )
 
 
-def _translate(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem | None:
+def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem | None:
     """Reword a pydantic error; None for one that only follows from another error."""
     path: Path = (table, *detail["loc"])
     context = detail.get("ctx", {})

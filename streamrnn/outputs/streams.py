@@ -123,8 +123,10 @@ def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> in
 def _initial(manifest: Manifest, output: str) -> Mapping[str, Array]:
     """Return the initial state of one stream, from the model that made the state."""
     config = manifest.config
+    if "model.path" not in config:
+        raise StateError(f"{output}: its manifest does not record the path of the model")
     path = str(config["model.path"])
-    options = {name: config[f"model.{name}"] for name in ("layers", "state")}
+    options = {name: config.get(f"model.{name}") for name in ("layers", "state")}
     model = load_model(path, **{name: value for name, value in options.items() if value})
     if model.fingerprint() != manifest.model:
         raise StateError(

@@ -126,7 +126,8 @@ def _layout_of(schema: pa.Schema, config: Mapping[str, Any]) -> Layout:
     """Return the layout of a committed state, of a run with this config."""
     if not KINDS[value_of("window.kind", config)].waits:
         return Layout.of(schema, 0, 0)
-    return Layout.of(schema, int(config["window.steps"]) - 1, int(config["window.stride"]))
+    steps, stride = (int(value_of(f"window.{name}", config)) for name in ("steps", "stride"))
+    return Layout.of(schema, steps - 1, stride)
 
 
 def _zeros(layout: Layout) -> dict[str, Floats]:

@@ -34,10 +34,10 @@ def type_named(text: str) -> pa.DataType | None:
     """
     if zoned := _ZONED.fullmatch(text):
         return pa.timestamp(*zoned.groups())
-    if decimal := _DECIMAL.fullmatch(text):
-        make: Callable[[int, int], pa.DataType] = getattr(pa, f"decimal{decimal[1]}")
-        return make(int(decimal[2]), int(decimal[3]))
     try:
+        if decimal := _DECIMAL.fullmatch(text):
+            make: Callable[[int, int], pa.DataType] = getattr(pa, f"decimal{decimal[1]}")
+            return make(int(decimal[2]), int(decimal[3]))
         kind = pa.type_for_alias(text)
     except ValueError:
         return None

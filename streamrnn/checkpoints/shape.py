@@ -1,0 +1,56 @@
+"""Where the JSON of a manifest has lists and objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_Nested = list[Any] | dict[str, Any]
+"""`[of each item]` for a list, {key: of its value} for an object; other keys may have any value."""
+
+_SHARD: _Nested = {"files": [{}]}
+_COMMIT: dict[str, _Nested] = {"position": {}, "shards": [_SHARD], "state": [{}]}
+_SHAPE: dict[str, _Nested] = {
+    **_COMMIT,
+    "config": {},
+    "counters": {},
+    "sources": [{"content": {}}],
+    "parts": [{}],
+    "rejects": [{}],
+    "kept": [{**_COMMIT, "counters": {}}],
+    "segments": {"sources": [{}], "parts": [{}], "rejects": [{}]},
+}
+_NULLABLE = frozenset({"position", "content", "state", "shards"})
+
+
+def check_shape(manifest: Mapping[str, Any]) -> None:
+    """Raise TypeError, naming the key, for a value that is not a list or an object."""
+    _check(manifest, _SHAPE, "")
+
+
+def mistyped(key: str, expected: str, value: object) -> str:
+    """Return the message for a value of another type; `value` is cut to a readable length.
+
+    >>> mistyped("commit", "int", "two")
+    "commit: expected int, received 'two' (str)"
+    """
+    shown = "null" if value is None else f"{_cut(repr(value))} ({type(value).__name__})"
+    return f"{key}: expected {expected}, received {shown}"
+
+
+def _check(value: Any, shape: _Nested, key: str) -> None:
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            raise TypeError(mistyped(key, "a list", value))
+        for index, item in enumerate(value):
+            _check(item, shape[0], f"{key}[{index}]")
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError(mistyped(key, "an object", value))
+    for name, inner in shape.items():
+        if name in value and not (value[name] is None and name in _NULLABLE):
+            _check(value[name], inner, f"{key}.{name}" if key else name)
+
+
+def _cut(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
