@@ -152,6 +152,41 @@ def test_pipes_where_files_are_read() -> None:
     assert_one_message(model, 66, "m2.safetensors")
 
 
+@pytest.mark.parametrize("verb", ["run", "validate", "explain", "compile"])
+def test_a_pipe_or_device_as_pipeline_file(verb: str) -> None:
+    os.mkfifo("pipe.toml")
+    for path in ("pipe.toml", "/dev/zero", "/dev/null"):
+        done = run(verb, path)
+        assert_one_message(done, 78, path, "cannot be read: expected a regular file")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".keras", ".h5", ".onnx", ".safetensors"])
+def test_a_pipe_as_model_file(suffix: str) -> None:
+    os.mkfifo(f"pipe{suffix}")
+    for line in (f"summary pipe{suffix}", f"convert pipe{suffix} new.safetensors"):
+        done = run(*line.split())
+        assert_one_message(done, 66, f"pipe{suffix}: no such model file, but a folder, device or")
+
+
+def test_a_pipeline_file_from_a_pipe_of_the_shell() -> None:
+    """As `<(…)` and /dev/stdin are; a shell has opened both."""
+    shell = ["bash", "-c", '"$@" validate <(cat p.toml) && cat p.toml | "$@" validate /dev/stdin']
+    done = subprocess.run(
+        [*shell, "bash", *MAIN], capture_output=True, check=False, timeout=60, text=True
+    )
+    assert (done.returncode, done.stderr, done.stdout.count(" is valid")) == (0, "", 2)
+
+
+def test_a_pipeline_file_from_a_pipe_that_sends_nothing_or_too_much() -> None:
+    """Neither waits for good, nor fills the memory."""
+    program = "import streamrnn.config.reading as r; r.WAIT_SECONDS = 1; "
+    main = [sys.executable, "-c", program + "from streamrnn.cli import main; main()"]
+    for writer, text in (("sleep 4", "sent nothing for 1 s"), ("yes", "more than 16 MiB")):
+        shell = ["bash", "-c", f'"$@" <({writer})', "bash", *main, "validate"]
+        done = subprocess.run(shell, capture_output=True, check=False, timeout=60, text=True)
+        assert_one_message((done.returncode, done.stderr), 78, "/dev/fd/", text)
+
+
 def test_a_pipe_among_the_files_of_a_source_is_left_out() -> None:
     os.mkfifo("in/two.parquet")
     assert run_process("run", "p.toml") == (0, "")

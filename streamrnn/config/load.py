@@ -4,7 +4,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path as FsPath
 from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from streamrnn.config.problems import (
     did_you_mean,
     received,
 )
+from streamrnn.config.reading import read_file
 from streamrnn.config.rules import run_checks
 from streamrnn.config.schema import (
     FeatureSection,
@@ -167,7 +167,7 @@ def json_schema() -> dict[str, Any]:
 
 def _read(file: str) -> str:
     try:
-        return FsPath(file).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        return read_file(file).decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         raise ConfigFileMissingError(
             f"{file}: no such pipeline file; `streamrnn init {file}` writes a sample"

@@ -68,7 +68,8 @@ def require_file(path: str | Path, description: str = "model file") -> Path:
     """Return the path of an existing file. Raises MissingFileError."""
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such {description}")
+        found = ", but a folder, device or pipe of this name" if path.exists() else ""
+        raise MissingFileError(f"{path}: no such {description}{found}")
     return path
 
 
