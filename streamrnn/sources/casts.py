@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.arrays import Array, Bools
+from streamrnn.arrays import Array, Bools, Ints
 from streamrnn.errors import DataError
 
 _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 _EXACT = 1 << 53  # every integer below is a float64
+_DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals of so many digits are distinct as floats
+_POWERS = 22  # powers of ten up to here are a float64
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 
@@ -47,13 +49,15 @@ def type_named(text: str) -> pa.DataType | None:
 def may_cast(found: pa.DataType, kind: pa.DataType) -> bool:
     """Return whether values differ at most in width, or in the unit of a timestamp.
 
-    Whether each value fits shows when they are cast.
+    Or they are decimals where floats were. Whether each value fits shows when they are cast.
     """
     types = pa.types
     if found == kind or types.is_null(found):
         return True
     if types.is_timestamp(found) and types.is_timestamp(kind):
         return found.tz == kind.tz or {found.tz, kind.tz} <= _UTC
+    if types.is_decimal(found):
+        return kind in _DIGITS
     return any(test(found) and test(kind) for test in (_is_text, _is_bytes, *_NUMBERS))
 
 
@@ -148,6 +152,8 @@ def shown(array: pa.Array, row: int) -> str:
 
 def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
     """Cast numbers or times; return None if a value changes. Arrow rounds floats silently."""
+    if pa.types.is_decimal(array.type) and kind in _DIGITS:
+        return _decimals_as_floats(array, kind)
     floating = pa.types.is_floating(array.type)
     wide = pa.float64() if floating else array.type  # Arrow cannot compare float16
     try:
@@ -158,6 +164,36 @@ def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
     if floating:
         same = pc.or_(same, pc.is_nan(values))
     return result if pc.all(same, min_count=0).as_py() else None
+
+
+def _decimals_as_floats(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Return the nearest floats, from which the decimals can be restored; None if there are none.
+
+    Arrow multiplies by 0.1, and makes 0.30000000000000004 of 0.3.
+    """
+    nulls = array.is_null().to_numpy(zero_copy_only=False)
+    unscaled, whole = _unscaled(array)
+    limit = 10 ** _DIGITS[kind]
+    fits = whole & (unscaled < limit) & (unscaled > -limit)
+    scale = array.type.scale
+    if abs(scale) > _POWERS or not (fits | nulls).all():
+        return None
+    power = 10.0 ** abs(scale)
+    values = unscaled / power if scale >= 0 else unscaled * power
+    return pa.array(values.astype(kind.to_pandas_dtype()), kind, mask=nulls)
+
+
+def _unscaled(array: pa.Array) -> tuple[Ints, Bools]:
+    """Return the integers (N,) that decimals store, and which of them int64 can hold."""
+    width = array.type.byte_width
+    limb = min(width, 8)
+    if not len(array):
+        return np.zeros(0, np.int64), np.zeros(0, bool)
+    stored = np.frombuffer(array.buffers()[1], f"<i{limb}").reshape(-1, width // limb)
+    stored = stored[array.offset :][: len(array)]
+    low: Ints = stored[:, 0].astype(np.int64)
+    whole: Bools = (stored[:, 1:] == (low >> 63)[:, np.newaxis]).all(axis=1)
+    return low, whole
 
 
 def _first_unfit(array: pa.Array, kind: pa.DataType) -> int:

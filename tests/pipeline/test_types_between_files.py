@@ -1,5 +1,7 @@
 """Files of one source whose columns have other types: lossless ones are cast, others refused."""
 
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, DataError, StreamRNNError
 from streamrnn.outputs import read_states
 from streamrnn.scoring.summary import Summary
-from streamrnn.sources import Content
+from streamrnn.sources import Content, fitted
 
 DAYS = 6
 UTC = "UTC"
@@ -151,6 +153,13 @@ def _two_days(**types: pa.DataType) -> pa.Table:
         ("n", ["1"], pa.string(), "expected int32 as in {}, received string. Cast one of"),
         ("n", [1.0], pa.float64(), "expected int32 as in {}, received double. Cast one of"),
         ("t", [1000], pa.timestamp("ms"), r"expected timestamp\[ms, tz=UTC\] as in {}, received"),
+        (
+            "x",
+            [Decimal("0.30"), Decimal("123456.78")],
+            pa.decimal128(20, 2),
+            r"expected float as in {}, received Decimal\('123456.78'\) \(decimal128\(20, 2\)\)",
+        ),
+        ("n", [Decimal(1)], pa.decimal128(9, 0), "expected int32 as in {}, received decimal128"),
         ("id", [b"a"], pa.binary(), "expected string as in {}, received binary"),
     ],
 )
@@ -173,6 +182,51 @@ def test_a_value_that_would_change_is_refused(
     assert str(caught.value).startswith("in/day-1.arrow: ")
     assert f"column '{name}'" in str(caught.value)
     assert ("row 9 (from 0)" in str(caught.value)) == (len(values) > 1)
+
+
+DECIMALS = (
+    pa.decimal128,
+    pa.decimal256,
+    *(getattr(pa, n) for n in ("decimal64",) if hasattr(pa, n)),
+)
+
+
+@pytest.mark.parametrize("columns", ["*", ["id", "t", "a"]])
+@pytest.mark.parametrize("make", DECIMALS)
+def test_decimals_after_floats_are_taken_as_the_floats_that_they_were(
+    make: Callable[[int, int], pa.DataType], columns: Any
+) -> None:
+    """A column that the output has, too: rows and state are those of files with doubles."""
+    log = logs.random_log(100, nulls=0.1)
+    cents = [None if a is None else round(a, 2) for a in log["a"].to_pylist()]
+    log = log.set_column(2, "a", pa.array(cents))
+    decimals = pa.array([None if a is None else Decimal(str(a)) for a in cents], make(18, 4))
+    for day, piece in enumerate((log, log.set_column(2, "a", decimals))):
+        _day(piece.slice(50 * day, 50), day)
+        _day(log.slice(50 * day, 50), day, "one")
+    tables = {"source": {"format": "arrow", "late": "apply"}, "output": {"columns": columns}}
+    assert _run(**tables).cast == 50
+    assert _run("one", "right", **tables).cast == 0
+    assert _bits(_rows("out")) == _bits(_rows("right"))
+    assert read_states("out").equals(read_states("right"))
+    assert _run(**tables).nothing_new
+
+
+@pytest.mark.parametrize(("kind", "digits"), [(pa.float64(), 15), (pa.float32(), 6)], ids=str)
+def test_decimals_become_the_nearest_floats(kind: pa.DataType, digits: int) -> None:
+    """As Python converts them; Arrow's cast gives neighbours. Those of more digits are unfit."""
+    rng = np.random.default_rng(3)
+    for scale in (0, 1, 2, digits, 22, -3):
+        unscaled = rng.integers(-(10**digits) + 1, 10**digits, 500)
+        values = [Decimal(int(n)).scaleb(-scale) for n in unscaled]
+        array = pa.array([*values, None], pa.decimal128(38, scale))
+        found, unfit = fitted(array.slice(1), kind)
+        expected = np.array([float(value) for value in values[1:]], kind.to_pandas_dtype())
+        assert not unfit
+        assert found[:-1].to_numpy().tobytes() == expected.tobytes()
+        assert found[-1].as_py() is None
+    wide = pa.array([Decimal(10**digits), Decimal(1), Decimal(-(10**37))], pa.decimal128(38, 0))
+    assert fitted(wide, kind)[1] == [0, 2]
 
 
 def test_the_first_file_of_the_output_gives_the_types() -> None:
