@@ -5,9 +5,11 @@ Text in, text out. Nothing is read, and no credentials are shown.
 
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from html import escape
 
 __all__ = [
+    "closest",
     "count",
     "first_of",
     "html_table",
@@ -61,6 +63,17 @@ def listed(names: Iterable[str]) -> str:
     """
     items = list(names)
     return ", ".join(items if len(items) <= _SHOWN else [*items[: _SHOWN - 1], "…", items[-1]])
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most similar, whatever its case; None if none is.
+
+    >>> closest("Lstm", ["GRU", "LSTM"]), closest("Dense", ["GRU", "LSTM"])
+    ('LSTM', None)
+    """
+    by_lower = {name.lower(): name for name in known}
+    found = get_close_matches(word.lower(), by_lower, n=1)
+    return by_lower[found[0]] if found else None
 
 
 def first_of(names: Sequence[str], number: int = 3) -> str:

@@ -1,11 +1,11 @@
 """Problems of a pipeline file, collected so that all are reported at once."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any, TypeVar
 
+from streamrnn.display import closest
 from streamrnn.errors import ConfigError
 
 _Location = TypeVar("_Location")
@@ -66,9 +66,8 @@ def choices(options: Sequence[str]) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint to append to a message, or nothing if no known word is similar."""
-    by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return f'; did you mean "{by_lower[close[0]]}"?' if close else ""
+    near = closest(word, known)
+    return f'; did you mean "{near}"?' if near else ""
 
 
 def config_error(

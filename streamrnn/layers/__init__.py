@@ -41,10 +41,8 @@ from streamrnn.layers.time_distributed import TimeDistributed
 
 
 def __getattr__(name: str) -> object:
-    why = registry.why_refused(name)
-    raise AttributeError(
-        f"streamrnn.layers has no {name!r}" + (f": {why}" if why else ""), name=name
-    )
+    why = registry.why_missing(name, __all__)
+    raise AttributeError(f"streamrnn.layers has no {name!r}{why}", name=name)
 
 
 def __dir__() -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.arrays import Floats
+from streamrnn.display import closest
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import activation as kernel
 from streamrnn.layers.registry import ConfigDict, StoredConfig
@@ -120,8 +121,10 @@ def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
     elif isinstance(identifier, list | tuple) and _is_spec(identifier):
         name, numbers = kernel.split_spec(tuple(identifier))
         return (name, *numbers)
+    near = closest(identifier, _FUNCTIONS) if isinstance(identifier, str) else None
     raise UnsupportedError(
-        f"{_prefix(owner)}activation {identifier!r} is not supported; supported: "
+        f"{_prefix(owner)}activation {identifier!r} is not supported"
+        f"{f'; did you mean {near!r}? Supported' if near else '; supported'}: "
         f"{', '.join(sorted(_FUNCTIONS))}"
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.arrays import Array, Floats
+from streamrnn.display import closest
 from streamrnn.errors import UnsupportedError
 from streamrnn.layers.naming import snake_case
 from streamrnn.layers.registry import ConfigDict
@@ -296,8 +297,10 @@ def get(identifier: object) -> Initializer:
         return type(named)(**known)
     if isinstance(identifier, int | float | np.ndarray):
         return Constant(identifier)
+    near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
     raise UnsupportedError(
-        f"initializer {identifier!r} is not known; known: {', '.join(sorted(_NAMES))}"
+        f"initializer {identifier!r} is not known"
+        f"{f'; did you mean {near!r}? Known' if near else '; known'}: {', '.join(sorted(_NAMES))}"
     )
 
 

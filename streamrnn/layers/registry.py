@@ -5,10 +5,10 @@ that are not needed to read it. No module is imported and no code is run for it:
 in the registry is refused.
 """
 
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from streamrnn.display import closest
 from streamrnn.errors import DTypeError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -81,20 +81,23 @@ def get(class_name: str) -> "type[Layer]":
     if found is not None:
         return found
     why = _WHY_REFUSED.get(class_name)
-    near = get_close_matches(class_name, _classes, n=1)
+    near = closest(class_name, _classes)
     raise UnsupportedError(
         f"layer class {class_name!r} is not supported"
         + (f": {why}" if why else "")
-        + (f"; did you mean {near[0]!r}?" if near else "")
+        + (f"; did you mean {near!r}?" if near else "")
         + ". Supported: "
         + ", ".join(names())
         + ". Register a custom class with streamrnn.register_layer(name, cls)."
     )
 
 
-def why_refused(class_name: str) -> str | None:
-    """Return why this class of Keras is not supported, if a reason is known."""
-    return _WHY_REFUSED.get(class_name)
+def why_missing(class_name: str, known: Iterable[str]) -> str:
+    """Return why this class of Keras is not supported, or a similar known name, to be appended."""
+    if why := _WHY_REFUSED.get(class_name):
+        return f": {why}"
+    near = closest(class_name, known)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def serialize(layer: "Layer") -> ConfigDict:

@@ -149,7 +149,7 @@ def test_layers_that_do_not_exist() -> None:
     assert not hasattr(layers, "Lambda")
     with pytest.raises(AttributeError, match="'CuDNNLSTM': there is no GPU"):
         _ = layers.CuDNNLSTM
-    with pytest.raises(AttributeError, match=r"no 'LSTMM'$"):
+    with pytest.raises(AttributeError, match=r"no 'LSTMM'; did you mean 'LSTM'\?$"):
         _ = layers.LSTMM
 
 

@@ -144,7 +144,10 @@ def test_initializers_by_name() -> None:
     assert isinstance(initializers.get("uniform"), initializers.RandomUniform)
     assert isinstance(initializers.get(initializers.Ones), initializers.Ones)
     assert_same(initializers.Identity(2.0)((3, 3)), 2 * np.eye(3, dtype=np.float32))
-    with pytest.raises(UnsupportedError, match="initializer 'glorot' is not known; known: "):
+    with pytest.raises(
+        UnsupportedError,
+        match=r"initializer 'glorot' is not known; did you mean 'glorot_\w+'\? Known: ",
+    ):
         initializers.get("glorot")
     one, other = (
         layers.LSTM(3, kernel_initializer=initializers.RandomNormal(seed=2)) for _ in "12"

@@ -9,7 +9,7 @@ import pytest
 
 import streamrnn
 from streamrnn import Input, Model, Sequential, layers, models
-from streamrnn.errors import ArgumentError, ConfigError, ShapeError
+from streamrnn.errors import ArgumentError, ConfigError, ShapeError, UnsupportedError
 from streamrnn.layers.missing import INTERNAL, WHY_MISSING
 
 CLASSES = [
@@ -193,3 +193,34 @@ def test_a_subclass_of_model_with_a_call_of_its_own():
         Mine()
     with pytest.raises(ConfigError, match=r"as in Model\(inputs, outputs\)$"):
         Model()
+
+
+@pytest.mark.parametrize(
+    ("call", "near"),
+    [
+        (lambda: layers.Lstm, "streamrnn.layers has no 'Lstm'; did you mean 'LSTM'?"),
+        (lambda: layers.Droput, "streamrnn.layers has no 'Droput'; did you mean 'Dropout'?"),
+        (lambda: layers.get("Gru"), "'Gru' is not supported; did you mean 'GRU'?"),
+        (lambda: layers.Dense(1, activation="Tanh"), "supported; did you mean 'tanh'? Supported: "),
+        (lambda: layers.GRU(1, activation="sigmiod"), "did you mean 'sigmoid'?"),
+        (
+            lambda: layers.Dense(1, kernel_initializer="glorot_norml"),
+            "initializer 'glorot_norml' is not known; did you mean 'glorot_normal'? Known: ",
+        ),
+        (
+            lambda: layers.LSTM(1, recurrent_initializer="orthogonel"),
+            "did you mean 'orthogonal'?",
+        ),
+    ],
+)
+def test_a_mistyped_name_gets_a_similar_one(call, near):
+    with pytest.raises((AttributeError, UnsupportedError)) as caught:
+        call()
+    assert near in str(caught.value)
+
+
+def test_nothing_is_proposed_for_a_name_like_no_other():
+    with pytest.raises(AttributeError, match=r"^streamrnn\.layers has no 'Xyz'$"):
+        layers.Xyz  # noqa: B018
+    with pytest.raises(UnsupportedError, match=r"'xyz' is not supported; supported: elu"):
+        layers.Dense(1, activation="xyz")
