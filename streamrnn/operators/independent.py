@@ -76,7 +76,9 @@ class IndependentOperator:
                 f"stride = {self.stride}: its waiting rows do not match. Restore the steps and "
                 "stride that it was saved with, or start over with --full-refresh."
             )
-        columns = {MATRIX: by_stream.features_MF, **by_stream.identifiers}
+        columns = dict(by_stream.identifiers)
+        if by_stream.features_MF.shape[1]:
+            columns[MATRIX] = by_stream.features_MF
         offset, total = _offsets(held, by_stream.length)
         joined = {
             name: _joined(
@@ -111,7 +113,8 @@ class IndependentOperator:
     def _run(self, begin: Ints, joined: dict[str, Array]) -> Floats:
         values = np.empty((len(begin), self.units), np.float32)
         identifiers = {name: a for name, a in joined.items() if name != MATRIX}
-        inputs = self.plan.arrays(joined[MATRIX], identifiers)
+        matrix = joined.get(MATRIX, np.zeros((0, 0), np.float32))  # a model may read ids only
+        inputs = self.plan.arrays(matrix, identifiers)
 
         def work(first: int) -> None:
             index = begin[first : first + self.lanes, None] + np.arange(self.steps)

@@ -190,7 +190,8 @@ class BoundPipeline:
         features = {f.name: types[f.kind] for f in contract.features}
         waiting: dict[str, pa.DataType] = {}
         if waits:
-            waiting[MATRIX] = pa.list_(pa.float32(), len(contract.feature_names()))
+            if size := len(contract.feature_names()):  # Arrow fails with lists of size 0
+                waiting[MATRIX] = pa.list_(pa.float32(), size)
             waiting |= {n: t for n, t in features.items() if t != pa.float32()}
         return Layout(
             keys=tuple(self.schema.field(n) for n in contract.key),

@@ -6,10 +6,12 @@ from typing import Any
 import logs
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
 from streamrnn.errors import ConfigError, DTypeError, ModelMismatchError
+from streamrnn.outputs import export_state, read_states
 
 
 def _drawn(model: Any) -> Any:
@@ -111,6 +113,44 @@ def test_nulls_of_integers(tmp_path: Path, kind: str) -> None:
     expected = _process(model, tmp_path, whole, source={"features": ["token"]})
     assert got.column("y").is_valid().to_pylist() == there.tolist()
     assert got.filter(pa.array(there)).column("y") == expected.column("y")
+
+
+@pytest.mark.parametrize("kind", ["carry", "independent", "whole"])
+def test_a_model_that_reads_ids_only(tmp_path: Path, kind: str) -> None:
+    """In each kind of window, in two runs: there is no matrix of numbers, of a width 0."""
+    model = _drawn(
+        Sequential(
+            [layers.Embedding(9, 4, input_shape=(None,)), layers.GRU(3), layers.Dense(1, name="y")]
+        )
+    )
+    model.save(tmp_path / "m.safetensors")
+    table = _table()
+    sizes = {"steps": 4, "stride": 3} if kind == "independent" else {}
+    tables = {"source": {"features": ["token"]}, "window": {"kind": kind, **sizes}}
+    paths = str(tmp_path / "in"), str(tmp_path / "m.safetensors"), str(tmp_path / "out")
+    for day in range(2 if kind != "whole" else 1):
+        rows = table.slice(110 * day, 110) if kind != "whole" else table
+        logs.write(rows, tmp_path / "in" / f"{day}.parquet")
+        pipeline = Pipeline.from_dict(logs.config(*paths, **tables))
+        assert pipeline.explain()["memory"]["total"] > 0
+        pipeline.run()
+    scored = pa.concat_tables(map(pq.read_table, sorted((tmp_path / "out").glob("*.parquet"))))
+    key, token, score = (
+        t[n].to_numpy() for t, n in ((table, "id"), (table, "token"), (scored, "y"))
+    )
+    assert scored["id"].to_pylist() == table["id"].to_pylist()
+    ids = np.flatnonzero(key == key[0])
+    for n in range(1, len(ids) + 1):
+        found = score[ids[n - 1]]
+        if kind == "carry" or (kind == "whole" and n == len(ids)):
+            assert found == model(token[ids[:n]][None])[0, 0]
+        elif kind == "independent" and n >= 4 and (n - 4) % 3 == 0:
+            assert found == model(token[ids[n - 4 : n]][None])[0, 0]
+        else:
+            assert np.isnan(found)
+    if kind == "independent":
+        export_state(str(tmp_path / "out"), str(tmp_path / "s.parquet"))
+        assert read_states(str(tmp_path / "out")).equals(read_states(str(tmp_path / "s.parquet")))
 
 
 def test_inputs_are_checked_by_name(tmp_path: Path) -> None:
