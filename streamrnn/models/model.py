@@ -18,7 +18,7 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.symbol import Shape, Symbol, map_structure, symbols_in
+from streamrnn.layers.symbol import Node, Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
 from streamrnn.models.graph import Graph, NestedShapes, none_if_all_none
 from streamrnn.models.summary import (
@@ -431,13 +431,17 @@ def _check_names(model: Model) -> None:
         )
 
 
+def position_of(symbol: Symbol, node: Node) -> int:
+    """Return the number of the input of a node that is this symbol."""
+    return [s is symbol for s in symbols_in(node.inputs)].index(True)
+
+
 def _input_dtype(graph: Graph, symbol: Symbol) -> str:
     """Return the dtype that the readers of an input require: an Embedding requires integers."""
     required = set()
     for node in graph.consumers(symbol):
         if isinstance(node.layer, Model):
-            position = [s is symbol for s in symbols_in(node.inputs)].index(True)
-            required.add(node.layer.input_specs[position][2])
+            required.add(node.layer.input_specs[position_of(symbol, node)][2])
         else:
             required.add(node.layer.input_dtype)
     for dtype in ("string", "int64"):

@@ -19,6 +19,7 @@ from streamrnn.display import count, short_model
 from streamrnn.errors import ConfigError, DTypeError
 from streamrnn.formats import load_model
 from streamrnn.models import Model, SequenceRunner, StepRunner
+from streamrnn.models.ids import IdLimit, id_limits
 from streamrnn.operators import (
     KINDS,
     Emitter,
@@ -38,6 +39,7 @@ from streamrnn.sources import (
     load_vocabulary,
     used_schema,
 )
+from streamrnn.sources.vocabulary import Vocabulary
 from streamrnn.states import MATRIX, Layout, read_state_file
 from streamrnn.windows import RowPolicy
 
@@ -65,10 +67,14 @@ class LoadedPipeline:
         specs = self.model.input_specs
         chosen = choose_inputs(specs, [*names, *extra], config.model.inputs)
         kinds = feature_kinds(specs, chosen)
+        limits = {chosen[name][0]: limit for name, limit in id_limits(self.model).items()}
         self.contract = Contract(
             key=config.source.key,
             time=config.source.time,
-            features=tuple(_feature(f, kinds[f.name], config) for f in config.source.features),
+            features=tuple(
+                _feature(f, kinds[f.name], config, limits.get(f.name))
+                for f in config.source.features
+            ),
             time_features=config.source.time_features,
             reset=config.source.reset,
         )
@@ -232,7 +238,7 @@ def _load(config: Config, path: str) -> Model:
     return load_model(path, layers=layers, state=dict(spec.state) if spec.state else None)
 
 
-def _feature(feature: FeatureSection, kind: str, config: Config) -> Feature:
+def _feature(feature: FeatureSection, kind: str, config: Config, limit: IdLimit | None) -> Feature:
     nulls = config.source.nulls_of(feature)
     if kind != "float32":
         if feature.valid is not None or feature.clip is not None or feature.nan is not None:
@@ -254,7 +260,27 @@ def _feature(feature: FeatureSection, kind: str, config: Config) -> Feature:
                 "strings itself; remove it"
             )
         vocabulary = load_vocabulary(feature.vocabulary, feature.oov, feature.name)
-    return Feature(feature.name, kind, feature.valid, feature.clip, nulls, nan, vocabulary)
+    if limit is not None:
+        _check_limit(feature.name, limit, nulls, vocabulary)
+    ids = None if limit is None else limit.size
+    return Feature(feature.name, kind, feature.valid, feature.clip, nulls, nan, vocabulary, ids)
+
+
+def _check_limit(
+    name: str, limit: IdLimit, nulls: str | float, vocabulary: Vocabulary | None
+) -> None:
+    """Raise ConfigError if the model cannot read the ids that replace values or nulls."""
+    valid = f"{limit.layer} has ids from 0 to {limit.size - 1}"
+    if vocabulary is not None and (last := max(vocabulary.ids)) >= limit.size:
+        raise ConfigError(
+            f"[source] features: {name!r}: the vocabulary ({vocabulary.label}) has ids up to "
+            f"{last} (oov = {vocabulary.oov} included), but {valid}. Use the vocabulary that the "
+            "model was trained with"
+        )
+    if not isinstance(nulls, str) and not 0 <= nulls < limit.size:
+        raise ConfigError(
+            f"[source] nulls: {nulls:g} cannot replace a null of {name!r}: {valid}. Set one of them"
+        )
 
 
 def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, ...]:

@@ -242,6 +242,22 @@ def to_identifiers(
     return values, np.ones(len(array), bool)
 
 
+def check_ids(values: Ints, feature: Feature, faults: Faults) -> None:
+    """Add a fault for each of N ids that is not from 0 to below `feature.ids`."""
+    size = feature.ids or 0
+    outside = values.view(np.uint64) >= size  # negative ones are large then
+    if not outside.any():
+        return
+    rows = np.flatnonzero(outside)
+    found, which = np.unique(values[rows], return_inverse=True)
+    reasons = [
+        f"column {feature.name!r}: expected an id from 0 to {size - 1}, as the model has, "
+        f"received {value}"
+        for value in found.tolist()
+    ]
+    faults.add_each(rows, which, reasons, "use the model of these ids")
+
+
 def _texts(array: pa.Array) -> tuple[Array, Bools]:
     """Return texts as objects, and which are not valid UTF-8: Parquet does not check."""
     try:

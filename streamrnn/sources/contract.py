@@ -15,7 +15,7 @@ from streamrnn.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
 from streamrnn.sources.angles import sine_and_cosine
 from streamrnn.sources.casts import is_number, shown
-from streamrnn.sources.columns import fill_plain, limit, to_float32, to_identifiers
+from streamrnn.sources.columns import check_ids, fill_plain, limit, to_float32, to_identifiers
 from streamrnn.sources.faults import Faults
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.vocabulary import Vocabulary
@@ -27,7 +27,8 @@ class Feature:
 
     `kind` is "float32", or "int64" or "string" for a column that an Embedding or a lookup reads
     unchanged. `nulls` is "error", "previous", "skip" or the number (or text) that replaces null;
-    `nan` is "error" or "null". Of a column with a `vocabulary`, the model reads ids.
+    `nan` is "error" or "null". Of a column with a `vocabulary`, the model reads ids. `ids`: the
+    integers are ids from 0 to below this number, as a layer has them; None: no limit.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Feature:
     nulls: str | float = "error"
     nan: str = "error"
     vocabulary: Vocabulary | None = None
+    ids: int | None = None
 
 
 @dataclass
@@ -104,6 +106,11 @@ class Contract:
         return {f.name: f.vocabulary for f in self.features if f.vocabulary is not None}
 
     @cached_property
+    def limited(self) -> tuple[Feature, ...]:
+        """The features whose ids have a limit; those of a vocabulary are within it."""
+        return tuple(f for f in self.features if f.ids is not None and f.vocabulary is None)
+
+    @cached_property
     def floats(self) -> tuple[Feature, ...]:
         """The features that are read as float32."""
         return tuple(f for f in self.features if f.kind == "float32")
@@ -138,17 +145,22 @@ class Contract:
         for name, array in zip(self.key, keys, strict=True):
             if array.null_count:
                 faults.add(_nulls(array), f"column {name!r}: key is null")
+        time = self._time(batch, faults)
+        features = self._floats(batch, column, faults, counts)
+        identifiers = {
+            f.name: to_identifiers(column(f.name), f.kind, f.nulls, faults, counts, f.name)
+            for f in self.features
+            if f.kind != "float32"
+        }
+        for f in self.limited:
+            check_ids(identifiers[f.name][0], f, faults)
         return Rows(
             batch=batch,
             origin=origin,
             keys=keys,
-            time=self._time(batch, faults),
-            features=self._floats(batch, column, faults, counts),
-            identifiers={
-                f.name: to_identifiers(column(f.name), f.kind, f.nulls, faults, counts, f.name)
-                for f in self.features
-                if f.kind != "float32"
-            },
+            time=time,
+            features=features,
+            identifiers=identifiers,
             reset=self._reset(batch, faults),
             faults=faults,
             counts=counts,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
-from streamrnn.errors import ConfigError, DTypeError, ModelMismatchError
+from streamrnn.errors import ConfigError, DataError, DTypeError, ModelMismatchError
 from streamrnn.outputs import export_state, read_states
 
 
@@ -168,3 +168,65 @@ def test_inputs_are_checked_by_name(tmp_path: Path) -> None:
     names = {"ids": "id", "x": ["a", "b"]}
     with pytest.raises(DTypeError, match="expected integer, received string"):
         _process(model, tmp_path, table, source=text, model={"inputs": names})
+
+
+def _embedding(size: int = 9) -> Sequential:
+    first = layers.Embedding(size, 4, input_shape=(None,), name="table")
+    return _drawn(Sequential([first, layers.GRU(3), layers.Dense(1, name="y")]))
+
+
+def _run(made: Any, tmp_path: Path, table: pa.Table, token: Any, **source: Any) -> Any:
+    made.save(tmp_path / "m.safetensors")
+    path = logs.write(table, tmp_path / "in" / "1.parquet")
+    model, out = str(tmp_path / "m.safetensors"), str(tmp_path / "out")
+    tables: dict[str, Any] = {"source": {"features": [token], **source}}
+    if type(made) is Model:
+        tables = {"source": {"features": [token, "a", "b"], **source}}
+        tables["model"] = {"inputs": {"ids": "token", "x": ["a", "b"]}}
+    return Pipeline.from_dict(logs.config(path, model, out, **tables)).run()
+
+
+def _nested() -> Model:
+    """An Embedding in a model inside the model, and a smaller one beside it."""
+    ids, x = Input((None,), dtype="int64", name="ids"), Input((None, 2), name="x")
+    inner_ids = Input((None,), dtype="int64")
+    inner = Model(inner_ids, layers.Embedding(9, 4, name="table")(inner_ids), name="inner")
+    beside = layers.Embedding(12, 2, name="wide")(ids)
+    both = layers.Concatenate()([inner(ids), beside, x])
+    return _drawn(Model([ids, x], layers.Dense(1, name="score")(layers.GRU(3)(both))))
+
+
+@pytest.mark.parametrize("value", [9, -1, 2**62, -(2**63)])
+@pytest.mark.parametrize("make", [_embedding, _two_inputs, _nested])
+def test_an_id_that_the_model_does_not_have(tmp_path: Path, make: Any, value: int) -> None:
+    """One message with file, row, stream and column; or the row is rejected."""
+    table = _table()
+    tokens = table["token"].to_pylist()
+    tokens[150] = value
+    table = table.set_column(5, "token", pa.array(tokens))
+    with pytest.raises(DataError) as caught:
+        _run(make(), tmp_path, table, "token")
+    key = table["id"][150].as_py()
+    assert f"in/1.parquet: row 150 (from 0): stream id='{key}'" in str(caught.value)
+    reason = f"column 'token': expected an id from 0 to 8, as the model has, received {value}"
+    assert reason in str(caught.value)
+    summary = _run(make(), tmp_path, table, "token", bad="reject")
+    assert (summary.rows_out, summary.rejected) == (219, 1)
+    rejects = pq.read_table(tmp_path / "out.rejects")
+    assert rejects["reason"].to_pylist() == [reason]
+
+
+def test_a_vocabulary_or_a_fill_beyond_the_ids_of_the_model(tmp_path: Path) -> None:
+    """It is refused when the model is loaded, before a row is read."""
+    table = _table().set_column(5, "token", pa.array(["v3"] * 220))
+    words = [f"v{i}" for i in range(9)]
+    assert _run(_embedding(9), tmp_path, table, {"name": "token", "vocabulary": words}).rows == 220
+    with pytest.raises(
+        ConfigError, match=r"'token': the vocabulary \(.*\) has ids up to 9 .oov = 1 "
+    ):
+        _run(_embedding(9), tmp_path, table, {"name": "token", "vocabulary": words, "oov": 1})
+    with pytest.raises(ConfigError, match=r"layer 'table' \(Embedding\) has ids from 0 to 7"):
+        _run(_embedding(8), tmp_path, table, {"name": "token", "vocabulary": words})
+    for nulls in (9, -1):
+        with pytest.raises(ConfigError, match=rf"{nulls} cannot replace a null of 'token': layer"):
+            _run(_embedding(9), tmp_path, _table(), {"name": "token", "nulls": nulls})
