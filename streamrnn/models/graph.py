@@ -137,23 +137,29 @@ class Graph:
 
     def infer(self, shapes: Sequence[Shape]) -> list[Shape]:
         """Return the outputs' shapes for inputs of these shapes."""
+        known = self.shapes(shapes)
+        return [known[self.slots[id(symbol)]] for symbol in self.outputs]
+
+    def shapes(self, shapes: Sequence[Shape]) -> dict[int, Shape]:
+        """Return the shape of each slot for inputs of these shapes."""
         known: dict[int, Shape] = {}
         for symbol, shape in zip(self.inputs, shapes, strict=True):
             known[self.slots[id(symbol)]] = shape
         for step in self.steps:
             made = step.node.layer.compute_output_shape(step.inputs(known))
-            known |= dict(zip(step.outputs, _flat_shapes(made), strict=True))
-        return [known[self.slots[id(symbol)]] for symbol in self.outputs]
+            known |= dict(zip(step.outputs, flat_shapes(made), strict=True))
+        return known
 
     def consumers(self, symbol: Symbol) -> list[Node]:
         """Return the nodes that read this symbol as an input."""
         return [node for node in self.nodes if any(s is symbol for s in leaves(node.inputs))]
 
 
-def _flat_shapes(shapes: NestedShapes) -> list[Shape]:
+def flat_shapes(shapes: NestedShapes) -> list[Shape]:
+    """Return the shapes in nested lists and dictionaries."""
     if isinstance(shapes, list | dict):
         items = shapes.values() if isinstance(shapes, dict) else shapes
-        return [flat for item in items for flat in _flat_shapes(item)]
+        return [flat for item in items for flat in flat_shapes(item)]
     return [shapes]
 
 

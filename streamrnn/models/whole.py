@@ -7,6 +7,7 @@ import numpy as np
 from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
+from streamrnn.models.lengths import fixed_steps
 from streamrnn.models.model import Model
 
 
@@ -15,6 +16,7 @@ class SequenceRunner:
 
     outputs: (output layer's name, units), in order. sequences: whether that output has a time axis.
     state_spec: empty, as no state is carried.
+    fixed: the only number of steps that the model accepts, and a layer that depends on it, or None.
     Threads may share an instance: a run changes nothing.
     """
 
@@ -24,6 +26,7 @@ class SequenceRunner:
         self.outputs = [(symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in symbols]
         self.sequences = [len(symbol.shape) > 2 for symbol in symbols]
         self.state_spec: dict[str, int] = {}
+        self.fixed = fixed_steps(model)
         self._ragged = _is_ragged(model)
 
     def initial_state(self, n: int) -> dict[str, Floats]:

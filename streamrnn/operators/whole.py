@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from streamrnn.arrays import Bools, Floats, Ints
+from streamrnn.errors import DataError
 from streamrnn.models import Model, SequenceRunner
 from streamrnn.operators.inputs import InputPlan
 from streamrnn.operators.model_output import ModelOutput
@@ -64,6 +65,7 @@ class WholeOperator:
         slot = np.concatenate([np.repeat(by_stream.slot, by_stream.length) for by_stream in kept])
         step = np.concatenate([by_stream.step_M for by_stream in kept])
         order, start, length, _ = sequences_of(slot, step)
+        self._check_lengths(order[start], length)
         values, valid = self._run([a[order] for a in inputs], start, length)
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
@@ -74,6 +76,26 @@ class WholeOperator:
             computed = ModelOutput(by_stream.row_M, by_stream.step_M, values[step], valid[step])
             yield rows, by_stream, computed
         self._batches = []
+
+    def _check_lengths(self, first: Ints, length: Ints) -> None:
+        """Raise DataError, naming its first row, for a sequence that the model does not accept.
+
+        `first`: the number of that row among the scored rows of all record batches.
+        """
+        fixed = self.whole.fixed
+        if fixed is None or (length == fixed[0]).all():
+            return
+        sequence = int(np.flatnonzero(length != fixed[0])[0])
+        index = int(first[sequence])
+        for rows, by_stream in self._batches:
+            if index < len(by_stream.row_M):
+                raise DataError(
+                    f"{rows.place(int(by_stream.row_M[index]))}: a sequence of {length[sequence]} "
+                    f"rows begins here, but the model accepts sequences of {fixed[0]} steps only, "
+                    f"as {fixed[1]} depends on their number. Score streams of that length, or set "
+                    f'[window] kind = "independent" and steps = {fixed[0]}'
+                )
+            index -= len(by_stream.row_M)
 
     def _run(self, inputs: Inputs, start: Ints, length: Ints) -> tuple[Floats, Bools]:
         units = [u for _, u in self.whole.outputs]

@@ -16,7 +16,7 @@ from streamrnn.arrays import Floats
 from streamrnn.config.load import Config
 from streamrnn.config.schema import FeatureSection
 from streamrnn.display import count, short_model
-from streamrnn.errors import ConfigError, DTypeError
+from streamrnn.errors import ConfigError, DTypeError, ModelMismatchError
 from streamrnn.formats import load_model
 from streamrnn.models import Model, SequenceRunner, StepRunner
 from streamrnn.models.ids import IdLimit, id_limits
@@ -82,6 +82,8 @@ class LoadedPipeline:
         self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
         self.kind = KINDS[config.window.kind]
         self.runner: StepRunner | SequenceRunner = self.kind.runner(self.model)
+        if self.kind.waits:
+            _check_steps(self.runner, config.window.steps)
         self.names = _output_names(self.runner.outputs, config)
         self.fingerprint: str = self.model.fingerprint()
         self.renames = config.source.renames
@@ -281,6 +283,17 @@ def _check_limit(
         raise ConfigError(
             f"[source] nulls: {nulls:g} cannot replace a null of {name!r}: {valid}. Set one of them"
         )
+
+
+def _check_steps(runner: StepRunner | SequenceRunner, steps: int) -> None:
+    """Raise ModelMismatchError if the model does not accept windows of `steps` steps."""
+    fixed = runner.fixed if isinstance(runner, SequenceRunner) else None
+    if fixed is None or fixed[0] == steps:
+        return
+    raise ModelMismatchError(
+        f"[window] steps: the model accepts windows of {fixed[0]} steps only, as {fixed[1]} "
+        f"depends on their number; received {steps}. Set steps = {fixed[0]}"
+    )
 
 
 def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, ...]:

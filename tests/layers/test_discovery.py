@@ -199,16 +199,16 @@ def test_a_subclass_of_model_with_a_call_of_its_own():
     ("call", "near"),
     [
         (lambda: layers.Lstm, "streamrnn.layers has no 'Lstm'; did you mean 'LSTM'?"),
-        (lambda: layers.Droput, "streamrnn.layers has no 'Droput'; did you mean 'Dropout'?"),
+        (lambda: layers.Dropouts, "streamrnn.layers has no 'Dropouts'; did you mean 'Dropout'?"),
         (lambda: layers.get("Gru"), "'Gru' is not supported; did you mean 'GRU'?"),
         (lambda: layers.Dense(1, activation="Tanh"), "supported; did you mean 'tanh'? Supported: "),
-        (lambda: layers.GRU(1, activation="sigmiod"), "did you mean 'sigmoid'?"),
+        (lambda: layers.GRU(1, activation="sigmoids"), "did you mean 'sigmoid'?"),
         (
-            lambda: layers.Dense(1, kernel_initializer="glorot_norml"),
-            "initializer 'glorot_norml' is not known; did you mean 'glorot_normal'? Known: ",
+            lambda: layers.Dense(1, kernel_initializer="glorot_normals"),
+            "initializer 'glorot_normals' is not known; did you mean 'glorot_normal'? Known: ",
         ),
         (
-            lambda: layers.LSTM(1, recurrent_initializer="orthogonel"),
+            lambda: layers.LSTM(1, recurrent_initializer="orthogonals"),
             "did you mean 'orthogonal'?",
         ),
     ],
