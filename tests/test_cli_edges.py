@@ -156,7 +156,7 @@ def test_pipes_where_files_are_read() -> None:
 def test_a_pipe_or_device_as_pipeline_file(verb: str) -> None:
     os.mkfifo("pipe.toml")
     for path in ("pipe.toml", "/dev/zero", "/dev/null"):
-        done = run(verb, path)
+        done = run_process(verb, path)
         assert_one_message(done, 78, path, "cannot be read: expected a regular file")
 
 
@@ -164,7 +164,7 @@ def test_a_pipe_or_device_as_pipeline_file(verb: str) -> None:
 def test_a_pipe_as_model_file(suffix: str) -> None:
     os.mkfifo(f"pipe{suffix}")
     for line in (f"summary pipe{suffix}", f"convert pipe{suffix} new.safetensors"):
-        done = run(*line.split())
+        done = run_process(*line.split())
         assert_one_message(done, 66, f"pipe{suffix}: no such model file, but a folder, device or")
 
 
@@ -192,9 +192,20 @@ def test_a_pipe_among_the_files_of_a_source_is_left_out() -> None:
     assert run_process("run", "p.toml") == (0, "")
 
 
-@pytest.mark.parametrize("path", ["/dev/null", "m.safetensors"])
+@pytest.mark.parametrize("path", ["/dev/null", "m.safetensors", "m.safetensors/below", "pipe"])
 def test_an_output_that_is_no_folder(path: str, run: Run) -> None:
-    assert_one_message(run("run", "p.toml", "--set", f"sink.path={path}"), 1, path)
+    os.mkfifo("pipe")
+    found = os.path.abspath(path.removesuffix("/below"))
+    texts = (
+        "expected a directory",
+        f"but {found} is a file, device or pipe",
+        "Set the path of a dir",
+    )
+    for verb in ("run", "validate", "explain"):
+        done = run(verb, "p.toml", "--set", f"sink.path={path}")
+        assert_one_message(done, 78, f"[sink] path: {path}", *texts)
+    rejects = run("run", "p.toml", "--set", f"sink.rejects={path}")
+    assert_one_message(rejects, 78, f"[sink] rejects: {path}", *texts)
     assert_one_message(run("verify", path), 1, path, "is not the output of a streamrnn run")
 
 

@@ -52,7 +52,11 @@ does not name. On object stores a rename is a copy and a delete on the server, t
 from streamrnn.checkpoints.attempt import Attempt, Facts
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, StateFile, UsedFile
-from streamrnn.checkpoints.nesting import refuse_inside_output, refuse_nested_output
+from streamrnn.checkpoints.nesting import (
+    refuse_inside_output,
+    refuse_nested_output,
+    refuse_no_directory,
+)
 from streamrnn.checkpoints.reading import (
     has_manifest,
     load_shard,
@@ -90,6 +94,7 @@ __all__ = [
     "read_token",
     "refuse_inside_output",
     "refuse_nested_output",
+    "refuse_no_directory",
     "seen_files",
     "with_seen_files",
 ]

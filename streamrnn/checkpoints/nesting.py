@@ -10,9 +10,21 @@ from streamrnn.checkpoints.directory import (
 )
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.storage.files import Files
-from streamrnn.storage.opening import open_files
+from streamrnn.storage.opening import in_the_way, open_files
 
 _OF_AN_OUTPUT = {name_inside(name) for name in (MANIFEST, OWNER, OLD_MANIFEST, OLD_OWNER)}
+
+
+def refuse_no_directory(path: str, key: str) -> None:
+    """Raise ConfigError if a file, device or pipe is at `path`, or where a parent should be.
+
+    `key` is the config key of the path, for the message.
+    """
+    if found := in_the_way(path):
+        raise ConfigError(
+            f"{key}: {path}: expected a directory, which need not exist yet, but {found} is a "
+            "file, device or pipe. Set the path of a directory."
+        )
 
 
 def refuse_nested_output(path: str, key: str) -> None:

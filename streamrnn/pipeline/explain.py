@@ -9,7 +9,9 @@ from typing import Any
 from streamrnn.checkpoints import (
     Manifest,
     check_same_pipeline,
+    check_schema,
     has_manifest,
+    load_state,
     plan_sources,
     read_manifest,
 )
@@ -19,6 +21,7 @@ from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
 from streamrnn.pipeline.memory import memory_of, row_bytes, stream_bytes
 from streamrnn.pipeline.preflight import (
+    check_sink,
     only_after,
     open_source,
     plan_first_run,
@@ -39,7 +42,8 @@ _SHOWN = 3
 def validate(loaded: LoadedPipeline) -> list[str]:
     """Check everything that can be checked without computing; return notes.
 
-    Raises what a run would raise: ConfigError, DataError, StateError, MissingFileError.
+    Raises what a run would raise: CheckpointError, ConfigError, DataError, StateError,
+    MissingFileError.
     """
     last = _last_commit(loaded)
     source = _files_of(loaded, last)
@@ -49,9 +53,28 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     used = set() if last is None else {file.path for file in last.sources}
     source.check_schemas([file for file in source.files if file.name not in used])
     notes: list[str] = []
-    starting_table(bound, None, "", notes)
+    if last is None:
+        starting_table(bound, None, "", notes)
+    else:
+        _check_last(loaded, bound, last, notes)
     refuse_own_output(loaded, source)
     return notes + _notes(loaded, source) + warnings_of(loaded, features_of(loaded, source))
+
+
+def _check_last(
+    loaded: LoadedPipeline, bound: BoundPipeline, last: Manifest, notes: list[str]
+) -> None:
+    """Raise CheckpointError if the output is another pipeline's, StateError if the state is."""
+    path = str(loaded.config.sink.folder)
+    _check_same(loaded, bound, last, path)
+    if last.model != loaded.fingerprint:
+        starting_table(bound, load_state(path), f"the state of {path}", notes, new_model=True)
+
+
+def _check_same(loaded: LoadedPipeline, bound: BoundPipeline, last: Manifest, path: str) -> None:
+    carries = loaded.config.model.carries
+    check_same_pipeline(last, loaded.fingerprint, run_config(bound), path, new_model=carries)
+    check_schema(last, bound.emitter.schema, path)
 
 
 def explain(loaded: LoadedPipeline) -> dict[str, Any]:
@@ -119,6 +142,7 @@ def _files(source: SourceOfFiles, order: str) -> dict[str, Any]:
 
 def _last_commit(loaded: LoadedPipeline) -> Manifest | None:
     """Return the last commit of the output; None before the first."""
+    check_sink(loaded.config)
     path = loaded.config.sink.folder
     return None if path is None or not has_manifest(path) else read_manifest(path)
 
@@ -155,8 +179,7 @@ def _next_run(
         "streams": last.state_rows,
     }
     try:
-        carries = loaded.config.model.carries
-        check_same_pipeline(last, loaded.fingerprint, run_config(bound), path, new_model=carries)
+        _check_same(loaded, bound, last, path)
         plan = plan_sources(
             last,
             source.files,

@@ -13,8 +13,10 @@ from streamrnn.checkpoints import (
     plan_sources,
     refuse_inside_output,
     refuse_nested_output,
+    refuse_no_directory,
     seen_files,
 )
+from streamrnn.config import Config
 from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.sources import (
@@ -135,6 +137,13 @@ def only_after(
     else:
         later = after_time(new, files, str(config.time), str(after.time))
     return replace(plan, files=(*plan.files[:started], *later))
+
+
+def check_sink(config: Config) -> None:
+    """Raise ConfigError unless output and rejects are directories, or do not exist."""
+    for name, path in (("path", config.sink.folder), ("rejects", config.sink.rejects)):
+        if path is not None:
+            refuse_no_directory(path, f"[sink] {name}")
 
 
 def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:

@@ -21,6 +21,7 @@ from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
 from streamrnn.pipeline.preflight import (
+    check_sink,
     only_after,
     open_source,
     refuse_own_output,
@@ -61,6 +62,7 @@ class Job:
         """Read what is new, score it and commit it."""
         self._began = time.perf_counter()
         self.config.require_run()
+        check_sink(self.config)
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source)

@@ -1,6 +1,7 @@
 """Open the path of a sink."""
 
 import os
+import stat
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -11,6 +12,21 @@ from streamrnn.storage.connecting import connect
 from streamrnn.storage.files import Files, check_path
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.remote import RemoteFiles
+from streamrnn.storage.walking import status
+
+
+def in_the_way(path: str) -> str | None:
+    """Return the file, device or pipe that `path` is or would lie in; None if there is none.
+
+    An object store has none.
+    """
+    files = open_files(path)
+    if not files.local:
+        return None
+    place = files.show("")
+    while (stats := status(place)) is None:
+        place = os.path.dirname(place)
+    return None if stat.S_ISDIR(stats.st_mode) else place
 
 
 def open_files(path: str) -> Files:

@@ -250,3 +250,38 @@ def test_messages_have_the_digits_of_a_model_that_the_model_column_has(base: Pat
     shutil.copy("m2.safetensors", "m1.safetensors")
     with pytest.raises(StateError, match=rf"model {first}\n"):
         reset_streams("out", ["s0"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "tables"),
+    [
+        ("m2", {}),
+        ("m1", {"output": {"warmup": 3}}),
+        ("m1", {"output": {"names": ["other"]}}),
+        ("m2", {"model": {"on_change": "carry"}, "source": {"nulls": "skip"}}),
+        ("large", {"model": {"on_change": "carry"}}),
+        ("renamed", {"model": {"on_change": "carry"}}),
+    ],
+)
+def test_validate_refuses_what_a_run_would(base: Path, weights: str, tables: Any) -> None:
+    """With the same text: another model, pipeline, column, or a state that does not fit."""
+    model(3, units=6).save("large.safetensors")
+    model(3, name="other").save("renamed.safetensors")
+    _run("m1.safetensors")
+    _day(1)
+    pipeline = Pipeline.from_dict(logs.config("in", f"{weights}.safetensors", "out", **tables))
+    messages = []
+    for verb in (pipeline.validate, pipeline.run):
+        with pytest.raises((CheckpointError, StateError)) as caught:
+            verb()
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_validate_takes_a_model_that_carries_the_state(base: Path) -> None:
+    _run("m1.safetensors")
+    carry = {"model": {"on_change": "carry"}}
+    pipeline = Pipeline.from_dict(logs.config("in", "m2.safetensors", "out", **carry))
+    (note,) = pipeline.validate()
+    assert note.startswith("the state was carried from model ")
+    assert Pipeline.from_dict(logs.config("in", "m1.safetensors", "out")).validate() == []
