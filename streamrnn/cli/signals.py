@@ -1,18 +1,19 @@
 """SIGINT and SIGTERM: the first stops the run after a commit, the second aborts it.
 
-Outside of a run a signal ends the process at once, which is safe at any moment. In a run, a call
-into a disk or an object store cannot be interrupted, and Python's handlers run only after it. So a
-thread is woken too, which ends a stopped run that only waits.
+Outside of a run a signal ends the process at once, which is safe at any moment. A call into a disk
+or an object store cannot be interrupted, and Python's handlers run only after it. So a thread is
+woken too, which ends the process, or in a run, one that is stopped and only waits.
 """
 
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -28,8 +29,25 @@ def exit_on_signal() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as set by nohup
             signal.signal(number, lambda number, _: os._exit(SIGNALLED + number))
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _DESCRIPTORS:
+        return
+    with suppress(OSError, RuntimeError):  # too little memory for a thread
+        numbers, signals = os.pipe()
+        os.set_blocking(signals, False)
+        threading.Thread(target=_exit_on_number, args=(numbers,), daemon=True).start()
+        signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
 
 
+def _exit_on_number(numbers: int) -> None:
+    """End the process on the first number of a signal that arrives in a pipe."""
+    while data := os.read(numbers, 64):
+        for number in data:
+            if number in _SIGNALS:
+                os._exit(SIGNALLED + number)
+
+
+_DESCRIPTORS = 64
+"""File descriptors below which none is spent on a thread that a signal wakes."""
 WAITS = 20
 """Seconds without computing after which a stopped run is ended."""
 _IDLE = 0.05

@@ -139,6 +139,32 @@ def test_a_stopped_run_that_waits_for_a_server_ends(tmp_path: Path) -> None:
     assert time.monotonic() - start < 6
 
 
+MAIN = "from streamrnn.cli import main; main()"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "line", ["state show {}", "verify {}", "rewind {}", "compact {}", "validate p.toml"]
+)
+def test_a_command_that_waits_for_a_server_ends_at_once(
+    line: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    """The call cannot be interrupted, and takes a minute."""
+    with silent() as (port, asked):
+        uri = f"s3://silent/x?{options(port)}"
+        pipeline(tmp_path, "", uri)
+        command = [sys.executable, "-c", MAIN, *line.format(uri).split()]
+        with subprocess.Popen(
+            command, env=environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        ) as run:
+            assert asked.wait(60)
+            run.send_signal(number)
+            start = time.monotonic()
+            _, error = run.communicate(timeout=30)
+    assert (run.returncode, error) == (128 + number, "")
+    assert time.monotonic() - start < 5
+
+
 def test_what_a_run_waits_for_after_a_signal_is_less_than_30_seconds() -> None:
     from streamrnn.cli import signals
 
