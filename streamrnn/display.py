@@ -27,9 +27,16 @@ _OPTIONS = {
     *("credential_kind", "background_writes", "blob_storage_authority", "blob_storage_scheme"),
     *("dfs_storage_authority", "dfs_storage_scheme", "default_bucket_location"),
 }
-# After "://": a user, and a password that may hold characters that should have been encoded.
-_USER = re.compile(r"://(?:[^\s/?#@'\"]*@|[^\s/?#@:'\"]*:(?!\d*(?:[\s/?#'\"]|$))[^\s@'\"]*@)")
-_USER_OF_ONE = re.compile(r"://(?:[^/?#@]*@|[^/?#@:]*:(?!\d*(?:[/?#]|$)).*@)")
+# After "://": a user, and a password that may hold characters that should have been encoded. What
+# follows the colon of another scheme may be a port.
+_USER = re.compile(
+    r"\b(s3|gs|gcs)://(?:[^\s/?#'\"]*@|[^\s/?#@:'\"]*:(?:(?!://)[^@\n])*@)"
+    r"|://(?:[^\s/?#'\"]*@|[^\s/?#@:'\"]*:(?!\d*(?:[\s/?#'\"]|$))(?:(?!://)[^@'\"\n])*@)"
+)
+_USER_OF_ONE = re.compile(
+    r"^(s3|gs|gcs)://(?:[^/?#]*@|[^/?#@:]*:.*@)"
+    r"|://(?:[^/?#]*@|[^/?#@:]*:(?!\d*(?:[/?#]|$)).*@)"
+)
 _SECRET = re.compile(
     r"([?&])\w*(?:key|secret|token|password|signature|credential)\w*=[^\s&'\",;)]*", re.IGNORECASE
 )
@@ -96,7 +103,7 @@ def location(path: str) -> str:
     """
     if "://" not in path:
         return path
-    base, _, query = _USER_OF_ONE.sub("://", path).partition("#")[0].partition("?")
+    base, _, query = _USER_OF_ONE.sub(r"\1://", path).partition("#")[0].partition("?")
     options = sorted(
         option
         for option in query.split("&")
@@ -120,7 +127,7 @@ def without_credentials(text: str) -> str:
     >>> without_credentials("'s3://key:secret@logs/x?region=a&secret_key=b': no such bucket")
     "'s3://logs/x?region=a&': no such bucket"
     """
-    return _SECRET.sub(r"\1", _USER.sub("://", text)) if "://" in text else text
+    return _SECRET.sub(r"\1", _USER.sub(r"\1://", text)) if "://" in text else text
 
 
 def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:

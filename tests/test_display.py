@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Input, Model, Pipeline, Sequential, StateTable, layers, load_model
+from streamrnn.display import location, without_credentials
+from streamrnn.errors import StreamRNNError, UnsupportedError
 from streamrnn.pipeline import Summary
 from streamrnn.states import Layout
 
@@ -137,3 +139,40 @@ def test_names_are_escaped() -> None:
     model = Sequential([layers.Dense(1, name="<script>")], name="<b>")
     assert "<script>" not in model._repr_html_()
     assert "&lt;script&gt;" in model._repr_html_()
+
+
+ODD = ("SEC RET", "SE/CRET", "12/SECRET", "12 SECRET", "/SECRET", "SE@CRET", "SE/CR ET", "SE+C#RET")
+
+
+@pytest.mark.parametrize("secret", ODD)
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_secret_that_should_have_been_encoded_is_cut_out(scheme: str, secret: str) -> None:
+    """Of a URI, and of a text that has it, whose other words stay."""
+    uri = f"{scheme}://KEY:{secret}@logs/2013/a@b?region=x"
+    if not {"/", "#"} & set(secret):
+        assert location(uri) == f"{scheme}://logs/2013/a@b?region=x"
+    assert not {"KEY", *secret.replace("/", " ").replace("@", " ").split()} & set(
+        location(uri).replace("/", " ").replace("@", " ").split()
+    )
+    for text in ("cannot open {}: no such bucket", "path '{}': expected, received 'x'"):
+        shown = str(StreamRNNError(text.format(uri)))
+        assert shown == text.format(f"{scheme}://logs/2013/a@b?region=x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://logs/2013/a@b: no such bucket",
+        "http://127.0.0.1:9000/a@b: refused",
+        "hdfs://host:8020/x and /y@z",
+        "s3://logs: no such bucket. See s3://other/x",
+        "http://host: refused, see a@b",
+    ],
+)
+def test_a_text_without_secrets_stays(text: str) -> None:
+    assert without_credentials(text) == text
+
+
+def test_a_model_is_no_uri() -> None:
+    with pytest.raises(UnsupportedError, match=r"^s3://logs/m\.keras: a model is read from a file"):
+        load_model("s3://KEY:SE/CRET@logs/m.keras")
