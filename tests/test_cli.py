@@ -330,6 +330,16 @@ def test_validate_and_explain(cli, folder):
     assert "\nresume                  nothing committed yet: this is the first run\n" in out
 
 
+def test_init_writes_to_stdout(cli, tmp_path, monkeypatch):
+    """As other commands do for "-"; nothing else is printed there."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli("init", "-")
+    assert (code, err) == (0, "")
+    assert cli("init", "pipeline.toml")[0] == 0
+    assert out == Path("pipeline.toml").read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipeline.toml"]
+
+
 def test_init_writes_a_sample_and_never_over_a_file(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = cli("init")

@@ -11,9 +11,9 @@ from streamrnn.errors import ConfigError
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The file to write.")] = Path(
-        "pipeline.toml"
-    ),
+    path: Annotated[
+        Path, typer.Argument(metavar="[PATH]", help="The file to write; - for stdout.")
+    ] = Path("pipeline.toml"),
     data: Annotated[
         str | None,
         typer.Option("--from", metavar="DATA", help="Guess key, time and features of this data."),
@@ -23,14 +23,15 @@ def init(
     ] = None,
 ) -> None:
     """Write a sample pipeline file. It shows every key, its default and what it does."""
+    from streamrnn.config import is_pipe, sample
+
     if (data is None) != (model is None):
         raise typer.BadParameter("--from and --model go together: pass both, or neither")
-    if path.exists():
+    piped = is_pipe(str(path))
+    if not piped and path.exists():
         raise _exists(path)
     todos: list[str] = []
     if data is None or model is None:
-        from streamrnn.config import sample
-
         text = sample()
     else:
         from streamrnn.pipeline import draft_pipeline
@@ -41,6 +42,9 @@ def init(
             print(f"guessed: {guess}", file=sys.stderr)
         for todo in todos:
             print(f"TODO: {todo}", file=sys.stderr)
+    if piped:
+        print(text, end="")
+        return
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

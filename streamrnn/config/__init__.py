@@ -14,6 +14,7 @@ from streamrnn.config.problems import did_you_mean
 from streamrnn.config.recorded import check_recorded, check_schema_types
 from streamrnn.config.rules import TODO
 from streamrnn.config.sample import Filled, sample
+from streamrnn.config.schema import is_pipe
 from streamrnn.errors import ConfigFileMissingError
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "check_recorded",
     "check_schema_types",
     "did_you_mean",
+    "is_pipe",
     "json_schema",
     "may_change",
     "parse_duration",

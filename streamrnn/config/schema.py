@@ -40,6 +40,11 @@ PIPE = "-"
 """The path that means stdin or stdout."""
 
 
+def is_pipe(path: str) -> bool:
+    """Return whether a path stands for stdin or stdout."""
+    return path == PIPE
+
+
 class Section(BaseModel):
     """A frozen table that refuses unknown keys and makes no silent conversions."""
 
