@@ -91,13 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as problem:  # noqa: BLE001 - a user must not see a bare traceback
         if LOGGER.isEnabledFor(logging.DEBUG):
             traceback.print_exc()
-        error(
-            f"unexpected {type(problem).__name__}: {problem}\n"
-            "This is a bug in streamrnn. Please report it with the output of the same command "
-            "and -v."
-        )
+        error(_unexpected(problem))
         code = 1
     sys.exit(code)
+
+
+def _unexpected(problem: Exception) -> str:
+    if "can't start new thread" in str(problem):
+        return (
+            "cannot start a thread: not enough memory, or too many processes of this user "
+            "(ulimit -v, ulimit -u)"
+        )
+    return (
+        f"unexpected {type(problem).__name__}: {problem}\n"
+        "This is a bug in streamrnn. Please report it with the output of the same command and -v."
+    )
 
 
 def _describe(problem: OSError) -> str:
