@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "outputs": "arrays display errors config formats states operators sinks storage checkpoints",
     "pipeline": "arrays display errors config formats kernels models states sources checkpoints "
     "scoring engines outputs",
+    "spark": "arrays errors pipeline scoring sources states",
     "cli": "display errors config formats layers models outputs pipeline",
 }
 # Library -> the rooms that may import it.
@@ -46,7 +47,8 @@ ONLY_IN = {
     "numba": "simd",
     "llvmlite": "simd",
     "pyarrow": "storage sources states windows operators sinks checkpoints scoring engines outputs "
-    "pipeline cli",
+    "pipeline spark cli",
+    "pyspark": "spark",
     "pydantic": "config",
     "typer": "cli",
     "click": "cli",

@@ -10,11 +10,13 @@ from streamrnn.states.files import (
     state_digest,
     write_state_file,
 )
+from streamrnn.states.flat import flat_schema, from_flat, to_flat
 from streamrnn.states.held import Held
 from streamrnn.states.incoming import key_names, meta
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layer_states import from_layer, to_layer
 from streamrnn.states.layout import MATRIX, Layout, waiting_after
+from streamrnn.states.lossless import converted
 from streamrnn.states.opening import from_arrow
 from streamrnn.states.reading import check_model
 from streamrnn.states.shards import by_shard, key_hashes, shard_of
@@ -36,8 +38,11 @@ __all__ = [
     "carried_states",
     "check_model",
     "check_suffix",
+    "converted",
     "diff",
+    "flat_schema",
     "from_arrow",
+    "from_flat",
     "from_layer",
     "key_hashes",
     "key_names",
@@ -47,6 +52,7 @@ __all__ = [
     "shard_of",
     "state_digest",
     "to_arrow",
+    "to_flat",
     "to_layer",
     "waiting_after",
     "write_state_file",

@@ -1,0 +1,147 @@
+"""The order of rows, which a DataFrame does not have, and the place of each row in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.arrays import Bools, Ints
+from streamrnn.errors import ConfigError, DataError, DTypeError
+from streamrnn.sources import Origin, shown
+from streamrnn.spark.library import pyspark
+from streamrnn.spark.types import arrow_type
+
+_ADVICE = (
+    'For files, name the order of a local run: order=["_metadata.file_path", '
+    '"_metadata.row_index"]. The time alone is enough only if no stream has two rows of one time '
+    "(ties are refused); late rows are then sorted into their place."
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The columns that order the rows of each stream, by name, and the types of their values."""
+
+    names: tuple[str, ...]
+    types: tuple[pa.DataType, ...]
+
+    @classmethod
+    def of(cls, frame: Any, order: Sequence[str]) -> Order:
+        """Check the order of a DataFrame; a name may be that of a hidden column.
+
+        Raises ConfigError for none, DataError for a missing column, DTypeError for values that may
+        not be equal to themselves.
+        """
+        names = (order,) if isinstance(order, str) else tuple(order)
+        if not names:
+            raise ConfigError(
+                "order: rows of a DataFrame have no order; name the columns that order those of "
+                f"each stream. {_ADVICE}"
+            )
+        zone = frame.sparkSession.conf.get("spark.sql.session.timeZone")
+        types = [arrow_type(_type_of(frame, name), zone) for name in names]
+        for name, kind in zip(names, types, strict=True):
+            if kind is None or pa.types.is_nested(kind) or pa.types.is_floating(kind):
+                raise DTypeError(
+                    f"order: column {name!r}: expected text, an integer, a time or a date, "
+                    f"received {_type_of(frame, name).simpleString()}"
+                )
+        return cls(names, tuple(types))
+
+    @property
+    def is_file_and_row(self) -> bool:
+        """Whether the order is that of files and rows: a text, and an integer."""
+        if len(self.types) != 2:
+            return False
+        return bool(pa.types.is_string(self.types[0]) and pa.types.is_integer(self.types[1]))
+
+
+def column(frame: Any, name: str) -> Any:
+    """Return a column of a DataFrame by its name, or by an expression for a hidden one."""
+    functions = pyspark("sql.functions")
+    return functions.col(quoted(name) if name in frame.columns else name)
+
+
+def quoted(name: str) -> str:
+    """Return a name in backticks, so that its dots have no meaning."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _type_of(frame: Any, name: str) -> Any:
+    exception = pyspark("errors").AnalysisException
+    try:
+        return frame.select(column(frame, name)).schema[0].dataType
+    except exception as error:
+        raise DataError(
+            f"order: column {name!r} not found. Available columns: {', '.join(frame.columns)}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Places(Origin):
+    """The place of each of N rows in the order. `row_N` are their indices, from 0."""
+
+    order: Order
+    values: tuple[pa.Array, ...]
+
+    @classmethod
+    def in_order(cls, order: Order, values: Sequence[pa.Array]) -> Places:
+        """Return the places of N rows with these values (N,) of the columns of the order."""
+        rows = len(values[0])
+        return cls(("",), np.zeros(rows, np.int64), np.arange(rows), order, tuple(values))
+
+    def file(self, row: int) -> str:
+        """Return the file of a row, if the order names it."""
+        if self.order.is_file_and_row:
+            return str(self.values[0][row].as_py())
+        return "the DataFrame"
+
+    def place(self, row: int) -> str:
+        """Return the location of a row, for a message."""
+        if self.order.is_file_and_row:
+            return f"{self.file(row)}: row {self.values[1][row].as_py()} (from 0)"
+        named = zip(self.order.names, self.values, strict=True)
+        return "the DataFrame: row " + ", ".join(f"{n}={shown(array, row)}" for n, array in named)
+
+    def first_of_last_tie(self) -> int:
+        """Return the first of the rows at the end that have the same order."""
+        changed = np.flatnonzero(self._changes())
+        return int(changed[-1]) + 1 if len(changed) else 0
+
+    def tied(self) -> tuple[Ints, Ints]:
+        """Return the rows (K,) whose order another row has, and the number (K,) of that order."""
+        changes = self._changes()
+        group = np.concatenate([[0], np.cumsum(changes)])
+        rows = np.flatnonzero(np.bincount(group)[group] > 1)
+        return rows, group[rows]
+
+    def _changes(self) -> Bools:
+        """Return whether each row but the first (N - 1,) differs from the row before it."""
+        changes = np.zeros(len(self.row_N) - 1, bool)
+        for array in self.values:
+            before, after = array[:-1], array[1:]
+            nulls = pc.xor(before.is_null(), after.is_null())
+            unequal = pc.or_(pc.fill_null(pc.not_equal(before, after), False), nulls)
+            changes |= unequal.to_numpy(zero_copy_only=False)
+        return changes
+
+
+def repeated(slots: Ints, group: Ints) -> int | None:
+    """Return the least index of a slot (K,) that is repeated in its group (K,), or None."""
+    order = np.lexsort((group, slots))  # stable
+    same = (group[order][1:] == group[order][:-1]) & (slots[order][1:] == slots[order][:-1])
+    return int(order[1:][same].min()) if same.any() else None
+
+
+def tie_error(places: Places, stream: str) -> DataError:
+    """Return the error for two rows of a stream with the same order."""
+    names = ", ".join(places.order.names)
+    return DataError(
+        f"{stream}: another row of this stream has the same order ({names}): rows with the same "
+        f"order could be scored in any order. Add a column to `order` that differs. {_ADVICE}"
+    )

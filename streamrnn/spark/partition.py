@@ -1,0 +1,227 @@
+"""Score one partition: the state of its streams, then their rows in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.errors import LateRowError
+from streamrnn.scoring import BoundPipeline, Scorer, starting_table
+from streamrnn.sources import Rows, select
+from streamrnn.spark.ordering import Order, Places, repeated, tie_error
+from streamrnn.states import StateTable, flat_schema, from_flat, to_flat
+
+KIND, DATA = "streamrnn_kind", "streamrnn_data"
+ROWS, STATE, REJECTS, SUMMARY = "rows", "state", "rejects", "summary"
+_CHUNK = 4 << 20
+"""Bytes of state in one row of the result."""
+_OWNER = "state"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to score a partition.
+
+    Columns of its record batches, by index: the first is 0 for the state of a stream, 1 for a row;
+    `data` are those of `bound.schema`, `order` those of the order, `state` those of the flat state,
+    whose table has the schema `state_schema` (None: no state). `carry`: another model's state is
+    taken over.
+    """
+
+    bound: BoundPipeline
+    order_of: Order
+    data: tuple[int, ...]
+    order: tuple[int, ...]
+    state: tuple[int, ...]
+    state_schema: pa.Schema | None
+    carry: bool
+
+    @property
+    def result_schema(self) -> pa.Schema:
+        """The output columns, the kind of the row, and what a row of another kind holds."""
+        extra = [pa.field(KIND, pa.string()), pa.field(DATA, pa.binary())]
+        return pa.schema([*self.bound.emitter.schema, *extra])
+
+    def rejects_schema(self) -> pa.Schema:
+        """Return the columns of rejected rows."""
+        names = ["reason", "file", "row"]
+        fields = [pa.field("reason", pa.string()), pa.field("file", pa.string())]
+        fields.append(pa.field("row", pa.int64()))
+        for field in self.bound.schema:
+            name = field.name
+            while name in names:
+                name += "_"
+            names.append(name)
+            fields.append(field.with_name(name))
+        if not self.order_of.is_file_and_row:
+            pairs = zip(self.order_of.names, self.order_of.types, strict=True)
+            fields += [pa.field(f"order/{name}", kind) for name, kind in pairs]
+        return pa.schema(fields)
+
+
+def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Score the rows of a partition; yield output rows, rejects, the new state, and counts."""
+    partition = _Partition(task, batches)
+    scorer = Scorer(task.bound, partition.table())
+    counts = {"new_streams": -scorer.table.streams}
+    for rows, places in partition.rows():
+        try:
+            output, rejects = _score(task, scorer, rows, places, counts)
+        except LateRowError as error:
+            raise error.because(
+                'Correct the order of the rows, or set [source] late to "drop", "reject" or "apply"'
+            ) from None
+        yield _output(task, output)
+        if rejects is not None:
+            yield _packed(task, REJECTS, [rejects])
+    for output in scorer.finish():
+        _count(counts, {"rows_out": output.num_rows})
+        yield _output(task, output)
+    _count(counts, {"streams": scorer.table.streams, "new_streams": scorer.table.streams})
+    yield from _state(task, scorer.table)
+    yield _result(task, SUMMARY, [json.dumps(counts).encode()])
+
+
+class _Partition:
+    """The record batches of a partition: state first, then rows."""
+
+    def __init__(self, task: Task, batches: Iterator[pa.RecordBatch]) -> None:
+        self._task = task
+        self._batches = batches
+        self._begun: list[pa.RecordBatch] = []
+
+    def table(self) -> StateTable:
+        """Read the state."""
+        task, bound = self._task, self._task.bound
+        if task.state_schema is None:
+            return StateTable(bound.layout, bound.initial())
+        schema = flat_schema(task.state_schema)
+        parts = []
+        for batch in self._batches:
+            rows = int(np.count_nonzero(batch.column(0).to_numpy() == 0))
+            if rows:
+                columns = [
+                    batch.column(i)[:rows].cast(f.type)
+                    for i, f in zip(task.state, schema, strict=True)
+                ]
+                parts.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+            if rows < batch.num_rows:
+                self._begun = [batch.slice(rows)]
+                break
+        flat = pa.Table.from_batches(parts, schema).combine_chunks()
+        table = from_flat(flat, task.state_schema, _OWNER)
+        return starting_table(bound, table, _OWNER, new_model=task.carry)
+
+    def rows(self) -> Iterator[tuple[pa.RecordBatch, Places]]:
+        """Read the rows in batches of the config's size; no batch ends between equal orders."""
+        size = self._task.bound.loaded.config.source.batch_rows
+        gathered, count = self._begun, sum(batch.num_rows for batch in self._begun)
+        for batch in self._batches:
+            gathered.append(batch)
+            count += batch.num_rows
+            if count >= size:
+                whole, places = self._joined(gathered)
+                cut = places.first_of_last_tie()
+                if cut:
+                    yield self._used(whole.slice(0, cut)), self._places(whole.slice(0, cut))
+                gathered, count = [whole.slice(cut)], count - cut
+        if count:
+            whole, places = self._joined(gathered)
+            yield self._used(whole), places
+
+    def _joined(self, batches: list[pa.RecordBatch]) -> tuple[pa.RecordBatch, Places]:
+        whole = pa.concat_batches(batches) if len(batches) > 1 else batches[0]
+        return whole, self._places(whole)
+
+    def _used(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        schema = self._task.bound.schema
+        columns = [batch.column(i) for i in self._task.data]
+        return select(pa.RecordBatch.from_arrays(columns, schema.names), schema)
+
+    def _places(self, batch: pa.RecordBatch) -> Places:
+        order = self._task.order_of
+        values = [batch.column(i) for i in self._task.order]
+        return Places.in_order(order, values)
+
+
+def _score(
+    task: Task,
+    scorer: Scorer,
+    batch: pa.RecordBatch,
+    places: Places,
+    counts: dict[str, int],
+) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+    """Score a record batch; return its output rows and its rejects."""
+    rows = task.bound.loaded.contract.read(batch, places)
+    scored = scorer.compute(scorer.prepare(rows))
+    _refuse_ties(rows, places, scorer.table)
+    _count(counts, {"rows": len(rows), "rows_out": scored.output.num_rows, **scored.counts})
+    return scored.output, _placed(task, scored.rejects, places)
+
+
+def _refuse_ties(rows: Rows, places: Places, table: StateTable) -> None:
+    """Raise DataError if two valid rows of a stream have the same order."""
+    tied, group = places.tied()
+    good = rows.faults.codes[tied] == 0
+    tied, group = tied[good], group[good]
+    if len(tied):
+        slots = table.find([key.take(pa.array(tied)) for key in rows.keys], add=False)
+        again = repeated(slots, group)
+        if again is not None:
+            raise tie_error(places, rows.place(int(tied[again])))
+
+
+def _placed(task: Task, rejects: pa.RecordBatch | None, places: Places) -> pa.RecordBatch | None:
+    """Return rejected rows with their places; `row` is their index in the batch."""
+    if rejects is None:
+        return None
+    schema = task.rejects_schema()
+    index = rejects.column("row")
+    found = [value.take(index) for value in places.values]
+    columns = list(rejects.columns)
+    if places.order.is_file_and_row:
+        columns[1:3] = found
+    else:
+        columns[1:3] = [pa.nulls(len(index), pa.string()), pa.nulls(len(index), pa.int64())]
+        columns += found
+    columns = [column.cast(f.type) for column, f in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _count(counts: dict[str, int], more: dict[str, int]) -> None:
+    for name, value in more.items():
+        counts[name] = counts.get(name, 0) + value
+
+
+def _output(task: Task, rows: pa.RecordBatch) -> pa.RecordBatch:
+    kind = pa.repeat(pa.scalar(ROWS), rows.num_rows)
+    columns = [*rows.columns, kind, pa.nulls(rows.num_rows, pa.binary())]
+    return pa.RecordBatch.from_arrays(columns, schema=task.result_schema)
+
+
+def _state(task: Task, table: StateTable) -> Iterator[pa.RecordBatch]:
+    """Yield the state of all streams, some megabytes at a time."""
+    flat = to_flat(table.to_arrow(copy=False))
+    if not flat.num_rows:
+        return
+    rows = max(1, _CHUNK * flat.num_rows // max(1, flat.nbytes))
+    for first in range(0, flat.num_rows, rows):
+        yield _packed(task, STATE, flat.slice(first, rows).to_batches())
+
+
+def _packed(task: Task, kind: str, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return _result(task, kind, [sink.getvalue().to_pybytes()])
+
+
+def _result(task: Task, kind: str, data: list[bytes]) -> pa.RecordBatch:
+    blank = [pa.nulls(len(data), field.type) for field in task.bound.emitter.schema]
+    columns = [*blank, pa.repeat(pa.scalar(kind), len(data)), pa.array(data, pa.binary())]
+    return pa.RecordBatch.from_arrays(columns, schema=task.result_schema)

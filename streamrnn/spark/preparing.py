@@ -1,0 +1,65 @@
+"""Bind a pipeline to a DataFrame, and check what can be known before a job."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.errors import ConfigError
+from streamrnn.pipeline import Pipeline
+from streamrnn.scoring import BoundPipeline, LoadedPipeline, starting_table
+from streamrnn.sources import new_names
+from streamrnn.spark.partition import DATA, KIND
+from streamrnn.spark.types import arrow_schema
+from streamrnn.states import read_state_file
+
+FRAME = "the DataFrame"
+
+
+def loaded_for_workers(pipeline: Pipeline | str | os.PathLike[str]) -> LoadedPipeline:
+    """Return a pipeline with its model, whose workers use one thread each: Spark has the others."""
+    if not isinstance(pipeline, Pipeline):
+        pipeline = Pipeline.from_toml(pipeline)
+    loaded = copy.copy(pipeline.loaded)
+    model = loaded.config.model.model_copy(update={"threads": 1})
+    loaded.config = loaded.config.model_copy(update={"model": model})
+    return loaded
+
+
+def with_new_columns(frame: Any, loaded: LoadedPipeline) -> Any:
+    """Return the DataFrame with the new names of [source] rename."""
+    names = new_names(frame.columns, loaded.renames, FRAME)
+    return frame.toDF(*(names.get(name, name) for name in frame.columns)) if names else frame
+
+
+def bound_to(frame: Any, loaded: LoadedPipeline) -> BoundPipeline:
+    """Bind a pipeline to the columns of a DataFrame. Raises DataError, DTypeError or ConfigError.
+
+    Within the first two are: a missing column, a key of floats.
+    """
+    used = loaded.columns if loaded.columns is not None else list(frame.columns)
+    bound = loaded.bind(arrow_schema(frame, used), FRAME)
+    for name in bound.emitter.schema.names:
+        if name in (KIND, DATA):
+            raise ConfigError(f"[output]: {name!r} is used internally: choose another name")
+    return bound
+
+
+def for_workers(bound: BoundPipeline) -> BoundPipeline:
+    """Return a bound pipeline that can be sent: without the table of [state] init."""
+    loaded = copy.copy(bound.loaded)
+    loaded.read_init = read_state_file
+    state = loaded.config.state.model_copy(update={"init": None})
+    loaded.config = loaded.config.model_copy(update={"state": state})
+    return replace(bound, loaded=loaded)
+
+
+def initial_state(bound: BoundPipeline) -> pa.Table | None:
+    """Return the state that [state] init names, None if it names none."""
+    if bound.loaded.config.state.init is None:
+        return None
+    return starting_table(bound, None, "").to_arrow()

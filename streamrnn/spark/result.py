@@ -1,0 +1,131 @@
+"""The result of scoring a DataFrame: rows, state and rejects, computed once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from streamrnn.errors import DataError
+from streamrnn.scoring import Summary
+from streamrnn.spark.failures import worker_errors
+from streamrnn.spark.library import pyspark
+from streamrnn.spark.ordering import quoted
+from streamrnn.spark.partition import DATA, KIND, REJECTS, ROWS, STATE, SUMMARY, Task
+from streamrnn.spark.shipping import unpacking
+from streamrnn.spark.state_frames import state_struct
+from streamrnn.spark.types import spark_schema
+
+_WRITERS = "spark.sql.maxConcurrentOutputFileWriters"
+
+
+class Scored:
+    """Scored rows, the new state of all streams, and rejected rows.
+
+    `both` is the DataFrame that holds all of them. It is computed once: either by `save`, or by the
+    first action on `rows`, `state`, `rejects` or `summary`, which persist it on the disks of the
+    executors until `unpersist`.
+    """
+
+    def __init__(self, both: Any, task: Task) -> None:
+        self.both = both
+        self._task = task
+        self._persisted = False
+
+    @property
+    def rows(self) -> Any:
+        """The scored rows, with the columns of an output."""
+        kept = [quoted(name) for name in self._task.bound.emitter.schema.names]
+        return self._of(ROWS).select(*kept)
+
+    @property
+    def state(self) -> Any:
+        """The state of all streams: keys, steps, last_time, each state as a binary value."""
+        return self._unpacked(STATE, state_struct(self._task.bound.layout.schema()))
+
+    @property
+    def rejects(self) -> Any:
+        """The rejected rows with their reason and place.
+
+        `file` and `row` are those of an order of a text and an integer; else null, and the columns
+        of the order are `order/<name>`.
+        """
+        return self._unpacked(REJECTS, spark_schema(self._task.rejects_schema()))
+
+    def summary(self) -> Summary:
+        """Compute the result, if it is not yet, and return its counts.
+
+        Raises DataError if more rows are rejected than [source] max_rejects; and what a worker
+        raised.
+        """
+        with worker_errors():
+            found = self._of(SUMMARY).select(DATA).collect()
+        summary = Summary()
+        for (content,) in found:
+            counts = json.loads(bytes(content))
+            summary.add(counts)
+            for name in ("rows", "rows_out", "streams", "new_streams"):
+                setattr(summary, name, getattr(summary, name) + counts.get(name, 0))
+        limit = self._task.bound.loaded.config.source.max_rejects
+        if summary.rejected > limit:
+            raise DataError(
+                f"{summary.rejected} rows are rejected, more than [source] max_rejects = {limit}. "
+                "The `rejects` of the result have their reasons"
+            )
+        return summary
+
+    def save(self, path: str | os.PathLike[str]) -> Saved:
+        """Compute the result and write it to Parquet files in `path`, which is replaced.
+
+        Rows, state and rejects are in the folders of `path` named by their kind. Returns the same
+        result, which reads these files. Raises what `summary` raises; the files are not to be used
+        then.
+        """
+        path = os.fspath(path)
+        with worker_errors(), _setting(self.both.sparkSession, _WRITERS, "8"):
+            self.both.write.mode("overwrite").partitionBy(KIND).parquet(path)
+        saved = Saved(
+            self.both.sparkSession.read.schema(self.both.schema).parquet(path), self._task
+        )
+        saved.summary()
+        return saved
+
+    def unpersist(self) -> None:
+        """Drop what was persisted."""
+        if self._persisted:
+            self.both.unpersist()
+            self._persisted = False
+
+    def _of(self, kind: str) -> Any:
+        self._persist()
+        functions = pyspark("sql.functions")
+        return self.both.where(functions.col(KIND) == kind)
+
+    def _persist(self) -> None:
+        if not self._persisted:
+            level = pyspark("").StorageLevel.DISK_ONLY
+            self.both = self.both.persist(level)
+            self._persisted = True
+
+    def _unpacked(self, kind: str, schema: Any) -> Any:
+        return self._of(kind).select(DATA).mapInArrow(unpacking(), schema)
+
+
+class Saved(Scored):
+    """A result in files, which need not be persisted."""
+
+    def _persist(self) -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def _setting(spark: Any, name: str, value: str) -> Iterator[None]:
+    """Set an option of the session, and set it back."""
+    before = spark.conf.get(name, None)
+    spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        spark.conf.unset(name) if before is None else spark.conf.set(name, before)

@@ -1,0 +1,91 @@
+"""State tables as DataFrames: flat, one row per stream.
+
+The schema of the state table is in the metadata of the column `steps`, which Spark keeps in Parquet
+files and tables.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.errors import StateError
+from streamrnn.spark.failures import worker_errors
+from streamrnn.spark.library import pyspark
+from streamrnn.spark.types import spark_schema
+from streamrnn.states import converted, flat_schema, from_flat, to_flat
+
+_KEPT = "streamrnn.schema"
+_COLUMN = "steps"
+LABEL = "the state DataFrame"
+
+
+def state_struct(schema: pa.Schema) -> Any:
+    """Return the Spark schema of the flat form of state tables with this schema."""
+    types = pyspark("sql.types")
+    metadata = {_KEPT: base64.b64encode(schema.serialize().to_pybytes()).decode()}
+    return types.StructType(
+        [
+            types.StructField(f.name, f.dataType, True, metadata if f.name == _COLUMN else None)
+            for f in spark_schema(flat_schema(schema))
+        ]
+    )
+
+
+def table_schema(frame: Any) -> pa.Schema:
+    """Return the schema of the state table of a DataFrame. Raises StateError if it has none."""
+    metadata = frame.schema[_COLUMN].metadata if _COLUMN in frame.columns else {}
+    if _KEPT not in metadata:
+        raise StateError(
+            f"{LABEL}: not a state: expected the `state` of a result of streamrnn.spark.score, or "
+            "the same read back from Parquet or a table: its column `steps` has no schema of "
+            f"streamrnn. Columns: {', '.join(frame.columns)}"
+        )
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(metadata[_KEPT])))
+    if missing := [name for name in flat_schema(schema).names if name not in frame.columns]:
+        raise StateError(
+            f"{LABEL}: column {missing[0]!r} not found. Available columns: "
+            f"{', '.join(frame.columns)}"
+        )
+    return schema
+
+
+def state_to_arrow(frame: Any) -> pa.Table:
+    """Collect a state DataFrame as the Arrow table of a state table.
+
+    Every reader of state tables takes it: `state=` of a Pipeline, `StateTable.from_arrow`,
+    `streamrnn.states.write_state_file`. Raises StateError if it is not a state.
+    """
+    schema = table_schema(frame)
+    flat = flat_schema(schema)
+    with worker_errors():
+        found = frame.toArrow()
+    return from_flat(found.select(flat.names), schema, LABEL)
+
+
+def state_from_arrow(spark: Any, table: Any) -> Any:
+    """Return a state table (a StateTable, or its Arrow table) as a state DataFrame.
+
+    Raises DTypeError, with the column, for a type that Spark lacks.
+    """
+    table = pa.table(table)
+    flat = to_flat(in_spark_types(table))
+    return spark.createDataFrame(
+        flat, state_struct(in_spark_types(table.schema.empty_table()).schema)
+    )
+
+
+def in_spark_types(table: pa.Table) -> pa.Table:
+    """Return a state table whose times are in microseconds, as Spark's."""
+    columns, fields = [], []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        kind = field.type
+        if pa.types.is_timestamp(kind):
+            kind = pa.timestamp("us", kind.tz)
+        elif pa.types.is_large_string(kind):
+            kind = pa.string()
+        columns.append(pa.chunked_array([converted(c, kind) for c in column.chunks], kind))
+        fields.append(field.with_type(kind))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata))

@@ -1,0 +1,91 @@
+"""Types of Spark as types of Arrow, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.errors import DTypeError
+from streamrnn.spark.library import pyspark
+
+_ARROW = {
+    "BooleanType": pa.bool_(),
+    "ByteType": pa.int8(),
+    "ShortType": pa.int16(),
+    "IntegerType": pa.int32(),
+    "LongType": pa.int64(),
+    "FloatType": pa.float32(),
+    "DoubleType": pa.float64(),
+    "StringType": pa.string(),
+    "BinaryType": pa.binary(),
+    "DateType": pa.date32(),
+    "TimestampNTZType": pa.timestamp("us"),
+}
+_SPARK = {kind: name for name, kind in _ARROW.items()}
+
+
+def arrow_schema(frame: Any, used: Sequence[str]) -> pa.Schema:
+    """Return the names of all columns of a DataFrame, with the Arrow types of those in `used`.
+
+    A column that is not used and has a type without a counterpart in Arrow has type null.
+    Timestamps have the time zone of the session. Raises DTypeError for a column in use.
+    """
+    zone = frame.sparkSession.conf.get("spark.sql.session.timeZone")
+    fields = []
+    for field in frame.schema:
+        kind = arrow_type(field.dataType, zone)
+        if kind is None and field.name in used:
+            raise DTypeError(
+                f"the DataFrame: column {field.name!r}: {field.dataType.simpleString()} cannot be "
+                "read. Cast it, or remove it from [output] columns."
+            )
+        fields.append(pa.field(field.name, pa.null() if kind is None else kind))
+    return pa.schema(fields)
+
+
+def arrow_type(kind: Any, zone: str) -> pa.DataType | None:
+    """Return the Arrow type of a Spark type; None if there is none."""
+    name = type(kind).__name__
+    if name == "TimestampType":
+        return pa.timestamp("us", zone)
+    if name == "DecimalType":
+        return pa.decimal128(kind.precision, kind.scale)
+    if name == "ArrayType":
+        element = arrow_type(kind.elementType, zone)
+        return None if element is None else pa.list_(pa.field("element", element))
+    if name == "StructType":
+        types = [arrow_type(field.dataType, zone) for field in kind]
+        named = zip(kind.names, types, strict=True)
+        return None if None in types else pa.struct([pa.field(*pair) for pair in named])
+    return _ARROW.get(name)
+
+
+def spark_type(kind: pa.DataType) -> Any:
+    """Return the Spark type of an Arrow type that Spark has. Raises DTypeError for another."""
+    types = pyspark("sql.types")
+    if kind in _SPARK:
+        return getattr(types, _SPARK[kind])()
+    if pa.types.is_timestamp(kind) and kind.unit == "us":
+        return types.TimestampType()
+    if pa.types.is_decimal128(kind):
+        return types.DecimalType(kind.precision, kind.scale)
+    if pa.types.is_list(kind):
+        return types.ArrayType(spark_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        fields = [types.StructField(field.name, spark_type(field.type)) for field in kind]
+        return types.StructType(fields)
+    raise DTypeError(f"expected a type that Spark has, received {kind}")
+
+
+def spark_schema(schema: pa.Schema) -> Any:
+    """Return a Spark schema. Raises DTypeError, with the column, for a type that Spark lacks."""
+    types = pyspark("sql.types")
+    fields = []
+    for field in schema:
+        try:
+            fields.append(types.StructField(field.name, spark_type(field.type)))
+        except DTypeError as error:
+            raise DTypeError(f"column {field.name!r}: {error}") from error
+    return types.StructType(fields)
