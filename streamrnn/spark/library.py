@@ -11,7 +11,7 @@ from streamrnn.errors import UnsupportedError
 def pyspark(module: str) -> ModuleType:
     """Return a module of PySpark. Raises UnsupportedError, with the extra, if it is missing."""
     try:
-        return import_module(f"pyspark.{module}".rstrip("."))
+        return import_module(f"pyspark.{module}" if module else "pyspark")
     except ImportError as error:
         raise UnsupportedError(
             f"streamrnn.spark needs pyspark ({error}): pip install 'streamrnn[spark]'"

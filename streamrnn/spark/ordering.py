@@ -43,8 +43,7 @@ class Order:
                 "order: rows of a DataFrame have no order; name the columns that order those of "
                 f"each stream. {_ADVICE}"
             )
-        zone = frame.sparkSession.conf.get("spark.sql.session.timeZone")
-        types = [arrow_type(_type_of(frame, name), zone) for name in names]
+        types = [arrow_type(_type_of(frame, name), "UTC") for name in names]
         for name, kind in zip(names, types, strict=True):
             if kind is None or pa.types.is_nested(kind) or pa.types.is_floating(kind):
                 raise DTypeError(

@@ -37,16 +37,29 @@ def with_new_columns(frame: Any, loaded: LoadedPipeline) -> Any:
 
 
 def bound_to(frame: Any, loaded: LoadedPipeline) -> BoundPipeline:
-    """Bind a pipeline to the columns of a DataFrame. Raises DataError, DTypeError or ConfigError.
+    """Bind a pipeline to the columns of a DataFrame.
 
-    Within the first two are: a missing column, a key of floats.
+    Raises DataError for a missing column, DTypeError for one that cannot be used, ConfigError for
+    names that clash.
     """
     used = loaded.columns if loaded.columns is not None else list(frame.columns)
-    bound = loaded.bind(arrow_schema(frame, used), FRAME)
+    bound = loaded.bind(arrow_schema(frame, used, _zone(frame, loaded)), FRAME)
     for name in bound.emitter.schema.names:
         if name in (KIND, DATA):
             raise ConfigError(f"[output]: {name!r} is used internally: choose another name")
     return bound
+
+
+def _zone(frame: Any, loaded: LoadedPipeline) -> str:
+    """Return the time zone of times: that of the session, where hours and days are inputs."""
+    if not loaded.contract.time_features:
+        return "UTC"
+    return str(frame.sparkSession.conf.get("spark.sql.session.timeZone"))
+
+
+def state_zone(bound: BoundPipeline) -> str:
+    """Return the time zone of the times in a state."""
+    return getattr(bound.layout.time, "tz", None) or "UTC"
 
 
 def for_workers(bound: BoundPipeline) -> BoundPipeline:

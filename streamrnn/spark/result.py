@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from streamrnn.errors import DataError
@@ -18,15 +15,12 @@ from streamrnn.spark.shipping import unpacking
 from streamrnn.spark.state_frames import state_struct
 from streamrnn.spark.types import spark_schema
 
-_WRITERS = "spark.sql.maxConcurrentOutputFileWriters"
-
 
 class Scored:
     """Scored rows, the new state of all streams, and rejected rows.
 
-    `both` is the DataFrame that holds all of them. It is computed once: either by `save`, or by the
-    first action on `rows`, `state`, `rejects` or `summary`, which persist it on the disks of the
-    executors until `unpersist`.
+    All of them are in one DataFrame, `both`, which is computed once: the first action on `rows`,
+    `state`, `rejects` or `summary` keeps it on the disks of the executors, until `unpersist`.
     """
 
     def __init__(self, both: Any, task: Task) -> None:
@@ -76,22 +70,6 @@ class Scored:
             )
         return summary
 
-    def save(self, path: str | os.PathLike[str]) -> Saved:
-        """Compute the result and write it to Parquet files in `path`, which is replaced.
-
-        Rows, state and rejects are in the folders of `path` named by their kind. Returns the same
-        result, which reads these files. Raises what `summary` raises; the files are not to be used
-        then.
-        """
-        path = os.fspath(path)
-        with worker_errors(), _setting(self.both.sparkSession, _WRITERS, "8"):
-            self.both.write.mode("overwrite").partitionBy(KIND).parquet(path)
-        saved = Saved(
-            self.both.sparkSession.read.schema(self.both.schema).parquet(path), self._task
-        )
-        saved.summary()
-        return saved
-
     def unpersist(self) -> None:
         """Drop what was persisted."""
         if self._persisted:
@@ -111,21 +89,3 @@ class Scored:
 
     def _unpacked(self, kind: str, schema: Any) -> Any:
         return self._of(kind).select(DATA).mapInArrow(unpacking(), schema)
-
-
-class Saved(Scored):
-    """A result in files, which need not be persisted."""
-
-    def _persist(self) -> None:
-        """Do nothing."""
-
-
-@contextmanager
-def _setting(spark: Any, name: str, value: str) -> Iterator[None]:
-    """Set an option of the session, and set it back."""
-    before = spark.conf.get(name, None)
-    spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        spark.conf.unset(name) if before is None else spark.conf.set(name, before)

@@ -14,8 +14,9 @@ import pyarrow as pa
 from streamrnn.errors import StateError
 from streamrnn.spark.failures import worker_errors
 from streamrnn.spark.library import pyspark
-from streamrnn.spark.types import spark_schema
-from streamrnn.states import converted, flat_schema, from_flat, to_flat
+from streamrnn.spark.ordering import quoted
+from streamrnn.spark.types import in_zone, spark_schema
+from streamrnn.states import flat_schema, from_flat, to_flat
 
 _KEPT = "streamrnn.schema"
 _COLUMN = "steps"
@@ -52,33 +53,32 @@ def table_schema(frame: Any) -> pa.Schema:
     return schema
 
 
-def state_to_arrow(frame: Any) -> pa.Table:
+def state_to_arrow(frame: Any, zone: str = "UTC") -> pa.Table:
     """Collect a state DataFrame as the Arrow table of a state table.
 
-    Every reader of state tables takes it: `state=` of a Pipeline, `StateTable.from_arrow`,
-    `streamrnn.states.write_state_file`. Raises StateError if it is not a state.
+    Every reader of state tables accepts it: `state=` of a Pipeline, `StateTable.from_arrow`,
+    `streamrnn.states.write_state_file`. `zone` is the time zone of the log's times, which Spark
+    does not keep. Raises StateError if the DataFrame is not a state.
     """
-    schema = table_schema(frame)
+    schema = in_zone(table_schema(frame), zone)
     flat = flat_schema(schema)
     with worker_errors():
-        found = frame.toArrow()
-    return from_flat(found.select(flat.names), schema, LABEL)
+        found = frame.select(*(quoted(name) for name in flat.names)).toArrow()
+    return from_flat(found, schema, LABEL)
 
 
 def state_from_arrow(spark: Any, table: Any) -> Any:
     """Return a state table (a StateTable, or its Arrow table) as a state DataFrame.
 
-    Raises DTypeError, with the column, for a type that Spark lacks.
+    Raises DTypeError, with the column, for a type that Spark lacks, and StateError for a time that
+    is not a multiple of Spark's microseconds.
     """
-    table = pa.table(table)
-    flat = to_flat(in_spark_types(table))
-    return spark.createDataFrame(
-        flat, state_struct(in_spark_types(table.schema.empty_table()).schema)
-    )
+    table = _in_spark_types(pa.table(table))
+    return spark.createDataFrame(to_flat(table), state_struct(table.schema))
 
 
-def in_spark_types(table: pa.Table) -> pa.Table:
-    """Return a state table whose times are in microseconds, as Spark's."""
+def _in_spark_types(table: pa.Table) -> pa.Table:
+    """Return a state table whose times and texts have the types of Spark."""
     columns, fields = [], []
     for field, column in zip(table.schema, table.columns, strict=True):
         kind = field.type
@@ -86,6 +86,9 @@ def in_spark_types(table: pa.Table) -> pa.Table:
             kind = pa.timestamp("us", kind.tz)
         elif pa.types.is_large_string(kind):
             kind = pa.string()
-        columns.append(pa.chunked_array([converted(c, kind) for c in column.chunks], kind))
+        try:
+            columns.append(column.cast(kind))
+        except pa.ArrowInvalid as error:
+            raise StateError(f"column {field.name!r}: Spark cannot hold it: {error}") from error
         fields.append(field.with_type(kind))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata))

@@ -26,13 +26,12 @@ _ARROW = {
 _SPARK = {kind: name for name, kind in _ARROW.items()}
 
 
-def arrow_schema(frame: Any, used: Sequence[str]) -> pa.Schema:
+def arrow_schema(frame: Any, used: Sequence[str], zone: str) -> pa.Schema:
     """Return the names of all columns of a DataFrame, with the Arrow types of those in `used`.
 
-    A column that is not used and has a type without a counterpart in Arrow has type null.
-    Timestamps have the time zone of the session. Raises DTypeError for a column in use.
+    A column that is not used and has a type without a counterpart in Arrow has type null. `zone`:
+    the time zone of timestamps. Raises DTypeError for a column in use.
     """
-    zone = frame.sparkSession.conf.get("spark.sql.session.timeZone")
     fields = []
     for field in frame.schema:
         kind = arrow_type(field.dataType, zone)
@@ -89,3 +88,14 @@ def spark_schema(schema: pa.Schema) -> Any:
         except DTypeError as error:
             raise DTypeError(f"column {field.name!r}: {error}") from error
     return types.StructType(fields)
+
+
+def in_zone(schema: pa.Schema, zone: str) -> pa.Schema:
+    """Return a schema whose timestamps with a time zone have this one: Spark has instants only."""
+    fields = [
+        field.with_type(pa.timestamp(field.type.unit, zone))
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None
+        else field
+        for field in schema
+    ]
+    return pa.schema(fields, schema.metadata)

@@ -16,7 +16,6 @@ from streamrnn.states.incoming import key_names, meta
 from streamrnn.states.keys import KeyIndex
 from streamrnn.states.layer_states import from_layer, to_layer
 from streamrnn.states.layout import MATRIX, Layout, waiting_after
-from streamrnn.states.lossless import converted
 from streamrnn.states.opening import from_arrow
 from streamrnn.states.reading import check_model
 from streamrnn.states.shards import by_shard, key_hashes, shard_of
@@ -38,7 +37,6 @@ __all__ = [
     "carried_states",
     "check_model",
     "check_suffix",
-    "converted",
     "diff",
     "flat_schema",
     "from_arrow",

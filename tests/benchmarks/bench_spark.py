@@ -97,7 +97,9 @@ def identity(spark: Any, source: Path, state: Path, out: Path, parts: int) -> Ca
         both = streams.union(data).repartition(parts, "id")
         both = both.sortWithinPartitions(f.asc_nulls_first("file"), "kind", "row")
         both = both.mapInArrow(lambda batches: batches, both.schema)
-        both.write.mode("overwrite").parquet(str(out))
+        # As much as `score` writes: a row has two columns and a number, a stream its state.
+        kept = ["kind", "id", "t", "x0", *(f"`state_{n}`" for n in own)]
+        both.select(*kept).write.mode("overwrite").parquet(str(out))
 
     return run
 
@@ -140,7 +142,11 @@ def config(source: Path, model: Path, out: Path) -> dict[str, Any]:
 
 def measured(side: Callable[[], None]) -> tuple[float, ...]:
     """Seconds, and CPU seconds of the JVM, of Python workers and of this process."""
-    began, before, own = time.perf_counter(), tree_seconds(), resource.getrusage(resource.RUSAGE_SELF)
+    began, before, own = (
+        time.perf_counter(),
+        tree_seconds(),
+        resource.getrusage(resource.RUSAGE_SELF),
+    )
     side()
     after, spent = tree_seconds(), resource.getrusage(resource.RUSAGE_SELF)
     mine = spent.ru_utime + spent.ru_stime - own.ru_utime - own.ru_stime
@@ -164,13 +170,15 @@ def main() -> None:
         lines = bench(spark, Path(name), arguments)
     spark.stop()
     print("\n".join(lines))
-    timing.publish({"spark": "\n\n".join([timing.machine("pyspark", "pyarrow"), *lines])}, arguments.markdown)
+    timing.publish(
+        {"spark": "\n\n".join([timing.machine("pyspark", "pyarrow"), *lines])}, arguments.markdown
+    )
 
 
 def bench(spark: Any, base: Path, arguments: argparse.Namespace) -> list[str]:
     from streamrnn import Pipeline
-    from streamrnn.states import write_state_file
     from streamrnn.spark import state_to_arrow
+    from streamrnn.states import write_state_file
 
     first, source, model = base / "first.parquet", base / "log.parquet", base / "model.safetensors"
     bench_pipeline.make_log(first, arguments.streams, arguments.streams)
@@ -199,7 +207,12 @@ def bench(spark: Any, base: Path, arguments: argparse.Namespace) -> list[str]:
     }
     spent = {n: m[3] if n == "local" else m[1] + m[2] for n, m in median.items()}
     rows = [
-        [n, f"{m[0]:.1f}", *(("", "") if n == "local" else (f"{m[1]:.1f}", f"{m[2]:.1f}")), f"{spent[n]:.1f}"]
+        [
+            n,
+            f"{m[0]:.1f}",
+            *(("", "") if n == "local" else (f"{m[1]:.1f}", f"{m[2]:.1f}")),
+            f"{spent[n]:.1f}",
+        ]
         for n, m in median.items()
     ]
     ratio = spent["score"] / (spent["identity"] + spent["local"])
