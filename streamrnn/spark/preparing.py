@@ -14,7 +14,7 @@ from streamrnn.pipeline import Pipeline
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, starting_table
 from streamrnn.sources import new_names
 from streamrnn.spark.partition import DATA, KIND
-from streamrnn.spark.types import arrow_schema
+from streamrnn.spark.types import arrow_schema, in_zone
 from streamrnn.states import read_state_file
 
 FRAME = "the DataFrame"
@@ -36,30 +36,29 @@ def with_new_columns(frame: Any, loaded: LoadedPipeline) -> Any:
     return frame.toDF(*(names.get(name, name) for name in frame.columns)) if names else frame
 
 
-def bound_to(frame: Any, loaded: LoadedPipeline) -> BoundPipeline:
-    """Bind a pipeline to the columns of a DataFrame.
+def bound_to(frame: Any, loaded: LoadedPipeline, zone: str) -> BoundPipeline:
+    """Bind a pipeline to the columns of a DataFrame, whose times are in a time zone.
 
     Raises DataError for a missing column, DTypeError for one that cannot be used, ConfigError for
     names that clash.
     """
     used = loaded.columns if loaded.columns is not None else list(frame.columns)
-    bound = loaded.bind(arrow_schema(frame, used, _zone(frame, loaded)), FRAME)
+    bound = loaded.bind(arrow_schema(frame, used, zone), FRAME)
     for name in bound.emitter.schema.names:
         if name in (KIND, DATA):
             raise ConfigError(f"[output]: {name!r} is used internally: choose another name")
     return bound
 
 
-def _zone(frame: Any, loaded: LoadedPipeline) -> str:
-    """Return the time zone of times: that of the session, where hours and days are inputs."""
-    if not loaded.contract.time_features:
-        return "UTC"
-    return str(frame.sparkSession.conf.get("spark.sql.session.timeZone"))
+def in_own_zone(schema: pa.Schema, bound: BoundPipeline) -> pa.Schema:
+    """Return the schema of a state with the time zone of the bound columns: Spark has instants.
 
-
-def state_zone(bound: BoundPipeline) -> str:
-    """Return the time zone of the times in a state."""
-    return getattr(bound.layout.time, "tz", None) or "UTC"
+    Where hours or days are inputs of the model, its own zone stays, to be compared.
+    """
+    zone = getattr(bound.layout.time, "tz", None)
+    if zone is None or bound.loaded.contract.time_features:
+        return schema
+    return in_zone(schema, zone)
 
 
 def for_workers(bound: BoundPipeline) -> BoundPipeline:

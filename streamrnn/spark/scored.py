@@ -14,15 +14,15 @@ from streamrnn.spark.ordering import Order
 from streamrnn.spark.preparing import (
     bound_to,
     for_workers,
+    in_own_zone,
     initial_state,
     loaded_for_workers,
-    state_zone,
     with_new_columns,
 )
 from streamrnn.spark.result import Scored
 from streamrnn.spark.shipping import scoring
 from streamrnn.spark.state_frames import LABEL, state_from_arrow, table_schema
-from streamrnn.spark.types import in_zone, spark_schema
+from streamrnn.spark.types import spark_schema
 from streamrnn.spark.union import Union
 from streamrnn.states import StateTable, as_table, meta
 
@@ -34,6 +34,7 @@ def score(
     order: Sequence[str] = (),
     *,
     partitions: int | None = None,
+    zone: str = "UTC",
 ) -> Scored:
     """Score the rows of a Spark DataFrame, each with the whole past of its stream.
 
@@ -41,7 +42,8 @@ def score(
     [checkpoint] are not used. `state` is the `state` of the result for earlier rows (a DataFrame),
     a StateTable or its Arrow table; by default the one that [state] init names, if any. `order`
     names the columns that order the rows of each stream. `partitions` is their number; by default
-    Spark chooses. A worker holds the state of the streams of a partition, and a record batch of
+    Spark chooses. `zone` is the time zone of times, which matters for time_features only: Spark has
+    instants, while a local run finds the zone in the files. A worker holds the state of the streams of a partition, and a record batch of
     [source] batch_rows rows (in kind whole: the partition).
 
     The result is computed when it is used. Stream by stream, its bits are those of a local run that
@@ -52,12 +54,12 @@ def score(
     """
     loaded = loaded_for_workers(pipeline)
     df = with_new_columns(df, loaded)
-    bound = bound_to(df, loaded)
+    bound = bound_to(df, loaded, zone)
     checked = Order.of(df, order)
     states = _state_frame(df.sparkSession, bound, state)
     schema, carry = None, False
     if states is not None:
-        schema = in_zone(table_schema(states), state_zone(bound))
+        schema = in_own_zone(table_schema(states), bound)
         carry = _check_state(bound, schema)
     union = Union(df, for_workers(bound), checked, states)
     task = union.task(schema, carry)
@@ -73,7 +75,7 @@ def _state_frame(spark: Any, bound: BoundPipeline, state: Any) -> Any:
     if hasattr(state, "sparkSession"):
         return state
     table = state.to_arrow() if isinstance(state, StateTable) else as_table(state, "state")
-    table = table.cast(in_zone(table.schema, state_zone(bound)))
+    table = table.cast(in_own_zone(table.schema, bound))
     carry = _check_state(bound, table.schema)
     # In the types of this pipeline's columns, which are those of Spark.
     return state_from_arrow(spark, starting_table(bound, table, "state", new_model=carry))

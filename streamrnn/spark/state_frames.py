@@ -15,7 +15,7 @@ from streamrnn.errors import StateError
 from streamrnn.spark.failures import worker_errors
 from streamrnn.spark.library import pyspark
 from streamrnn.spark.ordering import quoted
-from streamrnn.spark.types import in_zone, spark_schema
+from streamrnn.spark.types import spark_schema
 from streamrnn.states import flat_schema, from_flat, to_flat
 
 _KEPT = "streamrnn.schema"
@@ -53,14 +53,13 @@ def table_schema(frame: Any) -> pa.Schema:
     return schema
 
 
-def state_to_arrow(frame: Any, zone: str = "UTC") -> pa.Table:
+def state_to_arrow(frame: Any) -> pa.Table:
     """Collect a state DataFrame as the Arrow table of a state table.
 
     Every reader of state tables accepts it: `state=` of a Pipeline, `StateTable.from_arrow`,
-    `streamrnn.states.write_state_file`. `zone` is the time zone of the log's times, which Spark
-    does not keep. Raises StateError if the DataFrame is not a state.
+    `streamrnn.states.write_state_file`. Raises StateError if the DataFrame is not a state.
     """
-    schema = in_zone(table_schema(frame), zone)
+    schema = table_schema(frame)
     flat = flat_schema(schema)
     with worker_errors():
         found = frame.select(*(quoted(name) for name in flat.names)).toArrow()

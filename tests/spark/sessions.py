@@ -26,13 +26,13 @@ OPTIONS = {
 
 
 def start() -> Any:
-    """Two tasks at a time, each tried four times."""
+    """Two tasks at a time, each tried twice."""
     os.environ |= {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pyspark.sql import SparkSession
 
-        builder = SparkSession.builder.master("local[2,4]")
+        builder = SparkSession.builder.master("local[2,2]")
         for name, value in OPTIONS.items():
             builder = builder.config(name, value)
         return builder.getOrCreate()

@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("pyspark", reason="needs the engines extra")
 from spark import sessions
 
-from streamrnn.spark import score, state_to_arrow
+from streamrnn.errors import DataError, DTypeError, StateError
+from streamrnn.spark import score, state_to_arrow, worker_errors
 
 pytestmark = pytest.mark.filterwarnings(sessions.PANDAS)
 
@@ -89,9 +90,6 @@ def test_the_days_of_one_run_are_the_days_of_spark(spark: Any, tmp_path: Path) -
 
 def test_a_stream_as_one_sequence(spark: Any, tmp_path: Path) -> None:
     """Kind whole; and its refusal of a stream that was scored before."""
-    from streamrnn.errors import DataError
-    from streamrnn.spark import worker_errors
-
     (path,) = sessions.write_days(logs.random_log(300, resets=0.05), tmp_path / "log", 1)
     tables = {"source": {"reset": "new", "late": "apply"}, "window": {"kind": "whole", "steps": 8}}
     pipeline = sessions.pipeline(tmp_path, "out", **tables)
@@ -106,19 +104,24 @@ def test_a_stream_as_one_sequence(spark: Any, tmp_path: Path) -> None:
         again.summary()
 
 
-def test_hours_are_those_of_the_zone_of_the_session(spark: Any, tmp_path: Path) -> None:
-    """Spark keeps instants only; a local run knows the zone of the file."""
-    zone = spark.conf.get("spark.sql.session.timeZone")
-    log = logs.random_log(200)  # the hour of New York is another one than that of UTC
+def test_hours_are_those_of_the_zone_that_is_named(spark: Any, tmp_path: Path) -> None:
+    """Spark keeps instants only; a local run finds the zone in the file. Not that of the session."""
+    zone = "Asia/Kolkata"
+    log = logs.random_log(200)
     kind = pa.timestamp("us", zone)
     log = log.set_column(1, pa.field("t", kind), log.column("t").cast(kind))
     logs.small_model("LSTM", features=4).save(tmp_path / "m.safetensors")
     pipeline = sessions.pipeline(tmp_path, "out", source={"time_features": ["hour"]})
     path = logs.write(log, tmp_path / "log" / "0.parquet")
     pipeline.run()
-    result = score(spark.read.parquet(path), pipeline, order=["t"])
+    frame = spark.read.parquet(path)
+    result = score(frame, pipeline, order=["t"], zone=zone)
     found = result.rows.toArrow()
     expected = pq.read_table(tmp_path / "out").cast(found.schema)
     assert sessions.by_stream(found).equals(sessions.by_stream(expected))
-    state = state_to_arrow(result.state, zone).sort_by("id")
+    state = state_to_arrow(result.state).sort_by("id")
     assert state.equals(pipeline.state.to_arrow().sort_by("id"))
+    with pytest.raises(StateError, match=r"last_time.*tz=UTC\], received .*tz=Asia/Kolkata\]"):
+        score(frame, pipeline, result.state, order=["t"])
+    with pytest.raises(DTypeError, match="expected a time zone in the time zone database"):
+        score(frame, pipeline, order=["t"], zone="Mars/Olympus")

@@ -41,7 +41,9 @@ def test_what_can_be_known_is_refused_before_a_job(
     from pyspark.sql import functions
 
     (path,) = sessions.write_days(logs.random_log(10), tmp_path / "log", 1)
-    frame, before = spark.read.parquet(path), sessions.jobs(spark)
+    frame = spark.read.parquet(path)
+    before = sessions.jobs(spark)
+    assert before > 0  # reading the schema of the file was one
     for name, value in changes.items():
         frame = frame.withColumn(name, functions.expr(value)) if value else frame.drop(name)
     with pytest.raises(error, match=text):
@@ -60,10 +62,8 @@ def test_rows_of_one_order_in_a_stream_are_refused(spark: Any, tmp_path: Path) -
     result = score(frame, pipeline, order=["t"])
     with pytest.raises(DataError) as caught:
         result.summary()
-    assert (
-        "t=1969-12-31 19:00:00.000002-0500: stream id='x': another row of this stream has the "
-        in str(caught.value)
-    )
+    place = "t=1969-12-31 19:00:00.000002-0500: stream id='x'"
+    assert f"{place}: another row of this stream has the same order (t)" in str(caught.value)
     single = frame.where("id != 'x'")
     assert score(single, pipeline, order=["t"]).rows.count() == 3
 
@@ -96,5 +96,5 @@ def test_rejects_name_the_order_of_their_rows(spark: Any, tmp_path: Path) -> Non
     assert all(row["file"] is row["row"] is None for row in found)
     assert found[0]["a"] == log.column("a")[3].as_py()
     strict = sessions.pipeline(tmp_path, source={**source, "max_rejects": 1})
-    with pytest.raises(DataError, match="2 rows are rejected, more than .source. max_rejects = 1"):
+    with pytest.raises(DataError, match=r"2 rows are rejected, more than \[source\] max"):
         score(frame, strict, order=["offset"], partitions=1).summary()

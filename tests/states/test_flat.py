@@ -93,7 +93,11 @@ def test_a_flat_state_is_its_numbers_in_little_endian_order() -> None:
     [
         ("rnn/h", b"12345678", "row 1 .* column 'rnn/h': expected 12 bytes, received 8"),
         ("rnn/h", None, "row 1 .* column 'rnn/h': expected 12 bytes, received null"),
-        ("waiting/n", b"123", "column 'waiting/n': expected a multiple of 8 bytes, received 3"),
+        (
+            "waiting/n",
+            b"123",
+            "row 1 .* column 'waiting/n': expected a multiple of 8 bytes, received 3",
+        ),
     ],
 )
 def test_a_value_of_another_size_is_refused(column: str, value: bytes | None, text: str) -> None:
