@@ -18,6 +18,8 @@ PAGES = (
 )
 READERS = re.compile(r"^import (duckdb|polars)", re.MULTILINE)
 """Of a block for those who have the library: test_readme_oracle.py runs it."""
+SPARK = re.compile(r"^from pyspark", re.MULTILINE)
+"""Of a block that needs Spark: tests/spark/test_readme_spark.py runs it."""
 STREAMRNN = f"{shlex.quote(sys.executable)} -c 'from streamrnn.cli import main; main()'"
 
 

@@ -232,6 +232,7 @@ HEAVY = ("numpy", "numba", "pyarrow", "typer", "pydantic", "rich", "safetensors"
         ("import streamrnn.states, streamrnn.sources", ("numba", "typer", "pydantic")),
         ("from streamrnn import Pipeline", ("typer", "rich", "h5py", "onnx")),
         ("import streamrnn; streamrnn.outputs.verify", ("typer", "rich", "h5py", "onnx")),
+        ("import streamrnn.spark", ("pyspark", "typer", "rich", "h5py", "onnx")),
         ("import streamrnn.cli", ("numba", "pyarrow", "h5py", "onnx")),
     ],
 )

@@ -16,7 +16,7 @@ from streamrnn.spark.ordering import Order, Places, repeated, tie_error
 from streamrnn.states import StateTable, flat_schema, from_flat, to_flat
 
 KIND, DATA = "streamrnn_kind", "streamrnn_data"
-ROWS, STATE, REJECTS, SUMMARY = "rows", "state", "rejects", "summary"
+SCORED_ROWS, STATE, REJECTS, SUMMARY = "rows", "state", "rejects", "summary"
 _CHUNK = 4 << 20
 """Bytes of state in one row of the result."""
 _OWNER = "state"
@@ -198,7 +198,7 @@ def _count(counts: dict[str, int], more: dict[str, int]) -> None:
 
 
 def _output(task: Task, rows: pa.RecordBatch) -> pa.RecordBatch:
-    kind = pa.repeat(pa.scalar(ROWS), rows.num_rows)
+    kind = pa.repeat(pa.scalar(SCORED_ROWS), rows.num_rows)
     columns = [*rows.columns, kind, pa.nulls(rows.num_rows, pa.binary())]
     return pa.RecordBatch.from_arrays(columns, schema=task.result_schema)
 

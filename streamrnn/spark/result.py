@@ -10,14 +10,14 @@ from streamrnn.scoring import Summary
 from streamrnn.spark.failures import worker_errors
 from streamrnn.spark.library import pyspark
 from streamrnn.spark.ordering import quoted
-from streamrnn.spark.partition import DATA, KIND, REJECTS, ROWS, STATE, SUMMARY, Task
+from streamrnn.spark.partition import DATA, KIND, REJECTS, SCORED_ROWS, STATE, SUMMARY, Task
 from streamrnn.spark.shipping import unpacking
 from streamrnn.spark.state_frames import state_struct
 from streamrnn.spark.types import spark_schema
 
 
-class Scored:
-    """Scored rows, the new state of all streams, and rejected rows.
+class ScoredFrames:
+    """ScoredFrames rows, the new state of all streams, and rejected rows.
 
     All of them are in one DataFrame, `both`, which is computed once: the first action on `rows`,
     `state`, `rejects` or `summary` keeps it on the disks of the executors, until `unpersist`.
@@ -32,7 +32,7 @@ class Scored:
     def rows(self) -> Any:
         """The scored rows, with the columns of an output."""
         kept = [quoted(name) for name in self._task.bound.emitter.schema.names]
-        return self._of(ROWS).select(*kept)
+        return self._of(SCORED_ROWS).select(*kept)
 
     @property
     def state(self) -> Any:

@@ -19,7 +19,7 @@ from streamrnn.spark.preparing import (
     loaded_for_workers,
     with_new_columns,
 )
-from streamrnn.spark.result import Scored
+from streamrnn.spark.result import ScoredFrames
 from streamrnn.spark.shipping import scoring
 from streamrnn.spark.state_frames import LABEL, state_from_arrow, table_schema
 from streamrnn.spark.types import spark_schema
@@ -35,22 +35,24 @@ def score(
     *,
     partitions: int | None = None,
     zone: str = "UTC",
-) -> Scored:
+) -> ScoredFrames:
     """Score the rows of a Spark DataFrame, each with the whole past of its stream.
 
     `pipeline` is a Pipeline, or the path of its file, of which [source] path, [sink] and
     [checkpoint] are not used. `state` is the `state` of the result for earlier rows (a DataFrame),
     a StateTable or its Arrow table; by default the one that [state] init names, if any. `order`
-    names the columns that order the rows of each stream. `partitions` is their number; by default
-    Spark chooses. `zone` is the time zone of times, which matters for time_features only: Spark has
-    instants, while a local run finds the zone in the files. A worker holds the state of the streams of a partition, and a record batch of
-    [source] batch_rows rows (in kind whole: the partition).
+    names the columns that order the rows of each stream. `partitions` is their number, by default
+    twice the cores that Spark has now. `zone` is the time zone of times, which matters for
+    time_features only: Spark has instants, while a local run finds the zone in the files.
 
-    The result is computed when it is used. Stream by stream, its bits are those of a local run that
-    reads the rows in this order. Raises, before a job runs: ConfigError without `order`, DataError
-    for a missing column, DTypeError for a column that cannot be used, such as a key of floats,
-    StateError for the state of another model or other columns. Actions on the result raise errors
-    in rows: see `worker_errors`.
+    A worker holds the state of the streams of a partition, and a record batch of [source]
+    batch_rows rows (in kind whole: the partition). The result is computed when it is used. Stream
+    by stream, its bits are those of a local run that reads the rows in this order.
+
+    Raises, before a job runs: ConfigError without `order`, DataError for a missing column,
+    DTypeError for a column that cannot be used, such as a key of floats, StateError for the state
+    of another model or other columns. Actions on the result raise errors in rows: see
+    `worker_errors`.
     """
     loaded = loaded_for_workers(pipeline)
     df = with_new_columns(df, loaded)
@@ -64,7 +66,7 @@ def score(
     union = Union(df, for_workers(bound), checked, states)
     task = union.task(schema, carry)
     both = union.by_key(partitions).mapInArrow(scoring(task), spark_schema(task.result_schema))
-    return Scored(both, task)
+    return ScoredFrames(both, task)
 
 
 def _state_frame(spark: Any, bound: BoundPipeline, state: Any) -> Any:

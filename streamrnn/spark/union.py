@@ -61,7 +61,9 @@ class Union:
         """Return the DataFrame, partitioned by key and sorted within partitions."""
         whole = self._whole()
         keys = [f"c{self._names.index(name)}" for name in self._keys]
-        parts = whole.repartition(*([] if partitions is None else [partitions]), *keys)
+        if partitions is None:
+            partitions = 2 * self._rows.sparkSession.sparkContext.defaultParallelism
+        parts = whole.repartition(partitions, *keys)
         first, *others = [whole.columns[self._position(name)] for name in self._order.names]
         # Of a stream the order is null, so it comes first. `kind` is second, as Spark compares
         # prefixes of the first column before it compares rows.

@@ -18,7 +18,6 @@ OPTIONS = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
     "spark.log.level": "OFF",
-    "spark.sql.shuffle.partitions": "3",
     "spark.sql.session.timeZone": "America/New_York",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "70",
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",

@@ -105,7 +105,7 @@ def test_a_stream_as_one_sequence(spark: Any, tmp_path: Path) -> None:
 
 
 def test_hours_are_those_of_the_zone_that_is_named(spark: Any, tmp_path: Path) -> None:
-    """Spark keeps instants only; a local run finds the zone in the file. Not that of the session."""
+    """Spark keeps instants only, and a local run finds the zone in the file."""
     zone = "Asia/Kolkata"
     log = logs.random_log(200)
     kind = pa.timestamp("us", zone)

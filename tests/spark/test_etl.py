@@ -80,5 +80,5 @@ def _fail_at(step: str, patched: pytest.MonkeyPatch) -> None:
     def fail(self: Any) -> None:
         raise RuntimeError(f"the power fails at {step}")
 
-    kind = result.Scored
+    kind = result.ScoredFrames
     patched.setattr(kind, step, fail if step == "unpersist" else property(fail))
