@@ -81,7 +81,7 @@ def _type_of(frame: Any, name: str) -> Any:
         ) from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Places(Origin):
     """The place of each of N rows in the order. `row_N` are their indices, from 0."""
 
@@ -92,7 +92,8 @@ class Places(Origin):
     def in_order(cls, order: Order, values: Sequence[pa.Array]) -> Places:
         """Return the places of N rows with these values (N,) of the columns of the order."""
         rows = len(values[0])
-        return cls(("",), np.zeros(rows, np.int64), np.arange(rows), order, tuple(values))
+        files = np.zeros(rows, np.int64)
+        return cls(("",), files, np.arange(rows), order=order, values=tuple(values))
 
     def file(self, row: int) -> str:
         """Return the file of a row, if the order names it."""

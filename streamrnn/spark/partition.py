@@ -120,15 +120,17 @@ class _Partition:
         """Read the rows in batches of the config's size; no batch ends between equal orders."""
         size = self._task.bound.loaded.config.source.batch_rows
         gathered, count = self._begun, sum(batch.num_rows for batch in self._begun)
+        due = size
         for batch in self._batches:
             gathered.append(batch)
             count += batch.num_rows
-            if count >= size:
+            if count >= due:
                 whole, places = self._joined(gathered)
                 cut = places.first_of_last_tie()
                 if cut:
                     yield self._used(whole.slice(0, cut)), self._places(whole.slice(0, cut))
                 gathered, count = [whole.slice(cut)], count - cut
+                due = size if cut else 2 * count  # each row is copied a few times at most
         if count:
             whole, places = self._joined(gathered)
             yield self._used(whole), places

@@ -38,7 +38,7 @@ def score(
 ) -> ScoredFrames:
     """Score the rows of a Spark DataFrame, each with the whole past of its stream.
 
-    `pipeline` is a Pipeline, or the path of its file, of which [source] path, [sink] and
+    `pipeline` is a Pipeline, or the path of its file, of which [source] path, [sink], [engine] and
     [checkpoint] are not used. `state` is the `state` of the result for earlier rows (a DataFrame),
     a StateTable or its Arrow table; by default the one that [state] init names, if any. `order`
     names the columns that order the rows of each stream. `partitions` is their number, by default

@@ -154,6 +154,15 @@ def measured(side: Callable[[], None]) -> tuple[float, ...]:
     return time.perf_counter() - began, after["java"] - before["java"], workers, mine
 
 
+def check_same(ours: Path, other: Path) -> None:
+    """Raise AssertionError unless two outputs have the same bits, stream by stream."""
+    import pyarrow.parquet as pq
+
+    order = [("id", "ascending"), ("t", "ascending")]
+    left, right = (pq.read_table(path).select(["id", "t", "y"]) for path in (ours, other))
+    assert left.sort_by(order).equals(right.cast(left.schema).sort_by(order))
+
+
 HEAD = ["job", "seconds", "CPU s, JVM", "CPU s, Python workers", "CPU s, sum"]
 
 
@@ -169,7 +178,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         lines = bench(spark, Path(name), arguments)
     spark.stop()
-    print("\n".join(lines))
     timing.publish(
         {"spark": "\n\n".join([timing.machine("pyspark", "pyarrow"), *lines])}, arguments.markdown
     )
@@ -196,6 +204,7 @@ def bench(spark: Any, base: Path, arguments: argparse.Namespace) -> list[str]:
     }
     for side in sides.values():
         side()
+    check_same(base / "scored" / "rows", base / "local")
     rounds: dict[str, list[tuple[float, ...]]] = {name: [] for name in sides}
     for _ in range(arguments.rounds):
         for name, side in sides.items():

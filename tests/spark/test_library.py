@@ -4,19 +4,13 @@ import sys
 
 import pytest
 
-from streamrnn import spark
 from streamrnn.errors import UnsupportedError
+from streamrnn.spark.library import pyspark
 
 
 def test_without_pyspark_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("pyspark")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyspark", None)
     with pytest.raises(UnsupportedError, match=r"pip install 'streamrnn\[spark\]'"):
-        spark.state_from_arrow(None, spark_state())
-
-
-def spark_state() -> object:
-    import pyarrow as pa
-
-    from streamrnn.states import Layout, StateTable
-
-    return StateTable(Layout((pa.field("id", pa.string()),), None, {"rnn/h": 2}))
+        pyspark("sql.functions")
