@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from streamrnn import __version__
 from streamrnn.engines.pieces import RowRange
 from streamrnn.engines.probe import FolderToken, Probe, probe
-from streamrnn.engines.shard import Outcome, OutputPlace, ShardTask, score
+from streamrnn.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
 from streamrnn.engines.splitting import Chunk, split
 from streamrnn.errors import ConfigError, EngineError
 from streamrnn.scoring import BoundPipeline
@@ -53,7 +53,7 @@ def _split(context: _Context, piece: RowRange, shards: int) -> tuple[Any, ...]:
 def _score(
     context: _Context, task: ShardTask, before: Outcome | None, state: Any, *chunks: Chunk
 ) -> tuple[Outcome, pa.Table | None]:
-    return score(context[0], task, before, state, chunks)
+    return score_shard(context[0], task, before, state, chunks)
 
 
 def _probe(

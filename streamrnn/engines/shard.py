@@ -104,7 +104,7 @@ class ShardTarget:
         return finish
 
 
-def score(
+def score_shard(
     bound: BoundPipeline,
     task: ShardTask,
     before: Outcome | None,

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from streamrnn.engines.pieces import RowRange
 from streamrnn.engines.probe import FolderToken
-from streamrnn.engines.shard import OutputPlace, ShardTask, score
+from streamrnn.engines.shard import OutputPlace, ShardTask, score_shard
 from streamrnn.engines.splitting import split
 from streamrnn.scoring import BoundPipeline
 from streamrnn.sources import SourceFile, SourceOfFiles
@@ -82,7 +82,7 @@ class TasksHere:
         def call() -> Any:
             bound, _ = pickle.loads(context)
             values = [value_of(chunk) for chunk in chunks]
-            return score(bound, task, value_of(before), value_of(state), values)
+            return score_shard(bound, task, value_of(before), value_of(state), values)
 
         whole = self._later(call)
         return item(whole, 0), item(whole, 1)
