@@ -37,6 +37,7 @@ from numba.core.typing.templates import Signature
 
 from streamrnn import __version__
 from streamrnn.errors import ConfigError
+from streamrnn.simd.turns import one_at_a_time
 
 _LOGGER = logging.getLogger("streamrnn.simd")
 CHECKED = os.environ.get("STREAMRNN_BOUNDSCHECK") == "1"
@@ -117,7 +118,7 @@ def compiled(
     """
     with _lock:
         if name not in _loaded:
-            _loaded[name] = _load(name) or _compile(name, build(), signature)
+            _loaded[name] = _load(name) or _compile_in_turn(name, build, signature)
         entry: EntryPoint = _loaded[name].entry_point
         return entry
 
@@ -152,6 +153,15 @@ def _renew_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _compile_in_turn(
+    name: str, build: Callable[[], Callable[..., object]], signature: Signature
+) -> CompileResult:
+    """Compile a kernel, unless another process of this user is doing so: then load its result."""
+    with one_at_a_time(folders()[0] / f"{name}.lock") as waited:
+        found = _load(name) if waited else None
+        return found or _compile(name, build(), signature)
 
 
 def _compile(name: str, function: Callable[..., object], signature: Signature) -> CompileResult:
