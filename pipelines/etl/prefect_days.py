@@ -1,0 +1,93 @@
+"""Score one day of a log per run of a Prefect flow; the job itself reads and writes the files.
+
+    python pipelines/etl/prefect_days.py PIPELINE LOG OUT DAY
+
+does the work of one run without Prefect, from the folder `LOG/date=DAY`. As in `exactly_once.py`,
+two steps in this order are exactly-once: write the output file of a batch, named by its position,
+then the checkpoint. The position is a list: day, file, row.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamrnn import Pipeline
+from streamrnn.errors import AlreadyProcessed, DataError, MissingFileError, StreamRNNError
+
+BATCH_ROWS = 2048
+Position = list[str | int]
+
+
+def batches(log: str, day: str) -> Iterator[tuple[Position, pa.RecordBatch]]:
+    """Read the batches of a day, each with its position: that of its last row."""
+    folder = Path(log) / f"date={day}"
+    files = sorted(folder.glob("*.parquet"), key=lambda file: file.name)
+    if not files:
+        raise MissingFileError(f"{folder}: no file whose name ends in .parquet")
+    for file in files:
+        row = 0
+        for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
+            row += batch.num_rows
+            yield [day, file.name, row], batch
+
+
+def score_day(pipeline: str, log: str, out: str, day: str) -> dict[str, Any]:
+    """Score the batches of a day that are new; return the number of their rows, and more.
+
+    Raises DataError if a later batch was scored before one of them.
+    """
+    checkpoint = Path(out) / "_checkpoint.arrow"  # readers of the folder ignore names with "_"
+    scorer = Pipeline.resume(checkpoint) if checkpoint.exists() else Pipeline.from_toml(pipeline)
+    folder = Path(out) / f"date={day}"
+    rows = 0
+    for position, batch in batches(log, day):
+        _, file, row = position
+        part = folder / f"{Path(str(file)).stem}-{row:08d}.parquet"
+        try:
+            scored = scorer.process(batch, position=position)
+        except AlreadyProcessed as error:
+            if part.exists():
+                continue
+            # Not scored before: it was missing when later ones were.
+            raise DataError(f"{part}: not written before the batch at {error.last}") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"_{part.name}.tmp"
+        pq.write_table(pa.Table.from_batches([scored]), unfinished)
+        os.replace(unfinished, part)
+        scorer.checkpoint(checkpoint)
+        rows += batch.num_rows
+    return {"day": day, "rows": rows, "nothing_new": not rows, "position": scorer.position}
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether a retry would fail for the same reason: invalid data, or an invalid pipeline file."""
+    return isinstance(error, StreamRNNError) and error.exit_code in (65, 78)
+
+
+if find_spec("prefect"):  # not run by the tests
+    from datetime import timedelta
+
+    from prefect import flow, task
+    from prefect.runtime import flow_run
+
+    def may_retry(task: Any, run: Any, state: Any) -> bool:
+        return not is_final(state.result(raise_on_failure=False))
+
+    score = task(retries=3, retry_delay_seconds=60, retry_condition_fn=may_retry)(score_day)
+
+    @flow
+    def weather(pipeline: str, log: str, out: str, day: str | None = None) -> dict[str, Any]:
+        """Score a day; by default the one before the scheduled start."""
+        yesterday = flow_run.scheduled_start_time - timedelta(days=1)
+        return score(pipeline, log, out, day or f"{yesterday:%Y-%m-%d}")
+
+
+if __name__ == "__main__":
+    print(json.dumps(score_day(*sys.argv[1:])))
