@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import pyarrow as pa
 import ray
 from ray import exceptions
+from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from streamrnn import __version__
@@ -34,14 +36,7 @@ from streamrnn.sources import SourceFile, SourceOfFiles
 _REPEATS = 8
 _PAUSE = 0.2
 _PROBE_SECONDS = 300.0
-_LOST = (
-    exceptions.WorkerCrashedError,
-    exceptions.NodeDiedError,
-    exceptions.ObjectLostError,
-    exceptions.OutOfMemoryError,
-    exceptions.RaySystemError,
-    exceptions.LocalRayletDiedError,
-)
+_CONNECT_SECONDS = 10.0
 _Context = tuple[BoundPipeline, SourceOfFiles]
 
 
@@ -71,7 +66,8 @@ class RayTasks:
     def __init__(self, address: str, workers: int) -> None:
         self._started = not ray.is_initialized()
         if self._started:
-            with _own_signals(), _as_engine_errors(f"[engine] address: {address}"):
+            with _own_signals(), _on_loopback(address), _no_cluster(address):
+                _connect(address)
                 ray.init(**_options(address, workers))
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._context: Any = None
@@ -171,6 +167,41 @@ def _options(address: str, workers: int) -> dict[str, Any]:
     return options
 
 
+def _connect(address: str) -> None:
+    """Connect to the port of an address and hang up: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+
+
+@contextmanager
+def _on_loopback(address: str) -> Iterator[None]:
+    """Let a cluster that is started here listen on 127.0.0.1 only.
+
+    Ray takes the address of the machine's network for it, except on systems without clusters.
+    """
+    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    if address == "local":
+        ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+
+
+@contextmanager
+def _no_cluster(address: str) -> Iterator[None]:
+    """Convert any error of a start, which Ray reports in many ways."""
+    try:
+        yield
+    except (exceptions.RayError, OSError, ValueError, RuntimeError) as error:
+        ray.shutdown()
+        raise EngineError(
+            f"no Ray cluster at [engine] address {address!r}: {_text(error)}. Give host:port of a "
+            'running one (`ray start --head` prints it), or "local" to start one here.'
+        ) from error
+
+
 @contextmanager
 def _own_signals() -> Iterator[None]:
     """Keep the handler of SIGTERM, which Ray replaces by one that ends the process at once."""
@@ -186,12 +217,18 @@ def _own_signals() -> Iterator[None]:
 
 @contextmanager
 def _as_engine_errors(what: str) -> Iterator[None]:
-    """Convert errors of the cluster, not of the data."""
+    """Convert errors of the cluster; one of the code in a task stays what it is."""
     try:
         yield
-    except (*_LOST, exceptions.GetTimeoutError, ConnectionError, TimeoutError) as error:
-        text = " ".join(str(error).split())[:300]
+    except (exceptions.RayError, ConnectionError) as error:
+        cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
+        if not isinstance(cause, (exceptions.RayError, ConnectionError)):
+            raise
         raise EngineError(
-            f"{what}: {type(error).__name__}: {text}. Check the cluster (memory, nodes) and rerun "
-            "the command: it resumes from the last commit."
+            f"{what}: {_text(cause)}. Check the cluster (memory, nodes) and rerun the command: it "
+            "resumes from the last commit."
         ) from error
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300].rstrip('.')}"
