@@ -107,7 +107,7 @@ class ShardedEngine:
         counters = last.counters if last is not None and not last.complete else {}
         self._scored: int = counters.get("rows_read", 0)
         self._rejected: int = counters.get("rejected", 0)
-        self._commit = folder.next_commit
+        self._commit = 0
         self._states: list[Handle] = [None] * shards
         self._before: list[Handle] = [None] * shards
         self._stored: list[Shard | None] = [None] * shards
@@ -171,6 +171,7 @@ class ShardedEngine:
         self, epochs: Sequence[Epoch], target: FolderTarget, total: int | None, last: bool
     ) -> None:
         running: deque[_Running] = deque()
+        self._commit = self._folder.next_commit  # parts may have been merged since the last one
         for number, epoch in enumerate(epochs, 1):
             if self._options.stop.is_set():
                 self._summary.interrupted = True
