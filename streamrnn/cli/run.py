@@ -73,7 +73,8 @@ def run(
     if limit is not None:
         _preview(job.preview(limit), as_json)
         return
-    with progress(quiet) as show, stop_on_signal() as stop:
+    on_workers = (engine or job.config.engine.type) != "local"
+    with progress(quiet) as show, stop_on_signal(on_workers=on_workers) as stop:
         summary = job.run(
             full_refresh=full_refresh,
             force=force,

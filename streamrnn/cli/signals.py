@@ -5,6 +5,7 @@ or an object store cannot be interrupted, and Python's handlers run only after i
 woken too, which ends the process, or in a run, one that is stopped and only waits.
 """
 
+import math
 import os
 import resource
 import signal
@@ -55,12 +56,13 @@ _IDLE = 0.05
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
+def stop_on_signal(*, on_workers: bool = False) -> Iterator[threading.Event]:
     """Yield an event that the first SIGINT or SIGTERM sets.
 
-    If the process then only waits, for a disk or a server that does not answer, it is ended. A
-    second signal ends the process as if no handler were installed: a commit may be killed at any
-    moment, and an exception would not reach a computing thread.
+    If the process then only waits, for a disk or a server that does not answer, it is ended; but
+    not if the run is `on_workers`, for which it waits. A second signal ends the process as if no
+    handler were installed: a commit may be killed at any moment, and an exception would not reach
+    a computing thread.
     """
     stop = threading.Event()
     # On a terminal the message replaces the bar, which is redrawn below it.
@@ -77,7 +79,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
-        with _woken_by_signals():
+        with _woken_by_signals(math.inf if on_workers else WAITS):
             yield stop
     finally:
         for number, handler in before.items():
@@ -85,12 +87,12 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _woken_by_signals() -> Iterator[None]:
-    """Let a thread read the numbers of all signals as they arrive."""
+def _woken_by_signals(waits: float) -> Iterator[None]:
+    """Let a thread read the numbers of all signals as they arrive, and end an idle process."""
     numbers, signals = socket.socketpair()
     signals.setblocking(False)
     before = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_end_if_waiting, args=(numbers,), daemon=True)
+    watcher = threading.Thread(target=_end_if_waiting, args=(numbers, waits), daemon=True)
     watcher.start()
     try:
         yield
@@ -101,8 +103,8 @@ def _woken_by_signals() -> Iterator[None]:
         numbers.close()
 
 
-def _end_if_waiting(numbers: socket.socket) -> None:
-    """End the process if it computes nothing for `WAITS` seconds after a signal.
+def _end_if_waiting(numbers: socket.socket, waits: float) -> None:
+    """End the process if it computes nothing for `waits` seconds after a signal.
 
     After a second signal one second is enough: the handler has not run. What is not committed is
     lost, as in a crash. Returns when the other end of `numbers` is closed.
@@ -119,7 +121,7 @@ def _end_if_waiting(numbers: socket.socket) -> None:
                 return
             received += sum(number in _SIGNALS for number in data)
         computed = time.process_time()
-        if waited >= (WAITS if received < 2 else 1):
+        if waited >= (waits if received < 2 else 1):
             break
     text = (
         f"error: stopped while waiting for stdin, a disk or a server: no answer for {waited} s; "
