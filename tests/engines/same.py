@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from kill.case import same
 
 from streamrnn.pipeline import read_states
 
@@ -37,10 +38,10 @@ def state(out: str | Path) -> pa.Table:
 
 
 def assert_same(one: str | Path, other: str | Path) -> None:
-    """Equal bits: `==` of Arrow compares floats by value, which NaN and -0.0 would pass."""
+    """Equal bits: a NaN is equal to itself, and -0.0 differs from 0.0."""
     for part in (rows, rejects, state):
         a, b = part(one), part(other)
         assert (a is None) == (b is None), part.__name__
         if a is not None and b is not None:
             assert a.schema.equals(b.schema, check_metadata=part is state), part.__name__
-            assert a.equals(b), f"{part.__name__}: {a.num_rows} and {b.num_rows} rows"
+            assert same(a, b), f"{part.__name__}: {a.num_rows} and {b.num_rows} rows"
