@@ -153,8 +153,10 @@ class ShardedEngine:
         show_times(self._summary, self._bound, self._times)
 
     def end(self, target: FolderTarget) -> None:
-        """End a run that was not ended by `run(…, last=True)`."""
-        self._run([Epoch((), None)], target, self._summary.rows, last=True)
+        """End a run that was not ended by `run(…, last=True)`, also one that was stopped."""
+        self._commit = self._folder.next_commit
+        running = deque([self._start(Epoch((), None), last=True)])
+        self._finish(running, target, self._summary.rows, 1)
 
     def close(self) -> None:
         """Release the workers."""
