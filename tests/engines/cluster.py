@@ -19,10 +19,14 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from streamrnn.cli import main; main()"]
 
 
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Set to 0, the address of this machine is 127.0.0.1, as in `started`."""
+
+
 def environment() -> dict[str, str]:
-    """Workers find the modules of the tests, as this process does."""
+    """Workers find the modules of the tests, as this process does; all is on the loopback."""
     paths = [str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    return {**os.environ, LOOPBACK: "0", "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
 @contextmanager
