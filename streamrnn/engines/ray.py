@@ -80,22 +80,20 @@ class RayTasks:
     def check_nodes(self, place: OutputPlace, token: FolderToken, file: SourceFile | None) -> None:
         """Raise ConfigError if a node does not see the source or the output; compile kernels."""
         nodes = [
-            node["NodeID"]
-            for node in ray.nodes()
-            if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+            node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0
         ]
         probes = [
             ray.remote(_probe)
             .options(
                 num_cpus=0,
                 max_retries=_REPEATS,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             )
             .remote(self._context, place, token, file)
             for node in nodes
         ]
         with _as_engine_errors("a node of the cluster does not answer"):
-            found: list[Probe] = ray.get(probes, timeout=_PROBE_SECONDS)
+            found = [_probed(node, probe) for node, probe in zip(nodes, probes, strict=True)]
         if problems := [f"node {node}: {problem}" for node, problem in found if problem]:
             raise ConfigError("[engine] " + "; ".join(dict.fromkeys(problems)) + ".")
 
@@ -154,6 +152,17 @@ class RayTasks:
         """Stop what was started here."""
         if self._started:
             ray.shutdown()
+
+
+def _probed(node: dict[str, Any], result: Any) -> Probe:
+    """Return what a node found; a task fails there only if its code cannot be loaded."""
+    try:
+        found: Probe = ray.get(result, timeout=_PROBE_SECONDS)
+    except exceptions.RayTaskError as error:
+        reason = str(error).strip().splitlines()[-1]
+        problem = f"it cannot load streamrnn {__version__}: {reason}. Install the same version"
+        return Probe(node["NodeManagerHostname"], problem)
+    return found
 
 
 def _options(address: str, workers: int) -> dict[str, Any]:
