@@ -1,6 +1,7 @@
 """A driver killed at any point of the disk while it commits what several workers wrote.
 
-The workers are in the same process, which makes a run cheap; `STREAMRNN_KILLS=200` tries all points.
+The workers are in the same process, which makes a run cheap; `STREAMRNN_KILLS=200` tries all
+points.
 """
 
 from __future__ import annotations

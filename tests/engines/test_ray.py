@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +23,9 @@ from engines import cluster
 from engines.same import assert_same, rows
 from kill import case
 
+import streamrnn
 from streamrnn import Pipeline
+from streamrnn.engines.probe import FolderToken
 from streamrnn.errors import CheckpointError, ConfigError, DataError
 from streamrnn.outputs import compact, export_state, rewind, verify
 from streamrnn.pipeline import Summary
@@ -334,6 +338,27 @@ def test_empty_files_and_no_rows_at_all(place: Path, tmp_path: Path) -> None:
     verify(str(tmp_path / "ray0"))
 
 
+def test_a_client_of_a_cluster(place: Path, single: Path, tmp_path: Path, address: str) -> None:
+    """A `ray://` address, in a process of its own."""
+    pytest.importorskip("grpc", reason="needs the engines extra")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    serve = [sys.executable, "-m", "ray.util.client.server", "--mode", "specific-server"]
+    serve += ["--host", "127.0.0.1", "--port", str(port), "--address", address]
+    data = config(place, tmp_path / "out", engine=on_ray(3, address=f"ray://127.0.0.1:{port}"))
+    pipeline = cluster.toml(data, tmp_path / "p.toml")
+    with subprocess.Popen(serve, env=cluster.environment(), stderr=subprocess.DEVNULL) as server:
+        try:
+            cluster.wait_for(lambda: cluster.listening({(server.pid, "")}))
+            client = cluster.command("run", pipeline)
+            text, errors = client.communicate(timeout=120)
+        finally:
+            server.kill()
+    assert client.returncode == 0, errors
+    assert "2,400 rows" in text
+    assert_same(single, tmp_path / "out")
+
+
 def test_no_cluster_at_the_address() -> None:
     """In a process of its own: this one has a cluster, which every run here joins."""
     code = (
@@ -356,6 +381,33 @@ def test_no_cluster_at_the_address() -> None:
     assert len(found) == len(addresses), done.stdout
     for line, address in zip(found, addresses, strict=True):
         assert line.startswith(f"no Ray cluster at [engine] address '{address}': ")
+
+
+def test_a_node_that_sees_another_folder_or_lacks_the_package(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    node = f"[engine] node {socket.gethostname()}: "
+
+    def refusal() -> str:
+        with pytest.raises(ConfigError) as found:
+            run(config(place, out, engine=on_ray(2)))
+        assert not out.exists()
+        return str(found.value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "streamrnn.engines.opening.FolderToken", lambda name, _: FolderToken(name, "?")
+        )
+        assert refusal().startswith(f"{node}its {out} is not that of the driver: Use a folder")
+    (tmp_path / "only_here.py").write_text("def probe(*_):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    only_here = importlib.import_module("only_here")
+    monkeypatch.setattr("streamrnn.engines.ray._probe", only_here.probe)
+    assert refusal() == (
+        f"{node}it cannot load streamrnn {streamrnn.__version__}: ModuleNotFoundError: No module "
+        "named 'only_here'. Install the same version."
+    )
 
 
 def test_ray_is_not_installed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

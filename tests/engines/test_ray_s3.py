@@ -17,7 +17,7 @@ from streamrnn import Pipeline
 from streamrnn.checkpoints import load_state
 from streamrnn.outputs import verify
 
-server = pytest.importorskip("moto.server", reason="needs the oracles extra")
+server = pytest.importorskip("moto.server", reason="needs the engines extra")
 pytest.importorskip("ray", reason="needs the engines extra")
 
 
