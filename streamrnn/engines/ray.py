@@ -21,6 +21,7 @@ import pyarrow as pa
 import ray
 from ray import exceptions
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from streamrnn import __version__
@@ -69,6 +70,8 @@ class RayTasks:
             with _own_signals(), _on_loopback(address), _no_cluster(address):
                 _connect(address)
                 ray.init(**_options(address, workers))
+            # Ray prints the deaths of workers to stdout, where a summary may be for a program.
+            ray_worker._worker_logs_enabled = False
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._context: Any = None
         self._results: list[Any] = []
@@ -152,6 +155,7 @@ class RayTasks:
         """Stop what was started here."""
         if self._started:
             ray.shutdown()
+            ray_worker._worker_logs_enabled = True
 
 
 def _probed(node: dict[str, Any], result: Any) -> Probe:
