@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -135,6 +136,19 @@ def test_an_error_is_one_message_and_leaves_nothing_behind(place: Path, tmp_path
     assert "Traceback" not in errors
     assert not (tmp_path / "out").exists()
     cluster.wait_for(lambda: not cluster.alive(processes))
+
+
+def test_the_summary_is_alone_on_stdout_although_a_worker_died(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pipeline = cluster.toml(config(place, out), tmp_path / "p.toml")
+    run = cluster.command("run", pipeline, "--engine", "ray", "--json")
+    cluster.wait_for(lambda: (out / "part-00003.parquet").exists())
+    for pid in cluster.wait_for(lambda: cluster.busy(cluster.tree(run.pid))):
+        os.kill(pid, signal.SIGKILL)
+    text, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors
+    assert json.loads(text)["rows"] == 60_000
+    assert_same(place / "single", out)
 
 
 def test_no_cluster_is_one_message(place: Path, tmp_path: Path) -> None:
