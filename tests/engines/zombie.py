@@ -1,4 +1,4 @@
-"""A score_shard task that is cut off from its cluster, and writes its files much later.
+"""A task that is cut off from its cluster, and writes its files much later.
 
 `python zombie.py FILE` is that task: it waits until FILE.go exists.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from engines import cluster
 
 from streamrnn.engines.shard import ShardTask
-from streamrnn.engines.shard import score_shard as score_shard
+from streamrnn.engines.shard import score_shard
 
 
 def left_behind(context: Any, task: ShardTask, before: Any, state: Any, *chunks: Any) -> Any:
