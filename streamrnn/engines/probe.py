@@ -61,9 +61,14 @@ def _problem(
         return f"it does not see the output {place.path}: {_shared(error)}"
     if found != token.content:
         return f"its {place.path} is not that of the driver: {_shared(None)}"
-    with suppress(ConfigError):  # then each worker compiles for itself
-        compile_kernels(loaded)
+    prepare(loaded)
     return ""
+
+
+def prepare(loaded: LoadedPipeline) -> None:
+    """Load the kernels of this process; the first one on a node compiles them for all."""
+    with suppress(ConfigError):  # no folder to keep them: each worker compiles for itself
+        compile_kernels(loaded)
 
 
 def _shared(error: Exception | None) -> str:

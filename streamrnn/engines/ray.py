@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from streamrnn import __version__
 from streamrnn.engines.pieces import RowRange
-from streamrnn.engines.probe import FolderToken, Probe, probe
+from streamrnn.engines.probe import FolderToken, Probe, prepare, probe
 from streamrnn.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
 from streamrnn.engines.splitting import Chunk, split
 from streamrnn.errors import ConfigError, EngineError
@@ -50,6 +50,10 @@ def _score(
     context: _Context, task: ShardTask, before: Outcome | None, state: Any, *chunks: Chunk
 ) -> tuple[Outcome, pa.Table | None]:
     return score_shard(context[0], task, before, state, chunks)
+
+
+def _prepare(context: _Context) -> None:
+    prepare(context[0].loaded)
 
 
 def _probe(
@@ -81,7 +85,13 @@ class RayTasks:
         self._context = ray.put((bound.for_worker(), source.subset([])))
 
     def check_nodes(self, place: OutputPlace, token: FolderToken, file: SourceFile | None) -> None:
-        """Raise ConfigError if a node does not see the source or the output; compile kernels."""
+        """Raise ConfigError if a node does not see the source or the output; compile kernels.
+
+        Meanwhile all workers start: a process takes a second for its imports.
+        """
+        prepared = [
+            self._task(_prepare, "prepare", 1).remote(self._context) for _ in range(self.workers)
+        ]
         nodes = [
             node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0
         ]
@@ -99,6 +109,7 @@ class RayTasks:
             found = [_probed(node, probe) for node, probe in zip(nodes, probes, strict=True)]
         if problems := [f"node {node}: {problem}" for node, problem in found if problem]:
             raise ConfigError("[engine] " + "; ".join(dict.fromkeys(problems)) + ".")
+        ray.wait(prepared, num_returns=len(prepared), timeout=_PROBE_SECONDS)
 
     def put(self, state: pa.Table) -> Any:
         """Hand over a state table."""

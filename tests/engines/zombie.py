@@ -14,8 +14,7 @@ from typing import Any
 
 from engines import cluster
 
-from streamrnn.engines.shard import ShardTask
-from streamrnn.engines.shard import score_shard
+from streamrnn.engines.shard import ShardTask, score_shard
 
 
 def left_behind(context: Any, task: ShardTask, before: Any, state: Any, *chunks: Any) -> Any:
