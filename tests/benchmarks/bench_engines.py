@@ -1,6 +1,7 @@
 """One machine, two engines: a run in this process against the same run on Ray.
 
     python tests/benchmarks/bench_engines.py [--rows N …] [--rounds N] [--markdown FILE …]
+    python tests/benchmarks/bench_engines.py --largest 0.3 0.6 --rows 6000000
 
 100,000 streams in random order (one of them has 5 % of the rows), 8 float32 features, LSTM(64) and
 Dense(1), files of 500,000 rows. Sides: in this process with one and two threads; on Ray, started
@@ -31,26 +32,26 @@ FILE_ROWS = 500_000
 SIDES = {"1 thread": 1, "2 threads": 2, "1 worker": 1, "2 workers": 2}
 
 
-def make_log(folder: Path, rows: int) -> None:
-    """Random streams; times ascend."""
+def make_log(folder: Path, rows: int, largest: float = 0.05) -> None:
+    """Random streams, one of which has the share `largest` of the rows; times ascend."""
     rng = np.random.default_rng(7)
     ids = pa.array([f"stream-{i:07d}" for i in range(STREAMS)])
     kept = folder / "rows"
-    if kept.exists() and kept.read_text() == str(rows):
+    if kept.exists() and kept.read_text() == f"{rows} {largest}":
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for index, first in enumerate(range(0, rows, FILE_ROWS)):
         size = min(FILE_ROWS, rows - first)
         which = rng.integers(0, STREAMS, size)
-        which[rng.random(size) < 0.05] = 0
+        which[rng.random(size) < largest] = 0
         columns = {
             "id": ids.take(pa.array(which)),
             "t": pa.array(np.arange(first, first + size) * 1000).cast(pa.timestamp("us")),
             **{n: rng.normal(size=size).astype(np.float32) for n in bench_pipeline.NAMES},
         }
         pq.write_table(pa.table(columns), folder / f"{index:05d}.parquet", row_group_size=250_000)
-    kept.write_text(str(rows))
+    kept.write_text(f"{rows} {largest}")
 
 
 def run(side: str, source: str, model: str, out: str, epoch_rows: int) -> dict[str, float]:
@@ -89,6 +90,7 @@ def run(side: str, source: str, model: str, out: str, epoch_rows: int) -> dict[s
         "driver_peak": tree[0].peak,
         "bytes": summary.workload.bytes / summary.rows if summary.workload else 0.0,
         "commits": summary.commits,
+        "limit": summary.workload.speed_up_limit if summary.workload else 0.0,
     }
 
 
@@ -179,22 +181,52 @@ def bench(rows: int, rounds: int, base: Path) -> list[list[str]]:
     ]
 
 
+def bench_largest(rows: int, largest: float, rounds: int, base: Path) -> list[str]:
+    """One worker against two on a log with a large stream: what the summary says it allows."""
+    source, model = base / "log", base / "m.safetensors"
+    make_log(source, rows, largest)
+    bench_pipeline.make_model(model)
+    sides = ("1 worker", "2 workers")
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side in sides:
+            found[side].append(measured(side, source, model, base, rows))
+            print(rows, largest, side, found[side][-1], file=sys.stderr, flush=True)
+    one, two = (statistics.median(run["seconds"] for run in found[side]) for side in sides)
+    limit = statistics.median(run["limit"] for run in found["2 workers"])
+    return [f"{largest:.0%}", f"{limit:.2f}", f"{min(2, limit):.2f}", f"{one / two:.2f}"]
+
+
 HEAD = (
     "rows", "side", "seconds", "x 2 threads", "CPU µs a row", "all CPU µs a row",
     "bytes handed over a row", "peak MB, largest that scores", "peak MB, driver",
 )  # fmt: skip
 
 
+LARGEST = ("largest stream's share", "speed-up limit in the summary", "predicted for 2 workers",
+           "measured")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[6_000_000, 20_000_000])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--largest", type=float, nargs="+", help="only compare 1 with 2 workers")
     parser.add_argument("--side", nargs=5, help=argparse.SUPPRESS)
     timing.add_markdown(parser)
     arguments = parser.parse_args()
     if arguments.side:
         side, source, model, out, epoch_rows = arguments.side
         print(json.dumps(run(side, source, model, out, int(epoch_rows))))
+        return
+    if arguments.largest:
+        with tempfile.TemporaryDirectory() as base:
+            lines = [
+                bench_largest(rows, largest, arguments.rounds, Path(base))
+                for rows in arguments.rows
+                for largest in arguments.largest
+            ]
+        timing.publish({"largest": timing.table(LARGEST, lines)}, arguments.markdown)
         return
     with tempfile.TemporaryDirectory() as base:
         lines = [
