@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest, OutputFolder
 from streamrnn.engines.probe import FolderToken
+from streamrnn.engines.ray import RayTasks
 from streamrnn.engines.shard import OutputPlace
 from streamrnn.engines.sharded import ShardedEngine, Tasks
-from streamrnn.errors import ConfigError
 from streamrnn.kernels import get_threads
 from streamrnn.scoring import BoundPipeline, RunOptions, Summary
 from streamrnn.sources import SourceOfFiles
@@ -51,12 +51,6 @@ def open_engine(
 
 
 def _tasks(address: str, workers: int) -> Tasks:
-    try:
-        from streamrnn.engines.ray import RayTasks
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ray":
-            raise
-        raise ConfigError('[engine] type = "ray" needs Ray: pip install "streamrnn[ray]"') from None
     return RayTasks(address, workers)
 
 

@@ -61,11 +61,11 @@ def _problem(
         return f"it does not see the output {place.path}: {_shared(error)}"
     if found != token.content:
         return f"its {place.path} is not that of the driver: {_shared(None)}"
-    prepare(loaded)
+    warm_up(loaded)
     return ""
 
 
-def prepare(loaded: LoadedPipeline) -> None:
+def warm_up(loaded: LoadedPipeline) -> None:
     """Load the kernels of this process; the first one on a node compiles them for all."""
     with suppress(ConfigError):  # no folder to keep them: each worker compiles for itself
         compile_kernels(loaded)

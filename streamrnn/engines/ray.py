@@ -6,7 +6,6 @@ died. Tasks change no file of another attempt, so it does not matter how often o
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
@@ -14,19 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import pyarrow as pa
-import ray
-from ray import exceptions
-from ray._private import ray_constants
-from ray._private import worker as ray_worker
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from streamrnn import __version__
+from streamrnn.engines.library import ray
 from streamrnn.engines.pieces import RowRange
-from streamrnn.engines.probe import FolderToken, Probe, prepare, probe
+from streamrnn.engines.probe import FolderToken, Probe, probe, warm_up
 from streamrnn.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
 from streamrnn.engines.splitting import Chunk, split
 from streamrnn.errors import ConfigError, EngineError
@@ -52,8 +44,8 @@ def _score(
     return score_shard(context[0], task, before, state, chunks)
 
 
-def _prepare(context: _Context) -> None:
-    prepare(context[0].loaded)
+def _warm_up(context: _Context) -> None:
+    warm_up(context[0].loaded)
 
 
 def _probe(
@@ -69,38 +61,42 @@ class RayTasks:
     """
 
     def __init__(self, address: str, workers: int) -> None:
-        self._started = not ray.is_initialized()
+        self._started = not ray().is_initialized()
         if self._started:
             with _own_signals(), _on_loopback(address), _no_cluster(address):
                 _connect(address)
-                ray.init(**_options(address, workers))
+                ray().init(**_options(address, workers))
             # Ray prints the deaths of workers to stdout, where a summary may be for a program.
-            ray_worker._worker_logs_enabled = False
-        self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+            ray("_private.worker")._worker_logs_enabled = False
+        self.workers = max(1, int(ray().cluster_resources().get("CPU", 1)))
         self._context: Any = None
         self._results: list[Any] = []
 
     def begin(self, bound: BoundPipeline, source: SourceOfFiles) -> None:
         """Hand the pipeline and the source to all tasks that follow."""
-        self._context = ray.put((bound.for_worker(), source.subset([])))
+        self._context = ray().put((bound.for_worker(), source.subset([])))
 
     def check_nodes(self, place: OutputPlace, token: FolderToken, file: SourceFile | None) -> None:
         """Raise ConfigError if a node does not see the source or the output; compile kernels.
 
         Meanwhile all workers start: a process takes a second for its imports.
         """
+        strategies = ray("util.scheduling_strategies")
         prepared = [
-            self._task(_prepare, "prepare", 1).remote(self._context) for _ in range(self.workers)
+            self._task(_warm_up, "warm-up", 1).remote(self._context) for _ in range(self.workers)
         ]
         nodes = [
-            node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+            node for node in ray().nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0
         ]
         probes = [
-            ray.remote(_probe)
+            ray()
+            .remote(_probe)
             .options(
                 num_cpus=0,
                 max_retries=_REPEATS,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+                scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(
+                    node["NodeID"], soft=False
+                ),
             )
             .remote(self._context, place, token, file)
             for node in nodes
@@ -109,11 +105,11 @@ class RayTasks:
             found = [_probed(node, probe) for node, probe in zip(nodes, probes, strict=True)]
         if problems := [f"node {node}: {problem}" for node, problem in found if problem]:
             raise ConfigError("[engine] " + "; ".join(dict.fromkeys(problems)) + ".")
-        ray.wait(prepared, num_returns=len(prepared), timeout=_PROBE_SECONDS)
+        ray().wait(prepared, num_returns=len(prepared), timeout=_PROBE_SECONDS)
 
     def put(self, state: pa.Table) -> Any:
         """Hand over a state table."""
-        return ray.put(state)
+        return ray().put(state)
 
     def split(self, piece: RowRange, shards: int) -> tuple[Any, list[Any]]:
         """Start to divide a piece; return the `Split` and one `Chunk` per shard."""
@@ -135,23 +131,27 @@ class RayTasks:
         return outcome, after
 
     def _task(self, function: Any, name: str, returns: int) -> Any:
-        return ray.remote(function).options(
-            name=f"streamrnn-{name}",
-            num_cpus=1,
-            num_returns=returns,
-            max_retries=_REPEATS,
-            retry_exceptions=False,
+        return (
+            ray()
+            .remote(function)
+            .options(
+                name=f"streamrnn-{name}",
+                num_cpus=1,
+                num_returns=returns,
+                max_retries=_REPEATS,
+                retry_exceptions=False,
+            )
         )
 
     def ready(self, handles: Sequence[Any]) -> list[Any]:
         """Wait a moment for results; return the handles of those that are known."""
-        found: list[Any] = ray.wait(list(handles), num_returns=len(handles), timeout=_PAUSE)[0]
+        found: list[Any] = ray().wait(list(handles), num_returns=len(handles), timeout=_PAUSE)[0]
         return found
 
     def get(self, handle: Any) -> Any:
         """Return a result. Raises EngineError if its workers died again and again."""
         with _as_engine_errors("the workers of a task died"):
-            value = ray.get(handle)
+            value = ray().get(handle)
         if handle in self._results:
             self._results.remove(handle)
         return value
@@ -159,21 +159,21 @@ class RayTasks:
     def cancel(self) -> None:
         """Give up all tasks."""
         for handle in self._results:
-            ray.cancel(handle, force=True)
+            ray().cancel(handle, force=True)
         self._results = []
 
     def close(self) -> None:
         """Stop what was started here."""
         if self._started:
-            ray.shutdown()
-            ray_worker._worker_logs_enabled = True
+            ray().shutdown()
+            ray("_private.worker")._worker_logs_enabled = True
 
 
 def _probed(node: dict[str, Any], result: Any) -> Probe:
     """Return what a node found; a task fails there only if its code cannot be loaded."""
     try:
-        found: Probe = ray.get(result, timeout=_PROBE_SECONDS)
-    except exceptions.RayTaskError as error:
+        found: Probe = ray().get(result, timeout=_PROBE_SECONDS)
+    except ray("exceptions").RayTaskError as error:
         reason = str(error).strip().splitlines()[-1]
         problem = f"it cannot load streamrnn {__version__}: {reason}. Install the same version"
         return Probe(node["NodeManagerHostname"], problem)
@@ -204,13 +204,13 @@ def _on_loopback(address: str) -> Iterator[None]:
 
     Ray takes the address of the machine's network for it, except on systems without clusters.
     """
-    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    clusters = ray("_private.ray_constants").ENABLE_RAY_CLUSTER
     if address == "local":
-        ray_constants.ENABLE_RAY_CLUSTER = False
+        ray("_private.ray_constants").ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        ray("_private.ray_constants").ENABLE_RAY_CLUSTER = clusters
 
 
 @contextmanager
@@ -218,8 +218,8 @@ def _no_cluster(address: str) -> Iterator[None]:
     """Convert any error of a start, which Ray reports in many ways."""
     try:
         yield
-    except (exceptions.RayError, OSError, ValueError, RuntimeError) as error:
-        ray.shutdown()
+    except (ray("exceptions").RayError, OSError, ValueError, RuntimeError) as error:
+        ray().shutdown()
         raise EngineError(
             f"no Ray cluster at [engine] address {address!r}: {_text(error)}. Give host:port of a "
             'running one (`ray start --head` prints it), or "local" to start one here.'
@@ -244,9 +244,9 @@ def _as_engine_errors(what: str) -> Iterator[None]:
     """Convert errors of the cluster; one of the code in a task stays what it is."""
     try:
         yield
-    except (exceptions.RayError, ConnectionError) as error:
-        cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
-        if not isinstance(cause, (exceptions.RayError, ConnectionError)):
+    except (ray("exceptions").RayError, ConnectionError) as error:
+        cause = error.cause if isinstance(error, ray("exceptions").RayTaskError) else error
+        if not isinstance(cause, (ray("exceptions").RayError, ConnectionError)):
             raise
         raise EngineError(
             f"{what}: {_text(cause)}. Check the cluster (memory, nodes) and rerun the command: it "
