@@ -283,7 +283,10 @@ def test_what_a_table_lacks_is_said_in_the_summary_and_to_validate(
     ]
     assert "note     the state table has no last_time: " in in_words(summary)
     assert json.loads(json.dumps(summary.as_dict()))["state_notes"] == summary.state_notes
-    pipeline = Pipeline.from_dict(_config("second", "new.safetensors", **tables))
+    # Once there is a commit, a run starts from its state.
+    assert Pipeline.from_dict(_config("second", "new.safetensors", **tables)).validate() == []
+    fresh = {**tables, "sink": {"path": "third"}}
+    pipeline = Pipeline.from_dict(_config("second", "new.safetensors", **fresh))
     assert pipeline.validate() == summary.state_notes
     with caplog.at_level(logging.WARNING, "streamrnn.pipeline"):
         Pipeline.from_dict(_config("second", "new.safetensors", **tables)).process(LOG.slice(0, 1))
