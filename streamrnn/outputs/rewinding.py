@@ -8,7 +8,7 @@ from streamrnn.checkpoints import Manifest, OutputFolder, RetainedCommit, read_m
 from streamrnn.checkpoints.directory import INSIDE, PartDirectory
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import recorded_rejects
-from streamrnn.display import count, first_of, short_model
+from streamrnn.display import count, first_of, location, short_model
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs.naming import used_files
 from streamrnn.outputs.parts import rewritten
@@ -80,7 +80,8 @@ def rewind(
         Where its rejects are, if they were moved.
 
     It is a new commit, and atomic like any other. Returns the new manifest. Raises ConfigError if
-    no such commit is retained, CheckpointError if the folder is in use or a needed file is damaged.
+    no such commit is retained, or if the last commit was made before the time; CheckpointError if
+    the folder is in use or a needed file is damaged.
 
     >>> rewind("out/weather", to=1).rows
     50
@@ -162,6 +163,11 @@ def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
         what = f"with no row of {before}"
     else:
         moment = _moment(before, path)
+        if _time(manifest.time) < moment:
+            raise ConfigError(
+                f"--before {before}: the last commit of {location(path)} ({manifest.commit}, "
+                f"{manifest.time}) was made earlier; there is nothing to rewind"
+            )
         earlier = [kept for kept in manifest.kept if _time(kept.time) < moment]
         target = earlier[-1] if earlier else None
         what = f"made before {before}"

@@ -169,6 +169,18 @@ def test_rewind_to_before_a_file_or_a_time(base: Path, monkeypatch: pytest.Monke
             rewind("out", **options)
 
 
+def test_no_commit_is_dropped_by_a_time_after_the_last_one(base: Path) -> None:
+    _bad_days()
+    before, commits = _outcome("out"), history("out")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="there is nothing to rewind") as caught:
+            rewind("out", before="2099-01-01")
+        assert f"out ({commits[-1].commit}, {commits[-1].time}) was made earlier" in str(
+            caught.value
+        )
+    assert (_outcome("out"), history("out")) == (before, commits)
+
+
 def test_files_that_were_read_in_another_order_are_not_reloaded(base: Path) -> None:
     """Without a time nothing else would notice: the states would be those of another history."""
     for number in (0, 3, 2, 1):
