@@ -66,7 +66,14 @@ from streamrnn.checkpoints.reading import (
 )
 from streamrnn.checkpoints.resume import check_same_pipeline, check_schema
 from streamrnn.checkpoints.seen import SeenFiles, seen_files, with_seen_files
-from streamrnn.checkpoints.used import SourcePlan, changed_files, current_names, plan_sources
+from streamrnn.checkpoints.used import (
+    Select,
+    SourcePlan,
+    changed_files,
+    current_names,
+    plan_sources,
+    select_all,
+)
 from streamrnn.checkpoints.versions import Snapshot, StateDelta
 
 __all__ = [
@@ -76,6 +83,7 @@ __all__ = [
     "OutputFolder",
     "RetainedCommit",
     "SeenFiles",
+    "Select",
     "Shard",
     "Snapshot",
     "SourcePlan",
@@ -96,5 +104,6 @@ __all__ = [
     "refuse_nested_output",
     "refuse_no_directory",
     "seen_files",
+    "select_all",
     "with_seen_files",
 ]

@@ -27,7 +27,7 @@ from streamrnn.checkpoints.starting import (
     last_manifest,
     refuse_foreign_entries,
 )
-from streamrnn.checkpoints.used import Known, SourcePlan, plan_sources
+from streamrnn.checkpoints.used import Known, Select, SourcePlan, plan_sources, select_all
 from streamrnn.checkpoints.versions import (
     Snapshot,
     StateDelta,
@@ -188,20 +188,26 @@ class OutputFolder:
         force: bool = False,
         seen: SeenFiles | None = None,
         seen_by_init: Callable[[], SeenFiles | None] = lambda: None,
+        select: Select = select_all,
     ) -> SourcePlan:
         """Find which of the files `present` (in the order to read) are new, and where to resume.
 
         Before the first commit, `seen` are the files that the initial state has seen; later,
         `seen_by_init` finds them for a message. `reader` reads what is needed to compare used
-        files. Raises CheckpointError, naming them, if used files changed or new ones hold used rows
-        (unless `force`), or if the file that was being read is gone.
+        files, `select` leaves out new ones. Raises CheckpointError, naming them, if used files
+        changed or new ones hold used rows (unless `force`), or if the file that was being read is
+        gone.
         """
-        if self.manifest is None:
-            plan = plan_sources(seen, present, reader, home=seen.home if seen else "", force=force)
-        else:
-            plan = plan_sources(
-                self.manifest, present, reader, home=self.home, force=force, seen=seen_by_init
-            )
+        first = self.manifest is None
+        plan = plan_sources(
+            seen if first else self.manifest,
+            present,
+            reader,
+            home=(seen.home if seen else "") if first else self.home,
+            force=force,
+            seen=seen_by_init,
+            select=select,
+        )
         self._known.update(plan, reader)
         return plan
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from streamrnn.checkpoints.manifest import Manifest, UsedFile
 from streamrnn.checkpoints.rewrites import Rewrite, find_rewrites
@@ -46,6 +46,18 @@ class SourcePlan:
     refreshed: bool = False
 
 
+class Select(Protocol):
+    """Chooses which of the new files are read."""
+
+    def __call__(self, new: Sequence[SourceFile], used: Sequence[str], /) -> Sequence[SourceFile]:
+        """Return those to read; `used` are the names of the files that the output has used."""
+
+
+def select_all(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[SourceFile]:
+    """Return all new files."""
+    return new
+
+
 class _Verdict(NamedTuple):
     """The updated facts of a used file, and what changed ("" if nothing)."""
 
@@ -62,17 +74,19 @@ def plan_sources(
     home: str = "",
     force: bool = False,
     seen: Callable[[], SeenFiles | None] = lambda: None,
+    select: Select = select_all,
 ) -> SourcePlan:
     """Compare the files of the source with the used ones.
 
     Those are in a manifest, or came with the initial state. New files are in the order of
-    `present`; `reader` reads what is needed to compare them; `home` is the canonical name of the
-    output; `seen` finds, for a message, the files that came with its initial state. Raises
-    CheckpointError if a used file changed or new files hold used rows (unless `force`), or if the
-    file that was being read is gone.
+    `present`, without those that `select` leaves out, which may hold any rows; `reader` reads what
+    is needed to compare them; `home` is the canonical name of the output; `seen` finds, for a
+    message, the files that came with its initial state. Raises CheckpointError if a used file
+    changed or new files hold used rows (unless `force`), or if the file that was being read is
+    gone.
     """
     if manifest is None:
-        return SourcePlan(tuple(present))
+        return SourcePlan(tuple(select(present, ())))
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
     known = _renamed(manifest.sources, names)
@@ -91,7 +105,8 @@ def plan_sources(
         origin = manifest if isinstance(manifest, SeenFiles) else seen()
         raise CheckpointError(_changed(changed, origin, committed=origin is not manifest))
     used = {file.path: file for file in known}
-    new = [file for file in present if file.name not in used]
+    by_output = [file.path for file in known] if isinstance(manifest, Manifest) else []
+    new = select([file for file in present if file.name not in used], by_output)
     gone = [file for file in known if file.path not in listed]
     rewrites = find_rewrites(gone, new, reader)
     if rewrites.found and not force:

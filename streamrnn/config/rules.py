@@ -135,6 +135,15 @@ def _order_by_time_needs_time(tables: Sections) -> Iterator[Problem]:
         yield Problem(("source", "order"), "needs source.time, the column of the times")
 
 
+@_needs("source.path", "source.after")
+def _after_is_for_files(tables: Sections) -> Iterator[Problem]:
+    if tables.source.after is not None and tables.source.piped:
+        yield Problem(
+            ("source", "after"),
+            'chooses files, and path is "-": all rows of stdin are scored; remove after',
+        )
+
+
 @_needs("source.time", "source.after")
 def _after_is_one_of_three(tables: Sections) -> Iterator[Problem]:
     after = tables.source.after

@@ -95,7 +95,9 @@ class AfterSection(Section):
 
     path: FilePath | None = Field(default=None, description="after this file")
     partition: Text | None = Field(
-        default=None, description="after this partition: date=2013-01-05, or the value alone"
+        default=None,
+        description="after this partition: date=2013-01-05, or the value alone; of several levels "
+        "from the first one on: year=2013/month=1",
     )
     time: TimeText | None = Field(
         default=None, description="files that begin at this time or later"

@@ -18,7 +18,7 @@ from streamrnn.checkpoints import (
 )
 from streamrnn.engines import FolderTarget, StreamTarget
 from streamrnn.outputs import merge_small_parts
-from streamrnn.pipeline.preflight import run_config, seen_before
+from streamrnn.pipeline.preflight import after_rule, run_config, seen_before
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions, Target
 from streamrnn.sources import Source, SourceFile
 
@@ -49,7 +49,7 @@ class Destination(Protocol):
         """The last commit, None if there is none."""
 
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
-        """Find the new files of the source, and the position to start from.
+        """Find the new files of the source to read, and the position to start from.
 
         `seen` are the files that the initial state has seen, before the first commit. Raises what
         `OutputFolder.check_sources` raises.
@@ -97,15 +97,19 @@ class FolderDestination:
         return self.folder.manifest
 
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
-        """Find the files that are not in the output yet; a stream has none, and is all new."""
+        """Find the files to read that are not in the output yet; a stream has none."""
         earlier = {} if seen is None else seen.schema
         source.earlier = earlier if self.last is None else self.last.config.get("source.schema", {})
         files = source.of_files
         if files is None:
             return SourcePlan(())
-        later = partial(seen_before, self._loaded, source)
         return self.folder.check_sources(
-            files.files, files, force=force, seen=seen, seen_by_init=later
+            files.files,
+            files,
+            force=force,
+            seen=seen,
+            seen_by_init=partial(seen_before, self._loaded, source),
+            select=after_rule(self._loaded, files),
         )
 
     def begin(self, bound: BoundPipeline) -> None:
@@ -142,16 +146,19 @@ class StreamDestination:
     last = None
     folder = None
 
-    def __init__(self, target: StreamTarget) -> None:
+    def __init__(self, target: StreamTarget, loaded: LoadedPipeline) -> None:
         self._target = target
+        self._loaded = loaded
 
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
-        """Plan to read all files that the initial state has not seen."""
+        """Plan to read all files that the initial state has not seen, or those `after`."""
         files = source.of_files
-        if files is None or seen is None:
-            return SourcePlan(tuple(source.files))
-        source.earlier = seen.schema
-        return plan_sources(seen, files.files, files, home=seen.home, force=force)
+        if files is None:
+            return SourcePlan(())
+        home, select = "", after_rule(self._loaded, files)
+        if seen is not None:
+            home, source.earlier = seen.home, seen.schema
+        return plan_sources(seen, files.files, files, home=home, force=force, select=select)
 
     def begin(self, bound: BoundPipeline) -> None:
         """Do nothing: the schema was written when the stream was opened."""
@@ -184,7 +191,7 @@ def open_destination(
         schema = loaded.bind(source.schema, source.name).emitter.schema
         target = StreamTarget(schema, config.sink.rejects, loaded.fingerprint)
         try:
-            yield StreamDestination(target)
+            yield StreamDestination(target, loaded)
         finally:
             target.close()
         return

@@ -21,8 +21,8 @@ from streamrnn.errors import CheckpointError
 from streamrnn.pipeline.lateness import note_on_order
 from streamrnn.pipeline.memory import memory_of, row_bytes, stream_bytes
 from streamrnn.pipeline.preflight import (
+    after_rule,
     check_sink,
-    only_after,
     open_source,
     plan_first_run,
     refuse_own_output,
@@ -186,8 +186,8 @@ def _next_run(
             source,
             home=canonical_name(path),
             seen=partial(seen_before, loaded, source),
+            select=after_rule(loaded, source),
         )
-        plan = only_after(loaded, source, plan, committed=True)
     except CheckpointError as error:
         return {"resume": resume, "would_refuse": str(error)}, files
     position = plan.position

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from streamrnn.checkpoints import (
     SeenFiles,
+    Select,
     SourcePlan,
     plan_sources,
     refuse_inside_output,
     refuse_nested_output,
     refuse_no_directory,
     seen_files,
+    select_all,
 )
 from streamrnn.config import Config
 from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
@@ -22,6 +24,7 @@ from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.sources import (
     Source,
     SourceFile,
+    SourceOfFiles,
     StreamSource,
     after_partition,
     after_path,
@@ -101,12 +104,13 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
     Returns the bound pipeline, too. Raises CheckpointError, ConfigError, DataError and DTypeError.
     """
     files, seen = source.of_files, seen_by_init(loaded, source)
-    plan = SourcePlan(tuple(source.files))
-    if files is not None and seen is not None:
-        source.earlier = seen.schema
-        plan = plan_sources(seen, files.files, files, home=seen.home)
+    plan, home = SourcePlan(tuple(source.files)), ""
+    if seen is not None:
+        home, source.earlier = seen.home, seen.schema
     bound = loaded.bind(source.schema, source.name)
-    plan = only_after(loaded, source, plan)
+    if files is not None:
+        select = after_rule(loaded, files)
+        plan = plan_sources(seen, files.files, files, home=home, select=select)
     started = 0 if plan.position is None else 1
     source.files = list(plan.files)
     if loaded.config.source.order == "time":
@@ -114,29 +118,25 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
     return bound, plan
 
 
-def only_after(
-    loaded: LoadedPipeline, source: Source, plan: SourcePlan, *, committed: bool = False
-) -> SourcePlan:
-    """Remove the new files of a plan that do not come after `[source] after`.
+def after_rule(loaded: LoadedPipeline, source: SourceOfFiles) -> Select:
+    """Return what leaves out the new files that do not come after `[source] after`.
 
-    The file that was being read stays. With `committed` the output has used files, so that a file
-    named by `after` may be gone. Raises ConfigError and DataError.
+    If the output has used files, the file that it names may be gone. The call raises ConfigError
+    and DataError.
     """
-    config, files = loaded.config.source, source.of_files
-    after = config.after
-    if after is None or files is None:
-        return plan
-    started = 0 if plan.position is None else 1
-    new = plan.files[started:]
-    if after.path is not None:
-        used = [file.path for file in plan.known] if committed else []
-        chosen = {file.name for file in after_path(files.files, after.path, used)}
-        later = [file for file in new if file.name in chosen]
-    elif after.partition is not None:
-        later = after_partition(new, after.partition, files.files)
-    else:
-        later = after_time(new, files, str(config.time), str(after.time))
-    return replace(plan, files=(*plan.files[:started], *later))
+    config, after = loaded.config.source, loaded.config.source.after
+    if after is None:
+        return select_all
+
+    def select(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[SourceFile]:
+        if after.path is not None:
+            chosen = {file.name for file in after_path(source.files, after.path, used)}
+            return [file for file in new if file.name in chosen]
+        if after.partition is not None:
+            return after_partition(new, after.partition, source.files)
+        return after_time(new, source, str(config.time), str(after.time))
+
+    return select
 
 
 def check_sink(config: Config) -> None:

@@ -22,7 +22,6 @@ from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
 from streamrnn.pipeline.preflight import (
     check_sink,
-    only_after,
     open_source,
     refuse_own_output,
     seen_by_init,
@@ -149,7 +148,6 @@ class Job:
         self._count_used(plan)
         if seen is not None:
             self._note_seen(source, plan)
-        plan = only_after(self.loaded, source, plan, committed=output.last is not None)
         committed = output.last
         start = self._begin(source, output, plan) if engine is None else partial(_running, engine)
         if source.replayable and not plan.files:
@@ -173,8 +171,10 @@ class Job:
     def _note_seen(self, source: Source, plan: SourcePlan) -> None:
         """Note how many files are not read, as the initial state has seen them."""
         self.summary.vanished_files = 0  # it may have seen files of any source
-        read = {file.name for file in plan.files}
-        if number := sum(file.name not in read for file in source.files):
+        used = {file.path for file in plan.known}
+        used |= {file.name for rewrite in plan.rewritten for file in rewrite.new}
+        used -= {file.name for file in plan.files}
+        if number := sum(file.name in used for file in source.files):
             self.summary.state_notes.append(
                 f"{count(number, 'file')} not read: the initial state has seen "
                 f"{'it' if number == 1 else 'them'}"

@@ -19,24 +19,40 @@ from streamrnn.sources.timeline import FileTimes, require_times, shown_time
 def after_path(
     files: Sequence[SourceFile], path: str, used: Sequence[str] = ()
 ) -> list[SourceFile]:
-    """Return the files after the last one that `path` names: a whole path, or the end of one.
+    """Return the files after the one that `path` names: a whole path, or the end of one.
 
     `used` are the names of files that the output has used. If there are any, the named file may be
     gone: what counts then is where it was in the order of paths, or if its folder is not known,
-    that all used files came after it. Raises ConfigError if `path` names no file otherwise.
+    that all used files came after it. Raises ConfigError if `path` names no file otherwise, or if
+    it is the end of several paths.
     """
-    found = [i for i, file in enumerate(files) if path == file.name or _ends(file.path, path)]
+    found = [i for i, file in enumerate(files) if path in (file.name, file.path)] or [
+        i for i, file in enumerate(files) if _ends(file.path, path)
+    ]
+    _refuse_several([files[i].path for i in found], path)
     if found:
-        return list(files[found[-1] + 1 :])
+        return list(files[found[0] + 1 :])
     if not used:
         raise ConfigError(
             f"[source] after: path: {path}: no such file among the {len(files):,} of the source"
         )
     names = [file.name for file in files]
-    gone = [name for name in used if _ends(name, path)] or _within([*names, *used], path)
+    gone = [path] if path in used else [name for name in used if _ends(name, path)]
+    _refuse_several(gone, path)
+    gone = gone or _within([*names, *used], path)
     order = Hive([*names, *used, *gone]).order
-    limit = max(map(order, gone)) if gone else min(map(order, used))
+    limit = order(gone[0]) if gone else min(map(order, used))
     return [file for file in files if order(file.name) > limit]
+
+
+def _refuse_several(names: Sequence[str], path: str) -> None:
+    different = list(dict.fromkeys(names))
+    if len(different) > 1:
+        more = ", …" if len(different) > 3 else ""
+        raise ConfigError(
+            f"[source] after: path: {path}: {len(different):,} files have this name: "
+            f"{', '.join(different[:3])}{more}. Name one by more of its path."
+        )
 
 
 def _ends(name: str, path: str) -> bool:
@@ -57,14 +73,16 @@ def after_partition(
 ) -> list[SourceFile]:
     """Return the files whose partitions are greater: `date=2013-01-05`, `year=2013/month=1`.
 
-    A value alone is one of the first partition. Values are compared as in the order of paths:
-    numbers if those of all files of the source (`among`) are, else text in natural order, null
-    last. Raises ConfigError if a file is in no such partition.
+    They are named from the first level on; a value alone is one of the only level. Values are
+    compared as in the order of paths: numbers if those of all files of the source (`among`) are,
+    else text in natural order, null last. Raises ConfigError if a file is in no such partition, or
+    in others above it.
     """
     pairs = [step.partition("=") for step in partition.split("/")]
     named = [(name, value) if mark else ("", name) for name, mark, value in pairs]
     if not files:
         return []
+    _check_levels(named, partition, among)
     numbers = [all(map(is_number, _texts(among, name))) for name, _ in named]
     limit = [_key(text, kind) for (_, text), kind in zip(named, numbers, strict=True)]
 
@@ -102,13 +120,41 @@ def after_time(
     return later
 
 
+def _check_levels(
+    named: Sequence[tuple[str, str]], partition: str, files: Sequence[SourceFile]
+) -> None:
+    """Raise ConfigError unless the partitions of all files begin with the named ones.
+
+    A lower one alone would be compared within each partition above it.
+    """
+    names = [name for name, _ in named]
+    for levels, file in {tuple(dict(file.partitions)): file for file in files}.items():
+        missing = [name for name in names if name and name not in levels]
+        if missing or not levels:
+            raise ConfigError(
+                f"[source] after: partition: {file.path} is in no partition "
+                f"{(missing or [partition])[0]!r}; its partitions: {', '.join(levels) or 'none'}"
+            )
+        if len(levels) == 1 if names == [""] else names == list(levels[: len(names)]):
+            continue
+        depth = 1 + max((levels.index(name) for name in names if name), default=len(levels) - 1)
+        given = dict(named)
+        whole = "/".join(f"{name}={given.get(name, '…')}" for name in levels[:depth])
+        raise ConfigError(
+            f"[source] after: partition: {partition} does not divide the files: {file.path} is in "
+            f"the partitions {', '.join(levels)}. Name them from the first one on: {whole}. Or set "
+            "{ time = … }."
+        )
+
+
 def _texts(files: Sequence[SourceFile], name: str) -> set[str]:
     """Return the different values of a partition, without null."""
     return {_text(file, name) for file in files} - {NULL_PARTITION}
 
 
 def _text(file: SourceFile, name: str) -> str:
-    value = _scalar(file, name).as_py()
+    """Return the value of a partition as text; of the first one if it has no name."""
+    value = (dict(file.partitions)[name] if name else file.partitions[0][1]).as_py()
     return NULL_PARTITION if value is None else str(value)
 
 
@@ -122,18 +168,6 @@ def _key(text: str, numbers: bool) -> tuple[bool, object]:
             "[source] after: partition: expected a number, as all values of this partition are, "
             f"received {text!r}"
         ) from None
-
-
-def _scalar(file: SourceFile, name: str) -> pa.Scalar:
-    partitions = dict(file.partitions)
-    if not name and file.partitions:
-        return file.partitions[0][1]
-    if name not in partitions:
-        raise ConfigError(
-            f"[source] after: partition: {file.path} is in no partition {name!r}; its partitions: "
-            f"{', '.join(partitions) or 'none'}"
-        )
-    return partitions[name]
 
 
 def _ticks(time: str, kind: pa.DataType) -> int:

@@ -329,6 +329,17 @@ def test_what_is_refused_is_named(load, override, expected):
     assert "\n" not in message, "one mistake must give one problem"
 
 
+def test_what_after_names_is_not_on_stdin(load):
+    for after in ("path='a.parquet'", "partition='date=2013-01-05'", "time='2013-01-05'"):
+        text = MINIMAL.replace("[source]\n", f"[source]\ntime = 't'\nafter = {{ {after} }}\n")
+        assert load(text, "source.path=in").source.after is not None
+        message = message_of(load, text, "source.path=-")
+        assert message == (
+            'p.toml:3: source.after: chooses files, and path is "-": all rows of stdin are scored; '
+            "remove after"
+        )
+
+
 def test_last_of_is_not_for_independent_windows(load):
     text = MINIMAL + "[window]\nkind = 'independent'\n[output]\nemit = 'last'\n"
     assert load(text).output.last_of is None

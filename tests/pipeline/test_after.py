@@ -142,9 +142,9 @@ def _exported() -> str:
         ({"path": "day=9/part-0.parquet"}, 200),
         ({"path": "in/year=2013/month=1/day=11/part-0.parquet"}, 0),
         ({"partition": "year=2013/month=1/day=9"}, 200),
-        ({"partition": "day=9"}, 200),
-        ({"partition": "2012"}, 400),
-        ({"partition": "2013"}, 0),
+        ({"partition": "year=2013/month=1"}, 0),
+        ({"partition": "year=2012"}, 400),
+        ({"partition": "year=2013"}, 0),
         ({"time": "last of day 9"}, 200),
         ({"time": "1999-01-01"}, 400),
     ],
@@ -163,7 +163,7 @@ def test_only_files_after_are_read(base: Path, after: dict[str, Any], rows: int)
     [
         ({"path": "nope.parquet"}, ConfigError, "no such file among the 4"),
         ({"partition": "hour=1"}, ConfigError, "in no partition 'hour'"),
-        ({"partition": "day=x"}, ConfigError, "expected a number"),
+        ({"partition": "year=2013/month=1/day=x"}, ConfigError, "expected a number"),
         ({"time": "yesterday"}, ConfigError, "received 'yesterday'"),
         ({}, ConfigError, "expected one of path, partition and time"),
         ({"time": "2013-01-01", "path": "x"}, ConfigError, "expected one of"),
@@ -175,6 +175,78 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         _run("out", source={"after": after})
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (
+            {"partition": "day=9"},
+            "does not divide the files: in/year=2013/month=1/day=11/part-0.parquet is in the "
+            "partitions year, month, day. Name them from the first one on: year=…/month=…/day=9. ",
+        ),
+        ({"partition": "month=1/day=9"}, "the first one on: year=…/month=1/day=9. Or set { time"),
+        ({"partition": "month=1/year=2013"}, "the first one on: year=2013/month=1. "),
+        ({"partition": "9"}, "the first one on: year=…/month=…/day=…. "),
+        ({"partition": "2013/1"}, "the first one on: year=…/month=…/day=…. "),
+        (
+            {"path": "part-0.parquet"},
+            "path: part-0.parquet: 4 files have this name: in/year=2013/month=1/day=8/part-0.parq"
+            "uet, in/year=2013/month=1/day=9/part-0.parquet, in/year=2013/month=1/day=10/part-0.pa"
+            "rquet, …. Name one by more of its path",
+        ),
+    ],
+    ids=str,
+)
+def test_what_does_not_divide_the_files_is_refused(
+    base: Path, after: dict[str, Any], message: str
+) -> None:
+    """A lower level alone would be compared within each partition above it."""
+    pipeline = Pipeline.from_dict(
+        logs.config("in", "m.safetensors", "out", source={"after": after})
+    )
+    for act in (pipeline.run, pipeline.explain):
+        with pytest.raises(ConfigError) as caught:
+            act()
+        assert message in str(caught.value)
+    assert not Path("out").exists()
+
+
+def test_a_path_that_several_removed_files_had_is_refused(base: Path) -> None:
+    _run("out")
+    for day in (8, 9):
+        shutil.rmtree(f"in/year=2013/month=1/day={day}")
+    for day in (10, 11):
+        folder = Path(f"in/year=2013/month=1/day={day}")
+        (folder / "part-0.parquet").rename(folder / "part-1.parquet")
+    with pytest.raises(ConfigError, match="4 files have this name"):
+        _run("out", source={"after": {"path": "part-0.parquet"}})
+
+
+def test_a_whole_path_is_not_the_end_of_another(base: Path) -> None:
+    shutil.rmtree("in")
+    for number, name in enumerate(("1", "in/1", "in/2")):
+        logs.write(LOG.slice(10 * number, 10), Path(f"in/{name}.parquet"))
+    assert _run("out", source={"after": {"path": "in/1.parquet"}}).rows == 20
+
+
+def test_files_left_out_may_hold_rows_that_the_initial_state_has_seen(base: Path) -> None:
+    """As in a copy of the source, in which they have other names."""
+    _two_days_then()
+    shutil.copytree("in", "copy")
+    source = {"path": "copy", "after": {"partition": "year=2013/month=1/day=9"}}
+    tables = {"source": source, "state": {"init": "one"}}
+    pipeline = Pipeline.from_dict(logs.config("in", "m.safetensors", "two", **tables))
+    assert pipeline.explain()["new_files"] == 2
+    summary = pipeline.run()
+    assert summary.rows == 200
+    assert not any("not read" in note for note in summary.state_notes)
+    assert Pipeline.from_dict(logs.config("in", "m.safetensors", "two", **tables)).run().nothing_new
+    _run("whole")
+    assert _rows("two") == _rows("whole").slice(200)
+    del source["after"]
+    with pytest.raises(CheckpointError, match="2 new files of the source hold the rows of 2 used"):
+        _run("three", **tables)
 
 
 def test_a_file_on_both_sides_of_a_time_is_refused(base: Path) -> None:
