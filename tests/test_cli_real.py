@@ -226,6 +226,40 @@ def test_an_output_is_verified_rewound_and_compacted(cli):
     assert part.name in err
 
 
+@pytest.mark.parametrize("how", ["infinity", "late row", "damaged page"])
+def test_a_reload_that_fails_reports_that_the_output_was_rewound(cli, how):
+    """Footers do not show these; the rows of a corrected file cannot be read twice."""
+    Path("in/one.parquet").unlink()
+    days = [LOG.slice(0, 40), LOG.slice(40, 60)]
+    for number, day in enumerate(days):
+        logs.write(day, Path(f"in/one-{number}.parquet"))
+        cli("run p.toml")
+    file = Path("in/one-1.parquet")
+    if how == "infinity":
+        values = pa.array([*days[1]["a"].to_pylist()[:-1], float("inf")])
+        logs.write(days[1].set_column(2, "a", values), file)
+    elif how == "late row":
+        other = days[1].set_column(2, "a", pc.add(days[1]["a"], 1.0))
+        logs.write(pa.concat_tables([other.slice(30), other.slice(0, 30)]), file)
+    else:
+        data = bytearray(file.read_bytes())
+        data[4:200] = bytes(196)
+        file.write_bytes(data)
+    code, out, err = cli("run p.toml --reload")
+    assert (code, out) == (65, "")
+    first, *_, last = err.splitlines()
+    assert first.startswith("error: ")
+    assert "in/one-1.parquet" in err
+    assert pq.read_table("out").num_rows == 40
+    assert last == (
+        "The output out was rewound to commit 1 (40 rows; it had 100). Correct the file and rerun "
+        "the same command: it scores the rows after that commit again."
+    )
+    logs.write(days[1], file)
+    assert cli("run p.toml --reload")[0] == 0
+    assert pq.read_table("out").num_rows == 100
+
+
 def test_models_are_shown_and_converted(cli):
     code, out, _ = cli("summary m.safetensors")
     assert code == 0

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StreamRNNError as problem:
         code = problem.exit_code
         if code:  # 0: the reader closed the pipe, which is no failure
-            error(str(problem))
+            error("\n".join([str(problem), *getattr(problem, "__notes__", ())]))
     except OSError as problem:
         error(_describe(problem))
         code = 1

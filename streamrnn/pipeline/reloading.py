@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from streamrnn.checkpoints import (
     Manifest,
@@ -21,16 +22,23 @@ from streamrnn.scoring import LoadedPipeline, RunOptions
 from streamrnn.sources import Source, SourceFile, SourceOfFiles, canonical_name
 
 
+class Reload(NamedTuple):
+    """A rewind before a run: what was done, and what to add to the error of a run that fails."""
+
+    note: str
+    if_it_fails: str
+
+
 def rewind_before_changes(
     loaded: LoadedPipeline, source: Source, named: Sequence[str], options: RunOptions
-) -> str | None:
+) -> Reload | None:
     """Rewind the output to the last commit before the `named` files, or all that changed.
 
     With `force` not before changed files that its initial state has seen. What can be checked
-    without reading rows is checked first. Returns what was done, in a sentence; None if no used
-    file changed. Raises ConfigError for a name that no used file has or a source without files;
-    CheckpointError if no retained commit is early enough, or if the output is another pipeline's or
-    model's; DataError and DTypeError for files that a run would refuse.
+    without reading rows is checked first. Returns None if no used file changed. Raises ConfigError
+    for a name that no used file has or a source without files; CheckpointError if no retained
+    commit is early enough, or if the output is another pipeline's or model's; DataError and
+    DTypeError for files that a run would refuse.
     """
     path, files = loaded.config.sink.folder, source.of_files
     if path is None or files is None:
@@ -59,9 +67,12 @@ def rewind_before_changes(
     _check_files(loaded, files, manifest, target, names, path)
     dropped = manifest.rows - target.rows
     rewind(path, target.commit)
-    return (
+    return Reload(
         f"rewound to commit {target.commit}, before {first_of(names)} was read; "
-        f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again{note}"
+        f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again{note}",
+        f"The output {location(path)} was rewound to commit {target.commit} "
+        f"({count(target.rows, 'row')}; it had {manifest.rows:,}). Correct the file and rerun the "
+        "same command: it scores the rows after that commit again.",
     )
 
 

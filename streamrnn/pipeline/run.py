@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from streamrnn.checkpoints import (
 )
 from streamrnn.display import count, location
 from streamrnn.engines import Engine, LocalEngine, open_engine
-from streamrnn.errors import ConfigError, LateRowError
+from streamrnn.errors import ConfigError, LateRowError, StreamRNNError
 from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
@@ -65,8 +65,11 @@ class Job:
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source)
-        self._reload(source)
-        with open_destination(self.loaded, self.options, source) as output, self._closing:
+        with (
+            self._reloaded(source),
+            open_destination(self.loaded, self.options, source) as output,
+            self._closing,
+        ):
             self.summary.state = output.place
             self.summary.recovered = list(output.recovered)
             before = output.last.commit if output.last else 0
@@ -104,13 +107,21 @@ class Job:
                 "stdout"
             )
 
-    def _reload(self, source: Source) -> None:
-        """Rewind past the files to read again, if any."""
+    @contextmanager
+    def _reloaded(self, source: Source) -> Iterator[None]:
+        """Rewind past the files to read again, if any; the error of a run after it names that."""
         if self.options.reload is False or self.options.full_refresh:
+            yield
             return
         named = () if self.options.reload is True else self.options.reload
-        note = rewind_before_changes(self.loaded, source, named, self.options)
-        self.summary.reloaded = note or "no used file changed; nothing to reload"
+        done = rewind_before_changes(self.loaded, source, named, self.options)
+        self.summary.reloaded = done.note if done else "no used file changed; nothing to reload"
+        try:
+            yield
+        except StreamRNNError as error:
+            if done:
+                error.add_note(done.if_it_fails)
+            raise
 
     def _read_once(self, source: Source, output: Destination) -> None:
         engine = self._read(source, output, None, last=True)
