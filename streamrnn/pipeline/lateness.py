@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
 
 from streamrnn.checkpoints import UsedFile
+from streamrnn.display import first_of
 from streamrnn.errors import LateRowError
 from streamrnn.sources import FileTimes, Source, SourceFile, last_with, steps_back
 
@@ -33,29 +36,61 @@ def name_the_files(
 ) -> LateRowError:
     """Add to the error which file was read before the late row, if footers show it.
 
-    `used` are the files that earlier runs read.
+    `used` are the files that earlier runs read. If one of the same times is gone, the file of the
+    row may replace it.
     """
     times = source.times(source.files)
     index = next((i for i, item in enumerate(times) if item.path == error.file), None)
     if index is None or source.time is None:
         return error
     kind = source.schema.field(source.time).type
+    error = _with_the_file_before(error, times, index, used, kind, order)
+    gone = _times_of(file for file in used if file.gone)
+    first, last = times[index].first, times[index].last
+    replaced = [item for item in gone if item.first <= last and first <= item.last]
+    if not replaced:
+        return error
+    return error.because(f"{error.args[1]} {_reload(replaced, times[index], kind)}")
+
+
+def _with_the_file_before(
+    error: LateRowError,
+    times: Sequence[FileTimes],
+    index: int,
+    used: Sequence[UsedFile],
+    kind: pa.DataType,
+    order: str,
+) -> LateRowError:
+    """Add which file was read before the one at `index`, that of the late row, if known."""
     if (ahead := last_with(times[:index], error.last)) is not None:
         return error.because(_read_before(ahead.shown(kind), times[index].shown(kind), order))
     if last_with(times[index : index + 1], error.last) is not None:
         return error
-    earlier = [
+    if (ahead := last_with(_times_of(used), error.last)) is None:
+        return error
+    return error.because(
+        f"An earlier run read {ahead.shown(kind)}, before this file. To score all files in order "
+        f"of their times, start over with --full-refresh. {_IF_EXPECTED}"
+    )
+
+
+def _times_of(used: Iterable[UsedFile]) -> list[FileTimes]:
+    """Return the times of the used files that have any."""
+    return [
         FileTimes(file.path, file.content.first, file.content.last)
         for file in used
         if file.content is not None
         and file.content.first is not None
         and file.content.last is not None
     ]
-    if (ahead := last_with(earlier, error.last)) is None:
-        return error
-    return error.because(
-        f"An earlier run read {ahead.shown(kind)}, before this file. To score all files in order "
-        f"of their times, start over with --full-refresh. {_IF_EXPECTED}"
+
+
+def _reload(replaced: Sequence[FileTimes], by: FileTimes, kind: pa.DataType) -> str:
+    """Return how to score a file in place of those that are gone."""
+    options = " ".join(f"--reload-file {item.path}" for item in replaced[:3])
+    return (
+        f"Used, and gone from the source: {first_of([item.shown(kind) for item in replaced])}. If "
+        f"{by.path} replaces {'it' if len(replaced) == 1 else 'them'}, rerun with {options}."
     )
 
 

@@ -61,24 +61,32 @@ def refuse_lost_rows(gone: Sequence[str], target: RetainedCommit, path: str) -> 
         )
 
 
-def check_pipeline(
+def refuse_another_pipeline(bound: BoundPipeline, manifest: Manifest, path: str) -> None:
+    """Check that the last commit was made by this pipeline, with any model.
+
+    Another one would find other values in files that did not change. Raises CheckpointError.
+    """
+    loaded = bound.loaded
+    check_same_pipeline(manifest, loaded.fingerprint, run_config(bound), path, new_model=True)
+    check_schema(manifest, bound.emitter.schema, path)
+
+
+def check_models(
     bound: BoundPipeline,
     manifest: Manifest,
     target: RetainedCommit,
     path: str,
     options: RunOptions,
 ) -> str:
-    """Check that this pipeline, with this model, can resume from an earlier commit.
+    """Check that this pipeline, with its model, can resume from an earlier commit.
 
     Returns a note on rows of other models that its model scores again; "" if there are none. Raises
-    CheckpointError for another pipeline, and for such rows without `new_model`; StateError for a
-    state that the model cannot take over.
+    CheckpointError for such rows without `new_model`; StateError for a state that the model cannot
+    take over.
     """
     loaded = bound.loaded
     then = replace(manifest, model=target.model, commit=target.commit, time=target.time)
-    check_same_pipeline(then, loaded.fingerprint, run_config(bound), path, new_model=True)
-    check_schema(manifest, bound.emitter.schema, path)
-    note = _check_models(manifest, target, loaded.fingerprint, path, options)
+    note = _check_rows_of_others(manifest, target, loaded.fingerprint, path, options)
     carry = options.new_model or loaded.config.model.carries
     check_same_pipeline(then, loaded.fingerprint, run_config(bound), path, new_model=carry)
     if target.model != loaded.fingerprint:
@@ -87,7 +95,7 @@ def check_pipeline(
     return note
 
 
-def _check_models(
+def _check_rows_of_others(
     manifest: Manifest, target: RetainedCommit, model: str, path: str, options: RunOptions
 ) -> str:
     others = rows_of_others(manifest, target, model)

@@ -17,7 +17,12 @@ from streamrnn.display import count, first_of, location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import commit_before, files_named, rewind, used_files
 from streamrnn.pipeline.preflight import seen_before
-from streamrnn.pipeline.rechecking import check_corrected, check_pipeline, refuse_lost_rows
+from streamrnn.pipeline.rechecking import (
+    check_corrected,
+    check_models,
+    refuse_another_pipeline,
+    refuse_lost_rows,
+)
 from streamrnn.scoring import LoadedPipeline, RunOptions
 from streamrnn.sources import Source, SourceFile, SourceOfFiles, canonical_name
 
@@ -59,11 +64,12 @@ def rewind_before_changes(
         names = [name for name in names if name not in seen]
     if not names:
         return None
+    bound = loaded.bind(source.schema, source.name)
+    refuse_another_pipeline(bound, manifest, path)
     target = commit_before(manifest, names)
     if target is None:
         raise CheckpointError(_not_retained(loaded, source, manifest, names, path))
-    bound = loaded.bind(source.schema, source.name)
-    note = check_pipeline(bound, manifest, target, path, options)
+    note = check_models(bound, manifest, target, path, options)
     _check_files(loaded, files, manifest, target, names, path)
     dropped = manifest.rows - target.rows
     rewind(path, target.commit)

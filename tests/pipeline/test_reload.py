@@ -13,7 +13,14 @@ import pytest
 from streamrnn import Pipeline, Sequential, layers, load_model
 from streamrnn.checkpoints import OutputFolder, read_manifest
 from streamrnn.cli.run import in_words
-from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError, StateError
+from streamrnn.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DTypeError,
+    LateRowError,
+    StateError,
+)
 from streamrnn.outputs import history, read_states, rewind
 from streamrnn.scoring.summary import Progress, Summary
 
@@ -147,6 +154,38 @@ def test_another_pipeline_is_refused_before_anything_is_taken_back(base: Path) -
     with pytest.raises(CheckpointError, match=r"output\.warmup"):
         _run(reload=True, tables={"output": {"names": ["y"], "warmup": 9}})
     assert _outcome("out") == before
+
+
+def test_another_key_is_another_pipeline_though_files_then_seem_changed(base: Path) -> None:
+    """With the columns of another pipeline no used file has the content that it had."""
+    _bad_days()
+    before, commits = _outcome("out"), history("out")
+    for path in Path("in").rglob("*.parquet"):
+        path.touch()
+    tables = {"source": {**TABLES["source"], "key": "new"}}
+    with pytest.raises(CheckpointError, match="written by another pipeline") as caught:
+        _run(reload=True, tables=tables)
+    assert 'source.key: was ["id"], is now ["new"]' in str(caught.value)
+    assert "Set another [sink] path" in str(caught.value)
+    assert (_outcome("out"), history("out")) == (before, commits)
+
+
+def test_a_late_row_of_a_corrected_file_under_a_new_name_names_the_old_one(base: Path) -> None:
+    log = logs.random_log(500)
+    tables = {"source": {"batch_rows": 20}}
+    for number in range(DAYS):
+        logs.write(log.slice(100 * number, 100), Path(f"in/{number}.parquet"))
+        _run(tables=tables)
+    Path("in/2.parquet").unlink()
+    logs.write(log.slice(200, 90), Path("in/2-corrected.parquet"))
+    with pytest.raises(LateRowError) as caught:
+        _run(tables=tables)
+    option = f"--reload-file {base}/in/2.parquet"
+    assert f"Used, and gone from the source: {base}/in/2.parquet (2024-" in str(caught.value)
+    assert f"If in/2-corrected.parquet replaces it, rerun with {option}." in str(caught.value)
+    assert _run(tables=tables, reload=[option.removeprefix("--reload-file ")]).rows == 290
+    _run("whole", tables=tables)
+    assert pq.read_table("out") == pq.read_table("whole")
 
 
 def test_rewind_to_before_a_file_or_a_time(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
