@@ -410,13 +410,14 @@ class OutputFolder:
         if self.manifest is None:
             raise CheckpointError(f"{self.path} has no commit yet; there is nothing to replace")
         changes = {
+            "time": _now(),
             "kept": self.manifest.kept_after(self.keep, True),
             "end_of_run": True,
             **changes,
         }
         changes["config"] = plain(changes.get("config", self.manifest.config))
         changes["rejects_path"] = location(self.manifest.rejects_path)
-        manifest = replace(self.manifest, commit=self.next_commit, time=_now(), **changes)
+        manifest = replace(self.manifest, commit=self.next_commit, **changes)
         self._ledger.reconciled = False
         return self._ledger.install(manifest)
 

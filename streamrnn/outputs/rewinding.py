@@ -19,8 +19,9 @@ from streamrnn.sinks import Part
 class CommitInfo:
     """A commit that `rewind` can return to, or the current one.
 
-    `time` is when it was made (UTC), `newest` the file of the source that was read last, `model`
-    the fingerprint of the model, `complete` whether its run had read all of the source.
+    `time` is when it was made (UTC), or the one that it restores; `newest` the file of the source
+    that was read last, `model` the fingerprint of the model, `complete` whether its run had read
+    all of the source.
     """
 
     commit: int
@@ -79,9 +80,9 @@ def rewind(
     rejects
         Where its rejects are, if they were moved.
 
-    It is a new commit, and atomic like any other. Returns the new manifest. Raises ConfigError if
-    no such commit is retained, or if the last commit was made before the time; CheckpointError if
-    the folder is in use or a needed file is damaged.
+    It is a new commit, atomic like any other, with the time of the earlier one. Returns the new
+    manifest. Raises ConfigError if no such commit is retained, or if the last commit was made
+    before the time; CheckpointError if the folder is in use or a needed file is damaged.
 
     >>> rewind("out/weather", to=1).rows
     50
@@ -100,6 +101,7 @@ def rewind(
             )
         check_shards(folder.rows.files, INSIDE, target.shards, whole=True)
         return folder.replace(
+            time=target.time,
             complete=target.complete,
             end_of_run=target.end_of_run,
             model=target.model,

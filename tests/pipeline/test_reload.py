@@ -208,6 +208,25 @@ def test_rewind_to_before_a_file_or_a_time(base: Path, monkeypatch: pytest.Monke
             rewind("out", **options)
 
 
+def test_a_restored_commit_keeps_its_time(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a later `rewind` to before a time would go back further than needed."""
+    clock = iter(f"2024-01-01T{n // 60:02d}:{n % 60:02d}:00Z" for n in range(1440))
+    monkeypatch.setattr("streamrnn.checkpoints.folder._now", lambda: next(clock))
+    _bad_days()
+    commits = history("out")
+    rewind("out", before=_name(4))
+    assert history("out")[-1].time == commits[3].time
+    with pytest.raises(ConfigError, match="there is nothing to rewind"):
+        rewind("out", before=commits[4].time)
+    _put(2)
+    _run(reload=True)
+    restored = history("out")
+    assert [commit.time for commit in restored[:2]] == [commit.time for commit in commits[:2]]
+    assert restored[2].time > commits[4].time
+    rewind("out", before=commits[2].time)
+    assert history("out")[-1].rows == commits[1].rows
+
+
 def test_no_commit_is_dropped_by_a_time_after_the_last_one(base: Path) -> None:
     _bad_days()
     before, commits = _outcome("out"), history("out")
