@@ -125,6 +125,23 @@ def test_a_file_that_was_touched_copied_or_compressed_anew_is_as_it_was(base: Pa
         assert used[file.name].mtime_ns == file.stat().st_mtime_ns  # it need not be read again
 
 
+def test_another_order_of_the_rows_of_a_used_file_is_no_change(base: Path) -> None:
+    """The README names it, as the scores would differ; a file is read again by its name only."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert "a used file with the same rows in another order counts as unchanged" in readme
+    _run("in/part-0.parquet")
+    _run()
+    file = base / "in" / "part-1.parquet"
+    logs.write(pq.read_table(file).take(list(range(99, -1, -1))), file)
+    _touch(file)
+    before = pq.read_table("out")
+    assert _run().nothing_new
+    assert _run(options={"reload": True}).nothing_new
+    assert pq.read_table("out") == before
+    assert _run(options={"reload": ["part-1.parquet"]}).rows == 200
+    assert pq.read_table("out") != before
+
+
 @pytest.mark.parametrize("rewritten", ["first", "rest"])
 def test_a_file_that_changes_while_it_is_being_read(base: Path, rewritten: str) -> None:
     """What was read of it must stay; what was not may change. Row groups may be others."""
