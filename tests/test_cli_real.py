@@ -260,6 +260,19 @@ def test_a_reload_that_fails_reports_that_the_output_was_rewound(cli, how):
     assert pq.read_table("out").num_rows == 100
 
 
+def test_what_explain_would_refuse_has_its_lines(cli):
+    cli("run p.toml")
+    line = "explain p.toml --set output.warmup=3 --set source.nulls=skip"
+    refusal = json.loads(cli(f"{line} --json")[1])["would_refuse"]
+    found = cli(line)[1].splitlines()
+    first = found.index("would refuse") + 1
+    assert len(refusal.splitlines()) >= 4
+    assert "    output.warmup: was 0, is now 3" in found
+    assert found[first : first + len(refusal.splitlines())] == [
+        f"  {part}" for part in refusal.splitlines()
+    ]
+
+
 def test_models_are_shown_and_converted(cli):
     code, out, _ = cli("summary m.safetensors")
     assert code == 0

@@ -88,6 +88,8 @@ def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
         words["resume"] = _resume(plan["resume"])
     if "engine" in plan:
         words["engine"] = _engine(plan["engine"])
+    if "would_refuse" in plan:
+        words["would_refuse"] = plan["would_refuse"].splitlines()
     if "notes" in words and not words["notes"]:
         del words["notes"]
     return words
