@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -150,6 +151,16 @@ def test_pipes_where_files_are_read() -> None:
     assert_one_message(init, 65, "s.arrow", "not a regular file")
     model = run_process("run", "p.toml", "--set", "model.path=m2.safetensors")
     assert_one_message(model, 66, "m2.safetensors")
+
+
+def test_a_pipe_as_a_file_to_write() -> None:
+    """It stays one: its reader waits for it."""
+    assert run_process("run", "p.toml") == (0, "")
+    for line in ("state export out -o pipe.arrow", "convert m.safetensors pipe.safetensors"):
+        path = line.split()[-1]
+        os.mkfifo(path)
+        assert_one_message(run_process(*line.split()), 1, path, "a device or pipe, not a file")
+        assert stat.S_ISFIFO(os.stat(path).st_mode)
 
 
 @pytest.mark.parametrize("verb", ["run", "validate", "explain", "compile"])

@@ -33,12 +33,14 @@ _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "
 
 
 def save(model: Model, path: str | Path) -> None:
-    """Write a model atomically: the file is complete, or does not exist."""
+    """Write a model atomically: the file is complete, or does not exist. Raises SinkError."""
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise UnsupportedError(f"{path}: expected the suffix .safetensors of the native format")
     if not path.parent.is_dir():
         raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise SinkError(f"{path}: a device or pipe, not a file; set another path")
     model.graph  # noqa: B018 (raises where the model is not built)
     weights = model.named_weights()
     metadata = {

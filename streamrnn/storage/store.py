@@ -151,9 +151,12 @@ def replace_file(path: str) -> Iterator[Output]:
     """Write a file at a path or URI; on exit it replaces the old one atomically and durably.
 
     After an error the old file is unchanged (an object store may have the new one). Parent folders
-    are created. Raises SinkError, and the errors of `open_store`.
+    are created. Raises SinkError, OSError for a device or pipe, and the errors of `open_store`.
     """
     store, location = open_store(path)
+    stats = status(location) if store.local else None
+    if stats is not None and not (stat.S_ISREG(stats.st_mode) or stat.S_ISDIR(stats.st_mode)):
+        raise OSError(errno.EINVAL, "a device or pipe, not a file; set another path", location)
     files, name = store.around(location)
     temporary = f"{name}.{secrets.token_hex(8)}.tmp" if files.local else name
     files.make("")
