@@ -5,6 +5,7 @@ uses it.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -20,6 +21,9 @@ from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, decode_sche
 from streamrnn.checkpoints.shape import mistyped
 from streamrnn.config import check_recorded
 from streamrnn.errors import CheckpointError
+from streamrnn.sinks import Part
+
+_MOST_ROWS = (1 << 63) - 1
 
 
 @contextmanager
@@ -51,12 +55,31 @@ def check_types(manifest: Manifest) -> None:
         _check_time(commit.time)
         _check_counters(commit.counters)
     _check_config(manifest.config)
+    for commit in commits:
+        # A run always commits a state, be it of no stream; other owners of a folder do not.
+        if commit.rows and not commit.shards and "window.kind" in manifest.config:
+            raise ValueError(f"shards of commit {commit.commit}: expected one or more, received []")
+    for key, parts in (("parts", manifest.parts), ("rejects", manifest.rejects)):
+        _check_parts(key, parts)
     _check_schema(manifest.schema)
     if manifest.commit < 1:
         raise ValueError(f"commit is {manifest.commit}")
     for position in [manifest.position, *(kept.position for kept in manifest.kept)]:
         if position and min(position.row_group, position.row, position.file_row) < 0:
             raise ValueError(f"position is before the first row: {position}")
+
+
+def _check_parts(key: str, parts: Sequence[Part]) -> None:
+    for part in parts:
+        if not 0 <= part.rows <= _MOST_ROWS:
+            raise ValueError(
+                f"rows of {part.name} in {key}: expected 0 to {_MOST_ROWS}, received {part.rows}"
+            )
+    for field in ("name", "staged"):
+        names = list(map(attrgetter(field), parts))
+        if len(set(names)) < len(names):
+            twice = next(name for name, times in Counter(names).items() if times > 1)
+            raise ValueError(f"{field} of {key}: {twice!r} is given more than once")
 
 
 def _check_time(time: str) -> None:

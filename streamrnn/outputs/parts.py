@@ -1,9 +1,11 @@
 """Verify the parts of an output folder, and merge small ones, between runs."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -14,9 +16,9 @@ from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import consistent_read, read_manifest
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import recorded_rejects, rejects_beside
-from streamrnn.display import first_of
+from streamrnn.display import count, first_of
 from streamrnn.errors import CheckpointError
-from streamrnn.sinks import PART_FORMATS, Part, PartWriter
+from streamrnn.sinks import PART_FORMATS, Part, PartFormat, PartWriter
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
 
@@ -24,6 +26,7 @@ _LOGGER = logging.getLogger("streamrnn.outputs")
 # Parts below this size are merged until together they reach it.
 SMALL_PART = 128 << 20
 _BATCH_ROWS = 65536
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Verified:
 
 
 def verify(path: str, *, rejects: str | None = None) -> Verified:
-    """Read every file that the last commit names and compare its checksum.
+    """Read every file that the last commit names and compare its checksum and its number of rows.
 
     A run may write meanwhile. `rejects` is the folder of rejected rows (default: as in the last
     commit). Raises CheckpointError that names all missing or damaged files, and files of rows that
@@ -97,26 +100,49 @@ def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
 
 def _wrong_parts(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
     locations = directory.locate(parts)
-    found = {
-        part: _digest(directory, locations[part.name], part)
+    faults = {
+        part: _fault(directory, locations[part.name], part)
         for part in parts
         if part.name in locations
     }
     return [directory.lost(part) for part in parts if part.name not in locations] + [
-        f"{directory.files.show(part.name)} is damaged: expected sha256 {part.sha256[:16]}…, "
-        f"found {digest[:16]}…. Restore it from a backup, go back to a commit before "
-        f"{part.commit} with `streamrnn rewind`, or start over with --full-refresh."
-        for part, digest in found.items()
-        if digest != part.sha256
+        f"{directory.files.show(part.name)} {fault}" for part, fault in faults.items() if fault
     ]
 
 
-def _digest(directory: PartDirectory, location: str, part: Part) -> str:
+def _fault(directory: PartDirectory, location: str, part: Part) -> str:
+    """Describe how a file differs from what the manifest records; "" if it does not."""
+    digest = _read(directory.files.sha256, location, part) or "nothing"
+    if digest != part.sha256:
+        return (
+            f"is damaged: expected sha256 {part.sha256[:16]}…, found {digest[:16]}…. Restore "
+            f"it from a backup, go back to a commit before {part.commit} with "
+            "`streamrnn rewind`, or start over with --full-refresh."
+        )
+    expected = count(part.rows, "row")
+    found = _read(partial(_rows, directory.files, part.format), location, part)
+    if found in (expected, None):
+        return ""
+    return (
+        f"has {found}, expected {expected} as in the manifest, which was edited. Restore the "
+        "manifest from a backup, or start over with --full-refresh."
+    )
+
+
+def _rows(files: Files, format: PartFormat, name: str) -> str:
+    """Return the number of rows of a file in words."""
+    with suppress(pa.ArrowException), files.open(name) as file:
+        return count(format.rows(file), "row")
+    return "no readable rows"
+
+
+def _read(read: Callable[[str], _Found], location: str, part: Part) -> _Found | None:
+    """Read the file of a part; None if a run has removed it meanwhile."""
     # A run may move the part into place, or back to staging, meanwhile.
     for name in (location, part.name, f"{STAGING}/{part.staged}"):
         with suppress(FileNotFoundError):
-            return directory.files.sha256(name)
-    return "nothing"
+            return read(name)
+    return None
 
 
 def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -> Manifest | None:

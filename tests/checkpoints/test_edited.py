@@ -12,6 +12,7 @@ from typing import Any
 import logs
 import pytest
 
+from streamrnn.display import count
 from streamrnn.errors import CheckpointError, StreamRNNError
 from streamrnn.outputs import (
     export_state,
@@ -26,6 +27,7 @@ from streamrnn.pipeline import Pipeline
 
 MANIFEST = Path("out/_streamrnn/_manifest.json")
 Place = tuple[str | int, ...]
+ROWS = f"rows of part-00000.parquet in parts: expected 0 to {2**63 - 1}"
 OTHERS: list[Any] = [None, 5, "text", [], {"a": "text"}]
 
 
@@ -136,6 +138,10 @@ def test_any_value_of_another_type_is_one_error(out: str) -> None:
             ["carry"],
             'config window.kind: expected "carry", "independent" or "whole", received the list',
         ),
+        (("parts", 0, "rows"), -1, f"{ROWS}, received -1."),
+        (("parts", 0, "rows"), 10**30, f"{ROWS}, received 1{'0' * 30}."),
+        (("shards",), [], "shards of commit "),
+        (("kept", 0, "shards"), [], "shards of commit "),
         (
             ("config", "checkpoint.keep"),
             "7",
@@ -155,3 +161,28 @@ def test_the_message_names_key_expected_and_received(
         caught.value
     )
     assert "Restore it from a backup, or start over with --full-refresh" in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["name", "staged"])
+def test_a_part_given_twice_is_refused(out: str, field: str) -> None:
+    good = json.loads(MANIFEST.read_bytes())
+    del good["sha256"]
+    first, second = good["parts"][:2]
+    edit(good, ("parts", 1), {**second, field: first[field]})
+    for call in (lambda: verify("out"), lambda: pipeline().run()):
+        with pytest.raises(CheckpointError, match=f"{field} of parts: '{first[field]}' is given"):
+            call()
+
+
+def test_a_wrong_number_of_rows_is_found_by_verify(out: str) -> None:
+    good = json.loads(MANIFEST.read_bytes())
+    del good["sha256"]
+    part = good["parts"][0]
+    edit(good, ("parts", 0, "rows"), part["rows"] + 1)
+    with pytest.raises(CheckpointError) as caught:
+        verify("out")
+    assert str(caught.value) == (
+        f"{os.path.abspath('out')}/{part['name']} has {count(part['rows'], 'row')}, expected "
+        f"{count(part['rows'] + 1, 'row')} as in the manifest, which was edited. Restore the "
+        "manifest from a backup, or start over with --full-refresh."
+    )

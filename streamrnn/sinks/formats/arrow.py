@@ -27,6 +27,11 @@ class ArrowFormat:
             for first in range(0, batch.num_rows, rows):
                 yield batch.slice(first, rows)
 
+    def rows(self, source: pa.NativeFile) -> int:
+        """Return the number of rows of a file."""
+        reader = pa.ipc.open_file(source)
+        return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+
 
 class ArrowGroups:
     """An Arrow file being written."""

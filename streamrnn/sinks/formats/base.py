@@ -27,6 +27,9 @@ class PartFormat(Protocol):
         Raises pa.ArrowException for a damaged file.
         """
 
+    def rows(self, source: pa.NativeFile) -> int:
+        """Return the number of rows of a file. Raises pa.ArrowException for a damaged one."""
+
 
 class GroupWriter(Protocol):
     """Writes groups of rows to one file."""

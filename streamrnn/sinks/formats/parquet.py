@@ -34,6 +34,11 @@ class ParquetFormat:
         )
         return batches
 
+    def rows(self, source: pa.NativeFile) -> int:
+        """Return the number of rows of a file, from its footer."""
+        rows: int = pq.ParquetFile(source, pre_buffer=False).metadata.num_rows
+        return rows
+
 
 class ParquetGroups:
     """A Parquet file being written."""
