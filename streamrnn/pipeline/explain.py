@@ -67,8 +67,16 @@ def _check_last(
     """Raise CheckpointError if the output is another pipeline's, StateError if the state is."""
     path = str(loaded.config.sink.folder)
     _check_same(loaded, bound, last, path)
-    if last.model != loaded.fingerprint:
-        starting_table(bound, load_state(path), f"the state of {path}", notes, new_model=True)
+    changed = last.model != loaded.fingerprint
+    if changed or loaded.config.state.map:
+        starting_table(
+            bound,
+            load_state(path),
+            f"the state of {path}",
+            notes,
+            new_model=changed,
+            earlier_map=last.config.get("state.map", {}),
+        )
 
 
 def _check_same(loaded: LoadedPipeline, bound: BoundPipeline, last: Manifest, path: str) -> None:

@@ -20,7 +20,7 @@ from streamrnn.kernels import Compiled
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source, plan_first_run
-from streamrnn.pipeline.resuming import check_on_change, resume_scorer
+from streamrnn.pipeline.resuming import check_on_change, resume_scorer, resumed_config
 from streamrnn.pipeline.run import Job
 from streamrnn.pipeline.session import ModelFile, Session
 from streamrnn.pipeline.windows import source_windows
@@ -374,9 +374,9 @@ class Pipeline:
         mapping: Mapping[str, str] | None = None,
     ) -> Pipeline:
         session = Session.of(table, owner)
-        config = session.config.with_model(path=model)
+        config = resumed_config(session.config, model, mapping)
         pipeline = Pipeline._unpickled(config, given, session.model if model is None else None)
-        pipeline._scorer = resume_scorer(pipeline.loaded, session, table, owner, on_change, mapping)
+        pipeline._scorer = resume_scorer(pipeline.loaded, session, table, owner, on_change)
         return pipeline
 
     @property

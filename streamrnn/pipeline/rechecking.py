@@ -91,7 +91,13 @@ def check_models(
     check_same_pipeline(then, loaded.fingerprint, run_config(bound), path, new_model=carry)
     if target.model != loaded.fingerprint:
         state = load_state(path, of=target)
-        starting_table(bound, state, f"the state of {location(path)}", new_model=True)
+        starting_table(
+            bound,
+            state,
+            f"the state of {location(path)}",
+            new_model=True,
+            earlier_map=manifest.config.get("state.map", {}),
+        )
     return note
 
 

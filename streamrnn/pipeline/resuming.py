@@ -7,6 +7,7 @@ from typing import get_args
 
 import pyarrow as pa
 
+from streamrnn.config import Config
 from streamrnn.config.values import OnChange
 from streamrnn.errors import ConfigError
 from streamrnn.pipeline.session import Session
@@ -32,18 +33,24 @@ def check_on_change(on_change: OnChange | None) -> None:
         raise ConfigError(f"on_change: expected {expected}, received {on_change!r}")
 
 
+def resumed_config(config: Config, model: str | None, mapping: Mapping[str, str] | None) -> Config:
+    """Return the config of a checkpoint with the model and the map of `Pipeline.resume`, if any."""
+    if mapping is not None:
+        state = config.state.model_copy(update={"map": dict(mapping)})
+        config = config.model_copy(update={"state": state})
+    return config.with_model(path=model)
+
+
 def resume_scorer(
     loaded: LoadedPipeline,
     session: Session,
     table: pa.Table,
     owner: str,
     on_change: OnChange | None,
-    mapping: Mapping[str, str] | None,
 ) -> Scorer:
     """Return a scorer with the state and the counts of a checkpoint; `owner` names it.
 
-    `on_change` and `mapping` (layer of this model -> layer of the table) are those of
-    `Pipeline.resume`; None for those of the pipeline file. Raises StateError.
+    `on_change` is that of `Pipeline.resume`; None for that of the pipeline file. Raises StateError.
     """
     bound = loaded.bind(session.schema, owner)
     carry = meta(table, "fingerprint") != loaded.fingerprint
@@ -52,7 +59,14 @@ def resume_scorer(
         carry = False
     scorer = Scorer(
         bound,
-        starting_table(bound, table, owner, new_model=carry, mapping=mapping, advice=_ADVICE),
+        starting_table(
+            bound,
+            table,
+            owner,
+            new_model=carry,
+            earlier_map=session.config.state.map,
+            advice=_ADVICE,
+        ),
     )
     scorer.resume_counts(session.counters)
     scorer.position = session.position

@@ -262,6 +262,7 @@ class Job:
             self.summary.state_notes,
             new_model=committed is not None and committed.model != self.loaded.fingerprint,
             carry=self.options.new_model or self.config.model.carries,
+            earlier_map=None if committed is None else committed.config.get("state.map", {}),
         )
 
     def _count_used(self, plan: SourcePlan) -> None:

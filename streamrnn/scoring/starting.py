@@ -9,7 +9,16 @@ import pyarrow as pa
 from streamrnn.display import short_model
 from streamrnn.errors import StateError
 from streamrnn.scoring.bind import BoundPipeline
-from streamrnn.states import FOR_RUNS, CarryAdvice, StateTable, carried_states, from_arrow, meta
+from streamrnn.states import (
+    FOR_RUNS,
+    CarryAdvice,
+    StateTable,
+    carried_states,
+    check_origins,
+    from_arrow,
+    has_states,
+    meta,
+)
 
 
 def starting_table(
@@ -20,23 +29,29 @@ def starting_table(
     *,
     new_model: bool = False,
     carry: bool = False,
-    mapping: Mapping[str, str] | None = None,
+    earlier_map: Mapping[str, str] | None = None,
     advice: CarryAdvice = FOR_RUNS,
 ) -> StateTable:
     """Return the state of the last commit, else that of `[state] init`, else an empty one.
 
     `owner` names the committed state in messages; with `new_model` it is that of another model,
-    which this one takes over, by `mapping` of layers (None: that of the pipeline file); `advice`
-    ends the message if it cannot. With `carry` the table of `[state] init` may be another model's,
-    too. What is ignored of it, or of `[state] init`, is added to `notes`.
-    Raises StateError, naming both sides, for a table of another model or other keys.
+    which this one takes over by `[state] map`; `advice` ends the message if it cannot. Entries of
+    the map that `earlier_map` has too, the one that the state was committed with, may be those of
+    an earlier change (None: all may). With `carry` the table of `[state] init` may be another
+    model's, too. What is ignored of it, or of `[state] init`, is added to `notes`.
+    Raises StateError, naming both sides, for a table of another model or other keys, and for a map
+    that does not fit.
     """
     config = bound.loaded.config.state
     notes = [] if notes is None else notes
+    if committed is not None and earlier_map is not None:
+        new = {name: o for name, o in config.map.items() if earlier_map.get(name) != o}
+        check_origins(new, committed.schema, owner)
+        if not new_model:
+            _refuse_unused(new, bound, owner)
     if committed is not None and new_model:
-        given = config.map if mapping is None else dict(mapping)
-        _check_map(given, bound)
-        origins = carried_states(committed, bound.layout, given, owner, advice)
+        _check_map(config.map, bound)
+        origins = carried_states(committed, bound.layout, config.map, owner, advice)
         notes.append(_carried(committed, bound, origins))
         return from_arrow(
             committed,
@@ -79,8 +94,17 @@ def _check_map(mapping: dict[str, str], bound: BoundPipeline) -> None:
     layers = {name.rsplit("/", 1)[0] for name in bound.layout.states}
     layers = layers or set(bound.loaded.model.layer_shapes())
     for layer in mapping:
-        if not any(name == layer or name.startswith(f"{layer}/") for name in layers):
+        if not has_states(layer, layers):
             raise StateError(
                 f"[state] map: {layer!r} is not a layer of this model that has a state: expected "
                 f"one of {', '.join(sorted(layers))}"
+            )
+
+
+def _refuse_unused(mapping: dict[str, str], bound: BoundPipeline, owner: str) -> None:
+    for layer, origin in mapping.items():
+        if origin != layer and has_states(layer, bound.layout.states):
+            raise StateError(
+                f"{owner}: [state] map: {layer!r} from {origin!r}: the model has not changed, so "
+                f"that {layer!r} keeps its own state. Remove the entry"
             )

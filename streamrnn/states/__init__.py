@@ -1,6 +1,12 @@
 """The state of streams: a table with one row per stream, in memory, in Arrow and in files."""
 
-from streamrnn.states.carrying import FOR_RUNS, CarryAdvice, carried_states
+from streamrnn.states.carrying import (
+    FOR_RUNS,
+    CarryAdvice,
+    carried_states,
+    check_origins,
+    has_states,
+)
 from streamrnn.states.changes import OwnLock
 from streamrnn.states.diff import StateDiff, diff, key_text
 from streamrnn.states.files import (
@@ -36,12 +42,14 @@ __all__ = [
     "by_shard",
     "carried_states",
     "check_model",
+    "check_origins",
     "check_suffix",
     "diff",
     "flat_schema",
     "from_arrow",
     "from_flat",
     "from_layer",
+    "has_states",
     "key_hashes",
     "key_names",
     "key_text",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from streamrnn.display import closest
 from streamrnn.errors import StateError
 from streamrnn.states.layout import Layout
 
@@ -74,6 +75,28 @@ def carried_states(
     return origins
 
 
+def check_origins(mapping: Mapping[str, str], schema: pa.Schema, owner: str) -> None:
+    """Raise StateError if an origin in `mapping` (layer -> layer) has no state in a table.
+
+    `schema` is that of the table, `owner` names it. A table without states of layers passes.
+    """
+    states = state_sizes(schema)
+    layers = sorted({name.rpartition("/")[0] or name for name in states})
+    for layer, origin in mapping.items():
+        if layers and not has_states(origin, states):
+            near = closest(origin, layers)
+            hint = f" Did you mean {near!r}?" if near else ""
+            raise StateError(
+                f"{owner}: [state] map: {layer!r} from {origin!r}: the old model has no layer "
+                f"{origin!r} with a state.{hint} Expected one of {', '.join(layers)}"
+            )
+
+
+def has_states(layer: str, states: Iterable[str]) -> bool:
+    """Return whether a layer, or a layer inside it, has one of these states."""
+    return any(name == layer or name.startswith(f"{layer}/") for name in states)
+
+
 def state_sizes(schema: pa.Schema) -> dict[str, int]:
     """Return the states that a table holds: column -> size."""
     return {f.name: f.type.list_size for f in schema if pa.types.is_fixed_size_list(f.type)}
@@ -81,7 +104,7 @@ def state_sizes(schema: pa.Schema) -> dict[str, int]:
 
 def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
     """Return the state that `mapping` (layer -> layer) gives a state; None if it has none."""
-    layers = [layer for layer in mapping if name == layer or name.startswith(f"{layer}/")]
+    layers = [layer for layer in mapping if has_states(layer, [name])]
     if not layers:
         return None
     nearest = max(layers, key=len)
