@@ -27,11 +27,19 @@ _OPTIONS = {
     *("credential_kind", "background_writes", "blob_storage_authority", "blob_storage_scheme"),
     *("dfs_storage_authority", "dfs_storage_scheme", "default_bucket_location"),
 }
-# After "://": a user, and a password that may hold characters that should have been encoded. What
-# follows the colon of another scheme may be a port.
+# After "://", or after "s3:/", which pathlib makes of it: a user, and a password that may hold
+# characters that should have been encoded, even "@": the last one that a bucket or host may follow
+# ends it. What follows the colon of another scheme may be a port.
+_NAME = r"(?=[A-Za-z0-9][\w.-]{2,62}(?:[/?#\s'\",;:)]|$))"
+_KEY = r"[^\s/?#@:'\"]*:"
+_NO_PORT = r"(?!\d*(?:[\s/?#'\"]|$))"
+_WORD, _LINE = (rf"(?:(?!://)[^{end}'\"])*@" for end in (r"\s", r"\n"))
+_AUTHORITY = r"[^\s/?#'\"]*@"
 _USER = re.compile(
-    r"\b(s3|gs|gcs)://(?:[^\s/?#'\"]*@|[^\s/?#@:'\"]*:(?:(?!://)[^@\n])*@)"
-    r"|://(?:[^\s/?#'\"]*@|[^\s/?#@:'\"]*:(?!\d*(?:[\s/?#'\"]|$))(?:(?!://)[^@'\"\n])*@)"
+    rf"(\b(?:s3|gs|gcs):/+)(?:{_KEY}{_WORD}{_NAME}|{_AUTHORITY}|{_KEY}{_LINE}{_NAME}"
+    rf"|{_KEY}{_WORD}|{_KEY}(?:(?!://)[^@\n])*@)"
+    rf"|(\b(?:abfss?|wasbs?|hdfs|https?):/(?!/)|://)(?:{_KEY}{_NO_PORT}{_WORD}{_NAME}"
+    rf"|{_AUTHORITY}|{_KEY}{_NO_PORT}(?:(?!://)[^@'\"\n])*@)"
 )
 _USER_OF_ONE = re.compile(
     r"^(s3|gs|gcs)://(?:[^/?#]*@|[^/?#@:]*:.*@)"
@@ -126,8 +134,10 @@ def without_credentials(text: str) -> str:
 
     >>> without_credentials("'s3://key:secret@logs/x?region=a&secret_key=b': no such bucket")
     "'s3://logs/x?region=a&': no such bucket"
+    >>> without_credentials("s3:/key:sec/r@et@logs/x")
+    's3:/logs/x'
     """
-    return _SECRET.sub(r"\1", _USER.sub(r"\1://", text)) if "://" in text else text
+    return _SECRET.sub(r"\1", _USER.sub(r"\1\2", text)) if ":/" in text else text
 
 
 def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:

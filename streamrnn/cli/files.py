@@ -11,9 +11,9 @@ from streamrnn.errors import ConfigError
 
 
 def init(
-    path: Annotated[
-        Path, typer.Argument(metavar="[PATH]", help="The file to write; - for stdout.")
-    ] = Path("pipeline.toml"),
+    file: Annotated[
+        str, typer.Argument(metavar="[PATH]", help="The file to write; - for stdout.")
+    ] = "pipeline.toml",
     data: Annotated[
         str | None,
         typer.Option("--from", metavar="DATA", help="Guess key, time and features of this data."),
@@ -27,7 +27,12 @@ def init(
 
     if (data is None) != (model is None):
         raise typer.BadParameter("--from and --model go together: pass both, or neither")
-    piped = is_pipe(str(path))
+    if "://" in file:
+        raise ConfigError(
+            f"{file}: a pipeline file is written to a disk, not to a URI; write it to a disk, and "
+            "copy it"
+        )
+    piped, path = is_pipe(file), Path(file)
     if not piped and path.exists():
         raise _exists(path)
     todos: list[str] = []
@@ -46,8 +51,8 @@ def init(
         print(text, end="")
         return
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with path.open("x", encoding="utf-8") as output:
+            output.write(text)
     except FileExistsError:
         raise _exists(path) from None
     edit = "fill in each TODO" if todos else "edit it"

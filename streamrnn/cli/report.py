@@ -10,6 +10,8 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from streamrnn.display import without_credentials
+
 LOGGER = logging.getLogger("streamrnn")
 
 
@@ -18,7 +20,7 @@ class _Stderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        sys.stderr.write(f"{level}{record.getMessage()}\n")
+        sys.stderr.write(f"{level}{without_credentials(record.getMessage())}\n")
         sys.stderr.flush()
 
 
@@ -58,10 +60,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_quiet, help="Pri
 
 
 def error(text: str) -> None:
-    """Print `error: …` to stderr, in red on a terminal unless NO_COLOR is set."""
+    """Print `error: …` to stderr, in red on a terminal unless NO_COLOR is set.
+
+    Credentials in URIs are cut out: an error of the system has the path that it was given.
+    """
     colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     head = "\033[1;31merror:\033[0m" if colored else "error:"
-    print(head, text, file=sys.stderr, flush=True)
+    print(head, without_credentials(text), file=sys.stderr, flush=True)
 
 
 def print_json(result: Mapping[str, Any] | Sequence[Any], file: TextIO | None = None) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any, TypeVar
 
-from streamrnn.display import closest
+from streamrnn.display import closest, without_credentials
 from streamrnn.errors import ConfigError
 
 _Location = TypeVar("_Location")
@@ -45,7 +45,8 @@ def received(value: Any) -> str:
         case float():
             return f"the number {value}"
         case str():
-            return f'the string "{_cut(value)}"' if value else "an empty string"
+            shown = _cut(without_credentials(value))
+            return f'the string "{shown}"' if value else "an empty string"
         case list() | tuple():
             return f"the list {_cut(str(list(value)))}" if value else "an empty list"
         case dict():

@@ -3,6 +3,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ OLD_KINDS = {"fixed": "independent"}
 """Former names of kinds of window: old -> new. Files and outputs with the old names are read."""
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
+_ONE_SLASH = re.compile(r"(s3|gs|gcs|abfss?|hdfs):/(?!/)")
 _EXPECTED_NULLS = 'expected "error", "previous", "skip" or a number'
 
 
@@ -160,6 +162,10 @@ def _fspath(value: Any) -> Any:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(path, str) and "\0" in path:
         raise ValueError(f"a path cannot contain a null byte, received {received(path)}")
+    if isinstance(path, str) and (found := _ONE_SLASH.match(path)):
+        raise ValueError(
+            f"expected two slashes in a URI: {found[1]}://…, received {received(path)}"
+        )
     return path
 
 

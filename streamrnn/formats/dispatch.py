@@ -4,11 +4,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from streamrnn.display import location
 from streamrnn.errors import ConfigError, DTypeError, ModelFileError, UnsupportedError
 from streamrnn.formats import tables
 from streamrnn.formats.assignment import Loaded
-from streamrnn.formats.guard import reading, require_file
+from streamrnn.formats.guard import reading, refuse_uri, require_file
 from streamrnn.formats.tables import Tables
 from streamrnn.layers.naming import counted_from_the_start
 from streamrnn.models import Model
@@ -95,11 +94,7 @@ def _safetensors(path: Path, layers: Tables | None) -> Loaded:
 def _checked_path(path: str | Path) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise DTypeError(f"expected the path of a model file, received {path!r:.80}")
-    if "://" in os.fspath(path):
-        raise UnsupportedError(
-            f"{location(os.fspath(path))}: a model is read from a file, not from a URI: copy it to "
-            "a disk first"
-        )
+    refuse_uri(path, "a model is read from a file, not from a URI: copy it to a disk first")
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix in _PICKLES:

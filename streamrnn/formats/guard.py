@@ -5,6 +5,7 @@ Every exception inside `reading` is raised as one of streamrnn's, naming the fil
 
 import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -65,12 +66,20 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 def require_file(path: str | Path, description: str = "model file") -> Path:
-    """Return the path of an existing file. Raises MissingFileError."""
+    """Return the path of an existing file. Raises MissingFileError, UnsupportedError for a URI."""
+    refuse_uri(path, f"the {description} is read from a disk, not from a URI: copy it to one first")
     path = Path(path)
     if not path.is_file():
         found = ", but a folder, device or pipe of this name" if path.exists() else ""
         raise MissingFileError(f"{path}: no such {description}{found}")
     return path
+
+
+def refuse_uri(path: str | Path, advice: str) -> None:
+    """Raise UnsupportedError, with `advice`, for a URI, of which pathlib would drop a slash."""
+    text = os.fspath(path)
+    if "://" in text:
+        raise UnsupportedError(f"{text}: {advice}")
 
 
 def require_extra(module: str, extra: str, path: str | Path) -> Any:

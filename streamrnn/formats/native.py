@@ -19,7 +19,7 @@ from safetensors.numpy import save as to_bytes
 from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError, SinkError, UnsupportedError
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
-from streamrnn.formats.guard import build, parse_json, reading
+from streamrnn.formats.guard import build, parse_json, reading, refuse_uri
 from streamrnn.formats.torch_tables import tables_of
 from streamrnn.layers import registry
 from streamrnn.models import Model
@@ -34,6 +34,7 @@ _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "
 
 def save(model: Model, path: str | Path) -> None:
     """Write a model atomically: the file is complete, or does not exist. Raises SinkError."""
+    refuse_uri(path, "a model is written to a file, not to a URI: write it to a disk, and copy it")
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise UnsupportedError(f"{path}: expected the suffix .safetensors of the native format")
