@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.arrays import Array, Bools, Ints
+from streamrnn.arrays import Array, Bools
 from streamrnn.errors import DataError
+from streamrnn.sources.decimals import nearest_floats
 
 _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 _EXACT = 1 << 53  # every integer below is a float64
 _DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals of so many digits are distinct as floats
-_POWERS = 22  # powers of ten up to here are a float64
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 
@@ -169,31 +169,13 @@ def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
 def _decimals_as_floats(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
     """Return the nearest floats, from which the decimals can be restored; None if there are none.
 
-    Arrow multiplies by 0.1, and makes 0.30000000000000004 of 0.3.
+    Zeros at the end of a decimal are not restored: 0.5 in a decimal of scale 18 is 0.5.
     """
     nulls = array.is_null().to_numpy(zero_copy_only=False)
-    unscaled, whole = _unscaled(array)
-    limit = 10 ** _DIGITS[kind]
-    fits = whole & (unscaled < limit) & (unscaled > -limit)
-    scale = array.type.scale
-    if abs(scale) > _POWERS or not (fits | nulls).all():
+    values, fits = nearest_floats(array, _DIGITS[kind])
+    if not (fits | nulls).all():
         return None
-    power = 10.0 ** abs(scale)
-    values = unscaled / power if scale >= 0 else unscaled * power
     return pa.array(values.astype(kind.to_pandas_dtype()), kind, mask=nulls)
-
-
-def _unscaled(array: pa.Array) -> tuple[Ints, Bools]:
-    """Return the integers (N,) that decimals store, and which of them int64 can hold."""
-    width = array.type.byte_width
-    limb = min(width, 8)
-    if not len(array):
-        return np.zeros(0, np.int64), np.zeros(0, bool)
-    stored = np.frombuffer(array.buffers()[1], f"<i{limb}").reshape(-1, width // limb)
-    stored = stored[array.offset :][: len(array)]
-    low: Ints = stored[:, 0].astype(np.int64)
-    whole: Bools = (stored[:, 1:] == (low >> 63)[:, np.newaxis]).all(axis=1)
-    return low, whole
 
 
 def _first_unfit(array: pa.Array, kind: pa.DataType) -> int:

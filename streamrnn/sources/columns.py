@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamrnn.arrays import Array, Bools, Floats, Ints, Words
+from streamrnn.sources.decimals import WIDEST, integer_limbs, joined_limbs
 
 if TYPE_CHECKING:
     from streamrnn.sources.contract import Feature
     from streamrnn.sources.faults import Faults
 
 _EXACT = 1 << 24  # every integer up to here is a float32
-_DIGITS = 76  # digits of the widest decimal
-_SHORT = 9  # digits below 2**32
-_HALF = np.uint64(32)
 _INT64 = (1 << 63) - 1
 _SET_NULLS = "set `nulls` for the column"
 _SET_NAN = 'set nan = "null" for the column'
@@ -48,10 +45,11 @@ def fill_plain(
 def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
     """Convert N numbers or booleans to float32 (N,), possibly a view; null becomes NaN.
 
-    Faults: infinity, NaN if nan = "error", numbers beyond float32, integers (decimals included)
-    that float32 cannot hold, and null if nulls = "error". Other decimals are rounded, as float64
-    is. First, NaN becomes null if nan = "null", and so do values outside `valid` (inclusive), then
-    `clip` limits the rest, then a number in `nulls` replaces null.
+    Faults: infinity, NaN if nan = "error", numbers beyond float32, integers that float32 cannot
+    hold (also of decimals without digits after the point), and null if nulls = "error". Decimals
+    with such digits are rounded, as float64 is. First, NaN becomes null if nan = "null", and so do
+    values outside `valid` (inclusive), then `clip` limits the rest, then a number in `nulls`
+    replaces null.
     """
     values = _numbers(array, feature, faults, counts)
     return limit(values, feature, faults, counts)
@@ -115,7 +113,7 @@ def _numbers(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str
     with np.errstate(over="ignore"):
         values: Floats = raw.astype(np.float32, copy=False)
     _note_loss(raw, values, feature, faults, counts)
-    if decimals is not None:
+    if decimals is not None and kind.scale <= 0:
         wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
         _note_integers(decimals, wide, feature.name, faults)
     return values if nulls is None else np.where(nulls, np.float32(np.nan), values)
@@ -146,37 +144,16 @@ def _note_loss(
 
 
 def _note_integers(decimals: pa.Array, wide: Ints, name: str, faults: Faults) -> None:
-    """Add a fault for each integer among the decimals in rows `wide` that float32 cannot hold.
+    """Add a fault for each decimal of scale 0 or less, in rows `wide`, that float32 cannot hold.
 
     float64 cannot decide this: it rounds 2**53 + 1 to a number that float32 holds. All are below
     2**128.
     """
     if not len(wide):
         return
-    widest = pa.decimal256(_DIGITS, max(decimals.type.scale, 0))
-    size = pc.abs(decimals.take(pa.array(wide)).cast(widest))
-    limbs = np.frombuffer(size.buffers()[1], "<u4").reshape(-1, 8)[size.offset :][: len(size)]
-    limbs = np.ascontiguousarray(limbs.T[::-1], np.uint64)
-    whole = _divide(limbs, widest.scale)
-    high, low = ((limbs[i] << _HALF) | limbs[i + 1] for i in (4, 6))
-    _note_changed(wide[whole & _is_changed(low, high)], name, faults)
-
-
-def _divide(limbs: Words, digits: int) -> Bools:
-    """Divide K integers by 10**digits in place; return which (K,) had no remainder.
-
-    `limbs` (8, K): 32 bits each, highest first. Arrow's division (and `trunc`) gives some wrong
-    quotients near 2**64.
-    """
-    whole = np.ones(limbs.shape[1], bool)
-    for done in range(0, digits, _SHORT):
-        unit = np.uint64(10 ** min(_SHORT, digits - done))
-        rest = np.zeros(limbs.shape[1], np.uint64)
-        for limb in limbs:
-            value = (rest << _HALF) | limb
-            limb[:], rest = value // unit, value % unit
-        whole &= rest == 0
-    return whole
+    integers = decimals.take(pa.array(wide)).cast(pa.decimal256(WIDEST, 0))
+    high, low = joined_limbs(integer_limbs(integers)[0])
+    _note_changed(wide[_is_changed(low, high)], name, faults)
 
 
 def _is_changed(low: Words, high: Words) -> Bools:

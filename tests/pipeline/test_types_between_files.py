@@ -159,6 +159,12 @@ def _two_days(**types: pa.DataType) -> pa.Table:
             pa.decimal128(20, 2),
             r"expected float as in {}, received Decimal\('123456.78'\) \(decimal128\(20, 2\)\)",
         ),
+        (
+            "x",
+            [Decimal("0.5"), Decimal("0.1234567")],
+            pa.decimal128(38, 18),
+            r"received Decimal\('0.123456700000000000'\) .*, which float cannot hold",
+        ),
         ("n", [Decimal(1)], pa.decimal128(9, 0), "expected int32 as in {}, received decimal128"),
         ("id", [b"a"], pa.binary(), "expected string as in {}, received binary"),
     ],
@@ -214,7 +220,10 @@ def test_decimals_after_floats_are_taken_as_the_floats_that_they_were(
 
 @pytest.mark.parametrize(("kind", "digits"), [(pa.float64(), 15), (pa.float32(), 6)], ids=str)
 def test_decimals_become_the_nearest_floats(kind: pa.DataType, digits: int) -> None:
-    """As Python converts them; Arrow's cast gives neighbours. Those of more digits are unfit."""
+    """As Python converts them; Arrow's cast gives neighbours. Those of more digits are unfit.
+
+    Digits are those without zeros at the end, of any scale.
+    """
     rng = np.random.default_rng(3)
     for scale in (0, 1, 2, digits, 22, -3):
         unscaled = rng.integers(-(10**digits) + 1, 10**digits, 500)
@@ -225,8 +234,36 @@ def test_decimals_become_the_nearest_floats(kind: pa.DataType, digits: int) -> N
         assert not unfit
         assert found[:-1].to_numpy().tobytes() == expected.tobytes()
         assert found[-1].as_py() is None
-    wide = pa.array([Decimal(10**digits), Decimal(1), Decimal(-(10**37))], pa.decimal128(38, 0))
-    assert fitted(wide, kind)[1] == [0, 2]
+    wide = [Decimal(10**digits + 1), Decimal(1), Decimal(-(10**37)), Decimal(10**digits)]
+    assert fitted(pa.array(wide, pa.decimal128(38, 0)), kind)[1] == [0, 2]
+
+
+@pytest.mark.parametrize("make", DECIMALS)
+@pytest.mark.parametrize(("kind", "digits"), [(pa.float64(), 15), (pa.float32(), 6)], ids=str)
+def test_zeros_at_the_end_of_a_decimal_do_not_count(
+    make: Callable[[int, int], pa.DataType], kind: pa.DataType, digits: int
+) -> None:
+    """Spark and DuckDB give 0.5 a scale of 18; the oracle is Python's float of its text."""
+    rng = np.random.default_rng(5)
+    width = {pa.decimal128: 38, pa.decimal256: 76}.get(make, 18)
+    for scale in (1, 4, 15, 18, 30, 60):
+        if scale > width:
+            continue
+        values = [Decimal(0)]
+        for _ in range(300):
+            short = int(rng.integers(-(10**digits) + 1, 10**digits)) // 10 ** int(
+                rng.integers(0, digits)
+            )
+            value = Decimal(short).scaleb(-int(rng.integers(0, min(scale, 22) + 1)))
+            if abs(value) < 10 ** (width - scale):
+                values.append(value)
+        array = pa.array([None, *values], make(width, scale))
+        found, unfit = fitted(array, kind)
+        expected = np.array([float(value) for value in values], kind.to_pandas_dtype())
+        assert not unfit
+        assert found[1:].to_numpy().tobytes() == expected.tobytes()
+    long = pa.array([Decimal("0.5"), Decimal("0.1234567890123456")], make(width, 16))
+    assert fitted(long, kind)[1] == [1]
 
 
 def test_the_first_file_of_the_output_gives_the_types() -> None:

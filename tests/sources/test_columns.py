@@ -89,7 +89,7 @@ UNSCALED = st.one_of(
     st.sampled_from(list(WIDTHS)), st.integers(-6, 40), st.lists(UNSCALED, min_size=1, max_size=9)
 )
 @pytest.mark.parametrize("integers", [True, False])
-def test_a_decimal_that_is_an_integer_is_taken_as_one_and_any_other_as_a_float(
+def test_a_decimal_without_a_fraction_is_an_integer_and_any_other_a_float(
     integers: bool, width: Any, scale: int, unscaled: list[int]
 ) -> None:
     """The oracle is Python's fractions: float64 would take 2**53 + 1 for 2**53."""
@@ -104,7 +104,7 @@ def test_a_decimal_that_is_an_integer_is_taken_as_one_and_any_other_as_a_float(
         exact = Fraction(number) / Fraction(10) ** scale
         if abs(exact) >= 2**128:
             assert row in bad
-        elif exact.denominator == 1:
+        elif scale <= 0:
             with np.errstate(over="ignore"):
                 nearest = float(np.float32(float(exact)))
             assert (row in bad) == (abs(nearest) == float("inf") or Fraction(nearest) != exact)
@@ -116,16 +116,26 @@ def test_a_decimal_that_is_an_integer_is_taken_as_one_and_any_other_as_a_float(
             assert abs(Fraction(value) - exact) <= spacing / 2 * (1 + Fraction(1, 10**6))
 
 
-def test_an_integer_among_decimals_is_refused_in_the_words_for_integers() -> None:
-    """With a scale, in a slice, beside a null, beyond the bits of a float64."""
-    amounts = [D("12.34"), D("16777216.00"), None, D("16777217.00"), D("16777217.50")]
-    column = pa.array([D("16777217.00"), *amounts], pa.decimal128(20, 2)).slice(1)
+def test_a_decimal_that_is_an_integer_is_refused_in_the_words_for_integers() -> None:
+    """In a slice, beside a null, beyond the bits of a float64."""
+    numbers = [D(12), D(16777216), None, D(16777217), D(16777218)]
+    column = pa.array([D(16777217), *numbers], pa.decimal128(20, 0)).slice(1)
     values, bad, _, faults = _read(column, nulls=0.0)
     assert bad == [3]
     assert "integer is not exactly representable as float32" in faults.reason(3)
-    assert values == [float(np.float32(12.34)), 2.0**24, 0, 2.0**24, 2.0**24 + 2]
+    assert values == [12, 2.0**24, 0, 2.0**24, 2.0**24 + 2]
+    assert _read(pa.array([D(16777000), D(16777217000)], pa.decimal128(20, -3)))[1] == [1]
     assert _read(pa.array([D(2**53), D(2**53 + 1)], pa.decimal128(20, 0)))[1] == [1]
     assert _read(pa.array([D(2**53 + 1), D(2**100)], pa.decimal256(76, 0)))[1] == [0]
+
+
+def test_decimals_with_a_fraction_are_rounded_whatever_their_digits_are() -> None:
+    """As doubles are: 16777217.00 is an amount of a column of amounts, not an id."""
+    amounts = [12.34, 16777216.0, 16777217.0, 16777217.5, 2.0**53 + 2]
+    decimals = pa.array([D(f"{amount:.2f}") for amount in amounts], pa.decimal128(20, 2))
+    values, bad, _, _ = _read(decimals)
+    assert (values, bad) == _read(pa.array(amounts))[:2]
+    assert bad == []
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e39, -1e39])
