@@ -22,7 +22,7 @@ from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, 
 from streamrnn.pipeline.preflight import open_source, plan_first_run
 from streamrnn.pipeline.resuming import check_on_change, resume_scorer, resumed_config
 from streamrnn.pipeline.run import Job
-from streamrnn.pipeline.session import ModelFile, Session
+from streamrnn.pipeline.session import ModelFile, Session, read_checkpoint, write_checkpoint
 from streamrnn.pipeline.windows import source_windows
 from streamrnn.scoring import SourceWindows, compile_kernels, starting_table
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
@@ -31,7 +31,7 @@ from streamrnn.scoring.positions import CallPosition, next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import Origin, Rows, new_names, select, with_new_names
-from streamrnn.states import OwnLock, StateTable, read_state_file, write_state_file
+from streamrnn.states import OwnLock, StateTable
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _BATCH = "the batch"
@@ -295,16 +295,16 @@ class Pipeline:
         """Write the state that `process` carries, and the config, to one Arrow file.
 
         With `include_model` the file also has the model file, and needs no other to resume. Paths
-        in the config become absolute. The write is atomic. The file is also a state table that
-        `streamrnn state` reads. Raises ConfigError before the first call of `process`, SinkError;
-        MissingFileError or UnsupportedError if the model file is gone, changed, or refers to other
-        files.
+        in the config become absolute. The write is atomic, and the file has a checksum. It is also
+        a state table that `streamrnn state` reads. Raises ConfigError before the first call of
+        `process`, SinkError; MissingFileError or UnsupportedError if the model file is gone,
+        changed, or refers to other files.
         """
         with self._lock.lock:
             if include_model and self._model_file is None:
                 self._model_file = self._included_model()
             table = self._portable()
-        write_state_file(table, os.fspath(path))
+        write_checkpoint(table, os.fspath(path))
 
     def _included_model(self) -> ModelFile:
         path = os.path.join(self._folder, self.config.model.path)
@@ -334,7 +334,7 @@ class Pipeline:
         layers of the new one, as in `[state] map`.
         """
         check_on_change(on_change)
-        table = read_state_file(os.fspath(path))
+        table = read_checkpoint(os.fspath(path))
         other = None if model is None else os.fspath(model)
         return cls._from_portable(table, os.fspath(path), None, other, on_change, map)
 

@@ -16,9 +16,20 @@ import pyarrow as pa
 from streamrnn.config import Config, absolute_paths
 from streamrnn.errors import MissingFileError, StateError
 from streamrnn.scoring.positions import CallPosition, from_json, to_json
+from streamrnn.states import checked, read_state_file, with_checksum, write_state_file
 
 _SESSION, _MODEL = b"streamrnn.session", b"streamrnn.model"
 _RESTORE = "Restore it from a backup, or write it again."
+
+
+def write_checkpoint(table: pa.Table, path: str) -> None:
+    """Write a state table with its session, and a checksum, to a file. Raises SinkError."""
+    write_state_file(with_checksum(table), path)
+
+
+def read_checkpoint(path: str) -> pa.Table:
+    """Read what `write_checkpoint` wrote. Raises MissingFileError, and DataError if damaged."""
+    return checked(read_state_file(path), path)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from streamrnn.states.carrying import (
     has_states,
 )
 from streamrnn.states.changes import OwnLock
+from streamrnn.states.checksum import checked, with_checksum
 from streamrnn.states.diff import StateDiff, diff, key_text
 from streamrnn.states.files import (
     as_table,
@@ -44,6 +45,7 @@ __all__ = [
     "check_model",
     "check_origins",
     "check_suffix",
+    "checked",
     "diff",
     "flat_schema",
     "from_arrow",
@@ -61,5 +63,6 @@ __all__ = [
     "to_flat",
     "to_layer",
     "waiting_after",
+    "with_checksum",
     "write_state_file",
 ]

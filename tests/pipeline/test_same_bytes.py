@@ -29,6 +29,8 @@ def placeless(path):
     sources = json.loads(metadata.pop(b"streamrnn.sources", b'{"sources": [0]}'))["sources"]
     assert len(sources) == 1
     text = metadata.pop(b"streamrnn.session", b"").decode().replace(os.getcwd(), "")
+    checksum = json.loads(metadata.pop(b"streamrnn.checksum", b"{}"))
+    metadata["values"] = checksum.get("values", "")
     copy = path.with_name("copy" + path.suffix)
     write_state_file(table.replace_schema_metadata({**metadata, "session": text}), str(copy))
     content = copy.read_bytes()
