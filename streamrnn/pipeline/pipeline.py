@@ -20,7 +20,7 @@ from streamrnn.kernels import Compiled
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source, plan_first_run
-from streamrnn.pipeline.resuming import check_on_change, resume_scorer, resumed_config
+from streamrnn.pipeline.resuming import check_arguments, resume_scorer, resumed_config
 from streamrnn.pipeline.run import Job
 from streamrnn.pipeline.session import ModelFile, Session, read_checkpoint, write_checkpoint
 from streamrnn.pipeline.windows import source_windows
@@ -333,7 +333,7 @@ class Pipeline:
         `[model] on_change`, which is the default. `map` gives the layer of the old model for
         layers of the new one, as in `[state] map`.
         """
-        check_on_change(on_change)
+        check_arguments(model, on_change, map)
         table = read_checkpoint(os.fspath(path))
         other = None if model is None else os.fspath(model)
         return cls._from_portable(table, os.fspath(path), None, other, on_change, map)

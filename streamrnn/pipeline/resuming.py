@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import get_args
 
@@ -18,6 +19,7 @@ _CARRY = (
     "To keep the state of each stream with the new model, load a checkpoint of the pipeline with "
     'Pipeline.resume(CHECKPOINT, MODEL, on_change="carry").'
 )
+_MAP = 'map: expected a mapping of layers of the new model to layers of the old one, {"new": "old"}'
 _ADVICE = CarryAdvice(
     lambda layers: f'load a checkpoint with Pipeline.resume(…, on_change="carry", map={layers})',
     "start a pipeline from a checkpoint with a map of the layers that fit: "
@@ -26,11 +28,23 @@ _ADVICE = CarryAdvice(
 )
 
 
-def check_on_change(on_change: OnChange | None) -> None:
-    """Raise ConfigError unless this is a value of `[model] on_change`, or None."""
+def check_arguments(model: object, on_change: object, mapping: object) -> None:
+    """Raise ConfigError unless these are arguments that `Pipeline.resume` accepts."""
+    if model is not None and not isinstance(model, str | os.PathLike):
+        raise ConfigError(
+            f"model: expected the path of a model file, received {type(model).__name__}. Save the "
+            'model first, with model.save("model.safetensors"), and pass that path'
+        )
     if on_change not in (None, *get_args(OnChange)):
         expected = " or ".join(get_args(OnChange))
         raise ConfigError(f"on_change: expected {expected}, received {on_change!r}")
+    if mapping is None:
+        return
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{_MAP}, received {type(mapping).__name__}")
+    for layer, origin in mapping.items():
+        if not (isinstance(layer, str) and isinstance(origin, str)):
+            raise ConfigError(f"{_MAP}, received {layer!r}: {origin!r}")
 
 
 def resumed_config(config: Config, model: str | None, mapping: Mapping[str, str] | None) -> Config:

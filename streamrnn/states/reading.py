@@ -237,13 +237,29 @@ def check_model(source: pa.Table, layout: Layout, label: str, advice: str = _MAP
     """Raise StateError, with `advice`, unless a table is the state of the model of a layout."""
     fingerprint = meta(source, "fingerprint")
     if fingerprint != layout.fingerprint:
+        received, expected = _differing(meta(source, "layers"), layout)
         raise StateError(
-            f"{label}: this is the state of another model.\n"
-            f"  received: model {short_model(fingerprint)}, layers "
-            f"{meta(source, 'layers')}\n"
-            f"  expected: model {short_model(layout.fingerprint)}, layers "
-            f"{json.dumps(layout.layers, sort_keys=True)}\n" + advice
+            f"{label}: this is the state of another model. {advice}\n"
+            f"  received: model {short_model(fingerprint)}, layers {received}\n"
+            f"  expected: model {short_model(layout.fingerprint)}, layers {expected}"
         )
+
+
+def _differing(text: str, layout: Layout) -> tuple[str, str]:
+    """Describe the layers of a table (JSON) and of a layout, but for those that are equal."""
+    expected = json.loads(json.dumps(layout.layers))
+    try:
+        received = dict(json.loads(text))
+    except (ValueError, TypeError):
+        return text, json.dumps(expected, sort_keys=True)
+    if received == expected:
+        return "the same, with other weights or options", "as above"
+    return _only_in(received, expected), _only_in(expected, received)
+
+
+def _only_in(layers: Mapping[str, object], others: Mapping[str, object]) -> str:
+    differing = {name: layer for name, layer in layers.items() if others.get(name) != layer}
+    return f"that differ: {json.dumps(differing, sort_keys=True)}"
 
 
 def _ticks(array: pa.Array) -> Ints:

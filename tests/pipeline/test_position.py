@@ -272,3 +272,48 @@ def test_a_model_file_that_changed_is_not_included(base: Path) -> None:
     with pytest.raises(MissingFileError):
         pipeline.checkpoint("c.arrow", include_model=True)
     assert not Path("c.arrow").exists()
+
+
+def test_another_model_is_refused_with_advice_first_and_only_what_differs(base: Path) -> None:
+    _two_layers(5, "top", "m.safetensors")
+    _two_layers(5, "upper", "renamed.safetensors")
+    pipeline = _pipeline()
+    pipeline.process(LOG.slice(0, 20))
+    pipeline.checkpoint("c.arrow")
+    with pytest.raises(StateError) as caught:
+        Pipeline.resume("c.arrow", "renamed.safetensors")
+    first, received, expected = str(caught.value).split("\n")
+    assert first.endswith('Pipeline.resume(CHECKPOINT, MODEL, on_change="carry").')
+    assert received.startswith("  received: model ")
+    assert 'layers that differ: {"top": {"class": "GRU"' in received
+    assert 'layers that differ: {"upper": {"class": "GRU"' in expected
+    assert "rnn" not in received + expected
+    other = load_model("m.safetensors")
+    other.set_weights([w * np.float32(0.5) for w in other.get_weights()])
+    other.save("other.safetensors")
+    with pytest.raises(StateError) as caught:
+        Pipeline.resume("c.arrow", "other.safetensors")
+    assert "layers the same, with other weights or options" in str(caught.value)
+    assert "GRU" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"map": ["a"]}, r'^map: expected a mapping .*\{"new": "old"\}, received list$'),
+        ({"map": {"a": 1}}, r"^map: expected a mapping .*, received 'a': 1$"),
+        ({"map": "a"}, r"^map: expected a mapping .*, received str$"),
+        ({"on_change": "keep"}, r"^on_change: expected error or carry, received 'keep'$"),
+        ({"model": 3}, r"^model: expected the path of a model file, received int\."),
+        ({"model": logs.small_model()}, r"received Sequential\. Save the model first, with "),
+    ],
+    ids=["list", "number", "text", "on_change", "integer", "model"],
+)
+def test_arguments_of_resume_are_checked(
+    base: Path, arguments: dict[str, Any], message: str
+) -> None:
+    pipeline = _pipeline()
+    pipeline.process(LOG.slice(0, 20))
+    pipeline.checkpoint("c.arrow")
+    with pytest.raises(ConfigError, match=message):
+        Pipeline.resume("c.arrow", **arguments)
