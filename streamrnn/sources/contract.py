@@ -20,6 +20,11 @@ from streamrnn.sources.faults import Faults
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.vocabulary import Vocabulary
 
+_CAST_IDS = (
+    ". The model reads it as ids. pandas makes double of integers beside a null: cast the column "
+    'to integers in the file, in pandas with astype("Int64"); whole numbers lose nothing'
+)
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -285,9 +290,12 @@ def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
     else:
         good, expected = is_number(kind), "number or boolean"
     if not good:
+        advice = _how_to_read_text(feature) if text else ""
+        if feature.kind == "int64" and is_number(kind):
+            advice = _CAST_IDS
         raise DTypeError(
             f"{path}: [source] features: column {feature.name!r}: expected {expected}, "
-            f"received {kind}{_how_to_read_text(feature) if text else ''}"
+            f"received {kind}{advice}"
         )
 
 

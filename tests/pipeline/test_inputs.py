@@ -170,6 +170,25 @@ def test_inputs_are_checked_by_name(tmp_path: Path) -> None:
         _process(model, tmp_path, table, source=text, model={"inputs": names})
 
 
+def test_ids_that_became_doubles_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    """pandas makes double of a column of integers with a null; what it advises works."""
+    table = _table()
+    ids = table["token"].to_pylist()
+    doubles = pa.array([None, *map(float, ids[1:])], pa.float64())
+    source = {"features": ["token", "a", "b"], "nulls": 0}
+    tables = {"source": source, "model": {"inputs": {"ids": "token", "x": ["a", "b"]}}}
+    index = table.schema.get_field_index("token")
+    changed = table.set_column(index, "token", doubles)
+    with pytest.raises(DTypeError, match=r"'token': expected integer, received double\.") as caught:
+        _process(_two_inputs(), tmp_path, changed, **tables)
+    assert 'astype("Int64")' in str(caught.value)
+    cast = table.set_column(index, "token", doubles.cast(pa.int64()))
+    plain = table.set_column(index, "token", pa.array([0, *ids[1:]]))
+    assert _process(_two_inputs(), tmp_path, cast, **tables) == _process(
+        _two_inputs(), tmp_path, plain, **tables
+    )
+
+
 def _embedding(size: int = 9) -> Sequential:
     first = layers.Embedding(size, 4, input_shape=(None,), name="table")
     return _drawn(Sequential([first, layers.GRU(3), layers.Dense(1, name="y")]))
