@@ -1,7 +1,8 @@
 """A guess of the key and the time of a log, from the types of its columns and from its first rows.
 
 Rows of one stream have different times that do not go back. Of the columns for which that is so,
-one with a usual name, of text and with few values is the likeliest key.
+one with a usual name, of text and with few values is the likeliest key. An integer of another name
+may be a measure, whose many values separate equal times too: it is a key only if no text is.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ def guess_streams(sample: pa.Table, taken: Sequence[str] = ()) -> Streams:
     least = min((disorder for disorder, *_ in found), default=1.0)
     if least > _TOLERATED:
         return Streams(None, times[0], least, 0, tuple(keys))
+    kept = [item for item in found if item[0] <= _TOLERATED]
+    found = [item for item in kept if not _may_be_a_measure(sample.schema.field(item[1]))] or kept
+    least = min(disorder for disorder, *_ in found)
     alike = [item for item in found if item[0] <= least + _ALIKE]
     alike.sort(key=lambda item: _rank(sample.schema.field(item[1]), times.index(item[2]), item[3]))
     disorder, key, time, count = alike[0]
@@ -71,9 +75,10 @@ def _possible(
         if key == time:
             continue
         codes, count = _codes(sample[key])
-        disorder, pairs = _disorder(codes, ticks)
+        present = codes >= 0  # rows without a key are rejected
+        disorder, pairs = _disorder(codes[present], ticks[present])
         # A number that is in order because all rows are may be a feature as well.
-        likely = not pa.types.is_integer(sample.schema.field(key).type) or like_a_key(key)
+        likely = not _may_be_a_measure(sample.schema.field(key))
         likely = likely or disorder + _TOLERATED < together
         if likely and (pairs * 2 >= sample.num_rows or count == 1):
             yield disorder, key, time, count
@@ -82,6 +87,11 @@ def _possible(
 def like_a_key(name: str) -> bool:
     """Return whether a column has a name that is usual for a key."""
     return _KEY_NAME.search(name) is not None
+
+
+def _may_be_a_measure(field: pa.Field) -> bool:
+    """Return whether a column is of integers, with a name that is not usual for a key."""
+    return bool(pa.types.is_integer(field.type)) and not like_a_key(field.name)
 
 
 def _rank(field: pa.Field, time: int, count: int) -> tuple[bool, bool, int, int]:

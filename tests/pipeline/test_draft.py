@@ -218,6 +218,47 @@ def test_key_and_time_of_logs():
     assert found.key == "id"
 
 
+def busy_flights(rows=4000):
+    """Flights of a day, many at the same minute, whose distance is an integer of 151 values."""
+    rng = np.random.default_rng(3)
+    minutes = np.sort(rng.integers(0, 24 * 60, rows))
+    tails = [f"N{t}" for t in rng.integers(0, 400, rows)]
+    return pa.table(
+        {
+            "flight": rng.integers(1, 6000, rows),
+            "distance": rng.choice(np.arange(151) * 16 + 80, rows),
+            "tailnum": pa.array(tails, mask=rng.random(rows) < 0.12),
+            "origin": pa.array(np.array(["EWR", "JFK"])[rng.integers(0, 2, rows)]),
+            "sched": pa.array(minutes * 60_000_000, pa.timestamp("us", "UTC")),
+            "dep_delay": rng.normal(10, 30, rows),
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["tailnum", "plane"])
+def test_text_is_a_key_before_a_measure_is(tmp_path, name):
+    """Nulls, which are no stream, have many equal times; those of a distance are few."""
+    table = busy_flights()
+    names = [name if column == "tailnum" else column for column in table.column_names]
+    table = table.rename_columns(names)
+    found = guess_streams(table)
+    assert (found.key, found.time) == (name, "sched")
+    logs.write(table, tmp_path / "in" / "one.parquet")
+    scaled = layers.Normalization(mean=[10.0, 1280.0], variance=[900.0, 700.0**2])
+    Sequential([Input((None, 2)), scaled, layers.GRU(3)]).save(tmp_path / "m.safetensors")
+    _, tables = loaded(draft_pipeline(tmp_path / "in", tmp_path / "m.safetensors"), tmp_path)
+    assert tables["source"]["key"] == name
+    assert tables["source"]["features"] == ["dep_delay", "distance"]
+
+
+def test_a_number_is_a_key_where_no_text_is():
+    """It separates streams whose times repeat."""
+    table = busy_flights().select(["sched", "dep_delay", "tailnum", "origin"])
+    numbers = table["tailnum"].combine_chunks().dictionary_encode().indices
+    found = guess_streams(table.set_column(2, "plane", numbers).drop_columns(["origin"]))
+    assert found.key == "plane"
+
+
 def test_a_log_without_times_or_keys():
     log = logs.random_log(rows=50)
     found = guess_streams(log.drop_columns(["t"]))
