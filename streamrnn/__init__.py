@@ -43,10 +43,17 @@ def __getattr__(name: str) -> Any:
         return import_module(f"streamrnn.layers.{name}")
     if name in _ROOMS:
         return import_module(f"streamrnn.{name}")
-    why = _WHY_MISSING.get(name)
+    why = _WHY_MISSING.get(name) or _did_you_mean(name)
     raise AttributeError(
         f"module 'streamrnn' has no attribute {name!r}" + (f": {why}" if why else ""), name=name
     )
+
+
+def _did_you_mean(name: str) -> str | None:
+    if name.startswith("_"):  # looked up by tools, which expect it to be missing
+        return None
+    near = import_module("streamrnn.display").closest(name, __all__)
+    return f"did you mean {near!r}?" if near else None
 
 
 def __dir__() -> list[str]:

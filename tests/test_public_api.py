@@ -27,6 +27,8 @@ def test_the_package_lists_exactly_what_it_loads() -> None:
         assert getattr(streamrnn, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'Lambda'"):
         _ = streamrnn.Lambda
+    with pytest.raises(AttributeError, match=r"'load_models': did you mean 'load_model'\?$"):
+        _ = streamrnn.load_models
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from streamrnn.config.environment import interpolate
-from streamrnn.config.overrides import apply_overrides
+from streamrnn.config.overrides import apply_overrides, listed_overrides
 from streamrnn.config.problems import (
     Path,
     Problem,
@@ -22,6 +22,7 @@ from streamrnn.config.problems import (
 from streamrnn.config.reading import read_file
 from streamrnn.config.rules import run_checks
 from streamrnn.config.schema import (
+    AfterSection,
     FeatureSection,
     Section,
     Sections,
@@ -47,16 +48,17 @@ class Config(Sections):
     """A pipeline file: seven frozen tables, each key as in the file."""
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Self:
+    def load(cls, path: str | os.PathLike[str], overrides: Iterable[str] = (), *more: str) -> Self:
         """Read a TOML file, apply `dotted.key=value` overrides, and replace environment variables.
 
-        Raises ConfigError that lists all problems by file, line and dotted key;
-        ConfigFileMissingError if the file does not exist.
+        `more` are further overrides. Raises ConfigError that lists all problems by file, line and
+        dotted key; ConfigFileMissingError if the file does not exist.
         """
+        changes = [*listed_overrides(overrides), *more]
         file = os.fspath(path)
         text = _read(file)
         data = _parse_toml(text, file)
-        origins, problems = apply_overrides(data, overrides)
+        origins, problems = apply_overrides(data, changes)
         lines = {
             path: line
             for path, line in key_lines(text).items()
@@ -259,7 +261,9 @@ def _unknown(name: str, table: type[Section]) -> str:
 
 
 def _table_at(table: type[Section], path: Path) -> type[Section]:
-    return FeatureSection if path[:1] == ("features",) else table
+    """Return the table at a path in `table`, which may be one of its keys: a feature, or after."""
+    inner: dict[str, type[Section]] = {"features": FeatureSection, "after": AfterSection}
+    return inner.get(str(path[0]), table) if path else table
 
 
 def _options(table: type[Section], path: Path) -> list[str]:

@@ -1,12 +1,30 @@
 """`--set window.lanes=32`: overrides of single keys on the command line."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 from streamrnn.config.problems import Path, Problem
 from streamrnn.config.schema import Section, Sections
+from streamrnn.errors import ConfigError
+
+
+def listed_overrides(overrides: object) -> list[str]:
+    """Return the overrides as a list. Raises ConfigError for anything but texts in a list."""
+    expected = 'overrides: expected a list of strings such as ["window.lanes=32"], received '
+    if isinstance(overrides, Mapping):
+        raise ConfigError(
+            f"{expected}{type(overrides).__name__}. Pipeline.from_dict takes the tables of a "
+            "pipeline file as dicts"
+        )
+    if isinstance(overrides, str) or not isinstance(overrides, Iterable):
+        raise ConfigError(f"{expected}{overrides!r:.80}")
+    listed = list(overrides)
+    for override in listed:
+        if not isinstance(override, str):
+            raise ConfigError(f"{expected}{type(override).__name__} {override!r:.80}")
+    return listed
 
 
 def apply_overrides(

@@ -88,7 +88,7 @@ class Pipeline:
         if state is None:
             return cls(Config.load(path, overrides))
         initial = InitialState.of(state)
-        return cls(Config.load(path, [*overrides, initial.override]), initial.table)
+        return cls(Config.load(path, overrides, initial.override), initial.table)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, state: GivenState | None = None) -> Pipeline:

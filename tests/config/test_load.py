@@ -1,5 +1,6 @@
 """The pipeline file: defaults, forms that a key may take, and what is refused in which words."""
 
+import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -319,6 +320,12 @@ def test_a_key_that_takes_a_number_as_well_gets_the_number(load):
         ("model.inputs={x = 'a'}", 'no input uses "b"; add each feature to an input'),
         ("model.state={h = 'hn'}", "for ONNX graphs only"),
         ("model.layers=[3]", "expected a table [[model.layers]] per layer"),
+        (
+            "source.after.pth=x",
+            'source.after.pth: unknown key; did you mean "path"? (known here: path, partition, '
+            "time)",
+        ),
+        ("source.after.key=x", "it belongs to [source] (known here: path, partition, time)"),
         ("source=3", "source: expected a table [source], received the integer 3"),
     ],
 )
@@ -338,6 +345,25 @@ def test_what_after_names_is_not_on_stdin(load):
             'p.toml:3: source.after: chooses files, and path is "-": all rows of stdin are scored; '
             "remove after"
         )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "received"),
+    [
+        ({"window": {"lanes": 32}}, "dict. Pipeline.from_dict takes the tables of a pipeline file"),
+        ([{"window": {"lanes": 32}}], "dict {'window': {'lanes': 32}}"),
+        ("window.lanes=32", "'window.lanes=32'"),
+        (["window.lanes=32", 7], "int 7"),
+        (7, "7"),
+    ],
+    ids=["dict", "list of dicts", "text", "number", "no list"],
+)
+def test_overrides_are_a_list_of_strings(tmp_path, overrides, received):
+    file = tmp_path / "p.toml"
+    file.write_text(MINIMAL)
+    expected = 'overrides: expected a list of strings such as ["window.lanes=32"], received '
+    with pytest.raises(ConfigError, match=re.escape(expected + received)):
+        Config.load(file, overrides)
 
 
 def test_last_of_is_not_for_independent_windows(load):
