@@ -119,9 +119,11 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
         tables = tables_of({name: array.shape for name, array in arrays.items()})
         raise ModelFileError(
             "this safetensors file is not a streamrnn model (no config in its metadata); weights "
-            "of PyTorch need the architecture: [[model.layers]], or load_model(path, layers=…). "
-            "Its arrays suggest these; put them in the order in which the model calls its layers, "
-            f"with those that have no weights (activations) in between:\n{tables}"
+            "of PyTorch need the architecture: [[model.layers]] in the pipeline file, "
+            "load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE, whose result "
+            "needs no layers. Its arrays suggest these; put them in the order in which the model "
+            "calls its layers, with those that have no weights (activations) in between:\n"
+            f"{tables}"
         )
     if metadata.get("version") != NATIVE_VERSION:
         raise ModelFileError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import textwrap
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from streamrnn.pipeline.guessed_features import GuessedFeatures, guess_features,
 from streamrnn.pipeline.guessed_streams import Streams, guess_streams, like_a_key
 from streamrnn.sources import FileSource, SourceFile, list_files, suffixes_of
 
+_SINK = "scores"
 SAMPLE_ROWS = 100_000
 MAX_FILES = 8
 """Files, evenly spread, from which rows are read; key and time are guessed from the first."""
@@ -34,9 +36,11 @@ class Draft:
 
 
 def draft_pipeline(
-    data: str | os.PathLike[str], model: str | os.PathLike[str], sink: str = "scores"
+    data: str | os.PathLike[str], model: str | os.PathLike[str], sink: str | None = None
 ) -> Draft:
     """Draft a pipeline file that scores `data` with `model`, and writes to `sink`.
+
+    By default that is scores, or scores-2 and so on, as another output may have the name.
 
     Key, time, features and the policy for nulls are guessed from schema, footers and some rows.
     What was guessed is in the file's comments, and in the result; a column that cannot be guessed
@@ -62,7 +66,17 @@ def draft_pipeline(
     if len(files) > 1:
         step = -(-len(files) // MAX_FILES)
         spread = _rows(source, files[::step], SAMPLE_ROWS // MAX_FILES)
-    return _draft(data, model, sink, loaded, first, spread, _partitions(files))
+    output = _free_sink() if sink is None else Filled(sink)
+    return _draft(data, model, output, loaded, first, spread, _partitions(files))
+
+
+def _free_sink() -> Filled:
+    """Return the first of the default names that no folder has, with a note on those before it."""
+    if not os.path.lexists(_SINK):
+        return Filled(_SINK)
+    names = (f"{_SINK}-{number}" for number in itertools.count(2))
+    free = next(name for name in names if not os.path.lexists(name))
+    return Filled(free, (f"{_SINK} exists, and may belong to another pipeline",))
 
 
 def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Table:
@@ -85,7 +99,7 @@ def _partitions(files: Sequence[SourceFile]) -> list[str]:
 def _draft(
     data: str,
     path: str,
-    sink: str,
+    sink: Filled,
     model: Model,
     first: pa.Table,
     spread: pa.Table,
@@ -106,6 +120,7 @@ def _draft(
         "source.nulls": _of_nulls(features, spread),
         "source.nan": _of_nan(features, spread),
         "source.bad": _of_bad(streams, first),
+        "sink.path": list(sink.notes),
     }
     values: dict[str, object] = {
         "source.path": data,
@@ -120,7 +135,7 @@ def _draft(
         "source.nan": "null" if notes["source.nan"] else None,
         "source.bad": "reject" if notes["source.bad"] else None,
         "model.path": path,
-        "sink.path": sink,
+        "sink.path": sink.value,
     }
     if len(specs) > 1:
         values["model.inputs"] = {

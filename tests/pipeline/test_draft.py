@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
 from streamrnn.cli import main
@@ -321,6 +322,38 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert command("init", "q.toml", "--from", "in") == 2
     assert "--from and --model go together" in capsys.readouterr().err
     assert not Path("q.toml").exists()
+
+
+def test_the_sink_is_no_folder_that_exists(tmp_path, monkeypatch, capsys):
+    """It may be the output of another pipeline, in which a run would be refused."""
+    monkeypatch.chdir(tmp_path)
+    logs.write(logs.random_log(), Path("in/one.parquet"))
+    logs.small_model().save("m.safetensors")
+    for number, sink in enumerate(("scores", "scores-2", "scores-3")):
+        file = f"p{number}.toml"
+        assert command("init", file, "--from", "in", "--model", "m.safetensors") == 0
+        assert tomllib.loads(Path(file).read_text())["sink"]["path"] == sink
+        assert ("guessed: sink.path = scores-" in capsys.readouterr().err) == (number > 0)
+        assert command("run", file, "-q") == 0
+
+
+def test_a_state_dict_needs_layers_and_the_message_names_convert(tmp_path, monkeypatch, capsys):
+    """What it says works: with the file that convert writes, a pipeline is drafted."""
+    monkeypatch.chdir(tmp_path)
+    logs.write(logs.random_log(), Path("in/one.parquet"))
+    weights = {
+        "lstm.weight_ih_l0": np.zeros((12, 2), np.float32),
+        "lstm.weight_hh_l0": np.zeros((12, 3), np.float32),
+        "lstm.bias_ih_l0": np.zeros(12, np.float32),
+        "lstm.bias_hh_l0": np.zeros(12, np.float32),
+    }
+    save_file(weights, "torch.safetensors")
+    assert command("init", "p.toml", "--from", "in", "--model", "torch.safetensors") == 65
+    message = capsys.readouterr().err
+    assert "streamrnn convert IN OUT --layers FILE" in message
+    Path("layers.toml").write_text(message[message.index("[[model.layers]]\n") :])
+    assert command("convert", "torch.safetensors", "m.safetensors", "--layers", "layers.toml") == 0
+    assert command("init", "p.toml", "--from", "in", "--model", "m.safetensors") == 0
 
 
 def test_the_command_names_what_is_left(tmp_path, monkeypatch, capsys):

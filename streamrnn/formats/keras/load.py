@@ -26,7 +26,8 @@ def load_keras(path: str | Path) -> Loaded:
         if _kind(data) != _MODEL:
             raise UnsupportedError(
                 "this file has weights without an architecture: describe it in [[model.layers]] "
-                "(or load_model(path, layers=…)), or build the model and call load_weights(path)"
+                "(or load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE), or "
+                "build the model and call load_weights(path)"
             )
         return _legacy_model(data)
 
