@@ -16,7 +16,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "from streamrnn.cli import main; main()"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from streamrnn.cli import main; main()",
+]
 
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -110,7 +115,10 @@ def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
 
 
 def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """The command line in a process and a session of its own."""
+    """The command line in a process and a session of its own, which does not ignore SIGINT.
+
+    (A job in the background of a script does, and so do its children.)
+    """
     return subprocess.Popen(
         [*COMMAND, *arguments],
         env=environment(),

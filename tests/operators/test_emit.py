@@ -46,7 +46,8 @@ class Lab:
         return [tuple(row.values()) for row in out.to_pylist()]
 
     def hold(self, keys: str, values: list[float | None], first_row: int) -> None:
-        self.table.hold(self.emitter.held(*self.score(keys, values), self.table, first_row))
+        numbers = np.arange(len(values)) + first_row
+        self.table.hold(self.emitter.held(*self.score(keys, values), self.table, numbers))
 
     def final(self) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in self.emitter.final(self.table).to_pylist()]

@@ -139,7 +139,11 @@ def test_a_stopped_run_that_waits_for_a_server_ends(tmp_path: Path) -> None:
     assert time.monotonic() - start < 6
 
 
-MAIN = "from streamrnn.cli import main; main()"
+# A job in the background of a script ignores SIGINT, and so do its children.
+MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from streamrnn.cli import main; main()"
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
