@@ -82,8 +82,12 @@ class RayTasks:
         Meanwhile all workers start: a process takes a second for its imports.
         """
         strategies = ray("util.scheduling_strategies")
-        prepared = [
-            self._task(_warm_up, "warm-up", 1).remote(self._context) for _ in range(self.workers)
+        warm_ups = [
+            ray()
+            .remote(_warm_up)
+            .options(name="warm-up", max_retries=_REPEATS)
+            .remote(self._context)
+            for _ in range(self.workers)
         ]
         nodes = [
             node for node in ray().nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0
@@ -105,7 +109,7 @@ class RayTasks:
             found = [_probed(node, probe) for node, probe in zip(nodes, probes, strict=True)]
         if problems := [f"node {node}: {problem}" for node, problem in found if problem]:
             raise ConfigError("[engine] " + "; ".join(dict.fromkeys(problems)) + ".")
-        ray().wait(prepared, num_returns=len(prepared), timeout=_PROBE_SECONDS)
+        ray().wait(warm_ups, num_returns=len(warm_ups), timeout=_PROBE_SECONDS)
 
     def put(self, state: pa.Table) -> Any:
         """Hand over a state table."""

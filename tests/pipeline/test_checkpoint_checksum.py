@@ -119,7 +119,7 @@ def test_a_checksum_depends_on_values_alone(column: pa.Array) -> None:
     for path in ("c.arrow", "c.parquet"):
         write_state_file(written, path)
         found = checked(read_state_file(path), path)
-        assert found["c"].to_pylist() == table["c"].to_pylist()
+        assert found["c"].cast(column.type).combine_chunks().equals(column)
     if column.null_count < len(column):
         swapped = table.take(pa.array([2, 1, 0])).replace_schema_metadata(written.schema.metadata)
         with pytest.raises(DataError, match="checksum of its values"):
