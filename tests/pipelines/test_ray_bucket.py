@@ -34,8 +34,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
     running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     running.start()
     query = options(running.get_host_and_port()[1])
-    fs, _ = arrow_fs.FileSystem.from_uri(f"s3://bucket/x?{query}&allow_bucket_creation=true")
-    fs.create_dir("bucket")
+    fs, _ = arrow_fs.FileSystem.from_uri(f"s3://weather-job/x?{query}&allow_bucket_creation=true")
+    fs.create_dir("weather-job")
     yield fs, query
     running.stop()
 
@@ -70,11 +70,11 @@ def test_a_job_on_a_bucket_gives_what_a_local_run_gives(
     once = tmp_path / "once"
     pipeline = days.write_pipeline(tmp_path / "p.toml", tmp_path / "log", once, TABLES)
     pipeline.write_text(pipeline.read_text().replace("[model]", "[model]\nthreads = 2"))
-    uris = f"s3://bucket/log?{query}", f"s3://bucket/scores?{query}"
+    uris = f"s3://weather-job/log?{query}", f"s3://weather-job/scores?{query}"
 
     def add(name: str, rows: pa.Table) -> None:
-        fs.create_dir("bucket/log")
-        pq.write_table(rows, f"bucket/log/{name}", row_group_size=3000, filesystem=fs)
+        fs.create_dir("weather-job/log")
+        pq.write_table(rows, f"weather-job/log/{name}", row_group_size=3000, filesystem=fs)
         (tmp_path / "log").mkdir(exist_ok=True)
         pq.write_table(rows, tmp_path / "log" / name, row_group_size=3000)
 
@@ -86,12 +86,12 @@ def test_a_job_on_a_bucket_gives_what_a_local_run_gives(
     assert summary(pipeline, *uris)["rows"] == len(log) - FIRST
     assert summary(pipeline, *uris)["nothing_new"]
     Pipeline.from_toml(pipeline).run()
-    rows = ds.dataset("bucket/scores", filesystem=fs, format="parquet").to_table()
+    rows = ds.dataset("weather-job/scores", filesystem=fs, format="parquet").to_table()
     assert by_stream(rows).equals(by_stream(pq.read_table(once)))
     states = [read_states(place).sort_by("origin") for place in (uris[1], str(once))]
     assert states[0].equals(states[1])
     assert verify(uris[1]).rows == len(log)
-    status, out, errors = job(pipeline, f"s3://bucket/none?{query}", uris[1])
+    status, out, errors = job(pipeline, f"s3://weather-job/none?{query}", uris[1])
     assert (status, out) == (66, "")
-    assert "s3://bucket/none" in errors
+    assert "s3://weather-job/none" in errors
     assert "Traceback" not in errors
