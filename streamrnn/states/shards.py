@@ -31,7 +31,7 @@ def shard_of(hash_N: Words, shards: int) -> Ints:
     Outputs rely on it: the state of a shard is in files of its own.
 
     >>> shard_of(key_hashes([pa.array(["a", "b", "c", "d"])]), 3).tolist()
-    [1, 1, 1, 0]
+    [2, 1, 2, 2]
     """
     return (((hash_N >> _HALF) * np.uint64(shards)) >> _HALF).astype(np.int64)
 
