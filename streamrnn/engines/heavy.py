@@ -25,26 +25,23 @@ class KeyCounts:
     def __init__(self, fields: Sequence[pa.Field]) -> None:
         self._fields = fields
         self._counts = np.zeros(_BUCKETS, np.int64)
-        self._last: tuple[Sequence[pa.Array], Words] | None = None
+        self._keys: dict[int, str] = {}
 
     def add(self, keys: Sequence[pa.Array], hash_N: Words) -> None:
         """Count N rows with these key columns and hashes."""
-        bucket_N = hash_N & np.uint64(_BUCKETS - 1)
-        self._counts += np.bincount(bucket_N.astype(np.int64), minlength=_BUCKETS)
-        if len(bucket_N):
-            self._last = keys, bucket_N
+        bucket_N = (hash_N & np.uint64(_BUCKETS - 1)).astype(np.int64)
+        counts = np.bincount(bucket_N, minlength=_BUCKETS)
+        self._counts += counts
+        largest = int(counts.argmax())
+        if counts[largest] and largest not in self._keys:
+            self._keys[largest] = self._text(keys, int(np.argmax(bucket_N == largest)))
 
     def heaviest(self) -> Heavy:
-        """Return the buckets with the most rows that have a row among those added last."""
-        if self._last is None:
-            return {}
-        keys, bucket_N = self._last
-        found: Heavy = {}
-        for bucket in np.argsort(self._counts)[-_KEPT:].tolist():
-            rows = np.flatnonzero(bucket_N == bucket)
-            if len(rows):
-                found[bucket] = int(self._counts[bucket]), self._text(keys, int(rows[0]))
-        return found
+        """Return the buckets with the most rows among the largest of each record batch."""
+        found: Heavy = {
+            bucket: (int(self._counts[bucket]), key) for bucket, key in self._keys.items()
+        }
+        return dict(sorted(found.items(), key=lambda item: -item[1][0])[:_KEPT])
 
     def _text(self, keys: Sequence[pa.Array], row: int) -> str:
         named = zip(self._fields, keys, strict=True)

@@ -121,6 +121,8 @@ class ShardedEngine:
         self.streams_before = self.streams
         self._times: tuple[int, int] | None = None
         self._reading: dict[str, Reading] = {}
+        self._counted: set[str] = set()  # files that the summary has counted
+        self._done = 0  # epochs of this round
         self._counts = WorkloadCounts(tasks.workers, shards)
         summary.workload = self._counts.workload
 
@@ -144,6 +146,7 @@ class ShardedEngine:
         policy = self._config.source
         if "reject" in (policy.bad, policy.late):
             self._folder.prepare_rejects()
+        self._counted = set()
         self._reading = {} if start is None else {start.file: Reading(before)}
         try:
             self._run(self._epochs(files, start), target, total, last)
@@ -173,6 +176,7 @@ class ShardedEngine:
         self, epochs: Sequence[Epoch], target: FolderTarget, total: int | None, last: bool
     ) -> None:
         running: deque[_Running] = deque()
+        self._done = 0
         self._commit = self._folder.next_commit  # parts may have been merged since the last one
         for number, epoch in enumerate(epochs, 1):
             if self._options.stop.is_set():
@@ -229,6 +233,7 @@ class ShardedEngine:
             end_of_run=not running,
         )
         self._summary.commits += 1
+        self._done += 1
         self._committed()
 
     def _collected(self, epoch: _Running, total: int | None, epochs: int) -> list[Outcome] | None:
@@ -264,7 +269,7 @@ class ShardedEngine:
         summary.seconds = time.monotonic() - self._began
         summary.streams = self.streams
         if self._options.progress is not None:
-            note = f"epoch {self._counts.workload.epochs + 1}/{epochs}, {shards}"
+            note = f"epoch {self._done + 1}/{epochs}, {shards}"
             note += self._counts.largest()
             self._options.progress(
                 Progress(summary.rows, total, self.streams, summary.seconds, note=note)
@@ -290,7 +295,8 @@ class ShardedEngine:
                     raise DataError(f"{name}: changed while it was read. Run again.")
                 content = earlier.content + reading.content
                 readings[name] = Reading(content, reading.etag, reading.opened_ns)
-        self._summary.files_read += len(readings.keys() - self._reading.keys())
+        self._summary.files_read += len(readings.keys() - self._counted)
+        self._counted = set(readings)
         self._summary.cast += sum(split.cast for split in splits)
         self._reading = readings
         return readings

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamrnn.engines.heavy import KeyCounts
 from streamrnn.engines.pieces import cut
 from streamrnn.engines.shard import Outcome
 from streamrnn.engines.splitting import Split
@@ -98,6 +99,15 @@ def test_a_stream_that_dominates_is_named_with_what_it_allows() -> None:
         "stream id=big has 80% of the rows, which one worker scores one after another: more than "
         "1.3 workers do not help"
     ]
+
+
+def test_a_large_stream_is_found_wherever_its_rows_are() -> None:
+    """Of a log that is sorted by stream the last record batch has other streams."""
+    counts = KeyCounts([pa.field("id", pa.string())])
+    for batch in (["big"] * 600, ["a", "b", "a"], ["c", "d"]):
+        keys = [pa.array(batch)]
+        counts.add(keys, key_hashes(keys))
+    assert max(counts.heaviest().values()) == (600, "id='big'")
 
 
 def test_small_chunks_are_noticed() -> None:
