@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn import __version__
-from streamrnn.engines.library import ray
+from streamrnn.engines.deferred import ray
 from streamrnn.engines.pieces import RowRange
 from streamrnn.engines.probe import FolderToken, Probe, probe, warm_up
 from streamrnn.engines.shard import Outcome, OutputPlace, ShardTask, score_shard

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from streamrnn.arrays import Bools, Ints
 from streamrnn.errors import ConfigError, DataError, DTypeError
 from streamrnn.sources import Origin, shown
-from streamrnn.spark.library import pyspark
+from streamrnn.spark.deferred import pyspark
 from streamrnn.spark.types import arrow_type
 
 _ADVICE = (

@@ -7,8 +7,8 @@ from typing import Any
 
 from streamrnn.errors import DataError
 from streamrnn.scoring import Summary
+from streamrnn.spark.deferred import pyspark
 from streamrnn.spark.failures import worker_errors
-from streamrnn.spark.library import pyspark
 from streamrnn.spark.ordering import quoted
 from streamrnn.spark.partition import DATA, KIND, REJECTS, SCORED_ROWS, STATE, SUMMARY, Task
 from streamrnn.spark.shipping import unpacking

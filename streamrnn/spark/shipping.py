@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from streamrnn import __version__
-from streamrnn.spark.library import pyspark
+from streamrnn.spark.deferred import pyspark
 
 if TYPE_CHECKING:
     import pyarrow as pa

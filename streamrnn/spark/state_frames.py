@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.errors import StateError
+from streamrnn.spark.deferred import pyspark
 from streamrnn.spark.failures import worker_errors
-from streamrnn.spark.library import pyspark
 from streamrnn.spark.ordering import quoted
 from streamrnn.spark.types import spark_schema
 from streamrnn.states import flat_schema, from_flat, to_flat

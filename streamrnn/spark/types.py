@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.errors import DTypeError
-from streamrnn.spark.library import pyspark
+from streamrnn.spark.deferred import pyspark
 
 _ARROW = {
     "BooleanType": pa.bool_(),

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.scoring import BoundPipeline
-from streamrnn.spark.library import pyspark
+from streamrnn.spark.deferred import pyspark
 from streamrnn.spark.ordering import Order, column, quoted
 from streamrnn.spark.partition import Task
 from streamrnn.states import flat_schema
