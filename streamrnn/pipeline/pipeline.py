@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from streamrnn.config.values import EngineType, OnChange
 from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
 from streamrnn.kernels import Compiled
+from streamrnn.pipeline.arrow_data import CheckedSchema, batches_of, indices_of
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source, plan_first_run
@@ -37,14 +38,6 @@ _LOGGER = logging.getLogger("streamrnn.pipeline")
 _BATCH = "the batch"
 
 
-class _Checked(NamedTuple):
-    """A valid schema of data; the columns in use, and their indices if none needs a cast."""
-
-    schema: pa.Schema
-    used: pa.Schema
-    indices: list[int] | None
-
-
 class Pipeline:
     """A pipeline file with its model loaded and checked.
 
@@ -61,7 +54,7 @@ class Pipeline:
         self._model_file: ModelFile | None = None  # of a checkpoint that includes it
         self._last_run: Job | None = None
         self._scorer: Scorer | None = None
-        self._checked: _Checked | None = None
+        self._checked: CheckedSchema | None = None
         self._lock = OwnLock()
         self._rejects: pa.RecordBatch | None = None
         self._local = threading.local()
@@ -234,7 +227,7 @@ class Pipeline:
         if self.loaded.kind.needs_end:
             kind = self.config.window.kind
             raise ConfigError(f'process: kind "{kind}" needs all rows at once; use run()')
-        batches, schema = _batches(data)
+        batches, schema = batches_of(data)
         if renames := self.loaded.renames:
             names = new_names(schema.names, renames, _BATCH)
             schema = with_new_names(schema, names)
@@ -255,7 +248,7 @@ class Pipeline:
     def _score(
         self,
         batches: list[pa.RecordBatch],
-        checked: _Checked,
+        checked: CheckedSchema,
         scorer: Scorer,
         position: CallPosition | None,
     ) -> list[Scored]:
@@ -263,7 +256,7 @@ class Pipeline:
             scorer.position = position
         return [scorer.score(self._rows(item, checked, scorer), position) for item in batches]
 
-    def _rows(self, batch: pa.RecordBatch, checked: _Checked, scorer: Scorer) -> Rows:
+    def _rows(self, batch: pa.RecordBatch, checked: CheckedSchema, scorer: Scorer) -> Rows:
         origin = Origin.consecutive(_BATCH, scorer.rows_read, batch.num_rows)
         if checked.indices is None:
             return self.loaded.contract.read(select(batch, checked.used), origin)
@@ -429,13 +422,13 @@ class Pipeline:
         """
         return explain(self.loaded)
 
-    def _bound_scorer(self, schema: pa.Schema) -> tuple[Scorer, _Checked]:
+    def _bound_scorer(self, schema: pa.Schema) -> tuple[Scorer, CheckedSchema]:
         """Return the scorer, and what is known of the schema, which is checked once."""
         checked = self._checked
         if self._scorer is not None and checked is not None and checked.schema.equals(schema):
             return self._scorer, checked
         bound = self.loaded.bind(schema, _BATCH)
-        checked = _Checked(schema, bound.schema, _indices(schema, bound.schema))
+        checked = CheckedSchema(schema, bound.schema, indices_of(schema, bound.schema))
         if self._scorer is None:
             return Scorer(bound, _initial_table(bound)), checked
         for field in self._scorer.bound.schema:
@@ -447,13 +440,6 @@ class Pipeline:
         return self._scorer, checked
 
 
-def _indices(schema: pa.Schema, used: pa.Schema) -> list[int] | None:
-    """Return the index of each column in use; None if one of them needs a cast."""
-    if any(schema.field(field.name).type != field.type for field in used):
-        return None
-    return [schema.get_field_index(field.name) for field in used]
-
-
 def _initial_table(bound: BoundPipeline) -> StateTable:
     """Return the state to start from; log which parts of `[state] init` are ignored."""
     notes: list[str] = []
@@ -461,25 +447,6 @@ def _initial_table(bound: BoundPipeline) -> StateTable:
     for note in notes:
         _LOGGER.warning("[state] init: %s", note)
     return table
-
-
-def _table(data: object) -> pa.Table:
-    if isinstance(data, pa.Table):
-        return data
-    if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
-        return pa.table(data)
-    raise DTypeError(
-        "process: expected a RecordBatch, a Table, or an object with the Arrow PyCapsule "
-        f"interface, received {type(data).__name__}"
-    )
-
-
-def _batches(data: object) -> tuple[list[pa.RecordBatch], pa.Schema]:
-    """Return one record batch or none, and the schema. More than one if text takes over 2 GiB."""
-    if isinstance(data, pa.RecordBatch):
-        return [data], data.schema
-    table = _table(data).combine_chunks()
-    return table.to_batches(), table.schema
 
 
 def _rejects_of(scored: list[Scored]) -> pa.RecordBatch | None:
