@@ -8,6 +8,7 @@ import numpy.typing as npt
 __all__ = [
     "Array",
     "Bools",
+    "Doubles",
     "Floats",
     "Ints",
     "Words",
@@ -15,6 +16,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]  # of any dtype
 Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]  # of columns and their sums, outside the model
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]  # hashes, and keys cut into eight bytes each

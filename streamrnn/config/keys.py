@@ -31,6 +31,10 @@ FREE = frozenset(
         "sink.path",
         "sink.rejects",
         "output.names",  # the columns of the output are compared
+        "target.column",  # compared with outputs, not computed
+        "target.horizon",
+        "target.rows",
+        "target.weight",
         "state.map",  # of the first run, or one with another model
         "state.save",
         "checkpoint.every",

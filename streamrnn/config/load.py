@@ -45,7 +45,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
 
 
 class Config(Sections):
-    """A pipeline file: seven frozen tables, each key as in the file."""
+    """A pipeline file: frozen tables, each key as in the file."""
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: Iterable[str] = (), *more: str) -> Self:

@@ -81,11 +81,13 @@ def _features_are_unique(tables: Sections) -> Iterator[Problem]:
     "source.time",
     "source.reset",
     "output.columns",
+    "target.column",
+    "target.weight",
 )
 def _renamed_columns_are_used_once(tables: Sections) -> Iterator[Problem]:
     source, carried = tables.source, tables.output.columns
     used = {*source.key, source.time, source.reset, *(f.name for f in source.features)}
-    used |= set(carried or ())
+    used |= {*(carried or ()), *tables.target.columns}
     first: dict[str, str] = {}
     for new, olds in source.renames.items():
         path = ("source", "rename", new) if new in source.rename else ("source", "features")
@@ -282,6 +284,22 @@ def _rejects_have_a_place(tables: Sections) -> Iterator[Problem]:
             ("source", rejecting[0]),
             "rejected rows need a directory, as the output goes to stdout; set sink.rejects",
         )
+
+
+@_needs("target.column", "target.horizon", "target.rows", "target.weight", "source.time")
+def _target_is_one_row_of_a_stream(tables: Sections) -> Iterator[Problem]:
+    target = tables.target
+    if target.horizon and target.rows:
+        yield Problem(("target", "rows"), "horizon is set too; remove one of the two")
+    elif target.horizon and tables.source.time is None:
+        yield Problem(
+            ("target", "horizon"),
+            "needs source.time, the column of the times; or set rows, a number of rows",
+        )
+    if not target.column:
+        for key in ("horizon", "rows", "weight"):
+            if getattr(target, key):
+                yield Problem(("target", key), "needs target.column, the column of the labels")
 
 
 @_needs("state.save")

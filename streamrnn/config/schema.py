@@ -4,6 +4,7 @@ The JSON Schema, the sample of `streamrnn init` and many messages are generated 
 """
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -16,6 +17,7 @@ from streamrnn.config.values import (
     Duration,
     EngineType,
     FilePath,
+    Horizon,
     Key,
     Kind,
     LayerTables,
@@ -327,6 +329,39 @@ class SinkSection(Section):
         return None if self.path == PIPE else self.path
 
 
+class TargetSection(Section):
+    """What the outputs forecast: the labels of training windows, and of `streamrnn evaluate`."""
+
+    column: Names = Field(
+        default=(),
+        description="the column that is forecast, or several; null: the row has no label",
+        examples=["temperature"],
+    )
+    horizon: Horizon = Field(
+        default=timedelta(),
+        description="0 (default: the row itself) | the row of the stream exactly so much later",
+        examples=["3h"],
+    )
+    rows: Natural = Field(
+        default=0, description="instead of horizon: the row of the stream so many rows later"
+    )
+    weight: Text | None = Field(
+        default=None,
+        description="column of weights; 0 or null: the step moves the state and counts nothing",
+        examples=["weight"],
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it reads, each once."""
+        return tuple(dict.fromkeys([*self.column, *filter(None, [self.weight])]))
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a label is the value of a later row."""
+        return bool(self.horizon or self.rows)
+
+
 class StateSection(Section):
     """State from and for other runs."""
 
@@ -382,6 +417,7 @@ class Sections(Section):
     model: ModelSection
     output: OutputSection = OutputSection()
     sink: SinkSection = SinkSection()
+    target: TargetSection = TargetSection()
     state: StateSection = StateSection()
     checkpoint: CheckpointSection = CheckpointSection()
     engine: EngineSection = EngineSection()

@@ -94,6 +94,24 @@ def _duration(value: Any) -> Any:
     return parse_duration(value)
 
 
+def _horizon(value: Any) -> Any:
+    if value == 0 and not isinstance(value, bool | str):
+        return timedelta()
+    if not isinstance(value, str | timedelta):
+        raise ValueError(
+            f'expected a duration such as "3h", or 0, received {received(value)}; a number of '
+            "rows is set by target.rows"
+        )
+    length = _duration(value)
+    if length < timedelta():
+        raise ValueError(f"expected a duration, or 0, received {length}")
+    return length
+
+
+def _horizon_text(length: timedelta) -> str | int:
+    return format_duration(length) if length else 0
+
+
 def feature_tables(value: Any) -> Any:
     """Return a list of columns or tables as a tuple of tables."""
     if not isinstance(value, list | tuple):
@@ -230,6 +248,12 @@ Duration = Annotated[
     BeforeValidator(_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": PATTERN}),
+]
+Horizon = Annotated[
+    timedelta,
+    BeforeValidator(_horizon),
+    PlainSerializer(_horizon_text, return_type=str | int),
+    WithJsonSchema({"anyOf": [{"const": 0}, {"type": "string", "pattern": PATTERN}]}),
 ]
 Renames = Annotated[
     dict[str, tuple[str, ...]],

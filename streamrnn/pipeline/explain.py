@@ -30,6 +30,7 @@ from streamrnn.pipeline.preflight import (
     seen_before,
 )
 from streamrnn.pipeline.statistics import features_of, warnings_of
+from streamrnn.pipeline.targets import with_target
 from streamrnn.scoring import starting_table
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
@@ -51,7 +52,8 @@ def validate(loaded: LoadedPipeline) -> list[str]:
         return ["the source has no files to check: its columns are checked when it is read"]
     bound = _bind(loaded, source)
     used = set() if last is None else {file.path for file in last.sources}
-    source.check_schemas([file for file in source.files if file.name not in used])
+    wide, _ = with_target(bound, source)
+    wide.check_schemas([file for file in source.files if file.name not in used])
     notes: list[str] = []
     if last is None:
         starting_table(bound, None, "", notes)

@@ -203,6 +203,11 @@ class Pipeline:
         in the order of the state table. Each step is in one window. A model that carries the state
         of each lane, and resets the lanes with `reset`, computes what `run` writes.
 
+        With [target] a window also has labels and weights, to train on: `y` and `weight`. A label
+        is the value of the target column in the row of the same stream that is [target] horizon (or
+        rows) later: the first one, if several have that time. Rows that are late or rejected are no
+        labels; none is joined across a reset or a gap. Where y is NaN, weight is 0.
+
         What a first run would read is read, whatever `run` has scored, on the first window. All
         its steps are held in memory: 4 bytes per feature. Nothing is written. Raises ConfigError
         for kinds other than carry and without [source] path; and what `run` raises.

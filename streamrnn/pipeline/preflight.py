@@ -45,17 +45,24 @@ def run_config(bound: BoundPipeline) -> dict[str, Any]:
     return {**bound.loaded.config.canonical(), **contents, "source.schema": schema}
 
 
-def open_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = None) -> Source:
+def open_source(
+    loaded: LoadedPipeline,
+    options: RunOptions,
+    rows: int | None = None,
+    also: Sequence[str] = (),
+) -> Source:
     """Open the source that the pipeline file names, with `rows` per record batch.
 
-    By default `rows` is as in the pipeline file. Files are listed, nothing is read yet. Raises
-    MissingFileError if there are none.
+    By default `rows` is as in the pipeline file. `also`: more columns to read from a stream, which
+    is opened once (for files, see `FileSource.with_columns`). Files are listed, nothing is read
+    yet. Raises MissingFileError if there are none.
     """
     if loaded.config.source.piped:
         features = loaded.contract.features_alone(loaded.config.columns)
         size = rows or loaded.config.source.batch_rows
         renames = loaded.config.source.renames
-        return StreamSource(loaded.columns, size, features=features, renames=renames)
+        columns = loaded.columns and list(dict.fromkeys([*loaded.columns, *also]))
+        return StreamSource(columns, size, features=features, renames=renames)
     return loaded.source(source_files(loaded, options), rows)
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from streamrnn.errors import ConfigError
 from streamrnn.pipeline.preflight import open_source, plan_first_run
-from streamrnn.scoring import LoadedPipeline, RunOptions, Scorer, SourceWindows, starting_table
+from streamrnn.pipeline.targets import bound_target, with_target
+from streamrnn.scoring import (
+    LoadedPipeline,
+    RunOptions,
+    Scorer,
+    SourceWindows,
+    starting_table,
+    target_columns,
+)
 
 
 def source_windows(loaded: LoadedPipeline) -> SourceWindows:
@@ -15,7 +23,12 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
         )
     if loaded.config.source.path is None:
         raise ConfigError("windows: [source] path is missing")
-    source = open_source(loaded, RunOptions())
+    columns = target_columns(loaded)
+    source = open_source(loaded, RunOptions(), also=() if columns is None else columns.names)
     bound, plan = plan_first_run(loaded, source)
+    if (files := source.of_files) is None:
+        target = bound_target(bound, source)
+    else:
+        source, target = with_target(bound, files)
     batches = source.batches(plan.position, plan.before)
-    return SourceWindows(Scorer(bound, starting_table(bound, None, "")), batches)
+    return SourceWindows(Scorer(bound, starting_table(bound, None, "")), batches, target)

@@ -8,9 +8,12 @@ from streamrnn.scoring.scorer import Scorer
 from streamrnn.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.scoring.starting import starting_table
 from streamrnn.scoring.summary import Progress, Summary, Workload
+from streamrnn.scoring.targets import BoundTarget, LabelReader, target_columns
 
 __all__ = [
     "BoundPipeline",
+    "BoundTarget",
+    "LabelReader",
     "LoadedPipeline",
     "Loop",
     "Progress",
@@ -25,4 +28,5 @@ __all__ = [
     "compile_kernels",
     "show_times",
     "starting_table",
+    "target_columns",
 ]

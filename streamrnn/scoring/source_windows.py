@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.arrays import Array, Bools, Ints
+from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.scoring.scorer import Scorer
-from streamrnn.sources import SourceBatch
-from streamrnn.windows import Inputs, Placement, Sequences, StreamBatch, place, sequences_of
+from streamrnn.scoring.targets import BoundTarget, LabelReader
+from streamrnn.sources import Rows, SourceBatch
+from streamrnn.windows import Inputs, Labels, Placement, Sequences, StreamBatch, place, sequences_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class SourceWindow:
     others begin with the initial state of the model.
     `rows` (B, T) int64: the row of each step, counted over the source; -1 after the last step of a
     lane.
+    `y` (B, T, K) float32, with `[target]`: the labels of the step, one per target column; NaN for
+    none. None without `[target]`.
+    `weight` (B, T) float32, with `[target]`: the weight of the step; 0 if one of its labels is
+    missing, and after the last step of a lane.
     """
 
     inputs: Inputs
@@ -38,6 +43,8 @@ class SourceWindow:
     reset: Bools
     resumes: Bools
     rows: Ints
+    y: Floats | None = None
+    weight: Floats | None = None
 
 
 class SourceWindows(Iterator[SourceWindow]):
@@ -50,9 +57,12 @@ class SourceWindows(Iterator[SourceWindow]):
     "out_of_range").
     """
 
-    def __init__(self, scorer: Scorer, batches: Iterator[SourceBatch]) -> None:
+    def __init__(
+        self, scorer: Scorer, batches: Iterator[SourceBatch], target: BoundTarget | None = None
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._scorer = scorer
+        self._target = target
         self._windows = self._all(batches)
 
     def __next__(self) -> SourceWindow:
@@ -61,12 +71,16 @@ class SourceWindows(Iterator[SourceWindow]):
     def _all(self, batches: Iterator[SourceBatch]) -> Iterator[SourceWindow]:
         table, size = self._scorer.table, self._scorer.bound.loaded.config.window
         staged = _Staged(table.streams)
+        labels = None if self._target is None else _StagedLabels(self._target)
         for batch in batches:
             loaded = self._scorer.bound.loaded
-            by_stream = self._scorer.sort(loaded.contract.read(batch.batch, batch.origin))
+            rows = loaded.contract.read(batch.batch, batch.origin)
+            by_stream = self._scorer.sort(rows)
             staged.add(by_stream, loaded.inputs.of(by_stream), batch.batch.num_rows)
+            if labels is not None:
+                labels.add(rows, by_stream)
             self.counts.update(by_stream.counts)
-        steps = staged.steps()
+        steps = staged.steps(labels)
         keys = pa.RecordBatch.from_arrays(table.key_arrays(), schema=pa.schema(table.layout.keys))
         for placement in place(steps.sequences, size.lanes, size.steps):
             yield steps.window(placement, keys, size.steps)
@@ -102,8 +116,8 @@ class _Staged:
                 self._resumes[slots[i]] &= not reset[i]
                 self._begun[slots[i]] = length[i] > 0
 
-    def steps(self) -> _Steps:
-        """Return all steps, in the order of their sequences."""
+    def steps(self, labels: _StagedLabels | None) -> _Steps:
+        """Return all steps, in the order of their sequences, with their labels if there are any."""
         slots, steps, rows = (
             np.concatenate([np.zeros(0, np.int64), *arrays])
             for arrays in (self._slots, self._steps, self._rows)
@@ -113,17 +127,54 @@ class _Staged:
         for number in range(len(self._inputs[0]) if self._inputs else 0):
             arrays = [batch_inputs[number] for batch_inputs in self._inputs]
             inputs.append(np.concatenate(arrays)[sequences.order])
-        return _Steps(sequences, inputs, rows[sequences.order], self._resumes)
+        rows = rows[sequences.order]
+        found = None if labels is None else labels.of_rows(rows, self._read)
+        return _Steps(sequences, inputs, rows, self._resumes, found)
+
+
+class _StagedLabels:
+    """The labels and weights of successive record batches."""
+
+    def __init__(self, target: BoundTarget) -> None:
+        self._targets = len(target.columns.values)
+        self._reader = LabelReader(target)
+        self._rows: list[Ints] = []
+        self._labels: list[Floats] = []
+        self._weights: list[Floats] = []
+
+    def add(self, rows: Rows, by_stream: StreamBatch) -> None:
+        """Add the rows of a record batch."""
+        self._keep(self._reader.add(rows, by_stream))
+
+    def _keep(self, found: Labels) -> None:
+        self._rows.append(found.rows.row)
+        self._labels.append(found.label.astype(np.float32))
+        self._weights.append(found.rows.weight.astype(np.float32))
+
+    def of_rows(self, rows: Ints, total: int) -> tuple[Floats, Floats]:
+        """Return labels (M, K) and weights (M,) of M of the `total` rows that were read."""
+        if (rest := self._reader.finish()) is not None:
+            self._keep(rest)
+        y = np.full((total, self._targets), np.nan, np.float32)
+        weight = np.zeros(total, np.float32)
+        for row, label, weights in zip(self._rows, self._labels, self._weights, strict=True):
+            y[row], weight[row] = label, weights
+        weight[np.isnan(y).any(axis=1)] = 0
+        return y[rows], weight[rows]
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """All steps of a source in the order of their sequences; `resumes` is by slot."""
+    """All steps of a source in the order of their sequences; `resumes` is by slot.
+
+    `labels`: labels (M, K) and weights (M,) of the steps, if they have any.
+    """
 
     sequences: Sequences
     inputs: Inputs
     rows: Ints
     resumes: Bools
+    labels: tuple[Floats, Floats] | None
 
     def window(self, placement: Placement, keys: pa.RecordBatch, steps: int) -> SourceWindow:
         """Build the window of a placement, with `steps` steps; `keys` are those of all streams."""
@@ -131,6 +182,10 @@ class _Steps:
         slot = np.where(sequence < 0, -1, self.sequences.slot[sequence])
         valid = np.arange(steps) < length[:, np.newaxis]
         index = np.where(valid, begin[:, np.newaxis] + np.arange(steps), 0)
+        y = weight = None
+        if self.labels is not None:
+            y = _taken(self.labels[0], index, valid, blank=np.nan)
+            weight = _taken(self.labels[1], index, valid)
         return SourceWindow(
             inputs=[_taken(array, index, valid) for array in self.inputs],
             lengths=length,
@@ -138,6 +193,8 @@ class _Steps:
             reset=first,
             resumes=first & self._begins_stream(sequence) & self._is_known(slot),
             rows=np.where(valid, self.rows[index], -1),
+            y=y,
+            weight=weight,
         )
 
     def _begins_stream(self, sequence: Ints) -> Bools:
@@ -153,8 +210,8 @@ class _Steps:
         return known
 
 
-def _taken(array: Array, index: Ints, valid: Bools) -> Array:
-    """Take rows (B, T, …) of an array (M, …), blank unless `valid`."""
+def _taken(array: Array, index: Ints, valid: Bools, blank: float = 0) -> Array:
+    """Take rows (B, T, …) of an array (M, …), `blank` (of strings: "") unless `valid`."""
     found = np.take(array, index, axis=0)
-    found[~valid] = "" if found.dtype == object else 0
+    found[~valid] = "" if found.dtype == object else blank
     return found

@@ -25,6 +25,7 @@ from streamrnn.sources.schema import (
     value_type,
 )
 from streamrnn.sources.stream import DAMAGE, StreamSource
+from streamrnn.sources.targets import TargetColumns
 from streamrnn.sources.timeline import (
     FileTimes,
     last_with,
@@ -54,6 +55,7 @@ __all__ = [
     "SourceFile",
     "SourceOfFiles",
     "StreamSource",
+    "TargetColumns",
     "after_partition",
     "after_path",
     "after_time",

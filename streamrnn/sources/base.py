@@ -95,6 +95,9 @@ class SourceOfFiles(Source, Protocol):
     def subset(self, files: Sequence[SourceFile]) -> SourceOfFiles:
         """Return a source of some of the files, in the schema of all of them."""
 
+    def with_columns(self, names: Sequence[str]) -> SourceOfFiles:
+        """Return a source of the same files that reads these columns too."""
+
     def footer(self, file: SourceFile) -> Footer:
         """Read the footer of a file, not its rows. Raises DataError."""
 

@@ -121,6 +121,15 @@ class FileSource:
         subset.files, subset._footers, subset._last_common = list(files), {}, None
         return subset
 
+    def with_columns(self, names: Sequence[str]) -> FileSource:
+        """Return a source of the same files that reads these columns too."""
+        wide = copy(self)
+        wide.files = list(self.files)
+        if wide.columns is not None:
+            wide.columns = list(dict.fromkeys([*wide.columns, *names]))
+        wide._schema, wide._first, wide._last_common = None, "", None
+        return wide
+
     @property
     def of_files(self) -> FileSource:
         """The source itself."""

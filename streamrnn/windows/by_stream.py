@@ -79,14 +79,14 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     counts = dict(rows.counts)
     order = _stream_order(rows, slots)
     stream = slots[order]
-    begin = _changes(stream)
+    begin = stream_begins(stream)
     time, behind = _clock(rows, order, stream, begin, past)
     _raise_first(rows, order, behind, time, policy)
     late = _NONE
     if behind is not None and policy.late != "apply":
         late = order[behind]
         order, stream = order[~behind], stream[~behind]
-        begin = _changes(stream)
+        begin = stream_begins(stream)
         assert time is not None
         time = time[~behind]
     reset = _resets(rows, order, stream, begin, time, past, policy)
@@ -188,7 +188,8 @@ def _stable_order(slots: Ints) -> Ints:
     return order
 
 
-def _changes(stream: Ints) -> Bools:
+def stream_begins(stream: Ints) -> Bools:
+    """Return which rows (N,), sorted by stream, are the first of theirs."""
     begin = np.empty(len(stream), bool)
     begin[:1] = True
     np.not_equal(stream[1:], stream[:-1], out=begin[1:])
@@ -212,13 +213,13 @@ def _clock(
         return time, None
     clock = time.copy()
     clock[first] = np.maximum(clock[first], carried)
-    clock = _running_maximum(clock, begin)
+    clock = running_maximum(clock, begin)
     before[1:] = clock[:-1]
     before[first] = carried
     return clock, time < before
 
 
-def _running_maximum(values: Ints, begin: Bools) -> Ints:
+def running_maximum(values: Ints, begin: Bools) -> Ints:
     """Return the largest value so far, in each run that begins where `begin` is true."""
     ordered, rank = np.unique(values, return_inverse=True)
     base = np.cumsum(begin) * len(ordered)
