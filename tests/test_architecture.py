@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "scoring": "arrays display errors config formats kernels models states sources windows "
     "operators",
     "engines": "arrays errors config kernels checkpoints scoring sinks sources states",
-    "outputs": "arrays display errors config formats states operators sinks storage checkpoints",
+    "outputs": "arrays display errors config formats sources states windows operators sinks "
+    "storage checkpoints",
     "pipeline": "arrays display errors config formats kernels models states sources checkpoints "
     "scoring engines outputs",
     "spark": "arrays errors pipeline scoring sources states",

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from streamrnn import __version__
-from streamrnn.cli import check, files, models, outputs, run, states
+from streamrnn.cli import check, evaluate, files, models, outputs, run, states
 from streamrnn.cli.epilogs import EXIT_CODES, example
 from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
@@ -34,6 +34,9 @@ app.command("run", epilog=f"{example('run pipeline.toml --set window.lanes=32')}
 app.command("validate", epilog=example("validate pipeline.toml"))(check.validate)
 app.command("explain", epilog=example("explain pipeline.toml --json"))(check.explain)
 app.command("compile", epilog=example("compile pipeline.toml"))(check.compile_pipeline)
+app.command("evaluate", epilog=example("evaluate pipeline.toml --by month --json"))(
+    evaluate.evaluate
+)
 app.command("summary", epilog=example("summary model.keras"))(models.summary)
 app.command("convert", epilog=example("convert model.keras model.safetensors --check check.npz"))(
     models.convert

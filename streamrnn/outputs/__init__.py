@@ -11,6 +11,7 @@ and `streamrnn state` do:
 """
 
 from streamrnn.checkpoints import read_manifest
+from streamrnn.outputs.evaluation import Evaluation, EvaluationPlan, evaluate
 from streamrnn.outputs.naming import files_named, used_files
 from streamrnn.outputs.parts import compact, merge_small_parts, verify
 from streamrnn.outputs.rewinding import (
@@ -25,12 +26,15 @@ from streamrnn.outputs.transfer import diff_states, export_state, import_state, 
 
 __all__ = [
     "CommitInfo",
+    "Evaluation",
+    "EvaluationPlan",
     "clear_leftovers",
     "commit_before",
     "compact",
     "diff_states",
     "drop_idle",
     "drop_streams",
+    "evaluate",
     "export_state",
     "files_named",
     "history",

@@ -6,8 +6,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -17,7 +18,9 @@ from streamrnn.config.values import EngineType, OnChange
 from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
 from streamrnn.kernels import Compiled
+from streamrnn.outputs import Evaluation
 from streamrnn.pipeline.arrow_data import CheckedSchema, batches_of, indices_of
+from streamrnn.pipeline.evaluating import evaluate_pipeline
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
 from streamrnn.pipeline.preflight import open_source, plan_first_run
@@ -404,6 +407,33 @@ class Pipeline:
             return self._last_run.unsaved
         table = load_state(folder) if has_manifest(folder) else None
         return None if table is None else StateTable.from_arrow(table, self.loaded.initial())
+
+    def evaluate(
+        self,
+        by: Literal["stream", "month"] | None = None,
+        *,
+        since: str | datetime | int | None = None,
+        until: str | datetime | int | None = None,
+        quantiles: Sequence[float] = (),
+        file: str | None = None,
+    ) -> Evaluation:
+        """Compare the committed scores with what happened, by [target].
+
+        The source is read again, and joined with the output by key and time: as in `windows`, a
+        label is the value of the row [target] horizon later. Numbers are measured by MAE and RMSE,
+        with `quantiles` (one per output) also by pinball loss; probabilities (labels 0 and 1,
+        scores from 0 to 1, or one output per class) by log-loss, accuracy and AUC. Beside them is a
+        baseline, over the same rows: with a horizon persistence (the value at the row itself), else
+        the mean or the base rate. `by` "stream" or "month" adds rows for each of them; `since` and
+        `until` (not included) limit the times of the rows. Rows of a stream with equal times are
+        matched in their order; with [output] emit "last" or "final", the first of them. Memory
+        depends on the number of streams, and of rows in an epoch on Ray, not on all rows. The table
+        is also written to a Parquet `file`, a path or a URI.
+
+        Raises ConfigError without [target], MissingFileError or CheckpointError without an output,
+        DataError, SinkError.
+        """
+        return evaluate_pipeline(self.loaded, by, since, until, quantiles, file)
 
     def validate(self) -> list[str]:
         """Check model, config, and the schemas and footers of all source files; return notes.

@@ -5,6 +5,7 @@ from streamrnn.scoring.compiling import compile_kernels
 from streamrnn.scoring.loop import Loop, Read, Target, show_times
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Scorer
+from streamrnn.scoring.source_labels import SourceLabels
 from streamrnn.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.scoring.starting import starting_table
 from streamrnn.scoring.summary import Progress, Summary, Workload
@@ -20,6 +21,7 @@ __all__ = [
     "Read",
     "RunOptions",
     "Scorer",
+    "SourceLabels",
     "SourceWindow",
     "SourceWindows",
     "Summary",

@@ -1,6 +1,6 @@
 """Record batches with their positions, and the contract that turns their rows into arrays."""
 
-from streamrnn.sources.after import after_partition, after_path, after_time
+from streamrnn.sources.after import after_partition, after_path, after_time, parse_time
 from streamrnn.sources.base import Source, SourceBatch, SourceOfFiles
 from streamrnn.sources.casts import fitted, shown
 from streamrnn.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
@@ -68,6 +68,7 @@ __all__ = [
     "load_vocabulary",
     "missing_column",
     "new_names",
+    "parse_time",
     "select",
     "shown",
     "shown_time",

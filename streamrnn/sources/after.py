@@ -102,7 +102,7 @@ def after_time(
     range, or with rows on both sides.
     """
     kind = source.schema.field(column).type
-    limit = _ticks(time, kind)
+    limit = parse_time(time, kind, "[source] after: time")
     later = []
     for file in files:
         footer = source.footer(file)
@@ -170,8 +170,11 @@ def _key(text: str, numbers: bool) -> tuple[bool, object]:
         ) from None
 
 
-def _ticks(time: str, kind: pa.DataType) -> int:
-    """Convert a time to ticks of the column's type; without a zone it is in UTC."""
+def parse_time(time: str, kind: pa.DataType, owner: str) -> int:
+    """Convert a time to ticks of the column's type; without a zone it is in UTC.
+
+    Raises ConfigError that begins with `owner` unless it is a time of that type.
+    """
     try:
         if pa.types.is_integer(kind):
             return int(time)
@@ -184,5 +187,5 @@ def _ticks(time: str, kind: pa.DataType) -> int:
         return int(value.cast(width).cast(pa.int64())[0].as_py())
     except (pa.ArrowException, ValueError) as error:
         raise ConfigError(
-            f"[source] after: time: expected a value of type {kind}, received {time!r}: {error}"
+            f"{owner}: expected a value of type {kind}, received {time!r}: {error}"
         ) from error

@@ -113,6 +113,29 @@ def test_objects_are_known_by_name_version_and_content(bucket, tmp_path, monkeyp
         score("in//part-1.parquet")
 
 
+def test_scores_on_s3_are_evaluated(bucket, tmp_path):
+    """With the figures of local files."""
+    fs, address = bucket
+    model, log = str(tmp_path / "m.safetensors"), logs.random_log(400)
+    logs.small_model().save(model)
+    logs.write(log, tmp_path / "log/1.parquet")
+    put(fs, "log/1.parquet", log)
+    found = []
+    for source, out in (
+        (str(tmp_path / "log"), str(tmp_path / "evaluated")),
+        (address.format("log"), address.format("evaluated")),
+    ):
+        target = {"column": "b", "rows": 1}
+        pipeline = Pipeline.from_dict(logs.config(source, model, out, target=target))
+        pipeline.run()
+        file = address.format("figures.parquet") if "://" in out else f"{out}.parquet"
+        evaluation = pipeline.evaluate("stream", file=file)
+        found.append((evaluation.table, evaluation.counts()))
+    assert found[0] == found[1]
+    assert found[0][1]["rows"] > 300
+    assert pq.read_table("bucket/figures.parquet", filesystem=fs) == found[0][0]
+
+
 def test_outputs_inside_one_another_are_refused_on_s3(bucket, tmp_path):
     _, address = bucket
     run(address.format("lake/one"))

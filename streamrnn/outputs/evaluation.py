@@ -1,0 +1,333 @@
+"""Compare the committed scores of an output with what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from streamrnn.arrays import Ints
+from streamrnn.checkpoints import read_manifest
+from streamrnn.display import location, without_options
+from streamrnn.errors import ConfigError, SinkError
+from streamrnn.outputs.matching import LabelledRows, Matcher, ScoreRows
+from streamrnn.outputs.measures import Classes, Distance, Measure, Number, Pairs
+from streamrnn.outputs.scores import ScoreColumns, score_rows
+from streamrnn.storage import replace_file
+from streamrnn.windows import Labels
+
+
+class LabelledStreams(Protocol):
+    """The rows of a source with their labels, and the streams that they belong to."""
+
+    def __iter__(self) -> Iterator[Labels]:
+        """Return the labels of successive rows."""
+
+    def find(self, keys: Sequence[pa.Array]) -> Ints:
+        """Return the slot (N,) of each of N keys; new ones are added."""
+
+    def key_arrays(self) -> list[pa.Array]:
+        """Return the key columns, one value per slot."""
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What is compared, and how.
+
+    `keys` and `time` are columns of source and output, `scores` the M columns of the model's
+    outputs, `targets` the K columns of labels, `integers` those of integers or booleans; `ahead`:
+    labels are of later rows. `since` and `until` limit the rows, in ticks: at or after, and before.
+    `quantiles`: those that the outputs forecast. `source_begins`: the earliest time of the source,
+    if known: scores before it are not kept to be matched.
+    """
+
+    keys: tuple[str, ...]
+    time: pa.Field
+    scores: tuple[str, ...]
+    targets: tuple[str, ...]
+    integers: frozenset[str] = frozenset()
+    ahead: bool = False
+    by: Literal["stream", "month"] | None = None
+    since: int | None = None
+    until: int | None = None
+    quantiles: tuple[float, ...] = ()
+    source_begins: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` has found.
+
+    `table` has one row per group and output: over all rows first (null keys, or null month), then
+    by stream or month. Its figures are null where there is nothing to measure. `rows` are those
+    that were compared; the other counts are output rows that were not: without a score (warm-up),
+    without a row in the source, without a label, with weight 0, and, with a horizon, without a
+    value of their own to forecast by (persistence).
+    """
+
+    output: str
+    table: pa.Table
+    rows: int
+    no_score: int
+    no_source: int
+    no_label: int
+    no_weight: int
+    no_value: int
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of rows by name."""
+        names = ("rows", "no_score", "no_source", "no_label", "no_weight", "no_value")
+        return {name: getattr(self, name) for name in names}
+
+
+def evaluate(
+    path: str, labels: LabelledStreams, plan: EvaluationPlan, file: str | None = None
+) -> Evaluation:
+    """Compare the scores of an output folder with labels, in bounded memory.
+
+    Also write the table to a Parquet `file`, a path or a URI, atomically. Raises MissingFileError
+    or CheckpointError without a readable output, ConfigError if the output lacks a column, targets
+    do not fit the outputs or the file has another suffix, SinkError, and what reading `labels`
+    raises.
+    """
+    if file is not None and not without_options(file).endswith(".parquet"):
+        raise ConfigError(f"{location(file)}: expected a file name ending in .parquet")
+    found = _Run(path, labels, plan).result()
+    if file is not None:
+        _write(found.table, file)
+    return found
+
+
+@dataclass
+class _Counts:
+    rows: int = 0
+    no_score: int = 0
+    no_source: int = 0
+    no_label: int = 0
+    no_weight: int = 0
+    no_value: int = 0
+
+
+class _Output(NamedTuple):
+    """One measure, the outputs that it reads, their name, and the target."""
+
+    measure: Measure
+    units: Sequence[int]
+    name: str
+    target: int
+    quantile: float | None = None
+
+
+@dataclass
+class _Run:
+    """One evaluation: reads both sides, and sums up the pairs."""
+
+    path: str
+    labels: LabelledStreams
+    plan: EvaluationPlan
+    counts: _Counts = field(default_factory=_Counts)
+
+    def __post_init__(self) -> None:
+        self._outputs = _measures(self.plan)
+        self._months: dict[int, int] = {}
+        self._group_rows = np.zeros(1, np.int64)
+
+    def result(self) -> Evaluation:
+        matcher = Matcher()
+        self._read(matcher)
+        self.counts.no_source += matcher.missing
+        return Evaluation(location(self.path), self._table(), **vars(self.counts))
+
+    def _read(self, matcher: Matcher) -> None:
+        """Read whichever side is behind, until nothing more can match."""
+        manifest = read_manifest(self.path)
+        columns = ScoreColumns(self.plan.keys, self.plan.time, self.plan.scores)
+        scores = score_rows(self.path, manifest, columns, self.labels.find)
+        labels = iter(self.labels)
+        more_scores = more_labels = True
+        while more_scores or (more_labels and matcher.waiting_scores):
+            behind = matcher.waiting_scores <= matcher.waiting_labels
+            if more_scores and (behind or not more_labels):
+                rows = next(scores, None)
+                more_scores = rows is not None
+                if rows is not None:
+                    matcher.add_scores(self._wanted(rows))
+            else:
+                found = next(labels, None)
+                more_labels = found is not None
+                if found is not None:
+                    matcher.add_labels(self._wanted(LabelledRows.of(found)))
+            pairs = matcher.match(scores_ended=not more_scores, labels_ended=not more_labels)
+            if pairs is not None:
+                self._add(*pairs)
+
+    def _wanted(self, rows: Any) -> Any:
+        """Return the rows from `since` to `until`."""
+        time, plan = rows.time, self.plan
+        chosen = np.ones(len(time), bool)
+        if plan.since is not None:
+            chosen &= time >= plan.since
+        if plan.until is not None:
+            chosen &= time < plan.until
+        if isinstance(rows, ScoreRows) and plan.source_begins is not None:
+            early = chosen & (time < plan.source_begins)
+            self.counts.no_source += int(early.sum())
+            chosen &= ~early
+        return rows.take(chosen)
+
+    def _add(self, scores: ScoreRows, labels: LabelledRows) -> None:
+        """Add pairs to the measures; count those that cannot be compared."""
+        present = {
+            "no_score": np.isfinite(scores.score).all(axis=1),
+            "no_label": ~np.isnan(labels.label).any(axis=1),
+            "no_weight": labels.weight > 0,
+        }
+        if self.plan.ahead:
+            present["no_value"] = ~np.isnan(labels.value).any(axis=1)
+        valid = np.ones(len(scores.slot), bool)
+        for name, good in present.items():
+            setattr(self.counts, name, getattr(self.counts, name) + int((valid & ~good).sum()))
+            valid &= good
+        scores, labels = scores.take(valid), labels.take(valid)
+        self.counts.rows += len(scores.slot)
+        group = self._groups(scores)
+        for groups in (np.zeros(len(scores.slot), np.int64), *([] if group is None else [group])):
+            self._sum(groups, scores, labels)
+
+    def _sum(self, group: Ints, scores: ScoreRows, labels: LabelledRows) -> None:
+        added = np.bincount(group, minlength=len(self._group_rows))
+        added[: len(self._group_rows)] += self._group_rows
+        self._group_rows = added
+        for item in self._outputs:
+            item.measure.add(
+                Pairs(
+                    group,
+                    scores.score[:, item.units],
+                    labels.label[:, item.target],
+                    labels.value[:, item.target],
+                    labels.weight,
+                )
+            )
+
+    def _groups(self, rows: ScoreRows) -> Ints | None:
+        """Return the group (N,) of each row, from 1; None if there are none."""
+        if self.plan.by is None:
+            return None
+        if self.plan.by == "stream":
+            return rows.slot + 1
+        months, index = np.unique(_months(rows.time, self.plan.time.type), return_inverse=True)
+        numbers = [self._months.setdefault(m, len(self._months) + 1) for m in months.tolist()]
+        found: Ints = np.array(numbers, np.int64)[index]
+        return found
+
+    def _table(self) -> pa.Table:
+        groups = len(self._group_rows)
+        shown = np.flatnonzero(self._group_rows > 0)
+        shown = np.unique(np.append(shown, 0))
+        names = self._group_columns(shown)
+        if self.plan.by == "month":
+            order = np.argsort([m or "" for m in names["month"].to_pylist()], kind="stable")
+            shown = shown[order]
+            names = {name: column.take(pa.array(order)) for name, column in names.items()}
+        tables = []
+        for item in self._outputs:
+            figures = item.measure.result(groups)
+            columns = {
+                **names,
+                "output": pa.array([item.name] * len(shown)),
+                "target": pa.array([self.plan.targets[item.target]] * len(shown)),
+                "rows": pa.array(self._group_rows[shown]),
+            }
+            if item.quantile is not None:
+                columns["quantile"] = pa.array([item.quantile] * len(shown))
+            columns |= {name: _nullable(values[shown]) for name, values in figures.items()}
+            tables.append(pa.table(columns))
+        whole = pa.concat_tables(tables, promote_options="default")
+        rank = np.tile(np.arange(len(shown)), len(tables))
+        return whole.take(pa.array(np.argsort(rank, kind="stable"))).combine_chunks()
+
+    def _group_columns(self, shown: Ints) -> dict[str, pa.Array]:
+        """Return the columns that name groups, null for all rows."""
+        if self.plan.by is None:
+            return {}
+        if self.plan.by == "month":
+            months = {number: month for month, number in self._months.items()}
+            texts = [_month_text(months[g]) if g else None for g in shown.tolist()]
+            return {"month": pa.array(texts, pa.string())}
+        index = pa.array(shown - 1, mask=shown == 0)
+        columns = {}
+        for name, key in zip(self.plan.keys, self.labels.key_arrays(), strict=True):
+            columns[_free(name)] = key.take(index)
+        return columns
+
+
+def _free(name: str) -> str:
+    """Return a key's name, with `_` if it is that of a column of the result."""
+    taken = {"output", "target", "rows", "quantile"}
+    return f"{name}_" if name in taken else name
+
+
+def _measures(plan: EvaluationPlan) -> list[_Output]:
+    """Choose how each output is compared. Raises ConfigError if outputs and targets do not fit."""
+    scores, targets, ahead = plan.scores, plan.targets, plan.ahead
+    if not all(0 < value < 1 for value in plan.quantiles):
+        raise ConfigError(
+            "quantiles: expected numbers between 0 and 1, such as 0.1,0.5,0.9, received "
+            f"{','.join(f'{value:g}' for value in plan.quantiles)}"
+        )
+    if plan.quantiles:
+        if len(targets) != 1 or len(plan.quantiles) != len(scores):
+            raise ConfigError(
+                f"quantiles: expected one target and one quantile per output ({', '.join(scores)}),"
+                f" received {len(targets)} and {len(plan.quantiles)}"
+            )
+        return [
+            _Output(Distance(ahead, q), [i], name, 0, q)
+            for i, (q, name) in enumerate(zip(plan.quantiles, scores, strict=True))
+        ]
+    if len(scores) == len(targets):
+        return [
+            _Output(Number(ahead) if target in plan.integers else Distance(ahead), [i], name, i)
+            for i, (name, target) in enumerate(zip(scores, targets, strict=True))
+        ]
+    if plan.integers.issuperset(targets) and len(targets) == 1:
+        measure = Classes(ahead, targets[0], len(scores))
+        return [_Output(measure, range(len(scores)), ", ".join(scores), 0)]
+    raise ConfigError(
+        f"[target] column: expected one column per output of the model ({', '.join(scores)}), or "
+        "one of integers, the classes that the outputs are probabilities of, received "
+        f"{', '.join(targets)}. If the outputs are quantiles of one column, give them: "
+        "--quantiles 0.1,0.5,0.9"
+    )
+
+
+def _write(table: pa.Table, path: str) -> None:
+    try:
+        with replace_file(path) as output:
+            pq.write_table(table, output)
+    except (pa.ArrowException, OSError) as error:
+        cause = error.__cause__ if isinstance(error, SinkError) else error
+        raise SinkError(f"{location(path)}: cannot write the evaluation: {cause}") from error
+
+
+def _months(ticks: Ints, kind: pa.DataType) -> Ints:
+    """Return the month (N,) of each time, counted from year 0, in the time zone of the column."""
+    integers = pa.array(ticks, pa.int64())
+    width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
+    time = integers.cast(width).cast(kind)
+    months = pc.add(pc.multiply(pc.year(time), 12), pc.subtract(pc.month(time), 1))
+    found: Ints = months.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _month_text(month: int) -> str:
+    return f"{month // 12:04}-{month % 12 + 1:02}"
+
+
+def _nullable(values: Any) -> pa.Array:
+    return pa.array(values, mask=np.isnan(values))

@@ -1,0 +1,132 @@
+"""Compare what a pipeline has scored with what happened: see `Pipeline.evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from datetime import datetime
+from typing import Literal
+
+import pyarrow as pa
+
+from streamrnn.checkpoints import Manifest, current_names, read_manifest
+from streamrnn.errors import ConfigError, MissingFileError
+from streamrnn.outputs import Evaluation, EvaluationPlan, evaluate
+from streamrnn.pipeline.preflight import after_rule, source_files
+from streamrnn.pipeline.targets import with_target
+from streamrnn.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
+from streamrnn.sources import FileSource, canonical_name, parse_time
+from streamrnn.states import StateTable
+
+_UNLIMITED = 2**31 - 1
+
+
+def evaluate_pipeline(
+    loaded: LoadedPipeline,
+    by: Literal["stream", "month"] | None,
+    since: str | datetime | int | None,
+    until: str | datetime | int | None,
+    quantiles: Sequence[float],
+    file: str | None,
+) -> Evaluation:
+    """Open source and output, and compare them."""
+    if by not in (None, "stream", "month"):
+        raise ConfigError(f'by: expected "stream" or "month", received {by!r}')
+    output = _output_of(loaded)
+    manifest = read_manifest(output)
+    lenient = _lenient(loaded)
+    source = _source(lenient, manifest, output)
+    bound = lenient.bind(source.schema, source.name)
+    wide, target = with_target(bound, source)
+    assert target is not None
+    labels = SourceLabels(
+        Scorer(bound, StateTable(bound.layout, bound.initial())), wide.batches(), target
+    )
+    time = bound.schema.field(str(loaded.config.source.time))
+    if by == "month" and pa.types.is_integer(time.type):
+        raise ConfigError(
+            f"by month: [source] time: column {time.name!r}: expected a timestamp or a date, "
+            f"received {time.type}"
+        )
+    names = loaded.config.target.column
+    plan = EvaluationPlan(
+        keys=loaded.config.source.key,
+        time=time,
+        scores=loaded.names,
+        targets=names,
+        integers=frozenset(n for n in names if _is_class(wide.schema.field(n).type)),
+        ahead=loaded.config.target.ahead,
+        by=by,
+        since=None if since is None else parse_time(str(since), time.type, "since"),
+        until=None if until is None else parse_time(str(until), time.type, "until"),
+        quantiles=tuple(quantiles),
+        source_begins=_begin(source),
+    )
+    return evaluate(output, labels, plan, file)
+
+
+def _output_of(loaded: LoadedPipeline) -> str:
+    """Return the path of the output. Raises ConfigError if the pipeline cannot be evaluated."""
+    config = loaded.config
+    if not config.target.column:
+        raise ConfigError(
+            "evaluate: [target] column is missing: the column to compare the scores with. Add a "
+            'table such as\n  [target]\n  column = "temp"\n  horizon = "3h"'
+        )
+    if config.source.time is None:
+        raise ConfigError(
+            "evaluate: [source] time is missing: scores are joined with labels by key and time"
+        )
+    if config.sink.folder is None or config.source.path is None or config.source.piped:
+        raise ConfigError(
+            "evaluate: needs [source] path and [sink] path, both of files; stdin and stdout "
+            "cannot be read again"
+        )
+    return config.sink.folder
+
+
+def _lenient(loaded: LoadedPipeline) -> LoadedPipeline:
+    """Return a copy for which no row is an error.
+
+    Rows that were scored are valid; others may be in files that were not scored yet.
+    """
+    source, found = loaded.config.source, copy(loaded)
+    late = "drop" if source.late == "error" else source.late
+    update = {"late": late, "bad": "reject", "max_rejects": _UNLIMITED}
+    source = source.model_copy(update=update)
+    found.config = loaded.config.model_copy(update={"source": source})
+    return found
+
+
+def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> FileSource:
+    """Return the source with its used files in the order in which they were read, then new ones.
+
+    New files may have labels for the last rows: those that a run would read next are included.
+    """
+    listed = {file.name: file for file in source_files(loaded, RunOptions())}
+    names = current_names(manifest, listed, canonical_name(output))
+    used = [names.get(file.path, file.path) for file in manifest.sources]
+    if not any(name in listed for name in used):
+        raise MissingFileError(
+            f"[source] path: {loaded.config.source.path}: none of the files that {output} was "
+            "scored from is there. Restore them, or fix the path."
+        )
+    source = loaded.source(list(listed.values()))
+    source.earlier = manifest.config.get("source.schema", {})
+    new = [file for file in source.files if file.name not in set(used)]
+    new = list(after_rule(loaded, source)(new, used))
+    if loaded.config.source.order == "time":
+        new = list(source.in_time_order(new))
+    source.files = [listed[name] for name in used if name in listed] + new
+    return source
+
+
+def _begin(source: FileSource) -> int | None:
+    """Return the earliest time of the source; None if not all files record it."""
+    times = source.times(source.files)
+    rows = [file for file in source.files if source.footer(file).rows]
+    return min(item.first for item in times) if times and len(times) == len(rows) else None
+
+
+def _is_class(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))

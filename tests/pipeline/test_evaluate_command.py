@@ -1,0 +1,127 @@
+"""`streamrnn evaluate`: tables, JSON, files, errors and exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from pipeline.evaluated import log, model, write
+
+from streamrnn import Pipeline
+from streamrnn.cli import main
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    model("linear", 1)
+    return tmp_path
+
+
+PIPELINE = """
+[source]
+path = "in"
+key = "id"
+time = "t"
+features = ["a", "b"]
+nulls = 0
+[model]
+path = "m.safetensors"
+[sink]
+path = "out"
+[target]
+column = "x"
+horizon = "3m"
+"""
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", "p.toml", *arguments])
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table, JSON, a Parquet file; --quiet prints nothing."""
+    write(log())
+    Path("p.toml").write_text(PIPELINE)
+    code, _, err = command(capsys)
+    assert (code, "no such output folder" in err) == (66, True)
+    pipeline = Pipeline.from_toml("p.toml")
+    pipeline.run()
+    found = pipeline.evaluate("stream")
+    code, out, _ = command(capsys, "--by", "stream")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split() == (
+        [
+            "id",
+            "output",
+            "target",
+            "rows",
+            "mae",
+            "rmse",
+            "mae",
+            "persistence",
+            "rmse",
+            "persistence",
+        ]
+    )
+    assert lines[1].split()[:4] == ["all", "score", "x", str(found.rows)]
+    assert lines[1].split()[5] == f"{found.table['rmse'][0].as_py():.4g}"
+    assert len(lines) == len(found.table) + 3
+    assert lines[-1] == (
+        f"{found.rows} rows of out compared; not compared: {found.no_label} without a label, "
+        f"{found.no_value} without a value of their own, for persistence"
+    )
+    code, out, _ = command(capsys, "--by", "stream", "--json")
+    assert (out.count("\n"), out[-1]) == (1, "\n")
+    printed = json.loads(out)
+    assert printed["figures"] == found.table.to_pylist()
+    assert {name: printed[name] for name in found.counts()} == found.counts()
+    code, out, _ = command(capsys, "--by", "stream", "-o", "figures.parquet", "--quiet")
+    assert (code, out) == (0, "")
+    assert pq.read_table("figures.parquet") == found.table
+    code, out, _ = command(capsys, "--since", "2024-01-01T02:00", "-o", "f.parquet")
+    assert out.endswith("\nwrote f.parquet\n")
+    assert out.splitlines()[1].split()[2] == str(pq.read_table("f.parquet")["rows"][0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--set", "target.column=y"], 65, "column 'y' not found"),
+        (["--set", "target.column=id"], 65, "expected number or boolean, received string"),
+        (["--set", "target.rows=2"], 78, "horizon is set too"),
+        (["--by", "year"], 2, "'stream', 'month'"),
+        (["--since", "soon"], 78, "since: expected a value of type timestamp[us, tz=UTC]"),
+        (["--quantiles", "0.1,a"], 78, "quantiles: expected numbers between 0 and 1"),
+        (["--quantiles", "0.5,1.5"], 78, "quantiles: expected numbers between 0 and 1"),
+        (["-o", "figures.csv"], 78, "figures.csv: expected a file name ending in .parquet"),
+        (["-o", "p.toml/x.parquet"], 1, "p.toml/x.parquet: cannot write the evaluation"),
+    ],
+)
+def test_errors_of_the_command(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(log())
+    Path("p.toml").write_text(PIPELINE)
+    Pipeline.from_toml("p.toml").run()
+    found, _, err = command(capsys, *arguments)
+    assert found == code
+    assert message in err.replace("\n", " ").replace("│", "")
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    write(log())
+    Path("p.toml").write_text(PIPELINE)
+    Pipeline.from_toml("p.toml").run()
+    call = f"{sys.executable} -c 'from streamrnn.cli import main; main()' evaluate p.toml"
+    for options in ("--by stream", "--json"):
+        line = f"{call} {options} | true; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+        assert done.stderr == ""
