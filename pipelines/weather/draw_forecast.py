@@ -3,8 +3,8 @@
     streamrnn run pipelines/weather.toml
     python pipelines/weather/draw_forecast.py
 
-Requires numpy and pyarrow only. The picture shows some days of November, which were not used in
-training, and the errors that evaluate.py prints.
+The picture shows some days of November, which were not used in training, and the errors that
+`streamrnn evaluate pipelines/weather.toml --by stream --since 2013-10-01` prints.
 """
 
 import argparse
@@ -13,10 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from evaluate import AHEAD, errors, read, series
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from svg import FAINT, INK, ORANGE, Picture, Point
 
+from streamrnn import Pipeline
+
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SINCE, AHEAD = "2013-10-01", np.timedelta64(3, "h")
 BEGIN, END = np.datetime64("2013-11-20T00:00"), np.datetime64("2013-11-27T00:00")
 NAMES = {"EWR": "Newark (EWR)", "JFK": "Kennedy (JFK)", "LGA": "LaGuardia (LGA)"}
 WIDTH, LEFT, RIGHT = 860, 40, 12
@@ -24,14 +29,42 @@ TOP, PANEL, GAP = 62, 112, 34
 COLDEST, WARMEST, GRID = 10, 70, (20, 40, 60)
 
 
-def draw(log: pa.Table, forecast: pa.Table) -> str:
+def series(table: pa.Table, origin: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return one airport's times and values of a column, NaN for null, sorted by time."""
+    rows = table.filter(pc.equal(table["origin"], origin)).sort_by("time_hour")
+    times = rows["time_hour"].to_numpy().astype("datetime64[us]")
+    return times, rows[column].to_numpy().astype(np.float64)
+
+
+def errors(output: Path) -> dict[str, tuple[float, float]]:
+    """Return the RMSE of the model and of persistence at each airport."""
+    paths = {
+        "source.path": ROOT / "data" / "weather.parquet",
+        "model.path": HERE / "model.safetensors",
+        "sink.path": output,
+    }
+    overrides = [f"{key}={path}" for key, path in paths.items()]
+    pipeline = Pipeline.from_toml(ROOT / "pipelines" / "weather.toml", overrides)
+    lines = pipeline.evaluate("stream", since=SINCE).table.to_pylist()
+    return {line["origin"]: (line["rmse"], line["rmse_persistence"]) for line in lines}
+
+
+def read(output: Path) -> tuple[pa.Table, pa.Table]:
+    """Read the log and the forecast of an output folder."""
+    log = pq.read_table(ROOT / "data" / "weather.parquet", columns=["origin", "time_hour", "temp"])
+    columns = ["origin", "time_hour", "temp_3h"]
+    parts = [pq.read_table(part, columns=columns) for part in sorted(output.glob("*.parquet"))]
+    return log, pa.concat_tables(parts)
+
+
+def draw(log: pa.Table, forecast: pa.Table, rmse: dict[str, tuple[float, float]]) -> str:
     """Draw the log (origin, time_hour, temp) and the output (…, temp_3h)."""
     height = TOP + len(NAMES) * (PANEL + GAP)
     picture = Picture(WIDTH, height, "Temperature read and forecast at three airports")
     _legend(picture)
     for i, (origin, name) in enumerate(NAMES.items()):
         top = TOP + i * (PANEL + GAP)
-        model, persistence, _ = errors(log, forecast, origin)
+        model, persistence = rmse[origin]
         note = f"October to December: RMSE {model:.2f} °F, persistence {persistence:.2f} °F"
         picture.text(LEFT, top - 8, name, 13, bold=True)
         picture.text(WIDTH - RIGHT, top - 8, note, 12, "end")
@@ -91,7 +124,8 @@ def main() -> None:
     parser.add_argument("output", nargs="?", type=Path, default=Path("out/weather"))
     parser.add_argument("--to", type=Path, default=HERE / "forecast.svg")
     arguments = parser.parse_args()
-    arguments.to.write_text(draw(*read(arguments.output)), encoding="utf-8")
+    rmse = errors(arguments.output)
+    arguments.to.write_text(draw(*read(arguments.output), rmse), encoding="utf-8")
 
 
 if __name__ == "__main__":

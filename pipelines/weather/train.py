@@ -5,7 +5,7 @@
     python pipelines/weather/train.py --hold-out    # score held-out months, write nothing
 
 A GRU reads an airport's log row by row and forecasts at each row the temperature three hours later.
-It is trained on January to September 2013; October to December is reserved for evaluate.py. Rows
+It is trained on January to September 2013; October to December is reserved for the evaluation. Rows
 are prepared as in pipelines/weather.toml: a null is replaced by the airport's previous value, and a
 wind speed outside 0 to 150 mph is a null.
 

@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +57,48 @@ def test_only_the_first_day_of_a_stream_is_null(run: tuple[Summary, Path]) -> No
     assert bool(pc.all(pc.is_finite(table["temp_3h"])).as_py())
 
 
+def evaluated(out: Path, *options: str) -> tuple[int, str, str]:
+    """What `streamrnn evaluate` exits with and prints."""
+    call = "from streamrnn.cli import main; main()"
+    command = [sys.executable, "-c", call, "evaluate", "pipelines/weather.toml"]
+    command += ["--set", f"sink.path={out}", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_evaluate_prints_the_error_of_each_airport(run: tuple[Summary, Path]) -> None:
     """Better than persistence by a third, a quarter and a fifth; the numbers are in the README."""
-    command = [sys.executable, str(WEATHER / "evaluate.py"), str(run[1])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    lines = [line.split() for line in done.stdout.splitlines()[1:]]
-    assert lines == [
-        ["EWR", "2155", "2.82", "4.22"],
-        ["JFK", "2157", "2.67", "3.66"],
-        ["LGA", "2157", "2.52", "3.08"],
+    code, out, _ = evaluated(run[1], "--by", "stream", "--since", "2013-10-01", "--json")
+    assert code == 0
+    lines = [
+        (line["origin"], line["rows"], round(line["rmse"], 2), round(line["rmse_persistence"], 2))
+        for line in json.loads(out)["figures"]
+    ]
+    assert lines[1:] == [
+        ("EWR", 2155, 2.82, 4.22),
+        ("JFK", 2157, 2.67, 3.66),
+        ("LGA", 2157, 2.52, 3.08),
     ]
 
 
-def test_evaluate_says_what_to_run_first(tmp_path: Path) -> None:
-    command = [sys.executable, str(WEATHER / "evaluate.py"), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "streamrnn run pipelines/weather.toml" in done.stderr
+def test_evaluate_is_right_by_plain_arithmetic(run: tuple[Summary, Path], log: pa.Table) -> None:
+    """Of one airport, from the files and nothing of ours."""
+    truth = {row["time_hour"]: row["temp"] for row in log.to_pylist() if row["origin"] == "JFK"}
+    since = datetime(2013, 10, 1, tzinfo=UTC)
+    squares = []
+    for row in written(run[1]).to_pylist():
+        later = truth.get(row["time_hour"] + timedelta(hours=3))
+        if row["origin"] == "JFK" and row["time_hour"] >= since and later is not None:
+            squares.append((row["temp_3h"] - later) ** 2)
+    _, out, _ = evaluated(run[1], "--by", "stream", "--since", "2013-10-01", "--json")
+    (line,) = (line for line in json.loads(out)["figures"] if line["origin"] == "JFK")
+    assert line["rmse"] == pytest.approx(math.sqrt(math.fsum(squares) / len(squares)))
+
+
+def test_evaluate_reports_what_to_run_first(tmp_path: Path) -> None:
+    code, _, err = evaluated(tmp_path / "none")
+    assert code == 66
+    assert "no such output folder" in err
 
 
 def features(rows: list[dict[str, Any]]) -> list[list[float]]:
