@@ -103,6 +103,13 @@ def test_imports_point_one_way(path: Path) -> None:
     assert not extra, f"{room} must not import {', '.join(sorted(extra))}"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_product_is_left_to_blas(path: Path) -> None:
+    """Functions of BLAS and LAPACK are banned by ruff (pyproject.toml); this is the operator."""
+    tree = ast.walk(ast.parse(path.read_text()))
+    assert not any(isinstance(node, ast.MatMult) for node in tree)
+
+
 # `CallContext.kind` of a layer, or the whole of a model: another word than [window] kind.
 OTHER_KINDS = {("layers", "whole"), ("models", "whole")}
 NAMES_A_KIND = re.compile(r"carry|independent|fixed|whole|.*\bkind\W+(carry|independent|whole)\b")

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from streamrnn.arrays import Array, Floats
 from streamrnn.display import closest
 from streamrnn.errors import UnsupportedError
+from streamrnn.kernels.orthogonal import orthonormal
+from streamrnn.layers.draws import normal, uniform
 from streamrnn.layers.naming import snake_case
 from streamrnn.layers.registry import ConfigDict
 
@@ -98,7 +100,7 @@ class RandomUniform(Initializer):
         self.seed = seed
 
     def draw(self, shape: tuple[int, ...]) -> Array:
-        return self.generator().uniform(self.minval, self.maxval, shape)
+        return uniform(self.generator(), self.minval, self.maxval, shape)
 
 
 class RandomNormal(Initializer):
@@ -112,7 +114,7 @@ class RandomNormal(Initializer):
         self.seed = seed
 
     def draw(self, shape: tuple[int, ...]) -> Array:
-        return self.generator().normal(self.mean, self.stddev, shape)
+        return self.mean + self.stddev * normal(self.generator(), shape)
 
 
 class TruncatedNormal(RandomNormal):
@@ -152,9 +154,9 @@ class VarianceScaling(Initializer):
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
             limit = math.sqrt(3 * variance)
-            return self.generator().uniform(-limit, limit, shape)
+            return uniform(self.generator(), -limit, limit, shape)
         if self.distribution == "untruncated_normal":
-            return self.generator().normal(0, math.sqrt(variance), shape)
+            return math.sqrt(variance) * normal(self.generator(), shape)
         # 0.8796…: the standard deviation of a normal truncated at ±2.
         stddev = math.sqrt(variance) / 0.87962566103423978
         return stddev * _truncated(self.generator(), shape)
@@ -225,8 +227,7 @@ class Orthogonal(Initializer):
     def draw(self, shape: tuple[int, ...]) -> Array:
         rows, columns = math.prod(shape[:-1]), shape[-1]
         tall = (max(rows, columns), min(rows, columns))
-        q, r = np.linalg.qr(self.generator().standard_normal(tall))
-        q = q * np.sign(np.diagonal(r))
+        q = orthonormal(normal(self.generator(), tall))
         values: Array = self.gain * (q if rows >= columns else q.T).reshape(shape)
         return values
 

@@ -11,6 +11,7 @@ From the inside out:
 - `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
                 each: the cell
 - `activation`, `normalization`                    on whole arrays
+- `orthogonal`   initial weights
 - `keys`, `digest`   of the rows of a source; `cell`: custom cells
 - `names`, `arguments`   types that host and kernels share; they need no compiler
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         layer_norm_lstm,
         lstm,
         normalization,
+        orthogonal,
         recurrent,
         simple_rnn,
         spin_barrier,
@@ -59,6 +61,7 @@ __all__ = [
     "layer_norm_lstm",
     "lstm",
     "normalization",
+    "orthogonal",
     "recurrent",
     "simple_rnn",
     "spin_barrier",

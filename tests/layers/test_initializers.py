@@ -1,0 +1,79 @@
+"""Values of initializers: those of NumPy and LAPACK, and for a seed the same on any CPU."""
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from layers.kinds import assert_same
+
+from streamrnn import initializers
+from streamrnn.kernels.orthogonal import orthonormal
+from streamrnn.layers.draws import normal, uniform
+
+SHAPES = [(1, 1), (2, 2), (3, 5), (5, 3), (1, 7), (7, 1), (16, 64), (64, 64), (3, 4, 5), (128, 512)]
+HASHES = {
+    "RandomUniform": "46875a68ae516916",
+    "RandomNormal": "0532c5654ae5a0d0",
+    "TruncatedNormal": "1c75d0bc0f587955",
+    "VarianceScaling": "4642cf0db914b930",
+    "GlorotUniform": "c5c7a541837821a4",
+    "GlorotNormal": "6f5c2fa8f2c7689a",
+    "HeUniform": "2a1aef64756d47fc",
+    "HeNormal": "e9a401405536aec8",
+    "LecunUniform": "8487c69870fba659",
+    "LecunNormal": "4642cf0db914b930",
+    "Orthogonal": "c4b1dc36d54d9633",
+}
+"""Of float32 values that an earlier version drew, with LAPACK."""
+
+
+def by_lapack(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The orthogonal matrix of a seed in float64."""
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    tall = (max(rows, columns), min(rows, columns))
+    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal(tall))
+    q = q * np.sign(np.diagonal(r))
+    return (q if rows >= columns else q.T).reshape(shape)
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_a_seed_keeps_its_values(name: str) -> None:
+    bits = hashlib.sha256()
+    for shape in SHAPES:
+        for seed in range(4):
+            bits.update(np.ascontiguousarray(getattr(initializers, name)(seed=seed)(shape)))
+    assert bits.hexdigest()[:16] == HASHES[name]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_orthogonal_values_are_those_of_lapack(shape: tuple[int, ...]) -> None:
+    for seed in range(4):
+        found = initializers.Orthogonal(seed=seed).draw(shape)
+        np.testing.assert_allclose(found, by_lapack(seed, shape), rtol=0, atol=2e-14)
+
+
+def test_a_matrix_with_zeros_is_reflected_too() -> None:
+    """Columns that need no reflection, and signs of either kind."""
+    q = orthonormal(np.array([[-2.0, 1.0], [0.0, 3.0], [0.0, 0.0]]))
+    np.testing.assert_array_equal(q, [[-1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_normal_values_are_those_of_numpy(seed: int) -> None:
+    """The tail too, whose logarithms are exact here: to the last place of a float64."""
+    found = normal(np.random.default_rng(seed), (400, 500))
+    wanted = np.random.default_rng(seed).standard_normal((400, 500))
+    tail = np.abs(wanted) > 3.6541528853610088
+    assert tail.sum() > 30
+    assert_same(found[~tail], wanted[~tail])
+    np.testing.assert_array_max_ulp(found[tail], wanted[tail], 1)
+
+
+def test_draws_leave_the_generator_as_numpy_does() -> None:
+    one, other = np.random.default_rng(8), np.random.default_rng(8)
+    draws: Any = (normal(one, (3, 4000)), uniform(one, -0.5, 2.0, (5,)))
+    wanted = (other.standard_normal((3, 4000)), other.uniform(-0.5, 2.0, (5,)))
+    assert_same(draws[1], wanted[1])
+    assert one.bit_generator.state == other.bit_generator.state
