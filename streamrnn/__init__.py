@@ -20,16 +20,32 @@ _HOME = {
     "register_layer": "streamrnn.layers",
     "set_threads": "streamrnn.kernels",
 }
-_ROOMS = ("activations", "errors", "initializers", "layers", "models", "outputs", "states")
+_ROOMS = (
+    "activations",
+    "callbacks",
+    "errors",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "outputs",
+    "states",
+)
+_INSIDE = {
+    "activations": "layers",
+    "callbacks": "training",
+    "initializers": "layers",
+    "losses": "training",
+    "metrics": "training",
+    "optimizers": "training",
+}
+"""Modules that Keras has at its top, and the room that holds them."""
 
-_NO_TRAINING = "training is not supported; train in Keras, save the model, and load the file"
 _WHY_MISSING = {
     "backend": "arrays are NumPy's, in float32",
-    "callbacks": _NO_TRAINING,
-    "losses": _NO_TRAINING,
-    "metrics": _NO_TRAINING,
     "ops": "use NumPy",
-    "optimizers": _NO_TRAINING,
     "utils": "model.summary() prints layers, shapes and parameters",
 }
 
@@ -39,8 +55,8 @@ __all__ = sorted([*_HOME, *_ROOMS, "__version__"])
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
-    if name in ("activations", "initializers"):
-        return import_module(f"streamrnn.layers.{name}")
+    if name in _INSIDE:
+        return import_module(f"streamrnn.{_INSIDE[name]}.{name}")
     if name in _ROOMS:
         return import_module(f"streamrnn.{name}")
     why = _WHY_MISSING.get(name) or _did_you_mean(name)

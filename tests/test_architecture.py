@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "kernels": "arrays errors simd",
     "layers": "arrays display errors kernels",
     "models": "arrays display errors kernels layers",
+    "training": "arrays display errors kernels layers models",
     "formats": "arrays display errors kernels layers models",
     "sources": "arrays errors kernels storage",
     "states": "arrays display errors kernels sources storage",
@@ -62,8 +63,8 @@ ONLY_IN = {
 }
 NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars", "duckdb"}
 NEVER |= {"marshal", "shelve"}
-# `model.save(path)` and `load_weights(path)` are Keras's; within the function they reach up.
-DOORS = {("models/model.py", "formats")}
+# `model.save(path)`, `load_weights(path)` and `fit` are Keras's; within the function they reach up.
+DOORS = {("models/model.py", "formats"), ("models/trainable.py", "training")}
 
 
 def _room(path: Path) -> str:

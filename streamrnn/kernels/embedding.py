@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from streamrnn import simd
 from streamrnn.arrays import Floats, Ints
 
 
@@ -9,3 +10,8 @@ def run(table_VE: Floats, ids_N: Ints, y_NE: Floats) -> None:
     """Set `y_NE`[n] = `table_VE`[`ids_N`[n]]. The ids must be rows of the table: layers check."""
     # mode="clip" only lets numpy write straight into y_NE; "raise" goes through a copy.
     np.take(table_VE, ids_N, axis=0, out=y_NE, mode="clip")
+
+
+def add_rows(gradient_VE: Floats, ids_N: Ints, dy_NE: Floats) -> None:
+    """Add each row of `dy_NE` to the row of its id, in the order of the rows."""
+    simd.sums.add_rows_entry()(gradient_VE, ids_N, dy_NE)

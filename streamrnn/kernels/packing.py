@@ -34,7 +34,8 @@ def by_group(gates: Gates, n: int, vectors: int) -> Floats:
     """Rearrange a (..., units) per gate as (groups, ..., vectors, gates, n), padded with zeros."""
     units = gates[0].shape[-1]
     groups = groups_of(units, n, vectors)
-    stacked = np.zeros((len(gates), *gates[0].shape[:-1], groups * vectors * n), np.float32)
+    shape = (len(gates), *gates[0].shape[:-1], groups * vectors * n)
+    stacked = np.zeros(shape, gates[0].dtype)
     stacked[..., :units] = gates
     split = stacked.reshape(*stacked.shape[:-1], groups, vectors, n)
     return np.moveaxis(np.moveaxis(split, 0, -2), -4, 0)

@@ -23,16 +23,16 @@ _REFUSED_ARGUMENTS = {
     "ragged": "give a padded array and lengths=",
     "constants": "pass what is constant as features",
 }
-_FOR_TRAINING = ("_regularizer", "_constraint")
+FOR_TRAINING = ("_regularizer", "_constraint")
 _EVERY_LAYER = {"name", "trainable", "dtype", "input_shape", "batch_input_shape"}
 
 
 class CommonOptions(TypedDict, total=False):
     """The arguments of every layer, and those of Keras that are refused by name.
 
-    name: in summaries, states and files; made from the class if not given. trainable: only counted
-    in summaries. dtype: "float32". input_shape, batch_input_shape: as in Keras 2, for the first
-    layer of a Sequential.
+    name: in summaries, states and files; made from the class if not given. trainable: whether
+    training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in Keras 2,
+    for the first layer of a Sequential.
     """
 
     name: str | None
@@ -53,7 +53,7 @@ class CommonOptions(TypedDict, total=False):
 
 
 class LayerOptions(CommonOptions, total=False):
-    """The same, with the arguments that are accepted although they only affect training."""
+    """The same, with arguments that only affect training, which refuses them."""
 
     activity_regularizer: object
     alpha_constraint: object
@@ -85,7 +85,7 @@ def check_dtype(owner: object, dtype: object) -> None:
 def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
     """Check that arguments matter to training alone, or ask for nothing. Raises ArgumentError."""
     for argument, value in unknown.items():
-        if argument.endswith(_FOR_TRAINING):
+        if argument.endswith(FOR_TRAINING):
             continue
         if argument in _REFUSED_ARGUMENTS:
             if value in (None, False) or value == "auto":
@@ -103,9 +103,7 @@ def _known(owner: object, argument: str) -> str:
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     named = list(dict.fromkeys([*named, *CommonOptions.__annotations__]))
     known = [
-        name
-        for name in named
-        if not name.endswith(_FOR_TRAINING) and name not in _REFUSED_ARGUMENTS
+        name for name in named if not name.endswith(FOR_TRAINING) and name not in _REFUSED_ARGUMENTS
     ]
     near = get_close_matches(argument, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -137,12 +137,13 @@ class Bidirectional(Layer):
         )
         if self.return_sequences:
             y_back = reverse(y_back, context.lengths)
-        merged: list[Nested[Floats]] = [*self._merge(y, y_back)]
+        merged: list[Nested[Floats]] = [*self.merge(y, y_back)]
         if self.return_state:
             return [*merged, *states, *states_back]
         return merged if self.merge_mode is None else merged[0]
 
-    def _merge(self, y: Floats, y_back: Floats) -> list[Floats]:
+    def merge(self, y: Floats, y_back: Floats) -> list[Floats]:
+        """Return the outputs of both directions as one, or as two without a merge_mode."""
         if self.merge_mode is None:
             return [y, y_back]
         if self.merge_mode == "concat":

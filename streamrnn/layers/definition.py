@@ -5,6 +5,7 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 `get_config` holds the arguments to make the layer again.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from streamrnn.arrays import Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers import naming, registry
 from streamrnn.layers.arguments import (
+    FOR_TRAINING,
     check_dtype,
     check_unknown,
     given_arguments,
@@ -122,6 +124,17 @@ class LayerDefinition(WeightSet, _MadeWith):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Return the mask of the outputs, given that of the inputs: by default the same."""
         return mask
+
+    def regularization(self) -> dict[str, object]:
+        """Return the regularizers and constraints that it was made with, by argument."""
+        args, kwargs = self._made_with
+        given = inspect.signature(type(self)).bind(*args, **kwargs).arguments
+        named = {**given, **given.get("kwargs", {})}
+        return {
+            name: value
+            for name, value in named.items()
+            if name.endswith(FOR_TRAINING) and value is not None
+        }
 
     # ---- checks of inputs
 

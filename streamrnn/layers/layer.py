@@ -18,9 +18,9 @@ class Layer(LayerDefinition):
     """A computation with weights.
 
     name: as it shows in summaries, states and files; made from the class if not given.
-    trainable: only counted in summaries. dtype: "float32".
+    trainable: whether training changes its weights. dtype: "float32".
     input_shape, batch_input_shape: as in Keras 2, for the first layer of a Sequential.
-    Regularizers and constraints are accepted, as they matter only to training.
+    Regularizers and constraints are accepted; training refuses them.
 
     A custom layer overrides `apply(inputs, context)`, and `build(input_shape)` if it has weights;
     `compute_output_shape` if its output has another shape than its input:

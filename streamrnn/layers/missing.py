@@ -2,30 +2,13 @@
 
 from inspect import getattr_static
 
-_TRAINING = "training is not supported; train in Keras, save the model, and load the file"
-_WEIGHTS = "see weights, named_weights(), get_weights() and set_weights()"
+_WEIGHTS = "see weights, trainable_weights, named_weights(), get_weights() and set_weights()"
 
 WHY_MISSING = {
     **dict.fromkeys(
         (
-            "compile",
-            "evaluate",
-            "fit",
-            "loss",
-            "metrics",
-            "optimizer",
-            "test_on_batch",
-            "train_on_batch",
-            "train_step",
-        ),
-        _TRAINING,
-    ),
-    **dict.fromkeys(
-        (
             "non_trainable_variables",
-            "non_trainable_weights",
             "trainable_variables",
-            "trainable_weights",
             "variables",
         ),
         _WEIGHTS,
@@ -36,10 +19,13 @@ WHY_MISSING = {
     "predict_on_batch": "call predict(x)",
     "save_weights": "save(path) writes config and weights to a .safetensors file",
     "states": "get_state() returns the states of stateful layers",
+    "train_step": "the step of training is compiled; see fit(), train_on_batch() and gradients()",
     "to_json": "get_config() returns the config",
 }
 
 INTERNAL = frozenset({
+    "begin",
+    "build_on",
     "cell_class",
     "check_arrays",
     "check_initial",
@@ -50,6 +36,7 @@ INTERNAL = frozenset({
     "expect_features",
     "forward",
     "graph",
+    "holders",
     "input_dtype",
     "input_specs",
     "known_features",
@@ -59,8 +46,10 @@ INTERNAL = frozenset({
     "memory",
     "nodes",
     "ragged",
+    "regularization",
     "runner",
     "sequence_input",
+    "stateful_layers",
     "stepwise",
     "stream_initial",
     "stream_states",

@@ -107,7 +107,7 @@ class RNN(Layer):
     def apply(self, inputs: Floats, context: CallContext) -> Nested[Floats]:
         if context.kind == "call" and self.stateful:
             context.remember(self.memory)
-        states, held = self._begin(inputs, context)
+        states, held = self.begin(inputs, context)
         sequences = self.return_sequences or context.kind == "stream"
         x, lengths, mask = inputs, context.lengths, context.mask
         if self.go_backwards:
@@ -134,7 +134,7 @@ class RNN(Layer):
             return y
         return [y, *self.runner.nest(states)]
 
-    def _begin(self, x: Floats, context: CallContext) -> tuple[list[Floats], Floats | None]:
+    def begin(self, x: Floats, context: CallContext) -> tuple[list[Floats], Floats | None]:
         """Return the states to overwrite, and the held output if the cell needs one."""
         cell, batch = self.runner, len(x)
         shapes = cell.state_shapes()

@@ -81,10 +81,15 @@ class Normalization(Layer):
         axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
         self.set_weights([x.mean(axis=axes), x.var(axis=axes), np.float32(len(x))])
 
-    def apply(self, inputs: Array, context: CallContext) -> Array:
-        mean = self._weights["mean"] if self.mean is None else self.mean.reshape(-1)
+    def deviation(self) -> Floats:
+        """Return what inputs are divided by."""
         variance = self._weights["variance"] if self.variance is None else self.variance.reshape(-1)
         scale: Floats = np.maximum(np.sqrt(variance), _EPSILON)
+        return scale
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        mean = self._weights["mean"] if self.mean is None else self.mean.reshape(-1)
+        scale = self.deviation()
         return mean + inputs * scale if self.invert else (inputs - mean) / scale
 
     def get_config(self) -> ConfigDict:

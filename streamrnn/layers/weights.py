@@ -57,7 +57,7 @@ class WeightSet:
             found |= {f"{prefix}/{name}": w for name, w in child.named_weights().items()}
         return found
 
-    def _holders(self) -> list[tuple["WeightSet", str, bool]]:
+    def holders(self) -> list[tuple["WeightSet", str, bool]]:
         """Return (holder, weight name, trainable) of all weights, in the order of named_weights."""
         own: list[tuple[WeightSet, str, bool]] = [
             (self, name, self.trainable and name not in self._not_trainable)
@@ -66,7 +66,7 @@ class WeightSet:
         for child in self.children().values():
             own += [
                 (holder, name, trains and self.trainable)
-                for holder, name, trains in child._holders()
+                for holder, name, trains in child.holders()
             ]
         return own
 
@@ -90,7 +90,7 @@ class WeightSet:
                 f"{self}: expected a list of arrays, one a weight, received {weights!r:.80}"
             )
         arrays: list[Array] = [np.asarray(weight) for weight in weights]
-        holders = self._holders()
+        holders = self.holders()
         self._check_values(arrays)
         # All are copied before the first is written: they may be views of these very weights.
         values = [np.array(array, dtype=np.float32) for array in arrays]
@@ -114,13 +114,23 @@ class WeightSet:
             if array.dtype.kind not in "fiub":
                 raise DTypeError(f"{self}: weight {name!r} must be numbers, received {array.dtype}")
 
+    @property
+    def trainable_weights(self) -> list[Floats]:
+        """The weights that training changes, in Keras's order."""
+        return [holder._weights[key] for holder, key, trains in self.holders() if trains]
+
+    @property
+    def non_trainable_weights(self) -> list[Floats]:
+        """The weights that training does not change, in Keras's order."""
+        return [holder._weights[key] for holder, key, trains in self.holders() if not trains]
+
     def count_params(self) -> int:
         """Return the number of values in all weights."""
         return sum(weight.size for weight in self.weights)
 
     def trainable_params(self) -> int:
         """Return the number of values in trainable weights."""
-        return sum(holder._weights[key].size for holder, key, trains in self._holders() if trains)
+        return sum(weight.size for weight in self.trainable_weights)
 
 
 def _write(weight: Floats, value: Floats) -> None:

@@ -113,12 +113,12 @@ class Graph:
             slot_masks[self.slots[id(symbol)]] = input_mask
         for step in self.steps:
             layer = step.node.layer
-            inputs = _as_floats(layer, step.inputs(values))
+            inputs = cast_to_floats(layer, step.inputs(values))
             mask: object
             if step.mask is None:
                 mask = step.inputs(slot_masks)
             else:
-                mask = _bools(step.mask(values), inputs)
+                mask = bools(step.mask(values), inputs)
                 mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
             state = None if step.initial_state is None else step.initial_state(values)
             inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
@@ -163,7 +163,7 @@ def flat_shapes(shapes: NestedShapes) -> list[Shape]:
     return [shapes]
 
 
-def _bools(mask: object, inputs: object) -> Bools | list[Bools | None]:
+def bools(mask: object, inputs: object) -> Bools | list[Bools | None]:
     """Return a boolean mask, or a list with one (or None) for each of several inputs."""
     if isinstance(inputs, list) and isinstance(mask, list):
         return [None if item is None else np.asarray(item, dtype=np.bool_) for item in mask]
@@ -177,7 +177,7 @@ def none_if_all_none(mask: object) -> object:
     return mask
 
 
-def _as_floats(layer: Layer, inputs: object) -> object:
+def cast_to_floats(layer: Layer, inputs: object) -> object:
     """Cast integers for a layer that reads floats: their input may feed an Embedding as well."""
     if layer.input_dtype == "float32" and type(inputs) is np.ndarray and inputs.dtype.kind in "iu":
         return inputs.astype(np.float32)

@@ -28,13 +28,14 @@ from streamrnn.models.summary import (
     size_in_words,
     summary_rows,
 )
+from streamrnn.models.trainable import Trainable
 
 LayerShapes = TypedDict("LayerShapes", {"class": str, "weights": dict[str, list[int]]})
 """The class of a layer, and the shapes of its weights by name."""
 
 
 @builtin_layer
-class Model(Layer):
+class Model(Trainable, Layer):
     """Model(inputs, outputs): symbols, or lists of symbols; a call returns the same structure.
 
     A model is a layer: it can be called on symbols, in another model.
@@ -293,7 +294,7 @@ class Model(Layer):
         size = max(rows, 1) if batch_size is None else batch_size
         if size < 1:
             raise ConfigError(f"{self}: batch_size must be 1 or more, received {batch_size}")
-        if rows > size and rows % size and self._stateful_layers():
+        if rows > size and rows % size and self.stateful_layers():
             raise ShapeError(
                 f"{self}: {rows} rows cannot be split into batches of batch_size={size}: each row "
                 "of a stateful model continues the same row of the previous batch"
@@ -313,16 +314,17 @@ class Model(Layer):
 
     # ---- state
 
-    def _stateful_layers(self) -> dict[str, Any]:
+    def stateful_layers(self) -> dict[str, Any]:
+        """Return the layers that carry state between calls, by name."""
         return {layer.name: layer for layer in self.layers if _is_stateful(layer)}
 
     def get_state(self) -> dict[str, object]:
         """Return copies of the states by layer name; None for a layer that carries none yet."""
-        return {name: layer.get_state() for name, layer in self._stateful_layers().items()}
+        return {name: layer.get_state() for name, layer in self.stateful_layers().items()}
 
     def set_state(self, state: Mapping[str, object]) -> None:
         """Set the states that get_state returned. Raises StateError if the layers differ."""
-        layers = self._stateful_layers()
+        layers = self.stateful_layers()
         if set(state) != set(layers):
             raise StateError(
                 f"{self}: expected the states of {sorted(layers)}, received {sorted(state)}"
@@ -332,7 +334,7 @@ class Model(Layer):
 
     def reset_state(self) -> None:
         """Reset every stateful layer: see RNN.reset_state."""
-        for layer in self._stateful_layers().values():
+        for layer in self.stateful_layers().values():
             layer.reset_state()
 
     reset_states = reset_state

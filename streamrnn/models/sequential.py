@@ -111,15 +111,17 @@ class Sequential(Model):
 
     def __call__(self, inputs: object, initial_state: object = None, **kwargs: Any) -> Any:
         if self._begin is None and not symbols_in(inputs):
-            self._build_on(inputs)
+            self.build_on(inputs)
         return super().__call__(inputs, initial_state, **kwargs)
 
     def predict(self, x: object, *args: Any, **kwargs: Any) -> Any:
         if self._begin is None:
-            self._build_on(x)
+            self.build_on(x)
         return super().predict(x, *args, **kwargs)
 
-    def _build_on(self, inputs: object) -> None:
+    def build_on(self, inputs: Any) -> None:
+        if self._begin is not None:
+            return None
         if not self._stack:
             raise ConfigError(f"{self} has no layers")
         shape = self._stack[0]._cast(inputs).shape

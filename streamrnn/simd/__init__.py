@@ -11,6 +11,9 @@ From the inside out:
 - `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
                 each: the cell
 - `activation`, `normalization`                    on whole arrays
+- `bptt`, `bptt_cells`   recurrent layers in training; `outer`, `project`: gradients of weights and
+                of inputs; `derivatives`: of the activations;
+                `losses`, `updates`: of optimizers; `random`: by counter; `sums`: in order
 - `orthogonal`   initial weights
 - `keys`, `digest`   of the rows of a source; `cell`: custom cells
 - `names`, `arguments`   types that host and kernels share; they need no compiler
@@ -33,38 +36,56 @@ from streamrnn.errors import StreamRNNError
 if TYPE_CHECKING:
     from streamrnn.simd import (
         activation,
+        bptt,
+        bptt_cells,
         cell,
         conv1d,
         dense,
+        derivatives,
         digest,
         gru,
         jit,
         keys,
         layer_norm_lstm,
+        losses,
         lstm,
         normalization,
         orthogonal,
+        outer,
+        project,
+        random,
         recurrent,
         simple_rnn,
         spin_barrier,
+        sums,
+        updates,
     )
 
 __all__ = [
     "activation",
+    "bptt",
+    "bptt_cells",
     "cell",
     "conv1d",
     "dense",
+    "derivatives",
     "digest",
     "gru",
     "jit",
     "keys",
     "layer_norm_lstm",
+    "losses",
     "lstm",
     "normalization",
     "orthogonal",
+    "outer",
+    "project",
+    "random",
     "recurrent",
     "simple_rnn",
     "spin_barrier",
+    "sums",
+    "updates",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Activations over whole arrays."""
+"""Activations over whole arrays, and their derivatives."""
 
 import functools
 
@@ -7,8 +7,9 @@ from numba import types
 
 from streamrnn.simd import jit
 from streamrnn.simd.arguments import Kernel
+from streamrnn.simd.derivatives import of_input, of_value
 from streamrnn.simd.functions import activation, exp
-from streamrnn.simd.names import Spec, label
+from streamrnn.simd.names import FROM_VALUE, Spec, label, split_spec
 from streamrnn.simd.vector import load, make_copy, store
 
 
@@ -67,3 +68,53 @@ def softmax_entry() -> Kernel:
     f1 = types.Array(types.float32, 1, "C")
     signature = types.void(f1, f1, types.intp)
     return jit.compiled(f"softmax-{n}", build, signature)
+
+
+@functools.cache
+def derivative_entry(spec: Spec) -> Kernel:
+    """Return the kernel out = dy * derivative: (value, dy, out).
+
+    `value`: the activation's value if that determines the derivative, else its input.
+    """
+    n = jit.width()
+
+    def build() -> Kernel:
+        of = of_value if split_spec(spec)[0] in FROM_VALUE else of_input
+        slope, copy = of(spec), make_copy(n)
+
+        @jit.kernel
+        def run(value, dy, out):
+            whole = value.size - value.size % n
+            for i in range(0, whole, n):
+                store(out, i, load(dy, i, n) * slope(load(value, i, n)))
+            if whole < value.size:
+                rest = np.zeros(2 * n, np.float32)
+                copy(value, whole, rest, 0, value.size - whole)
+                copy(dy, whole, rest, n, value.size - whole)
+                store(rest, 0, load(rest, n, n) * slope(load(rest, 0, n)))
+                copy(rest, 0, out, whole, value.size - whole)
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled(f"derivative-{n}-{label(spec)}", build, types.void(f1, f1, f1))
+
+
+@functools.cache
+def softmax_back_entry() -> Kernel:
+    """Return the kernel of softmax's gradient over each run of `units`: (y, dy, dx, units)."""
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(y, dy, dx, units):
+            for begin in range(0, y.size, units):
+                total = np.float32(0)
+                for u in range(begin, begin + units):
+                    total += y[u] * dy[u]
+                for u in range(begin, begin + units):
+                    dx[u] = y[u] * (dy[u] - total)
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled("softmax_back", build, types.void(f1, f1, f1, types.intp))

@@ -42,6 +42,26 @@ class Share(NamedTuple):
     barrier: Ints
 
 
+class Factors(NamedTuple):
+    """Dropout of a window: factors of each lane's inputs and of its h, or empty arrays."""
+
+    x_BF: Floats
+    h_BU: Floats
+
+
+class TapeLayout(NamedTuple):
+    """The parts of a tape (`simd.bptt`): sizes, and the offsets of tiles, zeros and rows."""
+
+    lanes: int
+    units: int
+    padded: int
+    z: int
+    zeros: int
+    carry: int
+    states: int
+    kept: int
+
+
 class Strings(NamedTuple):
     """N byte strings.
 

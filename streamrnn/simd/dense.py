@@ -1,5 +1,7 @@
 """Dense over rows: many units, or few."""
 
+import functools
+
 import numpy as np
 from numba import types
 from numba.core.typing.templates import Signature
@@ -20,6 +22,7 @@ SUMS = 16
 widest vector has elements, on every machine, so that the bits are the same."""
 
 
+@functools.cache
 def entry(n: int, vectors: int, activation: Spec) -> Kernel:
     """Return the kernel for groups of `vectors` of `n` floats, or with 0 vectors for few units.
 

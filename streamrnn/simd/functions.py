@@ -8,9 +8,11 @@ Keras 3; parameters are constants of the compiled code.
 
 from collections.abc import Callable
 
+import numpy as np
+
 from streamrnn.simd.jit import Inlined, inline
 from streamrnn.simd.names import Spec, split_spec, unclipped
-from streamrnn.simd.vector import absolute, fma, power_of_two, where_less
+from streamrnn.simd.vector import absolute, exponent, fma, mantissa, power_of_two, where_less
 
 ROUND = 12582912.0  # 1.5 * 2**23: adding and subtracting it rounds to an integer
 LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504, 0.693359375, -2.12194440e-4
@@ -93,6 +95,26 @@ def log1p_of_fraction(e):
     p = fma(p, u, 2 / 5)
     p = fma(p, u, 2 / 3)
     return fma(p * u, s, s + s)
+
+
+@inline
+def log(x):
+    """Return the logarithm of positive normal floats. Coefficients as in Cephes' logf."""
+    e, m = exponent(x), mantissa(x)
+    e = where_less(1.41421356, m, e + 1.0, e)
+    m = where_less(1.41421356, m, 0.5 * m, m) - 1.0
+    p = fma(m, 7.0376836292e-2, -1.1514610310e-1)
+    p = fma(p, m, 1.1676998740e-1)
+    p = fma(p, m, -1.2420140846e-1)
+    p = fma(p, m, 1.4249322787e-1)
+    p = fma(p, m, -1.6668057665e-1)
+    p = fma(p, m, 2.0000714765e-1)
+    p = fma(p, m, -2.4999993993e-1)
+    p = fma(p, m, 3.3333331174e-1)
+    s = m * m
+    p = fma(e, LN2_LOW, p * m * s)
+    finite = fma(e, LN2_HIGH, m + fma(s, -0.5, p))
+    return where_less(x, np.inf, finite, x)
 
 
 @inline

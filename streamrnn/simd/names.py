@@ -32,6 +32,26 @@ DEFAULTS: dict[str, dict[str, float]] = {
 """Every activation, with its parameters in order."""
 
 
+FROM_VALUE = frozenset({
+    "linear",
+    "tanh",
+    "sigmoid",
+    "relu",
+    "softplus",
+    "softsign",
+    "exponential",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "hard_sigmoid",
+    "hard_sigmoid_02",
+})  # fmt: skip
+"""Activations whose derivative follows from their value (`simd.derivatives`)."""
+
+FROM_INPUT = frozenset({"silu", "gelu", "mish"})
+"""Activations whose derivative needs their input."""
+
 CLIPPED = "clipped"
 
 
@@ -59,6 +79,15 @@ def split_spec(spec: Spec) -> tuple[str, tuple[float, ...]]:
             f"activation {name!r} has {len(defaults)} parameters, received {len(given)}"
         )
     return str(name), tuple(float(value) for value in given) + defaults[len(given) :]
+
+
+def has_derivative(spec: Spec, among: frozenset[str] = FROM_VALUE | FROM_INPUT) -> bool:
+    """Return whether the derivative of an activation is known, of those `among`.
+
+    With a negative slope below zero, the value does not determine it.
+    """
+    name, numbers = split_spec(spec)
+    return name in among and (name not in ("leaky_relu", "elu") or min(numbers) >= 0)
 
 
 def label(spec: Spec) -> str:

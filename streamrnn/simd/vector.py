@@ -310,6 +310,35 @@ def power_of_two(typingctx, exponent):
     return exponent(exponent), emit
 
 
+@intrinsic
+def exponent(typingctx, a):
+    """Return the exponent of normal positive floats, as floats."""
+
+    def emit(context, builder, sig, args):
+        whole = ir.VectorType(I32, sig.args[0].n)
+        bits = builder.lshr(builder.bitcast(args[0], whole), _all(whole, 23))
+        return builder.sitofp(builder.sub(bits, _all(whole, 127)), args[0].type)
+
+    return a(a), emit
+
+
+@intrinsic
+def mantissa(typingctx, a):
+    """Return the mantissa of normal positive floats, in [1, 2)."""
+
+    def emit(context, builder, sig, args):
+        whole = ir.VectorType(I32, sig.args[0].n)
+        bits = builder.and_(builder.bitcast(args[0], whole), _all(whole, 0x7FFFFF))
+        return builder.bitcast(builder.or_(bits, _all(whole, 127 << 23)), args[0].type)
+
+    return a(a), emit
+
+
+def _all(kind, value):
+    """Return a constant vector of integers."""
+    return ir.Constant(kind, [value] * kind.count)
+
+
 def _call(builder, name, args):
     """Emit a call of LLVM's function `name` on vectors of the type of the first argument."""
     kind = args[0].type

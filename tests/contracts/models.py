@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import naive
+import naive_backward
 import numpy as np
 from layers.kinds import assert_same
 
@@ -71,6 +72,30 @@ def assert_close(
     expected = expected if isinstance(expected, tuple) else (expected,)
     for output, wanted in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(output, np.array(wanted), rtol=tolerance, atol=tolerance)
+
+
+def assert_gradients(
+    model: Model, inputs: Inputs, oracle: Callable[..., Any], tolerance: float = 1e-4
+) -> None:
+    """Gradients of a mean squared error are the central differences of the oracle, in float64."""
+    outputs = model(list(inputs))
+    model.reset_state()
+    truth = np.random.default_rng(8).normal(size=outputs.shape)
+    mask = getattr(outputs, "_keras_mask", None)
+    model.compile("sgd", "mse")
+    found = model.gradients(list(inputs), truth)
+    weights, x = naive_lists(model.get_weights()), naive_lists(inputs)
+
+    def loss() -> float:
+        predicted = oracle(weights, *x)
+        return naive_backward.mean_squared_error(truth.tolist(), predicted, naive.lists(mask))
+
+    assert found
+    for number, name in enumerate(model.named_weights()):
+        if name in found:
+            wanted = np.array(naive_backward.central(loss, weights, number))
+            error = np.abs(found[name] - wanted).max()
+            assert error <= tolerance * max(np.abs(wanted).max(), 0.01), (name, error)
 
 
 def naive_lists(arrays: Inputs) -> list[Any]:

@@ -9,6 +9,7 @@ import naive_values as values
 from contracts.rows_layers import (
     FEATUREWISE,
     MERGES,
+    NO_WEIGHTS,
     RECURRENT,
     SHAPES,
     TOKENS,
@@ -56,6 +57,8 @@ def made(name: str) -> Callable[[], layers.Layer]:
     return lambda: layers.get(name)()
 
 
+MASK_IN_GRAPH = "Training refuses mask= in a graph, which only graphs of Keras files have."
+
 MASKS = {
     "Masking": LayerRow(
         lambda: layers.Masking(0.0),
@@ -77,22 +80,26 @@ MASKS = {
         lambda: layers.NotEqual(0.0),
         masked(values.differs),
         model=masking(lambda layer, x: layers.get("Any")()(layer(x))),
+        trained=MASK_IN_GRAPH,
     ),
     "Any": LayerRow(
         made("Any"),
         masked(values.differs),
         model=masking(lambda layer, x: layer(layers.NotEqual(0)(x))),
+        trained=MASK_IN_GRAPH,
     ),
     "LogicalOr": LayerRow(
         made("LogicalOr"),
         masked(either),
         reads="two",
         model=masking(lambda layer, *x: layer([steps_of(each) for each in x])),
+        trained=MASK_IN_GRAPH,
     ),
     "ExpandDims": LayerRow(
         made("ExpandDims"),
         masked(values.differs),
         model=masking(lambda layer, x: layers.get("Any")()(layer(steps_of(x)))),
+        trained=MASK_IN_GRAPH,
     ),
     "JoinedMasks": LayerRow(
         made("JoinedMasks"),
@@ -103,16 +110,19 @@ MASKS = {
                 layer([layers.get("ExpandDims")()(steps_of(each)) for each in x])
             )
         ),
+        trained=MASK_IN_GRAPH,
     ),
     "OnesLike": LayerRow(
         made("OnesLike"),
         lambda w, x: every(naive.gru(*w), x),
         model=masking(lambda layer, x: layer(steps_of(x))),
+        trained=MASK_IN_GRAPH,
     ),
     "ZerosLike": LayerRow(
         made("ZerosLike"),
         masked(lambda x: [[False for _ in row] for row in x]),
         model=masking(lambda layer, x: layer(steps_of(x))),
+        trained=MASK_IN_GRAPH,
     ),
 }
 
@@ -129,6 +139,7 @@ def naive_model(w: Any, x: Any) -> Any:
     return every(naive.lstm(*w[2:]), values.joined(*halves))
 
 
+OF_ONNX = "A graph of ONNX has no rule in streamrnn/training/rules.py."
 RECORDED = "Its graph is judged by ONNX Runtime's recorded outputs: the row of the format .onnx."
 
 GRAPHS = {
@@ -153,12 +164,16 @@ GRAPHS = {
         RECORDED,
         reads="three",
         model=lambda model, _: model,
+        trained=OF_ONNX,
     ),
-    "OnnxGraph": LayerRow(lambda: streamrnn.load_model(GRAPH).layer, RECORDED, reads="three"),
+    "OnnxGraph": LayerRow(
+        lambda: streamrnn.load_model(GRAPH).layer, RECORDED, reads="three", trained=OF_ONNX
+    ),
     "OnnxIds": LayerRow(
         lambda: layers.get("OnnxIds")(),
         lambda _, ids: values.each(lambda n: [2.0 * n], ids),
         reads="ids",
+        trained=NO_WEIGHTS,
         model=before(lambda: layers.Rescaling(2.0)),
     ),
 }

@@ -77,7 +77,8 @@ class LayerRow(Row):
 
     config: a config makes the same layer. saved: the native file gives back the model. cut: on a
     stream, outputs and states do not depend on where rows and steps are cut, and no stream sees
-    another. apart: nor does a sequence see another in the same batch.
+    another. apart: nor does a sequence see another in the same batch. trained: the gradients of its
+    weights, and of those before it, are the oracle's.
     """
 
     layer: Callable[[], layers.Layer]
@@ -88,6 +89,7 @@ class LayerRow(Row):
     saved: Contract = HOLDS
     cut: Contract = HOLDS
     apart: Contract = HOLDS
+    trained: Contract = HOLDS
 
     def made(self) -> Model:
         """The model around a new layer."""
@@ -111,6 +113,8 @@ def same(_: Any, x: Any) -> Any:
     return x
 
 
+NO_RULE = "It has no rule in streamrnn/training/rules.py yet."
+NO_WEIGHTS = "It reads ids, and the model around it has no weights."
 NEEDS_ALL = "It needs the whole time axis."
 MAKES_TIME = "It makes a new sequence of a single value."
 
@@ -138,6 +142,7 @@ RECURRENT = {
         lambda: layers.LSTM(3, return_sequences=True, return_state=True),
         lambda w, x: states_too(naive.lstm(*w), x),
         cut="Its state at the end of the sequence is used.",
+        trained="The model around it has several outputs, and a loss is of one.",
     ),
     "RNN": LayerRow(
         lambda: layers.RNN(layers.SimpleRNNCell(3, recurrent_dropout=0.2)),
@@ -148,6 +153,7 @@ RECURRENT = {
             [layers.LSTMCell(3), layers.GRUCell(2)], zero_output_for_mask=True, unroll=True
         ),
         lambda w, x: last(naive.stacked(naive.lstm(*w[:3]), naive.gru(*w[3:])), x),
+        trained=NO_RULE,
     ),
     "SimpleRNNCell": LayerRow(
         lambda: layers.SimpleRNNCell(3, activation="relu", use_bias=False),
@@ -167,11 +173,13 @@ RECURRENT = {
             naive.peephole_lstm(*w[:3], peephole=w[3:], recurrent_activation="hard_sigmoid"), x
         ),
         model=inside_rnn,
+        trained=NO_RULE,
     ),
     "LayerNormLSTMCell": LayerRow(
         lambda: layers.LayerNormLSTMCell(3, norm_epsilon=0.01),
         lambda w, x: every(naive.layer_norm_lstm(*w, epsilon=0.01), x),
         model=inside_rnn,
+        trained=NO_RULE,
     ),
     "LSTMCell": LayerRow(
         lambda: layers.LSTMCell(3, unit_forget_bias=False, dropout=0.5, seed=1),
@@ -182,6 +190,7 @@ RECURRENT = {
         lambda: layers.StackedRNNCells([layers.GRUCell(3), layers.LSTMCell(2)]),
         lambda w, x: every(naive.stacked(naive.gru(*w[:3]), naive.lstm(*w[3:])), x),
         model=inside_rnn,
+        trained=NO_RULE,
     ),
     "Bidirectional": LayerRow(
         lambda: layers.Bidirectional(
@@ -208,14 +217,17 @@ FEATUREWISE = {
             2, 3, padding="causal", dilation_rate=2, activation="tanh", use_bias=False
         ),
         lambda w, x: naive.conv1d_causal(x, w[0], None, 2, "tanh"),
+        trained=NO_RULE,
     ),
     "LayerNormalization": LayerRow(
         lambda: layers.LayerNormalization(epsilon=0.01, center=False),
         lambda w, x: naive.layer_normalization(x, *w, epsilon=0.01),
+        trained=NO_RULE,
     ),
     "BatchNormalization": LayerRow(
         lambda: layers.BatchNormalization(momentum=0.9, scale=False),
         lambda w, x: naive.batch_normalization(x, w[1], w[2], beta=w[0]),
+        trained=NO_RULE,
     ),
     "Normalization": LayerRow(
         lambda: layers.Normalization(mean=[1, 2, 3, 4], variance=[1, 2, 3, 0]),
@@ -244,6 +256,7 @@ FEATUREWISE = {
     "PReLU": LayerRow(
         lambda: layers.PReLU("random_normal", shared_axes=[1]),
         lambda w, x: naive.prelu(x, w[0][0]),
+        trained=NO_RULE,
     ),
     "PReLU/by_step": LayerRow(
         lambda: layers.PReLU(),
@@ -252,15 +265,18 @@ FEATUREWISE = {
         ],
         reads="six steps",
         cut="It has an alpha for each step of a sequence.",
+        trained=NO_RULE,
     ),
     "Softmax": LayerRow(lambda: layers.Softmax(), lambda _, x: naive.activation(x, "softmax")),
     "Dropout": LayerRow(lambda: layers.Dropout(0.5, noise_shape=(None, 1, None), seed=3), same),
     "SpatialDropout1D": LayerRow(lambda: layers.SpatialDropout1D(0.5, seed=3), same),
-    "ActivityRegularization": LayerRow(lambda: layers.ActivityRegularization(0.1, 0.2), same),
+    "ActivityRegularization": LayerRow(
+        lambda: layers.ActivityRegularization(0.1, 0.2), same, trained=NO_RULE
+    ),
     "Identity": LayerRow(layers.Identity, same),
-    "GaussianNoise": LayerRow(lambda: layers.GaussianNoise(0.3, seed=2), same),
-    "GaussianDropout": LayerRow(lambda: layers.GaussianDropout(0.3, seed=2), same),
-    "AlphaDropout": LayerRow(lambda: layers.AlphaDropout(0.3, seed=2), same),
+    "GaussianNoise": LayerRow(lambda: layers.GaussianNoise(0.3, seed=2), same, trained=NO_RULE),
+    "GaussianDropout": LayerRow(lambda: layers.GaussianDropout(0.3, seed=2), same, trained=NO_RULE),
+    "AlphaDropout": LayerRow(lambda: layers.AlphaDropout(0.3, seed=2), same, trained=NO_RULE),
 }
 
 SHAPES = {
@@ -297,14 +313,14 @@ ON_FEATURES = {
 """Layers that can be called on (batch, 6, 4) as they are."""
 
 MERGES = {
-    name: LayerRow(kind, lambda _, *x, f=function: values.each(f, *x), reads="two")
-    for name, kind, function in (
-        ("Add", layers.Add, values.total),
-        ("Average", layers.Average, values.average),
-        ("Maximum", layers.Maximum, max),
-        ("Minimum", layers.Minimum, min),
-        ("Multiply", layers.Multiply, values.product),
-        ("Subtract", layers.Subtract, lambda a, b: a - b),
+    name: LayerRow(kind, lambda _, *x, f=function: values.each(f, *x), reads="two", trained=trained)
+    for name, kind, function, trained in (
+        ("Add", layers.Add, values.total, HOLDS),
+        ("Average", layers.Average, values.average, HOLDS),
+        ("Maximum", layers.Maximum, max, NO_RULE),
+        ("Minimum", layers.Minimum, min, NO_RULE),
+        ("Multiply", layers.Multiply, values.product, NO_RULE),
+        ("Subtract", layers.Subtract, lambda a, b: a - b, HOLDS),
     )
 } | {
     "Concatenate": LayerRow(layers.Concatenate, lambda _, *x: values.joined(*x), reads="two"),
@@ -344,11 +360,13 @@ TOKENS = {
         lambda: layers.CategoryEncoding(6, "one_hot"),
         lambda _, ids: values.one_hot(ids, 6),
         reads="ids",
+        trained=NO_WEIGHTS,
     ),
     "CategoryEncoding/counts": LayerRow(
         lambda: layers.CategoryEncoding(6, "count"),
         lambda _, ids: values.counts(ids, 6),
         reads="ids",
         cut="It counts what is in all steps.",
+        trained=NO_WEIGHTS,
     ),
 }

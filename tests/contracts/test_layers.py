@@ -5,15 +5,17 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
+import naive
+import numpy as np
 import pytest
 from contracts import models
 from contracts.declared import assert_declared, holding, reasoned
 from contracts.rows_graphs import LAYERS
-from contracts.rows_layers import READS, LayerRow, alone
+from contracts.rows_layers import NO_WEIGHTS, READS, LayerRow, alone, inputs_of
 
 import streamrnn
-from streamrnn import layers
-from streamrnn.errors import ModelMismatchError
+from streamrnn import Model, layers
+from streamrnn.errors import ModelMismatchError, UnsupportedError
 from streamrnn.layers import registry
 from streamrnn.models import StepRunner
 
@@ -118,6 +120,40 @@ def test_a_layer_that_cannot_be_cut_is_refused_by_name(name: str) -> None:
     layer = LAYERS[name].layer()
     with pytest.raises(ModelMismatchError, match=repr(layer.name)):
         StepRunner(LAYERS[name].model(layer, LAYERS[name].reads))
+
+
+@pytest.mark.parametrize("name", holding(LAYERS, "trained"))
+def test_gradients_of_a_layer_are_those_of_the_oracle(name: str) -> None:
+    row = LAYERS[name]
+    models.assert_gradients(behind_dense(row), READS[row.reads], naive_behind_dense(row))
+
+
+def behind_dense(row: LayerRow) -> Model:
+    """The row's model with a Dense before each input of floats: one layer, perhaps twice."""
+    if READS[row.reads][0].dtype != np.float32:
+        return models.with_weights(row.made())
+    symbols = inputs_of(row.reads)
+    dense = layers.Dense(symbols[0].shape[-1])
+    read = [dense(symbol) for symbol in symbols]
+    return models.with_weights(Model(symbols, row.made()(read if len(read) > 1 else read[0])))
+
+
+def naive_behind_dense(row: LayerRow) -> Any:
+    """The oracle of `behind_dense`."""
+    if READS[row.reads][0].dtype != np.float32:
+        return row.oracle
+    return lambda w, *x: row.oracle(w[2:], *(naive.dense(each, *w[:2]) for each in x))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in reasoned(LAYERS, "trained") if LAYERS[name].trained != NO_WEIGHTS]
+)
+def test_a_layer_that_cannot_be_trained_is_refused(name: str) -> None:
+    """A reason that has become wrong fails too."""
+    row = LAYERS[name]
+    model = row.made() if name == "OnnxModel" else behind_dense(row)
+    with pytest.raises(UnsupportedError, match="training"):
+        model.compile("sgd", "mse")
 
 
 def test_stepwise_is_a_promise_that_some_row_keeps() -> None:

@@ -119,7 +119,7 @@ def _layer(layer: Layer, name: str, arrays: list[Stored]) -> list[Assignment]:
 def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
     """Assign the arrays in Keras's order of a layer's weights: the trainable ones first."""
     targets = [f"{layer.name}/{name}" for name in layer.named_weights()]
-    trains = [trains for _, _, trains in layer._holders()]
+    trains = [trains for _, _, trains in layer.holders()]
     order = sorted(range(len(targets)), key=lambda i: not trains[i])
     by_target = {targets[i]: array for i, array in zip(order, arrays, strict=True)}
     assignments = []

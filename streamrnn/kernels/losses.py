@@ -1,0 +1,56 @@
+"""Losses and their derivatives over whole arrays; sums in one order."""
+
+import numpy as np
+
+from streamrnn import simd
+from streamrnn.arrays import Floats
+
+_NONE = np.empty(0, np.float32)
+
+
+def elementwise(
+    name: str, p: Floats, t: Floats, *parameters: float, quantiles: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Return the loss of each element and its derivative by `p`; arrays of one shape.
+
+    name: squared, absolute, huber (parameter: delta), binary, binary_of_logits, or pinball with
+    the `quantiles` of each element.
+    """
+    value, slope = np.empty_like(p), np.empty_like(p)
+    if p.size:
+        q = _NONE if quantiles is None else quantiles.reshape(-1)
+        kernel = simd.losses.elementwise_entry(name, *parameters)
+        kernel(p.reshape(-1), t.reshape(-1), q, value.reshape(-1), slope.reshape(-1))
+    return value, slope
+
+
+def categorical(p: Floats, t: Floats, *, logits: bool) -> tuple[Floats, Floats]:
+    """Return the cross-entropy of each row (over the last axis), and its derivative by `p`."""
+    value, slope = np.empty(p.shape[:-1], np.float32), np.empty_like(p)
+    if p.size:
+        kernel = simd.losses.categorical_entry("logits" if logits else "probabilities")
+        kernel(p.reshape(-1), t.reshape(-1), p.shape[-1], value.reshape(-1), slope.reshape(-1))
+    return value, slope
+
+
+def means_of_rows(a: Floats) -> Floats:
+    """Return the mean over the last axis."""
+    out = np.empty(a.shape[:-1], np.float32)
+    if out.size:
+        flat = np.ascontiguousarray(a).reshape(-1)
+        simd.sums.rows_entry()(flat, a.shape[-1], out.reshape(-1))
+    return out
+
+
+def total(a: Floats) -> float:
+    """Return the sum of all elements, added in order, in float64."""
+    return dot(a, np.ones(a.shape, np.float32))
+
+
+def dot(a: Floats, b: Floats) -> float:
+    """Return the sum of the products of all elements, added in order, in float64."""
+    out = np.zeros(1)
+    simd.sums.products_entry()(
+        np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1), out
+    )
+    return float(out[0])

@@ -1,0 +1,45 @@
+"""Updates of weights in place, by the formulas of optimizers. Weights may be read-only arrays."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from streamrnn import simd
+from streamrnn.arrays import Floats
+
+Apply: TypeAlias = Callable[..., None]
+"""Called with a weight, its gradient, and what is kept for it: contiguous arrays of one shape."""
+
+
+def descend(rate: float, momentum: float, decay: float, *, nesterov: bool) -> Apply:
+    """Return the update by SGD: (w, gradient, velocity). `decay`: what a weight loses first."""
+    return _applied(simd.updates.momentum_entry(nesterov), rate, momentum, decay)
+
+
+def adam(rate: float, beta_1: float, beta_2: float, epsilon: float, decay: float) -> Apply:
+    """Return the update by Adam: (w, gradient, m, v).
+
+    `rate` includes the correction of the bias of the moments; `decay`: what a weight loses first.
+    """
+    return _applied(simd.updates.adam_entry(), rate, 1 - beta_1, 1 - beta_2, epsilon, decay)
+
+
+def _applied(kernel: Apply, *numbers: float) -> Apply:
+    constants = [np.float32(number) for number in numbers]
+
+    def apply(*arrays: Floats) -> None:
+        kernel(*[array.reshape(-1) for array in arrays], *constants)
+
+    return apply
+
+
+def power(base: float, exponent: int) -> float:
+    """Return base**exponent in float64 by squaring: the same bits on any CPU."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result

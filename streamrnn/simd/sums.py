@@ -1,0 +1,62 @@
+"""Sums in the order of the elements, in float64."""
+
+import functools
+
+from numba import types
+
+from streamrnn.simd import jit
+from streamrnn.simd.arguments import Kernel
+
+
+@functools.cache
+def products_entry() -> Kernel:
+    """Return the kernel out[0] = the sum of a[i] * b[i]: (a, b, out)."""
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(a, b, out):
+            total = 0.0
+            for i in range(a.size):
+                total += types.float64(a[i]) * types.float64(b[i])
+            out[0] = total
+
+        return run
+
+    f1, d1 = types.Array(types.float32, 1, "C"), types.Array(types.float64, 1, "C")
+    return jit.compiled("sum_of_products", build, types.void(f1, f1, d1))
+
+
+@functools.cache
+def add_rows_entry() -> Kernel:
+    """Return the kernel out[ids[r]] += rows[r], row after row: (out, ids, rows)."""
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(out, ids, rows):
+            for r in range(ids.size):
+                for i in range(rows.shape[1]):
+                    out[ids[r], i] += rows[r, i]
+
+        return run
+
+    f2, ids = types.Array(types.float32, 2, "C"), types.Array(types.int64, 1, "C")
+    return jit.compiled("add_rows", build, types.void(f2, ids, f2))
+
+
+@functools.cache
+def rows_entry() -> Kernel:
+    """Return the kernel out[r] = the mean of each run of `units` elements: (a, units, out)."""
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(a, units, out):
+            for r in range(out.size):
+                total = 0.0
+                for i in range(r * units, (r + 1) * units):
+                    total += types.float64(a[i])
+                out[r] = total / units
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled("means_of_rows", build, types.void(f1, types.intp, f1))

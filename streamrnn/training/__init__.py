@@ -1,0 +1,35 @@
+"""Training in memory: gradients, losses, optimizers, metrics, and the loop over epochs.
+
+- `recording`   one pass: what is random in it, and the gradients it collects
+- `rules`, `recurrent`   for each class of layer: the call, and the way back
+- `passes`      forward and back through a model's graph; what is refused
+- `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
+- `trainer`     a compiled model and one batch; `loop`: epochs
+
+Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
+`gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: products and
+sums are those of `kernels`, and NumPy computes element by element only.
+"""
+
+from streamrnn.training import callbacks, losses, metrics, optimizers
+from streamrnn.training.callbacks import EarlyStopping, History
+from streamrnn.training.loop import evaluate_arrays, fit_arrays
+from streamrnn.training.losses import Loss
+from streamrnn.training.metrics import Metric
+from streamrnn.training.optimizers import Optimizer
+from streamrnn.training.trainer import Trainer
+
+__all__ = [
+    "EarlyStopping",
+    "History",
+    "Loss",
+    "Metric",
+    "Optimizer",
+    "Trainer",
+    "callbacks",
+    "evaluate_arrays",
+    "fit_arrays",
+    "losses",
+    "metrics",
+    "optimizers",
+]

@@ -1,0 +1,65 @@
+"""A small model that is trained, and hashes of what training makes."""
+
+import hashlib
+
+import numpy as np
+
+from streamrnn import Input, Sequential, layers, set_threads
+from streamrnn.layers.initializers import GlorotNormal, Orthogonal, RandomNormal
+
+FEATURES, CATEGORIES = 5, 3
+
+
+def weighted(model: Sequential, seed: int = 3) -> Sequential:
+    """The same random weights each time."""
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.normal(size=w.shape) * 0.3 for w in model.weights])
+    return model
+
+
+def stack() -> Sequential:
+    """All cells, dropout of both kinds, masks, and units that fill no vector."""
+    return weighted(
+        Sequential(
+            [
+                Input((None, FEATURES)),
+                layers.Masking(0.0),
+                layers.LSTM(20, return_sequences=True, dropout=0.2, recurrent_dropout=0.1, seed=1),
+                layers.GRU(33, return_sequences=True, recurrent_dropout=0.3),
+                layers.Dropout(0.25),
+                layers.GRU(16, return_sequences=True, reset_after=False, recurrent_dropout=0.2),
+                layers.SimpleRNN(10, return_sequences=True),
+                layers.Dense(7, activation="gelu"),
+                layers.Dense(CATEGORIES, activation="softmax"),
+            ]
+        )
+    )
+
+
+def data(rows: int = 7, steps: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sequences with gaps, their categories, and their lengths."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(rows, steps, FEATURES)).astype(np.float32)
+    x[rng.random((rows, steps)) < 0.2] = 0
+    return x, rng.integers(0, CATEGORIES, (rows, steps)), rng.integers(1, steps + 1, rows)
+
+
+def digest() -> str:
+    """A hash of initial weights, of gradients, and of the weights and the history of a fit."""
+    model, (x, y, lengths) = stack(), data()
+    model.compile("adamw", "sparse_categorical_crossentropy", metrics=["accuracy"], seed=4)
+    bits = hashlib.sha256()
+    for initializer in (Orthogonal(seed=1), RandomNormal(seed=2), GlorotNormal(seed=3)):
+        bits.update(np.ascontiguousarray(initializer.draw((60, 80))))
+    for gradient in model.gradients(x, y, lengths=lengths, training=True).values():
+        bits.update(gradient.tobytes())
+    history = model.fit(x, y, batch_size=3, epochs=2, verbose=0, lengths=lengths)
+    bits.update(repr(history.history).encode())
+    for weight in model.weights:
+        bits.update(weight.tobytes())
+    return bits.hexdigest()
+
+
+if __name__ == "__main__":
+    set_threads(1)
+    print(digest())
