@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from streamrnn.formats.architecture import check_layers, untrained
 from streamrnn.formats.dispatch import load_weights, read
 from streamrnn.formats.tables import Tables
 from streamrnn.models import Model
@@ -30,4 +31,4 @@ def load_model(
     return read(path, layers=layers, node=node, strict=strict, state=state).model
 
 
-__all__ = ["load_model", "load_weights"]
+__all__ = ["check_layers", "load_model", "load_weights", "untrained"]

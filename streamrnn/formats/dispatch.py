@@ -6,6 +6,7 @@ from pathlib import Path
 
 from streamrnn.errors import ConfigError, DTypeError, ModelFileError, UnsupportedError
 from streamrnn.formats import tables
+from streamrnn.formats.architecture import check_layers
 from streamrnn.formats.assignment import Loaded
 from streamrnn.formats.guard import reading, refuse_uri, require_file
 from streamrnn.formats.tables import Tables
@@ -82,12 +83,13 @@ def _safetensors(path: Path, layers: Tables | None) -> Loaded:
     from streamrnn.formats import native
 
     metadata, arrays = native.read(path)
-    if layers is None:
-        return native.loaded(metadata, arrays)
+    if layers is None or metadata.get("format") == "streamrnn":
+        loaded = native.loaded(metadata, arrays)
+        if layers is not None:
+            check_layers(loaded.model, layers)
+        return loaded
     from streamrnn.formats import torch
 
-    if metadata.get("format") == "streamrnn":
-        raise ConfigError("layers: a file in the native format contains its own layers")
     return torch.load_state_dict(arrays, tables.parse(layers))
 
 

@@ -42,6 +42,20 @@ def save(model: Model, path: str | Path) -> None:
         raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise SinkError(f"{path}: a device or pipe, not a file; set another path")
+    data = encoded(model)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encoded(model: Model) -> bytes:
+    """Return the bytes of a native file. Raises ConfigError for a model that is not built."""
     model.graph  # noqa: B018 (raises where the model is not built)
     weights = model.named_weights()
     metadata = {
@@ -52,16 +66,7 @@ def save(model: Model, path: str | Path) -> None:
     }
     data = to_bytes({name: np.asarray(w, order="C") for name, w in weights.items()}, metadata)
     header, tensors = _in_order(data)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(header)
-            file.write(tensors)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return header + tensors
 
 
 def _in_order(data: bytes) -> tuple[bytes, memoryview]:
