@@ -36,11 +36,13 @@ MAY_IMPORT = {
     "checkpoints": "arrays display errors config states sources sinks storage",
     "scoring": "arrays display errors config formats kernels models states sources windows "
     "operators",
+    "fitting": "arrays errors kernels layers models checkpoints scoring sources states storage "
+    "training windows",
     "engines": "arrays errors config kernels checkpoints scoring sinks sources states",
     "outputs": "arrays display errors config formats sources states windows operators sinks "
     "storage checkpoints",
-    "pipeline": "arrays display errors config formats kernels models states sources checkpoints "
-    "scoring engines outputs",
+    "pipeline": "arrays display errors config fitting formats kernels models states sources "
+    "checkpoints scoring engines outputs training",
     "spark": "arrays errors pipeline scoring sources states",
     "cli": "display errors config formats layers models outputs pipeline",
 }
@@ -48,8 +50,8 @@ MAY_IMPORT = {
 ONLY_IN = {
     "numba": "simd",
     "llvmlite": "simd",
-    "pyarrow": "storage sources states windows operators sinks checkpoints scoring engines outputs "
-    "pipeline spark cli",
+    "pyarrow": "storage sources states windows operators sinks checkpoints scoring engines fitting "
+    "outputs pipeline spark cli",
     "pyspark": "spark",
     "pydantic": "config",
     "typer": "cli",

@@ -51,6 +51,7 @@ does not name. On object stores a rename is a copy and a delete on the server, t
 
 from streamrnn.checkpoints.attempt import Attempt, Facts
 from streamrnn.checkpoints.folder import OutputFolder
+from streamrnn.checkpoints.lock import Lock
 from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, StateFile, UsedFile
 from streamrnn.checkpoints.nesting import (
     refuse_inside_output,
@@ -65,7 +66,7 @@ from streamrnn.checkpoints.reading import (
     read_token,
 )
 from streamrnn.checkpoints.resume import check_same_pipeline, check_schema
-from streamrnn.checkpoints.seen import SeenFiles, seen_files, with_seen_files
+from streamrnn.checkpoints.seen import SeenFiles, seen_files, with_seen, with_seen_files
 from streamrnn.checkpoints.used import (
     Select,
     SourcePlan,
@@ -79,6 +80,7 @@ from streamrnn.checkpoints.versions import Snapshot, StateDelta
 __all__ = [
     "Attempt",
     "Facts",
+    "Lock",
     "Manifest",
     "OutputFolder",
     "RetainedCommit",
@@ -105,5 +107,6 @@ __all__ = [
     "refuse_no_directory",
     "seen_files",
     "select_all",
+    "with_seen",
     "with_seen_files",
 ]

@@ -31,21 +31,22 @@ STALE_SECONDS = 300
 class Lock:
     """Held from construction to `release`. Raises CheckpointError that names the owner.
 
-    `old_name`: the lock of an earlier version, which is held too if it exists.
+    `old_names`: locks of earlier versions, which are held too if they exist.
     """
 
-    def __init__(self, files: Files, name: str, old_name: str) -> None:
+    def __init__(self, files: Files, name: str, *old_names: str) -> None:
         self._files = files
         self._name = name
         self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._descriptors: list[int] = []
         try:
             if isinstance(files, LocalFiles):
-                self._lock_file(files.show(old_name), create=False)
+                for old_name in old_names:
+                    self._lock_file(files.show(old_name), create=False)
                 self._lock_file(files.show(name))
             else:
-                self._refuse_owner(old_name)
-                self._refuse_owner(name)
+                for known in (*old_names, name):
+                    self._refuse_owner(known)
                 self.renew()
         except BaseException:
             self._close()

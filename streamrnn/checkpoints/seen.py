@@ -69,13 +69,19 @@ def with_seen_files(table: pa.Table, manifest: Manifest | None) -> pa.Table:
     """Add the used files of an output to its state table."""
     if manifest is None or not manifest.sources:
         return table
-    seen = {
-        "sources": manifest.sources,
-        "position": manifest.position,
-        "home": manifest.home,
-        "schema": manifest.config.get("source.schema", {}),
+    schema = manifest.config.get("source.schema", {})
+    return with_seen(table, SeenFiles(manifest.sources, manifest.position, manifest.home, schema))
+
+
+def with_seen(table: pa.Table, seen: SeenFiles) -> pa.Table:
+    """Add the files that a state has seen to its table."""
+    facts = {
+        "sources": seen.sources,
+        "position": seen.position,
+        "home": seen.home,
+        "schema": seen.schema,
     }
-    text = json.dumps(seen, default=fields_of, ensure_ascii=False)
+    text = json.dumps(facts, default=fields_of, ensure_ascii=False)
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: text.encode()})
 
 

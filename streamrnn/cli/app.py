@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from streamrnn import __version__
-from streamrnn.cli import check, evaluate, files, models, outputs, run, states
+from streamrnn.cli import check, evaluate, files, fit, models, outputs, run, states
 from streamrnn.cli.epilogs import EXIT_CODES, example
 from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
@@ -30,6 +30,9 @@ app = typer.Typer(
 )
 app.command("run", epilog=f"{example('run pipeline.toml --set window.lanes=32')}\n\n{EXIT_CODES}")(
     run.run
+)
+app.command("fit", epilog=f"{example('fit pipeline.toml --set train.epochs=3')}\n\n{EXIT_CODES}")(
+    fit.fit
 )
 app.command("validate", epilog=example("validate pipeline.toml"))(check.validate)
 app.command("explain", epilog=example("explain pipeline.toml --json"))(check.explain)

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from streamrnn.pipeline import Summary, Workload
 
 INTERRUPTED = 130
+DROPPED = ("row", "dropped: earlier than the stream's last time")
+VALUE_NOTES = {
+    "filled": ("null", "filled as set by `nulls`"),
+    "nan": ("NaN", "treated as null, as set by `nan`"),
+    "out_of_range": ("value", "outside `valid`, treated as null"),
+    "clipped": ("value", "limited by `clip`"),
+}
+"""Of counts of values: what is counted, and what was done with it."""
 _WHOLE_SECONDS = re.compile(r"\.0+(?!\d)")
 
 
@@ -165,12 +173,9 @@ def _notes(summary: "Summary") -> list[str]:
     s = summary
     reported = [
         (s.skipped, "row", "skipped: a feature was null (output is null there)"),
-        (s.dropped_late, "row", "dropped: earlier than the stream's last time"),
+        (s.dropped_late, *DROPPED),
         (s.rejected, "row", "rejected; each has its reason in the rejects table"),
-        (s.filled, "null", "filled as set by `nulls`"),
-        (s.nan, "NaN", "treated as null, as set by `nan`"),
-        (s.out_of_range, "value", "outside `valid`, treated as null"),
-        (s.clipped, "value", "limited by `clip`"),
+        *((getattr(s, name), *texts) for name, texts in VALUE_NOTES.items()),
         (s.cast, "value", "cast: their file has another type for the column than the first file"),
         (s.fresh_starts, "stream", "reset by `reset` or `max_gap`"),
         (s.fresh_init_streams, "stream", "not in the initial state table, started from zero"),

@@ -24,9 +24,9 @@ from streamrnn.config.rules import run_checks
 from streamrnn.config.schema import (
     AfterSection,
     FeatureSection,
-    Section,
     Sections,
 )
+from streamrnn.config.section import Section
 from streamrnn.config.toml_lines import key_lines
 from streamrnn.errors import ConfigError, ConfigFileMissingError
 

@@ -6,7 +6,8 @@ from types import UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 from streamrnn.config.problems import Path, Problem
-from streamrnn.config.schema import Section, Sections
+from streamrnn.config.schema import Sections
+from streamrnn.config.section import Section
 from streamrnn.errors import ConfigError
 
 

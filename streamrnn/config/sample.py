@@ -8,7 +8,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from streamrnn.config.schema import Section, Sections
+from streamrnn.config.schema import Sections
+from streamrnn.config.section import Section
 
 # The keys that a run needs, and time; all others are comments.
 _ACTIVE = {

@@ -3,13 +3,14 @@
 The JSON Schema, the sample of `streamrnn init` and many messages are generated from these classes.
 """
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from streamrnn.config.paths import rejects_beside
+from streamrnn.config.section import Section
+from streamrnn.config.training import TrainSection
 from streamrnn.config.values import (
     STRING,
     Columns,
@@ -36,7 +37,6 @@ from streamrnn.config.values import (
     VocabularyValue,
     feature_tables,
 )
-from streamrnn.display import location
 
 PIPE = "-"
 """The path that means stdin or stdout."""
@@ -45,16 +45,6 @@ PIPE = "-"
 def is_pipe(path: str) -> bool:
     """Return whether a path stands for stdin or stdout."""
     return path == PIPE
-
-
-class Section(BaseModel):
-    """A frozen table that refuses unknown keys and makes no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        for name, value in super().__repr_args__():
-            yield name, location(value) if isinstance(value, str) else value
 
 
 class FeatureSection(Section):
@@ -418,6 +408,7 @@ class Sections(Section):
     output: OutputSection = OutputSection()
     sink: SinkSection = SinkSection()
     target: TargetSection = TargetSection()
+    train: TrainSection = TrainSection()
     state: StateSection = StateSection()
     checkpoint: CheckpointSection = CheckpointSection()
     engine: EngineSection = EngineSection()

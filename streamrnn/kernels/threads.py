@@ -58,7 +58,18 @@ def set_threads(n: int) -> None:
 
 def get_threads() -> int:
     """Return the number of threads that kernels may use."""
-    return _threads or _cores()
+    return getattr(_local, "limit", 0) or _threads or _cores()
+
+
+@contextmanager
+def limited(n: int) -> Iterator[None]:
+    """Let kernels that the calling thread starts use `n` threads; 0: as before."""
+    before = getattr(_local, "limit", 0)
+    _local.limit = n or before
+    try:
+        yield
+    finally:
+        _local.limit = before
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Pipelines: load one, run it, check it, and explain what a run would do.
 
-Drafts of pipeline files are made by code of their own, which loads on first use (PEP 562).
+Drafts of pipeline files and fits are made by code that loads on first use (PEP 562).
 """
 
 from importlib import import_module
@@ -13,10 +13,13 @@ from streamrnn.scoring import Progress, SourceWindow, Summary, Workload
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.draft import Draft, draft_pipeline
+    from streamrnn.pipeline.fit_summary import FitProgress, FitSummary
 
 __all__ = [
     "Config",
     "Draft",
+    "FitProgress",
+    "FitSummary",
     "Pipeline",
     "Progress",
     "SourceWindow",
@@ -29,8 +32,15 @@ __all__ = [
     "read_states",
 ]
 
+_LATE = {
+    "Draft": "draft",
+    "FitProgress": "fit_summary",
+    "FitSummary": "fit_summary",
+    "draft_pipeline": "draft",
+}
+
 
 def __getattr__(name: str) -> object:
-    if name in ("Draft", "draft_pipeline"):
-        return getattr(import_module("streamrnn.pipeline.draft"), name)
+    if name in _LATE:
+        return getattr(import_module(f"streamrnn.pipeline.{_LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from streamrnn.errors import DTypeError
+from streamrnn.scoring.scorer import Scored
 
 
 class CheckedSchema(NamedTuple):
@@ -17,7 +19,7 @@ class CheckedSchema(NamedTuple):
     indices: list[int] | None
 
 
-def indices_of(schema: pa.Schema, used: pa.Schema) -> list[int] | None:
+def column_indices(schema: pa.Schema, used: pa.Schema) -> list[int] | None:
     """Return the index of each column in use; None if one of them needs a cast."""
     if any(schema.field(field.name).type != field.type for field in used):
         return None
@@ -41,3 +43,11 @@ def batches_of(data: object) -> tuple[list[pa.RecordBatch], pa.Schema]:
         return [data], data.schema
     table = _table(data).combine_chunks()
     return table.to_batches(), table.schema
+
+
+def rejects_of(scored: Sequence[Scored]) -> pa.RecordBatch | None:
+    """Return the rejected rows of a call; None if there are none."""
+    rejects = [item.rejects for item in scored if item.rejects is not None]
+    if not rejects:
+        return None
+    return pa.Table.from_batches(rejects).combine_chunks().to_batches()[0]

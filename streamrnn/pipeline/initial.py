@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
@@ -12,13 +13,14 @@ import pyarrow as pa
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.outputs import read_states
 from streamrnn.pipeline.preflight import open_source
-from streamrnn.scoring import LoadedPipeline, RunOptions, starting_table
+from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions, starting_table
 from streamrnn.states import StateTable, as_table, key_names, state_digest
 
 GivenState = pa.Table | StateTable | str | os.PathLike[str]
 """A state table, or the path of an exported one or of an output folder."""
 
 _IN_MEMORY = "memory:"
+_LOGGER = logging.getLogger("streamrnn.pipeline")
 
 
 class InitialState(NamedTuple):
@@ -117,3 +119,12 @@ def _assumed_schema(loaded: LoadedPipeline, table: pa.Table, name: str) -> pa.Sc
         types[contract.time] = table.schema.field("last_time").type
     columns = contract.columns(carried)
     return pa.schema([(column, types.get(column, pa.timestamp("us"))) for column in columns])
+
+
+def logged_table(bound: BoundPipeline) -> StateTable:
+    """Return the state to start from; log which parts of `[state] init` are ignored."""
+    notes: list[str] = []
+    table = starting_table(bound, None, "", notes)
+    for note in notes:
+        _LOGGER.warning("[state] init: %s", note)
+    return table

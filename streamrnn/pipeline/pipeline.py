@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -19,23 +19,33 @@ from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
 from streamrnn.kernels import Compiled
 from streamrnn.outputs import Evaluation
-from streamrnn.pipeline.arrow_data import CheckedSchema, batches_of, indices_of
+from streamrnn.pipeline.arrow_data import CheckedSchema, batches_of, column_indices, rejects_of
+from streamrnn.pipeline.deferred import fit_pipeline
 from streamrnn.pipeline.evaluating import evaluate_pipeline
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
-from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, reader
-from streamrnn.pipeline.preflight import open_source, plan_first_run
+from streamrnn.pipeline.initial import (
+    GivenState,
+    InitialState,
+    initial_table,
+    logged_table,
+    reader,
+)
+from streamrnn.pipeline.previewing import preview_rows
 from streamrnn.pipeline.resuming import check_arguments, resume_scorer, resumed_config
 from streamrnn.pipeline.run import Job
 from streamrnn.pipeline.session import ModelFile, Session, read_checkpoint, write_checkpoint
 from streamrnn.pipeline.windows import source_windows
-from streamrnn.scoring import SourceWindows, compile_kernels, starting_table
-from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
+from streamrnn.scoring import SourceWindows, compile_kernels
+from streamrnn.scoring.bind import LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.positions import CallPosition, next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import Origin, Rows, new_names, select, with_new_names
 from streamrnn.states import OwnLock, StateTable
+
+if TYPE_CHECKING:
+    from streamrnn.pipeline.fit_summary import FitProgress, FitSummary
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _BATCH = "the batch"
@@ -166,6 +176,37 @@ class Pipeline:
         self._last_run = job
         return summary
 
+    def fit(
+        self,
+        *,
+        extend: bool = False,
+        full_refresh: bool = False,
+        overwrite: bool = False,
+        limit: int | None = None,
+        progress: Callable[[FitProgress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> FitSummary:
+        """Train the model on the source and [target] as set in [train], and write [model] path.
+
+        A fit that was interrupted resumes; one that is done has nothing to do. `extend` trains the
+        model of the last fit on new rows, from the state after its last row; `full_refresh` starts
+        over; `overwrite` replaces a model file that no fit wrote; with `limit` only so many rows
+        are read, and nothing is written. Once `stop` is set the fit commits and ends. Raises what
+        `run` raises, and ConfigError or UnsupportedError for what cannot be trained.
+        """
+        found = fit_pipeline(
+            self.config,
+            reader(self._given),
+            extend=extend,
+            full_refresh=full_refresh,
+            overwrite=overwrite,
+            limit=limit,
+            progress=progress,
+            stop=stop or threading.Event(),
+        )
+        vars(self).pop("loaded", None)  # of the model file before
+        return found
+
     def compile_kernels(self) -> Compiled:
         """Compile every kernel that a run needs, into the cache that this user's runs read.
 
@@ -179,23 +220,7 @@ class Pipeline:
 
         Nothing is written, and what earlier runs committed is ignored.
         """
-        self.config.require_run()
-        rows = min(limit, self.config.source.batch_rows)
-        source = open_source(self.loaded, RunOptions(), rows)
-        if not source.replayable:
-            raise ConfigError("--limit needs a source that can be read again, not stdin")
-        bound, plan = plan_first_run(self.loaded, source)
-        scorer = Scorer(bound, _initial_table(bound))
-        outputs, left = [], limit
-        for item in source.batches(plan.position, plan.before):
-            batch = item.batch.slice(0, left)
-            read = self.loaded.contract.read(batch, item.origin)
-            outputs.append(scorer.score(read).output)
-            left -= batch.num_rows
-            if not left:
-                break
-        outputs += scorer.finish()
-        return pa.Table.from_batches(outputs, bound.emitter.schema)
+        return preview_rows(self.loaded, limit)
 
     def windows(self) -> SourceWindows:
         """Iterate over the rows of the source in windows of [window] lanes x steps.
@@ -248,7 +273,7 @@ class Pipeline:
             scored = self._score(batches, checked, scorer, position)
             self._scorer = scorer
             self._checked = checked
-            self._rejects = self._local.rows = _rejects_of(scored)
+            self._rejects = self._local.rows = rejects_of(scored)
         if isinstance(data, pa.RecordBatch):
             return scored[0].output
         return pa.Table.from_batches([s.output for s in scored], scorer.bound.emitter.schema)
@@ -463,9 +488,9 @@ class Pipeline:
         if self._scorer is not None and checked is not None and checked.schema.equals(schema):
             return self._scorer, checked
         bound = self.loaded.bind(schema, _BATCH)
-        checked = CheckedSchema(schema, bound.schema, indices_of(schema, bound.schema))
+        checked = CheckedSchema(schema, bound.schema, column_indices(schema, bound.schema))
         if self._scorer is None:
-            return Scorer(bound, _initial_table(bound)), checked
+            return Scorer(bound, logged_table(bound)), checked
         for field in self._scorer.bound.schema:
             if bound.schema.field(field.name).type != field.type:
                 raise DTypeError(
@@ -473,20 +498,3 @@ class Pipeline:
                     f"first call, received {bound.schema.field(field.name).type}"
                 )
         return self._scorer, checked
-
-
-def _initial_table(bound: BoundPipeline) -> StateTable:
-    """Return the state to start from; log which parts of `[state] init` are ignored."""
-    notes: list[str] = []
-    table = starting_table(bound, None, "", notes)
-    for note in notes:
-        _LOGGER.warning("[state] init: %s", note)
-    return table
-
-
-def _rejects_of(scored: list[Scored]) -> pa.RecordBatch | None:
-    """Return the rejected rows of a call; None if there are none."""
-    rejects = [item.rejects for item in scored if item.rejects is not None]
-    if not rejects:
-        return None
-    return pa.Table.from_batches(rejects).combine_chunks().to_batches()[0]

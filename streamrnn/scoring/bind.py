@@ -16,7 +16,7 @@ from streamrnn.arrays import Floats
 from streamrnn.config.load import Config
 from streamrnn.config.schema import FeatureSection
 from streamrnn.display import count, short_model
-from streamrnn.errors import ConfigError, DTypeError, ModelMismatchError
+from streamrnn.errors import ConfigError, DTypeError, MissingFileError, ModelMismatchError
 from streamrnn.formats import load_model
 from streamrnn.models import Model, SequenceRunner, StepRunner
 from streamrnn.models.ids import IdLimit, id_limits
@@ -237,7 +237,12 @@ class BoundPipeline:
 def _load(config: Config, path: str) -> Model:
     spec = config.model
     layers = [dict(layer) for layer in spec.layers] if spec.layers else None
-    return load_model(path, layers=layers, state=dict(spec.state) if spec.state else None)
+    try:
+        return load_model(path, layers=layers, state=dict(spec.state) if spec.state else None)
+    except MissingFileError as error:
+        if config.target.column and path == spec.path:
+            error.args = (f"{error}. Train it with: streamrnn fit PIPELINE; or fix the path",)
+        raise
 
 
 def _feature(feature: FeatureSection, kind: str, config: Config, limit: IdLimit | None) -> Feature:

@@ -65,6 +65,11 @@ class Origin:
             np.concatenate([origin.number_N for origin in origins if origin.number_N is not None]),
         )
 
+    def take(self, index: Ints) -> Origin:
+        """Return the origin of some of the rows."""
+        number_N = None if self.number_N is None else self.number_N[index]
+        return Origin(self.files, self.file_N[index], self.row_N[index], number_N)
+
     def numbers(self, scored: int) -> Ints:
         """Return the number of each row in the input, of which `scored` rows came before."""
         return self.number_N if self.number_N is not None else np.arange(len(self.row_N)) + scored

@@ -46,6 +46,15 @@ class Metric:
         """Forget all samples."""
         self._total = self._weight = 0.0
 
+    @property
+    def sums(self) -> tuple[float, float]:
+        """The weighted sum of all values, and that of the weights; it may be set, to resume."""
+        return self._total, self._weight
+
+    @sums.setter
+    def sums(self, sums: tuple[float, float]) -> None:
+        self._total, self._weight = sums
+
     def result(self) -> float:
         """Return the mean over all samples so far, 0 without any."""
         return self._total / self._weight if self._weight else 0.0

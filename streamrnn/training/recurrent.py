@@ -54,7 +54,9 @@ def _kind(cell: Any) -> str:
 def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
     """Record a recurrent layer; the gradient stops at its initial states."""
     cell: Any = layer.runner
-    if layer.stateful:
+    streams = context.kind == "stream"  # as in scoring: the caller's states, and all steps
+    carries = layer.stateful and not streams
+    if carries:
         context.remember(layer.memory)
     states, held = layer.begin(inputs, context)
     x, mask = inputs, context.mask
@@ -71,7 +73,8 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
         lambda: Network(kind, features, cell.units, activations, cell.use_bias),
     )
     tape = network.tape(lanes, steps, dropped=factors.h_BU.size > 0)
-    y = np.empty((lanes, steps, cell.units), np.float32) if layer.return_sequences else None
+    sequences = layer.return_sequences or streams
+    y = np.empty((lanes, steps, cell.units), np.float32) if sequences else None
     kernel, weights = recording.weight(cell, "kernel"), recording.weight(cell, "recurrent_kernel")
     assert kernel is not None
     assert weights is not None
@@ -90,10 +93,10 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
     hidden = None if mask is None or not zero or not steps else ~mask[:, -1]
     if hidden is not None:
         last[hidden] = 0
-    if layer.stateful:
+    if carries:
         layer.memory.keep(states, held)
     outputs = [last if y is None else y]
-    if layer.return_state:
+    if layer.return_state and not streams:
         outputs += states
 
     def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:

@@ -68,6 +68,11 @@ def run_config(data, **options):
         return Pipeline.from_dict(data).run(**options)
 
 
+def fit_config(data, **options):
+    """Fit a pipeline."""
+    return Pipeline.from_dict(data).fit(**options)
+
+
 def rows(out: Path) -> pa.Table:
     """All that a glob of *.parquet finds, in the order of the names."""
     names = sorted(glob.glob(os.path.join(str(out), "**", "*.parquet"), recursive=True))

@@ -22,10 +22,11 @@ def child(
 ) -> None:
     """One run; it kills itself at a point of the disk, or writes down all points.
 
-    `command`: another pipeline than that of `case`, and the options of its run.
+    `command`: another pipeline than that of `case`, the options of its run, or of its "fit".
     """
     if command is not None:
-        case.run_config(command["config"], **command["options"])
+        act = case.fit_config if command.get("fit") else case.run_config
+        act(command["config"], **command["options"])
         return
     points: list[str] = []
     if point is not None:

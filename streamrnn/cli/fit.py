@@ -1,0 +1,115 @@
+"""`streamrnn fit`: train a model, and print a summary."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamrnn.cli.check import PipelineFile
+from streamrnn.cli.fit_progress import fit_progress
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json
+from streamrnn.cli.run import DROPPED, INTERRUPTED, VALUE_NOTES
+from streamrnn.cli.signals import stop_on_signal
+
+if TYPE_CHECKING:
+    from streamrnn.pipeline import FitSummary
+
+
+def fit(
+    pipeline: PipelineFile,
+    overrides: Set = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Train on the first N rows; write nothing."),
+    ] = None,
+    extend: Annotated[
+        bool,
+        typer.Option("--continue", help="Train the model of the last fit on new rows alone."),
+    ] = False,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Discard the last fit here, and start over.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model file that no fit wrote.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the model on the source, as set in [target] and [train], with carried state.
+
+    Writes [model] path, and beside it the folder PATH.fit with the history and the state after the
+    last row. An interrupted fit resumes; the weights are the same bits.
+    """
+    if extend and (full_refresh or limit is not None):
+        raise typer.BadParameter("--continue cannot be combined with --full-refresh or --limit")
+    from streamrnn.pipeline import Pipeline
+
+    job = Pipeline.from_toml(pipeline, overrides or [])
+    with fit_progress(quiet) as show, stop_on_signal() as stop:
+        summary = job.fit(
+            extend=extend,
+            full_refresh=full_refresh,
+            overwrite=overwrite,
+            limit=limit,
+            progress=show,
+            stop=stop,
+        )
+    if as_json:
+        print_json(summary.as_dict(), sys.stdout)
+    elif not quiet:
+        print(in_words(summary, written=limit is None))
+    if summary.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def in_words(summary: "FitSummary", *, written: bool = True) -> str:
+    """Return the summary of a fit: rows, epochs, errors against persistence, and files."""
+    s = summary
+    if s.nothing_new:
+        return f"Nothing new since the last fit.\nmodel    {s.model}"
+    lines = [
+        f"{count(s.rows, 'row')} of {count(s.streams, 'stream')}, {count(s.labels, 'label')} to "
+        f"train on, {count(s.validation_rows, 'row')} for validation; "
+        f"{count(s.epochs, 'epoch')}, {count(s.updates, 'update')} in {s.seconds:.1f} s"
+    ]
+    best = s.best
+    if best:
+        of = f"epoch {best['epoch']}"
+        losses = f"loss {best['loss']:.4g}"
+        if "val_loss" in best:
+            of += " (the best)" if s.best_epoch else ""
+            losses += f", validation {best['val_loss']:.4g}"
+        lines.append(f"result   {of}: {losses}")
+    if "persistence_rmse" in best:
+        better = 1 - best["val_rmse"] / best["persistence_rmse"]
+        lines.append(
+            f"errors   RMSE {best['val_rmse']:.4g}, MAE {best['val_mae']:.4g}; persistence "
+            f"{best['persistence_rmse']:.4g}, {best['persistence_mae']:.4g} "
+            f"({abs(better):.0%} {'better' if better >= 0 else 'worse'} by RMSE)"
+        )
+    if s.interrupted:
+        lines.append("Interrupted after a commit; rerun the same command to resume.")
+    elif written:
+        lines.append(f"model    {s.model}")
+        lines.append(f"history  {s.folder}/history.parquet")
+        if s.state:
+            lines.append(
+                f"state    {s.state}; a run from [state] init there starts on the next row"
+            )
+    return "\n".join([*lines, *(f"note     {note}" for note in [*_row_notes(s.counts), *s.notes])])
+
+
+def _row_notes(counts: dict[str, int]) -> list[str]:
+    """Return a note for each kind of row and value that was handled specially."""
+    texts = {
+        "skipped": ("row", "skipped: a feature was null"),
+        "dropped_late": DROPPED,
+        "rejected": ("row", "rejected"),
+        **VALUE_NOTES,
+    }
+    return [
+        f"{count(counts[name], noun)} {what}"
+        for name, (noun, what) in texts.items()
+        if counts.get(name)
+    ]

@@ -1,0 +1,57 @@
+"""Training a pipeline's model on its source: `streamrnn fit`.
+
+- `staging`, `raw`   rows with their labels, sorted by stream, in mapped files
+- `division`         which steps train and which validate; pieces that run side by side
+- `window`           lanes x steps of staged rows
+- `scaling`          means and deviations of features and target
+- `learner`          what a window does to the weights; `training` has losses, optimizers, gradients
+- `course`           the loop of epochs; `standing`, `baseline`: what it counts
+- `folder`           commits
+
+A fit is a function of its rows, its config and its seed: no bit of a weight depends on threads,
+record batches, the CPU, or where it was stopped and resumed.
+"""
+
+from streamrnn.fitting.course import Course, FitPlan, FitProgress
+from streamrnn.fitting.division import Division, DivisionRule, divide
+from streamrnn.fitting.folder import FitCommit, FitFolder
+from streamrnn.fitting.labels import check_units, find_wrong_label
+from streamrnn.fitting.learner import Diverged, Learner
+from streamrnn.fitting.scaling import (
+    adapt_normalization,
+    check_finite_scale,
+    scale_of,
+    split_off_scale,
+    target_scale,
+    with_scale,
+)
+from streamrnn.fitting.staging import Limit, Reader, Staged, stage
+from streamrnn.fitting.standing import HistoryRow
+from streamrnn.fitting.window import Scale
+
+__all__ = [
+    "Course",
+    "Diverged",
+    "Division",
+    "DivisionRule",
+    "FitCommit",
+    "FitFolder",
+    "FitPlan",
+    "FitProgress",
+    "HistoryRow",
+    "Learner",
+    "Limit",
+    "Reader",
+    "Scale",
+    "Staged",
+    "adapt_normalization",
+    "check_finite_scale",
+    "check_units",
+    "divide",
+    "find_wrong_label",
+    "scale_of",
+    "split_off_scale",
+    "stage",
+    "target_scale",
+    "with_scale",
+]

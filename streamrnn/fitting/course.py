@@ -1,0 +1,334 @@
+"""The loop of a fit: epochs of windows, validation, and commits in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from streamrnn.arrays import Array, Floats
+from streamrnn.fitting.baseline import AgainstPersistence
+from streamrnn.fitting.division import CARRIED, RESUMED, Division, Pieces, epoch_order
+from streamrnn.fitting.folder import FitCommit, prefixed, without_prefix
+from streamrnn.fitting.learner import Diverged, Judged, Learner, States
+from streamrnn.fitting.staging import Staged
+from streamrnn.fitting.standing import EpochSums, HistoryRow, Standing
+from streamrnn.fitting.window import TrainingWindow
+from streamrnn.kernels.random import key_of
+from streamrnn.states import StateTable
+from streamrnn.windows import Placement
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What a fit does, beside its data and its model: see [train] and [window].
+
+    `schedule` is a function of the share of training that is done. `persists`: whether a forecast
+    that nothing changes is compared. `commit_steps`: a commit follows after so many steps.
+    """
+
+    lanes: int
+    steps: int
+    epochs: int
+    patience: int
+    seed: int
+    schedule: Callable[[float], float]
+    clip_norm: float | None
+    persists: bool
+    commit_steps: int
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """How far a fit is; `message` is set at the end of an epoch."""
+
+    epoch: int
+    epochs: int
+    steps: int
+    total_steps: int
+    seconds: float
+    message: str = ""
+
+
+Report = Callable[[FitProgress], None]
+
+
+class Course:
+    """Trains a model on staged rows, epoch by epoch.
+
+    `table` has the states of the streams that resume, by `Staged.slot_S`. `commit` is called with
+    all that `resume` needs to continue here with the same bits.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        staged: Staged,
+        division: Division,
+        plan: FitPlan,
+        table: StateTable,
+        commit: Callable[[FitCommit], None],
+    ) -> None:
+        self.learner, self.staged, self.division, self.plan = learner, staged, division, plan
+        self.standing = Standing()
+        self._table, self._commit = table, commit
+        self._rate = learner.optimizer.learning_rate
+        self._lanes = min(plan.lanes, len(division.training.begin))
+        self._states = learner.runner.initial_state(self._lanes)
+        self._best: list[Floats] | None = None
+        carries = bool((division.validation.origin == CARRIED).any())
+        self._at_cut = learner.runner.initial_state(len(staged.slot_S) if carries else 0)
+        self._since_commit = 0
+
+    # ---- commits
+
+    def resume(self, commit: FitCommit) -> None:
+        """Continue where a commit was made."""
+        learner, arrays = self.learner, commit.arrays
+        self.standing = Standing.of_facts(commit.facts["standing"])
+        learner.model.set_weights(_listed(without_prefix("weights", arrays)))
+        learner.optimizer.iterations = commit.facts["iterations"]
+        learner.optimizer.kept = {
+            name: _listed(without_prefix(f"optimizer/{name}", arrays))
+            for name in commit.facts["optimized"]
+        }
+        for metric, sums in zip(learner.metrics, commit.facts["metrics"], strict=True):
+            metric.sums = (sums[0], sums[1])
+        self._states = without_prefix("lanes", arrays)
+        self._at_cut = without_prefix("cut", arrays)
+        self._best = _listed(without_prefix("best", arrays)) or None
+
+    def as_commit(self) -> FitCommit:
+        """Return all that `resume` needs."""
+        learner, optimizer = self.learner, self.learner.optimizer
+        arrays: dict[str, Array] = _numbered("weights", learner.model.get_weights())
+        for name, slots in optimizer.kept.items():
+            arrays |= _numbered(f"optimizer/{name}", slots)
+        arrays |= prefixed("lanes", self._states) | prefixed("cut", self._at_cut)
+        arrays |= _numbered("best", self._best or [])
+        facts: dict[str, Any] = {
+            "standing": self.standing.as_facts(),
+            "iterations": optimizer.iterations,
+            "optimized": list(optimizer.kept),
+            "metrics": [metric.sums for metric in learner.metrics],
+        }
+        return FitCommit(facts, arrays)
+
+    def save(self) -> None:
+        """Commit."""
+        self._commit(self.as_commit())
+        self._since_commit = 0
+
+    # ---- epochs
+
+    def run(self, report: Report, stopped: Callable[[], bool]) -> bool:
+        """Train to the last epoch; return False if it was stopped before, after a commit.
+
+        Then the model has the weights of the best epoch, if there is validation. Raises Diverged
+        with a `step` that is (row as read, number of the stream).
+        """
+        standing = self.standing
+        while standing.epoch < self.plan.epochs and not standing.stopped:
+            began = time.perf_counter()
+            earlier = standing.sums.seconds
+            for window in self._rest_of_epoch():
+                self._train(window)
+                standing.sums.seconds = earlier + time.perf_counter() - began
+                report(self._progress())
+                if stopped():
+                    self.save()
+                    return False
+                if self._since_commit >= self.plan.commit_steps:
+                    self.save()
+            self._end_epoch(report)
+            if self._since_commit >= self.plan.commit_steps:
+                self.save()
+        self.save()
+        if self._best is not None:
+            self.learner.model.set_weights(self._best)
+        return True
+
+    def _rest_of_epoch(self) -> Iterator[Placement]:
+        training, standing = self.division.training, self.standing
+        if not standing.window:
+            for metric in self.learner.metrics:
+                metric.reset_state()
+        order = epoch_order(training, key_of(self.plan.seed, standing.epoch))
+        for placement in islice(
+            training.windows(order, self._lanes, self.plan.steps), standing.window, None
+        ):
+            yield _of_pieces(placement, order)
+
+    def _train(self, placement: Placement) -> None:
+        standing, plan = self.standing, self.plan
+        share = standing.trained / (plan.epochs * self.division.training.steps)
+        rate = self._rate * plan.schedule(share)
+        self.learner.optimizer.learning_rate = standing.sums.rate = rate
+        window = TrainingWindow(self.staged, placement)
+        self._begin_lanes(self._states, placement, self.division.training)
+        judged = self._run(self.learner.train, window, self._states)
+        self._keep_ends(placement)
+        sums = standing.sums
+        _add(sums, judged)
+        sums.steps += window.steps
+        sums.updates += judged.norm > 0
+        sums.norm += judged.norm
+        sums.clipped += plan.clip_norm is not None and judged.norm > plan.clip_norm
+        standing.window += 1
+        standing.trained += window.steps
+        self._since_commit += window.steps
+
+    def _begin_lanes(self, states: States, placement: Placement, pieces: Pieces) -> None:
+        """Set the states of lanes that begin a piece."""
+        lanes = np.flatnonzero(placement.first_B & (placement.length_B > 0))
+        if not len(lanes):
+            return
+        piece = placement.sequence_B[lanes]
+        stream, origin = pieces.stream[piece], pieces.origin[piece]
+        begun = self.learner.runner.initial_state(len(lanes))
+        if (given := origin == RESUMED).any():
+            found = self._table.empty_states(int(given.sum()))
+            slots = self.staged.slot_S[stream[given]]
+            self._table.gather(slots, np.zeros(len(slots), bool), found)
+            for name, values in found.items():
+                begun[name][given] = values
+        carried = origin == CARRIED
+        for name, values in begun.items():
+            if carried.any():
+                values[carried] = self._at_cut[name][stream[carried]]
+            states[name][lanes] = values
+
+    def _keep_ends(self, placement: Placement) -> None:
+        """Keep the states of the streams that are at the cut."""
+        training = self.division.training
+        piece, length = placement.sequence_B, placement.length_B
+        ends = training.begin[piece] + training.length[piece]
+        done = (length > 0) & (placement.begin_B + length == ends) & training.last[piece]
+        stream = training.stream[piece[done]]
+        for name, values in self._states.items():
+            if len(stream):
+                self._at_cut[name][stream] = values[done]
+
+    def _run(
+        self,
+        call: Callable[[TrainingWindow, States], Judged],
+        window: TrainingWindow,
+        states: States,
+    ) -> Judged:
+        """Call on the states of the lanes in use, and write them back."""
+        lanes = window.lanes
+        own = states
+        whole = len(lanes) == len(next(iter(states.values()), lanes))
+        if not whole:
+            own = {name: np.ascontiguousarray(values[lanes]) for name, values in states.items()}
+        try:
+            judged = call(window, own)
+        except Diverged as error:
+            if error.step is not None:
+                lane, step = error.step
+                row = int(window.begin[lane]) + step
+                stream = np.searchsorted(self.staged.start_Q, row, side="right") - 1
+                error.step = int(self.staged.row[row]), int(self.staged.stream_Q[stream])
+            raise
+        if not whole:
+            for name, values in own.items():
+                states[name][lanes] = values
+        return judged
+
+    def _end_epoch(self, report: Report) -> None:
+        standing, learner = self.standing, self.learner
+        sums = standing.sums
+        row: HistoryRow = {
+            "epoch": standing.epoch + 1,
+            "updates": learner.optimizer.iterations,
+            "rows": sums.steps,
+            "loss": sums.mean_loss,
+            **{metric.name: metric.result() for metric in learner.metrics},
+        }
+        row |= self._validate()
+        row |= {
+            "learning_rate": sums.rate,
+            "gradient_norm": sums.norm / max(1, sums.updates),
+            "clipped": sums.clipped,
+            "seconds": round(sums.seconds, 3),
+        }
+        standing.history.append(row)
+        self._judge_epoch(row)
+        names = [metric.name for metric in learner.metrics]
+        report(replace(self._progress(), message=_in_words(row, self.plan.epochs, names)))
+        standing.epoch += 1
+        standing.window, standing.sums = 0, EpochSums()
+
+    def _judge_epoch(self, row: HistoryRow) -> None:
+        standing = self.standing
+        if "val_loss" not in row:
+            return
+        standing.waited += 1
+        if row["val_loss"] < standing.best_loss:
+            standing.best_loss, standing.best_epoch = float(row["val_loss"]), int(row["epoch"])
+            standing.waited = 0
+            self._best = self.learner.model.get_weights()
+        standing.stopped = 0 < self.plan.patience <= standing.waited
+
+    def _validate(self) -> HistoryRow:
+        """Return the loss, the metrics and the errors of the validation; nothing without any."""
+        pieces, learner = self.division.validation, self.learner
+        if not len(pieces.begin):
+            return {}
+        for metric in learner.metrics:
+            metric.reset_state()
+        lanes = min(self.plan.lanes, len(pieces.begin))
+        states = learner.runner.initial_state(lanes)
+        order = np.arange(len(pieces.begin))
+        against = AgainstPersistence()
+        sums = EpochSums()
+        for placement in pieces.windows(order, lanes, self.plan.steps):
+            window = TrainingWindow(self.staged, placement)
+            self._begin_lanes(states, placement, pieces)
+            _add(sums, self._run(learner.test, window, states))
+            if self.plan.persists and (output := learner.output) is not None:
+                counts = window.counts
+                against.add(window.label[counts], output[counts], window.now[counts])
+        found: HistoryRow = {"val_loss": sums.mean_loss}
+        found |= {f"val_{metric.name}": metric.result() for metric in learner.metrics}
+        return found | against.as_row()
+
+    def _progress(self) -> FitProgress:
+        standing = self.standing
+        return FitProgress(
+            standing.epoch + 1,
+            self.plan.epochs,
+            standing.sums.steps,
+            self.division.training.steps,
+            standing.sums.seconds,
+        )
+
+
+def _add(sums: EpochSums, judged: Judged) -> None:
+    sums.loss += judged.loss * judged.counted
+    sums.count += judged.counted
+
+
+def _of_pieces(placement: Placement, order: Array) -> Placement:
+    """Return the placement with numbers of pieces in place of places in an order."""
+    return placement._replace(sequence_B=order[placement.sequence_B])
+
+
+def _numbered(prefix: str, arrays: list[Floats]) -> dict[str, Array]:
+    return {f"{prefix}/{number:06d}": array for number, array in enumerate(arrays)}
+
+
+def _listed(arrays: Mapping[str, Array]) -> list[Floats]:
+    return [arrays[name] for name in sorted(arrays)]
+
+
+def _in_words(row: HistoryRow, epochs: int, metrics: Sequence[str]) -> str:
+    """Return an epoch on one line of a terminal."""
+    names = ("loss", *metrics)
+    shown = [*names, *(f"val_{name}" for name in names if f"val_{name}" in row)]
+    values = ", ".join(f"{name} {row[name]:.4g}" for name in shown)
+    return f"epoch {row['epoch']}/{epochs}: {values}, {row['seconds']:.1f} s"

@@ -1,0 +1,206 @@
+"""The folder of a fit beside its model file: one commit, and the staged rows."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamrnn.arrays import Array
+from streamrnn.checkpoints import Lock
+from streamrnn.errors import CheckpointError
+from streamrnn.storage import LocalFiles, sink_errors
+
+_COMMIT, _LOCK, _ROWS, _NOTICE = "commit", "lock", "rows", ".gitignore"
+_INITIAL, _NEXT = "initial.safetensors", "next."
+HISTORY_FILE, STATE_FILE = "history.parquet", "state.parquet"
+"""Names of results in the folder."""
+_VERSION = 1
+
+
+@dataclass
+class FitCommit:
+    """All that a fit needs to resume: plain `facts`, and arrays by name."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Return a checksum, a line break, and an .npz file."""
+        text = json.dumps({"version": _VERSION, **self.facts})
+        stream = io.BytesIO()
+        # Names of arrays have slashes, which are not those of files in an archive.
+        names = sorted(self.arrays)
+        entries = {f"a{number}": self.arrays[name] for number, name in enumerate(names)}
+        np.savez(
+            stream,
+            facts=np.frombuffer(text.encode(), np.uint8),
+            names=np.frombuffer(json.dumps(names).encode(), np.uint8),
+            **entries,  # type: ignore[arg-type]
+        )
+        data = stream.getvalue()
+        return hashlib.sha256(data).hexdigest().encode() + b"\n" + data
+
+    @classmethod
+    def of_bytes(cls, data: bytes, owner: str) -> FitCommit:
+        """Read what `to_bytes` returned. Raises CheckpointError that names the `owner`."""
+        checksum, _, content = data.partition(b"\n")
+        if hashlib.sha256(content).hexdigest().encode() != checksum:
+            raise CheckpointError(
+                f"{owner}: damaged, its checksum is wrong. Start over with --full-refresh, which "
+                "does not read it."
+            )
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as found:
+                facts = json.loads(found["facts"].tobytes())
+                names = json.loads(found["names"].tobytes())
+                arrays = {name: found[f"a{number}"] for number, name in enumerate(names)}
+            version = facts.pop("version")
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+            raise CheckpointError(
+                f"{owner}: edited, and no longer a commit of a fit ({error}). Start over with "
+                "--full-refresh."
+            ) from None
+        if version != _VERSION:
+            raise CheckpointError(
+                f"{owner}: version {version} of a fit; this release reads {_VERSION}. Finish it "
+                "with the release that began it, or start over with --full-refresh."
+            )
+        return cls(facts, arrays)
+
+
+class FitFolder:
+    """`<model path>.fit`: commits replace one another, in one rename each.
+
+    A folder without a commit is removed. A commit is durable before the fit goes on. Staged rows
+    are made again when a fit resumes.
+    """
+
+    def __init__(self, model: Path) -> None:
+        self.model = model
+        self.path = model.with_name(f"{model.name}.fit")
+        self._files = LocalFiles(str(self.path))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one fit, and remove the staged rows at its end.
+
+        Raises CheckpointError if another process holds it.
+        """
+        self._files.make("")
+        lock = Lock(self._files, _LOCK)
+        try:
+            present = self._files.entries("")
+            for name in present:
+                if name.endswith(".tmp"):  # of a write that was interrupted
+                    self._files.delete(name)
+            if _NOTICE not in present:
+                self._files.put(_NOTICE, b"*\n")
+            yield
+        finally:
+            unused = False
+            try:
+                shutil.rmtree(self.path / _ROWS, ignore_errors=True)
+                unused = _COMMIT not in self._files.entries("")
+                for name in (_INITIAL, _NOTICE) if unused else ():
+                    self._files.delete(name)
+            finally:
+                lock.release(remove=unused)
+            if unused:
+                self._files.clear("")
+
+    def read(self) -> FitCommit | None:
+        """Return the last commit; None if there is none."""
+        try:
+            data = self._files.read(_COMMIT)
+        except FileNotFoundError:
+            return None
+        return FitCommit.of_bytes(data, self.show(_COMMIT))
+
+    def commit(self, commit: FitCommit) -> None:
+        """Replace the last commit."""
+        self._files.put(_COMMIT, commit.to_bytes())
+
+    def begin(self, initial: bytes) -> Path:
+        """Keep the model that a fit starts from; return its path."""
+        self._files.put(_INITIAL, initial)
+        return self.path / _INITIAL
+
+    def initial(self) -> bytes:
+        """Return the model that the fit here started from."""
+        return self._files.read(_INITIAL)
+
+    def pending(self, name: str) -> str:
+        """Return the path for a result that `publish` will put into place."""
+        return self._files.show(f"{_NEXT}{name}")
+
+    def put_pending(self, name: str, data: bytes) -> None:
+        """Write a result that `publish` will put into place."""
+        self._files.put(f"{_NEXT}{name}", data)
+
+    def publish(self) -> None:
+        """Put all pending results into place, after the commit that names them.
+
+        Safe to repeat: a fit that died in between does the rest at its next start.
+        """
+        for name in self._files.entries(""):
+            if not name.startswith(_NEXT):
+                continue
+            result = name.removeprefix(_NEXT)
+            target = f"../{result}" if result == self.model.name else result
+            self._files.move(name, target)
+        self._files.sync("..")  # before the folder that the model left
+        self._files.sync("")
+
+    def discard_pending(self) -> None:
+        """Remove results that no commit names."""
+        for name in self._files.entries(""):
+            if name.startswith(_NEXT):
+                self._files.delete(name)
+
+    def show(self, name: str) -> str:
+        """Return the path of a file."""
+        return self._files.show(name)
+
+    def empty_rows(self) -> Path:
+        """Return the empty folder for staged rows."""
+        rows = self.path / _ROWS
+        with sink_errors("write", str(rows)):
+            shutil.rmtree(rows, ignore_errors=True)
+            rows.mkdir()
+        return rows
+
+    def model_digest(self) -> str | None:
+        """Return the hash of the model file; None if there is none."""
+        try:
+            return LocalFiles(os.fspath(self.model.parent)).sha256(self.model.name)
+        except FileNotFoundError:
+            return None
+
+
+def prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return arrays under names with a prefix.
+
+    >>> prefixed("best", {"a": 1})
+    {'best/a': 1}
+    """
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def without_prefix(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays whose names have a prefix, without it.
+
+    >>> without_prefix("best", {"best/a": 1, "b": 2})
+    {'a': 1}
+    """
+    start = f"{prefix}/"
+    return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}

@@ -1,0 +1,137 @@
+"""A model, its loss and its optimizer: what a window does to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamrnn.arrays import Bools, Floats
+from streamrnn.fitting.window import Scale, TrainingWindow
+from streamrnn.kernels import losses as sums
+from streamrnn.layers.context import CallContext
+from streamrnn.models import Model, StepRunner
+from streamrnn.training import Loss, Metric, Optimizer
+from streamrnn.training.optimizers import WeightUpdate
+from streamrnn.training.passes import record
+from streamrnn.training.recording import Recording
+from streamrnn.training.trainer import Plan
+
+States = dict[str, Floats]
+"""Name -> (B, size) float32, as a `StepRunner` has them."""
+
+
+class Judged(NamedTuple):
+    """The mean loss over the `counted` steps of a window.
+
+    `norm` is that of the gradient before clips, 0 if there was no update.
+    """
+
+    loss: float
+    counted: int
+    norm: float = 0.0
+
+
+class Diverged(Exception):  # noqa: N818 - it is raised and caught in this room
+    """A loss or gradient is not finite; `step`: the first such output, (lane, step) or None."""
+
+    def __init__(self, what: str, step: tuple[int, int] | None) -> None:
+        super().__init__(what)
+        self.what, self.step = what, step
+
+
+class Learner:
+    """Trains a model window by window, from the states that the windows before it left.
+
+    The gradient stops at the begin of a window. `metrics` sum over windows until they are reset.
+    `output` (B, T, U): the last outputs, on the scale of the target.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        loss: Loss,
+        optimizer: Optimizer,
+        metrics: Sequence[Metric],
+        scale: Scale | None,
+        seed: int,
+    ) -> None:
+        self._plan = Plan.of(model)
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.metrics, self.scale, self.seed = metrics, scale, seed
+        self.runner = StepRunner(model)
+        self.output: Floats | None = None
+        self._kept: dict[Any, Any] = {}
+
+    def train(self, window: TrainingWindow, states: States) -> Judged:
+        """Update the weights once, unless no step counts; advance `states`, in place.
+
+        Raises Diverged, with all weights as before.
+        """
+        if not window.counts.any():
+            return self.test(window, states)
+        recording = Recording(
+            self._plan.trained,
+            training=True,
+            seed=self.seed,
+            step=self.optimizer.iterations,
+            kept=self._kept,
+        )
+        lengths = window.ragged_lengths
+        context = CallContext(training=True, kind="stream", lengths=lengths, states=states)
+        none = [False] * len(window.inputs)
+        masks = [window.mask] * len(window.inputs)
+        with np.errstate(all="ignore"):  # a loss that is not finite is reported below
+            made = record(self.model.graph, window.inputs, masks, context, recording, none)
+            value, slope = self._judge(window, made.outputs[0])
+            made.pullback([slope], none)
+            norm = self._update(recording)
+        return Judged(value, int(window.counts.sum()), norm)
+
+    def test(self, window: TrainingWindow, states: States) -> Judged:
+        """Return the loss as a run would have it; advance `states`, in place."""
+        (output,) = self.runner.run(window.inputs, window.ragged_lengths, states)
+        with np.errstate(all="ignore"):
+            value, _ = self._judge(window, output)
+        return Judged(value, int(window.counts.sum()))
+
+    def _judge(self, window: TrainingWindow, output: Floats) -> tuple[float, Floats]:
+        output = np.ascontiguousarray(output)
+        label = window.label
+        if self.scale is not None:
+            label = self.scale.standardized(label)
+        truth = self.loss.truth(label, output)
+        value, slope = self.loss.with_slope(truth, output, window.weight, window.counts)
+        if not math.isfinite(value):
+            raise Diverged(f"the loss is {value}", _worst_step(output, window.counts))
+        self.output = real = output if self.scale is None else self.scale.restored(output)
+        for metric in self.metrics:
+            metric.update_state(window.label, real, window.weight, mask=window.counts)
+        return value, slope
+
+    def _update(self, recording: Recording) -> float:
+        """Apply the gradients; return their norm."""
+        updates = [
+            WeightUpdate(name, array, recording.gradients[id(holder), key])
+            for name, (holder, key, array) in self._plan.weights.items()
+            if (id(holder), key) in recording.gradients
+        ]
+        square = 0.0
+        for update in updates:
+            square += sums.dot(update.gradient, update.gradient)
+        if not math.isfinite(square):
+            raise Diverged(f"the norm of the gradient is {math.sqrt(square)}", None)
+        self.optimizer.apply(updates)
+        for holder in self._plan.holders:
+            holder.weights_changed()
+        return math.sqrt(square)
+
+
+def _worst_step(output: Floats, counts: Bools) -> tuple[int, int]:
+    """Return (lane, step) of the first output that is not finite, else of the largest one."""
+    size = np.where(counts[..., np.newaxis], np.abs(output), 0).max(axis=-1)
+    size[~np.isfinite(size)] = np.inf
+    lane, step = np.unravel_index(int(np.argmax(size)), size.shape)
+    return int(lane), int(step)

@@ -1,0 +1,175 @@
+"""What a fit is asked for: the model it starts from, and the keys that make it another fit."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from streamrnn.config import Config
+from streamrnn.display import location
+from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
+from streamrnn.fitting import FitCommit, FitFolder
+from streamrnn.formats import check_layers, load_model, untrained
+from streamrnn.formats.native import encoded
+from streamrnn.pipeline.fit_summary import FitOptions
+from streamrnn.scoring import LoadedPipeline
+from streamrnn.training import Loss, Optimizer
+from streamrnn.training.losses import Quantile, loss_of
+from streamrnn.training.optimizers import optimizer_of
+
+_TABLES = (
+    "source.",
+    "window.",
+    "target.",
+    "train.",
+    "model.inputs",
+    "model.layers",
+    "output.warmup",
+)
+_FREE = {
+    "source.path",
+    "source.format",
+    "source.order",
+    "source.after",
+    "source.batch_rows",
+    "source.max_rejects",
+    "train.init",  # the model's content is compared
+    "train.state",
+}
+
+
+def check_request(config: Config) -> None:
+    """Raise ConfigError unless the pipeline can be fitted."""
+    if not config.target.column:
+        raise ConfigError(
+            "fit: [target] column is missing: name the column that the model learns to forecast"
+        )
+    if config.source.path is None or config.source.piped:
+        raise ConfigError("fit: [source] path must name files, which are read again; not stdin")
+    if Path(config.model.path).suffix.lower() != ".safetensors" or "://" in config.model.path:
+        raise ConfigError(
+            f"fit: [model] path: {location(config.model.path)}: fit writes a native file to a "
+            "disk; expected a path that ends in .safetensors. To train a model of another "
+            "format, name it in [train] init"
+        )
+    train = config.train
+    if train.scale_target and not train.is_regression:
+        raise ConfigError(f"[train] scale_target: labels of {train.loss} are classes, not numbers")
+    if train.until is not None and config.source.time is None:
+        raise ConfigError("[train] until: needs source.time, the column of the times")
+    if train.validation is not None:
+        if train.validation.since is not None and config.source.time is None:
+            raise ConfigError(
+                "[train] validation.since: needs source.time, the column of the times"
+            )
+        if train.validation.since is None and train.validation.streams is None:
+            raise ConfigError("[train] validation: set since, streams, or both")
+
+
+def initial_model(
+    config: Config, folder: FitFolder, options: FitOptions, last: FitCommit | None
+) -> bytes:
+    """Return the native file of the model to start from.
+
+    That is the model of the last fit, [train] init, or the layers in [model] with the weights of
+    the seed.
+    """
+    layers = [dict(layer) for layer in config.model.layers]
+    if options.extend and last is not None:
+        return folder.initial() if not last.facts["done"] else folder.model.read_bytes()
+    if config.train.init is not None:
+        model = load_model(config.train.init)
+        if layers:
+            check_layers(model, layers)
+        return encoded(model)
+    if not layers:
+        raise ConfigError(
+            "fit: expected the layers of the model in [model] layers, or a model to start from in "
+            "[train] init; neither is set"
+        )
+    return encoded(untrained(layers, len(config.source.feature_names), config.train.seed))
+
+
+def without_layers(config: Config) -> Config:
+    """Return the config for a native file, which has its own layers."""
+    model = config.model.model_copy(update={"layers": ()})
+    return config.model_copy(update={"model": model})
+
+
+def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> dict[str, Any]:
+    """Return what two fits must have in common for one to resume the other, by dotted keys."""
+    canonical = loaded.config_with_vocabularies().canonical()
+    canonical["model.layers"] = [dict(layer) for layer in config.model.layers]
+    kept = {
+        key: value
+        for key, value in canonical.items()
+        if key.startswith(_TABLES) and key not in _FREE
+    }
+    return {**kept, "the initial model": hashlib.sha256(initial).hexdigest()}
+
+
+def refuse_another_fit(then: dict[str, Any], now: dict[str, Any], folder: FitFolder) -> None:
+    """Raise CheckpointError that lists the differences, if there are any."""
+    changed = [
+        f"{key}: {_short(then.get(key))} then, {_short(now.get(key))} now"
+        for key in sorted({*then, *now})
+        if then.get(key) != now.get(key)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{location(str(folder.path))} is of another fit:\n  " + "\n  ".join(changed) + "\n"
+            "Restore these keys, or fit anew with --full-refresh."
+        )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def loss_from(config: Config) -> Loss:
+    """Return the loss of [train]."""
+    quantiles = config.train.quantiles
+    return Quantile(quantiles) if quantiles else loss_of(config.train.loss)
+
+
+def optimizer_from(config: Config) -> Optimizer:
+    """Return the optimizer of [train] with its clips. Raises ConfigError."""
+    train = config.train
+    options = {key: value for key, value in train.optimizer.items() if key != "name"}
+    if train.clip_norm is not None:
+        options["global_clipnorm"] = train.clip_norm
+    if train.clip_value is not None:
+        options["clipvalue"] = train.clip_value
+    try:
+        kind = type(optimizer_of(train.optimizer["name"]))
+        known = inspect.signature(kind).parameters
+        wrong = [
+            f"{key} = {value!r}"
+            for key, value in options.items()
+            if isinstance(value, int | float)
+            and (not math.isfinite(value) or (key in known and value < 0))
+        ]
+        if wrong:
+            raise ConfigError(f"[train] optimizer: expected numbers from 0, received {wrong[0]}")
+        return kind(**options)
+    except (ArgumentError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"[train] optimizer: {error}") from None
+
+
+def refuse_foreign_model(folder: FitFolder, last: FitCommit | None, overwrite: bool) -> None:
+    """Raise ConfigError if the model file exists and no fit here wrote it."""
+    digest = folder.model_digest()
+    own = [] if last is None else last.facts["own"]
+    if digest is None or overwrite or digest in own:
+        return
+    raise ConfigError(
+        f"fit: [model] path: {location(os.fspath(folder.model))} exists, and was not written by "
+        "fit. Set another path, or replace it with --overwrite."
+    )

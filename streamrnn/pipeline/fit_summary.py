@@ -1,0 +1,67 @@
+"""What a fit found, and its options."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from streamrnn.fitting import FitProgress, HistoryRow
+
+__all__ = ["FitOptions", "FitProgress", "FitSummary"]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of one fit.
+
+    `extend` trains the model of the last fit on new rows; `full_refresh` starts over; `overwrite`
+    replaces a model file that no fit wrote; `limit`: read so many rows only, and write nothing.
+    """
+
+    extend: bool = False
+    full_refresh: bool = False
+    overwrite: bool = False
+    limit: int | None = None
+    progress: Callable[[FitProgress], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class FitSummary:
+    """The result of `Pipeline.fit`.
+
+    `history` has a row per epoch; `best_epoch` is the one whose weights the model has (0: the last
+    one, as there is no validation). `rows` were read, of `streams`; `labels` steps count in the
+    loss, `validation_rows` only judge. `state` is the saved state, None if it was not saved.
+    """
+
+    model: str = ""
+    folder: str = ""
+    state: str | None = None
+    rows: int = 0
+    streams: int = 0
+    labels: int = 0
+    validation_rows: int = 0
+    epochs: int = 0
+    updates: int = 0
+    best_epoch: int = 0
+    history: list[HistoryRow] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    resumed: str = ""
+    nothing_new: bool = False
+    interrupted: bool = False
+
+    @property
+    def best(self) -> HistoryRow:
+        """The row of the epoch whose weights the model has; {} before the first one."""
+        if not self.history:
+            return {}
+        return self.history[(self.best_epoch or len(self.history)) - 1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"best": self.best}
