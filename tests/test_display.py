@@ -28,7 +28,7 @@ def test_a_pipeline_says_what_it_reads_runs_and_writes(pipeline: Pipeline) -> No
     assert said == (
         "<Pipeline: model pipelines/weather/model.safetensors; source data/weather.parquet; "
         "key origin; features temp, dewp, humid, wind_speed, pressure, …, hour; "
-        "window carry, 64 lanes x 128 steps; sink out/weather; state none yet>"
+        "window carry, 24 lanes x 48 steps; sink out/weather; state none yet>"
     )
     pipeline.process(pq.read_table("data/weather.parquet").slice(0, 80))
     assert "model <Sequential 'sequential': normalize (Normalization), gru (GRU)" in repr(pipeline)

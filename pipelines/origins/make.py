@@ -33,7 +33,7 @@ def as_keras(model: streamrnn.Sequential) -> keras.Model:
             keras.layers.Normalization(name="normalize"),
             keras.layers.GRU(gru.units, return_sequences=True, name="gru"),
             keras.layers.Dense(dense.units, name="dense"),
-            keras.layers.Rescaling(float(scale.scale), float(scale.offset), name="temp_3h"),
+            keras.layers.Rescaling(scale.scale.item(), scale.offset.item(), name="temp_3h"),
         ]
     )
     copy.set_weights(model.get_weights())
@@ -55,7 +55,7 @@ class Forecast(torch.nn.Module):
         self.register_buffer("deviation", torch.tensor(np.sqrt(variance)), persistent=False)
         self.gru = torch.nn.GRU(8, gru.units, batch_first=True)
         self.dense = torch.nn.Linear(gru.units, dense.units)
-        self.scale, self.offset = float(scale.scale), float(scale.offset)
+        self.scale, self.offset = scale.scale.item(), scale.offset.item()
         kernel, recurrent, bias = gru.get_weights()
         weights = {
             "gru.weight_ih_l0": self.reordered(kernel).T,
@@ -101,7 +101,7 @@ def main() -> None:
     print("PyTorch's table of the normalisation:")
     print(f"mean = {mean.tolist()}\nvariance = {variance.tolist()}")
     scale = model.layers[3]
-    print(f"scale = {float(scale.scale)}\noffset = {float(scale.offset)}")
+    print(f"scale = {scale.scale.item()}\noffset = {scale.offset.item()}")
 
 
 if __name__ == "__main__":

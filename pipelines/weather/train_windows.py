@@ -2,9 +2,10 @@
 
     pip install 'streamrnn[train]'
     python pipelines/weather/train_windows.py out/mine.keras
-    streamrnn run pipelines/weather.toml --set model.path=out/mine.keras --set sink.path=out/mine
-    streamrnn evaluate pipelines/weather.toml --set model.path=out/mine.keras \
-        --set sink.path=out/mine --by stream --since 2013-10-01
+    streamrnn run pipelines/weather.toml \
+        --set model.path=out/mine.keras --set 'model.layers=[]' --set sink.path=out/mine
+    streamrnn evaluate pipelines/weather.toml --by stream --since 2013-10-01 \
+        --set model.path=out/mine.keras --set 'model.layers=[]' --set sink.path=out/mine
 
 `Pipeline.windows` prepares rows, labels and weights as pipelines/weather.toml says, for any
 framework: `[source]` is the same as in production, and `[target]` the same as in the evaluation. A

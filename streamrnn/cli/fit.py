@@ -80,6 +80,8 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
         if "val_loss" in best:
             of += " (the best)" if s.best_epoch else ""
             losses += f", validation {best['val_loss']:.4g}"
+        if s.scaled:
+            losses += " (of standardized labels)"
         lines.append(f"result   {of}: {losses}")
     if "persistence_rmse" in best:
         better = 1 - best["val_rmse"] / best["persistence_rmse"]

@@ -249,8 +249,8 @@ class ModelSection(Section):
     )
     layers: LayerTables = Field(
         default=(),
-        description="for weights without an architecture, per layer: type, weights (name prefix), "
-        "Keras arguments",
+        description="for a fit, or weights without an architecture: type, Keras arguments, and "
+        "weights (name prefix)",
         examples=[[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}]],
     )
 

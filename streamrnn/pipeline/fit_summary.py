@@ -34,7 +34,7 @@ class FitSummary:
 
     `history` has a row per epoch; `best_epoch` is the one whose weights the model has (0: the last
     one, as there is no validation). `rows` were read, of `streams`; `labels` steps count in the
-    loss, `validation_rows` only judge. `state` is the saved state, None if it was not saved.
+    loss, `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the saved state, None if it was not saved.
     """
 
     model: str = ""
@@ -44,6 +44,7 @@ class FitSummary:
     streams: int = 0
     labels: int = 0
     validation_rows: int = 0
+    scaled: bool = False
     epochs: int = 0
     updates: int = 0
     best_epoch: int = 0

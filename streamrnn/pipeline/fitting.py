@@ -238,13 +238,15 @@ class FitJob:
     ) -> tuple[Course, _Whole]:
         parts = divide(staged, self._division_rule(fit), fit.target)
         if not parts.training.steps:
-            raise DataError(
-                f"fit: no row is left to train on: {staged.rows:,} rows were read, all of them for "
-                "validation. Check [train] until and validation"
+            raise ConfigError(
+                f"fit: all of the {staged.rows:,} rows that were read are for validation, none is "
+                "left to train on. Set a later [train] validation.since, or another share of the "
+                "streams"
                 if staged.steps
                 else "fit: no row to train on. Check [source] path and [train] until"
             )
         self.summary.validation_rows = parts.validation.steps
+        self.summary.scaled = self.config.train.scales
         core, layer = split_off_scale(loaded.model)
         scale = self._scale(staged, parts, None if layer is None else scale_of(layer))
         if layer is not None and scale is None:

@@ -34,7 +34,7 @@ def test_the_forecast_is_drawn_from_what_the_pipeline_writes(
     Pipeline.from_toml("pipelines/weather.toml", [f"sink.path={out}"]).run()
     picture = (WEATHER / "forecast.svg").read_text()
     assert drawn("draw_forecast.py", tmp_path, out) == picture
-    assert "RMSE 2.82 °F, persistence 4.22 °F" in picture
+    assert "RMSE 2.81 °F, persistence 4.22 °F" in picture
 
 
 def test_streams_and_commit_are_drawn_by_their_command(tmp_path: Path) -> None:
