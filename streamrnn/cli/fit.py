@@ -90,8 +90,10 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
             f"{best['persistence_rmse']:.4g}, {best['persistence_mae']:.4g} "
             f"({abs(better):.0%} {'better' if better >= 0 else 'worse'} by RMSE)"
         )
-    if s.interrupted:
+    if s.interrupted and s.committed:
         lines.append("Interrupted after a commit; rerun the same command to resume.")
+    elif s.interrupted:
+        lines.append("Interrupted; nothing was committed. Rerun the same command to start over.")
     elif written:
         lines.append(f"model    {s.model}")
         lines.append(f"history  {s.folder}/history.parquet")

@@ -216,7 +216,8 @@ def _layers_are_not_for_onnx(tables: Sections) -> Iterator[Problem]:
     if tables.model.layers and tables.model.path.lower().endswith((".onnx", ".keras")):
         yield Problem(
             ("model", "layers"),
-            f"{tables.model.path} defines its own layers; remove [[model.layers]] (--set model.layers=[])",
+            f"{tables.model.path} defines its own layers; remove [[model.layers]] "
+            "(--set model.layers=[])",
         )
 
 

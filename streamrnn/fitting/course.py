@@ -228,11 +228,10 @@ class Course:
         try:
             judged = call(window, own)
         except Diverged as error:
-            if error.step is not None:
-                lane, step = error.step
-                row = int(window.begin[lane]) + step
-                stream = np.searchsorted(self.staged.start_Q, row, side="right") - 1
-                error.step = int(self.staged.row[row]), int(self.staged.stream_Q[stream])
+            lane, step = error.step
+            row = int(window.begin[lane]) + step
+            sequence = np.searchsorted(self.staged.start_Q, row, side="right") - 1
+            error.step = int(self.staged.row[row]), int(self.staged.stream_Q[sequence])
             raise
         if not whole:
             for name, values in own.items():

@@ -23,7 +23,8 @@ FRESH, RESUMED, CARRIED = 0, 1, 2
 class Pieces(NamedTuple):
     """P runs of steps: `length` steps from `begin` of `stream`; `origin`: FRESH, RESUMED, CARRIED.
 
-    `last`: the state after the piece is that of the stream at the cut.
+    `last`: the state after the piece is that of the stream at the cut. `before`: steps of the
+    stream before the piece, since its state was initial.
     """
 
     begin: Ints
@@ -31,6 +32,7 @@ class Pieces(NamedTuple):
     stream: Ints
     origin: Ints
     last: Bools
+    before: Ints
 
     @property
     def steps(self) -> int:
@@ -87,9 +89,9 @@ def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
     for begin, length in zip(staged.start_Q, ends - staged.start_Q, strict=True):
         _forget_later_labels(weight[begin : begin + length], staged, begin, rule, target)
     for pieces in (training, validation):
-        for begin, length, origin in zip(pieces.begin, pieces.length, pieces.origin, strict=True):
-            if origin == FRESH:
-                weight[begin : begin + min(length, rule.settle)] = 0
+        left = np.maximum(rule.settle - pieces.before, 0)
+        for begin, steps in zip(pieces.begin, np.minimum(left, pieces.length), strict=True):
+            weight[begin : begin + steps] = 0
     return Division(training, validation)
 
 
@@ -143,6 +145,7 @@ def _validation(staged: Staged, ends: Ints) -> Pieces:
         staged.stream_Q[kept],
         origin[kept],
         np.zeros(int(kept.sum()), bool),
+        (staged.before_Q + ends - staged.start_Q)[kept],
     )
 
 
@@ -151,7 +154,7 @@ def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
     length = ends - staged.start_Q
     kept = np.flatnonzero(length > 0)
     wanted = rule.pieces or -(-rule.lanes // max(1, len(kept)))
-    made: list[tuple[int, int, int, int, bool]] = []
+    made: list[tuple[int, int, int, int, bool, int]] = []
     for q in kept.tolist():
         parts = max(1, min(wanted, int(length[q]) // (2 * rule.steps)))
         if rule.pieces:
@@ -160,15 +163,18 @@ def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
         first = FRESH if staged.fresh_Q[q] else RESUMED
         for i, (a, b) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
             carries = i == parts - 1 and b < staged.start_Q[q] + staged.length_Q[q]
-            made.append((a, b - a, int(staged.stream_Q[q]), first if i == 0 else FRESH, carries))
-    columns = zip(*made, strict=True) if made else [()] * 5
-    begin, size, stream, origin, last = (list(column) for column in columns)
+            origin = first if i == 0 else FRESH
+            before = int(staged.before_Q[q]) if i == 0 else 0
+            made.append((a, b - a, int(staged.stream_Q[q]), origin, carries, before))
+    columns = zip(*made, strict=True) if made else [()] * 6
+    begin, size, stream, starts, last, steps = (list(column) for column in columns)
     return Pieces(
         np.array(begin, np.int64),
         np.array(size, np.int64),
         np.array(stream, np.int64),
-        np.array(origin, np.int64),
+        np.array(starts, np.int64),
         np.array(last, bool),
+        np.array(steps, np.int64),
     )
 
 

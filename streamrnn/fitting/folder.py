@@ -17,7 +17,7 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.checkpoints import Lock
-from streamrnn.errors import CheckpointError
+from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.storage import LocalFiles, sink_errors
 
 _COMMIT, _LOCK, _ROWS, _NOTICE = "commit", "lock", "rows", ".gitignore"
@@ -56,8 +56,8 @@ class FitCommit:
         checksum, _, content = data.partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != checksum:
             raise CheckpointError(
-                f"{owner}: damaged, its checksum is wrong. Start over with --full-refresh, which "
-                "does not read it."
+                f"{owner}: damaged, its checksum is wrong. Start over with --full-refresh and "
+                "--overwrite: it is unknown which model file this fit wrote."
             )
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as found:
@@ -65,6 +65,8 @@ class FitCommit:
                 names = json.loads(found["names"].tobytes())
                 arrays = {name: found[f"a{number}"] for number, name in enumerate(names)}
             version = facts.pop("version")
+            for key in ("done", "own", "identity", "files", "digest", "standing"):
+                facts[key]
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             raise CheckpointError(
                 f"{owner}: edited, and no longer a commit of a fit ({error}). Start over with "
@@ -124,16 +126,28 @@ class FitFolder:
             data = self._files.read(_COMMIT)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise CheckpointError(f"{self.show(_COMMIT)}: {error}") from None
         return FitCommit.of_bytes(data, self.show(_COMMIT))
 
     def commit(self, commit: FitCommit) -> None:
         """Replace the last commit."""
         self._files.put(_COMMIT, commit.to_bytes())
 
-    def begin(self, initial: bytes) -> Path:
-        """Keep the model that a fit starts from; return its path."""
+    def begin(self, initial: bytes) -> None:
+        """Keep the model that a fit starts from."""
         self._files.put(_INITIAL, initial)
-        return self.path / _INITIAL
+
+    @contextmanager
+    def on_disk(self, model: bytes) -> Iterator[str]:
+        """Yield the path of a model file for as long as it is loaded."""
+        path = self.path / "loading.safetensors"
+        try:
+            with sink_errors("write", str(path)):
+                path.write_bytes(model)
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
 
     def initial(self) -> bytes:
         """Return the model that the fit here started from."""
@@ -147,8 +161,8 @@ class FitFolder:
         """Write a result that `publish` will put into place."""
         self._files.put(f"{_NEXT}{name}", data)
 
-    def publish(self) -> None:
-        """Put all pending results into place, after the commit that names them.
+    def publish(self, commit: FitCommit) -> None:
+        """Put all pending results into place, after the commit of a finished fit.
 
         Safe to repeat: a fit that died in between does the rest at its next start.
         """
@@ -158,8 +172,17 @@ class FitFolder:
             result = name.removeprefix(_NEXT)
             target = f"../{result}" if result == self.model.name else result
             self._files.move(name, target)
+        if not commit.facts["state"]:
+            self._files.delete(STATE_FILE)  # of an earlier fit
         self._files.sync("..")  # before the folder that the model left
         self._files.sync("")
+
+    def restore_model(self, commit: FitCommit) -> None:
+        """Write the model of a finished fit again, unless the file is there."""
+        if self.model_digest() != commit.facts["own"][-1]:
+            LocalFiles(os.fspath(self.model.parent)).put(
+                self.model.name, commit.arrays["model"].tobytes()
+            )
 
     def discard_pending(self) -> None:
         """Remove results that no commit names."""
@@ -185,6 +208,8 @@ class FitFolder:
             return LocalFiles(os.fspath(self.model.parent)).sha256(self.model.name)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise ConfigError(f"[model] path: {self.model}: {error}") from None
 
 
 def prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -47,7 +47,7 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
             f"fit: the model has {units} outputs, and the loss {loss.name} needs {expected}: {per}."
             " Change the units of the last layer"
         )
-    if isinstance(loss, SparseCategoricalCrossentropy) and units < 2:
+    if isinstance(loss, CategoricalCrossentropy) and units < 2:
         raise ConfigError(f"fit: the loss {loss.name} needs an output for each class, received 1")
 
 

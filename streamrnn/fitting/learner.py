@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.arrays import Bools, Floats
+from streamrnn.errors import ConfigError
 from streamrnn.fitting.window import Scale, TrainingWindow
 from streamrnn.kernels import losses as sums
 from streamrnn.layers.context import CallContext
@@ -34,10 +35,10 @@ class Judged(NamedTuple):
     norm: float = 0.0
 
 
-class Diverged(Exception):  # noqa: N818 - it is raised and caught in this room
-    """A loss or gradient is not finite; `step`: the first such output, (lane, step) or None."""
+class Diverged(Exception):  # noqa: N818 - `pipeline` turns it into a DataError
+    """A loss or gradient is not finite; `step`: the first such output, (lane, step)."""
 
-    def __init__(self, what: str, step: tuple[int, int] | None) -> None:
+    def __init__(self, what: str, step: tuple[int, int]) -> None:
         super().__init__(what)
         self.what, self.step = what, step
 
@@ -59,6 +60,8 @@ class Learner:
         seed: int,
     ) -> None:
         self._plan = Plan.of(model)
+        if not self._plan.weights:
+            raise ConfigError(f"fit: no weight of {model} is trainable")
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.metrics, self.scale, self.seed = metrics, scale, seed
         self.runner = StepRunner(model)
@@ -88,6 +91,9 @@ class Learner:
             value, slope = self._judge(window, made.outputs[0])
             made.pullback([slope], none)
             norm = self._update(recording)
+        if not math.isfinite(norm):
+            step = _worst_step(made.outputs[0], window.counts)
+            raise Diverged(f"the norm of the gradient is {norm}", step)
         return Judged(value, int(window.counts.sum()), norm)
 
     def test(self, window: TrainingWindow, states: States) -> Judged:
@@ -112,7 +118,7 @@ class Learner:
         return value, slope
 
     def _update(self, recording: Recording) -> float:
-        """Apply the gradients; return their norm."""
+        """Apply the gradients, unless their norm is not finite; return it."""
         updates = [
             WeightUpdate(name, array, recording.gradients[id(holder), key])
             for name, (holder, key, array) in self._plan.weights.items()
@@ -122,7 +128,7 @@ class Learner:
         for update in updates:
             square += sums.dot(update.gradient, update.gradient)
         if not math.isfinite(square):
-            raise Diverged(f"the norm of the gradient is {math.sqrt(square)}", None)
+            return math.sqrt(square)
         self.optimizer.apply(updates)
         for holder in self._plan.holders:
             holder.weights_changed()

@@ -101,12 +101,29 @@ def adapt_normalization(model: Model, staged: Staged, training: Pieces) -> None:
         if layer.features is None:  # axis=None: one mean of all
             square = (variance + mean * mean).mean()
             mean, variance = mean.mean(), square - mean.mean() ** 2
+        _check_moments(layer, mean, variance)
         layer.set_weights([mean, variance, np.float32(count)])
 
 
+def _check_moments(layer: Layer, mean: Doubles, variance: Doubles) -> None:
+    largest = float(np.finfo(np.float32).max)
+    found = np.atleast_1d((np.abs(mean) > largest) | ~(variance <= largest))
+    if found.any():
+        index = int(np.flatnonzero(found)[0])
+        raise DataError(
+            f"{layer}: feature {index} (from 0) has the variance "
+            f"{np.atleast_1d(variance)[index]:.3g}, more than float32 holds. Limit it with clip in "
+            "[source] features"
+        )
+
+
 def _is_blank(layer: Layer) -> bool:
+    """Return whether a layer has its initial weights: files of Keras have a count of 0, too."""
     weights = layer.named_weights()
-    return "count" in weights and float(weights["count"]) == 0
+    if "count" not in weights:
+        return False
+    initial = not weights["mean"].any() and (weights["variance"] == 1).all()
+    return bool(initial and weights["count"] == 0)
 
 
 def check_finite_scale(scale: Scale) -> None:

@@ -104,8 +104,9 @@ class Staged:
     has the labels, the values of the target columns at the step itself (NaN for none), and the
     weight, 0 without a label. `row` (M,): number of the row, as read. `time` (M,) ticks. Sequence
     q, the steps of a stream between resets, is `length_Q[q]` steps from `start_Q`, of stream
-    `stream_Q`; `fresh_Q`: it starts from the initial state of the model, not of a table. `keys`:
-    key columns by stream. `slot_S`: number of each stream in the state table.
+    `stream_Q`; `fresh_Q`: it starts from the initial state of the model, not of a table;
+    `before_Q`: steps of the stream before it, since its last reset. `keys`: key columns by stream.
+    `slot_S`: number of each stream in the state table.
     """
 
     inputs: list[Array]
@@ -116,6 +117,7 @@ class Staged:
     length_Q: Ints
     stream_Q: Ints
     fresh_Q: Bools
+    before_Q: Ints
     slot_S: Ints
     keys: list[pa.Array]
     rows: int
@@ -183,8 +185,9 @@ class _Rows:
         self._inputs: list[ArrayFile] = []
         self._sizes: list[int] = []
         self._label_sizes: list[int] = []
-        self._count = np.zeros(0, np.int64)
-        self._first_row = np.zeros(0, np.int64)
+        self._count = np.zeros(self._known, np.int64)
+        self._first_row = np.full(self._known, np.iinfo(np.int64).max)
+        self._before = np.array(reader.scorer.table.steps(np.arange(self._known)))
         self._resumes = np.ones(self._known, bool)
         self._begun = np.zeros(self._known, bool)
         self._read = 0
@@ -296,6 +299,8 @@ class _Rows:
         head = np.searchsorted(ends, start, side="right")
         known = np.append(self._resumes, np.zeros(len(self._count) - self._known, bool))
         fresh |= ~known[streams[head]]
+        before = np.zeros(len(start), np.int64)
+        before[~fresh] = self._before[streams[head[~fresh]]]
         return Staged(
             inputs=inputs,
             labels=labels,
@@ -305,6 +310,7 @@ class _Rows:
             length_Q=np.diff(np.append(start, len(row))),
             stream_Q=head,
             fresh_Q=fresh,
+            before_Q=before,
             slot_S=streams,
             keys=[key.take(pa.array(streams)) for key in self._reader.scorer.table.key_arrays()],
             rows=self._read,

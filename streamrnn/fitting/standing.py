@@ -12,7 +12,7 @@ HistoryRow = dict[str, int | float]
 
 @dataclass
 class EpochSums:
-    """EpochSums over the windows of an epoch; `rate`: the learning rate of the last one."""
+    """Sums over the windows of an epoch; `rate`: the learning rate of the last one."""
 
     loss: float = 0.0
     count: int = 0

@@ -17,6 +17,7 @@ from streamrnn.formats import check_layers, load_model, untrained
 from streamrnn.formats.native import encoded
 from streamrnn.pipeline.fit_summary import FitOptions
 from streamrnn.scoring import LoadedPipeline
+from streamrnn.states import state_digest
 from streamrnn.training import Loss, Optimizer
 from streamrnn.training.losses import Quantile, loss_of
 from streamrnn.training.optimizers import optimizer_of
@@ -29,15 +30,13 @@ _TABLES = (
     "model.inputs",
     "model.layers",
     "output.warmup",
+    "state.map",
 )
 _FREE = {
     "source.path",
     "source.format",
-    "source.order",
-    "source.after",
     "source.batch_rows",
     "source.max_rejects",
-    "train.init",  # the model's content is compared
     "train.state",
 }
 
@@ -68,6 +67,8 @@ def check_request(config: Config) -> None:
             )
         if train.validation.since is None and train.validation.streams is None:
             raise ConfigError("[train] validation: set since, streams, or both")
+    if train.patience and train.validation is None:
+        raise ConfigError("[train] patience: needs validation, which judges each epoch")
 
 
 def initial_model(
@@ -75,12 +76,14 @@ def initial_model(
 ) -> bytes:
     """Return the native file of the model to start from.
 
-    That is the model of the last fit, [train] init, or the layers in [model] with the weights of
-    the seed.
+    That is the one that an interrupted fit started from, the model of the last fit, [train] init,
+    or the layers in [model] with the weights of the seed.
     """
     layers = [dict(layer) for layer in config.model.layers]
+    if last is not None and not last.facts["done"]:
+        return folder.initial()
     if options.extend and last is not None:
-        return folder.initial() if not last.facts["done"] else folder.model.read_bytes()
+        return folder.model.read_bytes()
     if config.train.init is not None:
         model = load_model(config.train.init)
         if layers:
@@ -109,7 +112,12 @@ def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> dict
         for key, value in canonical.items()
         if key.startswith(_TABLES) and key not in _FREE
     }
-    return {**kept, "the initial model": hashlib.sha256(initial).hexdigest()}
+    state = config.state.init
+    return {
+        **kept,
+        "the initial model": hashlib.sha256(initial).hexdigest(),
+        "the initial state": None if state is None else state_digest(loaded.read_init(state)),
+    }
 
 
 def refuse_another_fit(then: dict[str, Any], now: dict[str, Any], folder: FitFolder) -> None:
@@ -119,6 +127,16 @@ def refuse_another_fit(then: dict[str, Any], now: dict[str, Any], folder: FitFol
         for key in sorted({*then, *now})
         if then.get(key) != now.get(key)
     ]
+    if then.get("continues") and now.get("continues") is False:
+        raise CheckpointError(
+            f"{location(str(folder.path))}: an interrupted fit with --continue is there. Resume it "
+            "with --continue, or fit anew with --full-refresh."
+        )
+    if now.get("continues") and then.get("continues") is False:
+        raise CheckpointError(
+            f"{location(str(folder.path))}: the first fit is not finished. Resume it without "
+            "--continue."
+        )
     if changed:
         raise CheckpointError(
             f"{location(str(folder.path))} is of another fit:\n  " + "\n  ".join(changed) + "\n"
@@ -166,10 +184,10 @@ def optimizer_from(config: Config) -> Optimizer:
 def refuse_foreign_model(folder: FitFolder, last: FitCommit | None, overwrite: bool) -> None:
     """Raise ConfigError if the model file exists and no fit here wrote it."""
     digest = folder.model_digest()
-    own = [] if last is None else last.facts["own"]
+    own = [] if last is None else last.facts["own"][-1:]
     if digest is None or overwrite or digest in own:
         return
     raise ConfigError(
-        f"fit: [model] path: {location(os.fspath(folder.model))} exists, and was not written by "
-        "fit. Set another path, or replace it with --overwrite."
+        f"fit: [model] path: {location(os.fspath(folder.model))} exists, and is not what the last "
+        "fit here wrote. Set another path, or replace it with --overwrite."
     )

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 
 from streamrnn.checkpoints import SeenFiles, SourcePlan, UsedFile, with_seen
+from streamrnn.errors import CheckpointError
 from streamrnn.fitting import Reader
-from streamrnn.pipeline.preflight import open_source, plan_first_run, seen_by_init
+from streamrnn.pipeline.preflight import (
+    open_source,
+    plan_first_run,
+    seen_by_init,
+    source_files,
+)
 from streamrnn.pipeline.targets import with_target
 from streamrnn.scoring import (
     BoundPipeline,
@@ -28,12 +34,15 @@ from streamrnn.sources import Position, Reading, SourceBatch, SourceFile, Source
 class FitSource:
     """The rows that a fit reads: those of files that its initial state has not seen.
 
-    `listed` are all files; `plain` reads those to use as a run does, `wide` with the columns of
-    [target] too; `seen` came with the initial state.
+    `files` are the name, size and time of all files, in order; `later` the number of those that
+    came after the fit began, which are not read. `plain` reads those to use as a run does, `wide`
+    with the columns of [target] too; `seen` came with the initial state.
     """
 
     bound: BoundPipeline
-    listed: list[SourceFile]
+    loaded: LoadedPipeline
+    files: list[list[Any]]
+    later: int
     plan: SourcePlan
     plain: SourceOfFiles
     seen: SeenFiles | None
@@ -41,34 +50,62 @@ class FitSource:
     target: BoundTarget
 
     @classmethod
-    def of(cls, loaded: LoadedPipeline) -> Self:
-        """Open the source of a loaded pipeline. Raises what a first run raises."""
+    def of(cls, loaded: LoadedPipeline, began_with: list[list[Any]] | None = None) -> Self:
+        """Open the source of a loaded pipeline. Raises what a first run raises.
+
+        `began_with`: the files of a fit that is resumed; others are not read.
+        """
         source = open_source(loaded, RunOptions())
         files = source.of_files
         assert files is not None  # checked before
         listed = list(files.files)
+        if began_with is not None:
+            names = {name for name, _, _ in began_with}
+            files.files = [file for file in listed if file.name in names]
+        later, kept = len(listed) - len(files.files), _facts(files.files)
         seen = seen_by_init(loaded, files)
         bound, plan = plan_first_run(loaded, files)
         wide, target = with_target(bound, files)
         assert target is not None  # checked before
-        return cls(bound, listed, plan, files, seen, wide, target)
+        return cls(bound, loaded, kept, later, plan, files, seen, wide, target)
 
     def batches(self) -> Iterator[SourceBatch]:
         """Read all record batches, with the columns of [target]."""
         return self.wide.batches(self.plan.position, self.plan.before)
 
+    def refuse_changes(self) -> None:
+        """Raise CheckpointError if one of the files that were read is another by now."""
+        now = {row[0]: row for row in _facts(source_files(self.loaded, RunOptions()))}
+        for row in self.files:
+            if now.get(row[0]) != row:
+                raise CheckpointError(
+                    f"{row[0]} changed while the fit read it. Rerun the same command if its rows "
+                    "are the same, else start over with --full-refresh."
+                )
 
-def trained_state(loaded: LoadedPipeline, reader: Reader, home: str, notes: list[str]) -> pa.Table:
+
+def _facts(files: Sequence[SourceFile]) -> list[list[Any]]:
+    return [[file.name, file.size, file.mtime_ns] for file in files]
+
+
+def trained_state(
+    loaded: LoadedPipeline,
+    source: FitSource,
+    reader: Reader,
+    until_stopped: Callable[[Iterator[SourceBatch]], Iterator[SourceBatch]],
+    home: str,
+    notes: list[str],
+) -> pa.Table:
     """Score the rows of a fit with the trained model, and return the state after them.
 
     The table has the files that it has seen, so that a run starts on the next row. If the rows
     that were left out come before others that were read, it has not; that is added to `notes`.
     """
-    source = FitSource.of(loaded)
-    scorer = Scorer(source.bound, starting_table(source.bound, None, "", carry=True))
+    bound = loaded.bind(source.plain.schema, source.plain.name)
+    scorer = Scorer(bound, starting_table(bound, None, "", carry=True))
     readings: dict[str, Reading] = {}
     batches = source.plain.batches(source.plan.position, source.plan.before)
-    for batch in reader.batches(batches):
+    for batch in reader.batches(until_stopped(batches)):
         scorer.score(loaded.contract.read(batch.batch, batch.origin))
         readings |= batch.readings
     table = scorer.table.to_arrow()

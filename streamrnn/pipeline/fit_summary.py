@@ -34,7 +34,8 @@ class FitSummary:
 
     `history` has a row per epoch; `best_epoch` is the one whose weights the model has (0: the last
     one, as there is no validation). `rows` were read, of `streams`; `labels` steps count in the
-    loss, `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the saved state, None if it was not saved.
+    loss, `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the
+    saved state, None if it was not saved.
     """
 
     model: str = ""
@@ -55,6 +56,7 @@ class FitSummary:
     resumed: str = ""
     nothing_new: bool = False
     interrupted: bool = False
+    committed: bool = False
 
     @property
     def best(self) -> HistoryRow:

@@ -6,54 +6,42 @@ import hashlib
 import io
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.config import Config
-from streamrnn.display import location
+from streamrnn.display import count, location
 from streamrnn.errors import CheckpointError, ConfigError, DataError, UnsupportedError
 from streamrnn.fitting import (
     Course,
     Diverged,
     Division,
-    DivisionRule,
     FitCommit,
     FitFolder,
-    FitPlan,
     FitProgress,
     HistoryRow,
-    Learner,
     Limit,
     Reader,
-    Scale,
     Staged,
     adapt_normalization,
-    check_finite_scale,
-    check_units,
     divide,
     find_wrong_label,
-    scale_of,
-    split_off_scale,
     stage,
-    target_scale,
-    with_scale,
 )
 from streamrnn.fitting.folder import HISTORY_FILE, STATE_FILE
 from streamrnn.formats.native import encoded
 from streamrnn.kernels.threads import limited
-from streamrnn.models import Model
+from streamrnn.pipeline.fit_learner import FitModel, division_rule, fit_plan
 from streamrnn.pipeline.fit_request import (
     check_request,
     fit_identity,
     initial_model,
-    loss_from,
-    optimizer_from,
     refuse_another_fit,
     refuse_foreign_model,
     without_layers,
@@ -61,15 +49,18 @@ from streamrnn.pipeline.fit_request import (
 from streamrnn.pipeline.fit_source import FitSource, trained_state
 from streamrnn.pipeline.fit_summary import FitOptions, FitSummary
 from streamrnn.scoring import LoadedPipeline, Scorer, starting_table
-from streamrnn.sources import parse_time
+from streamrnn.sources import SourceBatch
 from streamrnn.states import write_state_file
-from streamrnn.training import Loss
-from streamrnn.training.metrics import metric_of
-from streamrnn.training.schedules import SCHEDULES
 
 ReadState = Callable[[str], pa.Table]
-_CHANGING = {"the initial model", "continues"}
+_CHANGING = {"the initial model", "the initial state", "continues"}
 """Keys of an identity in which a fit differs from the one that continues it."""
+_FREE_LATER = ("train.", "state.", "source.after", "source.order", "model.layers")
+"""Beginnings of keys that may change between a fit and the one that continues it."""
+
+
+class _Stopped(Exception):  # noqa: N818 - it is no error
+    """The fit was stopped where nothing of it has to be committed."""
 
 
 class FitJob:
@@ -80,7 +71,8 @@ class FitJob:
         self.config, self.options = config, options
         self.summary = FitSummary(model=location(config.model.path))
         self._read_init = read_init
-        self._folder = FitFolder(Path(config.model.path))
+        path = Path(config.model.path)
+        self._folder = FitFolder(path.resolve() if path.is_symlink() else path)
 
     def run(self) -> FitSummary:
         """Train the model, or resume an interrupted fit."""
@@ -89,35 +81,42 @@ class FitJob:
             stack.enter_context(limited(self.config.model.threads))
             if self.options.limit is not None:
                 scratch = stack.enter_context(tempfile.TemporaryDirectory())
-                folder = FitFolder(Path(scratch) / "model.safetensors")
-                initial = initial_model(self.config, folder, self.options, None)
-                self._train(folder, initial, None)
+                self._folder = FitFolder(Path(scratch) / "model.safetensors")
+                self._folder.path.mkdir()
+                steps = self._begin_or_resume(None, ())
             else:
                 stack.enter_context(self._folder.locked())
                 self.summary.folder = location(str(self._folder.path))
-                self._resume_or_begin()
+                steps = self._after_last()
+            try:
+                steps()
+            except _Stopped:
+                self.summary.interrupted = True
         self.summary.seconds = time.perf_counter() - began
         return self.summary
 
-    # ---- the last fit
+    # ---- what is to be done
 
-    def _resume_or_begin(self) -> None:
+    def _after_last(self) -> Callable[[], None]:
+        """Return what is to be done after the last fit here."""
         folder, options = self._folder, self.options
-        last = None if options.full_refresh and not options.extend else self._last()
-        known = last if last is not None else self._last_readable()
+        known = self._last() if not options.full_refresh else self._last_readable()
         refuse_foreign_model(folder, known, options.overwrite)
+        own = () if known is None else tuple(known.facts["own"])
+        last = None if options.full_refresh else known
         if options.extend and last is None:
             raise ConfigError(
                 f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
             )
-        initial = initial_model(self.config, folder, options, last)
-        self._train(folder, initial, last, () if known is None else tuple(known.facts["own"]))
+        if last is not None and last.facts["done"]:
+            folder.restore_model(last)
+        return self._begin_or_resume(last, own)
 
     def _last(self) -> FitCommit | None:
         """Return the last commit, after putting the results of a finished fit into place."""
         last = self._folder.read()
         if last is not None and last.facts["done"]:
-            self._folder.publish()
+            self._folder.publish(last)
         else:
             self._folder.discard_pending()
         return last
@@ -128,84 +127,107 @@ class FitJob:
         except CheckpointError:
             return None
 
-    # ---- training
+    def _begin_or_resume(self, last: FitCommit | None, own: tuple[str, ...]) -> Callable[[], None]:
+        """Check everything but the rows; return the call that reads and trains, or reports."""
+        folder = self._folder
+        initial = initial_model(self.config, folder, self.options, last)
+        config = self._with_state(last)
+        loaded = self._loaded(initial, config)
+        model = FitModel.of(loaded.model, config)
+        resumed = last is not None and not last.facts["done"]
+        wanted = fit_identity(loaded, self.config, initial) | {"continues": self.options.extend}
+        if last is not None:
+            self._refuse_another(last, wanted)
+        fit = FitSource.of(loaded, last.facts["files"] if last is not None and resumed else None)
+        rule = division_rule(config, fit.bound.schema)
+        files = fit.files
+        if fit.later:
+            self.summary.notes.append(
+                f"{count(fit.later, 'new file')} not read: the fit began before; train on the rest "
+                "with --continue"
+            )
+        if last is not None and not resumed and self._same(last, wanted, files):
+            return lambda: self._nothing(last)
+        facts = {"identity": wanted, "files": files, "own": list(own), "done": False}
 
-    def _train(
-        self,
-        folder: FitFolder,
-        initial: bytes,
-        last: FitCommit | None,
-        own: tuple[str, ...] = (),
-    ) -> None:
-        config = self._config(folder, last)
-        loaded = _loaded(folder, initial, config, self._read_init)
+        def steps() -> None:
+            staged, reader = self._stage(fit)
+            facts["digest"] = staged.digest()
+            if last is not None and not resumed:
+                if self._has_nothing_new(last, staged, facts):
+                    return self._nothing(last)
+            elif last is not None and facts["digest"] != last.facts["digest"]:
+                raise CheckpointError(
+                    f"{location(str(folder.path))}: the rows of the source have changed since this "
+                    "fit began. Restore them, or start over with --full-refresh."
+                )
+            if self.options.limit is None:
+                folder.begin(initial)
+            parts = self._divide(fit, staged, model, divide(staged, rule, fit.target), reader)
+            course = self._course(model, staged, parts, reader, facts)
+            if last is not None and resumed:
+                course.resume(last)
+                self._report_resumed(course)
+            if self._run(course, fit, reader):
+                self._finish(course, model, fit, config, reader, facts)
+            return None
+
+        return steps
+
+    def _with_state(self, last: FitCommit | None) -> Config:
+        """Return the config, with the state to start from."""
+        if not self.options.extend or last is None:
+            return self.config
+        path = self._folder.show(STATE_FILE)
+        if last.facts["done"] and not last.facts["state"]:
+            raise ConfigError(
+                "--continue: the last fit saved no state, without which new rows are unknown. Set "
+                "[train] state = true, and fit anew with --full-refresh"
+            )
+        if not Path(path).exists():
+            refuse_another_fit(last.facts["identity"], {"continues": True}, self._folder)
+            raise CheckpointError(
+                f"--continue: {path}, the state after the last fit, is gone. Fit anew with "
+                "--full-refresh."
+            )
+        state = self.config.state.model_copy(update={"init": path})
+        return self.config.model_copy(update={"state": state})
+
+    def _loaded(self, initial: bytes, config: Config) -> LoadedPipeline:
+        """Load the pipeline with the model that the fit starts from."""
+        with self._folder.on_disk(initial) as path:
+            loaded = LoadedPipeline(without_layers(config), self._read_init, path)
         if not loaded.kind.carries_state:
             raise UnsupportedError(
                 f'fit: [window] kind "{loaded.kind.name}" is not supported: a fit carries the '
                 "state of each stream. Remove [window] kind"
             )
-        fit = FitSource.of(loaded)
-        wanted = fit_identity(loaded, self.config, initial) | {"continues": self.options.extend}
-        files = [[file.name, file.size, file.mtime_ns] for file in fit.listed]
-        if last is not None and self._is_done(last, wanted, files):
-            return self._nothing(last)
-        staged, reader = self._stage(fit, folder)
-        digest = staged.digest()
-        if last is not None and last.facts["done"] and not self.options.extend:
-            if digest != last.facts["digest"] or last.facts["identity"]["continues"]:
-                raise CheckpointError(
-                    f"{location(str(folder.path))}: the source has changed since this model was "
-                    "fitted. Train it on the new rows alone with --continue, or fit anew with "
-                    "--full-refresh."
-                )
-            return self._nothing(last)
-        if self.options.extend and last is not None and last.facts["done"]:
-            if not staged.steps:
-                return self._nothing(last)
-            last = None
-        if last is not None and digest != last.facts["digest"]:
-            raise CheckpointError(
-                f"{location(str(folder.path))}: the rows of the source have changed since this "
-                "fit began. Restore them, or start over with --full-refresh."
-            )
-        facts = {
-            "identity": wanted, "digest": digest, "files": files, "own": list(own), "done": False,
-        }  # fmt: skip
-        if self.options.limit is None:
-            folder.begin(initial)
-        course, whole = self._course(fit, loaded, staged, reader, folder, facts, last)
-        if self._run(course, fit, reader):
-            self._finish(course, whole, config, reader, folder, facts)
-        return None
+        return loaded
 
-    def _config(self, folder: FitFolder, last: FitCommit | None) -> Config:
-        """Return the config, with the state to start from."""
-        if not self.options.extend or last is None:
-            return self.config
-        path = folder.show(STATE_FILE)
-        if not Path(path).exists():
-            raise ConfigError(
-                "--continue: the last fit saved no state, without which new rows are unknown. Set "
-                "[train] state = true, and fit anew with --full-refresh"
-            )
-        state = self.config.state.model_copy(update={"init": path})
-        return self.config.model_copy(update={"state": state})
-
-    def _is_done(self, last: FitCommit, wanted: dict[str, Any], files: list[list[Any]]) -> bool:
-        """Return whether a finished fit was of the same files; raise if it was another fit."""
+    def _refuse_another(self, last: FitCommit, wanted: dict[str, Any]) -> None:
         then = last.facts["identity"]
-        if not last.facts["done"]:
-            refuse_another_fit(then, wanted, self._folder)
-            return False
+        free = set() if not last.facts["done"] else set(_CHANGING)
+        if last.facts["done"] and self.options.extend:
+            free |= {key for key in {*then, *wanted} if key.startswith(_FREE_LATER)}
+        elif last.facts["done"] and not then["continues"]:
+            free = set()
+        refuse_another_fit(_without(then, free), _without(wanted, free), self._folder)
+
+    def _same(self, last: FitCommit, wanted: dict[str, Any], files: list[list[Any]]) -> bool:
+        """Return whether a finished fit was this one, of the same files."""
+        then = _without(last.facts["identity"], _CHANGING)
+        return bool(then == _without(wanted, _CHANGING) and files == last.facts["files"])
+
+    def _has_nothing_new(self, last: FitCommit, staged: Staged, facts: dict[str, Any]) -> bool:
         if self.options.extend:
-            own = {key for key in {*then, *wanted} if key.startswith("train.")} | _CHANGING
-            refuse_another_fit(_without(then, own), _without(wanted, own), self._folder)
-            same = _without(then, _CHANGING) == _without(wanted, _CHANGING)
-            return same and bool(files == last.facts["files"])
-        refuse_another_fit(_without(then, _CHANGING), _without(wanted, _CHANGING), self._folder)
-        if not then["continues"]:
-            refuse_another_fit(then, wanted, self._folder)
-        return bool(files == last.facts["files"])
+            return not staged.steps
+        if facts["digest"] != last.facts["digest"] or last.facts["identity"]["continues"]:
+            raise CheckpointError(
+                f"{location(str(self._folder.path))}: the source has changed since this model was "
+                "fitted. Train it on the new rows alone with --continue, or fit anew with "
+                "--full-refresh."
+            )
+        return True
 
     def _nothing(self, last: FitCommit) -> None:
         summary = self.summary
@@ -214,29 +236,31 @@ class FitJob:
         summary.best_epoch = max(0, last.facts["standing"]["best_epoch"])
         summary.epochs = len(summary.history)
 
-    def _stage(self, fit: FitSource, folder: FitFolder) -> tuple[Staged, Reader]:
-        train, source = self.config.train, self.config.source
+    # ---- training
+
+    def _stage(self, fit: FitSource) -> tuple[Staged, Reader]:
+        source = self.config.source
         reader = Reader(
             Scorer(fit.bound, starting_table(fit.bound, None, "", self.summary.notes)),
             fit.target,
-            Limit(source.time, train.until, self.options.limit),
+            Limit(source.time, self.config.train.until, self.options.limit),
         )
-        staged = stage(reader, fit.batches(), folder.empty_rows())
+        staged = stage(reader, self._until_stopped(fit.batches()), self._folder.empty_rows())
         self.summary.rows, self.summary.streams = staged.rows, len(staged.slot_S)
         self.summary.counts = {name: int(n) for name, n in staged.counts.items() if n}
         return staged, reader
 
-    def _course(
-        self,
-        fit: FitSource,
-        loaded: LoadedPipeline,
-        staged: Staged,
-        reader: Reader,
-        folder: FitFolder,
-        facts: dict[str, Any],
-        last: FitCommit | None,
-    ) -> tuple[Course, _Whole]:
-        parts = divide(staged, self._division_rule(fit), fit.target)
+    def _until_stopped(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
+        for batch in batches:
+            if self.options.stop.is_set():
+                raise _Stopped
+            yield batch
+
+    def _divide(
+        self, fit: FitSource, staged: Staged, model: FitModel, parts: Division, reader: Reader
+    ) -> Division:
+        """Check that the rows can be trained on, and judged."""
+        summary, train = self.summary, self.config.train
         if not parts.training.steps:
             raise ConfigError(
                 f"fit: all of the {staged.rows:,} rows that were read are for validation, none is "
@@ -245,88 +269,51 @@ class FitJob:
                 if staged.steps
                 else "fit: no row to train on. Check [source] path and [train] until"
             )
-        self.summary.validation_rows = parts.validation.steps
-        self.summary.scaled = self.config.train.scales
-        core, layer = split_off_scale(loaded.model)
-        scale = self._scale(staged, parts, None if layer is None else scale_of(layer))
-        if layer is not None and scale is None:
-            core = loaded.model
-        adapt_normalization(core, staged, parts.training)
-        loss = loss_from(self.config)
-        units = int(core.graph.outputs[0].shape[-1] or 0)
-        check_units(loss, units, staged.targets)
-        self._check_labels(staged, loss, units, fit, reader)
-        self.summary.labels = parts.training.counted(staged)
-        learner = Learner(
-            core,
-            loss,
-            optimizer_from(self.config),
-            [metric_of(name, loss, units) for name in self.config.train.metrics],
-            scale,
-            self.config.train.seed,
-        )
-        course = Course(
-            learner,
-            staged,
-            parts,
-            self._plan(),
-            reader.scorer.table,
-            lambda commit: self._commit(commit, folder, facts),
-        )
-        if last is not None:
-            course.resume(last)
-            standing = course.standing
-            self.summary.resumed = (
-                f"Resumed in epoch {standing.epoch + 1} of {self.config.train.epochs}, after "
-                f"{learner.optimizer.iterations:,} updates."
+        summary.scaled = model.scales
+        summary.labels = parts.training.counted(staged)
+        summary.validation_rows = parts.validation.steps
+        advice = "Check [target] column and weight, [train] settle, and [output] warmup"
+        if not summary.labels:
+            raise ConfigError(f"fit: no training row has a label that counts. {advice}")
+        if parts.validation.steps and not parts.validation.counted(staged):
+            raise ConfigError(f"fit: no row of the validation has a label that counts. {advice}")
+        if train.validation is not None and not parts.validation.steps:
+            if train.patience:
+                raise ConfigError(
+                    "fit: no row is in [train] validation, which patience needs. Set an earlier "
+                    "since, or a larger share of the streams"
+                )
+            summary.notes.append(
+                "no row is in [train] validation; the model has the weights of the last epoch"
             )
-            self._report(FitProgress(standing.epoch, 0, 0, 0, 0.0, self.summary.resumed))
-        appended = scale if layer is None else None
-        whole = loaded.model if layer is not None else core
-        return course, _Whole(whole, appended)
+        self._check_labels(staged, model, fit, reader)
+        return parts
 
-    def _scale(self, staged: Staged, parts: Division, own: Scale | None) -> Scale | None:
-        if not self.config.train.scales:
-            return None
-        if own is not None:
-            check_finite_scale(own)
-            return own
-        return target_scale(staged, parts.training)
+    def _course(
+        self,
+        model: FitModel,
+        staged: Staged,
+        parts: Division,
+        reader: Reader,
+        facts: dict[str, Any],
+    ) -> Course:
+        adapt_normalization(model.learner.model, staged, parts.training)
+        model.scale(staged, parts.training)
+        plan, table = fit_plan(self.config), reader.scorer.table
 
-    def _division_rule(self, fit: FitSource) -> DivisionRule:
-        train, window = self.config.train, self.config.window
-        validation = train.validation
-        since = None
-        if validation is not None and validation.since is not None:
-            kind = fit.bound.schema.field(str(self.config.source.time)).type
-            since = parse_time(validation.since, kind, "[train] validation.since")
-        return DivisionRule(
-            since,
-            None if validation is None else validation.streams,
-            self.config.output.warmup if train.settle is None else train.settle,
-            0 if isinstance(train.pieces, str) else train.pieces,
-            window.lanes,
-            window.steps,
+        def commit(made: FitCommit) -> None:
+            if self.options.limit is None:
+                made.facts |= facts
+                self._folder.commit(made)
+
+        return Course(model.learner, staged, parts, plan, table, commit)
+
+    def _report_resumed(self, course: Course) -> None:
+        self.summary.resumed = (
+            f"Resumed in epoch {course.standing.epoch + 1} of {self.config.train.epochs}, after "
+            f"{course.learner.optimizer.iterations:,} updates."
         )
-
-    def _plan(self) -> FitPlan:
-        train, window = self.config.train, self.config.window
-        return FitPlan(
-            window.lanes,
-            window.steps,
-            train.epochs,
-            train.patience,
-            train.seed,
-            SCHEDULES[train.schedule],
-            train.clip_norm,
-            train.is_regression and self.config.target.ahead,
-            self.config.checkpoint.every * self.config.source.batch_rows,
-        )
-
-    def _commit(self, commit: FitCommit, folder: FitFolder, facts: dict[str, Any]) -> None:
-        if self.options.limit is None:
-            commit.facts |= facts
-            folder.commit(commit)
+        self._report(FitProgress(course.standing.epoch, 0, 0, 0, 0.0, self.summary.resumed))
 
     def _report(self, progress: FitProgress) -> None:
         if self.options.progress is not None:
@@ -337,19 +324,26 @@ class FitJob:
         try:
             finished = course.run(self._report, self.options.stop.is_set)
         except Diverged as error:
-            raise DataError(self._diverged(error, course, fit, reader)) from None
+            raise DataError(
+                f"{self._place(course.staged, fit, reader, *error.step)}: {error.what} in epoch "
+                f"{course.standing.epoch + 1}, after {course.learner.optimizer.iterations:,} "
+                "updates. Set a lower learning_rate in [train] optimizer, or [train] clip_norm = "
+                "1.0; and check the ranges of features, labels and weights (streamrnn explain)."
+            ) from None
         standing = course.standing
         summary.history = standing.history
         summary.epochs = len(standing.history)
         summary.updates = course.learner.optimizer.iterations
         summary.best_epoch = max(0, standing.best_epoch)
         summary.interrupted = not finished
+        summary.committed = self.options.limit is None
         return finished
 
     def _check_labels(
-        self, staged: Staged, loss: Loss, units: int, fit: FitSource, reader: Reader
+        self, staged: Staged, model: FitModel, fit: FitSource, reader: Reader
     ) -> None:
-        wrong = find_wrong_label(staged, loss, units)
+        loss = model.learner.loss
+        wrong = find_wrong_label(staged, loss, model.units)
         if wrong is not None:
             column = fit.target.columns.values[wrong.target]
             raise DataError(
@@ -362,71 +356,40 @@ class FitJob:
         key = ", ".join(str(column[stream].as_py()) for column in staged.keys)
         return f"{reader.place(fit.batches(), row)}: stream {key}"
 
-    def _diverged(self, error: Diverged, course: Course, fit: FitSource, reader: Reader) -> str:
-        place = ""
-        if error.step is not None:
-            place = f"{self._place(course.staged, fit, reader, *error.step)}: "
-        return (
-            f"{place}{error.what} in epoch {course.standing.epoch + 1}, after "
-            f"{course.learner.optimizer.iterations:,} updates. Set a lower learning_rate in "
-            "[train] optimizer, or [train] clip_norm = 1.0; and check the ranges of the features "
-            "(streamrnn explain)."
-        )
-
     # ---- results
 
     def _finish(
         self,
         course: Course,
-        whole: _Whole,
+        model: FitModel,
+        fit: FitSource,
         config: Config,
         reader: Reader,
-        folder: FitFolder,
         facts: dict[str, Any],
     ) -> None:
         """Write the results, commit them, and put them into place."""
         if self.options.limit is not None:
             return
-        data = encoded(whole.finished())
+        folder = self._folder
+        data = encoded(model.finished())
         folder.put_pending(folder.model.name, data)
         folder.put_pending(HISTORY_FILE, _as_parquet(course.standing.history))
         if self.config.train.state:
             path = folder.pending(folder.model.name)
             loaded = LoadedPipeline(without_layers(config), self._read_init, path)
-            table = trained_state(loaded, reader, str(folder.path), self.summary.notes)
+            again = Reader(reader.scorer, reader.target, reader.limit)
+            table = trained_state(
+                loaded, fit, again, self._until_stopped, str(folder.path), self.summary.notes
+            )
             write_state_file(table, folder.pending(STATE_FILE))
             self.summary.state = location(folder.show(STATE_FILE))
+        fit.refuse_changes()
         commit = course.as_commit()
+        commit.arrays["model"] = np.frombuffer(data, np.uint8)
         digest = hashlib.sha256(data).hexdigest()
-        own = list(dict.fromkeys([*facts["own"], digest]))
-        commit.facts |= {**facts, "own": own, "done": True}
+        commit.facts |= {**facts, "own": [digest], "done": True, "state": config.train.state}
         folder.commit(commit)
-        folder.publish()
-
-
-@dataclass
-class _Whole:
-    """The model to write: `model`, which ends in `scale` if that is not None."""
-
-    model: Model
-    scale: Scale | None
-
-    def finished(self) -> Model:
-        """Return the model with its final weights."""
-        return self.model if self.scale is None else with_scale(self.model, self.scale)
-
-
-def _loaded(
-    folder: FitFolder, initial: bytes, config: Config, read_init: ReadState
-) -> LoadedPipeline:
-    """Load the pipeline with the model that the fit starts from."""
-    folder.path.mkdir(exist_ok=True)
-    path = folder.path / "loading.safetensors"
-    try:
-        path.write_bytes(initial)
-        return LoadedPipeline(without_layers(config), read_init, str(path))
-    finally:
-        path.unlink(missing_ok=True)
+        folder.publish(commit)
 
 
 def _without(keys: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""The model, loss and optimizer of a fit, checked before any row is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.config import Config
+from streamrnn.errors import ConfigError, ShapeError, StreamRNNError
+from streamrnn.fitting import (
+    DivisionRule,
+    FitPlan,
+    Learner,
+    Scale,
+    Staged,
+    check_finite_scale,
+    check_units,
+    scale_of,
+    split_off_scale,
+    target_scale,
+    with_scale,
+)
+from streamrnn.fitting.division import Pieces
+from streamrnn.models import Model
+from streamrnn.pipeline.fit_request import loss_from, optimizer_from
+from streamrnn.sources import parse_time
+from streamrnn.training import Loss, Metric
+from streamrnn.training.metrics import metric_of
+from streamrnn.training.schedules import SCHEDULES
+
+
+@dataclass
+class FitModel:
+    """A model to train: `learner` trains all of it but a Rescaling at its end.
+
+    `own` is the scale of that Rescaling, None if it has none or it is trained like other layers.
+    `scales`: whether labels are standardized.
+    """
+
+    model: Model
+    learner: Learner
+    own: Scale | None
+    scales: bool
+    units: int
+
+    @classmethod
+    def of(cls, model: Model, config: Config) -> Self:
+        """Build what [train] asks for. Raises ConfigError, UnsupportedError."""
+        train = config.train
+        core, layer = split_off_scale(model)
+        scales = train.scale_target
+        if scales is None:  # outputs of a model without a scale may be in the target's own unit
+            scales = train.is_regression and (train.init is None or layer is not None)
+        own = None if layer is None or not scales else scale_of(layer)
+        if own is None:
+            core = model
+        else:
+            check_finite_scale(own)
+        loss, targets = loss_from(config), len(config.target.column)
+        units = int(core.graph.outputs[0].shape[-1] or 0)
+        metrics = [_metric(name, loss, units, targets) for name in train.metrics]
+        learner = Learner(core, loss, optimizer_from(config), metrics, own, train.seed)
+        check_units(loss, units, targets)
+        return cls(model, learner, own, scales, units)
+
+    def scale(self, staged: Staged, training: Pieces) -> None:
+        """Set the scale of the labels, from the training rows unless the model has one."""
+        if self.scales and self.own is None:
+            self.learner.scale = target_scale(staged, training)
+
+    def finished(self) -> Model:
+        """Return the model with its final weights, and its outputs in the unit of the target."""
+        scale = self.learner.scale
+        return (
+            self.model if scale is None or self.own is not None else with_scale(self.model, scale)
+        )
+
+
+def _metric(name: str, loss: Loss, units: int, targets: int) -> Metric:
+    """Make a metric that fits outputs and labels. Raises ConfigError."""
+    try:
+        metric = metric_of(name, loss, units)
+        metric.update_state(
+            np.zeros((1, 1, targets), np.float32), np.zeros((1, 1, units), np.float32)
+        )
+    except ShapeError:
+        raise ConfigError(
+            f"[train] metrics: {name!r} does not fit {units} outputs and the loss {loss.name}"
+        ) from None
+    except StreamRNNError as error:
+        raise ConfigError(f"[train] metrics: {error}") from None
+    metric.reset_state()
+    return metric
+
+
+def division_rule(config: Config, schema: pa.Schema) -> DivisionRule:
+    """Return how steps are divided. Raises ConfigError for a time that is none."""
+    train, window = config.train, config.window
+    validation = train.validation
+    since = None
+    if train.until is not None:
+        parse_time(train.until, schema.field(str(config.source.time)).type, "[train] until")
+    if validation is not None and validation.since is not None:
+        kind = schema.field(str(config.source.time)).type
+        since = parse_time(validation.since, kind, "[train] validation.since")
+    return DivisionRule(
+        since,
+        None if validation is None else validation.streams,
+        config.output.warmup if train.settle is None else train.settle,
+        0 if isinstance(train.pieces, str) else train.pieces,
+        window.lanes,
+        window.steps,
+    )
+
+
+def fit_plan(config: Config) -> FitPlan:
+    """Return the loop that [train] and [window] ask for."""
+    train, window = config.train, config.window
+    return FitPlan(
+        window.lanes,
+        window.steps,
+        train.epochs,
+        train.patience,
+        train.seed,
+        SCHEDULES[train.schedule],
+        train.clip_norm,
+        train.is_regression and not train.quantiles and config.target.ahead,
+        config.checkpoint.every * config.source.batch_rows,
+    )
