@@ -37,7 +37,10 @@ def evaluate(
     ] = None,
     quantiles: Annotated[
         str | None,
-        typer.Option(metavar="Q,Q,…", help="The outputs are these quantiles: 0.1,0.5,0.9."),
+        typer.Option(
+            metavar="Q,Q,…",
+            help="The outputs are these quantiles: 0.1,0.5,0.9; default those of [train] loss.",
+        ),
     ] = None,
     output: Annotated[
         str | None,

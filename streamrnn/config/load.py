@@ -28,6 +28,7 @@ from streamrnn.config.schema import (
 )
 from streamrnn.config.section import Section
 from streamrnn.config.toml_lines import key_lines
+from streamrnn.config.training import ValidationSection
 from streamrnn.errors import ConfigError, ConfigFileMissingError
 
 __all__ = [
@@ -236,6 +237,12 @@ def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
             return Problem(
                 path, f"expected an integer from {least} to 2147483647, received {value}"
             )
+        case "greater_than":
+            return Problem(path, f"expected a number above {detail['ctx']['gt']}, received {value}")
+        case "less_than":
+            return Problem(path, f"expected a number below {detail['ctx']['lt']}, received {value}")
+        case "bool_type":
+            return Problem(path, f"expected true or false, received {value}")
         case "string_type" | "string_too_short" | "too_short":
             return Problem(path, f"expected a non-empty string, received {value}")
         case "model_type" | "dict_type":
@@ -262,7 +269,11 @@ def _unknown(name: str, table: type[Section]) -> str:
 
 def _table_at(table: type[Section], path: Path) -> type[Section]:
     """Return the table at a path in `table`, which may be one of its keys: a feature, or after."""
-    inner: dict[str, type[Section]] = {"features": FeatureSection, "after": AfterSection}
+    inner: dict[str, type[Section]] = {
+        "features": FeatureSection,
+        "after": AfterSection,
+        "validation": ValidationSection,
+    }
     return inner.get(str(path[0]), table) if path else table
 
 
@@ -274,8 +285,9 @@ def _options(table: type[Section], path: Path) -> list[str]:
 
 def _at_least(table: type[Section], path: Path) -> int | None:
     """Return the lower bound of an integer key."""
-    metadata = _table_at(table, path).model_fields[str(path[-1])].metadata
-    return next((item.ge for item in metadata if hasattr(item, "ge")), None)
+    schema = _table_at(table, path).model_json_schema()["properties"][str(path[-1])]
+    kinds = [schema, *schema.get("anyOf", ())]
+    return next((kind["minimum"] for kind in kinds if "minimum" in kind), None)
 
 
 def _portable(value: Any) -> Any:

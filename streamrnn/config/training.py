@@ -41,8 +41,10 @@ def _loss(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """Return a name as a table with this name."""
+    """Return a name as a table with this name; without one it is that of the default."""
     table = {"name": value} if isinstance(value, str) else value
+    if isinstance(table, dict):
+        table = {"name": "adam", **table}
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
         raise ValueError(  # noqa: TRY004 - pydantic reports it
             f'expected a name, or a table such as {{ name = "adam" }}, received {received(value)}'
@@ -92,7 +94,7 @@ _Loss = Annotated[
 _Named = Annotated[
     dict[str, Any],
     BeforeValidator(_named),
-    WithJsonSchema({"anyOf": [STRING, {"type": "object", "required": ["name"]}]}),
+    WithJsonSchema({"anyOf": [STRING, {"type": "object"}]}),
 ]
 _MetricNames = Annotated[
     tuple[str, ...],
@@ -149,8 +151,8 @@ class TrainSection(Section):
     )
     scale_target: bool | None = Field(
         default=None,
-        description="train on standardized labels, and append their scale to the model; default "
-        "true for a regression",
+        description="standardize labels, and append their scale to the model; default for a "
+        "regression of layers",
         examples=[True],
     )
     settle: Natural | None = Field(

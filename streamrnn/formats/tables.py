@@ -4,11 +4,13 @@
 names; all other keys are arguments of the layer's constructor, as in Keras.
 """
 
+import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamrnn.display import closest
 from streamrnn.errors import ConfigError, MissingFileError, ModelFileError, StreamRNNError
 from streamrnn.formats.guard import Budget
 from streamrnn.layers import Input, initializers, registry
@@ -49,8 +51,24 @@ class LayerTable:
         except TypeError as error:
             if isinstance(error, StreamRNNError):
                 raise
-            raise ConfigError(f"{self}: {error}") from None
+            raise ConfigError(f"{self}: {self._missing() or error}") from None
         return layer
+
+    def _missing(self) -> str:
+        """Return which required arguments are missing, and what may be meant for them."""
+        parameters = inspect.signature(registry.get(self.kind)).parameters.values()
+        missing = [
+            p.name
+            for p in parameters
+            if p.default is p.empty
+            and p.kind is p.POSITIONAL_OR_KEYWORD
+            and p.name not in self.arguments
+        ]
+        near = {name: closest(name, self.arguments) for name in missing}
+        hints = [
+            f"; {found!r} is given, did you mean {name!r}?" for name, found in near.items() if found
+        ]
+        return f"{', '.join(missing)} is missing{''.join(hints)}" if missing else ""
 
     def config(self) -> dict[str, object]:
         """Return the layer's config."""

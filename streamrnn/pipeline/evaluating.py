@@ -59,10 +59,16 @@ def evaluate_pipeline(
         by=by,
         since=None if since is None else parse_time(str(since), time.type, "since"),
         until=None if until is None else parse_time(str(until), time.type, "until"),
-        quantiles=tuple(quantiles),
+        quantiles=tuple(quantiles) or _trained_quantiles(loaded),
         source_begins=_begin(source),
     )
     return evaluate(output, labels, plan, file)
+
+
+def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
+    """Return the quantiles of [train] loss, if the model has an output for each."""
+    found = loaded.config.train.quantiles
+    return found if len(found) == len(loaded.names) else ()
 
 
 def _output_of(loaded: LoadedPipeline) -> str:

@@ -290,3 +290,13 @@ def test_no_row_is_read_before_the_keys_are_checked(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         fits.fit(tmp_path)
     assert pq.ParquetFile(tmp_path / "in" / "a.parquet").metadata.num_rows == fits.ROWS
+
+
+def test_evaluate_knows_the_quantiles_of_a_fit(tmp_path: Path) -> None:
+    stack = [*fits.LAYERS[:2], {"type": "Dense", "units": 3}]
+    tables = train(loss={"quantile": [0.1, 0.5, 0.9]}, metrics=[])
+    tables["model"] = {"path": str(tmp_path / FILE), "layers": stack}
+    fits.fit(tmp_path, tables)
+    pipeline = Pipeline.from_dict(fits.config(tmp_path, **tables))
+    pipeline.run()
+    assert "pinball" in pipeline.evaluate().table.column_names
