@@ -134,7 +134,7 @@ class TrainSection(Section):
     )  # fmt: skip
     optimizer: _Named = Field(
         default={"name": "adam"},
-        description="adam | adamw | sgd, or a table with its Keras arguments",
+        description="adam | adamw | rmsprop | sgd, or a table with its Keras arguments",
         examples=[{"name": "adam", "learning_rate": 0.005}],
     )
     schedule: _Schedule = Field(

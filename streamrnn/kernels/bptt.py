@@ -215,6 +215,7 @@ class Network:
             ])
         )  # fmt: skip
         self._to_inputs = Projection(self._transposed(x_gates, kind.of_x))
+        self._to_states = Projection(self._transposed(h_gates, kind.of_h[0][1]))
 
     def _padded(self, index: Array) -> Array:
         """Split columns into gates and pad their units with the index of zero."""
@@ -314,6 +315,22 @@ class Network:
         assert self._source is not None
         rows = StridedRows(tape.flat, tape.places.kept, self.kind.kept * self.padded)
         self._to_inputs.run(rows, self._source, dx_BTF)
+
+    def state_gradients(self, tape: Tape, factors: Factors) -> list[Floats]:
+        """Return the gradients of the states before the window, after `back`."""
+        assert self._source is not None
+        lanes, places, padded, units = tape.shape[0], tape.places, self.padded, self.units
+        carry = tape.flat[places.carry :][: lanes * (self.kind.states + 1) * padded]
+        carried = carry.reshape(lanes, self.kind.states + 1, padded)[:, :-1, :units]
+        # Of h, also what the gates of the first step had of it.
+        ((first, of, _), *_) = self.kind.of_h
+        gates = tape.later[:, None] + np.arange(first * padded, (first + len(of)) * padded)
+        rows = StridedRows(tape.flat[gates].reshape(-1), 0, len(of) * padded)
+        through = np.empty((1, lanes, units), np.float32)
+        self._to_states.run(rows, self._source, through)
+        if factors.h_BU.size:
+            through *= factors.h_BU
+        return [carried[:, 0] + through[0], *(carried[:, k] for k in range(1, self.kind.states))]
 
     def _weight_gradients(self, tape: Tape) -> Gradients:
         kind = self.kind

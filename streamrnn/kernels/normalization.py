@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from streamrnn import simd
 from streamrnn.arrays import Floats
 
@@ -16,3 +18,13 @@ class Norm(NamedTuple):
 def layer_norm(x_NF: Floats, gamma_F: Floats, beta_F: Floats, epsilon: float, y_NF: Floats) -> None:
     """Write rows of `x_NF`, normalised to mean 0 and variance 1, scaled and shifted, to `y_NF`."""
     simd.normalization.layer_norm_entry()(x_NF, gamma_F, beta_F, epsilon, y_NF)
+
+
+def layer_norm_back(
+    x_NF: Floats, gamma_F: Floats, epsilon: float, dy_NF: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return the gradients of the rows, of gamma and of beta."""
+    dx_NF = np.empty_like(x_NF)
+    sums = np.zeros_like(gamma_F, np.float64), np.zeros_like(gamma_F, np.float64)
+    simd.normalization.layer_norm_back_entry()(x_NF, gamma_F, epsilon, dy_NF, dx_NF, *sums)
+    return dx_NF, sums[0].astype(np.float32), sums[1].astype(np.float32)

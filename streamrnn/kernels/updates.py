@@ -25,6 +25,14 @@ def adam(rate: float, beta_1: float, beta_2: float, epsilon: float, decay: float
     return _applied(simd.updates.adam_entry(), rate, 1 - beta_1, 1 - beta_2, epsilon, decay)
 
 
+def rmsprop(
+    rate: float, rho: float, momentum: float, epsilon: float, decay: float, *, centered: bool
+) -> Apply:
+    """Return the update by RMSprop: (w, gradient, square, mean, m)."""
+    kernel = simd.updates.rmsprop_entry(centered)
+    return _applied(kernel, rate, rho, 1 - rho, momentum, epsilon, decay)
+
+
 def _applied(kernel: Apply, *numbers: float) -> Apply:
     constants = [np.float32(number) for number in numbers]
 

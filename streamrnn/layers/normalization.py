@@ -107,8 +107,8 @@ class LayerNormalization(_OnFeatures):
 class BatchNormalization(_OnFeatures):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 
-    Always the moving statistics, also with training=True: this package does not train, and Monte
-    Carlo dropout needs them. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
+    Always the moving statistics, also with training=True: Monte Carlo dropout needs them, and it
+    cannot be trained. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
     """
 
     def __init__(

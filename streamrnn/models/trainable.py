@@ -39,7 +39,7 @@ class Trainable:
         *,
         seed: int = 0,
     ) -> None:
-        """Set optimizer (adam, adamw, sgd), loss and metrics for training.
+        """Set optimizer (adam, adamw, rmsprop, sgd), loss and metrics for training.
 
         seed: of dropout and of the order of rows. jit_compile, auto_scale_loss: no effect.
         """

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from numba import types
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Doubles, Floats
 from streamrnn.simd import jit
 from streamrnn.simd.arguments import Kernel
 
@@ -34,3 +34,47 @@ def _layer_norm(
         scale = 1.0 / np.sqrt(variance / features + epsilon)
         for k in range(features):
             y_NF[n, k] = (x_NF[n, k] - mean) * scale * gamma_F[k] + beta_F[k]
+
+
+@functools.cache
+def layer_norm_back_entry() -> Kernel:
+    """Return the kernel: (x_NF, gamma_F, epsilon, dy_NF, dx_NF, dgamma_F, dbeta_F).
+
+    It adds the gradients of gamma and beta, in float64, row after row.
+    """
+    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
+    d1 = types.Array(types.float64, 1, "C")
+    signature = types.void(f2, f1, types.float64, f2, f2, d1, d1)
+    return jit.compiled("layer_norm_back", lambda: _layer_norm_back, signature)
+
+
+@jit.kernel
+def _layer_norm_back(
+    x_NF: Floats,
+    gamma_F: Floats,
+    epsilon: float,
+    dy_NF: Floats,
+    dx_NF: Floats,
+    dgamma_F: Doubles,
+    dbeta_F: Doubles,
+) -> None:
+    features = x_NF.shape[1]
+    for n in range(x_NF.shape[0]):
+        mean = 0.0
+        for k in range(features):
+            mean += x_NF[n, k]
+        mean /= features
+        variance = 0.0
+        for k in range(features):
+            variance += (x_NF[n, k] - mean) ** 2
+        scale = 1.0 / np.sqrt(variance / features + epsilon)
+        total = along = 0.0
+        for k in range(features):
+            z, dz = (x_NF[n, k] - mean) * scale, np.float64(dy_NF[n, k]) * gamma_F[k]
+            total += dz
+            along += dz * z
+            dgamma_F[k] += dy_NF[n, k] * z
+            dbeta_F[k] += dy_NF[n, k]
+        for k in range(features):
+            z, dz = (x_NF[n, k] - mean) * scale, np.float64(dy_NF[n, k]) * gamma_F[k]
+            dx_NF[n, k] = scale * (dz - (total + z * along) / features)

@@ -55,3 +55,30 @@ def adam_entry() -> Kernel:
     f = types.float32
     signature = types.void(_FLOATS, _FLOATS, _FLOATS, _FLOATS, f, f, f, f, f)
     return jit.compiled("update_adam", build, signature)
+
+
+@functools.cache
+def rmsprop_entry(centered: bool) -> Kernel:
+    """Return the kernel of RMSprop.
+
+    (w, gradient, square, mean, m, rate, rho, 1 - rho, momentum, epsilon, decay): `square` and
+    `mean` are averages of the gradient's square and of the gradient, `m` is the momentum.
+    """
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(w, gradient, square, mean, m, rate, rho, new, momentum, epsilon, decay):
+            for i in range(w.size):
+                g = gradient[i]
+                square[i] = rho * square[i] + new * g * g
+                spread = square[i] + epsilon
+                if centered:
+                    mean[i] = rho * mean[i] + new * g
+                    spread = square[i] - mean[i] * mean[i] + epsilon
+                m[i] = momentum * m[i] + rate * g / math.sqrt(spread)
+                w[i] = w[i] - w[i] * decay - m[i]
+
+        return run
+
+    f, name = types.float32, "rmsprop_centered" if centered else "rmsprop"
+    return jit.compiled(f"update_{name}", build, types.void(*[_FLOATS] * 5, *[f] * 6))

@@ -12,7 +12,7 @@ from streamrnn.errors import ArgumentError
 from streamrnn.kernels import losses as sums
 from streamrnn.kernels import updates
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "WeightUpdate", "optimizer_of"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "WeightUpdate", "optimizer_of"]
 
 
 class Options(TypedDict, total=False):
@@ -181,6 +181,32 @@ class SGD(Optimizer):
         return updates.descend(*rates, nesterov=self.nesterov)
 
 
+class RMSprop(Optimizer):
+    """Gradients divided by the root of their mean square, with momentum if that is above 0.
+
+    centered: divided by the root of their variance.
+    """
+
+    slots = ("square", "mean", "momentum")
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.rho, self.momentum, self.epsilon = float(rho), float(momentum), float(epsilon)
+        self.centered = bool(centered)
+
+    def update(self) -> updates.Apply:
+        numbers = self.learning_rate, self.rho, self.momentum, self.epsilon, self.decay
+        return updates.rmsprop(*numbers, centered=self.centered)
+
+
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2014). amsgrad is not supported."""
 
@@ -225,7 +251,12 @@ class AdamW(Adam):
         )
 
 
-_NAMES: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+_NAMES: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
 
 
 def optimizer_of(identifier: object) -> Optimizer:

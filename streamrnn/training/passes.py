@@ -7,9 +7,9 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import UnsupportedError
-from streamrnn.layers import Layer
+from streamrnn.layers import RNN, Layer
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.symbol import leaves, map_structure
+from streamrnn.layers.symbol import Symbol, leaves, map_structure, symbols_in
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph, Step, bools, cast_to_floats, none_if_all_none
 from streamrnn.training.recording import Recorded, Recording, Trained, total_of
@@ -45,7 +45,9 @@ def record(
         values[slot], slot_masks[slot], needs[slot] = array, mask, need
     calls: list[_Call] = []
     for step in graph.steps:
-        slots = [graph.slots[id(symbol)] for symbol in leaves(step.node.inputs)]
+        node = step.node
+        read = [*leaves(node.inputs), *symbols_in(node.kwargs.get("initial_state"))]
+        slots = [graph.slots[id(symbol)] for symbol in read]
         of_inputs = [needs[slot] for slot in slots]
         if any(of_inputs) or recording.trains(step.node.layer):
             made = _record(step, values, slot_masks, of_inputs, context, recording)
@@ -96,7 +98,8 @@ def _record(
 ) -> Recorded:
     layer, mask = step.node.layer, step.inputs(masks)
     inputs: Any = cast_to_floats(layer, step.inputs(values))
-    inner = context.of_layer(step.path, none_if_all_none(mask), None, step.training)
+    state = None if step.initial_state is None else step.initial_state(values)
+    inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
     if isinstance(layer, Model):
         arrays = inputs if isinstance(inputs, list) else [inputs]
         own = mask if isinstance(mask, list) else [mask] * len(arrays)
@@ -139,8 +142,8 @@ def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
         if not own and not any(id(symbol) in reached for symbol in node.symbols):
             continue
         reached |= {id(symbol) for symbol in node.outputs}
-        for argument in ("initial_state", "mask", "training"):
-            if node.kwargs.get(argument) is not None:
+        for argument, value in node.kwargs.items():
+            if value is not None and not (argument == "initial_state" and _is_given(layer, value)):
                 raise UnsupportedError(
                     f"{layer}: training with {argument}= in the model's graph is not supported"
                 )
@@ -152,6 +155,11 @@ def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
             _check_graph(layer.graph, trained, inner)
         else:
             check_layer(layer)
+
+
+def _is_given(layer: Layer, states: object) -> bool:
+    """Return whether initial states are symbols, one for each state of a recurrent layer."""
+    return isinstance(layer, RNN) and all(isinstance(leaf, Symbol) for leaf in leaves(states))
 
 
 def _refuse_regularization(layer: Layer) -> None:

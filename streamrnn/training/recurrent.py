@@ -52,7 +52,10 @@ def _kind(cell: Any) -> str:
 
 
 def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    """Record a recurrent layer; the gradient stops at its initial states."""
+    """Record a recurrent layer: of its inputs, and of the initial states of the call if it has any.
+
+    The gradient stops at states that are carried from an earlier call.
+    """
     cell: Any = layer.runner
     streams = context.kind == "stream"  # as in scoring: the caller's states, and all steps
     carries = layer.stateful and not streams
@@ -117,13 +120,16 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
             recording.add(cell, "recurrent_kernel", made.recurrent)
             if made.bias is not None:
                 recording.add(cell, "bias", made.bias)
+        of_states: list[Floats | None] = [None] * (len(wanted) - 1)
+        if any(wanted[1:]):
+            of_states = [*network.state_gradients(tape, factors)]
         if not wanted[0]:
-            return [None]
+            return [None, *of_states]
         dx = np.empty_like(x)
         network.input_gradients(tape, dx)
         if factors.x_BF.size:
             dx *= factors.x_BF[:, None]
-        return [reverse(dx, None) if layer.go_backwards else dx]
+        return [reverse(dx, None) if layer.go_backwards else dx, *of_states]
 
     masks = layer.compute_mask(inputs, context.mask)
     return Recorded(outputs, masks if isinstance(masks, list) else [masks], pullback)

@@ -23,6 +23,7 @@ from streamrnn.kernels.gradients import (
     project_few,
     times_derivative,
 )
+from streamrnn.kernels.normalization import layer_norm_back
 from streamrnn.layers import activations
 from streamrnn.layers.context import CallContext
 from streamrnn.training.recording import Recorded, Recording, Rule, one_to_one, total_of
@@ -71,6 +72,30 @@ def _dense(layer: Any, inputs: Floats, context: CallContext, recording: Recordin
         return [dx.reshape(inputs.shape)]
 
     return Recorded([y], [layer.compute_mask(inputs, context.mask)], pullback)
+
+
+def _layer_normalization(
+    layer: Any, inputs: Floats, context: CallContext, recording: Recording
+) -> Recorded:
+    x = np.ascontiguousarray(inputs)
+    given = recording.weight(layer, "gamma")
+    gamma = np.ones(layer.features, np.float32) if given is None else given
+
+    def back(dy: Floats) -> Floats:
+        rows = (-1, layer.features)
+        dx, of_gamma, of_beta = layer_norm_back(
+            x.reshape(rows), gamma, layer.epsilon, np.ascontiguousarray(dy).reshape(rows)
+        )
+        recording.add(layer, "gamma", of_gamma)
+        recording.add(layer, "beta", of_beta)
+        return dx.reshape(x.shape)
+
+    y = layer.apply(x, context)
+    made = one_to_one(layer, inputs, y, context.mask, back)
+    if not recording.trains(layer):
+        return made
+    # Gradients of weights are wanted even if those of the inputs are not.
+    return made._replace(pullback=lambda dys, wanted: made.pullback(dys, [True]))
 
 
 def _embedding(layer: Any, inputs: Array, context: CallContext, recording: Recording) -> Recorded:
@@ -208,12 +233,8 @@ def _linear_merge(signs: Callable[[int], list[float]]) -> Rule:
     def rule(
         layer: Any, inputs: list[Floats], context: CallContext, recording: Recording
     ) -> Recorded:
+        _check_equal_shapes(layer, inputs)
         y = layer.apply(inputs, context)
-        if any(x.shape != y.shape for x in inputs):
-            raise UnsupportedError(
-                f"{layer}: training with inputs of different shapes is not supported, received "
-                f"{[x.shape for x in inputs]}"
-            )
         numbers = [np.float32(sign) for sign in signs(len(inputs))]
 
         def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
@@ -223,6 +244,62 @@ def _linear_merge(signs: Callable[[int], list[float]]) -> Rule:
         return Recorded([y], [layer.compute_mask(inputs, context.mask)], pullback)
 
     return rule
+
+
+def _multiply(
+    layer: Any, inputs: list[Floats], context: CallContext, recording: Recording
+) -> Recorded:
+    _check_equal_shapes(layer, inputs)
+    masks = [None] * len(inputs) if context.mask is None else context.mask
+    y, joint = layer.apply(inputs, context), layer.compute_mask(inputs, masks)
+    factors = [
+        x if mask is None else np.where(mask[..., None], x, np.float32(1))
+        for x, mask in zip(inputs, masks, strict=True)
+    ]
+
+    def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
+        (dy,) = dys
+        made: list[Floats | None] = []
+        for i, mask in enumerate(masks):
+            dx = dy
+            for j, factor in enumerate(factors):
+                dx = dx * factor if dx is not None and i != j else dx
+            for hidden in (mask, joint):
+                if dx is not None and hidden is not None:
+                    dx = np.where(hidden[..., None], dx, np.float32(0))
+            made.append(dx)
+        return made
+
+    return Recorded([y], [joint], pullback)
+
+
+def _extreme(
+    layer: Any, inputs: list[Floats], context: CallContext, recording: Recording
+) -> Recorded:
+    """Record Maximum or Minimum; of equal inputs the first has the gradient."""
+    _check_equal_shapes(layer, inputs)
+    if context.mask is not None:
+        raise UnsupportedError(f"{layer}: training with masked inputs is not supported")
+    y = layer.apply(inputs, context)
+
+    def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
+        made: list[Floats | None] = []
+        free = np.ones(y.shape, np.bool_)
+        for x in inputs:
+            chosen = free & (x == y)
+            free &= ~chosen
+            made.append(None if dys[0] is None else np.where(chosen, dys[0], np.float32(0)))
+        return made
+
+    return Recorded([y], [None], pullback)
+
+
+def _check_equal_shapes(layer: Any, inputs: list[Floats]) -> None:
+    shapes = [x.shape for x in inputs]
+    if len(set(shapes)) > 1:
+        raise UnsupportedError(
+            f"{layer}: training with inputs of different shapes is not supported, received {shapes}"
+        )
 
 
 RULES: dict[type, Rule] = {
@@ -239,8 +316,12 @@ RULES: dict[type, Rule] = {
     layers.GRU: recurrent,
     layers.Identity: _identity,
     layers.LSTM: recurrent,
+    layers.LayerNormalization: _layer_normalization,
     layers.LeakyReLU: _slope(_of_leaky_relu),
     layers.Masking: _slope(_of_masking),
+    layers.Maximum: _extreme,
+    layers.Minimum: _extreme,
+    layers.Multiply: _multiply,
     layers.Normalization: _slope(_of_normalization),
     layers.RNN: recurrent,
     layers.ReLU: _slope(_of_relu),

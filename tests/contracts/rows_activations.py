@@ -16,7 +16,7 @@ class ActivationRow(Row):
     parameters: all that it has, none of them its default. named: layers take it by name, and
     configs and native files keep it. inside: a layer that ends in it gives the bits of the function
     on arrays. cut: the bits do not depend on where a value stands in an array. apart: NaN in one
-    value (softmax: vector) changes no other.
+    value (softmax: vector) changes no other. trained: its derivative is the oracle's.
     """
 
     oracle: Contract
@@ -25,6 +25,7 @@ class ActivationRow(Row):
     inside: Contract = HOLDS
     cut: Contract = HOLDS
     apart: Contract = HOLDS
+    trained: Contract = HOLDS
 
 
 def known(name: str) -> ActivationRow:
@@ -36,7 +37,9 @@ def of_numbers(
     function: Callable[..., float], *parameters: float, named: Contract = HOLDS
 ) -> ActivationRow:
     """function(value, *parameters), value by value; its defaults are the activation's."""
-    return ActivationRow(lambda x, *p: [function(v, *p) for v in x], parameters, named)
+    return ActivationRow(
+        lambda x, *p: [function(v, *p) for v in x], parameters, named, trained=named
+    )
 
 
 def selu(x: float, alpha: float = naive.SELU_ALPHA, scale: float = naive.SELU_SCALE) -> float:

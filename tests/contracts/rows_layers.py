@@ -222,7 +222,6 @@ FEATUREWISE = {
     "LayerNormalization": LayerRow(
         lambda: layers.LayerNormalization(epsilon=0.01, center=False),
         lambda w, x: naive.layer_normalization(x, *w, epsilon=0.01),
-        trained=NO_RULE,
     ),
     "BatchNormalization": LayerRow(
         lambda: layers.BatchNormalization(momentum=0.9, scale=False),
@@ -313,14 +312,14 @@ ON_FEATURES = {
 """Layers that can be called on (batch, 6, 4) as they are."""
 
 MERGES = {
-    name: LayerRow(kind, lambda _, *x, f=function: values.each(f, *x), reads="two", trained=trained)
-    for name, kind, function, trained in (
-        ("Add", layers.Add, values.total, HOLDS),
-        ("Average", layers.Average, values.average, HOLDS),
-        ("Maximum", layers.Maximum, max, NO_RULE),
-        ("Minimum", layers.Minimum, min, NO_RULE),
-        ("Multiply", layers.Multiply, values.product, NO_RULE),
-        ("Subtract", layers.Subtract, lambda a, b: a - b, HOLDS),
+    name: LayerRow(kind, lambda _, *x, f=function: values.each(f, *x), reads="two")
+    for name, kind, function in (
+        ("Add", layers.Add, values.total),
+        ("Average", layers.Average, values.average),
+        ("Maximum", layers.Maximum, max),
+        ("Minimum", layers.Minimum, min),
+        ("Multiply", layers.Multiply, values.product),
+        ("Subtract", layers.Subtract, lambda a, b: a - b),
     )
 } | {
     "Concatenate": LayerRow(layers.Concatenate, lambda _, *x: values.joined(*x), reads="two"),

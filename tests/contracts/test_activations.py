@@ -1,18 +1,23 @@
 """Every activation keeps its contracts, or its row says why not."""
 
+import math
 from pathlib import Path
+from typing import Any
 
+import naive_backward
 import numpy as np
 import pytest
 from contracts import models
 from contracts.declared import assert_declared, holding, reasoned
 from contracts.rows_activations import ACTIVATIONS
 from layers.kinds import assert_same
+from naive_backward import flat
 
 from streamrnn import Input, Sequential, activations, layers
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import activation as kernel
 from streamrnn.kernels import dense
+from streamrnn.kernels.gradients import FROM_VALUE, has_derivative, times_derivative
 
 FILE = "tests/contracts/rows_activations.py"
 X = np.random.default_rng(5).normal(scale=3, size=(7, 21)).astype(np.float32)
@@ -140,3 +145,27 @@ def test_poison_stays_where_it_is(name: str) -> None:
         touched[3, slice(None) if name == "softmax" else 8] = True
         assert_same(spoilt[~touched], clean[~touched])
         assert not np.isnan(wrong) or np.isnan(spoilt[touched]).all()
+
+
+@pytest.mark.parametrize("name", holding(ACTIVATIONS, "trained"))
+def test_the_derivative_is_that_of_the_oracle(name: str) -> None:
+    """By central differences, in every vector of a row and beyond."""
+    dy = np.random.default_rng(6).normal(size=X.shape).astype(np.float32)
+    for spec in specs(name):
+        assert name == "softmax" or has_derivative(spec)
+        given = kernel.split_spec(spec)[1] if isinstance(spec, tuple) else ()
+        x = X.tolist()
+
+        def loss(given: tuple[float, ...] = given, x: Any = x) -> float:
+            rows = [ACTIVATIONS[name].oracle(row, *given) for row in x]
+            return math.fsum(a * b for a, b in zip(flat(rows), flat(dy.tolist()), strict=True))
+
+        wanted = np.array([naive_backward.central(loss, x, row) for row in range(len(x))])
+        kept = applied(spec, X) if name == "softmax" or has_derivative(spec, FROM_VALUE) else X
+        found = times_derivative(spec, kept, dy)
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", reasoned(ACTIVATIONS, "trained"))
+def test_an_activation_without_a_derivative_is_known(name: str) -> None:
+    assert not has_derivative(name)

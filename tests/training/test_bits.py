@@ -10,7 +10,7 @@ import pytest
 from layers.kinds import assert_same
 from training import trained
 
-from streamrnn import Input, Sequential, layers, set_threads
+from streamrnn import Input, Sequential, layers, optimizers, set_threads
 from streamrnn.kernels import team, threads
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +94,26 @@ def test_poison_in_a_lane_moves_no_gradient_of_another(layer: type[layers.Layer]
 
 def _table(model: Sequential) -> str:
     return next(name for name in model.named_weights() if name.endswith("embeddings"))
+
+
+@pytest.mark.parametrize("layer", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+def test_poison_in_a_lane_moves_no_state_of_another(layer: type[layers.Layer]) -> None:
+    """As an input, and as the truth, of the batches before."""
+    x, y = np.random.default_rng(2).normal(size=(2, 5, 8, 3)).astype(np.float32)
+    found = []
+    for value in (0.0, np.nan):
+        model = trained.weighted(
+            Sequential([Input((None, 3)), layer(20, stateful=True, return_sequences=True)])
+        )
+        model.compile(optimizers.SGD(0.0), "mse")
+        x[3, 2], y[3, 2] = value, value
+        model.gradients(x, y[..., :1].repeat(20, -1))
+        model.test_on_batch(x, y[..., :1].repeat(20, -1))
+        model.train_on_batch(x, y[..., :1].repeat(20, -1), np.array([1.0, 1, 1, 0, 1]))
+        found.append([state.copy() for state in model.layers[0].states])
+    for clean, spoilt in zip(*found, strict=True):
+        assert np.isnan(spoilt[3]).all()
+        assert_same(spoilt[[0, 1, 2, 4]], clean[[0, 1, 2, 4]])
 
 
 def test_a_masked_step_may_hold_anything() -> None:

@@ -1,5 +1,6 @@
 """Twenty updates beside Keras from the same weights; losses and metrics of both."""
 
+import inspect
 import os
 from typing import Any
 
@@ -12,6 +13,7 @@ pytest.importorskip("keras", reason="needs the oracles extra")
 import keras
 
 import streamrnn
+import streamrnn.training
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -70,6 +72,8 @@ OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda of: of.optimizers.SGD(0.05),
     "momentum": lambda of: of.optimizers.SGD(0.05, momentum=0.9),
     "nesterov": lambda of: of.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+    "rmsprop": lambda of: of.optimizers.RMSprop(0.01),
+    "centered": lambda of: of.optimizers.RMSprop(0.002, momentum=0.5, centered=True),
     "adam": lambda of: of.optimizers.Adam(0.01),
     "adamw": lambda of: of.optimizers.AdamW(0.01),
     "clipnorm": lambda of: of.optimizers.SGD(0.5, clipnorm=0.1),
@@ -195,3 +199,49 @@ def test_early_stopping() -> None:
     assert found[0][0] < 30
     for a, b in zip(theirs.get_weights(), ours.get_weights(), strict=True):
         np.testing.assert_allclose(b, a, atol=5e-3)
+
+
+PAIRS = [
+    *((streamrnn.Model, keras.Model, name) for name in (
+        "compile", "fit", "evaluate", "train_on_batch", "test_on_batch"
+    )),
+    *((streamrnn.optimizers, keras.optimizers, name) for name in (
+        "SGD", "RMSprop", "Adam", "AdamW"
+    )),
+    *((streamrnn.losses, keras.losses, name) for name in (
+        "MeanSquaredError", "MeanAbsoluteError", "Huber", "BinaryCrossentropy",
+        "CategoricalCrossentropy", "SparseCategoricalCrossentropy",
+    )),
+    *((streamrnn.metrics, keras.metrics, name) for name in (
+        "MeanSquaredError", "MeanAbsoluteError", "BinaryAccuracy", "CategoricalAccuracy",
+        "SparseCategoricalAccuracy",
+    )),
+    (streamrnn.callbacks, keras.callbacks, "EarlyStopping"),
+]  # fmt: skip
+OWN_DEFAULTS = ("name", "dtype")
+"""None here means the name that Keras writes, and float32."""
+
+
+@pytest.mark.parametrize(("ours", "theirs", "name"), PAIRS, ids=[pair[2] for pair in PAIRS])
+def test_arguments_are_those_of_keras(ours: Any, theirs: Any, name: str) -> None:
+    """Their names, order and defaults; what is not computed is refused by name, not as unknown."""
+    found, wanted = arguments(getattr(ours, name)), arguments(getattr(theirs, name))
+    options = streamrnn.training.optimizers.Options.__annotations__
+    for argument, default in wanted.items():
+        if argument in found:
+            if argument not in OWN_DEFAULTS:
+                assert found[argument] == default, argument
+        else:
+            assert argument in options, argument
+    shared = [argument for argument in found if argument in wanted]
+    if ours is not streamrnn.optimizers:
+        assert shared == list(wanted)
+
+
+def arguments(function: Any) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"
+    }

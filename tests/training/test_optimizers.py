@@ -32,12 +32,29 @@ def adam(w: float, gradients: list[float], rate: float, decay: float = 0.0) -> f
     return w
 
 
+def rmsprop(
+    w: float, gradients: list[float], rate: float, momentum: float = 0.0, centered: bool = False
+) -> float:
+    square = mean = m = 0.0
+    for g in gradients:
+        square, mean = 0.9 * square + 0.1 * g * g, 0.9 * mean + 0.1 * g
+        spread = square - mean**2 if centered else square
+        m = momentum * m + rate * g / math.sqrt(spread + 1e-7)
+        w -= m
+    return w
+
+
 CASES: dict[str, tuple[Any, Any]] = {
     "sgd": (lambda: optimizers.SGD(), lambda w, g: sgd(w, g, 0.01, 0.0, False)),
     "momentum": (lambda: optimizers.SGD(0.1, 0.9), lambda w, g: sgd(w, g, 0.1, 0.9, False)),
     "nesterov": (
         lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
         lambda w, g: sgd(w, g, 0.1, 0.9, True),
+    ),
+    "rmsprop": (lambda: optimizers.RMSprop(), lambda w, g: rmsprop(w, g, 0.001)),
+    "rmsprop centered": (
+        lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+        lambda w, g: rmsprop(w, g, 0.01, 0.5, True),
     ),
     "adam": (lambda: optimizers.Adam(), lambda w, g: adam(w, g, 0.001)),
     "adamw": (lambda: optimizers.AdamW(0.01), lambda w, g: adam(w, g, 0.01, 0.004)),
@@ -105,7 +122,7 @@ def test_the_learning_rate_may_change_between_updates() -> None:
         (lambda: optimizers.SGD(momentum=2), "momentum must lie in 0…1, received 2"),
         (lambda: optimizers.SGD(rate=1), "unknown argument 'rate'"),
         (lambda: optimizers.SGD(object()), "schedules are not supported"),
-        (lambda: optimizers.optimizer_of("rmsprop"), "'rmsprop' is not supported; supported: adam"),
+        (lambda: optimizers.optimizer_of("lion"), "'lion' is not supported; supported: adam"),
         (lambda: optimizers.optimizer_of("adm"), "did you mean 'adam'"),
     ],
 )

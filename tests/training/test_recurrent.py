@@ -9,8 +9,9 @@ import pytest
 from layers.kinds import assert_same
 from training.trained import weighted
 
-from streamrnn import Input, Sequential, layers
+from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import ShapeError
+from streamrnn.kernels import bptt
 
 RNG = np.random.default_rng(11)
 MASK = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [0, 0, 1, 0, 1], [0, 0, 0, 0, 0]], bool)
@@ -31,7 +32,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def assert_gradients(model: Sequential, y: Any, predicted: Any, mask: Any = None) -> None:
+@pytest.fixture(autouse=True)
+def many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part for each step; the contracts of layers have one for all."""
+    monkeypatch.setattr(bptt, "PART", 1)
+
+
+def assert_gradients(model: Model, y: Any, predicted: Any, mask: Any = None) -> None:
     """`predicted(weights)`: the oracle's outputs for X, of nested lists."""
     weights = [naive.lists(w) for w in model.weights]
 
@@ -64,6 +71,25 @@ def test_gradients_under_a_mask(kind: str, options: str) -> None:
         return made[0] if sequences else made[1]
 
     assert_gradients(model, y, predicted, MASK.tolist() if sequences else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_initial_states(kind: str) -> None:
+    """An encoder hands its states to a decoder: masked steps, and a row without any."""
+    layer, cell, own = KINDS[kind]
+    x = Input((None, 3))
+    _, *states = layer(6, return_state=True, **own)(x)
+    read = layers.Masking()(x)
+    model = weighted(Model(x, layer(6, **own)(read, initial_state=states)))
+    model.compile("sgd", "mse")
+    y = RNG.normal(size=(4, 6))
+
+    def predicted(w: Any) -> Any:
+        half = len(w) // 2
+        _, _, ends = naive.layer(cell(*w[:half], **own), X)
+        return naive.layer(cell(*w[half:], **own), X, states=ends, mask_BT=MASK)[1]
+
+    assert_gradients(model, y, predicted)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +128,28 @@ def test_gradients_under_dropout(kind: str, rate: str) -> None:
     for i, (name, gradient) in enumerate(plain.items()):
         factor = np.where(zero, 0, 2)[:, None] if i == number else 1
         np.testing.assert_allclose(drawn[name], gradient * factor, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_initial_states_under_dropout(kind: str) -> None:
+    """As if rows of the recurrent weights were scaled, as above."""
+    layer, _, own = KINDS[kind]
+    x = Input((None, 3))
+    _, *states = layer(6, return_state=True, **own)(x)
+    decoder = layer(6, recurrent_dropout=0.5, seed=2, **own)
+    model = weighted(Model(x, decoder(x, initial_state=states)))
+    model.compile("sgd", "mse")
+    y, data = RNG.normal(size=(1, 6)), RNG.normal(size=(1, 5, 3)).astype(np.float32)
+    drawn = model.gradients(data, y, training=True)
+    weights = model.get_weights()
+    number = len(weights) // 2 + 1
+    zero = ~list(drawn.values())[number].any(axis=1)
+    assert 0 < zero.sum() < len(zero)
+    weights[number] = np.where(zero[:, None], 0, 2 * weights[number])
+    model.set_weights(weights)
+    plain = model.gradients(data, y)
+    for name in list(plain)[: number - 1]:
+        np.testing.assert_allclose(drawn[name], plain[name], rtol=2e-4, atol=2e-6)
 
 
 def test_dropout_depends_on_lane_and_update_alone() -> None:
