@@ -74,7 +74,7 @@ class Recording:
         self.gradients: dict[tuple[int, str], Floats] = {}
         self.kept: dict[Any, Any] = {} if kept is None else kept
         self._seed, self._step = seed, step
-        self._calls = 0
+        self._calls = self._arrays = 0
 
     def trains(self, part: WeightSet) -> bool:
         """Return whether any weight of a layer or cell, or of what is inside, needs a gradient."""
@@ -102,6 +102,15 @@ class Recording:
         """Return factors of dropout for one call, by its layer's seed if that has one."""
         key = random.key_of(self._seed if seed is None else seed, call, which, self._step)
         return random.factors(key, shape, rate)
+
+    def array(self, shape: tuple[int, ...]) -> Floats:
+        """Return an array to write to, valid until the next pass: new memory costs page faults."""
+        key = "array", self._arrays
+        self._arrays += 1
+        found: Floats | None = self.kept.get(key)
+        if found is None or found.shape != shape:
+            found = self.kept[key] = np.empty(shape, np.float32)
+        return found
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what an earlier pass made under this key, or make it."""

@@ -77,7 +77,7 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
     )
     tape = network.tape(lanes, steps, dropped=factors.h_BU.size > 0)
     sequences = layer.return_sequences or streams
-    y = np.empty((lanes, steps, cell.units), np.float32) if sequences else None
+    y = recording.array((lanes, steps, cell.units)) if sequences else None
     kernel, weights = recording.weight(cell, "kernel"), recording.weight(cell, "recurrent_kernel")
     assert kernel is not None
     assert weights is not None
@@ -125,7 +125,7 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
             of_states = [*network.state_gradients(tape, factors)]
         if not wanted[0]:
             return [None, *of_states]
-        dx = np.empty_like(x)
+        dx = recording.array(x.shape)
         network.input_gradients(tape, dx)
         if factors.x_BF.size:
             dx *= factors.x_BF[:, None]

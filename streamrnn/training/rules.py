@@ -62,7 +62,7 @@ def _dense(layer: Any, inputs: Floats, context: CallContext, recording: Recordin
             recording.add(layer, "bias", of_bias)
         if not wanted[0]:
             return [None]
-        dx = np.empty_like(x)
+        dx = recording.array(x.shape)
         if units <= dense_kernel.FEW:
             project_few(dz, np.ascontiguousarray(kernel.T), dx)
         else:
