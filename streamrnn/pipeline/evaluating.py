@@ -66,9 +66,9 @@ def evaluate_pipeline(
 
 
 def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
-    """Return the quantiles of [train] loss, if the model has an output for each."""
-    found = loaded.config.train.quantiles
-    return found if len(found) == len(loaded.names) else ()
+    """Return the quantiles of [train] loss, if the model has an output for each, of one target."""
+    found, targets = loaded.config.train.quantiles, loaded.config.target.column
+    return found if len(found) == len(loaded.names) and len(targets) == 1 else ()
 
 
 def _output_of(loaded: LoadedPipeline) -> str:
