@@ -1,4 +1,4 @@
-"""`fit_pipeline` without its imports, which a run does not need, until the first call."""
+"""Fits without their imports, which a run does not need, until the first call."""
 
 from __future__ import annotations
 
@@ -21,3 +21,10 @@ def fit_pipeline(
     fitting = import_module("streamrnn.pipeline.fitting")
     made: FitSummary = fitting.FitJob(config, read_init, fitting.FitOptions(**options)).run()
     return made
+
+
+def check_fit(config: Config, read_init: Callable[[str], pa.Table]) -> None:
+    """Check what a fit would check before it reads rows, if the pipeline file has [train]."""
+    if config.train != type(config.train)():
+        fitting = import_module("streamrnn.pipeline.fitting")
+        fitting.FitJob(config, read_init, fitting.FitOptions()).check()

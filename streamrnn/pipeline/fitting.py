@@ -95,6 +95,13 @@ class FitJob:
         self.summary.seconds = time.perf_counter() - began
         return self.summary
 
+    def check(self) -> None:
+        """Check everything but the rows of a first fit. Raises what `run` does, writes nothing."""
+        with tempfile.TemporaryDirectory() as scratch:
+            self._folder = FitFolder(Path(scratch) / "model.safetensors")
+            self._folder.path.mkdir()
+            self._begin_or_resume(None, ())
+
     # ---- what is to be done
 
     def _after_last(self) -> Callable[[], None]:

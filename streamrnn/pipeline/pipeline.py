@@ -20,16 +20,10 @@ from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
 from streamrnn.kernels import Compiled
 from streamrnn.outputs import Evaluation
 from streamrnn.pipeline.arrow_data import CheckedSchema, batches_of, column_indices, rejects_of
-from streamrnn.pipeline.deferred import fit_pipeline
+from streamrnn.pipeline.deferred import check_fit, fit_pipeline
 from streamrnn.pipeline.evaluating import evaluate_pipeline
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
-from streamrnn.pipeline.initial import (
-    GivenState,
-    InitialState,
-    initial_table,
-    logged_table,
-    reader,
-)
+from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, logged_table, reader
 from streamrnn.pipeline.previewing import preview_rows
 from streamrnn.pipeline.resuming import check_arguments, resume_scorer, resumed_config
 from streamrnn.pipeline.run import Job
@@ -461,11 +455,12 @@ class Pipeline:
         return evaluate_pipeline(self.loaded, by, since, until, quantiles, file)
 
     def validate(self) -> list[str]:
-        """Check model, config, and the schemas and footers of all source files; return notes.
+        """Check config, model, [train], schemas and footers of all source files; return notes.
 
         Notes warn of nulls with nulls = "error", of values outside `valid`, and of values far from
         the model's `Normalization`, as far as footers record them.
         """
+        check_fit(self.config, reader(self._given))
         return validate(self.loaded)
 
     def feature_statistics(self) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from fitting import fits
 from fitting.test_fit import train
 
 from streamrnn import Input, Pipeline, Sequential, layers, load_model
-from streamrnn.errors import CheckpointError, ConfigError, DataError
+from streamrnn.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from streamrnn.fitting import FitFolder
 
 STILL = {"name": "sgd", "learning_rate": 0.0}
@@ -300,3 +300,32 @@ def test_evaluate_knows_the_quantiles_of_a_fit(tmp_path: Path) -> None:
     pipeline = Pipeline.from_dict(fits.config(tmp_path, **tables))
     pipeline.run()
     assert "pinball" in pipeline.evaluate().table.column_names
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"optimizer": {"name": "adma"}}, "adam"),
+        ({"validation": {"since": "soon"}}, "validation.since"),
+        ({"metrics": ["rsquared"]}, "rsquared"),
+        ({"loss": {"quantile": [0.1, 0.9]}, "metrics": []}, "1 outputs"),
+    ],
+)
+def test_validate_checks_the_fit(keys: dict[str, Any], text: str, tmp_path: Path) -> None:
+    """Before the first fit, too: only the model is missing then."""
+    logs.write(fits.log(), tmp_path / "in" / "a.parquet")
+    with pytest.raises(ConfigError, match=text):
+        Pipeline.from_dict(fits.config(tmp_path, **train(**keys))).validate()
+    with pytest.raises(MissingFileError, match="streamrnn fit"):
+        Pipeline.from_dict(fits.config(tmp_path)).validate()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    fits.fit(tmp_path)
+    assert Pipeline.from_dict(fits.config(tmp_path)).validate() is not None
+
+
+def test_validate_does_not_ask_for_a_fit(tmp_path: Path) -> None:
+    """Without [train], layers may be those of weights from elsewhere, and rows come from stdin."""
+    fits.fit(tmp_path)
+    data = fits.config(tmp_path, source={"path": "-"})
+    del data["train"]
+    assert Pipeline.from_dict(data).validate()
