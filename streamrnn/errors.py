@@ -12,6 +12,7 @@
     ├── UnsupportedError (ValueError)                     78  unsupported layer, option or system
     │   └── ArgumentError (TypeError)                     78  unknown or invalid argument of a layer
     ├── DataError (ValueError)                            65  invalid row, column or file
+    │   ├── DivergedError                                 65  loss or gradient that is not finite
     │   ├── LateRowError                                  65  row earlier than its stream's last
     │   └── ModelFileError                                65  damaged or mislabeled model file
     ├── StateError (ValueError)                           78  state of another model or output
@@ -38,6 +39,7 @@ __all__ = [
     "ConfigFileMissingError",
     "DTypeError",
     "DataError",
+    "DivergedError",
     "EngineError",
     "LateRowError",
     "MissingFileError",
@@ -112,6 +114,14 @@ class DataError(StreamRNNError, ValueError):
         """Set `number`; return the error itself."""
         self.number = number
         return self
+
+
+class DivergedError(DataError):
+    """A loss, or the norm of a gradient, is not finite. `step`: the lane and step of the output."""
+
+    def __init__(self, what: str, step: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(what)
+        self.step = step
 
 
 class LateRowError(DataError):

@@ -16,7 +16,7 @@ from streamrnn.fitting.course import Course, FitPlan, FitProgress
 from streamrnn.fitting.division import Division, DivisionRule, divide
 from streamrnn.fitting.folder import FitCommit, FitFolder
 from streamrnn.fitting.labels import check_units, find_wrong_label
-from streamrnn.fitting.learner import Diverged, Learner
+from streamrnn.fitting.learner import Learner
 from streamrnn.fitting.scaling import (
     adapt_normalization,
     check_finite_scale,
@@ -31,7 +31,6 @@ from streamrnn.fitting.window import Scale
 
 __all__ = [
     "Course",
-    "Diverged",
     "Division",
     "DivisionRule",
     "FitCommit",

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
+from streamrnn.errors import DivergedError
 from streamrnn.fitting.baseline import AgainstPersistence
 from streamrnn.fitting.division import CARRIED, RESUMED, Division, Pieces, epoch_order
 from streamrnn.fitting.folder import FitCommit, prefixed, without_prefix
-from streamrnn.fitting.learner import Diverged, Judged, Learner, States
+from streamrnn.fitting.learner import Judged, Learner, States
 from streamrnn.fitting.staging import Staged
 from streamrnn.fitting.standing import EpochSums, HistoryRow, Standing
 from streamrnn.fitting.window import TrainingWindow
@@ -128,8 +129,8 @@ class Course:
     def run(self, report: Report, stopped: Callable[[], bool]) -> bool:
         """Train to the last epoch; return False if it was stopped before, after a commit.
 
-        Then the model has the weights of the best epoch, if there is validation. Raises Diverged
-        with a `step` that is (row as read, number of the stream).
+        Then the model has the weights of the best epoch, if there is validation. Raises
+        DivergedError with a `step` that is (row as read, number of the stream).
         """
         standing = self.standing
         while standing.epoch < self.plan.epochs and not standing.stopped:
@@ -227,7 +228,7 @@ class Course:
             own = {name: np.ascontiguousarray(values[lanes]) for name, values in states.items()}
         try:
             judged = call(window, own)
-        except Diverged as error:
+        except DivergedError as error:
             lane, step = error.step
             row = int(window.begin[lane]) + step
             sequence = np.searchsorted(self.staged.start_Q, row, side="right") - 1

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.arrays import Bools, Floats
-from streamrnn.errors import ConfigError
+from streamrnn.errors import ConfigError, DivergedError
 from streamrnn.fitting.window import Scale, TrainingWindow
 from streamrnn.kernels import losses as sums
 from streamrnn.layers.context import CallContext
@@ -33,14 +33,6 @@ class Judged(NamedTuple):
     loss: float
     counted: int
     norm: float = 0.0
-
-
-class Diverged(Exception):  # noqa: N818 - `pipeline` turns it into a DataError
-    """A loss or gradient is not finite; `step`: the first such output, (lane, step)."""
-
-    def __init__(self, what: str, step: tuple[int, int]) -> None:
-        super().__init__(what)
-        self.what, self.step = what, step
 
 
 class Learner:
@@ -71,7 +63,7 @@ class Learner:
     def train(self, window: TrainingWindow, states: States) -> Judged:
         """Update the weights once, unless no step counts; advance `states`, in place.
 
-        Raises Diverged, with all weights as before.
+        Raises DivergedError, with all weights as before.
         """
         if not window.counts.any():
             return self.test(window, states)
@@ -93,7 +85,7 @@ class Learner:
             norm = self._update(recording)
         if not math.isfinite(norm):
             step = _worst_step(made.outputs[0], window.counts)
-            raise Diverged(f"the norm of the gradient is {norm}", step)
+            raise DivergedError(f"the norm of the gradient is {norm}", step)
         return Judged(value, int(window.counts.sum()), norm)
 
     def test(self, window: TrainingWindow, states: States) -> Judged:
@@ -111,7 +103,7 @@ class Learner:
         truth = self.loss.truth(label, output)
         value, slope = self.loss.with_slope(truth, output, window.weight, window.counts)
         if not math.isfinite(value):
-            raise Diverged(f"the loss is {value}", _worst_step(output, window.counts))
+            raise DivergedError(f"the loss is {value}", _worst_step(output, window.counts))
         self.output = real = output if self.scale is None else self.scale.restored(output)
         for metric in self.metrics:
             metric.update_state(window.label, real, window.weight, mask=window.counts)

@@ -17,10 +17,15 @@ import pyarrow.parquet as pq
 
 from streamrnn.config import Config
 from streamrnn.display import count, location
-from streamrnn.errors import CheckpointError, ConfigError, DataError, UnsupportedError
+from streamrnn.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    UnsupportedError,
+)
 from streamrnn.fitting import (
     Course,
-    Diverged,
     Division,
     FitCommit,
     FitFolder,
@@ -59,10 +64,6 @@ _FREE_LATER = ("train.", "state.", "source.after", "source.order", "model.layers
 """Beginnings of keys that may change between a fit and the one that continues it."""
 
 
-class _Stopped(Exception):  # noqa: N818 - it is no error
-    """The fit was stopped where nothing of it has to be committed."""
-
-
 class FitJob:
     """One fit of a pipeline file with its options."""
 
@@ -88,10 +89,7 @@ class FitJob:
                 stack.enter_context(self._folder.locked())
                 self.summary.folder = location(str(self._folder.path))
                 steps = self._after_last()
-            try:
-                steps()
-            except _Stopped:
-                self.summary.interrupted = True
+            steps()
         self.summary.seconds = time.perf_counter() - began
         return self.summary
 
@@ -159,6 +157,8 @@ class FitJob:
 
         def steps() -> None:
             staged, reader = self._stage(fit)
+            if self.summary.interrupted:
+                return None
             facts["digest"] = staged.digest()
             if last is not None and not resumed:
                 if self._has_nothing_new(last, staged, facts):
@@ -260,7 +260,8 @@ class FitJob:
     def _until_stopped(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
         for batch in batches:
             if self.options.stop.is_set():
-                raise _Stopped
+                self.summary.interrupted = True
+                return
             yield batch
 
     def _divide(
@@ -330,9 +331,9 @@ class FitJob:
         summary = self.summary
         try:
             finished = course.run(self._report, self.options.stop.is_set)
-        except Diverged as error:
-            raise DataError(
-                f"{self._place(course.staged, fit, reader, *error.step)}: {error.what} in epoch "
+        except DivergedError as error:
+            raise DivergedError(
+                f"{self._place(course.staged, fit, reader, *error.step)}: {error} in epoch "
                 f"{course.standing.epoch + 1}, after {course.learner.optimizer.iterations:,} "
                 "updates. Set a lower learning_rate in [train] optimizer, or [train] clip_norm = "
                 "1.0; and check the ranges of features, labels and weights (streamrnn explain)."
@@ -388,6 +389,8 @@ class FitJob:
             table = trained_state(
                 loaded, fit, again, self._until_stopped, str(folder.path), self.summary.notes
             )
+            if self.summary.interrupted:  # the last commit has all but the state
+                return
             write_state_file(table, folder.pending(STATE_FILE))
             self.summary.state = location(folder.show(STATE_FILE))
         fit.refuse_changes()

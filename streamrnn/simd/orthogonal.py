@@ -4,7 +4,7 @@ import functools
 import math
 
 import numpy as np
-from numba import types
+from numba import config, types
 
 from streamrnn.simd import jit
 from streamrnn.simd.arguments import Kernel
@@ -69,7 +69,10 @@ def entry() -> Kernel:
     """Return the kernel that writes the Q of a = Q R, where R has a positive diagonal: (a, q).
 
     Both are (n, k) with k <= n; `a` is overwritten. By Householder's reflections (Golub & Van Loan,
-    Matrix Computations, 5.1 and 5.2).
+    Matrix Computations, 5.1 and 5.2). Without Numba's compiler it runs in Python, with the same
+    bits, so that a custom cell can be debugged.
     """
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return _build()
     d2 = types.Array(types.float64, 2, "C")
     return jit.compiled("orthogonal", _build, types.void(d2, d2))
