@@ -1,11 +1,11 @@
 """The progress of a fit: a line per epoch, and on a terminal a bar within it."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from streamrnn.cli.progress import SECONDS_BETWEEN_LINES, shown
 from streamrnn.cli.report import LOGGER
 
 if TYPE_CHECKING:
@@ -13,19 +13,13 @@ if TYPE_CHECKING:
 
 _PAUSE = 0.1
 """Seconds between two updates of the bar: a small model trains thousands of windows a second."""
-SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
 def fit_progress(quiet: bool) -> Iterator["Callable[[FitProgress], None] | None"]:
     """Yield the callback for `Pipeline.fit`, or None to show nothing."""
-    if quiet:
-        yield None
-    elif sys.stderr.isatty():
-        with _bar() as show:
-            yield show
-    else:
-        yield _lines()
+    with shown(quiet, _bar, _lines) as show:
+        yield show
 
 
 def _lines() -> "Callable[[FitProgress], None]":

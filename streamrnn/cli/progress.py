@@ -7,8 +7,8 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 from streamrnn.cli.report import LOGGER, count
 
@@ -16,18 +16,30 @@ if TYPE_CHECKING:
     from streamrnn.pipeline import Progress
 
 SECONDS_BETWEEN_LINES = 30.0
+T = TypeVar("T")
 
 
 @contextmanager
 def progress(quiet: bool) -> Iterator["Callable[[Progress], None] | None"]:
     """Yield the callback for `Pipeline.run`, or None to show nothing."""
+    with shown(quiet, _bar, _lines) as show:
+        yield show
+
+
+@contextmanager
+def shown(
+    quiet: bool,
+    bar: Callable[[], AbstractContextManager[Callable[[T], None]]],
+    lines: Callable[[], Callable[[T], None]],
+) -> Iterator[Callable[[T], None] | None]:
+    """Yield the callback of a bar on a terminal, elsewhere that of lines; None to show nothing."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
-        with _bar() as show:
+        with bar() as show:
             yield show
     else:
-        yield _lines()
+        yield lines()
 
 
 def _lines() -> "Callable[[Progress], None]":
