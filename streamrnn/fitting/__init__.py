@@ -2,6 +2,8 @@
 
 - `staging`, `raw`   rows with their labels, sorted by stream, in mapped files
 - `division`         which steps train and which validate; pieces that run side by side
+- `samples`          windows that start from the initial state, of fits that carry no state
+- `carried`          the states of lanes from window to window
 - `window`           lanes x steps of staged rows
 - `scaling`          means and deviations of features and target
 - `learner`          what a window does to the weights; `training` has losses, optimizers, gradients
@@ -13,10 +15,11 @@ record batches, the CPU, or where it was stopped and resumed.
 """
 
 from streamrnn.fitting.course import Course, FitPlan, FitProgress
-from streamrnn.fitting.division import Division, DivisionRule, divide
+from streamrnn.fitting.division import Division, DivisionRule, StepRuns, divide
 from streamrnn.fitting.folder import FitCommit, FitFolder
 from streamrnn.fitting.labels import check_units, find_wrong_label
 from streamrnn.fitting.learner import Learner
+from streamrnn.fitting.samples import SampleRule
 from streamrnn.fitting.scaling import (
     adapt_normalization,
     check_finite_scale,
@@ -41,8 +44,10 @@ __all__ = [
     "Learner",
     "Limit",
     "Reader",
+    "SampleRule",
     "Scale",
     "Staged",
+    "StepRuns",
     "adapt_normalization",
     "check_finite_scale",
     "check_units",

@@ -13,9 +13,10 @@ import numpy as np
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import DivergedError
 from streamrnn.fitting.baseline import AgainstPersistence
-from streamrnn.fitting.division import CARRIED, RESUMED, Division, Pieces, epoch_order
+from streamrnn.fitting.carried import LaneStates, WindowCall, lane_states
+from streamrnn.fitting.division import Division, epoch_order
 from streamrnn.fitting.folder import FitCommit, prefixed, without_prefix
-from streamrnn.fitting.learner import Judged, Learner, States
+from streamrnn.fitting.learner import Judged, Learner
 from streamrnn.fitting.staging import Staged
 from streamrnn.fitting.standing import EpochSums, HistoryRow, Standing
 from streamrnn.fitting.window import TrainingWindow
@@ -76,13 +77,11 @@ class Course:
     ) -> None:
         self.learner, self.staged, self.division, self.plan = learner, staged, division, plan
         self.standing = Standing()
-        self._table, self._commit = table, commit
+        self._commit = commit
         self._rate = learner.optimizer.learning_rate
         self._lanes = min(plan.lanes, len(division.training.begin))
-        self._states = learner.runner.initial_state(self._lanes)
+        self._states = lane_states(learner.runner, staged, division, table, self._lanes)
         self._best: list[Floats] | None = None
-        carries = bool((division.validation.origin == CARRIED).any())
-        self._at_cut = learner.runner.initial_state(len(staged.slot_S) if carries else 0)
         self._since_commit = 0
 
     # ---- commits
@@ -99,8 +98,8 @@ class Course:
         }
         for metric, sums in zip(learner.metrics, commit.facts["metrics"], strict=True):
             metric.sums = (sums[0], sums[1])
-        self._states = without_prefix("lanes", arrays)
-        self._at_cut = without_prefix("cut", arrays)
+        self._states.values = without_prefix("lanes", arrays)
+        self._states.at_cut = without_prefix("cut", arrays)
         self._best = _listed(without_prefix("best", arrays)) or None
 
     def as_commit(self) -> FitCommit:
@@ -109,7 +108,8 @@ class Course:
         arrays: dict[str, Array] = _numbered("weights", learner.model.get_weights())
         for name, slots in optimizer.kept.items():
             arrays |= _numbered(f"optimizer/{name}", slots)
-        arrays |= prefixed("lanes", self._states) | prefixed("cut", self._at_cut)
+        arrays |= prefixed("lanes", self._states.values)
+        arrays |= prefixed("cut", self._states.at_cut)
         arrays |= _numbered("best", self._best or [])
         facts: dict[str, Any] = {
             "standing": self.standing.as_facts(),
@@ -169,10 +169,10 @@ class Course:
         share = standing.trained / (plan.epochs * self.division.training.steps)
         rate = self._rate * plan.schedule(share)
         self.learner.optimizer.learning_rate = standing.sums.rate = rate
-        window = TrainingWindow(self.staged, placement)
-        self._begin_lanes(self._states, placement, self.division.training)
+        window = self.division.training.window(self.staged, placement)
+        self._states.begin(placement)
         judged = self._run(self.learner.train, window, self._states)
-        self._keep_ends(placement)
+        self._states.keep_ends(placement)
         sums = standing.sums
         _add(sums, judged)
         sums.steps += window.steps
@@ -183,61 +183,16 @@ class Course:
         standing.trained += window.steps
         self._since_commit += window.steps
 
-    def _begin_lanes(self, states: States, placement: Placement, pieces: Pieces) -> None:
-        """Set the states of lanes that begin a piece."""
-        lanes = np.flatnonzero(placement.first_B & (placement.length_B > 0))
-        if not len(lanes):
-            return
-        piece = placement.sequence_B[lanes]
-        stream, origin = pieces.stream[piece], pieces.origin[piece]
-        begun = self.learner.runner.initial_state(len(lanes))
-        if (given := origin == RESUMED).any():
-            found = self._table.empty_states(int(given.sum()))
-            slots = self.staged.slot_S[stream[given]]
-            self._table.gather(slots, np.zeros(len(slots), bool), found)
-            for name, values in found.items():
-                begun[name][given] = values
-        carried = origin == CARRIED
-        for name, values in begun.items():
-            if carried.any():
-                values[carried] = self._at_cut[name][stream[carried]]
-            states[name][lanes] = values
-
-    def _keep_ends(self, placement: Placement) -> None:
-        """Keep the states of the streams that are at the cut."""
-        training = self.division.training
-        piece, length = placement.sequence_B, placement.length_B
-        ends = training.begin[piece] + training.length[piece]
-        done = (length > 0) & (placement.begin_B + length == ends) & training.last[piece]
-        stream = training.stream[piece[done]]
-        for name, values in self._states.items():
-            if len(stream):
-                self._at_cut[name][stream] = values[done]
-
-    def _run(
-        self,
-        call: Callable[[TrainingWindow, States], Judged],
-        window: TrainingWindow,
-        states: States,
-    ) -> Judged:
-        """Call on the states of the lanes in use, and write them back."""
-        lanes = window.lanes
-        own = states
-        whole = len(lanes) == len(next(iter(states.values()), lanes))
-        if not whole:
-            own = {name: np.ascontiguousarray(values[lanes]) for name, values in states.items()}
+    def _run(self, call: WindowCall, window: TrainingWindow, lanes: LaneStates) -> Judged:
+        """Call on the lanes of a window; name the row of a DivergedError."""
         try:
-            judged = call(window, own)
+            return lanes.run(call, window)
         except DivergedError as error:
             lane, step = error.step
             row = int(window.begin[lane]) + step
             sequence = np.searchsorted(self.staged.start_Q, row, side="right") - 1
             error.step = int(self.staged.row[row]), int(self.staged.stream_Q[sequence])
             raise
-        if not whole:
-            for name, values in own.items():
-                states[name][lanes] = values
-        return judged
 
     def _end_epoch(self, report: Report) -> None:
         standing, learner = self.standing, self.learner
@@ -282,13 +237,13 @@ class Course:
         for metric in learner.metrics:
             metric.reset_state()
         lanes = min(self.plan.lanes, len(pieces.begin))
-        states = learner.runner.initial_state(lanes)
+        states = self._states.of_validation(pieces, lanes)
         order = np.arange(len(pieces.begin))
         against = AgainstPersistence()
         sums = EpochSums()
         for placement in pieces.windows(order, lanes, self.plan.steps):
-            window = TrainingWindow(self.staged, placement)
-            self._begin_lanes(states, placement, pieces)
+            window = pieces.window(self.staged, placement)
+            states.begin(placement)
             _add(sums, self._run(learner.test, window, states))
             if self.plan.persists and (output := learner.output) is not None:
                 counts = window.counts

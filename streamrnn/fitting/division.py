@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.arrays import Bools, Floats, Ints
+from streamrnn.fitting.samples import SampleRule, Samples, divided_samples
 from streamrnn.fitting.staging import Staged
+from streamrnn.fitting.window import TrainingWindow
 from streamrnn.kernels.random import permutation
 from streamrnn.scoring import BoundTarget
 from streamrnn.states import key_hashes
@@ -39,12 +41,21 @@ class Pieces(NamedTuple):
         """The number of all steps."""
         return int(self.length.sum())
 
-    def counted(self, staged: Staged) -> int:
+    @property
+    def judged(self) -> int:
+        """The number of steps that count in the loss, or would with a weight."""
+        return self.steps
+
+    def counts(self, staged: Staged) -> int:
         """Return how many steps count in the loss."""
         return sum(
             int(np.count_nonzero(staged.weight[begin : begin + length]))
             for begin, length in zip(self.begin.tolist(), self.length.tolist(), strict=True)
         )
+
+    def window(self, staged: Staged, placement: Placement) -> TrainingWindow:
+        """Return a window of staged rows."""
+        return TrainingWindow(staged, placement)
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
         """Place the pieces on lanes in an order; in a placement, `sequence` is a place in it."""
@@ -53,18 +64,27 @@ class Pieces(NamedTuple):
         return place(own, lanes, steps)
 
 
+class StepRuns(NamedTuple):
+    """Runs of steps: `length` from `begin`."""
+
+    begin: Ints
+    length: Ints
+
+
 @dataclass(frozen=True)
 class Division:
-    """Pieces to train and to validate."""
+    """What trains and what validates; `rows`: those of training, each once."""
 
-    training: Pieces
-    validation: Pieces
+    training: Pieces | Samples
+    validation: Pieces | Samples
+    rows: StepRuns
 
 
 class DivisionRule(NamedTuple):
     """How steps are divided: see [train] validation, settle and pieces.
 
-    `since` is in ticks; with `pieces` 0 there are as many as fill the lanes.
+    `since` is in ticks; with `pieces` 0 there are as many as fill the lanes. `samples`: None where
+    the state of a stream is carried.
     """
 
     since: int | None
@@ -73,26 +93,36 @@ class DivisionRule(NamedTuple):
     pieces: int
     lanes: int
     steps: int
+    samples: SampleRule | None = None
 
 
 def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
     """Divide all steps.
 
-    Rows of validation change no weight: neither they, nor labels that lie among them, count in
+    StepRuns of validation change no weight: neither they, nor labels that lie among them, count in
     training. A stream of the validation by streams has all of its steps there. The weights of steps
     that do not count become 0 in `staged`, in place.
     """
     ends = _training_ends(staged, rule)
-    weight = staged.weight
-    validation = _validation(staged, ends)
-    training = _training(staged, ends, rule)
-    for begin, length in zip(staged.start_Q, ends - staged.start_Q, strict=True):
+    weight, begins = staged.weight, staged.start_Q
+    for begin, length in zip(begins, ends - begins, strict=True):
         _forget_later_labels(weight[begin : begin + length], staged, begin, rule, target)
+    if rule.samples is not None:
+        _forget_settling(weight, begins, staged.length_Q, staged.before_Q, rule.settle)
+        trained = ends > begins
+        rows = StepRuns(begins[trained], (ends - begins)[trained])
+        return Division(*divided_samples(staged, ends, rule.samples), rows)
+    validation, training = _validation(staged, ends), _training(staged, ends, rule)
     for pieces in (training, validation):
-        left = np.maximum(rule.settle - pieces.before, 0)
-        for begin, steps in zip(pieces.begin, np.minimum(left, pieces.length), strict=True):
-            weight[begin : begin + steps] = 0
-    return Division(training, validation)
+        _forget_settling(weight, pieces.begin, pieces.length, pieces.before, rule.settle)
+    return Division(training, validation, StepRuns(training.begin, training.length))
+
+
+def _forget_settling(weight: Floats, begin: Ints, length: Ints, before: Ints, settle: int) -> None:
+    """Set the weight of steps to 0, in place, that come within `settle` of a start."""
+    left = np.minimum(np.maximum(settle - before, 0), length)
+    for first, steps in zip(begin.tolist(), left.tolist(), strict=True):
+        weight[first : first + steps] = 0
 
 
 def _training_ends(staged: Staged, rule: DivisionRule) -> Ints:
@@ -178,6 +208,6 @@ def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
     )
 
 
-def epoch_order(pieces: Pieces, key: int) -> Ints:
+def epoch_order(pieces: Pieces | Samples, key: int) -> Ints:
     """Return the pieces in the random order of a key."""
     return permutation(key, len(pieces.begin))

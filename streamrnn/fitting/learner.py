@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.arrays import Bools, Floats
+from streamrnn.arrays import Floats
 from streamrnn.errors import ConfigError, DivergedError
 from streamrnn.fitting.window import Scale, TrainingWindow
 from streamrnn.kernels import losses as sums
 from streamrnn.layers.context import CallContext
-from streamrnn.models import Model, StepRunner
+from streamrnn.models import Model, SequenceRunner, StepRunner
 from streamrnn.training import Loss, Metric, Optimizer
 from streamrnn.training.optimizers import WeightUpdate
 from streamrnn.training.passes import record
@@ -38,7 +38,8 @@ class Judged(NamedTuple):
 class Learner:
     """Trains a model window by window, from the states that the windows before it left.
 
-    The gradient stops at the begin of a window. `metrics` sum over windows until they are reset.
+    The gradient stops at the begin of a window. `runner` scores the model; by default it carries
+    states, as training then does. `metrics` sum over windows until they are reset.
     `output` (B, T, U): the last outputs, on the scale of the target.
     """
 
@@ -50,13 +51,14 @@ class Learner:
         metrics: Sequence[Metric],
         scale: Scale | None,
         seed: int,
+        runner: StepRunner | SequenceRunner | None = None,
     ) -> None:
         self._plan = Plan.of(model)
         if not self._plan.weights:
             raise ConfigError(f"fit: no weight of {model} is trainable")
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.metrics, self.scale, self.seed = metrics, scale, seed
-        self.runner = StepRunner(model)
+        self.runner = StepRunner(model) if runner is None else runner
         self.output: Floats | None = None
         self._kept: dict[Any, Any] = {}
 
@@ -75,7 +77,8 @@ class Learner:
             kept=self._kept,
         )
         lengths = window.ragged_lengths
-        context = CallContext(training=True, kind="stream", lengths=lengths, states=states)
+        kind = self.runner.call_kind
+        context = CallContext(training=True, kind=kind, lengths=lengths, states=states)
         none = [False] * len(window.inputs)
         masks = [window.mask] * len(window.inputs)
         with np.errstate(all="ignore"):  # a loss that is not finite is reported below
@@ -84,13 +87,17 @@ class Learner:
             made.pullback([slope], none)
             norm = self._update(recording)
         if not math.isfinite(norm):
-            step = _worst_step(made.outputs[0], window.counts)
+            step = _worst_step(made.outputs[0], window)
             raise DivergedError(f"the norm of the gradient is {norm}", step)
         return Judged(value, int(window.counts.sum()), norm)
 
     def test(self, window: TrainingWindow, states: States) -> Judged:
         """Return the loss as a run would have it; advance `states`, in place."""
-        (output,) = self.runner.run(window.inputs, window.ragged_lengths, states)
+        inputs, lengths, runner = window.inputs, window.ragged_lengths, self.runner
+        if isinstance(runner, StepRunner):
+            (output,) = runner.run(inputs, lengths, states)
+        else:
+            (output,) = runner.run(inputs, lengths)
         with np.errstate(all="ignore"):
             value, _ = self._judge(window, output)
         return Judged(value, int(window.counts.sum()))
@@ -103,7 +110,7 @@ class Learner:
         truth = self.loss.truth(label, output)
         value, slope = self.loss.with_slope(truth, output, window.weight, window.counts)
         if not math.isfinite(value):
-            raise DivergedError(f"the loss is {value}", _worst_step(output, window.counts))
+            raise DivergedError(f"the loss is {value}", _worst_step(output, window))
         self.output = real = output if self.scale is None else self.scale.restored(output)
         for metric in self.metrics:
             metric.update_state(window.label, real, window.weight, mask=window.counts)
@@ -127,9 +134,9 @@ class Learner:
         return math.sqrt(square)
 
 
-def _worst_step(output: Floats, counts: Bools) -> tuple[int, int]:
+def _worst_step(output: Floats, window: TrainingWindow) -> tuple[int, int]:
     """Return (lane, step) of the first output that is not finite, else of the largest one."""
-    size = np.where(counts[..., np.newaxis], np.abs(output), 0).max(axis=-1)
+    size = np.where(window.counts[..., np.newaxis], np.abs(output), 0).max(axis=-1)
     size[~np.isfinite(size)] = np.inf
-    lane, step = np.unravel_index(int(np.argmax(size)), size.shape)
-    return int(lane), int(step)
+    lane, *step = np.unravel_index(int(np.argmax(size)), size.shape)
+    return int(lane), int(step[0] if step else window.lengths[lane] - 1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamrnn.arrays import Array, Doubles
 from streamrnn.errors import ConfigError, DataError, UnsupportedError
-from streamrnn.fitting.division import Pieces
+from streamrnn.fitting.division import StepRuns
 from streamrnn.fitting.staging import Staged
 from streamrnn.fitting.window import Scale
 from streamrnn.layers.layer import Layer
@@ -60,7 +60,7 @@ def scale_of(layer: Rescaling) -> Scale:
     return Scale(np.atleast_1d(layer.offset), np.atleast_1d(layer.scale))
 
 
-def target_scale(staged: Staged, training: Pieces) -> Scale:
+def target_scale(staged: Staged, training: StepRuns) -> Scale:
     """Return mean and deviation of the labels that count in training. Raises DataError."""
     targets = staged.targets
 
@@ -76,7 +76,7 @@ def target_scale(staged: Staged, training: Pieces) -> Scale:
     return Scale(mean.astype(np.float32), deviation.astype(np.float32))
 
 
-def adapt_normalization(model: Model, staged: Staged, training: Pieces) -> None:
+def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> None:
     """Set mean and variance of each Normalization that has none, from the training rows.
 
     Raises UnsupportedError for one that does not read an input of the model.
@@ -135,9 +135,9 @@ def check_finite_scale(scale: Scale) -> None:
         )
 
 
-def _blocks(array: Array, pieces: Pieces) -> Iterator[Array]:
-    """Yield the rows of all pieces."""
-    for begin, length in zip(pieces.begin.tolist(), pieces.length.tolist(), strict=True):
+def _blocks(array: Array, rows: StepRuns) -> Iterator[Array]:
+    """Yield these rows of an array."""
+    for begin, length in zip(rows.begin.tolist(), rows.length.tolist(), strict=True):
         for first in range(begin, begin + length, _BLOCK):
             yield np.asarray(array[first : min(first + _BLOCK, begin + length)])
 

@@ -16,15 +16,29 @@ class TrainingWindow:
     """B lanes x T steps; lanes without steps are left out.
 
     `lanes` (B,): their numbers. `inputs`: (B, T, F) float32 or (B, T) int64; zero after the last
-    step of a lane. `label` and `now` (B, T, K), `weight` (B, T). `lengths` (B,).
+    step of a lane. `label` and `now` (B, T, K), `weight` (B, T). `lengths` (B,). Only steps from
+    `counted` on have a weight. With `at_end` labels and weights are those of the last step of each
+    lane, without T.
     """
 
-    def __init__(self, staged: Staged, placement: Placement) -> None:
+    def __init__(
+        self,
+        staged: Staged,
+        placement: Placement,
+        counted: Ints | None = None,
+        *,
+        at_end: bool = False,
+    ) -> None:
         self.lanes = np.flatnonzero(placement.length_B)
         self.begin = placement.begin_B[self.lanes]
         self.lengths = placement.length_B[self.lanes]
         self.inputs = [self._cut(array) for array in staged.inputs]
         labels = self._cut(staged.labels)
+        if counted is not None:
+            later = np.arange(labels.shape[1]) + self.begin[:, np.newaxis] >= counted[:, np.newaxis]
+            labels[..., -1] *= later
+        if at_end:
+            labels = labels[np.arange(len(labels)), self.lengths - 1]
         targets = staged.targets
         self.weight = np.ascontiguousarray(labels[..., -1])
         counts = self.counts[..., np.newaxis]
@@ -47,14 +61,14 @@ class TrainingWindow:
 
     @cached_property
     def counts(self) -> Bools:
-        """Which steps (B, T) count in the loss."""
+        """Which steps count in the loss, in the shape of `weight`."""
         counts: Bools = self.weight > 0
         return counts
 
     @cached_property
     def mask(self) -> Bools | None:
         """Which steps (B, T) exist; None if all do."""
-        steps = self.weight.shape[1]
+        steps = self.inputs[0].shape[1]
         if (self.lengths == steps).all():
             return None
         mask: Bools = np.arange(steps) < self.lengths[:, np.newaxis]

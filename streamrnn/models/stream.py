@@ -6,7 +6,7 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelMismatchError
-from streamrnn.layers.context import CallContext
+from streamrnn.layers.context import CallContext, CallKind
 from streamrnn.layers.symbol import Symbol, leaves
 from streamrnn.models.graph import Graph, Step
 from streamrnn.models.model import Model
@@ -22,6 +22,8 @@ class StepRunner:
     outputs: (output layer's name, units), in order.
     Threads may share an instance: a run changes only the states passed to it.
     """
+
+    call_kind: CallKind = "stream"
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -57,7 +59,7 @@ class StepRunner:
         states: name -> C-contiguous float32 (B, size), overwritten with the states after each
         row's last step; those of a row without steps keep their bytes.
         """
-        context = CallContext(kind="stream", lengths=lengths_B, states=states)
+        context = CallContext(kind=self.call_kind, lengths=lengths_B, states=states)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
             outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), context)
         return outputs

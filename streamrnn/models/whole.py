@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
-from streamrnn.layers.context import CallContext
+from streamrnn.layers.context import CallContext, CallKind
 from streamrnn.layers.layer import Layer
 from streamrnn.models.lengths import fixed_steps
 from streamrnn.models.model import Model
@@ -17,8 +17,11 @@ class SequenceRunner:
     outputs: (output layer's name, units), in order. sequences: whether that output has a time axis.
     state_spec: empty, as no state is carried.
     fixed: the only number of steps that the model accepts, and a layer that depends on it, or None.
+    ragged: whether rows of a batch may have different lengths in one pass.
     Threads may share an instance: a run changes nothing.
     """
+
+    call_kind: CallKind = "whole"
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -27,7 +30,7 @@ class SequenceRunner:
         self.sequences = [len(symbol.shape) > 2 for symbol in symbols]
         self.state_spec: dict[str, int] = {}
         self.fixed = fixed_steps(model)
-        self._ragged = _is_ragged(model)
+        self.ragged = _is_ragged(model)
 
     def initial_state(self, n: int) -> dict[str, Floats]:
         """Return an empty dictionary: no state is carried."""
@@ -38,7 +41,7 @@ class SequenceRunner:
 
         inputs: float32 (B, T, F), int64 or strings (B, T).
         """
-        if lengths_B is None or self._ragged:
+        if lengths_B is None or self.ragged:
             return self._run(inputs, lengths_B)
         return self._by_length(inputs, lengths_B)
 
@@ -47,7 +50,7 @@ class SequenceRunner:
         return self.run(inputs, lengths_B)
 
     def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
-        context = CallContext(kind="whole", lengths=lengths_B)
+        context = CallContext(kind=self.call_kind, lengths=lengths_B)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
             return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
 

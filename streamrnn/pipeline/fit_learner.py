@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.config import Config
-from streamrnn.errors import ConfigError, ShapeError, StreamRNNError
+from streamrnn.errors import ConfigError, ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.fitting import (
     DivisionRule,
     FitPlan,
     Learner,
+    SampleRule,
     Scale,
     Staged,
+    StepRuns,
     check_finite_scale,
     check_units,
     scale_of,
@@ -23,9 +25,9 @@ from streamrnn.fitting import (
     target_scale,
     with_scale,
 )
-from streamrnn.fitting.division import Pieces
-from streamrnn.models import Model
+from streamrnn.models import Model, SequenceRunner
 from streamrnn.pipeline.fit_request import loss_from, optimizer_from
+from streamrnn.scoring import LoadedPipeline
 from streamrnn.sources import parse_time
 from streamrnn.training import Loss, Metric
 from streamrnn.training.metrics import metric_of
@@ -47,9 +49,9 @@ class FitModel:
     units: int
 
     @classmethod
-    def of(cls, model: Model, config: Config) -> Self:
+    def of(cls, loaded: LoadedPipeline, config: Config) -> Self:
         """Build what [train] asks for. Raises ConfigError, UnsupportedError."""
-        train = config.train
+        train, model = config.train, loaded.model
         core, layer = split_off_scale(model)
         scales = train.scale_target
         if scales is None:  # outputs of a model without a scale may be in the target's own unit
@@ -62,11 +64,12 @@ class FitModel:
         loss, targets = loss_from(config), len(config.target.column)
         units = int(core.graph.outputs[0].shape[-1] or 0)
         metrics = [_metric(name, loss, units, targets) for name in train.metrics]
-        learner = Learner(core, loss, optimizer_from(config), metrics, own, train.seed)
+        runner = loaded.kind.runner(core)
+        learner = Learner(core, loss, optimizer_from(config), metrics, own, train.seed, runner)
         check_units(loss, units, targets)
         return cls(model, learner, own, scales, units)
 
-    def scale(self, staged: Staged, training: Pieces) -> None:
+    def scale(self, staged: Staged, training: StepRuns) -> None:
         """Set the scale of the labels, from the training rows unless the model has one."""
         if self.scales and self.own is None:
             self.learner.scale = target_scale(staged, training)
@@ -96,7 +99,7 @@ def _metric(name: str, loss: Loss, units: int, targets: int) -> Metric:
     return metric
 
 
-def division_rule(config: Config, schema: pa.Schema) -> DivisionRule:
+def division_rule(loaded: LoadedPipeline, config: Config, schema: pa.Schema) -> DivisionRule:
     """Return how steps are divided. Raises ConfigError for a time that is none."""
     train, window = config.train, config.window
     validation = train.validation
@@ -113,7 +116,34 @@ def division_rule(config: Config, schema: pa.Schema) -> DivisionRule:
         0 if isinstance(train.pieces, str) else train.pieces,
         window.lanes,
         window.steps,
+        _sample_rule(loaded, config),
     )
+
+
+def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
+    """Return how windows are cut, None where they carry a state. Raises ConfigError."""
+    kind, window = loaded.kind, config.window
+    if kind.carries_state:
+        return None
+    if config.train.pieces != "auto":
+        raise ConfigError(
+            f'[train] pieces: windows of [window] kind "{kind.name}" carry no state, so streams '
+            "are not cut into pieces; remove pieces"
+        )
+    at_end = len(loaded.model.graph.outputs[0].shape) == 2
+    steps = window.steps if kind.waits else None
+    if steps is None and not SequenceRunner(loaded.model).ragged:
+        raise UnsupportedError(
+            f"fit: a layer of {loaded.model} changes the number of steps, and streams have "
+            "different lengths. Cut them into windows of one length, by another [window] kind"
+        )
+    if steps is None and at_end and config.target.ahead:
+        raise ConfigError(
+            "fit: the model has one output for each stream, at its last row, and no later row has "
+            "its label. Remove [target] horizon and rows, or give the last recurrent layer "
+            "return_sequences = true"
+        )
+    return SampleRule(steps, window.stride, at_end)
 
 
 def fit_plan(config: Config) -> FitPlan:

@@ -22,7 +22,6 @@ from streamrnn.errors import (
     ConfigError,
     DataError,
     DivergedError,
-    UnsupportedError,
 )
 from streamrnn.fitting import (
     Course,
@@ -138,13 +137,13 @@ class FitJob:
         initial = initial_model(self.config, folder, self.options, last)
         config = self._with_state(last)
         loaded = self._loaded(initial, config)
-        model = FitModel.of(loaded.model, config)
+        model = FitModel.of(loaded, config)
         resumed = last is not None and not last.facts["done"]
         wanted = fit_identity(loaded, self.config, initial) | {"continues": self.options.extend}
         if last is not None:
             self._refuse_another(last, wanted)
         fit = FitSource.of(loaded, last.facts["files"] if last is not None and resumed else None)
-        rule = division_rule(config, fit.bound.schema)
+        rule = division_rule(loaded, config, fit.bound.schema)
         files = fit.files
         if fit.later:
             self.summary.notes.append(
@@ -189,7 +188,8 @@ class FitJob:
         if last.facts["done"] and not last.facts["state"]:
             raise ConfigError(
                 "--continue: the last fit saved no state, without which new rows are unknown. Set "
-                "[train] state = true, and fit anew with --full-refresh"
+                "[train] state = true, and fit anew with --full-refresh; a fit of whole streams "
+                "has no state"
             )
         if not Path(path).exists():
             refuse_another_fit(last.facts["identity"], {"continues": True}, self._folder)
@@ -203,13 +203,7 @@ class FitJob:
     def _loaded(self, initial: bytes, config: Config) -> LoadedPipeline:
         """Load the pipeline with the model that the fit starts from."""
         with self._folder.on_disk(initial) as path:
-            loaded = LoadedPipeline(without_layers(config), self._read_init, path)
-        if not loaded.kind.carries_state:
-            raise UnsupportedError(
-                f'fit: [window] kind "{loaded.kind.name}" is not supported: a fit carries the '
-                "state of each stream. Remove [window] kind"
-            )
-        return loaded
+            return LoadedPipeline(without_layers(config), self._read_init, path)
 
     def _refuse_another(self, last: FitCommit, wanted: dict[str, Any]) -> None:
         then = last.facts["identity"]
@@ -269,7 +263,7 @@ class FitJob:
     ) -> Division:
         """Check that the rows can be trained on, and judged."""
         summary, train = self.summary, self.config.train
-        if not parts.training.steps:
+        if not len(parts.rows.begin):
             raise ConfigError(
                 f"fit: all of the {staged.rows:,} rows that were read are for validation, none is "
                 "left to train on. Set a later [train] validation.since, or another share of the "
@@ -278,14 +272,14 @@ class FitJob:
                 else "fit: no row to train on. Check [source] path and [train] until"
             )
         summary.scaled = model.scales
-        summary.labels = parts.training.counted(staged)
-        summary.validation_rows = parts.validation.steps
+        summary.labels = parts.training.counts(staged)
+        summary.validation_rows = parts.validation.judged
         advice = "Check [target] column and weight, [train] settle, and [output] warmup"
         if not summary.labels:
             raise ConfigError(f"fit: no training row has a label that counts. {advice}")
-        if parts.validation.steps and not parts.validation.counted(staged):
+        if parts.validation.judged and not parts.validation.counts(staged):
             raise ConfigError(f"fit: no row of the validation has a label that counts. {advice}")
-        if train.validation is not None and not parts.validation.steps:
+        if train.validation is not None and not parts.validation.judged:
             if train.patience:
                 raise ConfigError(
                     "fit: no row is in [train] validation, which patience needs. Set an earlier "
@@ -305,8 +299,8 @@ class FitJob:
         reader: Reader,
         facts: dict[str, Any],
     ) -> Course:
-        adapt_normalization(model.learner.model, staged, parts.training)
-        model.scale(staged, parts.training)
+        adapt_normalization(model.learner.model, staged, parts.rows)
+        model.scale(staged, parts.rows)
         plan, table = fit_plan(self.config), reader.scorer.table
 
         def commit(made: FitCommit) -> None:
@@ -382,7 +376,8 @@ class FitJob:
         data = encoded(model.finished())
         folder.put_pending(folder.model.name, data)
         folder.put_pending(HISTORY_FILE, _as_parquet(course.standing.history))
-        if self.config.train.state:
+        saved = self.config.train.state and not fit.loaded.kind.needs_end
+        if saved:
             path = folder.pending(folder.model.name)
             loaded = LoadedPipeline(without_layers(config), self._read_init, path)
             again = Reader(reader.scorer, reader.target, reader.limit)
@@ -397,7 +392,7 @@ class FitJob:
         commit = course.as_commit()
         commit.arrays["model"] = np.frombuffer(data, np.uint8)
         digest = hashlib.sha256(data).hexdigest()
-        commit.facts |= {**facts, "own": [digest], "done": True, "state": config.train.state}
+        commit.facts |= {**facts, "own": [digest], "done": True, "state": saved}
         folder.commit(commit)
         folder.publish(commit)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Bools, Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels.bptt import NO_FACTORS, Factors, Network
 from streamrnn.kernels.gradients import FROM_VALUE, has_derivative
@@ -62,7 +62,7 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
     if carries:
         context.remember(layer.memory)
     states, held = layer.begin(inputs, context)
-    x, mask = inputs, context.mask
+    x, mask = inputs, _present(context, inputs.shape[1])
     if layer.go_backwards:
         x, mask = reverse(x, None), None if mask is None else reverse(mask, None)
     x = np.ascontiguousarray(x)
@@ -133,6 +133,17 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
 
     masks = layer.compute_mask(inputs, context.mask)
     return Recorded(outputs, masks if isinstance(masks, list) else [masks], pullback)
+
+
+def _present(context: CallContext, steps: int) -> Bools | None:
+    """Return the mask of a call without the steps past each row's length.
+
+    A layer before may have dropped the mask that has the lengths, as Conv1D does.
+    """
+    if context.lengths is None:
+        return context.mask  # type: ignore[no-any-return]
+    present: Bools = np.arange(steps) < context.lengths[:, np.newaxis]
+    return present if context.mask is None else present & context.mask
 
 
 def _factors(cell: Any, recording: Recording, call: int, lanes: int, features: int) -> Factors:

@@ -328,7 +328,6 @@ def test_every_loss_trains(loss: Any, units: int, column: str, tmp_path: Path) -
     ("tables", "error", "text"),
     [
         ({"target": {"column": "gone", "rows": 1}}, DataError, "gone"),
-        ({"window": {"kind": "whole"}}, UnsupportedError, 'kind "whole"'),
         ({"model": {"layers": []}}, ConfigError, r"\[model\] layers"),
         (train(until="2020-01-01"), ConfigError, "no row to train on"),
         (train(validation={"since": "2020-01-01"}), ConfigError, "are for validation"),

@@ -108,7 +108,7 @@ def test_limit(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", 'train.validation={since="soon"}'], 78, "validation.since"),
         (["--set", "train.until=2024-13-01"], 78, "[train] until"),
         (["--set", 'train.metrics=["x"]'], 78, "metric 'x'"),
-        (["--set", "window.kind=independent"], 78, "independent"),
+        (["--set", "window.kind=independent", "--set", "train.pieces=2"], 78, "pieces"),
         (["--set", "model.layers=[{type='Conv1D',filters=2,kernel_size=2}]"], 78, "Conv1D"),
         (["--set", "model.layers=[{type='GRU',units=3}]", "--set", "output.names=[]"], 78, "names"),
         (
