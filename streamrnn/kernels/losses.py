@@ -13,8 +13,9 @@ def elementwise(
 ) -> tuple[Floats, Floats]:
     """Return the loss of each element and its derivative by `p`; arrays of one shape.
 
-    name: squared, absolute, huber (parameter: delta), binary, binary_of_logits, or pinball with
-    the `quantiles` of each element.
+    name: squared, absolute, percentage, squared_logarithm, log_cosh, huber (parameter: delta),
+    poisson, hinge, squared_hinge, binary, binary_of_logits, or pinball with the `quantiles` of each
+    element.
     """
     value, slope = np.empty_like(p), np.empty_like(p)
     if p.size:
@@ -24,11 +25,14 @@ def elementwise(
     return value, slope
 
 
-def categorical(p: Floats, t: Floats, *, logits: bool) -> tuple[Floats, Floats]:
-    """Return the cross-entropy of each row (over the last axis), and its derivative by `p`."""
+def of_rows(name: str, p: Floats, t: Floats) -> tuple[Floats, Floats]:
+    """Return the loss of each row (over the last axis), and its derivative by `p`.
+
+    name: logits or probabilities (cross-entropy), divergence, cosine, or hinge.
+    """
     value, slope = np.empty(p.shape[:-1], np.float32), np.empty_like(p)
     if p.size:
-        kernel = simd.losses.categorical_entry("logits" if logits else "probabilities")
+        kernel = simd.row_losses.rows_entry(name)
         kernel(p.reshape(-1), t.reshape(-1), p.shape[-1], value.reshape(-1), slope.reshape(-1))
     return value, slope
 

@@ -12,8 +12,8 @@ From the inside out:
                 each: the cell
 - `activation`, `normalization`                    on whole arrays
 - `bptt`, `bptt_cells`   recurrent layers in training; `outer`, `project`: gradients of weights and
-                of inputs; `derivatives`: of the activations;
-                `losses`, `updates`: of optimizers; `random`: by counter; `sums`: in order
+                of inputs; `derivatives`: of the activations; `losses`, `row_losses`;
+                `updates`: of optimizers; `random`: by counter; `sums`: in order
 - `orthogonal`   initial weights
 - `keys`, `digest`   of the rows of a source; `cell`: custom cells
 - `names`, `arguments`   types that host and kernels share; they need no compiler
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         project,
         random,
         recurrent,
+        row_losses,
         simple_rnn,
         spin_barrier,
         sums,
@@ -82,6 +83,7 @@ __all__ = [
     "project",
     "random",
     "recurrent",
+    "row_losses",
     "simple_rnn",
     "spin_barrier",
     "sums",

@@ -1,4 +1,4 @@
-"""Losses and their derivatives, element by element; of categories, row by row.
+"""Losses and their derivatives, element by element.
 
 Formulas of Keras 3. `p`: the prediction, `t`: the truth.
 """
@@ -10,16 +10,28 @@ from numba import types
 
 from streamrnn.simd import jit
 from streamrnn.simd.arguments import Kernel
-from streamrnn.simd.functions import exp, exp_negative, log, log1p_of_fraction, relu, sigmoid
+from streamrnn.simd.functions import (
+    exp_negative,
+    log,
+    log1p_of_fraction,
+    relu,
+    sigmoid,
+    softplus,
+    tanh,
+)
 from streamrnn.simd.jit import Inlined, inline
-from streamrnn.simd.vector import absolute, load, make_copy, splat, store, where_less
+from streamrnn.simd.vector import absolute, load, make_copy, store, where_less
 
 EPSILON = 1e-7
-"""Probabilities are limited to EPSILON … 1 - EPSILON, as in Keras."""
+"""Probabilities are to_probability to EPSILON … 1 - EPSILON, as in Keras."""
+LN2 = 0.69314718
+SMALLEST = 1.1754944e-38
+"""The least normal float; `log` is of such."""
 
 
 @inline
-def _limited(p):
+def to_probability(p):
+    """Return a probability within the limits."""
     return where_less(p, EPSILON, EPSILON, where_less(1.0 - EPSILON, p, 1.0 - EPSILON, p))
 
 
@@ -49,7 +61,7 @@ def _huber(delta: float) -> Inlined:
 
 @inline
 def _binary(p, t, q):
-    near = _limited(p)
+    near = to_probability(p)
     value = -(t * log(near) + (1.0 - t) * log(1.0 - near))
     slope = (1.0 - t) / (1.0 - near) - t / near
     inside = where_less(p, EPSILON, 0.0, where_less(1.0 - EPSILON, p, 0.0, slope))
@@ -68,12 +80,60 @@ def _pinball(p, t, q):
     return where_less(e, 0.0, (q - 1.0) * e, q * e), where_less(e, 0.0, 1.0 - q, -q)
 
 
+@inline
+def _percentage(p, t, q):
+    size = absolute(t)
+    share = 100.0 / where_less(size, EPSILON, EPSILON, size)
+    e = p - t
+    slope = where_less(e, 0.0, -share, where_less(0.0, e, share, e * 0.0))
+    return absolute(e) * share, slope
+
+
+@inline
+def _squared_logarithm(p, t, q):
+    one = 1.0 + where_less(EPSILON, p, p, EPSILON)
+    e = log(one) - log(1.0 + where_less(EPSILON, t, t, EPSILON))
+    slope = where_less(EPSILON, p, 2.0 * e / one, 0.0 * p)
+    return e * e + 0.0 * (p + t), slope  # NaN stays NaN
+
+
+@inline
+def _log_cosh(p, t, q):
+    e = p - t
+    return e + softplus(-2.0 * e) - LN2, tanh(e)
+
+
+@inline
+def _poisson(p, t, q):
+    near = p + EPSILON
+    known = where_less(near, SMALLEST, where_less(near, 0.0, np.nan, -np.inf), log(near))
+    return p - t * known, 1.0 - t / near
+
+
+@inline
+def _hinge(p, t, q):
+    e = 1.0 - t * p
+    return relu(e), where_less(0.0, e, -t, e * 0.0)
+
+
+@inline
+def _squared_hinge(p, t, q):
+    e = relu(1.0 - t * p)
+    return e * e, -2.0 * t * e
+
+
 _ELEMENTWISE: dict[str, Inlined] = {
     "squared": _squared,
     "absolute": _absolute,
     "binary": _binary,
     "binary_of_logits": _binary_of_logits,
     "pinball": _pinball,
+    "percentage": _percentage,
+    "squared_logarithm": _squared_logarithm,
+    "log_cosh": _log_cosh,
+    "poisson": _poisson,
+    "hinge": _hinge,
+    "squared_hinge": _squared_hinge,
 }
 
 
@@ -108,80 +168,3 @@ def elementwise_entry(name: str, *parameters: float) -> Kernel:
     f1 = types.Array(types.float32, 1, "C")
     full = "-".join([f"loss_{name}-{n}", *map(repr, parameters)])
     return jit.compiled(full, build, types.void(f1, f1, f1, f1, f1))
-
-
-@functools.cache
-def categorical_entry(kind: str) -> Kernel:
-    """Return the kernel of cross-entropy over rows of `units` categories.
-
-    (p, t, units, value, slope): one value a row. `kind` of p: "logits", or "probabilities", which
-    are divided by their sum.
-    """
-    n = jit.width()
-
-    def build() -> Kernel:
-        copy, row = make_copy(n), (_of_logits if kind == "logits" else _of_probabilities)(n)
-
-        @jit.kernel
-        def run(p, t, units, value, slope):
-            width = -(-units // n) * n
-            s = np.zeros(3 * width + n, np.float32)
-            for r in range(value.size):
-                copy(p, r * units, s, 0, units)
-                copy(t, r * units, s, width, units)
-                value[r] = row(s, units, width)
-                copy(s, 2 * width, slope, r * units, units)
-
-        return run
-
-    f1 = types.Array(types.float32, 1, "C")
-    signature = types.void(f1, f1, types.intp, f1, f1)
-    return jit.compiled(f"loss_of_{kind}-{n}", build, signature)
-
-
-# A row in s: p, t and the slope, `width` floats each, then one vector. Sums are scalar loops, as
-# their order must not depend on n.
-
-
-def _of_logits(n: int) -> Inlined:
-    @inline
-    def row(s, units, width):
-        out, scratch = 2 * width, 3 * width
-        top = s[0]
-        for u in range(1, units):
-            top = max(top, s[u])
-        for u in range(0, width, n):
-            store(s, out + u, exp(load(s, u, n) - top))
-        total = weight = chosen = np.float32(0)
-        for u in range(units):
-            total += s[out + u]
-            weight += s[width + u]
-            chosen += s[width + u] * (s[u] - top)
-        store(s, scratch, log(splat(total, n)))
-        for u in range(units):
-            s[out + u] = weight * (s[out + u] / total) - s[width + u]
-        return weight * s[scratch] - chosen
-
-    return row
-
-
-def _of_probabilities(n: int) -> Inlined:
-    @inline
-    def row(s, units, width):
-        out = 2 * width
-        total = value = dot = np.float32(0)
-        for u in range(units):
-            total += s[u]
-        for u in range(0, width, n):
-            store(s, u, load(s, u, n) / total)
-            store(s, out + u, log(_limited(load(s, u, n))))
-        for u in range(units):
-            value -= s[width + u] * s[out + u]
-            inside = EPSILON <= s[u] <= 1 - EPSILON
-            s[out + u] = -s[width + u] / s[u] if inside else np.float32(0)
-            dot += s[out + u] * s[u]
-        for u in range(units):
-            s[out + u] = (s[out + u] - dot) / total
-        return value
-
-    return row

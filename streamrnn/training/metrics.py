@@ -12,13 +12,8 @@ from streamrnn.arrays import Array, Floats
 from streamrnn.display import closest
 from streamrnn.errors import ArgumentError
 from streamrnn.kernels import losses as kernel
-from streamrnn.training.losses import (
-    Loss,
-    SparseCategoricalCrossentropy,
-    categories,
-    truth_array,
-    weights_of,
-)
+from streamrnn.training.loss import Loss, categories, truth_array, weights_of
+from streamrnn.training.losses import SparseCategoricalCrossentropy
 
 __all__ = [
     "BinaryAccuracy",

@@ -210,7 +210,9 @@ PAIRS = [
     )),
     *((streamrnn.losses, keras.losses, name) for name in (
         "MeanSquaredError", "MeanAbsoluteError", "Huber", "BinaryCrossentropy",
-        "CategoricalCrossentropy", "SparseCategoricalCrossentropy",
+        "CategoricalCrossentropy", "SparseCategoricalCrossentropy", "CategoricalHinge",
+        "CosineSimilarity", "Hinge", "KLDivergence", "LogCosh", "MeanAbsolutePercentageError",
+        "MeanSquaredLogarithmicError", "Poisson", "SquaredHinge",
     )),
     *((streamrnn.metrics, keras.metrics, name) for name in (
         "MeanSquaredError", "MeanAbsoluteError", "BinaryAccuracy", "CategoricalAccuracy",

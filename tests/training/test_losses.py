@@ -46,13 +46,29 @@ def each(f: Any) -> Any:
     return lambda p, t: mean(f(a, b) for a, b in zip(p, t, strict=True))
 
 
+def limited(p: float) -> float:
+    return min(max(p, 1e-7), 1.0)
+
+
+def cosine(p: list[float], t: list[float]) -> float:
+    return sum(a * b for a, b in zip(p, t, strict=True)) / math.hypot(*p) / math.hypot(*t)
+
+
+def smoothed(share: float, classes: int) -> Any:
+    return lambda t: t * (1 - share) + share / classes
+
+
+def binary(p: float, t: float) -> float:
+    return -(t * math.log(p) + (1 - t) * math.log(1 - p))
+
+
 CASES: dict[str, tuple[losses.Loss, Any, np.ndarray, np.ndarray]] = {
     "mse": (losses.MeanSquaredError(), each(lambda p, t: (p - t) ** 2), LOGITS, Y),
     "mae": (losses.MeanAbsoluteError(), each(lambda p, t: abs(p - t)), LOGITS, Y),
     "huber": (losses.Huber(1.5), each(lambda p, t: huber(p - t, 1.5)), LOGITS, Y),
     "binary": (
         losses.BinaryCrossentropy(),
-        each(lambda p, t: -(t * math.log(p) + (1 - t) * math.log(1 - p))),
+        each(binary),
         SIGMOIDS,
         BITS,
     ),
@@ -84,6 +100,76 @@ CASES: dict[str, tuple[losses.Loss, Any, np.ndarray, np.ndarray]] = {
         ),
         LOGITS,
         Y[..., :1],
+    ),
+}
+CASES |= {
+    "mape": (
+        losses.MeanAbsolutePercentageError(),
+        each(lambda p, t: 100 * abs(p - t) / abs(t)),
+        LOGITS,
+        Y,
+    ),
+    "msle": (
+        losses.MeanSquaredLogarithmicError(),
+        each(lambda p, t: (math.log1p(max(p, 1e-7)) - math.log1p(max(t, 1e-7))) ** 2),
+        LOGITS,
+        Y,
+    ),
+    "log_cosh": (
+        losses.LogCosh(),
+        each(lambda p, t: math.log(math.cosh(p - t))),
+        LOGITS,
+        Y,
+    ),
+    "poisson": (
+        losses.Poisson(),
+        each(lambda p, t: p - t * math.log(p + 1e-7)),
+        SIGMOIDS * 4,
+        BITS * 3,
+    ),
+    "cosine": (losses.CosineSimilarity(), lambda p, t: -cosine(p, t), LOGITS, Y),
+    "kl": (
+        losses.KLDivergence(),
+        lambda p, t: sum(
+            limited(b) * math.log(limited(b) / limited(a)) for a, b in zip(p, t, strict=True)
+        ),
+        P,
+        P[::-1] * (P[::-1] > 0.2),
+    ),
+    "hinge": (
+        losses.Hinge(),
+        each(lambda p, t: max(0, 1 - (2 * t - 1) * p)),
+        MILD,
+        BITS,
+    ),
+    "squared hinge": (
+        losses.SquaredHinge(),
+        each(lambda p, t: max(0, 1 - t * p) ** 2),
+        MILD,
+        BITS * 2 - 1,
+    ),
+    "categorical hinge": (
+        losses.CategoricalHinge(),
+        lambda p, t: max(
+            0,
+            1
+            + max((1 - b) * a for a, b in zip(p, t, strict=True))
+            - sum(a * b for a, b in zip(p, t, strict=True)),
+        ),
+        MILD,
+        ONE_HOT,
+    ),
+    "binary smoothed": (
+        losses.BinaryCrossentropy(label_smoothing=0.2),
+        each(lambda p, t: binary(p, smoothed(0.2, 2)(t))),
+        SIGMOIDS,
+        BITS,
+    ),
+    "categorical smoothed": (
+        losses.CategoricalCrossentropy(label_smoothing=0.3),
+        lambda p, t: cross_entropy(p, [smoothed(0.3, 3)(b) for b in t]),
+        P,
+        ONE_HOT,
     ),
 }
 WEIGHTS = RNG.random((6, 5)).astype(np.float32)
@@ -147,11 +233,34 @@ def test_the_logarithm_is_exact_to_two_units_of_the_last_place(x: float) -> None
     assert jit.width() in (4, 8, 16)
 
 
+def test_what_has_no_logarithm_is_no_number() -> None:
+    """As in Keras: the loss is NaN, or infinite, not a wrong number."""
+    poisson = losses.Poisson()
+    assert math.isnan(poisson([[1.0]], [[-1.0]]))
+    assert poisson([[1.0]], [[-1e-7]]) == math.inf
+    for loss in (losses.MeanSquaredLogarithmicError(), losses.LogCosh(), losses.SquaredHinge()):
+        assert math.isnan(loss([[1.0]], [[math.nan]]))
+    for rows in (losses.KLDivergence(), losses.CosineSimilarity(), losses.CategoricalHinge()):
+        assert math.isnan(rows([[1.0, 0.0]], [[math.nan, 0.5]]))
+
+
+def test_a_vector_of_zeros_has_no_angle() -> None:
+    value, slope = losses.CosineSimilarity().with_slope(
+        np.float32([[3, 4]]), np.float32([[0, 0]]), None, None
+    )
+    assert value == 0
+    assert np.isfinite(slope).all()
+
+
 def test_reductions_and_names() -> None:
     p, t = np.ones((4, 2), np.float32), np.zeros((4, 2))
     assert losses.MeanSquaredError(reduction="sum")(t, p) == 4.0
     assert losses.loss_of("mse").name == "mean_squared_error"
     assert losses.loss_of(losses.Huber).delta == 1.0
+    for name in ("kld", "KLD", "kl_divergence", "KLDivergence"):
+        assert isinstance(losses.loss_of(name), losses.KLDivergence)
+    for name in ("logcosh", "log_cosh", "LogCosh"):
+        assert isinstance(losses.loss_of(name), losses.LogCosh)
     with pytest.raises(ArgumentError, match="loss 'msee' is not supported; did you mean 'mse'"):
         losses.loss_of("msee")
 
@@ -160,7 +269,8 @@ def test_reductions_and_names() -> None:
     ("make", "message"),
     [
         (lambda: losses.MeanSquaredError("none"), "reduction must be .* received 'none'"),
-        (lambda: losses.BinaryCrossentropy(label_smoothing=0.1), "label_smoothing=0.1 is not"),
+        (lambda: losses.BinaryCrossentropy(label_smoothing=2), "label_smoothing must lie in 0…1"),
+        (lambda: losses.CosineSimilarity(axis=1), "axis must be -1, received 1"),
         (lambda: losses.SparseCategoricalCrossentropy(ignore_class=0), "ignore_class=0 is not"),
         (lambda: losses.Quantile([0.5, 1.0]), "quantiles must lie between 0 and 1"),
         (lambda: losses.MeanSquaredError()(np.ones((4, 1)), np.ones((4, 3))), "y must have shape"),
