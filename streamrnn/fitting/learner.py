@@ -15,7 +15,7 @@ from streamrnn.kernels import losses as sums
 from streamrnn.layers.context import CallContext
 from streamrnn.models import Model, SequenceRunner, StepRunner
 from streamrnn.training import Loss, Metric, Optimizer
-from streamrnn.training.optimizers import WeightUpdate
+from streamrnn.training.optimizer import WeightUpdate
 from streamrnn.training.passes import record
 from streamrnn.training.recording import Recording
 from streamrnn.training.trainer import Plan

@@ -4,7 +4,8 @@
 - `rules`, `recurrent`   for each class of layer: the call, and the way back
 - `passes`      forward and back through a model's graph; what is refused
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
-- `loss`        what losses share; `regressions`, `classifications`: their classes
+- `loss`        what losses share; `regressions`, `classifications`: their classes; `optimizer`:
+                what optimizers share
 - `trainer`     a compiled model and one batch; `loop`: epochs
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
@@ -17,7 +18,7 @@ from streamrnn.training.callbacks import EarlyStopping, History
 from streamrnn.training.loop import evaluate_arrays, fit_arrays
 from streamrnn.training.loss import Loss
 from streamrnn.training.metrics import Metric
-from streamrnn.training.optimizers import Optimizer
+from streamrnn.training.optimizer import Optimizer
 from streamrnn.training.trainer import Trainer
 
 __all__ = [

@@ -1,162 +1,26 @@
 """Optimizers, with the names, arguments, defaults and formulas of Keras 3."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
+from typing import Any, Unpack
 
-import numpy as np
-
-from streamrnn.arrays import Floats
 from streamrnn.display import closest
 from streamrnn.errors import ArgumentError
-from streamrnn.kernels import losses as sums
 from streamrnn.kernels import updates
+from streamrnn.training.optimizer import Optimizer, Options
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "WeightUpdate", "optimizer_of"]
-
-
-class Options(TypedDict, total=False):
-    """The arguments of every optimizer.
-
-    weight_decay: each update first takes this share, times the learning rate, from the weights. Of
-    clipnorm (of each weight's gradient), clipvalue and global_clipnorm (of all gradients) one may
-    be given.
-    """
-
-    weight_decay: float | None
-    clipnorm: float | None
-    clipvalue: float | None
-    global_clipnorm: float | None
-    name: str | None
-    # Refused, unless they ask for nothing.
-    use_ema: object
-    ema_momentum: object
-    ema_overwrite_frequency: object
-    loss_scale_factor: object
-    gradient_accumulation_steps: object
-
-
-_REFUSED: dict[str, tuple[object, ...]] = {
-    "use_ema": (False, None),
-    "ema_momentum": (0.99, None),
-    "ema_overwrite_frequency": (None,),
-    "loss_scale_factor": (None,),
-    "gradient_accumulation_steps": (None,),
-}
-
-
-class WeightUpdate(NamedTuple):
-    """A weight and its gradient. The name tells apart what an optimizer keeps for each weight."""
-
-    name: str
-    weight: Floats
-    gradient: Floats
-
-
-class Optimizer:
-    """The base of optimizers. `iterations` counts the updates so far."""
-
-    slots: ClassVar[tuple[str, ...]] = ()
-    """What is kept for each weight: names of arrays of its shape."""
-
-    def __init__(
-        self,
-        learning_rate: float,
-        *,
-        weight_decay: float | None = None,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        name: str | None = None,
-        **others: object,
-    ) -> None:
-        self.name = name or type(self).__name__.lower()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.clipnorm, self.clipvalue = clipnorm, clipvalue
-        self.global_clipnorm = global_clipnorm
-        self.iterations = 0
-        self.kept: dict[str, list[Floats]] = {}
-        clips = {
-            "clipnorm": clipnorm,
-            "clipvalue": clipvalue,
-            "global_clipnorm": global_clipnorm,
-        }
-        given = {name: value for name, value in clips.items() if value is not None}
-        if len(given) > 1:
-            raise ArgumentError(
-                f"{type(self).__name__}: only one of {', '.join(clips)} can be given, received "
-                f"{given}"
-            )
-        if any(value <= 0 for value in given.values()):
-            raise ArgumentError(f"{type(self).__name__}: clips must be above 0, received {given}")
-        self._check_others(others)
-
-    def _check_others(self, others: Mapping[str, object]) -> None:
-        for argument, value in others.items():
-            if argument not in _REFUSED:
-                known = ", ".join(Options.__annotations__)
-                raise ArgumentError(
-                    f"{type(self).__name__}: unknown argument {argument!r} (known here: {known})"
-                )
-            if value not in _REFUSED[argument]:
-                raise ArgumentError(f"{type(self).__name__}: {argument}={value!r} is not supported")
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate; it may be set between updates."""
-        return self._learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, rate: float) -> None:
-        if isinstance(rate, bool) or not isinstance(rate, int | float | np.floating) or rate < 0:
-            raise ArgumentError(
-                f"{type(self).__name__}: learning_rate must be a number, 0 or more, received "
-                f"{rate!r}; schedules are not supported, set it between calls of fit"
-            )
-        self._learning_rate = float(rate)
-
-    def apply(self, changes: Sequence[WeightUpdate]) -> None:
-        """Change all weights in place, also read-only ones, by one update."""
-        self.iterations += 1
-        update = self.update()
-        for (name, weight, _), gradient in zip(changes, self._clipped(changes), strict=True):
-            if name not in self.kept:
-                self.kept[name] = [np.zeros_like(weight) for _ in self.slots]
-            update(weight, gradient, *self.kept[name])
-
-    @property
-    def decay(self) -> float:
-        """The share of each weight that an update takes first."""
-        return (self.weight_decay or 0.0) * self.learning_rate
-
-    def update(self) -> updates.Apply:
-        """Return what changes a weight in place, called with (weight, gradient, *slots)."""
-        raise NotImplementedError(f"{type(self).__name__} must implement `update`")
-
-    def _clipped(self, changes: Sequence[WeightUpdate]) -> list[Floats]:
-        gradients = [change.gradient for change in changes]
-        if self.clipvalue is not None:
-            limit = np.float32(self.clipvalue)
-            return [np.clip(gradient, -limit, limit) for gradient in gradients]
-        if self.clipnorm is not None:
-            return [
-                gradient * np.float32(_scale(sums.dot(gradient, gradient), self.clipnorm))
-                for gradient in gradients
-            ]
-        if self.global_clipnorm is not None:
-            square = 0.0
-            for gradient in gradients:
-                square += sums.dot(gradient, gradient)
-            scale = np.float32(_scale(square, self.global_clipnorm))
-            return [gradient * scale for gradient in gradients]
-        return gradients
-
-
-def _scale(square: float, limit: float) -> float:
-    """Return what a gradient of this squared norm is multiplied by."""
-    norm = math.sqrt(square)
-    return limit / norm if norm > limit else 1.0 if norm <= limit else math.nan
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "optimizer_of",
+]
 
 
 class SGD(Optimizer):
@@ -208,9 +72,12 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2014). amsgrad is not supported."""
+    """Adam (Kingma & Ba 2014).
 
-    slots = ("momentum", "velocity")
+    amsgrad: divided by the root of the largest mean square so far (Reddi et al. 2018).
+    """
+
+    slots: tuple[str, ...] = ("momentum", "velocity")
 
     def __init__(
         self,
@@ -222,15 +89,17 @@ class Adam(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, **options)
-        if amsgrad:
-            raise ArgumentError(f"{type(self).__name__}: amsgrad=True is not supported")
+        self.amsgrad = bool(amsgrad)
+        if self.amsgrad:
+            self.slots = (*self.slots, "velocity_hat")
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
     def update(self) -> updates.Apply:
         step = self.iterations
         correction = math.sqrt(1 - updates.power(self.beta_2, step))
         rate = self.learning_rate * correction / (1 - updates.power(self.beta_1, step))
-        return updates.adam(rate, self.beta_1, self.beta_2, self.epsilon, self.decay)
+        made = updates.amsgrad if self.amsgrad else updates.adam
+        return made(rate, self.beta_1, self.beta_2, self.epsilon, self.decay)
 
 
 class AdamW(Adam):
@@ -251,11 +120,149 @@ class AdamW(Adam):
         )
 
 
+class Nadam(Optimizer):
+    """Adam with Nesterov momentum (Dozat 2015)."""
+
+    slots = ("momentum", "velocity")
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+        self._product = 0, 1.0
+
+    def update(self) -> updates.Apply:
+        step = self.iterations
+        now, following = self._momentum(step), self._momentum(step + 1)
+        product = self._product_to(step)
+        rates = (
+            self.learning_rate * following / (1 - product * following),
+            self.learning_rate * (1 - now) / (1 - product),
+        )
+        correction = 1 - updates.power(self.beta_2, step)
+        return updates.nadam(rates, self.beta_1, self.beta_2, correction, self.epsilon, self.decay)
+
+    def _momentum(self, step: int) -> float:
+        return self.beta_1 * (1 - 0.5 * updates.power(0.96, step))
+
+    def _product_to(self, step: int) -> float:
+        """Return the product of the momenta of all steps up to this one."""
+        done, product = self._product
+        if done > step:  # iterations were set, as at a resume
+            done, product = 0, 1.0
+        for number in range(done + 1, step + 1):
+            product *= self._momentum(number)
+        self._product = step, product
+        return product
+
+
+class Adamax(Optimizer):
+    """Adam with the largest gradient in place of the mean square (Kingma & Ba 2014)."""
+
+    slots = ("momentum", "norm")
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+
+    def update(self) -> updates.Apply:
+        rate = self.learning_rate / (1 - updates.power(self.beta_1, self.iterations))
+        return updates.adamax(rate, self.beta_1, self.beta_2, self.epsilon, self.decay)
+
+
+class Adagrad(Optimizer):
+    """Gradients divided by the root of the sum of their squares (Duchi et al. 2011)."""
+
+    slots = ("accumulator",)
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.initial_accumulator_value = float(initial_accumulator_value)
+        self.epsilon = float(epsilon)
+        if self.initial_accumulator_value < 0:
+            raise ArgumentError(
+                "Adagrad: initial_accumulator_value must be 0 or more, received "
+                f"{initial_accumulator_value!r}"
+            )
+
+    @property
+    def initial(self) -> float:  # type: ignore[override]
+        """The first value of the sums."""
+        return self.initial_accumulator_value
+
+    def update(self) -> updates.Apply:
+        return updates.adagrad(self.learning_rate, self.epsilon, self.decay)
+
+
+class Adadelta(Optimizer):
+    """Steps of the size of those before (Zeiler 2012); with learning_rate=1 as in the paper."""
+
+    slots = ("accumulated_grad", "accumulated_delta_var")
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        rho: float = 0.95,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.rho, self.epsilon = float(rho), float(epsilon)
+
+    def update(self) -> updates.Apply:
+        return updates.adadelta(self.learning_rate, self.rho, self.epsilon, self.decay)
+
+
+class Lion(Optimizer):
+    """The sign of the momentum as the step (Chen et al. 2023)."""
+
+    slots = ("momentum",)
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2 = float(beta_1), float(beta_2)
+        if not 0 < self.beta_1 <= 1:
+            raise ArgumentError(f"Lion: beta_1 must lie in (0, 1], received {beta_1!r}")
+
+    def update(self) -> updates.Apply:
+        return updates.lion(self.learning_rate, self.beta_1, self.beta_2, self.decay)
+
+
 _NAMES: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "rmsprop": RMSprop,
     "adam": Adam,
     "adamw": AdamW,
+    "nadam": Nadam,
+    "adamax": Adamax,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "lion": Lion,
 }
 
 

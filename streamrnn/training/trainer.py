@@ -14,7 +14,8 @@ from streamrnn.models import Model
 from streamrnn.models.graph import Graph
 from streamrnn.training.losses import loss_of
 from streamrnn.training.metrics import Metric, metric_of
-from streamrnn.training.optimizers import WeightUpdate, optimizer_of
+from streamrnn.training.optimizer import WeightUpdate
+from streamrnn.training.optimizers import optimizer_of
 from streamrnn.training.passes import check_trainable, record
 from streamrnn.training.recording import Recorded, Recording, Trained
 

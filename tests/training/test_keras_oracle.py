@@ -206,7 +206,7 @@ PAIRS = [
         "compile", "fit", "evaluate", "train_on_batch", "test_on_batch"
     )),
     *((streamrnn.optimizers, keras.optimizers, name) for name in (
-        "SGD", "RMSprop", "Adam", "AdamW"
+        "SGD", "RMSprop", "Adam", "AdamW", "Nadam", "Adamax", "Adagrad", "Adadelta", "Lion",
     )),
     *((streamrnn.losses, keras.losses, name) for name in (
         "MeanSquaredError", "MeanAbsoluteError", "Huber", "BinaryCrossentropy",
@@ -228,7 +228,7 @@ OWN_DEFAULTS = ("name", "dtype")
 def test_arguments_are_those_of_keras(ours: Any, theirs: Any, name: str) -> None:
     """Their names, order and defaults; what is not computed is refused by name, not as unknown."""
     found, wanted = arguments(getattr(ours, name)), arguments(getattr(theirs, name))
-    options = streamrnn.training.optimizers.Options.__annotations__
+    options = streamrnn.training.optimizer.Options.__annotations__
     for argument, default in wanted.items():
         if argument in found:
             if argument not in OWN_DEFAULTS:

@@ -8,7 +8,7 @@ import pytest
 
 from streamrnn import optimizers
 from streamrnn.errors import ArgumentError
-from streamrnn.training.optimizers import WeightUpdate
+from streamrnn.training.optimizer import WeightUpdate
 
 RNG = np.random.default_rng(2)
 WEIGHTS = [RNG.normal(size=s).astype(np.float32) for s in ((3, 4), (5,))]
@@ -44,6 +44,60 @@ def rmsprop(
     return w
 
 
+def amsgrad(w: float, gradients: list[float], rate: float) -> float:
+    m = v = top = 0.0
+    for t, g in enumerate(gradients, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.9 * v + 0.1 * g * g
+        top = max(top, v)
+        w -= rate * (m / (1 - 0.9**t)) / (math.sqrt(top / (1 - 0.9**t)) + 1e-7)
+    return w
+
+
+def nadam(w: float, gradients: list[float], rate: float) -> float:
+    m = v = 0.0
+    momenta = [0.9 * (1 - 0.5 * 0.96**t) for t in range(1, len(gradients) + 2)]
+    for t, g in enumerate(gradients, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        now, following = math.prod(momenta[:t]), math.prod(momenta[: t + 1])
+        mean = momenta[t] * m / (1 - following) + (1 - momenta[t - 1]) * g / (1 - now)
+        w -= rate * mean / (math.sqrt(v / (1 - 0.999**t)) + 1e-7)
+    return w
+
+
+def adamax(w: float, gradients: list[float], rate: float) -> float:
+    m = norm = 0.0
+    for t, g in enumerate(gradients, 1):
+        m, norm = 0.9 * m + 0.1 * g, max(0.999 * norm, abs(g))
+        w -= rate * m / (1 - 0.9**t) / (norm + 1e-7)
+    return w
+
+
+def adagrad(w: float, gradients: list[float], rate: float, decay: float = 0.0) -> float:
+    square = 0.1
+    for g in gradients:
+        square += g * g
+        w = w - w * decay * rate - rate * g / math.sqrt(square + 1e-7)
+    return w
+
+
+def adadelta(w: float, gradients: list[float], rate: float) -> float:
+    square = steps = 0.0
+    for g in gradients:
+        square = 0.95 * square + 0.05 * g * g
+        step = math.sqrt(steps + 1e-7) * g / math.sqrt(square + 1e-7)
+        steps = 0.95 * steps + 0.05 * step * step
+        w -= rate * step
+    return w
+
+
+def lion(w: float, gradients: list[float], rate: float, decay: float = 0.0) -> float:
+    m = 0.0
+    for g in gradients:
+        w = w - w * decay * rate - rate * math.copysign(1, 0.9 * m + 0.1 * g)
+        m = 0.99 * m + 0.01 * g
+    return w
+
+
 CASES: dict[str, tuple[Any, Any]] = {
     "sgd": (lambda: optimizers.SGD(), lambda w, g: sgd(w, g, 0.01, 0.0, False)),
     "momentum": (lambda: optimizers.SGD(0.1, 0.9), lambda w, g: sgd(w, g, 0.1, 0.9, False)),
@@ -58,6 +112,21 @@ CASES: dict[str, tuple[Any, Any]] = {
     ),
     "adam": (lambda: optimizers.Adam(), lambda w, g: adam(w, g, 0.001)),
     "adamw": (lambda: optimizers.AdamW(0.01), lambda w, g: adam(w, g, 0.01, 0.004)),
+    "amsgrad": (
+        lambda: optimizers.Adam(0.01, beta_2=0.9, amsgrad=True),
+        lambda w, g: amsgrad(w, g, 0.01),
+    ),
+    "nadam": (lambda: optimizers.Nadam(0.01), lambda w, g: nadam(w, g, 0.01)),
+    "adamax": (lambda: optimizers.Adamax(0.01), lambda w, g: adamax(w, g, 0.01)),
+    "adagrad": (
+        lambda: optimizers.Adagrad(0.1, weight_decay=0.1),
+        lambda w, g: adagrad(w, g, 0.1, 0.1),
+    ),
+    "adadelta": (lambda: optimizers.Adadelta(1.0), lambda w, g: adadelta(w, g, 1.0)),
+    "lion": (
+        lambda: optimizers.Lion(0.01, weight_decay=0.1),
+        lambda w, g: lion(w, g, 0.01, 0.1),
+    ),
 }
 
 
@@ -112,17 +181,31 @@ def test_the_learning_rate_may_change_between_updates() -> None:
         np.testing.assert_allclose(before - a, 2 * (before - b), rtol=1e-4, atol=1e-6)
 
 
+def test_nadam_resumes_with_the_same_bits() -> None:
+    """`iterations` and `kept` are all that it needs."""
+    whole, begun, resumed = (optimizers.Nadam(0.01) for _ in range(3))
+    updated(whole)
+    updated(begun, STEPS[:9])
+    resumed.iterations, resumed.kept = begun.iterations, begun.kept
+    updated(resumed, STEPS[9:])
+    for name, arrays in whole.kept.items():
+        for a, b in zip(arrays, resumed.kept[name], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert whole._product == resumed._product
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: optimizers.Adam(amsgrad=True), "Adam: amsgrad=True is not supported"),
+        (lambda: optimizers.Lion(beta_1=0), "Lion: beta_1 must lie in .0, 1., received 0"),
+        (lambda: optimizers.Adagrad(initial_accumulator_value=-1), "value must be 0 or more"),
         (lambda: optimizers.Adam(use_ema=True), "Adam: use_ema=True is not supported"),
         (lambda: optimizers.SGD(clipnorm=1, clipvalue=1), "only one of clipnorm, clipvalue"),
         (lambda: optimizers.SGD(clipnorm=-1), "clips must be above 0"),
         (lambda: optimizers.SGD(momentum=2), "momentum must lie in 0…1, received 2"),
         (lambda: optimizers.SGD(rate=1), "unknown argument 'rate'"),
         (lambda: optimizers.SGD(object()), "schedules are not supported"),
-        (lambda: optimizers.optimizer_of("lion"), "'lion' is not supported; supported: adam"),
+        (lambda: optimizers.optimizer_of("muon"), "'muon' is not supported; supported: adadelta"),
         (lambda: optimizers.optimizer_of("adm"), "did you mean 'adam'"),
     ],
 )
