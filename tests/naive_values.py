@@ -21,6 +21,14 @@ def average(*values: float) -> float:
     return sum(values) / len(values)
 
 
+def spread(variance: float) -> Callable[..., float]:
+    def deviation(*values: float) -> float:
+        mean = average(*values)
+        return math.sqrt(variance + average(*((value - mean) ** 2 for value in values)))
+
+    return deviation
+
+
 def product(*values: float) -> float:
     return math.prod(values)
 

@@ -61,7 +61,9 @@ ONLY_IN = {
     "h5py": "formats",
     "onnx": "formats",
     "ray": "engines",
-    "pickle": "simd",  # compiled kernels in our own cache; never a file that someone hands over
+    # Compiled kernels in our own cache, and pipes to our own processes; never a file that someone
+    # hands over.
+    "pickle": "simd pipeline",
 }
 NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars", "duckdb"}
 NEVER |= {"marshal", "shelve"}

@@ -32,6 +32,10 @@ def fit(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model file that no fit wrote.")
     ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Train N models side by side: [train] seeds."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -45,8 +49,10 @@ def fit(
         raise typer.BadParameter("--continue cannot be combined with --full-refresh or --limit")
     from streamrnn.pipeline import Pipeline
 
-    job = Pipeline.from_toml(pipeline, overrides or [])
-    with fit_progress(quiet) as show, stop_on_signal() as stop:
+    several = [] if seeds is None else [f"train.seeds={seeds}"]
+    job = Pipeline.from_toml(pipeline, [*(overrides or []), *several])
+    on_workers = job.config.train.seeds > 1
+    with fit_progress(quiet) as show, stop_on_signal(on_workers=on_workers) as stop:
         summary = job.fit(
             extend=extend,
             full_refresh=full_refresh,
@@ -73,8 +79,10 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
         f"train on, {count(s.validation_rows, 'row')} for validation; "
         f"{count(s.epochs, 'epoch')}, {count(s.updates, 'update')} in {s.seconds:.1f} s"
     ]
+    if s.seeds:
+        lines.append(_seeds(s))
     best = s.best
-    if best:
+    if best and (s.seed is not None or not s.seeds):
         of = f"epoch {best['epoch']}"
         losses = f"loss {best['loss']:.4g}"
         if "val_loss" in best:
@@ -83,7 +91,7 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
         if s.scaled:
             losses += " (of standardized labels)"
         lines.append(f"result   {of}: {losses}")
-    if "persistence_rmse" in best:
+    if "persistence_rmse" in best and (s.seed is not None or not s.seeds):
         better = 1 - best["val_rmse"] / best["persistence_rmse"]
         lines.append(
             f"errors   RMSE {best['val_rmse']:.4g}, MAE {best['val_mae']:.4g}; persistence "
@@ -102,6 +110,22 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
                 f"state    {s.state}; a run from [state] init there starts on the next row"
             )
     return "\n".join([*lines, *(f"note     {note}" for note in [*_row_notes(s.counts), *s.notes])])
+
+
+def _seeds(s: "FitSummary") -> str:
+    """Return the range of the validation losses of all seeds, and what is kept."""
+    losses = [of.best["val_loss"] for of in s.seeds if "val_loss" in of.best]
+    found = f"seeds    {s.seeds[0].seed} to {s.seeds[-1].seed}"
+    if losses:
+        found += f": validation {min(losses):.4g} to {max(losses):.4g}"
+    if s.interrupted:
+        return found
+    kept = (
+        "all of them, with the outputs mean and spread"
+        if s.seed is None
+        else f"that of seed {s.seed}, the best"
+    )
+    return f"{found}; the model is {kept}"
 
 
 def _row_notes(counts: dict[str, int]) -> list[str]:

@@ -48,6 +48,8 @@ FREE = frozenset(
         "train.patience",
         "train.pieces",
         "train.seed",
+        "train.seeds",
+        "train.keep",
         "train.until",
         "train.init",
         "train.state",

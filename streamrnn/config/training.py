@@ -1,6 +1,6 @@
 """The table [train]: how `streamrnn fit` trains the model on the source and [target]."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -179,6 +179,15 @@ class TrainSection(Section):
     seed: Natural = Field(
         default=0, description="of initial weights, dropout and the order of streams"
     )
+    seeds: Count = Field(
+        default=1,
+        description="train so many models, side by side: with seed, seed + 1, and so on",
+        examples=[5],
+    )
+    keep: Literal["best", "all"] = Field(
+        default="best",
+        description="of several seeds: best, by validation, or all as one: outputs mean and spread",
+    )
     until: TimeText | None = Field(
         default=None,
         description="rows from this time on are not read",
@@ -203,6 +212,11 @@ class TrainSection(Section):
     def is_regression(self) -> bool:
         """Whether labels are numbers, not classes."""
         return isinstance(self.loss, dict) or self.loss in REGRESSIONS
+
+    @property
+    def measures(self) -> bool:
+        """Whether outputs forecast the labels themselves, so that they have errors."""
+        return self.is_regression and not self.quantiles
 
     @property
     def scales(self) -> bool:

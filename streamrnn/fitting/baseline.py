@@ -32,7 +32,30 @@ class ErrorSums:
     @property
     def rmse(self) -> float:
         """The root of the mean squared error."""
-        return math.sqrt(self._squared / self.count) if self.count else math.nan
+        return math.sqrt(self.mse)
+
+    @property
+    def mse(self) -> float:
+        """The mean squared error."""
+        return self._squared / self.count if self.count else math.nan
+
+
+class TargetErrors:
+    """The mean squared error of each target."""
+
+    def __init__(self) -> None:
+        self._sums: list[ErrorSums] = []
+
+    def add(self, label: Floats, output: Floats) -> None:
+        """Add N steps with K targets."""
+        self._sums = self._sums or [ErrorSums() for _ in range(label.shape[1])]
+        for k, sums_of in enumerate(self._sums):
+            sums_of.add(label[:, k], output[:, k])
+
+    @property
+    def mse(self) -> list[float]:
+        """The mean squared errors (K,); empty before the first step."""
+        return [sums_of.mse for sums_of in self._sums]
 
 
 class AgainstPersistence:

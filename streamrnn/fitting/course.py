@@ -12,7 +12,7 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import DivergedError
-from streamrnn.fitting.baseline import AgainstPersistence
+from streamrnn.fitting.baseline import AgainstPersistence, TargetErrors
 from streamrnn.fitting.carried import LaneStates, WindowCall, lane_states
 from streamrnn.fitting.division import Division, epoch_order
 from streamrnn.fitting.folder import FitCommit, prefixed, without_prefix
@@ -40,6 +40,7 @@ class FitPlan:
     seed: int
     schedule: Callable[[float], float]
     clip_norm: float | None
+    measures: bool
     persists: bool
     commit_steps: int
 
@@ -82,6 +83,7 @@ class Course:
         self._lanes = min(plan.lanes, len(division.training.begin))
         self._states = lane_states(learner.runner, staged, division, table, self._lanes)
         self._best: list[Floats] | None = None
+        self._errors = TargetErrors()
         self._since_commit = 0
 
     # ---- commits
@@ -225,6 +227,7 @@ class Course:
         standing.waited += 1
         if row["val_loss"] < standing.best_loss:
             standing.best_loss, standing.best_epoch = float(row["val_loss"]), int(row["epoch"])
+            standing.best_errors = self._errors.mse
             standing.waited = 0
             self._best = self.learner.model.get_weights()
         standing.stopped = 0 < self.plan.patience <= standing.waited
@@ -239,15 +242,17 @@ class Course:
         lanes = min(self.plan.lanes, len(pieces.begin))
         states = self._states.of_validation(pieces, lanes)
         order = np.arange(len(pieces.begin))
-        against = AgainstPersistence()
+        against, self._errors = AgainstPersistence(), TargetErrors()
         sums = EpochSums()
         for placement in pieces.windows(order, lanes, self.plan.steps):
             window = pieces.window(self.staged, placement)
             states.begin(placement)
             _add(sums, self._run(learner.test, window, states))
-            if self.plan.persists and (output := learner.output) is not None:
-                counts = window.counts
-                against.add(window.label[counts], output[counts], window.now[counts])
+            if self.plan.measures and (output := learner.output) is not None:
+                label, output = window.label[window.counts], output[window.counts]
+                self._errors.add(label, output)
+                if self.plan.persists:
+                    against.add(label, output, window.now[window.counts])
         found: HistoryRow = {"val_loss": sums.mean_loss}
         found |= {f"val_{metric.name}": metric.result() for metric in learner.metrics}
         return found | against.as_row()

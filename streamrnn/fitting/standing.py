@@ -33,7 +33,8 @@ class EpochSums:
 class Standing:
     """The next window to train, and what was found before.
 
-    `best_epoch` is -1 before the first epoch; `waited`: epochs since then; `stopped`: no epoch
+    `best_epoch` is -1 before the first epoch; `best_errors`: the mean squared error of each target
+    of a regression, in that epoch's validation; `waited`: epochs since then; `stopped`: no epoch
     follows, as enough did not improve.
     """
 
@@ -44,6 +45,7 @@ class Standing:
     history: list[HistoryRow] = field(default_factory=list)
     best_epoch: int = -1
     best_loss: float = math.inf
+    best_errors: list[float] = field(default_factory=list)
     waited: int = 0
     stopped: bool = False
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from streamrnn.formats.architecture import check_layers, untrained
+from streamrnn.formats.architecture import check_layers, has_custom_layers, untrained
 from streamrnn.formats.dispatch import load_weights, read
 from streamrnn.formats.tables import Tables
 from streamrnn.models import Model
@@ -31,4 +31,4 @@ def load_model(
     return read(path, layers=layers, node=node, strict=strict, state=state).model
 
 
-__all__ = ["check_layers", "load_model", "load_weights", "untrained"]
+__all__ = ["check_layers", "has_custom_layers", "load_model", "load_weights", "untrained"]

@@ -5,11 +5,12 @@ from typing import Any
 
 from streamrnn.errors import ConfigError
 from streamrnn.formats.tables import LayerTable, Tables, parse
-from streamrnn.layers import Input, initializers
+from streamrnn.layers import Input, initializers, registry
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.naming import counted_from_the_start
 from streamrnn.layers.scaling import Rescaling
 from streamrnn.models import Model, Sequential
+from streamrnn.models.mixture import members_of
 
 _IGNORED = {"name", "trainable", "batch_input_shape"}
 
@@ -42,8 +43,11 @@ def untrained(layers: Tables, features: int, seed: int) -> Sequential:
 def check_layers(model: Model, layers: Tables) -> None:
     """Raise ConfigError unless a model has these layers with these arguments.
 
-    It may have a Rescaling after them, to the scale of the target of a fit.
+    It may have a Rescaling after them, to the scale of the target of a fit. Of several seeds as one
+    model, each has these layers.
     """
+    if members_of(model):
+        model = members_of(model)[0]
     tables, present = parse(layers), model.layers
     if len(present) == len(tables) + 1 and isinstance(present[-1], Rescaling):
         present = present[:-1]
@@ -75,3 +79,8 @@ def _check_layer(table: LayerTable, layer: Layer) -> None:
                 f"{table}: {key} is {value!r} here and {stored.get(key)!r} in the model file. "
                 f"{_ADVICE}"
             )
+
+
+def has_custom_layers() -> bool:
+    """Return whether this process knows classes of layers that no other process does."""
+    return registry.has_custom()

@@ -26,6 +26,7 @@ from streamrnn.layers.merge import (
     Maximum,
     Minimum,
     Multiply,
+    Spread,
     Subtract,
 )
 from streamrnn.layers.naming import clear_session
@@ -99,6 +100,7 @@ __all__ = [
     "SimpleRNNCell",
     "Softmax",
     "SpatialDropout1D",
+    "Spread",
     "StackedRNNCells",
     "StringLookup",
     "Subtract",

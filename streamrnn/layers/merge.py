@@ -4,6 +4,7 @@ Masks follow Keras: Add and its kind mask a step only if all inputs mask it (and
 input has no mask); Concatenate does so on the last axis.
 """
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import Unpack
 
@@ -100,6 +101,42 @@ class Average(Merge):
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         total: Floats = reduce(np.add, inputs)
         return total / np.float32(len(inputs))
+
+
+@builtin_layer
+class Spread(Merge):
+    """The standard deviation of a mixture whose members forecast its inputs. Not in Keras.
+
+    sqrt(variance + mean of (x - mean)**2) over the inputs x, where `variance`, a number or one for
+    each unit, is that of the members' own errors (Lakshminarayanan et al. 2017, arXiv 1612.01474).
+    """
+
+    def __init__(
+        self, variance: float | Sequence[float] = 0.0, **kwargs: Unpack[LayerOptions]
+    ) -> None:
+        super().__init__(**kwargs)
+        self.variance = np.array(variance, np.float32)
+        if self.variance.ndim > 1 or not (self.variance >= 0).all():
+            raise ArgumentError(f"{self}: variance must be 0 or more, received {variance!r}")
+
+    def build(self, input_shape: Shapes) -> None:
+        units = self._listed(input_shape)[0][-1]
+        if self.variance.ndim and len(self.variance) != units:
+            raise ShapeError(
+                f"{self}: expected one variance for each of {units} units, received "
+                f"{len(self.variance)}"
+            )
+        self.built = True
+
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
+        number = np.float32(len(inputs))
+        mean = reduce(np.add, inputs) / number
+        squares = reduce(np.add, [(x - mean) * (x - mean) for x in inputs])
+        spread: Floats = np.sqrt(squares / number + self.variance)
+        return spread
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "variance": self.variance.tolist()}
 
 
 @builtin_layer

@@ -62,6 +62,11 @@ def register_layer(class_name: str, cls: "type[Layer]") -> None:
     _classes[class_name] = cls
 
 
+def has_custom() -> bool:
+    """Return whether a custom class is registered."""
+    return not _builtins.issuperset(_classes)
+
+
 def is_own(cls: type) -> bool:
     """Return whether this is a class of the package, not a subclass by a user."""
     return cls.__module__.partition(".")[0] == __package__.partition(".")[0]

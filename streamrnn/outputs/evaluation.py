@@ -16,7 +16,7 @@ from streamrnn.checkpoints import read_manifest
 from streamrnn.display import location, without_options
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.outputs.matching import LabelledRows, Matcher, ScoreRows
-from streamrnn.outputs.measures import Classes, Distance, Measure, Number, Pairs
+from streamrnn.outputs.measures import Band, Classes, Distance, Measure, Number, Pairs
 from streamrnn.outputs.scores import ScoreColumns, score_rows
 from streamrnn.storage import replace_file
 from streamrnn.windows import Labels
@@ -42,7 +42,8 @@ class EvaluationPlan:
     `keys` and `time` are columns of source and output, `scores` the M columns of the model's
     outputs, `targets` the K columns of labels, `integers` those of integers or booleans; `ahead`:
     labels are of later rows. `since` and `until` limit the rows, in ticks: at or after, and before.
-    `quantiles`: those that the outputs forecast. `source_begins`: the earliest time of the source,
+    `quantiles`: those that the outputs forecast. `spreads`: the second half of the outputs has the
+    standard deviations of the first. `source_begins`: the earliest time of the source,
     if known: scores before it are not kept to be matched.
     """
 
@@ -56,6 +57,7 @@ class EvaluationPlan:
     since: int | None = None
     until: int | None = None
     quantiles: tuple[float, ...] = ()
+    spreads: bool = False
     source_begins: int | None = None
 
 
@@ -275,6 +277,11 @@ def _free(name: str) -> str:
 def _measures(plan: EvaluationPlan) -> list[_Output]:
     """Choose how each output is compared. Raises ConfigError if outputs and targets do not fit."""
     scores, targets, ahead = plan.scores, plan.targets, plan.ahead
+    if plan.spreads and len(scores) == 2 * len(targets):
+        half = len(targets)
+        return [
+            _Output(Band(ahead), [i, half + i], name, i) for i, name in enumerate(scores[:half])
+        ]
     if not all(0 < value < 1 for value in plan.quantiles):
         raise ConfigError(
             "quantiles: expected numbers between 0 and 1, such as 0.1,0.5,0.9, received "

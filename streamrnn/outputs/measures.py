@@ -14,6 +14,9 @@ from streamrnn.outputs.ranks import Ranks
 _LEAST = 1e-7
 """Probabilities are limited to [_LEAST, 1 - _LEAST] before their logarithm is taken."""
 
+_NORMAL_90 = 1.6448536
+"""Standard deviations on both sides of the mean that hold 90 % of a normal distribution."""
+
 
 class Pairs(NamedTuple):
     """N rows with finite scores (N, M), labels and weights; `now` (N,) is NaN for none."""
@@ -116,6 +119,32 @@ class Distance:
             if self._ahead:
                 found["pinball_persistence"] = sums["pinball_base"]
         return found
+
+
+class Band:
+    """MAE and RMSE of a mean (N, 2: mean, standard deviation), and how its band holds.
+
+    `spread`: the mean standard deviation. `coverage_90`: the share of labels within 1.645 of them,
+    which is 0.9 of labels from a normal distribution.
+    """
+
+    def __init__(self, ahead: bool) -> None:
+        self._distance = Distance(ahead)
+        self._sums = Sums("total", "spread", "coverage_90")
+
+    def add(self, pairs: Pairs) -> None:
+        """Add rows."""
+        self._distance.add(pairs)
+        mean, spread = pairs.score.T.astype(np.float64)
+        within = abs(pairs.label - mean) <= _NORMAL_90 * spread
+        total = np.ones(len(mean))
+        self._sums.add(pairs.group, pairs.weight, total=total, spread=spread, coverage_90=within)
+
+    def result(self, groups: int) -> Mapping[str, Doubles]:
+        """Return figures (groups,) by name."""
+        sums = _means(self._sums.of(groups))
+        own = {name: sums[name] for name in ("spread", "coverage_90")}
+        return {**self._distance.result(groups), **own}
 
 
 class Binary:

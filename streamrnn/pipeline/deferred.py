@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from streamrnn.config import Config
+from streamrnn.pipeline.initial import reader
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.fit_summary import FitSummary
 
 
-def fit_pipeline(
-    config: Config, read_init: Callable[[str], pa.Table], **options: Any
-) -> FitSummary:
-    """Fit a pipeline (see `Pipeline.fit`)."""
-    fitting = import_module("streamrnn.pipeline.fitting")
-    made: FitSummary = fitting.FitJob(config, read_init, fitting.FitOptions(**options)).run()
+def fit_pipeline(config: Config, given: pa.Table | None, **options: Any) -> FitSummary:
+    """Fit a pipeline (see `Pipeline.fit`); `given`: the state in memory that it starts from."""
+    wanted = import_module("streamrnn.pipeline.fit_summary").FitOptions(**options)
+    made: FitSummary = _job(config, given, wanted).run()
     return made
 
 
-def check_fit(config: Config, read_init: Callable[[str], pa.Table]) -> None:
+def check_fit(config: Config, given: pa.Table | None) -> None:
     """Check what a fit would check before it reads rows, if the pipeline file has [train]."""
     if config.train != type(config.train)():
-        fitting = import_module("streamrnn.pipeline.fitting")
-        fitting.FitJob(config, read_init, fitting.FitOptions()).check()
+        _job(config, given, import_module("streamrnn.pipeline.fit_summary").FitOptions()).check()
+
+
+def _job(config: Config, given: pa.Table | None, options: Any) -> Any:
+    if config.train.seeds > 1:
+        return import_module("streamrnn.pipeline.fit_seeds").SeedsJob(config, given, options)
+    fitting = import_module("streamrnn.pipeline.fitting")
+    return fitting.FitJob(config, reader(given), options)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest, current_names, read_manifest
 from streamrnn.errors import ConfigError, MissingFileError
+from streamrnn.models.mixture import members_of
 from streamrnn.outputs import Evaluation, EvaluationPlan, evaluate
 from streamrnn.pipeline.preflight import after_rule, source_files
 from streamrnn.pipeline.targets import with_target
@@ -60,6 +61,7 @@ def evaluate_pipeline(
         since=None if since is None else parse_time(str(since), time.type, "since"),
         until=None if until is None else parse_time(str(until), time.type, "until"),
         quantiles=tuple(quantiles) or _trained_quantiles(loaded),
+        spreads=bool(members_of(loaded.model)),
         source_begins=_begin(source),
     )
     return evaluate(output, labels, plan, file)

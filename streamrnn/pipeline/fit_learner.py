@@ -157,6 +157,7 @@ def fit_plan(config: Config) -> FitPlan:
         train.seed,
         SCHEDULES[train.schedule],
         train.clip_norm,
-        train.is_regression and not train.quantiles and config.target.ahead,
+        train.measures,
+        train.measures and config.target.ahead,
         config.checkpoint.every * config.source.batch_rows,
     )

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from streamrnn.config import Config
+from streamrnn.config import Config, value_of
 from streamrnn.display import location
 from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
 from streamrnn.fitting import FitCommit, FitFolder
@@ -123,9 +123,8 @@ def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> dict
 def refuse_another_fit(then: dict[str, Any], now: dict[str, Any], folder: FitFolder) -> None:
     """Raise CheckpointError that lists the differences, if there are any."""
     changed = [
-        f"{key}: {_short(then.get(key))} then, {_short(now.get(key))} now"
-        for key in sorted({*then, *now})
-        if then.get(key) != now.get(key)
+        f"{key}: {_short(before)} then, {_short(after)} now"
+        for key, before, after in differences(then, now)
     ]
     if then.get("continues") and now.get("continues") is False:
         raise CheckpointError(
@@ -142,6 +141,19 @@ def refuse_another_fit(then: dict[str, Any], now: dict[str, Any], folder: FitFol
             f"{location(str(folder.path))} is of another fit:\n  " + "\n  ".join(changed) + "\n"
             "Restore these keys, or fit anew with --full-refresh."
         )
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return the keys in which two fits differ, with both values.
+
+    A key of the pipeline file that a fit is older than has its default there.
+    """
+    values = [(key, _value(key, then), _value(key, now)) for key in sorted({*then, *now})]
+    return [item for item in values if item[1] != item[2]]
+
+
+def _value(key: str, identity: dict[str, Any]) -> Any:
+    return value_of(key, identity) if "." in key else identity.get(key)
 
 
 def _short(value: Any) -> str:

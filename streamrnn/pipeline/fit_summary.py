@@ -28,6 +28,14 @@ class FitOptions:
     stop: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass(frozen=True)
+class SeedResult:
+    """The fit of one seed of several; `best` as in `FitSummary`."""
+
+    seed: int
+    best: HistoryRow
+
+
 @dataclass
 class FitSummary:
     """The result of `Pipeline.fit`.
@@ -35,7 +43,8 @@ class FitSummary:
     `history` has a row per epoch; `best_epoch` is the one whose weights the model has (0: the last
     one, as there is no validation). `rows` were read, of `streams`; `labels` steps count in the
     loss, `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the
-    saved state, None if it was not saved.
+    saved state, None if it was not saved. Of a fit of several `seeds` the model is that of `seed`,
+    the best one, or of all (None); `epochs` and `updates` are those of all together.
     """
 
     model: str = ""
@@ -57,6 +66,8 @@ class FitSummary:
     nothing_new: bool = False
     interrupted: bool = False
     committed: bool = False
+    seeds: list[SeedResult] = field(default_factory=list)
+    seed: int | None = None
 
     @property
     def best(self) -> HistoryRow:
@@ -67,4 +78,5 @@ class FitSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"best": self.best}
+        found = {f.name: getattr(self, f.name) for f in fields(self)} | {"best": self.best}
+        return found | {"seeds": [{"seed": of.seed, "best": of.best} for of in self.seeds]}

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamrnn.config import Config
+from streamrnn.config import Config, value_of
 from streamrnn.display import count, location
 from streamrnn.errors import (
     CheckpointError,
@@ -44,6 +44,7 @@ from streamrnn.kernels.threads import limited
 from streamrnn.pipeline.fit_learner import FitModel, division_rule, fit_plan
 from streamrnn.pipeline.fit_request import (
     check_request,
+    differences,
     fit_identity,
     initial_model,
     refuse_another_fit,
@@ -70,7 +71,7 @@ class FitJob:
         check_request(config)
         self.config, self.options = config, options
         self.summary = FitSummary(model=location(config.model.path))
-        self._read_init = read_init
+        self._read_init, self._units = read_init, 0
         path = Path(config.model.path)
         self._folder = FitFolder(path.resolve() if path.is_symlink() else path)
 
@@ -92,12 +93,16 @@ class FitJob:
         self.summary.seconds = time.perf_counter() - began
         return self.summary
 
-    def check(self) -> None:
-        """Check everything but the rows of a first fit. Raises what `run` does, writes nothing."""
+    def check(self) -> int:
+        """Check everything but the rows of a first fit; return the number of outputs.
+
+        Raises what `run` does, writes nothing.
+        """
         with tempfile.TemporaryDirectory() as scratch:
             self._folder = FitFolder(Path(scratch) / "model.safetensors")
             self._folder.path.mkdir()
             self._begin_or_resume(None, ())
+        return self._units
 
     # ---- what is to be done
 
@@ -108,6 +113,9 @@ class FitJob:
         refuse_foreign_model(folder, known, options.overwrite)
         own = () if known is None else tuple(known.facts["own"])
         last = None if options.full_refresh else known
+        if last is not None:  # its folder has no model to start from, if it is of several
+            seeds = value_of("train.seeds", last.facts["identity"])
+            refuse_another_fit({"train.seeds": seeds}, {"train.seeds": 1}, folder)
         if options.extend and last is None:
             raise ConfigError(
                 f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
@@ -138,6 +146,7 @@ class FitJob:
         config = self._with_state(last)
         loaded = self._loaded(initial, config)
         model = FitModel.of(loaded, config)
+        self._units = model.units
         resumed = last is not None and not last.facts["done"]
         wanted = fit_identity(loaded, self.config, initial) | {"continues": self.options.extend}
         if last is not None:
@@ -217,7 +226,8 @@ class FitJob:
     def _same(self, last: FitCommit, wanted: dict[str, Any], files: list[list[Any]]) -> bool:
         """Return whether a finished fit was this one, of the same files."""
         then = _without(last.facts["identity"], _CHANGING)
-        return bool(then == _without(wanted, _CHANGING) and files == last.facts["files"])
+        changed = differences(then, _without(wanted, _CHANGING))
+        return not changed and bool(files == last.facts["files"])
 
     def _has_nothing_new(self, last: FitCommit, staged: Staged, facts: dict[str, Any]) -> bool:
         if self.options.extend:

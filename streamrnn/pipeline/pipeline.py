@@ -190,7 +190,7 @@ class Pipeline:
         """
         found = fit_pipeline(
             self.config,
-            reader(self._given),
+            self._given,
             extend=extend,
             full_refresh=full_refresh,
             overwrite=overwrite,
@@ -460,7 +460,7 @@ class Pipeline:
         Notes warn of nulls with nulls = "error", of values outside `valid`, and of values far from
         the model's `Normalization`, as far as footers record them.
         """
-        check_fit(self.config, reader(self._given))
+        check_fit(self.config, self._given)
         return validate(self.loaded)
 
     def feature_statistics(self) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -273,6 +274,24 @@ def _multiply(
     return Recorded([y], [joint], pullback)
 
 
+def _spread(
+    layer: Any, inputs: list[Floats], context: CallContext, recording: Recording
+) -> Recorded:
+    """Record Spread: the derivative by x is (x - mean) / (n * spread), 0 where the spread is."""
+    _check_equal_shapes(layer, inputs)
+    y, number = layer.apply(inputs, context), np.float32(len(inputs))
+
+    def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
+        (dy,) = dys
+        if dy is None:
+            return [None] * len(inputs)
+        mean = reduce(np.add, inputs) / number
+        scale = np.where(y > 0, dy / (number * np.where(y > 0, y, 1)), np.float32(0))
+        return [(x - mean) * scale for x in inputs]
+
+    return Recorded([y], [layer.compute_mask(inputs, context.mask)], pullback)
+
+
 def _extreme(
     layer: Any, inputs: list[Floats], context: CallContext, recording: Recording
 ) -> Recorded:
@@ -331,6 +350,7 @@ RULES: dict[type, Rule] = {
     layers.SimpleRNN: recurrent,
     layers.Softmax: _softmax,
     layers.SpatialDropout1D: _dropout,
+    layers.Spread: _spread,
     layers.Subtract: _linear_merge(lambda n: [1.0, -1.0]),
     layers.TimeDistributed: _time_distributed,
 }

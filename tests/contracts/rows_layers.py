@@ -322,6 +322,9 @@ MERGES = {
         ("Subtract", layers.Subtract, lambda a, b: a - b),
     )
 } | {
+    "Spread": LayerRow(
+        lambda: layers.Spread(0.5), lambda _, *x: values.each(values.spread(0.5), *x), reads="two"
+    ),
     "Concatenate": LayerRow(layers.Concatenate, lambda _, *x: values.joined(*x), reads="two"),
     "Concatenate/in_time": LayerRow(
         lambda: layers.Concatenate(axis=1),
