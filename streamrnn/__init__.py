@@ -33,16 +33,6 @@ _ROOMS = (
     "outputs",
     "states",
 )
-_INSIDE = {
-    "activations": "layers",
-    "callbacks": "training",
-    "initializers": "layers",
-    "losses": "training",
-    "metrics": "training",
-    "optimizers": "training",
-}
-"""Modules that Keras has at its top, and the room that holds them."""
-
 _WHY_MISSING = {
     "backend": "arrays are NumPy's, in float32",
     "ops": "use NumPy",
@@ -55,8 +45,6 @@ __all__ = sorted([*_HOME, *_ROOMS, "__version__"])
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
-    if name in _INSIDE:
-        return import_module(f"streamrnn.{_INSIDE[name]}.{name}")
     if name in _ROOMS:
         return import_module(f"streamrnn.{name}")
     why = _WHY_MISSING.get(name) or _did_you_mean(name)

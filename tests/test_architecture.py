@@ -46,6 +46,8 @@ MAY_IMPORT = {
     "spark": "arrays errors pipeline scoring sources states",
     "cli": "display errors config formats layers models outputs pipeline",
 }
+# Modules that Keras has at its top: they only repeat the names of a module in a room.
+KERAS_NAMES = {"activations", "callbacks", "initializers", "losses", "metrics", "optimizers"}
 # Library -> the rooms that may import it.
 ONLY_IN = {
     "numba": "simd",
@@ -99,7 +101,7 @@ def test_imports_point_one_way(path: Path) -> None:
     for library, rooms in ONLY_IN.items():
         if any(name.split(".")[0] == library for name in imported):
             assert room in rooms.split(), f"{room} must not import {library}"
-    if room == "__init__":
+    if room == "__init__" or room in KERAS_NAMES:
         return
     names = {n.split(".")[1] for n in imported if n.startswith("streamrnn.")} - {"__version__"}
     rooms_used = {HOME.get(name, name) for name in names}
@@ -213,7 +215,27 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 def test_every_room_stands_in_the_table() -> None:
     """A new room says what it may import; one that is gone leaves no line."""
-    assert {_room(path) for path in FILES} - {"__init__"} == set(MAY_IMPORT)
+    assert {_room(path) for path in FILES} - {"__init__"} - KERAS_NAMES == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if _room(p) in KERAS_NAMES], ids=_room)
+def test_a_module_of_keras_repeats_names_only(path: Path) -> None:
+    _, *statements = ast.parse(path.read_text()).body
+    assert all(isinstance(node, ast.ImportFrom) for node in statements)
+
+
+@pytest.mark.parametrize("name", sorted(KERAS_NAMES))
+def test_a_module_of_keras_is_imported_in_each_way(name: str) -> None:
+    """As an attribute, as a module, and names from it; of the package alone nothing is loaded."""
+    home = "layers" if name in ("activations", "initializers") else "training"
+    script = (
+        f"import sys, streamrnn; assert 'streamrnn.training' not in sys.modules; "
+        f"import streamrnn.{name} as a; from streamrnn import {name} as b; "
+        f"from streamrnn.{home} import {name} as c; "
+        f"assert a is b is streamrnn.{name} and a.__all__ == c.__all__; "
+        f"assert all(getattr(a, n) is getattr(c, n) for n in a.__all__)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -1,5 +1,6 @@
 """The golden values are what their script makes: some of them made again."""
 
+import json
 import os
 from importlib import import_module
 from pathlib import Path
@@ -29,3 +30,14 @@ def test_golden_values_can_be_made_again(
     assert len(made) == len(kept)
     for ours, golden in zip(made.values(), kept, strict=True):
         np.testing.assert_allclose(ours, golden, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_golden_schedules_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(__file__).parent / "golden"
+    monkeypatch.syspath_prepend(str(folder))
+    script = import_module("make_schedules")
+    kept = json.loads((folder / "schedules.json").read_text())
+    for (name, config), case in list(zip(script.cases(), kept["cases"], strict=True))[::5]:
+        assert case["config"] == config
+        np.testing.assert_allclose(script.rates_of(name, config), case["rates"], rtol=1e-6)

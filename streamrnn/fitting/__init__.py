@@ -28,11 +28,13 @@ from streamrnn.fitting.scaling import (
     target_scale,
     with_scale,
 )
+from streamrnn.fitting.schedules import SCHEDULES
 from streamrnn.fitting.staging import Limit, Reader, Staged, stage
 from streamrnn.fitting.standing import HistoryRow
 from streamrnn.fitting.window import Scale
 
 __all__ = [
+    "SCHEDULES",
     "Course",
     "Division",
     "DivisionRule",

@@ -17,6 +17,29 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import activation as kernel
 from streamrnn.layers.registry import ConfigDict, StoredConfig
 
+__all__ = [
+    "compute",
+    "elu",
+    "exponential",
+    "gelu",
+    "get",
+    "hard_sigmoid",
+    "hard_sigmoid_02",
+    "leaky_relu",
+    "linear",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "swish",
+    "tanh",
+]
+
 _ALIASES = {"swish": "silu", "hard_sigmoid_2": "hard_sigmoid_02", "exp": "exponential"}
 
 

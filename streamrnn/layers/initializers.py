@@ -22,6 +22,27 @@ from streamrnn.layers.draws import normal, uniform
 from streamrnn.layers.naming import snake_case
 from streamrnn.layers.registry import ConfigDict
 
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "Initializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+    "Orthogonal",
+    "RandomNormal",
+    "RandomUniform",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "Zeros",
+    "get",
+    "serialize",
+]
+
 _stand_in: ContextVar[Callable[[tuple[int, ...]], Floats] | None] = ContextVar(
     "stand_in", default=None
 )

@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamrnn.config import Config
 from streamrnn.errors import ConfigError, ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.fitting import (
+    SCHEDULES,
     DivisionRule,
     FitPlan,
     Learner,
@@ -31,7 +32,6 @@ from streamrnn.scoring import LoadedPipeline
 from streamrnn.sources import parse_time
 from streamrnn.training import Loss, Metric
 from streamrnn.training.metrics import metric_of
-from streamrnn.training.schedules import SCHEDULES
 
 
 @dataclass

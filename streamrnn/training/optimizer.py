@@ -10,6 +10,7 @@ from streamrnn.arrays import Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.kernels import losses as sums
 from streamrnn.kernels import updates
+from streamrnn.training.schedules import LearningRateSchedule
 
 
 class Options(TypedDict, total=False):
@@ -60,7 +61,7 @@ class Optimizer:
 
     def __init__(
         self,
-        learning_rate: float,
+        learning_rate: float | LearningRateSchedule,
         *,
         weight_decay: float | None = None,
         clipnorm: float | None = None,
@@ -70,6 +71,7 @@ class Optimizer:
         **others: object,
     ) -> None:
         self.name = name or type(self).__name__.lower()
+        self._learning_rate: float | LearningRateSchedule = 0.0
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clipnorm, self.clipvalue = clipnorm, clipvalue
@@ -103,34 +105,53 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate; it may be set between updates."""
+        """The rate of the next update: the number, or what the schedule says now.
+
+        A number may be set between updates; a schedule stays, unless another one is set.
+        """
+        if isinstance(self._learning_rate, LearningRateSchedule):
+            return self._checked(float(self._learning_rate(self.iterations)))
         return self._learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, rate: float) -> None:
-        if isinstance(rate, bool) or not isinstance(rate, int | float | np.floating) or rate < 0:
+    def learning_rate(self, rate: float | LearningRateSchedule) -> None:
+        if isinstance(rate, LearningRateSchedule):
+            self._learning_rate = rate
+            return
+        if isinstance(self._learning_rate, LearningRateSchedule):
             raise ArgumentError(
-                f"{type(self).__name__}: learning_rate must be a number, 0 or more, received "
-                f"{rate!r}; schedules are not supported, set it between calls of fit"
+                f"{type(self).__name__}: learning_rate is {type(self._learning_rate).__name__}, a "
+                "schedule, and cannot be set to a number; make an optimizer with a number"
             )
-        self._learning_rate = float(rate)
+        if isinstance(rate, bool) or not isinstance(rate, int | float | np.floating):
+            raise ArgumentError(
+                f"{type(self).__name__}: learning_rate must be a number or a schedule, received "
+                f"{rate!r}"
+            )
+        self._learning_rate = self._checked(float(rate))
+
+    def _checked(self, rate: float) -> float:
+        if not rate >= 0:
+            raise ArgumentError(
+                f"{type(self).__name__}: learning_rate must be 0 or more, received {rate!r}"
+            )
+        return rate
 
     def apply(self, changes: Sequence[WeightUpdate]) -> None:
         """Change all weights in place, also read-only ones, by one update."""
+        rate = self.learning_rate
         self.iterations += 1
-        update = self.update()
+        update = self.update(rate, (self.weight_decay or 0.0) * rate)
         for (name, weight, _), gradient in zip(changes, self._clipped(changes), strict=True):
             if name not in self.kept:
                 self.kept[name] = [np.full_like(weight, self.initial) for _ in self.slots]
             update(weight, gradient, *self.kept[name])
 
-    @property
-    def decay(self) -> float:
-        """The share of each weight that an update takes first."""
-        return (self.weight_decay or 0.0) * self.learning_rate
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        """Return what changes a weight in place, called with (weight, gradient, *slots).
 
-    def update(self) -> updates.Apply:
-        """Return what changes a weight in place, called with (weight, gradient, *slots)."""
+        decay: the share of each weight that an update takes first.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement `update`")
 
     def _clipped(self, changes: Sequence[WeightUpdate]) -> list[Floats]:

@@ -7,6 +7,7 @@ from streamrnn.display import closest
 from streamrnn.errors import ArgumentError
 from streamrnn.kernels import updates
 from streamrnn.training.optimizer import Optimizer, Options
+from streamrnn.training.schedules import LearningRateSchedule
 
 __all__ = [
     "SGD",
@@ -28,7 +29,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.01,
+        learning_rate: float | LearningRateSchedule = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
         **options: Unpack[Options],
@@ -40,8 +41,8 @@ class SGD(Optimizer):
 
     slots = ("momentum",)
 
-    def update(self) -> updates.Apply:
-        rates = self.learning_rate, self.momentum, self.decay
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        rates = rate, self.momentum, decay
         return updates.descend(*rates, nesterov=self.nesterov)
 
 
@@ -55,7 +56,7 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         rho: float = 0.9,
         momentum: float = 0.0,
         epsilon: float = 1e-7,
@@ -66,8 +67,8 @@ class RMSprop(Optimizer):
         self.rho, self.momentum, self.epsilon = float(rho), float(momentum), float(epsilon)
         self.centered = bool(centered)
 
-    def update(self) -> updates.Apply:
-        numbers = self.learning_rate, self.rho, self.momentum, self.epsilon, self.decay
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        numbers = rate, self.rho, self.momentum, self.epsilon, decay
         return updates.rmsprop(*numbers, centered=self.centered)
 
 
@@ -81,7 +82,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -94,12 +95,12 @@ class Adam(Optimizer):
             self.slots = (*self.slots, "velocity_hat")
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
-    def update(self) -> updates.Apply:
+    def update(self, rate: float, decay: float) -> updates.Apply:
         step = self.iterations
         correction = math.sqrt(1 - updates.power(self.beta_2, step))
-        rate = self.learning_rate * correction / (1 - updates.power(self.beta_1, step))
+        rate = rate * correction / (1 - updates.power(self.beta_1, step))
         made = updates.amsgrad if self.amsgrad else updates.adam
-        return made(rate, self.beta_1, self.beta_2, self.epsilon, self.decay)
+        return made(rate, self.beta_1, self.beta_2, self.epsilon, decay)
 
 
 class AdamW(Adam):
@@ -107,7 +108,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         weight_decay: float | None = 0.004,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -127,7 +128,7 @@ class Nadam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -137,16 +138,16 @@ class Nadam(Optimizer):
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
         self._product = 0, 1.0
 
-    def update(self) -> updates.Apply:
+    def update(self, rate: float, decay: float) -> updates.Apply:
         step = self.iterations
         now, following = self._momentum(step), self._momentum(step + 1)
         product = self._product_to(step)
         rates = (
-            self.learning_rate * following / (1 - product * following),
-            self.learning_rate * (1 - now) / (1 - product),
+            rate * following / (1 - product * following),
+            rate * (1 - now) / (1 - product),
         )
         correction = 1 - updates.power(self.beta_2, step)
-        return updates.nadam(rates, self.beta_1, self.beta_2, correction, self.epsilon, self.decay)
+        return updates.nadam(rates, self.beta_1, self.beta_2, correction, self.epsilon, decay)
 
     def _momentum(self, step: int) -> float:
         return self.beta_1 * (1 - 0.5 * updates.power(0.96, step))
@@ -169,7 +170,7 @@ class Adamax(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -178,9 +179,9 @@ class Adamax(Optimizer):
         super().__init__(learning_rate, **options)
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
-    def update(self) -> updates.Apply:
-        rate = self.learning_rate / (1 - updates.power(self.beta_1, self.iterations))
-        return updates.adamax(rate, self.beta_1, self.beta_2, self.epsilon, self.decay)
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        rate = rate / (1 - updates.power(self.beta_1, self.iterations))
+        return updates.adamax(rate, self.beta_1, self.beta_2, self.epsilon, decay)
 
 
 class Adagrad(Optimizer):
@@ -190,7 +191,7 @@ class Adagrad(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         initial_accumulator_value: float = 0.1,
         epsilon: float = 1e-7,
         **options: Unpack[Options],
@@ -209,8 +210,8 @@ class Adagrad(Optimizer):
         """The first value of the sums."""
         return self.initial_accumulator_value
 
-    def update(self) -> updates.Apply:
-        return updates.adagrad(self.learning_rate, self.epsilon, self.decay)
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        return updates.adagrad(rate, self.epsilon, decay)
 
 
 class Adadelta(Optimizer):
@@ -220,7 +221,7 @@ class Adadelta(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         rho: float = 0.95,
         epsilon: float = 1e-7,
         **options: Unpack[Options],
@@ -228,8 +229,8 @@ class Adadelta(Optimizer):
         super().__init__(learning_rate, **options)
         self.rho, self.epsilon = float(rho), float(epsilon)
 
-    def update(self) -> updates.Apply:
-        return updates.adadelta(self.learning_rate, self.rho, self.epsilon, self.decay)
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        return updates.adadelta(rate, self.rho, self.epsilon, decay)
 
 
 class Lion(Optimizer):
@@ -239,7 +240,7 @@ class Lion(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.99,
         **options: Unpack[Options],
@@ -249,8 +250,8 @@ class Lion(Optimizer):
         if not 0 < self.beta_1 <= 1:
             raise ArgumentError(f"Lion: beta_1 must lie in (0, 1], received {beta_1!r}")
 
-    def update(self) -> updates.Apply:
-        return updates.lion(self.learning_rate, self.beta_1, self.beta_2, self.decay)
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        return updates.lion(rate, self.beta_1, self.beta_2, decay)
 
 
 _NAMES: dict[str, type[Optimizer]] = {

@@ -13,11 +13,12 @@ from contracts.rows_activations import ACTIVATIONS
 from layers.kinds import assert_same
 from naive_backward import flat
 
-from streamrnn import Input, Sequential, activations, layers
+from streamrnn import Input, Sequential, layers
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import activation as kernel
 from streamrnn.kernels import dense
 from streamrnn.kernels.gradients import FROM_VALUE, has_derivative, times_derivative
+from streamrnn.layers import activations
 
 FILE = "tests/contracts/rows_activations.py"
 X = np.random.default_rng(5).normal(scale=3, size=(7, 21)).astype(np.float32)
