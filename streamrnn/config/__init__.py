@@ -14,6 +14,7 @@ from streamrnn.config.problems import did_you_mean
 from streamrnn.config.recorded import check_recorded, check_schema_types
 from streamrnn.config.rules import TODO
 from streamrnn.config.sample import Filled, sample
+from streamrnn.config.schedules import whole_schedule
 from streamrnn.config.schema import is_pipe
 from streamrnn.errors import ConfigFileMissingError
 
@@ -37,5 +38,6 @@ __all__ = [
     "same_place",
     "sample",
     "value_of",
+    "whole_schedule",
     "without_secrets",
 ]

@@ -39,6 +39,7 @@ FREE = frozenset(
         "train.metrics",
         "train.optimizer",
         "train.schedule",
+        "train.class_weight",
         "train.clip_norm",
         "train.clip_value",
         "train.scale_target",

@@ -1,24 +1,29 @@
 """The table [train]: how `streamrnn fit` trains the model on the source and [target]."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from streamrnn.config.problems import did_you_mean, received
+from streamrnn.config.schedules import Schedule
 from streamrnn.config.section import Section
 from streamrnn.config.values import STRING, Count, FilePath, Natural, TimeText
 
+SCALED = ("mse", "mae", "huber", "log_cosh")
+"""Regressions whose labels may be standardized."""
+REGRESSIONS = (*SCALED, "mape", "msle", "poisson", "cosine_similarity")
 LOSSES = (
-    "mse",
-    "mae",
-    "huber",
+    *REGRESSIONS,
     "binary_crossentropy",
     "categorical_crossentropy",
     "sparse_categorical_crossentropy",
+    "kl_divergence",
+    "hinge",
+    "squared_hinge",
+    "categorical_hinge",
 )
 """Names of losses; quantiles are a table."""
-REGRESSIONS = ("mse", "mae", "huber")
-_SCHEDULES = ("constant", "cosine")
 
 
 def _loss(value: Any) -> Any:
@@ -52,11 +57,18 @@ def _named(value: Any) -> Any:
     return table
 
 
-def _schedule(value: Any) -> Any:
-    name = value.get("name") if isinstance(value, dict) and list(value) == ["name"] else value
-    if name not in _SCHEDULES:
-        raise ValueError(f"expected one of {', '.join(_SCHEDULES)}, received {received(value)}")
-    return name
+def _class_weight(value: Any) -> Any:
+    if not isinstance(value, dict) or not value:
+        raise ValueError(
+            'expected a table of classes and weights such as { "0" = 1, "1" = 20 }, received '
+            f"{received(value)}"
+        )
+    for name, weight in value.items():
+        if not (str(name).isdecimal() and str(name).isascii()):
+            raise ValueError(f'{name}: expected the number of a class, such as "0"')
+        if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+            raise ValueError(f"{name}: expected a number from 0, received {received(weight)}")
+    return {str(int(name)): float(weight) for name, weight in value.items()}
 
 
 def _names(value: Any) -> Any:
@@ -106,7 +118,13 @@ _Pieces = Annotated[
     BeforeValidator(_pieces),
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
 ]
-_Schedule = Annotated[str, BeforeValidator(_schedule), WithJsonSchema({"enum": list(_SCHEDULES)})]
+_ClassWeight = Annotated[
+    dict[str, float],
+    BeforeValidator(_class_weight),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": "number"}, "minProperties": 1}
+    ),
+]
 
 
 class ValidationSection(Section):
@@ -125,8 +143,8 @@ class TrainSection(Section):
 
     loss: _Loss = Field(
         default="mse",
-        description="mse, mae, huber, { quantile = [0.1, 0.9] }, or a crossentropy (binary_…, "
-        "categorical_…)",
+        description="mse, mae, huber, poisson, …, { quantile = [0.1, 0.9] }, or a crossentropy "
+        "(binary_…)",
     )
     metrics: _MetricNames = Field(
         default=(), description="reported beside the loss, on the scale of the target: mae, mse, "
@@ -134,12 +152,19 @@ class TrainSection(Section):
     )  # fmt: skip
     optimizer: _Named = Field(
         default={"name": "adam"},
-        description="adam | adamw | rmsprop | sgd, or a table with its Keras arguments",
+        description="adam | adamw | rmsprop | sgd | …, or a table with its Keras arguments",
         examples=[{"name": "adam", "learning_rate": 0.005}],
     )
-    schedule: _Schedule = Field(
+    schedule: Schedule = Field(
         default="constant",
-        description="of the learning rate: constant | cosine (falls to 0 at the last update)",
+        description="of the learning rate: constant | cosine | exponential | step | plateau, or a "
+        "table",
+        examples=[{"name": "cosine", "warmup": 0.1}],
+    )
+    class_weight: _ClassWeight | None = Field(
+        default=None,
+        description="weights of classes in the loss of training; a class without one has 1",
+        examples=[{"0": 1, "1": 20}],
     )
     clip_norm: _Positive | None = Field(
         default=None,
@@ -219,6 +244,11 @@ class TrainSection(Section):
         return self.is_regression and not self.quantiles
 
     @property
+    def may_scale(self) -> bool:
+        """Whether the loss is of labels that may be standardized."""
+        return isinstance(self.loss, dict) or self.loss in SCALED
+
+    @property
     def scales(self) -> bool:
         """Whether the model is trained on standardized labels."""
-        return self.is_regression if self.scale_target is None else self.scale_target
+        return self.may_scale if self.scale_target is None else self.scale_target

@@ -7,6 +7,7 @@
 - `window`           lanes x steps of staged rows
 - `scaling`          means and deviations of features and target
 - `learner`          what a window does to the weights; `training` has losses, optimizers, gradients
+- `schedules`, `class_weights`   the learning rate over the training; weights of classes
 - `course`           the loop of epochs; `standing`, `baseline`: what it counts
 - `folder`           commits
 
@@ -14,10 +15,11 @@ A fit is a function of its rows, its config and its seed: no bit of a weight dep
 record batches, the CPU, or where it was stopped and resumed.
 """
 
+from streamrnn.fitting.class_weights import ClassWeights
 from streamrnn.fitting.course import Course, FitPlan, FitProgress
 from streamrnn.fitting.division import Division, DivisionRule, StepRuns, divide
 from streamrnn.fitting.folder import FitCommit, FitFolder
-from streamrnn.fitting.labels import check_units, find_wrong_label
+from streamrnn.fitting.labels import WrongLabel, check_units, find_wrong_label
 from streamrnn.fitting.learner import Learner
 from streamrnn.fitting.samples import SampleRule
 from streamrnn.fitting.scaling import (
@@ -28,13 +30,13 @@ from streamrnn.fitting.scaling import (
     target_scale,
     with_scale,
 )
-from streamrnn.fitting.schedules import SCHEDULES
+from streamrnn.fitting.schedules import RateSchedule
 from streamrnn.fitting.staging import Limit, Reader, Staged, stage
 from streamrnn.fitting.standing import HistoryRow
 from streamrnn.fitting.window import Scale
 
 __all__ = [
-    "SCHEDULES",
+    "ClassWeights",
     "Course",
     "Division",
     "DivisionRule",
@@ -45,11 +47,13 @@ __all__ = [
     "HistoryRow",
     "Learner",
     "Limit",
+    "RateSchedule",
     "Reader",
     "SampleRule",
     "Scale",
     "Staged",
     "StepRuns",
+    "WrongLabel",
     "adapt_normalization",
     "check_finite_scale",
     "check_units",

@@ -17,6 +17,7 @@ from streamrnn.fitting.carried import LaneStates, WindowCall, lane_states
 from streamrnn.fitting.division import Division, epoch_order
 from streamrnn.fitting.folder import FitCommit, prefixed, without_prefix
 from streamrnn.fitting.learner import Judged, Learner
+from streamrnn.fitting.schedules import RateSchedule
 from streamrnn.fitting.staging import Staged
 from streamrnn.fitting.standing import EpochSums, HistoryRow, Standing
 from streamrnn.fitting.window import TrainingWindow
@@ -38,7 +39,7 @@ class FitPlan:
     epochs: int
     patience: int
     seed: int
-    schedule: Callable[[float], float]
+    schedule: RateSchedule
     clip_norm: float | None
     measures: bool
     persists: bool
@@ -169,7 +170,7 @@ class Course:
     def _train(self, placement: Placement) -> None:
         standing, plan = self.standing, self.plan
         share = standing.trained / (plan.epochs * self.division.training.steps)
-        rate = self._rate * plan.schedule(share)
+        rate = self._rate * plan.schedule(share) * standing.plateau.scale
         self.learner.optimizer.learning_rate = standing.sums.rate = rate
         window = self.division.training.window(self.staged, placement)
         self._states.begin(placement)
@@ -225,7 +226,9 @@ class Course:
         if "val_loss" not in row:
             return
         standing.waited += 1
-        if row["val_loss"] < standing.best_loss:
+        better = row["val_loss"] < standing.best_loss
+        standing.plateau.judge(self.plan.schedule, self._rate, better=better)
+        if better:
             standing.best_loss, standing.best_epoch = float(row["val_loss"]), int(row["epoch"])
             standing.best_errors = self._errors.mse
             standing.waited = 0

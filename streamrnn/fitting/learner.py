@@ -10,6 +10,7 @@ import numpy as np
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ConfigError, DivergedError
+from streamrnn.fitting.class_weights import ClassWeights
 from streamrnn.fitting.window import Scale, TrainingWindow
 from streamrnn.kernels import losses as sums
 from streamrnn.layers.context import CallContext
@@ -40,7 +41,8 @@ class Learner:
 
     The gradient stops at the begin of a window. `runner` scores the model; by default it carries
     states, as training then does. `metrics` sum over windows until they are reset.
-    `output` (B, T, U): the last outputs, on the scale of the target.
+    `output` (B, T, U): the last outputs, on the scale of the target. `class_weights`: of the loss
+    in training, not of metrics.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Learner:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.metrics, self.scale, self.seed = metrics, scale, seed
         self.runner = StepRunner(model) if runner is None else runner
+        self.class_weights: ClassWeights | None = None
         self.output: Floats | None = None
         self._kept: dict[Any, Any] = {}
 
@@ -83,7 +86,10 @@ class Learner:
         masks = [window.mask] * len(window.inputs)
         with np.errstate(all="ignore"):  # a loss that is not finite is reported below
             made = record(self.model.graph, window.inputs, masks, context, recording, none)
-            value, slope = self._judge(window, made.outputs[0])
+            weight = window.weight
+            if self.class_weights is not None:
+                weight = weight * self.class_weights.of(window.label)
+            value, slope = self._judge(window, made.outputs[0], weight)
             made.pullback([slope], none)
             norm = self._update(recording)
         if not math.isfinite(norm):
@@ -99,16 +105,19 @@ class Learner:
         else:
             (output,) = runner.run(inputs, lengths)
         with np.errstate(all="ignore"):
-            value, _ = self._judge(window, output)
+            value, _ = self._judge(window, output, window.weight)
         return Judged(value, int(window.counts.sum()))
 
-    def _judge(self, window: TrainingWindow, output: Floats) -> tuple[float, Floats]:
+    def _judge(
+        self, window: TrainingWindow, output: Floats, weight: Floats
+    ) -> tuple[float, Floats]:
+        """Return the loss, with weights of steps, and its derivative by the outputs."""
         output = np.ascontiguousarray(output)
         label = window.label
         if self.scale is not None:
             label = self.scale.standardized(label)
         truth = self.loss.truth(label, output)
-        value, slope = self.loss.with_slope(truth, output, window.weight, window.counts)
+        value, slope = self.loss.with_slope(truth, output, weight, window.counts)
         if not math.isfinite(value):
             raise DivergedError(f"the loss is {value}", _worst_step(output, window))
         self.output = real = output if self.scale is None else self.scale.restored(output)

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from streamrnn.fitting.schedules import RatePlateau
+
 HistoryRow = dict[str, int | float]
 """One epoch: epoch, updates, rows, loss, metrics, val_loss and so on, by name."""
 
@@ -48,6 +50,7 @@ class Standing:
     best_errors: list[float] = field(default_factory=list)
     waited: int = 0
     stopped: bool = False
+    plateau: RatePlateau = field(default_factory=RatePlateau)
 
     def as_facts(self) -> dict[str, Any]:
         """Return plain values, for a commit."""
@@ -56,4 +59,5 @@ class Standing:
     @classmethod
     def of_facts(cls, facts: dict[str, Any]) -> Self:
         """Return what `as_facts` returned. Raises TypeError for other keys."""
-        return cls(**{**facts, "sums": EpochSums(**facts["sums"])})
+        plateau = RatePlateau(**facts.get("plateau", {}))  # missing in those of earlier versions
+        return cls(**{**facts, "sums": EpochSums(**facts["sums"]), "plateau": plateau})

@@ -8,19 +8,22 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.config import Config
+from streamrnn.config import Config, whole_schedule
 from streamrnn.errors import ConfigError, ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.fitting import (
-    SCHEDULES,
+    ClassWeights,
     DivisionRule,
     FitPlan,
     Learner,
+    RateSchedule,
     SampleRule,
     Scale,
     Staged,
     StepRuns,
+    WrongLabel,
     check_finite_scale,
     check_units,
+    find_wrong_label,
     scale_of,
     split_off_scale,
     target_scale,
@@ -55,7 +58,7 @@ class FitModel:
         core, layer = split_off_scale(model)
         scales = train.scale_target
         if scales is None:  # outputs of a model without a scale may be in the target's own unit
-            scales = train.is_regression and (train.init is None or layer is not None)
+            scales = train.may_scale and (train.init is None or layer is not None)
         own = None if layer is None or not scales else scale_of(layer)
         if own is None:
             core = model
@@ -67,12 +70,20 @@ class FitModel:
         runner = loaded.kind.runner(core)
         learner = Learner(core, loss, optimizer_from(config), metrics, own, train.seed, runner)
         check_units(loss, units, targets)
+        if train.class_weight is not None:
+            learner.class_weights = ClassWeights(train.class_weight, loss, units, targets)
         return cls(model, learner, own, scales, units)
 
     def scale(self, staged: Staged, training: StepRuns) -> None:
         """Set the scale of the labels, from the training rows unless the model has one."""
         if self.scales and self.own is None:
             self.learner.scale = target_scale(staged, training)
+
+    def wrong_label(self, staged: Staged) -> WrongLabel | None:
+        """Return the first label that the loss cannot use."""
+        weights = self.learner.class_weights
+        binary = weights is not None and weights.binary
+        return find_wrong_label(staged, self.learner.loss, self.units, only_classes=binary)
 
     def finished(self) -> Model:
         """Return the model with its final weights, and its outputs in the unit of the target."""
@@ -155,7 +166,7 @@ def fit_plan(config: Config) -> FitPlan:
         train.epochs,
         train.patience,
         train.seed,
-        SCHEDULES[train.schedule],
+        RateSchedule(**whole_schedule(train.schedule)),
         train.clip_norm,
         train.measures,
         train.measures and config.target.ahead,

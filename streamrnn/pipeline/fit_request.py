@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from streamrnn.config import Config, value_of
+from streamrnn.config import Config, value_of, whole_schedule
 from streamrnn.display import location
 from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
 from streamrnn.fitting import FitCommit, FitFolder
@@ -56,8 +56,11 @@ def check_request(config: Config) -> None:
             "format, name it in [train] init"
         )
     train = config.train
-    if train.scale_target and not train.is_regression:
-        raise ConfigError(f"[train] scale_target: labels of {train.loss} are classes, not numbers")
+    if train.scale_target and not train.may_scale:
+        why = "in a unit of their own" if train.is_regression else "classes, not numbers"
+        raise ConfigError(f"[train] scale_target: labels of {train.loss} are {why}")
+    if train.validation is None and whole_schedule(train.schedule)["name"] == "plateau":
+        raise ConfigError("[train] schedule: plateau needs validation, which judges each epoch")
     if train.until is not None and config.source.time is None:
         raise ConfigError("[train] until: needs source.time, the column of the times")
     if train.validation is not None:

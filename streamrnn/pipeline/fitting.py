@@ -35,7 +35,6 @@ from streamrnn.fitting import (
     Staged,
     adapt_normalization,
     divide,
-    find_wrong_label,
     stage,
 )
 from streamrnn.fitting.folder import HISTORY_FILE, STATE_FILE
@@ -354,14 +353,13 @@ class FitJob:
     def _check_labels(
         self, staged: Staged, model: FitModel, fit: FitSource, reader: Reader
     ) -> None:
-        loss = model.learner.loss
-        wrong = find_wrong_label(staged, loss, model.units)
+        wrong = model.wrong_label(staged)
         if wrong is not None:
             column = fit.target.columns.values[wrong.target]
             raise DataError(
                 f"{self._place(staged, fit, reader, wrong.row, wrong.stream)}: the label, of "
-                f"[target] column {column!r}, is {wrong.value:g}; the loss {loss.name} expects "
-                f"{wrong.expected}"
+                f"[target] column {column!r}, is {wrong.value:g}; the loss "
+                f"{model.learner.loss.name} expects {wrong.expected}"
             )
 
     def _place(self, staged: Staged, fit: FitSource, reader: Reader, row: int, stream: int) -> str:
