@@ -246,7 +246,7 @@ def test_a_stateful_fit() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.compile("lion", "mse"), "optimizer 'lion' is not supported"),
+        (lambda m: m.compile("muon", "mse"), "optimizer 'muon' is not supported"),
         (lambda m: m.compile("sgd"), "expected a loss"),
         (lambda m: m.compile("sgd", "mse", loss_weights=[1]), "argument loss_weights=.1. is not"),
         (lambda m: m.compile("sgd", "mse", run_eagerly=True), "argument run_eagerly=True"),
@@ -294,7 +294,8 @@ def test_shapes_that_are_refused(call: Any, message: str) -> None:
     ("layer", "message"),
     [
         (lambda: layers.GRU(3, activation="gelu"), "activation 'gelu' inside a recurrent layer"),
-        (lambda: layers.LSTM(3, kernel_regularizer="l2"), "kernel_regularizer='l2' is not"),
+        (lambda: layers.LSTM(3, kernel_regularizer="l3"), "kernel_regularizer='l3' is not"),
+        (lambda: layers.LSTM(3, activity_regularizer="l2"), "activity_regularizer='l2' is not"),
         (lambda: layers.RNN(layers.LSTMCell(3, bias_constraint="c")), "bias_constraint='c' is"),
         (lambda: layers.BatchNormalization(), "training is not supported for it"),
         (lambda: layers.Bidirectional(layers.GRU(3), merge_mode="mul"), "merge_mode='mul'"),
@@ -346,4 +347,4 @@ def test_stateful_models_refuse_what_would_mix_rows() -> None:
 
 def test_modules_have_the_names_of_keras() -> None:
     for name in ("losses", "optimizers", "metrics", "callbacks"):
-        assert getattr(streamrnn, name).__name__ == f"streamrnn.training.{name}"
+        assert getattr(streamrnn, name).__name__ == f"streamrnn.{name}"
