@@ -9,6 +9,15 @@ from streamrnn.arrays import Bools, Floats, Ints
 from streamrnn.kernels import activation as activations
 from streamrnn.kernels import packing, threads
 from streamrnn.kernels.activation import Spec
+from streamrnn.kernels.gradients import (
+    Outer,
+    Projection,
+    StridedRows,
+    flat_indices,
+    flattened,
+    outer,
+    padded_columns,
+)
 from streamrnn.kernels.packed import Packed
 from streamrnn.kernels.recurrent import NO_LENGTHS, NO_MASK
 from streamrnn.simd.arguments import Absent, Kernel
@@ -67,3 +76,40 @@ def run(
         threads.by_lanes(run_lanes, lanes, lengths_B)
     else:
         run_lanes(0, lanes)
+
+
+def weight_gradients(
+    past_BCF: Floats, x_BTF: Floats, dz_BTU: Floats, taps: int, dilation: int
+) -> tuple[Floats, Floats]:
+    """Return the gradients of the kernel (K, F, U) and of the bias (U,).
+
+    `past_BCF`: the inputs before the window. Where a step is absent, `x_BTF` and `dz_BTU`, the
+    gradient of the sums, are zero. Rows are added step by step, lane after lane in each.
+    """
+    (lanes, steps, features), units = x_BTF.shape, dz_BTU.shape[2]
+    series = np.concatenate([past_BCF, x_BTF], axis=1).swapaxes(0, 1).reshape(-1)
+    dz = padded_columns(dz_BTU.swapaxes(0, 1).reshape(-1, units))
+    rows = StridedRows(dz.reshape(-1), 0, dz.shape[1])
+    of_taps = np.empty((taps, features, dz.shape[1]), np.float32)
+    of_bias = np.empty((1, dz.shape[1]), np.float32)
+    later = dilation * lanes * features
+    products = [
+        Outer(StridedRows(series, tap * later, features), rows, of_tap)
+        for tap, of_tap in enumerate(of_taps)
+    ]
+    products.append(Outer(StridedRows(np.ones(1, np.float32), 0, 0), rows, of_bias))
+    outer(products, [(0, lanes * steps)], again=False)
+    return np.ascontiguousarray(of_taps[..., :units]), of_bias[0, :units]
+
+
+def input_gradients(kernel_KFU: Floats, dz_BTU: Floats, dx_BTF: Floats, dilation: int) -> None:
+    """Write the gradient of the window's inputs to `dx_BTF`; that of earlier ones is left out."""
+    (taps, _, units), (lanes, steps, _) = kernel_KFU.shape, dz_BTU.shape
+    later = np.zeros((steps + (taps - 1) * dilation, lanes, units), np.float32)
+    later[:steps] = dz_BTU.swapaxes(0, 1)
+    ahead = [(taps - 1 - tap) * dilation for tap in range(taps)]
+    gathered = np.stack([later[begin : begin + steps] for begin in ahead], axis=2)
+    (index,) = flat_indices(kernel_KFU.shape)
+    order = index.swapaxes(1, 2).reshape(taps * units, -1)
+    rows = StridedRows(gathered.reshape(-1), 0, taps * units)
+    Projection(np.ascontiguousarray(order)).run(rows, flattened(kernel_KFU), dx_BTF)

@@ -147,14 +147,40 @@ def dense_gradients(x_NF: Floats, dz_NU: Floats) -> tuple[Floats, Floats]:
         turned, sums = np.empty((units, features), np.float32), np.empty((units, PAD), np.float32)
         outer([Outer(dz, x, turned), Outer(dz, one, sums)], [(0, rows)], again=False)
         return np.ascontiguousarray(turned.T), np.ascontiguousarray(sums[:, 0])
-    width = -(-units // PAD) * PAD
-    if width > units:
-        padded = np.zeros((rows, width), np.float32)
-        padded[:, :units] = dz_NU
-        dz = StridedRows(padded.reshape(-1), 0, width)
+    padded = padded_columns(dz_NU)
+    width = padded.shape[1]
+    dz = StridedRows(padded.reshape(-1), 0, width)
     kernel, bias = np.empty((features, width), np.float32), np.empty((1, width), np.float32)
     outer([Outer(x, dz, kernel), Outer(one, dz, bias)], [(0, rows)], again=False)
     return np.ascontiguousarray(kernel[:, :units]), bias[0, :units]
+
+
+def padded_columns(d_NU: Floats) -> Floats:
+    """Return gradients whose rows are padded with zeros, as `Outer` needs them."""
+    rows, units = d_NU.shape
+    width = -(-units // PAD) * PAD
+    if width == units:
+        return np.ascontiguousarray(d_NU)
+    padded = np.zeros((rows, width), np.float32)
+    padded[:, :units] = d_NU
+    return padded
+
+
+def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
+    """Return a gradient summed over the axes where `shape`, of as many axes, has 1 and it has not.
+
+    This is the gradient of an array of that shape that was broadcast. Sums are in one order.
+    """
+    if d.shape == shape:
+        return d
+    axes = [axis for axis, size in enumerate(shape) if size == 1 and d.shape[axis] != 1]
+    rows = np.moveaxis(d, axes, range(len(axes)))
+    rows = padded_columns(rows.reshape(math.prod(rows.shape[: len(axes)]), -1))
+    total = np.empty((1, rows.shape[1]), np.float32)
+    one = StridedRows(_ONES, 0, 0)
+    product = Outer(one, StridedRows(rows.reshape(-1), 0, rows.shape[1]), total)
+    outer([product], [(0, len(rows))], again=False)
+    return total[0, : math.prod(shape)].reshape(shape)
 
 
 def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:

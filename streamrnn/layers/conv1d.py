@@ -5,9 +5,10 @@ from typing import Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Array, Bools
+from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ArgumentError, UnsupportedError
 from streamrnn.kernels import conv1d
+from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
@@ -102,19 +103,28 @@ class Conv1D(Layer):
         return (self.kernel_size - 1) * self.dilation_rate
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
+        y = np.empty((*inputs.shape[:2], self.filters), np.float32)
+        past = self.past_inputs(inputs, context)
+        self.convolve(inputs, context.lengths, past, y, self.activation)
+        return y
+
+    def past_inputs(self, inputs: Array, context: CallContext) -> Floats:
+        """Return the inputs (B, C, F) before a window: a stream's state, to be advanced."""
+        past = (self._past(), self.features)
+        state = context.state("x", past) if context.kind == "stream" and past[0] else None
+        return np.zeros((len(inputs), *past), np.float32) if state is None else state
+
+    def convolve(
+        self, x: Floats, lengths: Ints | None, past: Floats, y: Floats, activation: Spec
+    ) -> None:
+        """Write the outputs of steps below `lengths` to `y`; advance `past`, in place."""
         packed = self._packed
         if packed is None:
             packed = conv1d.pack(
                 self._weights["kernel"], self._weights.get("bias"), dilation=self.dilation_rate
             )
             self._packed = packed
-        past = (self._past(), self.features)
-        state = context.state("x", past) if context.kind == "stream" and past[0] else None
-        if state is None:
-            state = np.zeros((len(inputs), *past), np.float32)
-        y = np.empty((*inputs.shape[:2], self.filters), np.float32)
-        conv1d.run(packed, inputs, context.lengths, None, state, y, activation=self.activation)
-        return y
+        conv1d.run(packed, x, lengths, None, past, y, activation=activation)
 
     def get_config(self) -> ConfigDict:
         return {

@@ -107,8 +107,9 @@ class LayerNormalization(_OnFeatures):
 class BatchNormalization(_OnFeatures):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 
-    Always the moving statistics, also with training=True: Monte Carlo dropout needs them, and it
-    cannot be trained. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
+    Always the moving statistics, also with training=True: Monte Carlo dropout needs them. In a
+    model that is trained it must be frozen (trainable=False). Weights: gamma, beta, moving_mean,
+    moving_variance, (F,) each.
     """
 
     def __init__(
@@ -139,15 +140,18 @@ class BatchNormalization(_OnFeatures):
         self.add_weight("moving_variance", shape, self.moving_variance_initializer, trainable=False)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        w = self._weights
-        factor = np.float32(1) / np.sqrt(w["moving_variance"] + np.float32(self.epsilon))
-        if self.scale:
-            factor = factor * w["gamma"]
+        w, factor = self._weights, self.factor()
         shift = -w["moving_mean"] * factor
         if self.center:
             shift = shift + w["beta"]
         y: Floats = inputs * factor + shift
         return y
+
+    def factor(self) -> Floats:
+        """Return what inputs are multiplied by (F,)."""
+        w = self._weights
+        factor: Floats = np.float32(1) / np.sqrt(w["moving_variance"] + np.float32(self.epsilon))
+        return factor * w["gamma"] if self.scale else factor
 
     def get_config(self) -> ConfigDict:
         return {

@@ -62,7 +62,7 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
     if carries:
         context.remember(layer.memory)
     states, held = layer.begin(inputs, context)
-    x, mask = inputs, _present(context, inputs.shape[1])
+    x, mask = inputs, _present(inputs, context)
     if layer.go_backwards:
         x, mask = reverse(x, None), None if mask is None else reverse(mask, None)
     x = np.ascontiguousarray(x)
@@ -135,15 +135,13 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
     return Recorded(outputs, masks if isinstance(masks, list) else [masks], pullback)
 
 
-def _present(context: CallContext, steps: int) -> Bools | None:
-    """Return the mask of a call without the steps past each row's length.
-
-    A layer before may have dropped the mask that has the lengths, as Conv1D does.
-    """
+def _present(inputs: Floats, context: CallContext) -> Bools | None:
+    """Return the mask of a call, without the steps past a length."""
+    mask: Bools | None = context.mask
     if context.lengths is None:
-        return context.mask  # type: ignore[no-any-return]
-    present: Bools = np.arange(steps) < context.lengths[:, np.newaxis]
-    return present if context.mask is None else present & context.mask
+        return mask
+    within = np.arange(inputs.shape[1]) < context.lengths[:, None]
+    return within if mask is None else within & mask
 
 
 def _factors(cell: Any, recording: Recording, call: int, lanes: int, features: int) -> Factors:

@@ -114,6 +114,7 @@ def same(_: Any, x: Any) -> Any:
 
 
 NO_RULE = "It has no rule in streamrnn/training/rules.py yet."
+NOISE = "It adds noise in training, and draws no numbers by counter."
 NO_WEIGHTS = "It reads ids, and the model around it has no weights."
 NEEDS_ALL = "It needs the whole time axis."
 MAKES_TIME = "It makes a new sequence of a single value."
@@ -217,7 +218,6 @@ FEATUREWISE = {
             2, 3, padding="causal", dilation_rate=2, activation="tanh", use_bias=False
         ),
         lambda w, x: naive.conv1d_causal(x, w[0], None, 2, "tanh"),
-        trained=NO_RULE,
     ),
     "LayerNormalization": LayerRow(
         lambda: layers.LayerNormalization(epsilon=0.01, center=False),
@@ -226,7 +226,11 @@ FEATUREWISE = {
     "BatchNormalization": LayerRow(
         lambda: layers.BatchNormalization(momentum=0.9, scale=False),
         lambda w, x: naive.batch_normalization(x, w[1], w[2], beta=w[0]),
-        trained=NO_RULE,
+        trained="In training it takes moments over the batch.",
+    ),
+    "BatchNormalization/frozen": LayerRow(
+        lambda: layers.BatchNormalization(epsilon=0.01, trainable=False),
+        lambda w, x: naive.batch_normalization(x, w[2], w[3], w[0], w[1], epsilon=0.01),
     ),
     "Normalization": LayerRow(
         lambda: layers.Normalization(mean=[1, 2, 3, 4], variance=[1, 2, 3, 0]),
@@ -255,7 +259,6 @@ FEATUREWISE = {
     "PReLU": LayerRow(
         lambda: layers.PReLU("random_normal", shared_axes=[1]),
         lambda w, x: naive.prelu(x, w[0][0]),
-        trained=NO_RULE,
     ),
     "PReLU/by_step": LayerRow(
         lambda: layers.PReLU(),
@@ -264,18 +267,17 @@ FEATUREWISE = {
         ],
         reads="six steps",
         cut="It has an alpha for each step of a sequence.",
-        trained=NO_RULE,
     ),
     "Softmax": LayerRow(lambda: layers.Softmax(), lambda _, x: naive.activation(x, "softmax")),
     "Dropout": LayerRow(lambda: layers.Dropout(0.5, noise_shape=(None, 1, None), seed=3), same),
     "SpatialDropout1D": LayerRow(lambda: layers.SpatialDropout1D(0.5, seed=3), same),
     "ActivityRegularization": LayerRow(
-        lambda: layers.ActivityRegularization(0.1, 0.2), same, trained=NO_RULE
+        lambda: layers.ActivityRegularization(0.1, 0.2), same, trained="It adds to the loss."
     ),
     "Identity": LayerRow(layers.Identity, same),
-    "GaussianNoise": LayerRow(lambda: layers.GaussianNoise(0.3, seed=2), same, trained=NO_RULE),
-    "GaussianDropout": LayerRow(lambda: layers.GaussianDropout(0.3, seed=2), same, trained=NO_RULE),
-    "AlphaDropout": LayerRow(lambda: layers.AlphaDropout(0.3, seed=2), same, trained=NO_RULE),
+    "GaussianNoise": LayerRow(lambda: layers.GaussianNoise(0.3, seed=2), same, trained=NOISE),
+    "GaussianDropout": LayerRow(lambda: layers.GaussianDropout(0.3, seed=2), same, trained=NOISE),
+    "AlphaDropout": LayerRow(lambda: layers.AlphaDropout(0.3, seed=2), same, trained=NOISE),
 }
 
 SHAPES = {

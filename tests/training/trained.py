@@ -1,18 +1,23 @@
 """A small model that is trained, and hashes of what training makes."""
 
 import hashlib
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from streamrnn import Input, Sequential, layers, set_threads
+from streamrnn import Input, Model, Sequential, layers, set_threads
 from streamrnn.kernels import bptt
+from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import GlorotNormal, Orthogonal, RandomNormal
+from streamrnn.training.passes import record
+from streamrnn.training.recording import Recording
+from streamrnn.training.trainer import Plan
 
 FEATURES, CATEGORIES = 5, 3
 
 
-def weighted(model: Sequential, seed: int = 3) -> Sequential:
+def weighted(model: Any, seed: int = 3) -> Any:
     """The same random weights each time."""
     rng = np.random.default_rng(seed)
     model.set_weights([rng.normal(size=w.shape) * 0.3 for w in model.weights])
@@ -44,6 +49,35 @@ def data(rows: int = 7, steps: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndar
     x = rng.normal(size=(rows, steps, FEATURES)).astype(np.float32)
     x[rng.random((rows, steps)) < 0.2] = 0
     return x, rng.integers(0, CATEGORIES, (rows, steps)), rng.integers(1, steps + 1, rows)
+
+
+def streamed(
+    model: Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    lengths: np.ndarray | None,
+    states: dict[str, np.ndarray],
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A window of `streamrnn fit`: outputs and gradients of a mean squared error.
+
+    `states` are advanced, in place.
+    """
+    plan = Plan.of(model)
+    recording = Recording(plan.trained, training=True)
+    context = CallContext(training=True, kind="stream", lengths=lengths, states=states)
+    counts = np.arange(x.shape[1]) < (x.shape[1] if lengths is None else lengths[:, None])
+    counts = np.broadcast_to(counts, x.shape[:2])
+    mask = None if lengths is None else counts
+    made = record(model.graph, [x], [mask], context, recording, [False])
+    output = made.outputs[0]
+    size = counts.sum() * output.shape[-1]
+    slope = np.where(counts[..., None], 2 * (output - y) / size, 0).astype(np.float32)
+    made.pullback([slope], [False])
+    gradients = {
+        name: recording.gradients[id(holder), key]
+        for name, (holder, key, _) in plan.weights.items()
+    }
+    return output, gradients
 
 
 @patch.object(bptt, "PART", 1500)
