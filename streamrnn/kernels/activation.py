@@ -1,10 +1,12 @@
 """Activations over whole arrays, with the same bits as inside the other kernels."""
 
+import numpy as np
+
 from streamrnn import simd
 from streamrnn.arrays import Floats
 from streamrnn.simd.names import DEFAULTS, Spec, clipped, label, split_spec
 
-__all__ = ["DEFAULTS", "Spec", "clipped", "label", "run", "split_spec"]
+__all__ = ["DEFAULTS", "Spec", "applied", "clipped", "label", "run", "split_spec"]
 
 
 def run(name: str, x: Floats, out: Floats, **parameters: float) -> None:
@@ -18,3 +20,15 @@ def run(name: str, x: Floats, out: Floats, **parameters: float) -> None:
         return
     merged = {**DEFAULTS.get(name, {}), **parameters}
     simd.activation.elementwise_entry((name, *merged.values()))(x.reshape(-1), out.reshape(-1))
+
+
+def applied(spec: Spec, x: Floats) -> Floats:
+    """Return the activation of every element of `x` (float32) in a new array."""
+    name, numbers = split_spec(spec)
+    x = np.ascontiguousarray(x)
+    if name == "linear":
+        return x.copy()
+    out = np.empty_like(x)
+    if x.size:
+        run(name, x, out, **dict(zip(DEFAULTS[name], numbers, strict=True)))
+    return out

@@ -18,6 +18,7 @@ from streamrnn.kernels.gradients import (
     Projection,
     StridedRows,
     WeightOrder,
+    elementwise_products,
     flat_indices,
     flattened,
     outer,
@@ -52,6 +53,8 @@ class _Kind(NamedTuple):
     keeps_fed: bool = False
     biases: int = 1
     """Rows of the bias: of the input, and of the state."""
+    peepholes: tuple[tuple[int, int], ...] = ()
+    """Of each peephole: the kept vector that it is added to, and whether it reads the c after."""
 
 
 _LSTM, _TWO = (0, 1, 2, 3), (0, 1)
@@ -79,6 +82,16 @@ _KINDS = {
         ((0, _TWO, -1), (2, (2,), 3)),
         keeps_fed=True,
     ),
+    "peephole_lstm": _Kind(
+        4,
+        2,
+        4,
+        ((_LSTM, _LSTM),),
+        (tuple((g, -1) for g in _LSTM),),
+        _LSTM,
+        ((0, _LSTM, -1),),
+        peepholes=((0, 0), (1, 0), (3, 1)),
+    ),
     "simple_rnn": _Kind(1, 1, 1, (((0,), (0,)),), (((0, -1),),), (0,), ((0, (0,), -1),)),
 }
 
@@ -101,16 +114,17 @@ class Tape:
         self.per_state = kind.states + (1 if dropped or kind.keeps_fed else 0)
         sizes = [
             network.sums * padded,
+            len(kind.peepholes) * padded,
             lanes * 6 * network.widest,
             kind.kept * padded,
             lanes * (kind.states + 1) * padded,
             (steps + 1) * lanes * self.per_state * padded,
             steps * lanes * kind.kept * padded,
         ]
-        z, zeros, carry, states, kept = np.cumsum(sizes)[:-1].tolist()
+        own, z, zeros, carry, states, kept = np.cumsum(sizes)[:-1].tolist()
         self.flat = packing.aligned(sum(sizes))
         self.inputs = packing.aligned(steps * lanes * network.features)
-        self.places = TapeLayout(lanes, network.units, padded, z, zeros, carry, states, kept)
+        self.places = TapeLayout(lanes, network.units, padded, own, z, zeros, carry, states, kept)
         self.products = self._products(network)
         self.later = np.zeros(lanes, np.int64)
         a_part = max(1, PART // max(1, lanes * kind.kept * padded))
@@ -129,6 +143,12 @@ class Tape:
         x = StridedRows(self.inputs, 0, network.features)
         of_x = np.zeros((network.features, len(kind.of_x) * padded), np.float32)
         products = [Outer(x, kept(0), of_x)]
+        c = places.states + padded
+        step = self.per_state * padded
+        self.peepholes = [
+            (StridedRows(self.flat, c + after * self.shape[0] * step, step), kept(vector))
+            for vector, after in kind.peepholes
+        ]
         for first, of, source in kind.of_h:
             of_h = np.zeros((network.units, len(of) * padded), np.float32)
             products.append(Outer(h if source < 0 else kept(source), kept(first), of_h))
@@ -144,12 +164,14 @@ class Gradients(NamedTuple):
     kernel: Floats
     recurrent: Floats
     bias: Floats | None
+    peepholes: Sequence[Floats]
 
 
 class Network:
     """A recurrent layer in training, for weights of one shape.
 
-    kind: "lstm", "gru", "gru_before" or "simple_rnn". Activations: those of its `pack`.
+    kind: "lstm", "peephole_lstm", "gru", "gru_before" or "simple_rnn". Activations: those of its
+    `pack`.
     """
 
     def __init__(
@@ -237,6 +259,7 @@ class Network:
         y_BTU: Floats | None,
         *,
         zero_masked: bool = False,
+        peepholes: Sequence[Floats] = (),
     ) -> None:
         """Advance `states`, write each h to `y_BTU`, and fill the tape."""
         kernel, recurrent, bias = weights
@@ -245,6 +268,9 @@ class Network:
         self._source = source = flattened(kernel, recurrent, bias)
         packed, places = self._ahead_order.take(source), tape.places
         tape.flat[: self._starts[0].size] = source[self._starts[0]] + source[self._starts[1]]
+        for number, peephole in enumerate(peepholes):
+            begin = places.own + number * self.padded
+            tape.flat[begin : begin + self.units] = peephole
         fixed = (
             x_BTF,
             factors,
@@ -339,7 +365,9 @@ class Network:
         of_h = [of for _, of, _ in kind.of_h]
         recurrent = self._in_order(list(zip(others, of_h, strict=False)), self.units)
         bias = self._bias_gradient(others[-1]) if self.bias else None
-        return Gradients(kernel, recurrent, bias)
+        rows = tape.shape[0] * tape.shape[1]
+        peepholes = [elementwise_products(c, d, rows, self.units) for c, d in tape.peepholes]
+        return Gradients(kernel, recurrent, bias, peepholes)
 
     def _in_order(self, parts: Sequence[tuple[Floats, Sequence[int]]], rows: int) -> Floats:
         """Return gradients of gates, padded and in the order of the tape, in Keras's layout."""

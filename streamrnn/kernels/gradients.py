@@ -64,6 +64,13 @@ def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again
         work(0, edges[-1])
 
 
+def elementwise_products(a: StridedRows, d: StridedRows, rows: int, columns: int) -> Floats:
+    """Return the sum over rows of inputs times gradients, element by element: (columns,)."""
+    out = np.empty(columns, np.float32)
+    simd.sums.products_of_rows_entry()(*a, *d, rows, out)
+    return out
+
+
 def products_a_row(products: Sequence[Outer]) -> int:
     """Return the multiply-adds that a row takes."""
     return sum(product.out.size for product in products)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from streamrnn.arrays import Floats
-from streamrnn.kernels import activation, dense, normalization
-from streamrnn.kernels.activation import Spec, split_spec
+from streamrnn.kernels import dense, normalization
+from streamrnn.kernels.activation import Spec, applied
 from streamrnn.kernels.normalization import Norm
 from streamrnn.simd.arguments import Kernel
 
@@ -62,8 +62,8 @@ def lstm(kernel_FG: Floats, recurrent_UG: Floats, bias_G: Floats, f: Spec, g: Sp
 
     def step(x, h, c):
         i, forget, new, o = np.split(gates(np.concatenate([x, h], axis=1)), 4, axis=1)
-        c = _apply(f, forget) * c + _apply(f, i) * _apply(g, new)
-        return _apply(f, o) * _apply(g, c), c
+        c = applied(f, forget) * c + applied(f, i) * applied(g, new)
+        return applied(f, o) * applied(g, c), c
 
     return step
 
@@ -83,10 +83,10 @@ def peephole_lstm(
 
     def step(x, state, c):
         i, forget, new, o = np.split(gates(np.concatenate([x, state], axis=1)), 4, axis=1)
-        i = _apply(f, i + own[0] * c)
-        forget = 1 - i if coupled else _apply(f, forget + own[1] * c)
-        c = forget * c + i * _apply(g, new)
-        return _apply(f, o + own[2] * c) * _apply(h, c), c
+        i = applied(f, i + own[0] * c)
+        forget = 1 - i if coupled else applied(f, forget + own[1] * c)
+        c = forget * c + i * applied(g, new)
+        return applied(f, o + own[2] * c) * applied(h, c), c
 
     return step
 
@@ -113,8 +113,8 @@ def layer_norm_lstm(
     def step(x, h, c):
         z = normalized(x_part(x), of_x) + normalized(h_part(h), of_h) + bias_G
         i, forget, new, o = np.split(z, 4, axis=1)
-        c = normalized(_apply(f, forget) * c + _apply(f, i) * _apply(g, new), of_c)
-        return _apply(f, o) * _apply(g, c), c
+        c = normalized(applied(f, forget) * c + applied(f, i) * applied(g, new), of_c)
+        return applied(f, o) * applied(g, c), c
 
     return step
 
@@ -133,12 +133,12 @@ def gru(
 
     def step(x, h):
         both = np.split(gates(np.concatenate([x, h], axis=1)), 2, axis=1)
-        update, reset = (_apply(f, gate) for gate in both)
+        update, reset = (applied(f, gate) for gate in both)
         if reset_after:
             candidate = x_part(x) + reset * h_part(h)
         else:
             candidate = last(np.concatenate([x, reset * h], axis=1))
-        return (update * h + (1 - update) * _apply(g, candidate),)
+        return (update * h + (1 - update) * applied(g, candidate),)
 
     return step
 
@@ -146,7 +146,7 @@ def gru(
 def simple_rnn(kernel_FU: Floats, recurrent_UU: Floats, bias_U: Floats, g: Spec) -> _Step:
     """Make the step of a SimpleRNN."""
     both = _linear(np.concatenate([kernel_FU, recurrent_UU]), bias_U)
-    return lambda x, h: (_apply(g, both(np.concatenate([x, h], axis=1))),)
+    return lambda x, h: (applied(g, both(np.concatenate([x, h], axis=1))),)
 
 
 def _linear(kernel_FU: Floats, bias_U: Floats) -> Callable[[Floats], Floats]:
@@ -158,11 +158,3 @@ def _linear(kernel_FU: Floats, bias_U: Floats) -> Callable[[Floats], Floats]:
         return y_NU
 
     return product
-
-
-def _apply(spec: Spec, x: Floats) -> Floats:
-    name, numbers = split_spec(spec)
-    x = np.ascontiguousarray(x)
-    out = np.empty_like(x)
-    activation.run(name, x, out, **dict(zip(activation.DEFAULTS[name], numbers, strict=True)))
-    return out

@@ -45,14 +45,7 @@ _ALIASES = {"swish": "silu", "hard_sigmoid_2": "hard_sigmoid_02", "exp": "expone
 
 def compute(spec: kernel.Spec, x: npt.ArrayLike) -> Floats:
     """Apply the activation `spec` (as `get` returned it) to x; return a new float32 array."""
-    name, numbers = kernel.split_spec(spec)
-    array = np.ascontiguousarray(x, dtype=np.float32)
-    if name == "linear":
-        return array.copy()
-    out = np.empty_like(array)
-    if array.size:
-        kernel.run(name, array, out, **dict(zip(kernel.DEFAULTS[name], numbers, strict=True)))
-    return out
+    return kernel.applied(spec, np.asarray(x, dtype=np.float32))
 
 
 Activation = Callable[[npt.ArrayLike], Floats]

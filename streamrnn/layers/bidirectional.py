@@ -130,7 +130,7 @@ class Bidirectional(Layer):
     def apply(self, inputs: Floats, context: CallContext) -> Nested[Floats]:
         one, other = None, None
         if context.initial_state is not None:
-            one, other = self._halves(context.initial_state)
+            one, other = self.halves(context.initial_state)
         y, states = _split(self.forward_layer.apply(inputs, context.with_initial_state(one)))
         y_back, states_back = _split(
             self.backward_layer.apply(inputs, context.with_initial_state(other))
@@ -153,7 +153,7 @@ class Bidirectional(Layer):
         total = y + y_back
         return [total if self.merge_mode == "sum" else total / np.float32(2)]
 
-    def _halves(self, states: object) -> tuple[list[Any], list[Any]]:
+    def halves(self, states: object) -> tuple[list[Any], list[Any]]:
         """Return the states of the forward and of the backward layer."""
         flat = [states] if isinstance(states, np.ndarray) else list(leaves(states))
         forward = len(self.forward_layer.runner.state_shapes())
@@ -166,7 +166,7 @@ class Bidirectional(Layer):
         return flat[:forward], flat[forward:]
 
     def check_initial(self, states: object) -> None:
-        for child, half in zip(self._pair(), self._halves(states), strict=True):
+        for child, half in zip(self._pair(), self.halves(states), strict=True):
             child.check_initial(half)
 
     # ---- state from call to call
@@ -194,7 +194,7 @@ class Bidirectional(Layer):
 
     def reset_state(self, states: object = None) -> None:
         """Reset both layers: see RNN.reset_state."""
-        forward, backward = (None, None) if states is None else self._halves(states)
+        forward, backward = (None, None) if states is None else self.halves(states)
         self.forward_layer.reset_state(forward)
         self.backward_layer.reset_state(backward)
 

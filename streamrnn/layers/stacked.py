@@ -29,17 +29,17 @@ class StackedRNNCells(Cell):
         if not cells:
             raise ArgumentError(f"{self}: expected one cell or more, received none")
         self.cells = list(cells)
-        self._runners = [as_cell(cell, str(self)) for cell in cells]
+        self.runners = [as_cell(cell, str(self)) for cell in cells]
 
     def build(self, input_shape: Shape) -> None:
         shape = input_shape
-        for cell in self._runners:
+        for cell in self.runners:
             cell.ensure_built(shape)
             shape = (input_shape[0], cell.output_features())
         self.built = True
 
     def check_input(self, shape: Shape) -> None:
-        self._runners[0].check_input(shape)
+        self.runners[0].check_input(shape)
 
     def children(self) -> dict[str, Layer]:
         return {str(i): cell for i, cell in enumerate(self.cells)}
@@ -47,28 +47,29 @@ class StackedRNNCells(Cell):
     @property
     def state_size(self) -> list[Any]:
         """One entry per cell."""
-        return [cell.state_size for cell in self._runners]
+        return [cell.state_size for cell in self.runners]
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         return {
             f"{i}/{name}": shape
-            for i, cell in enumerate(self._runners)
+            for i, cell in enumerate(self.runners)
             for name, shape in cell.state_shapes().items()
         }
 
     def output_features(self) -> int:
-        return self._runners[-1].output_features()
+        return self.runners[-1].output_features()
 
     def nest(self, states: list[T]) -> list[Nested[T]]:
         nested: list[Nested[T]] = []
-        for cell, part in zip(self._runners, self._split(states), strict=True):
+        for cell, part in zip(self.runners, self.split_states(states), strict=True):
             own: Nested[T] = cell.nest_in_stack(part)
             nested.append(own)
         return nested
 
-    def _split(self, states: list[T]) -> list[list[T]]:
+    def split_states(self, states: list[T]) -> list[list[T]]:
+        """Return the flat states of each cell."""
         parts, start = [], 0
-        for cell in self._runners:
+        for cell in self.runners:
             stop = start + len(cell.state_shapes())
             parts.append(states[start:stop])
             start = stop
@@ -76,15 +77,15 @@ class StackedRNNCells(Cell):
 
     @property
     def holds_output(self) -> bool:
-        return self._runners[-1].holds_output
+        return self.runners[-1].holds_output
 
     def output_of(self, states: list[Floats]) -> Floats:
-        return self._runners[-1].output_of(self._split(states)[-1])
+        return self.runners[-1].output_of(self.split_states(states)[-1])
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Nested[Floats]]:
         return [
             cell.nest_in_stack(list(leaves([cell.get_initial_state(batch_size)])))
-            for cell in self._runners
+            for cell in self.runners
         ]
 
     def run_window(
@@ -99,14 +100,14 @@ class StackedRNNCells(Cell):
         zero_masked: bool = False,
         training: bool = False,
     ) -> None:
-        x, parts = x_BTF, self._split(states)
-        for cell, part in zip(self._runners[:-1], parts[:-1], strict=True):
+        x, parts = x_BTF, self.split_states(states)
+        for cell, part in zip(self.runners[:-1], parts[:-1], strict=True):
             units = cell.output_features()
             y = np.zeros((*x.shape[:2], units), np.float32)
             held = np.zeros((len(x), units), np.float32) if cell.holds_output else None
             cell.run_window(x, lengths_B, mask_BT, part, held, y, training=training)
             x = y
-        self._runners[-1].run_window(
+        self.runners[-1].run_window(
             x,
             lengths_B,
             mask_BT,

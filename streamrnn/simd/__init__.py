@@ -11,9 +11,9 @@ From the inside out:
 - `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
                 each: the cell
 - `activation`, `normalization`                    on whole arrays
-- `bptt`, `bptt_cells`   recurrent layers in training; `outer`, `project`: gradients of weights and
-                of inputs; `derivatives`: of the activations; `losses`, `row_losses`;
-                `updates`: of optimizers; `random`: by counter; `sums`: in order
+- `bptt`, `bptt_cells`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`:
+                gradients of weights and of inputs; `derivatives`: of the activations; `losses`,
+                `row_losses`; `updates`: of optimizers; `random`: by counter; `sums`: in order
 - `orthogonal`   initial weights
 - `keys`, `digest`   of the rows of a source; `cell`: custom cells
 - `names`, `arguments`   types that host and kernels share; they need no compiler
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         gru,
         jit,
         keys,
+        layer_norm_bptt,
         layer_norm_lstm,
         losses,
         lstm,
@@ -74,6 +75,7 @@ __all__ = [
     "gru",
     "jit",
     "keys",
+    "layer_norm_bptt",
     "layer_norm_lstm",
     "losses",
     "lstm",

@@ -50,16 +50,42 @@ class Factors(NamedTuple):
 
 
 class TapeLayout(NamedTuple):
-    """The parts of a tape (`simd.bptt`): sizes, and the offsets of tiles, zeros and rows."""
+    """The parts of a tape (`simd.bptt`): sizes, and the offsets of weights, tiles, zeros and rows.
+
+    own: the weights that a unit multiplies by itself (peepholes).
+    """
 
     lanes: int
     units: int
     padded: int
+    own: int
     z: int
     zeros: int
     carry: int
     states: int
     kept: int
+
+
+class NormTape(NamedTuple):
+    """What the way back of an LSTM with layer normalisation reads and writes, by row.
+
+    Gates i, f, c, o (R, 4U) after their activation, and its derivatives; the activation `y_RU` of
+    c, and its derivative; c before the step, and c after it before its norm (`raw_RU`); the
+    products of h, before their norm; gamma of these two norms; gradients of the gates' sums, and of
+    the normalised c.
+    """
+
+    gates_RG: Floats
+    slopes_RG: Floats
+    y_RU: Floats
+    slope_RU: Floats
+    before_RU: Floats
+    raw_RU: Floats
+    h_RG: Floats
+    gamma_G: Floats
+    gamma_U: Floats
+    dz_RG: Floats
+    dc_RU: Floats
 
 
 class Strings(NamedTuple):

@@ -97,7 +97,7 @@ def forward(passes: CellPasses) -> Kernel:
         cap = min(LANES, last - first)
         offsets, live = np.zeros(BLOCKS * cap, np.int64), np.empty(cap, np.int64)
         z, groups = places.z + first * 6 * width, padded // group
-        sizes = Sizes(features, units, groups, padded, cap, 0)
+        sizes = Sizes(features, units, groups, padded, cap, places.own)
         while first < last:
             end = min(first + LANES, last)
             for b in range(first, end):
@@ -201,7 +201,7 @@ def back(passes: CellPasses) -> Kernel:
                     offsets[SECOND * cap + rows] = own + second * padded
                     later_B[b] = own
                     rows += 1
-                step(rows, Span(0, groups), padded, cap, s, z, offsets, w)
+                step(rows, Span(0, groups), places, cap, s, z, offsets, w)
             first = end
 
     return run
@@ -243,19 +243,21 @@ def _back_sweeps(passes: tuple[Pass, ...]) -> Inlined:
     if len(passes) == 1:
 
         @inline_always
-        def one(rows, span, padded, cap, s, z, offsets, w):
-            sizes = Sizes(0, count * padded, span.high, padded, cap, 0)
+        def one(rows, span, places, cap, s, z, offsets, w):
+            padded = places.padded
+            sizes = Sizes(0, count * padded, span.high, padded, cap, places.own)
             run(rows, span, sizes, s, z, offsets, 0, s, 0, w, 0)
 
         return one
     rerun, others = sweep(last.shape, last.cell, SECOND), last.feeds
 
     @inline_always
-    def both(rows, span, padded, cap, s, z, offsets, w):
-        sizes = Sizes(0, count * padded, span.high, padded, cap, 0)
+    def both(rows, span, places, cap, s, z, offsets, w):
+        padded = places.padded
+        sizes = Sizes(0, count * padded, span.high, padded, cap, places.own)
         run(rows, span, sizes, s, z, offsets, 0, s, 0, w, 0)
         j = span.high * count * padded * h_step
-        more = Sizes(0, others * padded, span.high, padded, cap, 0)
+        more = Sizes(0, others * padded, span.high, padded, cap, places.own)
         rerun(rows, span, more, s, z, offsets, 0, s, 0, w, j)
 
     return both

@@ -5,8 +5,8 @@ then the factors of h), in `new` the states before the step, in `own` the kept g
 gradients of the next step's gates times the recurrent weights. It replaces the kept gates by the
 gradients of their sums. `padded` floats lie between vectors of one row.
 
-Rows kept: LSTM i, f, c, o; GRU with reset_after h, z, r, and the state's part of h, else z, r, h,
-and r times the state; SimpleRNN its output.
+Rows kept: LSTM, also with peepholes, i, f, c, o; GRU with reset_after h, z, r, and the state's part
+of h, else z, r, h, and r times the state; SimpleRNN its output.
 """
 
 from collections.abc import Callable
@@ -87,6 +87,51 @@ def _lstm(
         store(s, own + 3 * padded, dh * y * df(o))
         store(s, old, splat(np.float32(0), n))
         store(s, old + padded, dc * forget)
+
+    shape = TileShape(n, ahead, sums=4, x_into=_GATES, h_into=_GATES)
+    last = Pass(_back_shape(n, back), gradient, fed=0, feeds=4)
+    return CellPasses((Pass(shape, cell),), (last,), states=2, kept=4)
+
+
+def _peephole_lstm(
+    n: int, ahead: int, back: int, gate: Spec, candidate: Spec, output: Spec
+) -> CellPasses:
+    f, g, h = function(gate), function(candidate), function(output)
+    df, dg, dh_of = of_value(gate), of_value(candidate), of_value(output)
+
+    @inline
+    def cell(s, z, old, new, own, unit, padded):
+        before = load(s, old + padded, n)
+        i = f(fma(load(s, unit, n), before, load(s, z, n)))
+        forget = f(fma(load(s, unit + padded, n), before, load(s, z + n, n)))
+        new_part = g(load(s, z + 2 * n, n))
+        c = fma(i, new_part, forget * before)
+        o = f(fma(load(s, unit + 2 * padded, n), c, load(s, z + 3 * n, n)))
+        store(s, own, i)
+        store(s, own + padded, forget)
+        store(s, own + 2 * padded, new_part)
+        store(s, own + 3 * padded, o)
+        store(s, new + padded, c)
+        store(s, new, o * h(c))
+
+    @inline
+    def gradient(s, z, old, new, own, unit, padded):
+        dh = fma(load(s, z, n), load(s, old + 2 * padded, n), load(s, old, n))
+        i, forget = load(s, own, n), load(s, own + padded, n)
+        new_part, o = load(s, own + 2 * padded, n), load(s, own + 3 * padded, n)
+        before = load(s, new + padded, n)
+        y = h(fma(i, new_part, forget * before))
+        of_o = dh * y * df(o)
+        dc = fma(dh * o, dh_of(y), load(s, old + padded, n))
+        dc = fma(of_o, load(s, unit + 2 * padded, n), dc)
+        of_i, of_f = dc * new_part * df(i), dc * before * df(forget)
+        store(s, own, of_i)
+        store(s, own + padded, of_f)
+        store(s, own + 2 * padded, dc * i * dg(new_part))
+        store(s, own + 3 * padded, of_o)
+        store(s, old, splat(np.float32(0), n))
+        through = fma(of_i, load(s, unit, n), dc * forget)
+        store(s, old + padded, fma(of_f, load(s, unit + padded, n), through))
 
     shape = TileShape(n, ahead, sums=4, x_into=_GATES, h_into=_GATES)
     last = Pass(_back_shape(n, back), gradient, fed=0, feeds=4)
@@ -193,5 +238,6 @@ _KINDS: dict[str, tuple[Callable[..., CellPasses], int]] = {
     "lstm": (_lstm, 2),
     "gru": (_gru, 1),
     "gru_before": (_gru_before, 1),
+    "peephole_lstm": (_peephole_lstm, 2),
     "simple_rnn": (_simple_rnn, 1),
 }

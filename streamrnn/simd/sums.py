@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 from numba import types
 
 from streamrnn.simd import jit
@@ -24,6 +25,31 @@ def products_entry() -> Kernel:
 
     f1, d1 = types.Array(types.float32, 1, "C"), types.Array(types.float64, 1, "C")
     return jit.compiled("sum_of_products", build, types.void(f1, f1, d1))
+
+
+@functools.cache
+def products_of_rows_entry() -> Kernel:
+    """Return the kernel out[u] = the sum of a[i + r*a_step + u] * d[j + r*d_step + u] over rows.
+
+    Called as (a, i, a_step, d, j, d_step, rows, out). Each sum is in float64.
+    """
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(a, i, a_step, d, j, d_step, rows, out):
+            total = np.zeros(out.size, np.float64)
+            for r in range(rows):
+                p, q = i + r * a_step, j + r * d_step
+                for u in range(out.size):
+                    total[u] += np.float64(a[p + u]) * np.float64(d[q + u])
+            for u in range(out.size):
+                out[u] = total[u]
+
+        return run
+
+    f1, intp = types.Array(types.float32, 1, "C"), types.intp
+    signature = types.void(f1, intp, intp, f1, intp, intp, intp, f1)
+    return jit.compiled("products_of_rows", build, signature)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import UnsupportedError
-from streamrnn.layers import RNN, Layer
+from streamrnn.layers import RNN, Bidirectional, Layer
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.symbol import Symbol, leaves, map_structure, symbols_in
 from streamrnn.models import Model
@@ -159,7 +159,9 @@ def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
 
 def _is_given(layer: Layer, states: object) -> bool:
     """Return whether initial states are symbols, one for each state of a recurrent layer."""
-    return isinstance(layer, RNN) and all(isinstance(leaf, Symbol) for leaf in leaves(states))
+    return isinstance(layer, RNN | Bidirectional) and all(
+        isinstance(leaf, Symbol) for leaf in leaves(states)
+    )
 
 
 def _refuse_regularization(layer: Layer) -> None:

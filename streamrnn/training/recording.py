@@ -84,6 +84,11 @@ class Recording:
         """Return a weight; None if a layer or cell has none of this name."""
         return self.trained.arrays.get((id(holder), name))
 
+    def weights_of(self, holder: WeightSet) -> dict[str, Floats]:
+        """Return the own weights of a layer or cell by name, in the order of `add_weight`."""
+        arrays = self.trained.arrays
+        return {name: arrays[key, name] for key, name in arrays if key == id(holder)}
+
     def add(self, holder: WeightSet, name: str, gradient: Floats) -> None:
         """Add to the gradient of a weight, if it needs one: a layer may be called twice."""
         key = id(holder), name

@@ -6,49 +6,23 @@ from typing import Any
 import numpy as np
 
 from streamrnn.arrays import Bools, Floats
-from streamrnn.errors import UnsupportedError
-from streamrnn.kernels.bptt import NO_FACTORS, Factors, Network
-from streamrnn.kernels.gradients import FROM_VALUE, has_derivative
-from streamrnn.layers import GRUCell, LSTMCell, SimpleRNNCell
 from streamrnn.layers.bidirectional import Bidirectional
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.rnn import RNN, reverse
+from streamrnn.training.cell_pass import CellWindow
+from streamrnn.training.cells import check_cell, run_cell
 from streamrnn.training.recording import Recorded, Recording, total_of
 
 
-def check_cell(layer: RNN) -> None:
+def check_recurrent(layer: RNN) -> None:
     """Raise UnsupportedError, naming the layer, unless its cell can be trained."""
-    cell: Any = layer.runner
-    if type(cell) not in (LSTMCell, GRUCell, SimpleRNNCell):
-        raise UnsupportedError(
-            f"{layer}: training a cell {type(cell).__name__} is not supported; use LSTM, GRU or "
-            "SimpleRNN, one layer after the other, or freeze it as the first layer "
-            "(trainable=False)"
-        )
-    for spec in cell.activations():
-        if not has_derivative(spec, FROM_VALUE):
-            raise UnsupportedError(
-                f"{layer}: training with the activation {spec!r} inside a recurrent layer is not "
-                f"supported; use one of: {', '.join(sorted(FROM_VALUE))}"
-            )
+    check_cell(layer, layer.runner)
 
 
 def check_directions(layer: Bidirectional) -> None:
     """Raise UnsupportedError, naming the layer, unless both of its directions can be trained."""
-    if layer.return_state or layer.merge_mode not in ("concat", "sum", "ave"):
-        raise UnsupportedError(
-            f"{layer}: training with return_state={layer.return_state} and "
-            f"merge_mode={layer.merge_mode!r} is not supported; use one output, and merge_mode "
-            "concat, sum or ave"
-        )
-    check_cell(layer.forward_layer)
-    check_cell(layer.backward_layer)
-
-
-def _kind(cell: Any) -> str:
-    if type(cell) is GRUCell:
-        return "gru" if cell.reset_after else "gru_before"
-    return "lstm" if type(cell) is LSTMCell else "simple_rnn"
+    check_recurrent(layer.forward_layer)
+    check_recurrent(layer.backward_layer)
 
 
 def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
@@ -56,9 +30,8 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
 
     The gradient stops at states that are carried from an earlier call.
     """
-    cell: Any = layer.runner
     streams = context.kind == "stream"  # as in scoring: the caller's states, and all steps
-    carries = layer.stateful and not streams
+    carries = layer.stateful and context.kind == "call"
     if carries:
         context.remember(layer.memory)
     states, held = layer.begin(inputs, context)
@@ -67,33 +40,10 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
         x, mask = reverse(x, None), None if mask is None else reverse(mask, None)
     x = np.ascontiguousarray(x)
     mask = None if mask is None else np.ascontiguousarray(mask)
-    lanes, steps, features = x.shape
-    call = recording.number_call()
-    factors = _factors(cell, recording, call, lanes, features)
-    kind, activations = _kind(cell), cell.activations()
-    network: Network = recording.once(
-        (call, kind, features, cell.units, activations, cell.use_bias),
-        lambda: Network(kind, features, cell.units, activations, cell.use_bias),
-    )
-    tape = network.tape(lanes, steps, dropped=factors.h_BU.size > 0)
-    sequences = layer.return_sequences or streams
-    y = recording.array((lanes, steps, cell.units)) if sequences else None
-    kernel, weights = recording.weight(cell, "kernel"), recording.weight(cell, "recurrent_kernel")
-    assert kernel is not None
-    assert weights is not None
-    zero = layer.zero_output_for_mask
-    network.forward(
-        tape,
-        (kernel, weights, recording.weight(cell, "bias")),
-        x,
-        factors,
-        mask,
-        states,
-        y,
-        zero_masked=zero,
-    )
-    last = states[0].copy()
-    hidden = None if mask is None or not zero or not steps else ~mask[:, -1]
+    zero, sequences = layer.zero_output_for_mask, layer.return_sequences or streams
+    ran = run_cell(layer.runner, CellWindow(x, mask, zero, sequences), states, held, recording)
+    y, last = ran.y_BTU, ran.last_BU.copy()
+    hidden = None if mask is None or not zero or not x.shape[1] else ~mask[:, -1]
     if hidden is not None:
         last[hidden] = 0
     if carries:
@@ -105,31 +55,18 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
     def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
         dy, *ends = dys
         ends = [*ends, *[None] * (len(states) - len(ends))]
+        dlast = None
         if y is None:
             if dy is not None and hidden is not None:
                 dy = np.where(hidden[:, None], np.float32(0), dy)
-            ends[0] = total_of([dy, ends[0]])
-            dy = None
-        contiguous = [None if end is None else np.ascontiguousarray(end) for end in ends]
+            dy, dlast = None, dy
         if dy is not None:
             dy = np.ascontiguousarray(dy)
-        trains = recording.trains(cell)
-        made = network.back(tape, dy, contiguous, factors, mask, zero_masked=zero, weights=trains)
-        if made is not None:
-            recording.add(cell, "kernel", made.kernel)
-            recording.add(cell, "recurrent_kernel", made.recurrent)
-            if made.bias is not None:
-                recording.add(cell, "bias", made.bias)
-        of_states: list[Floats | None] = [None] * (len(wanted) - 1)
-        if any(wanted[1:]):
-            of_states = [*network.state_gradients(tape, factors)]
-        if not wanted[0]:
-            return [None, *of_states]
-        dx = recording.array(x.shape)
-        network.input_gradients(tape, dx)
-        if factors.x_BF.size:
-            dx *= factors.x_BF[:, None]
-        return [reverse(dx, None) if layer.go_backwards else dx, *of_states]
+        made = ran.pullback(dy, dlast, ends, wanted[0], any(wanted[1:]))
+        dx = made.dx_BTF
+        if dx is not None and layer.go_backwards:
+            dx = reverse(dx, None)
+        return [dx if wanted[0] else None, *made.states[: len(wanted) - 1]]
 
     masks = layer.compute_mask(inputs, context.mask)
     return Recorded(outputs, masks if isinstance(masks, list) else [masks], pullback)
@@ -144,47 +81,53 @@ def _present(inputs: Floats, context: CallContext) -> Bools | None:
     return within if mask is None else within & mask
 
 
-def _factors(cell: Any, recording: Recording, call: int, lanes: int, features: int) -> Factors:
-    """Draw the dropout of one call: a factor for each lane and input, and for each lane and unit.
-
-    They are the same for all steps and gates. A rate of 1 drops nothing in GRU and LSTM.
-    """
-    drawn = []
-    sizes = features, cell.units
-    for which, (rate, size) in enumerate(
-        zip((cell.dropout, cell.recurrent_dropout), sizes, strict=True)
-    ):
-        acts = recording.training and rate and (rate < 1 or cell.drops_at_one)
-        drawn.append(
-            recording.factors(cell.seed, call, which, (lanes, size), rate) if acts else NO_FACTORS
-        )
-    return Factors(*drawn)
-
-
 def bidirectional(
     layer: Bidirectional, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
     """Record both directions of a Bidirectional layer."""
-    one = recurrent(layer.forward_layer, inputs, context, recording)
-    other = recurrent(layer.backward_layer, inputs, context, recording)
-    sequences = layer.return_sequences
-    y, y_back = one.outputs[0], other.outputs[0]
-    (merged,) = layer.merge(y, reverse(y_back, None) if sequences else y_back)
-    units = y.shape[-1]
+    halves: Any = (None, None)
+    if context.initial_state is not None:
+        halves = layer.halves(context.initial_state)
+    forward, backward = (
+        recurrent(child, inputs, context.with_initial_state(half), recording)
+        for child, half in zip((layer.forward_layer, layer.backward_layer), halves, strict=True)
+    )
+    sequences, own_states = layer.return_sequences, len(forward.outputs) - 1
+    y, y_back = forward.outputs[0], backward.outputs[0]
+    if sequences:
+        y_back = reverse(y_back, None)
+    outputs = [*layer.merge(y, y_back), *forward.outputs[1:], *backward.outputs[1:]]
+    merged = 2 if layer.merge_mode is None else 1
 
     def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
-        (dy,) = dys
-        if dy is None:
-            return [None]
-        forward = backward = dy
-        if layer.merge_mode == "concat":
-            forward, backward = dy[..., :units], dy[..., units:]
-        elif layer.merge_mode == "ave":
-            forward = backward = dy / np.float32(2)
-        if sequences:
-            backward = reverse(backward, None)
-        (dx,) = one.pullback([forward], wanted)
-        (dx_back,) = other.pullback([backward], wanted)
-        return [total_of([dx, dx_back])]
+        dy, dy_back = _shares(layer.merge_mode, dys[:merged], y, y_back)
+        if sequences and dy_back is not None:
+            dy_back = reverse(dy_back, None)
+        ends = dys[merged : merged + own_states], dys[merged + own_states :]
+        first = len(layer.forward_layer.runner.state_shapes())
+        asked = [wanted[0], *wanted[1 : 1 + first]], [wanted[0], *wanted[1 + first :]]
+        dx, *states = forward.pullback([dy, *ends[0]], asked[0])
+        dx_back, *states_back = backward.pullback([dy_back, *ends[1]], asked[1])
+        return [total_of([dx, dx_back]), *states, *states_back]
 
-    return Recorded([merged], [layer.compute_mask(inputs, context.mask)], pullback)
+    masks = layer.compute_mask(inputs, context.mask)
+    return Recorded(outputs, masks if isinstance(masks, list) else [masks], pullback)
+
+
+def _shares(
+    merge_mode: str | None, dys: Sequence[Floats | None], y: Floats, y_back: Floats
+) -> tuple[Floats | None, Floats | None]:
+    """Return the gradients of the outputs of both directions, in the order of time."""
+    if merge_mode is None:
+        return dys[0], dys[1]
+    (dy,) = dys
+    if dy is None:
+        return None, None
+    if merge_mode == "concat":
+        units = y.shape[-1]
+        return dy[..., :units], dy[..., units:]
+    if merge_mode == "mul":
+        return dy * y_back, dy * y
+    if merge_mode == "ave":
+        return dy / np.float32(2), dy / np.float32(2)
+    return dy, dy

@@ -28,8 +28,8 @@ from streamrnn.training.merges import MERGES
 from streamrnn.training.recording import Recorded, Recording, Rule, one_to_one, total_of
 from streamrnn.training.recurrent import (
     bidirectional,
-    check_cell,
     check_directions,
+    check_recurrent,
     recurrent,
 )
 
@@ -162,7 +162,7 @@ def check_layer(layer: Any) -> None:
     if isinstance(layer, layers.Bidirectional):
         check_directions(layer)
     elif isinstance(layer, layers.RNN):
-        check_cell(layer)
+        check_recurrent(layer)
     elif isinstance(layer, layers.TimeDistributed):
         check_layer(layer.layer)
     elif isinstance(layer, layers.Dense | layers.Activation | layers.Conv1D):

@@ -113,7 +113,6 @@ def same(_: Any, x: Any) -> Any:
     return x
 
 
-NO_RULE = "It has no rule in streamrnn/training/rules.py yet."
 NOISE = "It adds noise in training, and draws no numbers by counter."
 NO_WEIGHTS = "It reads ids, and the model around it has no weights."
 NEEDS_ALL = "It needs the whole time axis."
@@ -154,7 +153,6 @@ RECURRENT = {
             [layers.LSTMCell(3), layers.GRUCell(2)], zero_output_for_mask=True, unroll=True
         ),
         lambda w, x: last(naive.stacked(naive.lstm(*w[:3]), naive.gru(*w[3:])), x),
-        trained=NO_RULE,
     ),
     "SimpleRNNCell": LayerRow(
         lambda: layers.SimpleRNNCell(3, activation="relu", use_bias=False),
@@ -174,13 +172,11 @@ RECURRENT = {
             naive.peephole_lstm(*w[:3], peephole=w[3:], recurrent_activation="hard_sigmoid"), x
         ),
         model=inside_rnn,
-        trained=NO_RULE,
     ),
     "LayerNormLSTMCell": LayerRow(
         lambda: layers.LayerNormLSTMCell(3, norm_epsilon=0.01),
         lambda w, x: every(naive.layer_norm_lstm(*w, epsilon=0.01), x),
         model=inside_rnn,
-        trained=NO_RULE,
     ),
     "LSTMCell": LayerRow(
         lambda: layers.LSTMCell(3, unit_forget_bias=False, dropout=0.5, seed=1),
@@ -191,7 +187,6 @@ RECURRENT = {
         lambda: layers.StackedRNNCells([layers.GRUCell(3), layers.LSTMCell(2)]),
         lambda w, x: every(naive.stacked(naive.gru(*w[:3]), naive.lstm(*w[3:])), x),
         model=inside_rnn,
-        trained=NO_RULE,
     ),
     "Bidirectional": LayerRow(
         lambda: layers.Bidirectional(
