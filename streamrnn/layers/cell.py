@@ -103,6 +103,54 @@ class Cell(Layer):
     >>> layers.RNN(MinimalGatedUnit(4), return_sequences=True)(np.zeros((2, 5, 3))).shape
     (2, 5, 4)
 
+    **In training** a compiled cell needs a second static method, the derivative of its `step`:
+    `step_backward(x, states, weights, y, dy, dstates, dx, dweights)`. It is compiled as `step` is,
+    and sees one step of one stream:
+
+    - `x`, `weights`, and `y`, the output of the step, are only read; `states` are those *before*
+      the step.
+    - `dy` is the gradient of `y`. Where `y` is also a state, the gradient of that is in `dstates`.
+    - `dstates`, a tuple in the shapes of `states`, has the gradients of the states *after* the
+      step, to be replaced by those of the states before it.
+    - `dx` (F,) is zero, to be written: the gradient of `x`.
+    - `dweights`, a tuple in the shapes of `weights`: the gradients of this step are added to it.
+
+    Before it is first used it is compared with central differences of `step` in float64, near the
+    cell's weights: ArgumentError names the entry that differs most. A cell with `call`, and one
+    without step_backward, can be frozen as the first layer (trainable=False), not trained.
+
+    Exponential smoothing with a rate for each feature, which is learned:
+
+    >>> class Smoothing(layers.Cell):
+    ...     def __init__(self, units, **kwargs):
+    ...         super().__init__(**kwargs)
+    ...         self.units = self.state_size = self.output_size = units
+    ...
+    ...     def build(self, input_shape):
+    ...         self.add_weight("rate", (self.units,), "ones")
+    ...
+    ...     @staticmethod
+    ...     def step(x, states, weights, y):
+    ...         (h,), (rate,) = states, weights
+    ...         for u in range(h.size):  # h' = h + rate (x - h)
+    ...             h[u] += rate[u] * (x[u] - h[u])
+    ...             y[u] = h[u]
+    ...
+    ...     @staticmethod
+    ...     def step_backward(x, states, weights, y, dy, dstates, dx, dweights):
+    ...         (h,), (rate,), (dh,), (drate,) = states, weights, dstates, dweights
+    ...         for u in range(h.size):
+    ...             d = dy[u] + dh[u]  # h' is the output, too
+    ...             dx[u] = rate[u] * d
+    ...             drate[u] += (x[u] - h[u]) * d
+    ...             dh[u] = (1 - rate[u]) * d
+    >>> from streamrnn import Input, Sequential
+    >>> model = Sequential([Input((None, 2)), layers.RNN(Smoothing(2))])
+    >>> model.compile("sgd", "mse")
+    >>> x = np.array([[[1.0, 2.0], [3.0, 5.0]]])
+    >>> print(*model.gradients(x, np.array([[2.0, 2.0]])).values())
+    [2. 9.]
+
     A Cell may set `state_size` in `build`; `output_size` defaults to `units`.
 
     **Saving and loading** a model with either kind of cell needs its class registered:

@@ -15,7 +15,7 @@ From the inside out:
                 gradients of weights and of inputs; `derivatives`: of the activations; `losses`,
                 `row_losses`; `updates`: of optimizers; `random`: by counter; `sums`: in order
 - `orthogonal`   initial weights
-- `keys`, `digest`   of the rows of a source; `cell`: custom cells
+- `keys`, `digest`   of the rows of a source; `cell`, `cell_bptt`: custom cells
 - `names`, `arguments`   types that host and kernels share; they need no compiler
 
 Two invariants. Kernels write into given arrays and never check shapes: layers do. Each lane's
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         bptt,
         bptt_cells,
         cell,
+        cell_bptt,
         conv1d,
         dense,
         derivatives,
@@ -68,6 +69,7 @@ __all__ = [
     "bptt",
     "bptt_cells",
     "cell",
+    "cell_bptt",
     "conv1d",
     "dense",
     "derivatives",

@@ -18,6 +18,7 @@ from streamrnn.layers import (
     StackedRNNCells,
 )
 from streamrnn.training.cell_pass import CellGradients, CellPass, CellWindow, dropout_factors
+from streamrnn.training.custom_cells import check_custom_cell, run_custom
 from streamrnn.training.layer_norm_cell import run_layer_norm
 from streamrnn.training.recording import Recording, total_of
 
@@ -32,10 +33,8 @@ def check_cell(owner: object, cell: Any) -> None:
             check_cell(owner, inner)
         return
     if type(cell) not in _BUILT_IN:
-        raise UnsupportedError(
-            f"{owner}: training a cell {type(cell).__name__} is not supported; freeze it as the "
-            "first layer (trainable=False)"
-        )
+        check_custom_cell(owner, cell)
+        return
     for spec in cell.activations():
         if not has_derivative(spec, FROM_VALUE):
             raise UnsupportedError(
@@ -52,7 +51,10 @@ def run_cell(
         return _run_stack(cell, window, states, held, recording)
     if type(cell) is LayerNormLSTMCell:
         return run_layer_norm(cell, window, states, recording)
-    return _run_swept(cell, window, states, recording)
+    if type(cell) in _SWEPT:
+        return _run_swept(cell, window, states, recording)
+    assert held is not None
+    return run_custom(cell, window, states, held, recording)
 
 
 def _kind(cell: Any) -> str:

@@ -1,4 +1,4 @@
-"""Gradients of cells in RNN: peepholes, layer normalisation, stacks."""
+"""Gradients of cells in RNN: peepholes, layer normalisation, stacks, custom cells."""
 
 from typing import Any
 
@@ -6,12 +6,13 @@ import naive
 import numpy as np
 import pytest
 from layers.kinds import assert_same
+from training import custom_cells
 from training.test_recurrent import MASK, OPTIONS, RNG, X, assert_gradients
 from training.trained import streamed, weighted
 
 from streamrnn import Input, Model, Sequential, layers, optimizers, set_threads
 from streamrnn.errors import UnsupportedError
-from streamrnn.kernels import team, threads
+from streamrnn.kernels import cell_bptt, team, threads
 from streamrnn.models import StepRunner
 
 LENGTHS = np.array([5, 0, 3, 1])
@@ -43,6 +44,23 @@ CELLS: dict[str, tuple[Any, Any]] = {
         lambda w: naive.stacked(
             naive.simple_rnn(*w[:3]),
             naive.stacked(naive.gru(*w[3:6]), naive.layer_norm_lstm(*w[6:])),
+        ),
+    ),
+    "custom": (
+        lambda: custom_cells.MinimalGatedUnit(3),
+        # Held for masked steps are zeros before the first output, not the initial h.
+        lambda w: naive.custom(naive.minimal_gated_unit(*w).step, [3], 3),
+    ),
+    "custom, held output": (
+        lambda: custom_cells.Echo(2),
+        lambda w: custom_cells.naive_echo(*w),
+    ),
+    "custom in a stack": (
+        lambda: [custom_cells.Echo(2), layers.PeepholeLSTMCell(2), custom_cells.Echo(2)],
+        lambda w: naive.stacked(
+            custom_cells.naive_echo(*w[:2]),
+            naive.peephole_lstm(*w[2:5], peephole=w[5:8]),
+            custom_cells.naive_echo(*w[8:]),
         ),
     ),
 }
@@ -160,6 +178,7 @@ def test_the_gradient_stops_at_a_carried_state(name: str) -> None:
 def test_bits_do_not_depend_on_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lanes are divided however little work there is."""
     monkeypatch.setattr(threads, "MIN_PRODUCTS", 0)
+    monkeypatch.setattr(cell_bptt, "MIN_THREADED_STEPS", 0)
     monkeypatch.setattr(team, "MOST_BACK_OFF", 0)
     monkeypatch.setattr(team, "_team", team._Team())
     model = weighted(Sequential([Input((None, 3)), layers.Dense(3), layers.RNN(CELLS[name][0]())]))
@@ -220,7 +239,7 @@ def test_gradients_of_other_activations(kind: str, outer: str, inner: str) -> No
     assert_gradients(model, RNG.normal(size=(4, 3)), predicted)
 
 
-@pytest.mark.parametrize("name", ["layer_norm", "stack"])
+@pytest.mark.parametrize("name", ["layer_norm", "custom", "stack"])
 def test_cells_below_frozen_ones_are_trained(name: str) -> None:
     """And a frozen cell has no gradient."""
     cells = [layers.GRUCell(3), CELLS[name][0](), layers.LSTMCell(2)]

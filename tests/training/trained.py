@@ -5,6 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from training.custom_cells import Echo
 
 from streamrnn import Input, Model, Sequential, layers, set_threads
 from streamrnn.kernels import bptt
@@ -47,7 +48,7 @@ def others() -> Sequential:
     """The layers and cells that `stack` has not."""
     cells = [
         layers.PeepholeLSTMCell(20, recurrent_dropout=0.2, seed=3),
-        layers.StackedRNNCells([layers.LayerNormLSTMCell(18, dropout=0.2)]),
+        layers.StackedRNNCells([layers.LayerNormLSTMCell(18, dropout=0.2), Echo(5)]),
     ]
     return weighted(
         Sequential(
