@@ -77,6 +77,24 @@ class Trainable:
         """The metrics passed to compile; those by name after the first batch."""
         return [] if self._trainer is None else list(self._trainer.metrics)
 
+    @property
+    def history(self) -> "History | None":
+        """The History of the last fit, or of the one that runs, or None."""
+        return None if self._trainer is None else self._trainer.history
+
+    @history.setter
+    def history(self, history: "History") -> None:
+        self._compiled("fit").history = history
+
+    @property
+    def stop_training(self) -> bool:
+        """Whether a fit ends after this batch or epoch; callbacks set it."""
+        return self._trainer is not None and bool(self._trainer.stop_training)
+
+    @stop_training.setter
+    def stop_training(self, stop: bool) -> None:
+        self._compiled("fit").stop_training = stop
+
     def fit(
         self,
         x: Any = None,
@@ -101,12 +119,16 @@ class Trainable:
         """Train on arrays, in batches of 32 rows by default; return losses and metrics by epoch.
 
         y: the truth, in the shape of the outputs. sample_weight: (B,) or (B, T). lengths: steps of
-        each row; later ones count for nothing. callbacks: EarlyStopping. validation_data: (x, y) or
-        (x, y, sample_weight); validation_split: the share of rows, the last ones.
+        each row; later ones count for nothing. callbacks: see streamrnn.callbacks. validation_data:
+        (x, y) or (x, y, sample_weight); validation_split: the share of rows, the last ones.
+        verbose: 0 prints nothing, others a line per epoch.
 
         With stateful layers row i of a batch continues row i of the batch before, so shuffle must
         be False. Their states are reset before each epoch, and validation starts from fresh ones;
-        both are different in Keras.
+        both are different in Keras. After the fit they are those after its last batch.
+
+        An exception, also one in a callback, ends the fit between two updates: the weights are
+        those after the last one, and the model can be used and trained further.
         """
         self.build_on(x)
         history: History = _training().fit_arrays(
@@ -141,14 +163,14 @@ class Trainable:
         verbose: object = "auto",
         sample_weight: npt.ArrayLike | None = None,
         steps: None = None,
-        callbacks: None = None,
+        callbacks: Any = None,
         return_dict: bool = False,
         *,
         lengths: npt.ArrayLike | None = None,
     ) -> Any:
         """Return the loss, or [loss, metrics…], or a dictionary of them. verbose: no effect."""
         self.build_on(x)
-        refused = {"steps": (steps, None), "callbacks": (callbacks, None)}
+        refused = {"steps": (steps, None)}
         return _training().evaluate_arrays(
             self._compiled("evaluate"),
             x,
@@ -156,6 +178,7 @@ class Trainable:
             sample_weight,
             lengths,
             batch_size,
+            callbacks,
             return_dict,
             refused,
         )

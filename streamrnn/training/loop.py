@@ -6,7 +6,7 @@ from typing import Any
 
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels import random
-from streamrnn.training.callbacks import EarlyStopping, History
+from streamrnn.training.callbacks import CallbackList, History
 from streamrnn.training.trainer import Batch, Refused, Trainer, refuse
 
 BATCH_SIZE = 32
@@ -34,7 +34,8 @@ def fit_arrays(
 ) -> History:
     """Train for some epochs (see `Model.fit`)."""
     refuse("fit", refused)
-    stops = _early_stops(callbacks)
+    if verbose not in ("auto", 0, 1, 2):
+        raise ArgumentError(f"fit: verbose must be 'auto', 0, 1 or 2, received {verbose!r}")
     if trainer.model.stateful_layers() and shuffle:
         raise ArgumentError(
             f"{trainer.model}: fit of a stateful model needs shuffle=False: row i of a batch "
@@ -50,28 +51,34 @@ def fit_arrays(
         validation_size = _checked_size(
             trainer, "validation_batch_size", validation_batch_size or size, validation
         )
-    history = History()
-    for stop in stops:
-        stop.begin()
+    calls = callbacks
+    if not isinstance(calls, CallbackList):
+        calls = CallbackList(
+            callbacks,
+            add_history=True,
+            add_progbar=verbose != 0,
+            model=trainer.model,
+            verbose=verbose,
+            epochs=epochs,
+            steps=-(-rows.rows // size),
+            validation=validation is not None,
+        )
+    trainer.stop_training, logs = False, dict[str, float]()
+    calls.on_train_begin()
     for epoch in range(initial_epoch, epochs):
         trainer.model.reset_state()
-        trainer.reset_metrics()
+        calls.on_epoch_begin(epoch)
         key = random.key_of(trainer.seed, epoch) if shuffle else None
-        logs = trainer.logs(_mean_loss(trainer, _batches(rows, size, key), train=True))
+        logs = _train(trainer, _batches(rows, size, key), calls)
         if validation is not None and (epoch + 1) % validation_freq == 0:
-            found = _validate(trainer, validation, validation_size)
+            found = _validate(trainer, _batches(validation, validation_size, None), calls)
             logs |= {f"val_{name}": value for name, value in found.items()}
-        history.add(epoch, logs)
-        if verbose in ("auto", 1, 2):
-            values = " - ".join(f"{name}: {value:.4g}" for name, value in logs.items())
-            print(f"Epoch {epoch + 1}/{epochs} - {values}", flush=True)
-        ended = [stop.ends(epoch, logs, trainer.model.get_weights) for stop in stops]
-        if any(ended):
+        calls.on_epoch_end(epoch, logs)
+        if trainer.stop_training:
             break
-    for stop in stops:
-        if stop.best_weights is not None:
-            trainer.model.set_weights(stop.best_weights)
-    return history
+    calls.on_train_end(logs)
+    assert trainer.history is not None
+    return trainer.history
 
 
 def evaluate_arrays(
@@ -81,6 +88,7 @@ def evaluate_arrays(
     sample_weight: Any,
     lengths: Any,
     batch_size: int | None,
+    callbacks: Any,
     return_dict: bool,
     refused: Refused,
 ) -> Any:
@@ -88,21 +96,12 @@ def evaluate_arrays(
     refuse("evaluate", refused)
     rows = trainer.batch(x, y, sample_weight, lengths)
     size = _checked_size(trainer, "batch_size", batch_size, rows)
-    trainer.reset_metrics()
-    loss = _mean_loss(trainer, _batches(rows, size, None), train=False)
-    return trainer.report(loss, return_dict)
-
-
-def _early_stops(callbacks: Any) -> list[EarlyStopping]:
-    given = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-    stops = [callback for callback in given if callback is not None]
-    for callback in stops:
-        if not isinstance(callback, EarlyStopping):
-            raise ArgumentError(
-                f"fit: the callback {type(callback).__name__} is not supported; supported: "
-                "EarlyStopping"
-            )
-    return stops
+    calls = callbacks
+    if not isinstance(calls, CallbackList):
+        steps = -(-rows.rows // size)
+        calls = CallbackList(callbacks, model=trainer.model, verbose=0, epochs=1, steps=steps)
+    logs = _test(trainer, _batches(rows, size, None), calls)
+    return trainer.report(logs, return_dict)
 
 
 def _validation(trainer: Trainer, given: Any) -> Batch | None:
@@ -133,7 +132,7 @@ def _checked_size(trainer: Trainer, argument: str, size: int | None, rows: Batch
         raise ArgumentError(f"{argument} must be 1 or more, received {size}")
     if not rows.rows:
         raise ShapeError(f"{trainer.model}: expected at least one row")
-    if trainer.model.stateful_layers() and rows.rows % size:
+    if trainer.model.stateful_layers() and rows.rows > size and rows.rows % size:
         raise ShapeError(
             f"{trainer.model}: {rows.rows} rows cannot be split into batches of {argument}={size}: "
             "each row of a stateful model continues the same row of the previous batch"
@@ -149,22 +148,52 @@ def _batches(rows: Batch, size: int, key: int | None) -> Iterator[Batch]:
         yield rows.take(cut if order is None else order[cut])
 
 
-def _mean_loss(trainer: Trainer, batches: Iterator[Batch], *, train: bool) -> float:
-    """Return the mean of the batches' losses, weighted by their rows, as Keras does."""
-    total = count = 0.0
-    for batch in batches:
-        value = trainer.train(batch) if train else trainer.test(batch)
-        total += value * batch.rows
-        count += batch.rows
-    return total / count
+class _Mean:
+    """The mean of the batches' losses, weighted by their rows, as in Keras."""
+
+    def __init__(self) -> None:
+        self.total = self.rows = 0.0
+
+    def add(self, loss: float, rows: int) -> float:
+        """Return the mean so far."""
+        self.total += loss * rows
+        self.rows += rows
+        return self.total / self.rows
 
 
-def _validate(trainer: Trainer, rows: Batch, size: int) -> dict[str, float]:
-    """Return loss and metrics of other rows, from fresh states."""
+def _train(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
+    """Update the weights by each batch; return loss and metrics."""
+    trainer.reset_metrics()
+    loss, mean = math.nan, _Mean()
+    for number, batch in enumerate(batches):
+        calls.on_train_batch_begin(number)
+        loss = mean.add(trainer.train(batch), batch.rows)
+        calls.on_train_batch_end(number, trainer.logs(loss) if calls.hears_train else None)
+        if trainer.stop_training:
+            break
+    return trainer.logs(loss)
+
+
+def _test(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
+    """Return loss and metrics of batches."""
+    calls.on_test_begin()
+    trainer.reset_metrics()
+    loss, mean = math.nan, _Mean()
+    for number, batch in enumerate(batches):
+        calls.on_test_batch_begin(number)
+        loss = mean.add(trainer.test(batch), batch.rows)
+        calls.on_test_batch_end(number, trainer.logs(loss) if calls.hears_test else None)
+    logs = trainer.logs(loss)
+    calls.on_test_end(logs)
+    return logs
+
+
+def _validate(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
+    """Return loss and metrics of other rows, from fresh states; leave those of training."""
     model = trainer.model
     states = model.get_state()
-    model.reset_state()
-    trainer.reset_metrics()
-    loss = _mean_loss(trainer, _batches(rows, size, None), train=False)
-    model.set_state(states)
-    return trainer.logs(loss)
+    try:
+        model.reset_state()
+        return _test(trainer, batches, calls)
+    finally:
+        model.set_state(states)

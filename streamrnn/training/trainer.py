@@ -12,6 +12,7 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.weights import WeightSet
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
+from streamrnn.training.callbacks import History
 from streamrnn.training.losses import loss_of
 from streamrnn.training.metrics import Metric, metric_of
 from streamrnn.training.optimizer import WeightUpdate
@@ -97,6 +98,8 @@ class Trainer:
         self._metrics: list[Metric] | None = None
         self._kept: dict[Any, Any] = {}
         self._plan: Plan | None = None
+        self.history: History | None = None
+        self.stop_training = False
         if model.built:
             _ = self.plan  # refuses what cannot be trained
             _ = self.metrics  # refuses an unknown name
@@ -144,15 +147,17 @@ class Trainer:
     def train(self, batch: Batch) -> float:
         """Update the weights once; return the loss before."""
         value, recording = self._run(batch, training=True)
-        self.optimizer.apply(
-            [
-                WeightUpdate(name, array, recording.gradients[id(holder), key])
-                for name, (holder, key, array) in self.plan.weights.items()
-                if (id(holder), key) in recording.gradients
-            ]
-        )
-        for holder in self.plan.holders:
-            holder.weights_changed()
+        try:
+            self.optimizer.apply(
+                [
+                    WeightUpdate(name, array, recording.gradients[id(holder), key])
+                    for name, (holder, key, array) in self.plan.weights.items()
+                    if (id(holder), key) in recording.gradients
+                ]
+            )
+        finally:  # also if it is interrupted: nothing packed may differ from the weights
+            for holder in self.plan.holders:
+                holder.weights_changed()
         return value
 
     def test(self, batch: Batch) -> float:
@@ -240,7 +245,7 @@ class Trainer:
         batch = self.batch(x, y, sample_weight, lengths)
         self.reset_metrics()
         value = self.train(batch) if train else self.test(batch)
-        return self.report(value, return_dict)
+        return self.report(self.logs(value), return_dict)
 
     def reset_metrics(self) -> None:
         """Forget the samples of all metrics."""
@@ -251,12 +256,11 @@ class Trainer:
         """Return the loss and all metrics by name."""
         return {"loss": loss} | {metric.name: metric.result() for metric in self.metrics}
 
-    def report(self, loss: float, return_dict: bool) -> Any:
+    def report(self, logs: dict[str, float], return_dict: bool) -> Any:
         """Return the loss, or [loss, metrics…], or a dictionary."""
-        logs = self.logs(loss)
         if return_dict:
             return logs
-        return list(logs.values()) if len(logs) > 1 else loss
+        return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
 
 def _listed(given: Any) -> Sequence[Any]:

@@ -253,7 +253,10 @@ def test_a_stateful_fit() -> None:
         (lambda m: m.fit(X), "expected y, the truth"),
         (lambda m: m.fit(X, Y, class_weight={0: 1}), "argument class_weight="),
         (lambda m: m.fit(X, Y, steps_per_epoch=3), "argument steps_per_epoch=3"),
-        (lambda m: m.fit(X, Y, callbacks=[object()]), "callback object is not supported"),
+        (
+            lambda m: m.fit(X, Y, callbacks=[object()]),
+            "expected a Callback, or a list of them, received object",
+        ),
         (lambda m: m.fit(X, Y, batch_size=0), "batch_size must be 1 or more, received 0"),
         (lambda m: m.fit(X, Y, validation_split=1.5), "validation_split must lie between"),
         (lambda m: m.fit(X, Y, validation_data=X), "validation_data must be"),
