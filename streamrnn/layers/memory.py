@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats
+from streamrnn.arrays import Array, Bools, Floats
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.layers.cell import Cell, initial_states
 from streamrnn.layers.symbol import leaves
@@ -93,6 +93,26 @@ class Memory:
             return
         self._states = None if self._origin is None else [s.copy() for s in self._origin]
         self._held = None if self._origin is None else self._blank_held()
+
+    def reset_rows(self, rows: Bools) -> None:
+        """Reset some rows: to the origin, else to the initial state of the cell.
+
+        rows: (B,) bool. Raises ShapeError unless the state has as many rows.
+        """
+        if self._states is None or not rows.any():
+            return
+        self._check_rows(len(rows))
+        fresh = self._origin
+        if fresh is None:
+            cell = self._owner.runner
+            initial = cell.get_initial_state(len(rows))
+            fresh = initial_states(str(self._owner), cell.state_shapes(), initial, len(rows))
+        self._states = [state.copy() for state in self._states]
+        for state, start in zip(self._states, fresh, strict=True):
+            state[rows] = start[rows]
+        if self._held is not None:
+            self._held = self._held.copy()
+            self._held[rows] = 0
 
     def _blank_held(self) -> Floats | None:
         cell = self._owner.runner

@@ -1,5 +1,6 @@
 """The methods of Keras that train a model. They import the room `training` when they are called."""
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -39,22 +40,21 @@ class Trainable:
         *,
         seed: int = 0,
     ) -> None:
-        """Set optimizer (adam, adamw, rmsprop, sgd), loss and metrics for training.
+        """Set optimizer, loss and metrics for training, by name or as objects.
 
-        seed: of dropout and of the order of rows. jit_compile, auto_scale_loss: no effect.
+        With several outputs loss, loss_weights, metrics and weighted_metrics are lists or
+        dictionaries by the outputs' names; an output with the loss None adds nothing to the loss.
+        seed: of dropout and of the order of rows. jit_compile, auto_scale_loss, run_eagerly,
+        steps_per_execution: no effect, as every update is one call.
         """
         self._trainer = _training().Trainer(
             self,
             optimizer,
             loss,
+            loss_weights,
             metrics,
             weighted_metrics,
             seed=seed,
-            refused={
-                "loss_weights": (loss_weights, None),
-                "run_eagerly": (run_eagerly, False),
-                "steps_per_execution": (steps_per_execution, 1),
-            },
         )
 
     def _compiled(self, method: str) -> Any:
@@ -68,8 +68,8 @@ class Trainable:
         return None if self._trainer is None else self._trainer.optimizer
 
     @property
-    def loss(self) -> "Loss | None":
-        """The loss passed to compile, or None."""
+    def loss(self) -> "Loss | list[Loss | None] | None":
+        """The loss passed to compile, of several outputs a list, or None."""
         return None if self._trainer is None else self._trainer.loss
 
     @property
@@ -106,31 +106,39 @@ class Trainable:
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
-        class_weight: object = None,
-        sample_weight: npt.ArrayLike | None = None,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
         initial_epoch: int = 0,
-        steps_per_epoch: None = None,
-        validation_steps: None = None,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
         validation_batch_size: int | None = None,
-        validation_freq: int = 1,
+        validation_freq: int | Sequence[int] = 1,
         *,
         lengths: npt.ArrayLike | None = None,
     ) -> "History":
-        """Train on arrays, in batches of 32 rows by default; return losses and metrics by epoch.
+        """Train in batches of 32 rows by default; return losses and metrics by epoch.
 
-        y: the truth, in the shape of the outputs. sample_weight: (B,) or (B, T). lengths: steps of
-        each row; later ones count for nothing. callbacks: see streamrnn.callbacks. validation_data:
-        (x, y) or (x, y, sample_weight); validation_split: the share of rows, the last ones.
-        verbose: 0 prints nothing, others a line per epoch.
+        x, y: arrays; a list or dictionary of them with several inputs or outputs, y in the shape of
+        the outputs. Or x alone: an iterable of batches (x, y[, sample_weight[, lengths]]), an
+        object with a length that gives batches by number (keras.utils.PyDataset), or
+        `Pipeline.windows()`. Or x a pyarrow.Table of features, y (and sample_weight) the names of
+        its columns. An iterator gives one epoch, or needs steps_per_epoch.
+
+        sample_weight: (B,) or (B, T), by output if there are several. class_weight: class -> weight
+        of its samples or steps. lengths: steps of each row; later ones count for nothing.
+        validation_data: (x, y[, sample_weight[, lengths]]), or batches; validation_split: the share
+        of rows, the last ones; validation_freq: each n-th epoch, or a list of epochs from 1.
+        steps_per_epoch: batches of an epoch; the next one goes on from there. verbose: 0 prints
+        nothing, others a line per epoch. callbacks: see streamrnn.callbacks.
 
         With stateful layers row i of a batch continues row i of the batch before, so shuffle must
-        be False. Their states are reset before each epoch, and validation starts from fresh ones;
-        both are different in Keras. After the fit they are those after its last batch.
+        be False for arrays. Their states are reset before each epoch, and validation starts from
+        fresh ones; both are different in Keras. Lanes of a window that begin another stream start
+        from the initial state. After the fit, states are those after its last batch.
 
         An exception, also one in a callback, ends the fit between two updates: the weights are
         those after the last one, and the model can be used and trained further.
         """
-        self.build_on(x)
         history: History = _training().fit_arrays(
             self._compiled("fit"),
             x,
@@ -142,16 +150,14 @@ class Trainable:
             validation_split=validation_split,
             validation_data=validation_data,
             shuffle=shuffle,
+            class_weight=class_weight,
             sample_weight=sample_weight,
             initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
             validation_batch_size=validation_batch_size,
             validation_freq=validation_freq,
             lengths=lengths,
-            refused={
-                "class_weight": (class_weight, None),
-                "steps_per_epoch": (steps_per_epoch, None),
-                "validation_steps": (validation_steps, None),
-            },
         )
         return history
 
@@ -161,16 +167,17 @@ class Trainable:
         y: Any = None,
         batch_size: int | None = None,
         verbose: object = "auto",
-        sample_weight: npt.ArrayLike | None = None,
-        steps: None = None,
+        sample_weight: Any = None,
+        steps: int | None = None,
         callbacks: Any = None,
         return_dict: bool = False,
         *,
         lengths: npt.ArrayLike | None = None,
     ) -> Any:
-        """Return the loss, or [loss, metrics…], or a dictionary of them. verbose: no effect."""
-        self.build_on(x)
-        refused = {"steps": (steps, None)}
+        """Return the loss, or [loss, metrics…], or a dictionary of them.
+
+        x, y: what fit accepts. steps: the batches to use. verbose: no effect.
+        """
         return _training().evaluate_arrays(
             self._compiled("evaluate"),
             x,
@@ -178,49 +185,54 @@ class Trainable:
             sample_weight,
             lengths,
             batch_size,
+            steps,
             callbacks,
             return_dict,
-            refused,
         )
 
     def train_on_batch(
         self,
         x: Any,
         y: Any = None,
-        sample_weight: npt.ArrayLike | None = None,
-        class_weight: None = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
         return_dict: bool = False,
         *,
         lengths: npt.ArrayLike | None = None,
+        reset: npt.ArrayLike | None = None,
     ) -> Any:
         """Update the weights once; return the loss and metrics of this batch, as `evaluate` does.
 
         Stateful layers carry their states to the next call; the gradient stops between calls.
+        reset: (B,) bool, the rows whose states are initial before this batch.
         """
-        self.build_on(x)
-        refused = {"class_weight": (class_weight, None)}
-        trainer = self._compiled("train_on_batch")
-        return trainer.on_batch(x, y, sample_weight, lengths, return_dict, refused, train=True)
+        return self._compiled("train_on_batch").on_batch(
+            x, y, sample_weight, class_weight, lengths, reset, return_dict, train=True
+        )
 
     def test_on_batch(
         self,
         x: Any,
         y: Any = None,
-        sample_weight: npt.ArrayLike | None = None,
+        sample_weight: Any = None,
         return_dict: bool = False,
         *,
         lengths: npt.ArrayLike | None = None,
+        reset: npt.ArrayLike | None = None,
     ) -> Any:
-        """Return the loss and metrics of one batch, as `evaluate` does."""
-        self.build_on(x)
-        trainer = self._compiled("test_on_batch")
-        return trainer.on_batch(x, y, sample_weight, lengths, return_dict, {}, train=False)
+        """Return the loss and metrics of one batch, as `evaluate` does.
+
+        reset: as of train_on_batch.
+        """
+        return self._compiled("test_on_batch").on_batch(
+            x, y, sample_weight, None, lengths, reset, return_dict, train=False
+        )
 
     def gradients(
         self,
         x: Any,
         y: Any,
-        sample_weight: npt.ArrayLike | None = None,
+        sample_weight: Any = None,
         *,
         lengths: npt.ArrayLike | None = None,
         training: bool = False,
@@ -229,7 +241,6 @@ class Trainable:
 
         training: with dropout, as the next call of train_on_batch.
         """
-        self.build_on(x)
         made: dict[str, Floats] = self._compiled("gradients").gradients(
             x, y, sample_weight, lengths, training
         )

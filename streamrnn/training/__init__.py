@@ -6,6 +6,8 @@
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
 - `loss`        what losses share; `regressions`, `classifications`: their classes; `optimizer`:
                 what optimizers share
+- `objective`, `outputs`   losses and metrics of each output
+- `data`, `tables`, `windows`, `lanes`, `classes`   what `fit` accepts, as batches
 - `trainer`     a compiled model and one batch; `loop`: epochs
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and

@@ -1,16 +1,23 @@
 """The loops over batches and epochs: of `Model.fit` and `Model.evaluate`."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
-from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.errors import ArgumentError
 from streamrnn.kernels import random
+from streamrnn.training.batches import Batch
 from streamrnn.training.callbacks import CallbackList, History
-from streamrnn.training.trainer import Batch, Refused, Trainer, refuse
-
-BATCH_SIZE = 32
-"""Rows of a batch by default, as in Keras."""
+from streamrnn.training.data import (
+    ArrayBatches,
+    BatchSource,
+    Feed,
+    GivenData,
+    is_arrays,
+    source_of,
+    split_rows,
+)
+from streamrnn.training.trainer import Trainer
 
 
 def fit_arrays(
@@ -25,32 +32,45 @@ def fit_arrays(
     validation_split: float,
     validation_data: Any,
     shuffle: bool,
+    class_weight: Any,
     sample_weight: Any,
     initial_epoch: int,
+    steps_per_epoch: int | None,
+    validation_steps: int | None,
     validation_batch_size: int | None,
-    validation_freq: int,
+    validation_freq: Any,
     lengths: Any,
-    refused: Refused,
 ) -> History:
     """Train for some epochs (see `Model.fit`)."""
-    refuse("fit", refused)
     if verbose not in ("auto", 0, 1, 2):
         raise ArgumentError(f"fit: verbose must be 'auto', 0, 1 or 2, received {verbose!r}")
-    if trainer.model.stateful_layers() and shuffle:
+    given = GivenData(x, y, sample_weight, lengths, class_weight, batch_size)
+    sizes = validation_batch_size, batch_size
+    validation: BatchSource | None
+    if validation_data is None and validation_split:
+        source, validation = _split(trainer, given, validation_split, sizes)
+    else:
+        source = source_of(trainer, given)
+        validation = _validation(trainer, validation_data, sizes)
+    judged = _judged_epochs(validation_freq, initial_epoch, epochs)
+    if trainer.model.stateful_layers() and shuffle and source.shuffles:
         raise ArgumentError(
             f"{trainer.model}: fit of a stateful model needs shuffle=False: row i of a batch "
             "continues row i of the batch before"
         )
-    rows = trainer.batch(x, y, sample_weight, lengths)
-    validation = _validation(trainer, validation_data)
-    if validation is None and validation_split:
-        rows, validation = _split(rows, validation_split)
-    size = _checked_size(trainer, "batch_size", batch_size, rows)
-    validation_size = size
-    if validation is not None:
-        validation_size = _checked_size(
-            trainer, "validation_batch_size", validation_batch_size or size, validation
+    if not source.again and steps_per_epoch is None and epochs - initial_epoch > 1:
+        raise ArgumentError(
+            f"fit: epochs={epochs}, and an iterator can be run through once only; pass a list of "
+            "its batches, as in fit(list(batches)), or steps_per_epoch"
         )
+    feed, held = Feed(source, steps_per_epoch, "steps_per_epoch"), None
+    if validation is not None:
+        if not validation.again and validation_steps is None and len(judged) > 1:
+            raise ArgumentError(
+                "fit: validation_data is an iterator, which can be run through once only; pass a "
+                "list of its batches, or validation_steps"
+            )
+        held = Feed(validation, validation_steps, "validation_steps")
     calls = callbacks
     if not isinstance(calls, CallbackList):
         calls = CallbackList(
@@ -60,8 +80,8 @@ def fit_arrays(
             model=trainer.model,
             verbose=verbose,
             epochs=epochs,
-            steps=-(-rows.rows // size),
-            validation=validation is not None,
+            steps=feed.batches,
+            validation=held is not None,
         )
     trainer.stop_training, logs = False, dict[str, float]()
     calls.on_train_begin()
@@ -69,9 +89,9 @@ def fit_arrays(
         trainer.model.reset_state()
         calls.on_epoch_begin(epoch)
         key = random.key_of(trainer.seed, epoch) if shuffle else None
-        logs = _train(trainer, _batches(rows, size, key), calls)
-        if validation is not None and (epoch + 1) % validation_freq == 0:
-            found = _validate(trainer, _batches(validation, validation_size, None), calls)
+        logs = _train(trainer, feed.epoch(key), calls)
+        if held is not None and epoch in judged:
+            found = _validate(trainer, held.epoch(None, anew=True), calls)
             logs |= {f"val_{name}": value for name, value in found.items()}
         calls.on_epoch_end(epoch, logs)
         if trainer.stop_training:
@@ -88,108 +108,111 @@ def evaluate_arrays(
     sample_weight: Any,
     lengths: Any,
     batch_size: int | None,
+    steps: int | None,
     callbacks: Any,
     return_dict: bool,
-    refused: Refused,
 ) -> Any:
     """Return the mean loss and the metrics of all rows (see `Model.evaluate`)."""
-    refuse("evaluate", refused)
-    rows = trainer.batch(x, y, sample_weight, lengths)
-    size = _checked_size(trainer, "batch_size", batch_size, rows)
-    calls = callbacks
+    source = source_of(trainer, GivenData(x, y, sample_weight, lengths, size=batch_size))
+    feed, calls = Feed(source, steps, "steps"), callbacks
     if not isinstance(calls, CallbackList):
-        steps = -(-rows.rows // size)
-        calls = CallbackList(callbacks, model=trainer.model, verbose=0, epochs=1, steps=steps)
-    logs = _test(trainer, _batches(rows, size, None), calls)
+        calls = CallbackList(
+            callbacks, model=trainer.model, verbose=0, epochs=1, steps=feed.batches
+        )
+    logs = _test(trainer, feed.epoch(None), calls)
     return trainer.report(logs, return_dict)
 
 
-def _validation(trainer: Trainer, given: Any) -> Batch | None:
+def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
+    """Return the epochs that end with a validation: every n-th, or those of a list, from 1."""
+    if isinstance(frequency, int) and not isinstance(frequency, bool) and frequency > 0:
+        return {epoch for epoch in range(begin, epochs) if (epoch + 1) % frequency == 0}
+    if isinstance(frequency, list | tuple | set):
+        return {epoch for epoch in range(begin, epochs) if epoch + 1 in frequency}
+    raise ArgumentError(
+        f"fit: validation_freq must be 1 or more, or a list of epochs, received {frequency!r}"
+    )
+
+
+_Sizes: TypeAlias = tuple[int | None, int | None]
+"""validation_batch_size and batch_size, which is its default."""
+
+
+def _split(
+    trainer: Trainer, given: GivenData, share: float, sizes: _Sizes
+) -> tuple[BatchSource, BatchSource]:
+    """Return the first rows, and the last ones for validation; those have no class weights."""
+    if not given.arrays:
+        raise ArgumentError("fit: validation_split needs arrays; pass validation_data with batches")
+    rows, others = split_rows(given.rows(trainer), share)
+    return (
+        ArrayBatches(trainer, "batch_size", trainer.weighed(rows, given.class_weight), given.size),
+        ArrayBatches(trainer, "validation_batch_size", others, sizes[0] or sizes[1]),
+    )
+
+
+def _validation(trainer: Trainer, given: Any, sizes: _Sizes) -> BatchSource | None:
+    """Return the source of validation_data: arrays as a tuple, or batches."""
     if given is None:
         return None
-    if not isinstance(given, list | tuple) or len(given) not in (2, 3):
+    argument = "validation_batch_size"
+    if not is_arrays(given, None):  # batches, also as a list of tuples
+        parts = isinstance(given, tuple) and 2 <= len(given) <= 4 and is_arrays(*given[:2])
+        if not parts:
+            return source_of(trainer, GivenData(given, size=sizes[0]), argument)
+    elif not isinstance(given, list | tuple) or not 2 <= len(given) <= 4:
         raise ArgumentError(
-            "fit: validation_data must be (x, y) or (x, y, sample_weight), received "
-            f"{type(given).__name__}"
+            "fit: validation_data must be (x, y), (x, y, sample_weight), (x, y, sample_weight, "
+            f"lengths), or batches of these; received {type(given).__name__}"
         )
-    x, y, *weight = given
-    return trainer.batch(x, y, weight[0] if weight else None, None)
+    data = GivenData(*given)._replace(size=sizes[0] or sizes[1])
+    return source_of(trainer, data, argument)
 
 
-def _split(rows: Batch, share: float) -> tuple[Batch, Batch]:
-    """Return the first rows, and the last ones for validation."""
-    if not 0 < share < 1:
-        raise ArgumentError(f"fit: validation_split must lie between 0 and 1, received {share!r}")
-    at = math.floor(rows.rows * (1 - share))
-    if at in (0, rows.rows):
-        raise ShapeError(f"fit: validation_split={share} leaves no rows on one side of {rows.rows}")
-    return rows.take(slice(0, at)), rows.take(slice(at, None))
-
-
-def _checked_size(trainer: Trainer, argument: str, size: int | None, rows: Batch) -> int:
-    size = BATCH_SIZE if size is None else size
-    if size < 1:
-        raise ArgumentError(f"{argument} must be 1 or more, received {size}")
-    if not rows.rows:
-        raise ShapeError(f"{trainer.model}: expected at least one row")
-    if trainer.model.stateful_layers() and rows.rows > size and rows.rows % size:
-        raise ShapeError(
-            f"{trainer.model}: {rows.rows} rows cannot be split into batches of {argument}={size}: "
-            "each row of a stateful model continues the same row of the previous batch"
-        )
-    return size
-
-
-def _batches(rows: Batch, size: int, key: int | None) -> Iterator[Batch]:
-    """Yield all rows in batches, in their order or in the random order of a key."""
-    order = None if key is None else random.permutation(key, rows.rows)
-    for begin in range(0, rows.rows, size):
-        cut = slice(begin, begin + size)
-        yield rows.take(cut if order is None else order[cut])
-
-
-class _Mean:
-    """The mean of the batches' losses, weighted by their rows, as in Keras."""
+class _Means:
+    """The means of the batches' losses, weighted by their rows, as in Keras."""
 
     def __init__(self) -> None:
-        self.total = self.rows = 0.0
+        self._totals: list[float] = []
+        self._rows = 0.0
 
-    def add(self, loss: float, rows: int) -> float:
-        """Return the mean so far."""
-        self.total += loss * rows
-        self.rows += rows
-        return self.total / self.rows
+    def add(self, losses: Sequence[float], rows: int) -> list[float]:
+        """Return the means so far."""
+        before = self._totals or [0.0] * len(losses)
+        self._totals = [t + loss * rows for t, loss in zip(before, losses, strict=True)]
+        self._rows += rows
+        return [total / self._rows for total in self._totals]
 
 
 def _train(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
-    """Update the weights by each batch; return loss and metrics."""
+    """Update the weights by each batch; return losses and metrics."""
     trainer.reset_metrics()
-    loss, mean = math.nan, _Mean()
+    losses, means = [math.nan], _Means()
     for number, batch in enumerate(batches):
         calls.on_train_batch_begin(number)
-        loss = mean.add(trainer.train(batch), batch.rows)
-        calls.on_train_batch_end(number, trainer.logs(loss) if calls.hears_train else None)
+        losses = means.add(trainer.train(batch), batch.rows)
+        calls.on_train_batch_end(number, trainer.logs(losses) if calls.hears_train else None)
         if trainer.stop_training:
             break
-    return trainer.logs(loss)
+    return trainer.logs(losses)
 
 
 def _test(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
-    """Return loss and metrics of batches."""
+    """Return losses and metrics of batches."""
     calls.on_test_begin()
     trainer.reset_metrics()
-    loss, mean = math.nan, _Mean()
+    losses, means = [math.nan], _Means()
     for number, batch in enumerate(batches):
         calls.on_test_batch_begin(number)
-        loss = mean.add(trainer.test(batch), batch.rows)
-        calls.on_test_batch_end(number, trainer.logs(loss) if calls.hears_test else None)
-    logs = trainer.logs(loss)
+        losses = means.add(trainer.test(batch), batch.rows)
+        calls.on_test_batch_end(number, trainer.logs(losses) if calls.hears_test else None)
+    logs = trainer.logs(losses)
     calls.on_test_end(logs)
     return logs
 
 
 def _validate(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
-    """Return loss and metrics of other rows, from fresh states; leave those of training."""
+    """Return losses and metrics of other rows, from fresh states; leave those of training."""
     model = trainer.model
     states = model.get_state()
     try:

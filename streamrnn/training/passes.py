@@ -127,11 +127,6 @@ def _run(
 
 def check_trainable(model: Model, trained: Trained) -> None:
     """Raise UnsupportedError, naming the layer, if training needs what is not computed."""
-    if len(model.graph.outputs) > 1:
-        raise UnsupportedError(
-            f"{model}: training a model with several outputs is not supported; train a Model with "
-            "the one output that the loss is of"
-        )
     _check_graph(model.graph, trained, set())
 
 

@@ -7,51 +7,24 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.arrays import Array, Floats
-from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.weights import WeightSet
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
+from streamrnn.training.batches import Batch
 from streamrnn.training.callbacks import History
+from streamrnn.training.classes import class_weights
+from streamrnn.training.lanes import checked_reset, memories
 from streamrnn.training.losses import loss_of
-from streamrnn.training.metrics import Metric, metric_of
+from streamrnn.training.metrics import Metric
+from streamrnn.training.objective import Objective
 from streamrnn.training.optimizer import WeightUpdate
 from streamrnn.training.optimizers import optimizer_of
+from streamrnn.training.outputs import truths_of, weights_of_samples
 from streamrnn.training.passes import check_trainable, record
 from streamrnn.training.recording import Recorded, Recording, Trained
-
-Refused = Mapping[str, tuple[object, object]]
-"""Arguments of Keras that are not supported: (received, the value that asks for nothing)."""
-
-
-class Batch(NamedTuple):
-    """Rows of a model's inputs, their masks, the truth and the weights of samples."""
-
-    inputs: list[Array]
-    masks: list[Array | None]
-    y: Array
-    weight: Array | None
-
-    @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return len(self.y)
-
-    def take(self, rows: Any) -> "Batch":
-        """Return some of the rows: a slice, or their numbers."""
-        return Batch(
-            [array[rows] for array in self.inputs],
-            [None if mask is None else np.ascontiguousarray(mask[rows]) for mask in self.masks],
-            self.y[rows],
-            None if self.weight is None else self.weight[rows],
-        )
-
-
-def refuse(method: str, refused: Refused) -> None:
-    """Raise ArgumentError for an argument of Keras that is not supported."""
-    for argument, (received, nothing) in refused.items():
-        if received is not nothing and received != nothing:
-            raise ArgumentError(f"{method}: the argument {argument}={received!r} is not supported")
+from streamrnn.training.tables import arrays_of_table, is_table
 
 
 class Plan(NamedTuple):
@@ -64,7 +37,17 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(cls, model: Model) -> "Plan":
-        """Return the plan of a model. Raises UnsupportedError, naming the layer."""
+        """Return the plan of a model with one output. Raises UnsupportedError, naming the layer."""
+        if len(model.graph.outputs) > 1:
+            raise UnsupportedError(
+                f"{model}: training a model with several outputs is not supported here; train a "
+                "Model with the one output that the loss is of, or with Model.fit"
+            )
+        return cls.of_all(model)
+
+    @classmethod
+    def of_all(cls, model: Model) -> "Plan":
+        """Return the plan of a model with any outputs. Raises UnsupportedError."""
         trained = Trained.of(model)
         check_trainable(model, trained)
         rows = zip(model.named_weights().items(), model.holders(), strict=True)
@@ -83,26 +66,27 @@ class Trainer:
         model: Model,
         optimizer: Any,
         loss: Any,
+        loss_weights: Any,
         metrics: Any,
         weighted_metrics: Any,
         *,
         seed: int,
-        refused: Refused,
     ) -> None:
-        refuse("compile", refused)
         if loss is None:
             raise ArgumentError("compile: expected a loss, as in compile('adam', loss='mse')")
         self.model, self.seed = model, int(seed)
-        self.optimizer, self.loss = optimizer_of(optimizer), loss_of(loss)
-        self._given = _listed(metrics), _listed(weighted_metrics)
-        self._metrics: list[Metric] | None = None
+        self.optimizer = optimizer_of(optimizer)
+        self._given = loss, loss_weights, metrics, weighted_metrics
+        self._objective: Objective | None = None
         self._kept: dict[Any, Any] = {}
         self._plan: Plan | None = None
         self.history: History | None = None
         self.stop_training = False
         if model.built:
+            _ = self.objective  # refuses an unknown name
             _ = self.plan  # refuses what cannot be trained
-            _ = self.metrics  # refuses an unknown name
+        elif not isinstance(loss, list | tuple | Mapping):
+            loss_of(loss)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()
@@ -111,42 +95,64 @@ class Trainer:
     def plan(self) -> Plan:
         """What is trained: made once, for the weights that are trainable then, as in Keras."""
         if self._plan is None or self._plan.graph is not self.model.graph:
-            self._plan = Plan.of(self.model)
+            self._plan = Plan.of_all(self.model)
         return self._plan
+
+    @property
+    def objective(self) -> Objective:
+        """Losses and metrics, made once the model is built."""
+        if self._objective is None:
+            self._objective = Objective(self.model, *self._given)
+        return self._objective
 
     @property
     def metrics(self) -> list[Metric]:
         """All metrics, the weighted ones last."""
-        if self._metrics is None:
-            if not self.model.built:
-                return []
-            units = int(self.model.graph.outputs[0].shape[-1] or 0)
-            given = [*self._given[0], *self._given[1]]
-            self._metrics = [metric_of(metric, self.loss, units) for metric in given]
-        return self._metrics
+        return self.objective.metrics if self.model.built else []
+
+    @property
+    def loss(self) -> Any:
+        """The loss, or a list of those of several outputs."""
+        return self.objective.loss if self.model.built else loss_of(self._given[0])
 
     def batch(self, x: Any, y: Any, sample_weight: Any, lengths: Any) -> Batch:
-        """Return the rows that a caller passed, checked. Raises ShapeError."""
-        if y is None:
-            raise ArgumentError(f"{self.model}: expected y, the truth")
+        """Return the rows that a caller passed, checked. Raises ShapeError, ArgumentError."""
+        if is_table(x):
+            x, y, sample_weight = arrays_of_table(self.model, x, y, sample_weight)
+        self.model.build_on(x)
         inputs = self.model.check_arrays(x)
         masks: list[Array | None] = [None] * len(inputs)
         if lengths is not None:
             masks = self.model.make_mask([array.shape for array in inputs], None, lengths)
-        truth = np.asarray(y)
-        weight = None if sample_weight is None else np.asarray(sample_weight, np.float32)
-        sizes = {"y": truth, "sample_weight": weight}
-        for name, array in sizes.items():
-            if array is not None and (not array.ndim or len(array) != len(inputs[0])):
-                raise ShapeError(
-                    f"{self.model}: expected {len(inputs[0])} rows of {name}, as of x, received "
-                    f"shape {array.shape}"
-                )
-        return Batch(inputs, masks, truth, weight)
+        names = self.objective.names
+        truths = truths_of(self.model, y, names, self.objective.needed)
+        weights = weights_of_samples(self.model, sample_weight, names)
+        for name, arrays in {"y": truths, "sample_weight": weights}.items():
+            for array in arrays:
+                if array is not None and (not array.ndim or len(array) != len(inputs[0])):
+                    raise ShapeError(
+                        f"{self.model}: expected {len(inputs[0])} rows of {name}, as of x, "
+                        f"received shape {array.shape}"
+                    )
+        return Batch(inputs, masks, truths, weights)
 
-    def train(self, batch: Batch) -> float:
-        """Update the weights once; return the loss before."""
-        value, recording = self._run(batch, training=True)
+    def weighed(self, batch: Batch, class_weight: Any) -> Batch:
+        """Return a batch whose samples have the weights of their classes. Raises ArgumentError."""
+        if class_weight is None:
+            return batch
+        if len(batch.y) > 1:
+            raise ArgumentError(
+                f"{self.model}: class_weight needs a model with one output; pass sample_weight for "
+                "each output"
+            )
+        if batch.weights[0] is not None:
+            raise ArgumentError("class_weight and sample_weight cannot both be given")
+        weights = class_weights(batch.y[0], class_weight, self.objective.heads[0].rank)
+        return batch._replace(weights=[weights])
+
+    def train(self, batch: Batch) -> list[float]:
+        """Update the weights once; return the losses before: see Judgement."""
+        values, recording = self._run(batch, training=True)
         try:
             self.optimizer.apply(
                 [
@@ -158,19 +164,28 @@ class Trainer:
         finally:  # also if it is interrupted: nothing packed may differ from the weights
             for holder in self.plan.holders:
                 holder.weights_changed()
-        return value
+        return values
 
-    def test(self, batch: Batch) -> float:
-        """Return the loss of a batch."""
+    def test(self, batch: Batch) -> list[float]:
+        """Return the losses of a batch: see Judgement."""
         context = CallContext()
         try:
+            self._reset_rows(batch, context)
             outputs, masks = self.model.graph.run(batch.inputs, batch.masks, context)
-            return self._judge(batch, outputs[0], masks[0])[0]
+            return self.objective.judge(batch, outputs, masks).values
         except BaseException:
             context.undo()
             raise
 
-    def _run(self, batch: Batch, *, training: bool) -> tuple[float, Recording]:
+    def _reset_rows(self, batch: Batch, context: CallContext) -> None:
+        """Give rows their initial states; `context.undo` restores what they carried."""
+        if batch.reset is None:
+            return
+        for memory in memories(self.model):
+            context.remember(memory)
+            memory.reset_rows(batch.reset)
+
+    def _run(self, batch: Batch, *, training: bool) -> tuple[list[float], Recording]:
         """Run a batch forward and back."""
         recording = Recording(
             self.plan.trained,
@@ -182,28 +197,16 @@ class Trainer:
         context = CallContext(training=training)
         none = [False] * len(batch.inputs)
         try:
+            self._reset_rows(batch, context)
             made: Recorded = record(
                 self.model.graph, batch.inputs, batch.masks, context, recording, none
             )
-            value, slope = self._judge(batch, made.outputs[0], made.masks[0])
-            made.pullback([slope], none)
+            judged = self.objective.judge(batch, made.outputs, made.masks)
+            made.pullback(judged.slopes, none)
         except BaseException:
             context.undo()
             raise
-        return value, recording
-
-    def _judge(self, batch: Batch, outputs: Floats, mask: Array | None) -> tuple[float, Floats]:
-        """Return the loss and its derivative; add the batch to the metrics."""
-        if mask is not None and mask.ndim >= outputs.ndim:
-            mask = None
-        outputs = np.ascontiguousarray(outputs)
-        truth = self.loss.truth(batch.y, outputs)
-        value, slope = self.loss.with_slope(truth, outputs, batch.weight, mask)
-        plain = len(self._given[0])
-        for number, metric in enumerate(self.metrics):
-            weight = None if number < plain else batch.weight
-            metric.update_state(batch.y, outputs, weight, mask=mask)
-        return value, slope
+        return judged.values, recording
 
     def gradients(
         self,
@@ -233,37 +236,32 @@ class Trainer:
         self,
         x: Any,
         y: Any,
-        sample_weight: npt.ArrayLike | None,
-        lengths: npt.ArrayLike | None,
+        sample_weight: Any,
+        class_weight: Any,
+        lengths: Any,
+        reset: Any,
         return_dict: bool,
-        refused: Refused,
         *,
         train: bool,
     ) -> Any:
         """Train on a batch, or test it; return what Keras returns."""
-        refuse("train_on_batch", refused)
-        batch = self.batch(x, y, sample_weight, lengths)
+        batch = self.weighed(self.batch(x, y, sample_weight, lengths), class_weight)
+        if reset is not None:
+            batch = batch._replace(reset=checked_reset(self.model, reset, batch.rows))
         self.reset_metrics()
-        value = self.train(batch) if train else self.test(batch)
-        return self.report(self.logs(value), return_dict)
+        values = self.train(batch) if train else self.test(batch)
+        return self.report(self.logs(values), return_dict)
 
     def reset_metrics(self) -> None:
         """Forget the samples of all metrics."""
-        for metric in self.metrics:
-            metric.reset_state()
+        self.objective.reset()
 
-    def logs(self, loss: float) -> dict[str, float]:
-        """Return the loss and all metrics by name."""
-        return {"loss": loss} | {metric.name: metric.result() for metric in self.metrics}
+    def logs(self, values: Sequence[float]) -> dict[str, float]:
+        """Return losses (see Judgement) and all metrics by name."""
+        return self.objective.logs(values)
 
     def report(self, logs: dict[str, float], return_dict: bool) -> Any:
-        """Return the loss, or [loss, metrics…], or a dictionary."""
+        """Return the loss, or [loss, metrics…] in the order of Keras, or a dictionary."""
         if return_dict:
             return logs
-        return list(logs.values()) if len(logs) > 1 else logs["loss"]
-
-
-def _listed(given: Any) -> Sequence[Any]:
-    if given is None:
-        return []
-    return list(given) if isinstance(given, list | tuple) else [given]
+        return self.objective.listed(logs) if len(logs) > 1 else logs["loss"]

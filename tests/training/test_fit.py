@@ -248,11 +248,18 @@ def test_a_stateful_fit() -> None:
     [
         (lambda m: m.compile("muon", "mse"), "optimizer 'muon' is not supported"),
         (lambda m: m.compile("sgd"), "expected a loss"),
-        (lambda m: m.compile("sgd", "mse", loss_weights=[1]), "argument loss_weights=.1. is not"),
-        (lambda m: m.compile("sgd", "mse", run_eagerly=True), "argument run_eagerly=True"),
+        (lambda m: m.compile("sgd", "mse", loss_weights=[1, 2]), "loss_weights must be a number"),
         (lambda m: m.fit(X), "expected y, the truth"),
-        (lambda m: m.fit(X, Y, class_weight={0: 1}), "argument class_weight="),
-        (lambda m: m.fit(X, Y, steps_per_epoch=3), "argument steps_per_epoch=3"),
+        (lambda m: m.fit(X, Y, class_weight=[1, 2]), "class_weight must be a dictionary"),
+        (
+            lambda m: m.fit(X, Y, class_weight={0: 1}, sample_weight=Y[:, 0]),
+            "class_weight and sample_weight cannot both be given",
+        ),
+        (lambda m: m.fit(X, Y, steps_per_epoch=0), "steps_per_epoch must be 1 or more"),
+        (lambda m: m.fit(X, Y, steps_per_epoch=3), "steps_per_epoch=3, and the data has 1 bat"),
+        (lambda m: m.fit(X, Y, validation_freq=0), "validation_freq must be 1 or more"),
+        (lambda m: m.fit(3, Y), "y cannot be given with batches"),
+        (lambda m: m.fit(3), "expected arrays, a table, or an iterable of batches"),
         (
             lambda m: m.fit(X, Y, callbacks=[object()]),
             "expected a Callback, or a list of them, received object",
@@ -264,8 +271,7 @@ def test_a_stateful_fit() -> None:
             lambda m: m.fit(X, Y, callbacks=callbacks.EarlyStopping(), verbose=0),
             "monitor='val_loss' is not reported",
         ),
-        (lambda m: m.evaluate(X, Y, steps=2), "argument steps=2"),
-        (lambda m: m.train_on_batch(X, Y, class_weight={0: 1}), "argument class_weight="),
+        (lambda m: m.evaluate(X, Y, steps=2), "steps=2, and the data has 1 batches"),
         (lambda m: callbacks.EarlyStopping(mode="up"), "mode must be"),
     ],
 )
@@ -335,7 +341,7 @@ def test_what_a_graph_may_not_have() -> None:
     both = layers.Bidirectional(layers.GRU(3))(x, initial_state=[h, h])
     with pytest.raises(UnsupportedError, match="training with initial_state= in the model's"):
         Model(x, both).compile("sgd", "mse")
-    with pytest.raises(UnsupportedError, match="a model with several outputs"):
+    with pytest.raises(UnsupportedError, match=r"two are of the same layer: gru\S*, gru"):
         Model(x, [y, h]).compile("sgd", "mse")
 
 
