@@ -31,6 +31,7 @@ _ROOMS = (
     "models",
     "optimizers",
     "outputs",
+    "regularizers",
     "states",
 )
 _WHY_MISSING = {

@@ -48,6 +48,7 @@ MAY_IMPORT = {
 }
 # Modules that Keras has at its top: they only repeat the names of a module in a room.
 KERAS_NAMES = {"activations", "callbacks", "initializers", "losses", "metrics", "optimizers"}
+KERAS_NAMES |= {"regularizers"}
 # Library -> the rooms that may import it.
 ONLY_IN = {
     "numba": "simd",
@@ -227,7 +228,7 @@ def test_a_module_of_keras_repeats_names_only(path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(KERAS_NAMES))
 def test_a_module_of_keras_is_imported_in_each_way(name: str) -> None:
     """As an attribute, as a module, and names from it; of the package alone nothing is loaded."""
-    home = "layers" if name in ("activations", "initializers") else "training"
+    home = "layers" if name in ("activations", "initializers", "regularizers") else "training"
     script = (
         f"import sys, streamrnn; assert 'streamrnn.training' not in sys.modules; "
         f"import streamrnn.{name} as a; from streamrnn import {name} as b; "

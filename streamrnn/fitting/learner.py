@@ -91,6 +91,8 @@ class Learner:
                 weight = weight * self.class_weights.of(window.label)
             value, slope = self._judge(window, made.outputs[0], weight)
             made.pullback([slope], none)
+            value += self._plan.penalty.value()
+            self._plan.penalty.add_slopes(recording)
             norm = self._update(recording)
         if not math.isfinite(norm):
             step = _worst_step(made.outputs[0], window)
@@ -106,6 +108,7 @@ class Learner:
             (output,) = runner.run(inputs, lengths)
         with np.errstate(all="ignore"):
             value, _ = self._judge(window, output, window.weight)
+            value += self._plan.penalty.value()
         return Judged(value, int(window.counts.sum()))
 
     def _judge(

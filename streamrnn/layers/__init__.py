@@ -1,7 +1,7 @@
 """Layers and cells: Keras's names, arguments and weight layouts, in float32 NumPy arrays."""
 
 from streamrnn.errors import ArgumentError
-from streamrnn.layers import activations, initializers, registry
+from streamrnn.layers import activations, initializers, registry, regularizers
 from streamrnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from streamrnn.layers.bidirectional import Bidirectional
 from streamrnn.layers.category_encoding import CategoryEncoding
@@ -111,5 +111,6 @@ __all__ = [
     "get",
     "initializers",
     "register_layer",
+    "regularizers",
     "serialize",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from operator import index
-from typing import SupportsIndex, TypedDict
+from typing import Any, SupportsIndex, TypedDict
 
 import numpy as np
 
@@ -53,7 +53,10 @@ class CommonOptions(TypedDict, total=False):
 
 
 class LayerOptions(CommonOptions, total=False):
-    """The same, with arguments that only affect training, which refuses them."""
+    """The same, with arguments that only affect training: see `regularizers`.
+
+    Training refuses constraints and activity_regularizer by name.
+    """
 
     activity_regularizer: object
     alpha_constraint: object
@@ -108,6 +111,17 @@ def _known(owner: object, argument: str) -> str:
     near = get_close_matches(argument, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{hint} (known here: {', '.join(known)})"
+
+
+def without_training(config: Any) -> Any:
+    """Return a config without the arguments that only affect training, at any depth."""
+    if isinstance(config, Mapping):
+        return {
+            key: without_training(value)
+            for key, value in config.items()
+            if not str(key).endswith(FOR_TRAINING)
+        }
+    return [without_training(value) for value in config] if isinstance(config, list) else config
 
 
 def positive_integer(owner: str, argument: str, value: object) -> int:

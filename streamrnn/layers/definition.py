@@ -13,7 +13,7 @@ import numpy as np
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.layers import naming, registry
+from streamrnn.layers import naming, registry, regularizers
 from streamrnn.layers.arguments import (
     FOR_TRAINING,
     check_dtype,
@@ -173,6 +173,9 @@ class LayerDefinition(WeightSet, _MadeWith):
         generic = type(self).get_config is LayerDefinition.get_config
         if generic and not registry.is_own(type(self)):
             config = given_arguments(self, *self._made_with) | config
+        for argument, value in self.regularization().items():
+            if (kept := _as_config(value)) is not None:
+                config.setdefault(argument, kept)
         if self.batch_input_shape is not None:
             config["batch_input_shape"] = list(self.batch_input_shape)
         return config
@@ -197,6 +200,13 @@ class LayerDefinition(WeightSet, _MadeWith):
         return {
             name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
         }
+
+
+def _as_config(value: object) -> object:
+    """Return a regularizer or constraint as a config holds it; None for what none can hold."""
+    if isinstance(value, regularizers.Regularizer):
+        return regularizers.serialize(value)
+    return value if isinstance(value, str | Mapping) else None
 
 
 def _check_name(class_name: str, name: object) -> None:

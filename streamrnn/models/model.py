@@ -13,6 +13,7 @@ import numpy as np
 from streamrnn.arrays import Array, Floats
 from streamrnn.display import html_table
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError, StateError
+from streamrnn.layers.arguments import without_training
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
@@ -401,9 +402,13 @@ class Model(Trainable, Layer):
         }
 
     def fingerprint(self) -> str:
-        """Return a sha256 (hex) of the config and the weights, names included."""
+        """Return a sha256 (hex) of the config and the weights, names included.
+
+        Regularizers and constraints, which only affect training, do not change it.
+        """
         digest = hashlib.sha256()
-        digest.update(json.dumps(self.get_config(), sort_keys=True, default=str).encode())
+        config = without_training(self.get_config())
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
         for name, weight in self.named_weights().items():
             digest.update(f"{name} {weight.shape}".encode())
             digest.update(weight.astype("<f4", copy=False).tobytes())

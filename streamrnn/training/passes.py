@@ -12,6 +12,7 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.symbol import Symbol, leaves, map_structure, symbols_in
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph, Step, bools, cast_to_floats, none_if_all_none
+from streamrnn.training.penalties import check_regularization
 from streamrnn.training.recording import Recorded, Recording, Trained, total_of
 from streamrnn.training.rules import check_layer, rule_of
 
@@ -143,7 +144,7 @@ def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
                     f"{layer}: training with {argument}= in the model's graph is not supported"
                 )
         if own:
-            _refuse_regularization(layer)
+            check_regularization(layer)
         if isinstance(layer, Model):
             inputs = layer.graph.inputs
             inner = {id(s) for s, o in zip(inputs, node.symbols, strict=True) if id(o) in reached}
@@ -157,13 +158,3 @@ def _is_given(layer: Layer, states: object) -> bool:
     return isinstance(layer, RNN | Bidirectional) and all(
         isinstance(leaf, Symbol) for leaf in leaves(states)
     )
-
-
-def _refuse_regularization(layer: Layer) -> None:
-    for name, value in layer.regularization().items():
-        raise UnsupportedError(
-            f"{layer}: training with {name}={value!r} is not supported; leave it out, or use "
-            "weight_decay= of the optimizer"
-        )
-    for inner in layer.children().values():
-        _refuse_regularization(inner)

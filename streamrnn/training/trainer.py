@@ -23,6 +23,7 @@ from streamrnn.training.optimizer import WeightUpdate
 from streamrnn.training.optimizers import optimizer_of
 from streamrnn.training.outputs import truths_of, weights_of_samples
 from streamrnn.training.passes import check_trainable, record
+from streamrnn.training.penalties import Penalty
 from streamrnn.training.recording import Recorded, Recording, Trained
 from streamrnn.training.tables import arrays_of_table, is_table
 
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
     trained: Trained
     weights: dict[str, tuple[WeightSet, str, Floats]]
     holders: list[WeightSet]
+    penalty: Penalty
 
     @classmethod
     def of(cls, model: Model) -> "Plan":
@@ -55,7 +57,8 @@ class Plan(NamedTuple):
             name: (holder, key, array) for (name, array), (holder, key, trains) in rows if trains
         }
         holders = {id(holder): holder for holder, _, _ in weights.values()}
-        return cls(model.graph, trained, weights, list(holders.values()))
+        penalty = Penalty.of(model, weights)
+        return cls(model.graph, trained, weights, list(holders.values()), penalty)
 
 
 class Trainer:
@@ -172,10 +175,11 @@ class Trainer:
         try:
             self._reset_rows(batch, context)
             outputs, masks = self.model.graph.run(batch.inputs, batch.masks, context)
-            return self.objective.judge(batch, outputs, masks).values
+            values = self.objective.judge(batch, outputs, masks).values
         except BaseException:
             context.undo()
             raise
+        return self._penalized(values)
 
     def _reset_rows(self, batch: Batch, context: CallContext) -> None:
         """Give rows their initial states; `context.undo` restores what they carried."""
@@ -206,7 +210,13 @@ class Trainer:
         except BaseException:
             context.undo()
             raise
-        return judged.values, recording
+        self.plan.penalty.add_slopes(recording)
+        return self._penalized(judged.values), recording
+
+    def _penalized(self, values: list[float]) -> list[float]:
+        """Return losses with the penalty of regularizers in the total, the first one."""
+        total, *others = values
+        return [total + self.plan.penalty.value(), *others]
 
     def gradients(
         self,

@@ -127,6 +127,25 @@ def test_weights_of_classes_are_weights_of_their_rows(tmp_path: Path) -> None:
     assert one.history[0]["val_loss"] < two.history[0]["val_loss"]
 
 
+def test_the_losses_of_a_fit_have_the_penalty_of_its_layers(tmp_path: Path) -> None:
+    """In training and in validation; the model file has the regularizer for the next fit."""
+    rows = []
+    for name in ("plain", "penal"):
+        made = binary(tmp_path / name, optimizer={"name": "sgd", "learning_rate": 0.0})
+        if name == "penal":
+            layer = {**LAST, "kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.5}}}
+            made["model"] = {**made["model"], "layers": [*STACK[:-1], layer]}
+        rows.append(fits.fit(tmp_path / name, made).history[0])
+    model = load_model(tmp_path / "penal" / "model.safetensors")
+    kernel = model.named_weights()["dense/kernel"].astype(np.float64)
+    added = 0.5 * (kernel**2).sum()
+    assert added > 0.01
+    for key in ("loss", "val_loss"):
+        assert rows[1][key] == pytest.approx(rows[0][key] + added, rel=1e-6)
+    model.compile("sgd", "mse")
+    assert sum(part.regularizer(part.weight) for part in model._trainer.plan.penalty) > 0.01
+
+
 def refused(folder: Path, made: dict[str, Any]) -> str:
     with pytest.raises((ConfigError, DataError)) as caught:
         fits.fit(folder, made)

@@ -256,7 +256,9 @@ def test_reductions_and_names() -> None:
     p, t = np.ones((4, 2), np.float32), np.zeros((4, 2))
     assert losses.MeanSquaredError(reduction="sum")(t, p) == 4.0
     assert losses.loss_of("mse").name == "mean_squared_error"
-    assert losses.loss_of(losses.Huber).delta == 1.0
+    found = losses.loss_of(losses.Huber)
+    assert isinstance(found, losses.Huber)
+    assert found.delta == 1.0
     for name in ("kld", "KLD", "kl_divergence", "KLDivergence"):
         assert isinstance(losses.loss_of(name), losses.KLDivergence)
     for name in ("logcosh", "log_cosh", "LogCosh"):

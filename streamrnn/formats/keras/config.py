@@ -33,8 +33,8 @@ _IGNORED_DTYPES = (None, "float32", "int64", "int32", "string")
 _IGNORED = {
     # Only for training, for other devices, or for Keras's own execution.
     "*": (
-        "activity_regularizer autocast build_config compile_config input_dtype jit_compile "
-        "lora_alpha module shared_object_id"
+        "autocast build_config compile_config input_dtype jit_compile lora_alpha module "
+        "shared_object_id"
     ),
     "InputLayer": "ragged sparse optional trainable input_tensor type_spec",
     "SpatialDropout1D": "noise_shape data_format",
