@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -48,7 +48,7 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class FitProgress:
-    """How far a fit is; `message` is set at the end of an epoch."""
+    """How far a fit is; at the end of an epoch also its row of the history, and a `message`."""
 
     epoch: int
     epochs: int
@@ -56,6 +56,7 @@ class FitProgress:
     total_steps: int
     seconds: float
     message: str = ""
+    values: HistoryRow = field(default_factory=dict)
 
 
 Report = Callable[[FitProgress], None]
@@ -217,7 +218,8 @@ class Course:
         standing.history.append(row)
         self._judge_epoch(row)
         names = [metric.name for metric in learner.metrics]
-        report(replace(self._progress(), message=_in_words(row, self.plan.epochs, names)))
+        message = _in_words(row, self.plan.epochs, names)
+        report(replace(self._progress(), message=message, values=row))
         standing.epoch += 1
         standing.window, standing.sums = 0, EpochSums()
 

@@ -40,6 +40,7 @@ __all__ = [
     "VarianceScaling",
     "Zeros",
     "get",
+    "seeded",
     "serialize",
 ]
 
