@@ -30,6 +30,7 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
 
     The gradient stops at states that are carried from an earlier call.
     """
+    lengths = context.lengths
     streams = context.kind == "stream"  # as in scoring: the caller's states, and all steps
     carries = layer.stateful and context.kind == "call"
     if carries:
@@ -37,14 +38,15 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
     states, held = layer.begin(inputs, context)
     x, mask = inputs, _present(inputs, context)
     if layer.go_backwards:
-        x, mask = reverse(x, None), None if mask is None else reverse(mask, None)
+        x, mask = reverse(x, lengths), None if mask is None else reverse(mask, lengths)
     x = np.ascontiguousarray(x)
     mask = None if mask is None else np.ascontiguousarray(mask)
     zero, sequences = layer.zero_output_for_mask, layer.return_sequences or streams
     ran = run_cell(layer.runner, CellWindow(x, mask, zero, sequences), states, held, recording)
     y, last = ran.y_BTU, ran.last_BU.copy()
-    hidden = None if mask is None or not zero or not x.shape[1] else ~mask[:, -1]
-    if hidden is not None:
+    hidden = None
+    if mask is not None and lengths is None and zero and x.shape[1]:
+        hidden = ~mask[:, -1]
         last[hidden] = 0
     if carries:
         layer.memory.keep(states, held)
@@ -65,7 +67,7 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
         made = ran.pullback(dy, dlast, ends, wanted[0], any(wanted[1:]))
         dx = made.dx_BTF
         if dx is not None and layer.go_backwards:
-            dx = reverse(dx, None)
+            dx = reverse(dx, lengths)
         return [dx if wanted[0] else None, *made.states[: len(wanted) - 1]]
 
     masks = layer.compute_mask(inputs, context.mask)
@@ -95,14 +97,14 @@ def bidirectional(
     sequences, own_states = layer.return_sequences, len(forward.outputs) - 1
     y, y_back = forward.outputs[0], backward.outputs[0]
     if sequences:
-        y_back = reverse(y_back, None)
+        y_back = reverse(y_back, context.lengths)
     outputs = [*layer.merge(y, y_back), *forward.outputs[1:], *backward.outputs[1:]]
     merged = 2 if layer.merge_mode is None else 1
 
     def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
         dy, dy_back = _shares(layer.merge_mode, dys[:merged], y, y_back)
         if sequences and dy_back is not None:
-            dy_back = reverse(dy_back, None)
+            dy_back = reverse(dy_back, context.lengths)
         ends = dys[merged : merged + own_states], dys[merged + own_states :]
         first = len(layer.forward_layer.runner.state_shapes())
         asked = [wanted[0], *wanted[1 : 1 + first]], [wanted[0], *wanted[1 + first :]]

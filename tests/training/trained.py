@@ -9,7 +9,7 @@ from training.custom_cells import Echo
 
 from streamrnn import Input, Model, Sequential, layers, set_threads
 from streamrnn.kernels import bptt
-from streamrnn.layers.context import CallContext
+from streamrnn.layers.context import CallContext, CallKind
 from streamrnn.layers.initializers import GlorotNormal, Orthogonal, RandomNormal
 from streamrnn.training.passes import record
 from streamrnn.training.recording import Recording
@@ -78,20 +78,23 @@ def streamed(
     x: np.ndarray,
     y: np.ndarray,
     lengths: np.ndarray | None,
-    states: dict[str, np.ndarray],
+    states: dict[str, np.ndarray] | None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """A window of `streamrnn fit`: outputs and gradients of a mean squared error.
 
-    `states` are advanced, in place.
+    `states` are advanced, in place; None: the rows are whole sequences.
     """
     plan = Plan.of(model)
     recording = Recording(plan.trained, training=True)
-    context = CallContext(training=True, kind="stream", lengths=lengths, states=states)
+    kind: CallKind = "stream" if states is not None else "whole"
+    context = CallContext(training=True, kind=kind, lengths=lengths, states=states)
     counts = np.arange(x.shape[1]) < (x.shape[1] if lengths is None else lengths[:, None])
     counts = np.broadcast_to(counts, x.shape[:2])
     mask = None if lengths is None else counts
     made = record(model.graph, [x], [mask], context, recording, [False])
     output = made.outputs[0]
+    if output.ndim == 2:
+        counts = np.ones(len(x), np.bool_)
     size = counts.sum() * output.shape[-1]
     slope = np.where(counts[..., None], 2 * (output - y) / size, 0).astype(np.float32)
     made.pullback([slope], [False])
