@@ -89,7 +89,7 @@ class IteratedBatches(BatchSource):
     def __init__(self, trainer: Trainer, items: Any, class_weight: Any) -> None:
         self._trainer, self._items, self._classes = trainer, items, class_weight
         self.again = iter(items) is not items
-        self.batches: int | None = len(items) if hasattr(items, "__len__") else None
+        self.batches: int | None = _length(items)
         if not trainer.model.built:
             self._build()
 
@@ -214,6 +214,13 @@ def is_arrays(x: Any, y: Any) -> bool:
     if x is None or isinstance(x, Mapping | np.ndarray) or hasattr(x, "__array__"):
         return True
     return hasattr(x, "column_names")
+
+
+def _length(items: Any) -> int | None:
+    try:
+        return len(items)
+    except TypeError:  # a generator; a loader of an unknown number of batches
+        return None
 
 
 def _parts(item: Any) -> tuple[Any, ...]:

@@ -85,7 +85,7 @@ def fit_arrays(
         )
     trainer.stop_training, logs = False, dict[str, float]()
     calls.on_train_begin()
-    for epoch in range(initial_epoch, epochs):
+    for epoch in range(max(initial_epoch, calls.initial_epoch), epochs):
         trainer.model.reset_state()
         calls.on_epoch_begin(epoch)
         key = random.key_of(trainer.seed, epoch) if shuffle else None

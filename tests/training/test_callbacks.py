@@ -11,8 +11,14 @@ import pytest
 from layers.kinds import assert_same
 from training.trained import weighted
 
-from streamrnn import Input, Sequential, callbacks, layers, load_model, optimizers
-from streamrnn.errors import ArgumentError, DivergedError, SinkError, UnsupportedError
+from streamrnn import Input, Model, Sequential, callbacks, layers, load_model, optimizers
+from streamrnn.errors import (
+    ArgumentError,
+    DivergedError,
+    ModelMismatchError,
+    SinkError,
+    UnsupportedError,
+)
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(12, 4)).astype(np.float32)
@@ -166,6 +172,92 @@ def test_a_checkpoint_after_some_batches(tmp_path: Path) -> None:
     assert sorted(p.stem for p in tmp_path.iterdir()) == ["1-2", "2-1", "2-3", "3-2"]
 
 
+@pytest.mark.parametrize("rate", [0.05, optimizers.schedules.ExponentialDecay(0.05, 3, 0.9)])
+@pytest.mark.parametrize("optimizer", [optimizers.Adam, optimizers.RMSprop, optimizers.Nadam])
+def test_an_interrupted_fit_goes_on_with_the_same_bits(
+    tmp_path: Path, optimizer: Any, rate: Any
+) -> None:
+    """Shuffled, with dropout, broken in the middle of an epoch; in a new model."""
+
+    def make() -> Sequential:
+        model = weighted(Sequential([Input((4,)), layers.Dropout(0.3), layers.Dense(1)]))
+        model.compile(optimizer(rate), "mse")
+        return model
+
+    def interrupt(batch: int, logs: Any) -> None:
+        if model.optimizer.iterations == 8:
+            raise KeyboardInterrupt
+
+    whole, model, again = make(), make(), make()
+    fit(whole, epochs=5, shuffle=True)
+    keep = callbacks.BackupAndRestore(tmp_path / "backup")
+    broken = callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, keep, broken, epochs=5, shuffle=True)
+    assert [p.name for p in keep.path.parent.iterdir()] == ["latest.npz"]
+    history = fit(again, callbacks.BackupAndRestore(keep.backup_dir), epochs=5, shuffle=True)
+    assert history.epoch == [2, 3, 4]
+    assert_same(again.get_weights(), whole.get_weights())
+    assert again.optimizer.iterations == whole.optimizer.iterations
+    assert not keep.path.exists()
+
+
+def test_a_backup_is_of_one_model(tmp_path: Path) -> None:
+    keep = callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)
+    fit(linear(), keep)
+    other = weighted(Sequential([Input((4,)), layers.Dense(1, use_bias=False)]))
+    other.compile("sgd", "mse")
+    with pytest.raises(ModelMismatchError, match=r"backup of a model or an optimizer \(SGD\) oth"):
+        fit(other, callbacks.BackupAndRestore(tmp_path))
+    assert fit(linear(), callbacks.BackupAndRestore(tmp_path)).epoch == []
+
+
+def test_weights_are_in_use_if_an_update_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that was packed for scoring is older than the weights."""
+    model = weighted(Sequential([Input((None, 4)), layers.GRU(3), layers.Dense(1)]))
+    model.compile("sgd", "mse")
+    x = X.reshape(3, 4, 4)
+    before = model.predict(x)
+    apply = model.optimizer.apply
+
+    def interrupted(changes: Any) -> None:
+        apply(changes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model.optimizer, "apply", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, Y[:3], verbose=0)
+    other = weighted(Sequential([Input((None, 4)), layers.GRU(3), layers.Dense(1)]))
+    other.set_weights(model.get_weights())
+    assert_same([model.predict(x)], [other.predict(x)])
+    assert not (model.predict(x) == before).all()
+
+
+def test_a_metric_of_one_output_is_followed() -> None:
+    x = Input((4,))
+    model = Model(x, [layers.Dense(1, name="a")(x), layers.Dense(1, name="b")(x)])
+    model.compile("sgd", "mse", metrics={"b": ["accuracy"]})
+    stop = callbacks.EarlyStopping("b_accuracy", patience=1)
+    history = model.fit(X, [Y, Y > 0], epochs=4, verbose=0, callbacks=stop)
+    assert stop.best == max(history.history["b_accuracy"])
+
+
+def test_arguments_that_change_nothing() -> None:
+    one, other = linear(), linear()
+    other.compile(
+        optimizers.SGD(0.05),
+        "mse",
+        loss_weights=[1.0],
+        run_eagerly=True,
+        steps_per_execution=4,
+        jit_compile=False,
+        auto_scale_loss=False,
+    )
+    fit(one)
+    fit(other)
+    assert_same(one.get_weights(), other.get_weights())
+
+
 def test_a_plateau_reduces_the_learning_rate() -> None:
     model = linear()
     model.optimizer.learning_rate = 1e-6
@@ -233,6 +325,7 @@ def test_an_epoch_without_validation_does_not_count() -> None:
     [
         (lambda: callbacks.ModelCheckpoint("a.keras"), ArgumentError, "must end in .safetensors"),
         (lambda: callbacks.ModelCheckpoint("a.safetensors", save_freq=0), ArgumentError, "save_fr"),
+        (lambda: callbacks.BackupAndRestore("a", save_freq=3), ArgumentError, "save_freq=3 is not"),
         (lambda: callbacks.ReduceLROnPlateau(factor=1.0), ArgumentError, "factor must lie"),
         (
             lambda: callbacks.LambdaCallback(on_epoch_enter=print),

@@ -229,6 +229,7 @@ def tensors(events: Any) -> dict[str, tuple[list[int], list[float]]]:
 
 
 CLASSES = (
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",

@@ -207,6 +207,43 @@ def test_a_table_for_several_inputs() -> None:
     assert found == model.evaluate([([X[:, 1:2], X[:, :1]], y)])
 
 
+def test_batches_of_several_inputs_and_outputs() -> None:
+    """By name and as lists; the same as arrays by name."""
+
+    def make() -> Model:
+        a, b = Input((3,), name="a"), Input((None, 3), name="b")
+        both = layers.Concatenate()([a, layers.GRU(4, name="gru")(b)])
+        outputs = [layers.Dense(1, name="one")(both), layers.Dense(2, name="two")(both)]
+        model = weighted(Model([a, b], outputs))
+        model.compile(optimizers.Adam(0.1), {"one": "mse", "two": "mae"})
+        return model
+
+    def batches(named: bool) -> list[Any]:
+        found: list[Any] = []
+        for cut in cuts():
+            x, y, w = [X[cut], STEPS[cut]], [Y[cut], X[cut, :2]], [W[cut], None]
+            if named:
+                found.append(({"b": x[1], "a": x[0]}, {"two": y[1], "one": y[0]}, {"one": w[0]}))
+            else:
+                found.append((x, y, w))
+        return found
+
+    one, other, third = make(), make(), make()
+    whole = {"a": X, "b": STEPS}, {"one": Y, "two": X[:, :2]}
+    history = one.fit(
+        *whole, 5, 2, 0, shuffle=False, sample_weight={"one": W}, validation_data=whole
+    )
+    for model, named in ((other, True), (third, False)):
+        model.fit(batches(named), epochs=2, verbose=0)
+        assert_same(one.get_weights(), model.get_weights())
+    assert list(history.history) == [
+        *("loss", "one_loss", "two_loss", "val_loss", "val_one_loss", "val_two_loss")
+    ]
+    split = make()
+    split.fit(*whole, 5, 2, 0, validation_split=0.25)
+    assert not np.array_equal(split.get_weights()[0], make().get_weights()[0])
+
+
 @pytest.mark.parametrize(
     ("make", "table", "error", "message"),
     [

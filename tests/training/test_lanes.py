@@ -84,6 +84,36 @@ def test_a_reset_returns_to_the_state_given_to_reset_state() -> None:
     assert_same(model.layers[0].states[0], np.where(ROWS[:, None], begin, before))
 
 
+class Average(layers.Cell):
+    """A cell whose last output is held where steps are masked."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = self.state_size = self.output_size = units
+
+    def build(self, input_shape: Any) -> None:
+        self.add_weight("rate", (self.units,), "ones")
+
+    @staticmethod
+    def step(x: Any, states: Any, weights: Any, y: Any) -> None:
+        (h,), (rate,) = states, weights
+        for i in range(h.size):
+            h[i] += (x[i] - h[i]) * rate[i]
+            y[i] = h[i] + 1
+
+
+def test_a_reset_clears_the_output_that_a_cell_holds() -> None:
+    rnn = layers.RNN(Average(2), stateful=True, return_sequences=True, trainable=False)
+    model = Sequential([Input((None, 2)), rnn, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.test_on_batch(X, Y)
+    state, held = rnn.get_state()
+    assert_same(held, state + 1)
+    model.test_on_batch(X, Y, lengths=np.zeros(4, int), reset=ROWS)
+    for before, after in zip((state, held), rnn.get_state(), strict=True):
+        assert_same(after, np.where(ROWS[:, None], np.float32(0), before))
+
+
 def test_a_batch_that_is_refused_resets_nothing() -> None:
     model = stateful()
     model.train_on_batch(X, Y)

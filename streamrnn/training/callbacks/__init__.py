@@ -3,6 +3,7 @@
 What Keras warns of, such as a monitored name that is not reported, is an error here.
 """
 
+from streamrnn.training.callbacks.backup import BackupAndRestore
 from streamrnn.training.callbacks.callback import Callback, LambdaCallback
 from streamrnn.training.callbacks.checkpoint import ModelCheckpoint
 from streamrnn.training.callbacks.csv_logger import CSVLogger
@@ -14,6 +15,7 @@ from streamrnn.training.callbacks.rates import LearningRateScheduler, ReduceLROn
 from streamrnn.training.callbacks.tensorboard import TensorBoard
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",

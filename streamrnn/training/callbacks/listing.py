@@ -40,6 +40,11 @@ class CallbackList(Callback):
         found = [callback for callback in self.callbacks if isinstance(callback, History)]
         return found[-1] if found else None
 
+    @property
+    def initial_epoch(self) -> int:
+        """The epoch that a callback restored in on_train_begin, else 0."""
+        return max((getattr(c, "initial_epoch", 0) for c in self.callbacks), default=0)
+
     def set_params(self, params: Any) -> None:
         super().set_params(params)
         if params:
