@@ -147,8 +147,8 @@ class TrainSection(Section):
         "(binary_…)",
     )
     metrics: _MetricNames = Field(
-        default=(), description="reported beside the loss, on the scale of the target: mae, mse, "
-        "accuracy", examples=[["mae"]],
+        default=(), description="reported beside the loss, on the scale of the target: mae, "
+        "accuracy, auc, …", examples=[["mae"]],
     )  # fmt: skip
     optimizer: _Named = Field(
         default={"name": "adam"},

@@ -101,7 +101,7 @@ class Course:
             for name in commit.facts["optimized"]
         }
         for metric, sums in zip(learner.metrics, commit.facts["metrics"], strict=True):
-            metric.sums = (sums[0], sums[1])
+            metric.sums = tuple(sums)
         self._states.values = without_prefix("lanes", arrays)
         self._states.at_cut = without_prefix("cut", arrays)
         self._best = _listed(without_prefix("best", arrays)) or None

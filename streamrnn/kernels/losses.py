@@ -3,7 +3,7 @@
 import numpy as np
 
 from streamrnn import simd
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Array, Floats
 
 _NONE = np.empty(0, np.float32)
 
@@ -44,6 +44,13 @@ def means_of_rows(a: Floats) -> Floats:
         flat = np.ascontiguousarray(a).reshape(-1)
         simd.sums.rows_entry()(flat, a.shape[-1], out.reshape(-1))
     return out
+
+
+def add_at(out: Array, places: Array, values: Array) -> None:
+    """Add values to out[places], one after the other, in place: 1-d arrays of float64."""
+    simd.sums.add_at_entry()(
+        out, np.ascontiguousarray(places, np.int64), np.ascontiguousarray(values, np.float64)
+    )
 
 
 def total(a: Floats) -> float:

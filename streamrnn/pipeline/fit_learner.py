@@ -106,6 +106,8 @@ def _metric(name: str, loss: Loss, units: int, targets: int) -> Metric:
         ) from None
     except StreamRNNError as error:
         raise ConfigError(f"[train] metrics: {error}") from None
+    if not isinstance(metric.result(), float):
+        raise ConfigError(f"[train] metrics: {name!r} has a value for each output, not one")
     metric.reset_state()
     return metric
 

@@ -70,6 +70,22 @@ def add_rows_entry() -> Kernel:
 
 
 @functools.cache
+def add_at_entry() -> Kernel:
+    """Return the kernel out[ids[i]] += values[i], one after the other: (out, ids, values)."""
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(out, ids, values):
+            for i in range(ids.size):
+                out[ids[i]] += values[i]
+
+        return run
+
+    d1, ids = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
+    return jit.compiled("add_at", build, types.void(d1, ids, d1))
+
+
+@functools.cache
 def rows_entry() -> Kernel:
     """Return the kernel out[r] = the mean of each run of `units` elements: (a, units, out)."""
 

@@ -5,7 +5,9 @@
 - `passes`      forward and back through a model's graph; what is refused
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
 - `loss`        what losses share; `regressions`, `classifications`: their classes; `optimizer`:
-                what optimizers share
+                what optimizers share; `schedules`, `curves`: of the learning rate
+- `metric`      what metrics share; `mean_metrics`, `threshold_metrics`, `score_metrics`: classes
+- `penalties`   regularizers of weights
 - `objective`, `outputs`   losses and metrics of each output
 - `data`, `tables`, `windows`, `lanes`, `classes`   what `fit` accepts, as batches
 - `trainer`     a compiled model and one batch; `loop`: epochs
@@ -19,7 +21,7 @@ from streamrnn.training import callbacks, losses, metrics, optimizers
 from streamrnn.training.callbacks import EarlyStopping, History
 from streamrnn.training.loop import evaluate_arrays, fit_arrays
 from streamrnn.training.loss import Loss
-from streamrnn.training.metrics import Metric
+from streamrnn.training.metric import Metric
 from streamrnn.training.optimizer import Optimizer
 from streamrnn.training.trainer import Trainer
 

@@ -34,10 +34,11 @@ def real_power(base: float, exponent: float) -> float:
         return 1.0
     if base == 0:
         return 0.0 if exponent > 0 else math.inf
-    return _exp(exponent * _log(base))
+    return _exp(exponent * logarithm(base))
 
 
-def _log(x: float) -> float:
+def logarithm(x: float) -> float:
+    """Return the natural logarithm of a number above 0, within some 1e-16 of it."""
     mantissa, exponent = math.frexp(x)
     if mantissa < math.sqrt(0.5):
         mantissa, exponent = 2 * mantissa, exponent - 1

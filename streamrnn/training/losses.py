@@ -86,13 +86,18 @@ _ALSO = {cls.__name__: cls for cls in _LOSSES} | {
 """Other names that Keras knows."""
 
 
+def names_of_losses() -> frozenset[str]:
+    """Return all names that `loss_of` knows."""
+    return frozenset({*_NAMES, *_ALSO})
+
+
 def loss_of(identifier: Any) -> Loss:
     """Return the loss of a name or class, or itself. Raises ArgumentError."""
     if isinstance(identifier, Loss):
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, Loss):
         return identifier()
-    if isinstance(identifier, str) and identifier in {**_NAMES, **_ALSO}:
+    if isinstance(identifier, str) and identifier in names_of_losses():
         return (_NAMES.get(identifier) or _ALSO[identifier])()
     near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
     raise ArgumentError(

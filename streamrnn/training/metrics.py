@@ -1,181 +1,152 @@
-"""Metrics, with the names and formulas of Keras 3: means over samples and unmasked steps.
+"""Metrics, with the names and formulas of Keras 3: over samples and unmasked steps.
 
 A metric sums in float64, in one order: `update_state(y_true, y_pred)`, then `result()`.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from streamrnn.arrays import Array, Floats
 from streamrnn.display import closest
 from streamrnn.errors import ArgumentError
-from streamrnn.kernels import losses as kernel
-from streamrnn.training.loss import Loss, categories, truth_array, weights_of
-from streamrnn.training.losses import SparseCategoricalCrossentropy
+from streamrnn.layers.naming import snake_case
+from streamrnn.training.loss import Loss
+from streamrnn.training.losses import SparseCategoricalCrossentropy as _SparseLoss
+from streamrnn.training.losses import loss_of, names_of_losses
+from streamrnn.training.mean_metrics import (
+    BinaryAccuracy,
+    BinaryCrossentropy,
+    CategoricalAccuracy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    CosineSimilarity,
+    Hinge,
+    KLDivergence,
+    LogCoshError,
+    LossMetric,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    RootMeanSquaredError,
+    SparseCategoricalAccuracy,
+    SparseCategoricalCrossentropy,
+    SparseTopKCategoricalAccuracy,
+    SquaredHinge,
+    TopKCategoricalAccuracy,
+)
+from streamrnn.training.metric import Metric
+from streamrnn.training.score_metrics import F1Score, FBetaScore, R2Score
+from streamrnn.training.threshold_metrics import AUC, Precision, Recall
 
 __all__ = [
+    "AUC",
     "BinaryAccuracy",
+    "BinaryCrossentropy",
     "CategoricalAccuracy",
+    "CategoricalCrossentropy",
+    "CategoricalHinge",
+    "CosineSimilarity",
+    "F1Score",
+    "FBetaScore",
+    "Hinge",
+    "KLDivergence",
+    "LogCoshError",
+    "LossMetric",
     "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
     "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
     "Metric",
+    "Poisson",
+    "Precision",
+    "R2Score",
+    "Recall",
+    "RootMeanSquaredError",
     "SparseCategoricalAccuracy",
+    "SparseCategoricalCrossentropy",
+    "SparseTopKCategoricalAccuracy",
+    "SquaredHinge",
+    "TopKCategoricalAccuracy",
     "metric_of",
 ]
 
-
-class Metric:
-    """The base of metrics: the weighted mean of a value of each sample."""
-
-    own_name: ClassVar[str]
-
-    def __init__(self, name: str | None = None, dtype: object = None) -> None:
-        self.name = name or self.own_name
-        if dtype not in (None, "float32"):
-            raise ArgumentError(f"metric {self.name!r}: dtype must be 'float32'")
-        self.reset_state()
-
-    def reset_state(self) -> None:
-        """Forget all samples."""
-        self._total = self._weight = 0.0
-
-    @property
-    def sums(self) -> tuple[float, float]:
-        """The weighted sum of all values, and that of the weights; it may be set, to resume."""
-        return self._total, self._weight
-
-    @sums.setter
-    def sums(self, sums: tuple[float, float]) -> None:
-        self._total, self._weight = sums
-
-    def result(self) -> float:
-        """Return the mean over all samples so far, 0 without any."""
-        return self._total / self._weight if self._weight else 0.0
-
-    def update_state(
-        self,
-        y_true: npt.ArrayLike,
-        y_pred: npt.ArrayLike,
-        sample_weight: npt.ArrayLike | None = None,
-        *,
-        mask: Array | None = None,
-    ) -> None:
-        """Add samples; those with the weight 0, or masked, do not count."""
-        pred = np.ascontiguousarray(y_pred, np.float32)
-        value = self.values(y_true, pred)
-        weight = weights_of(f"metric {self.name!r}", value.shape, sample_weight)
-        if mask is not None:
-            weight = weight * mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
-        value = np.where(weight == 0, np.float32(0), value)
-        self._total += kernel.dot(value, weight)
-        self._weight += kernel.dot(weight, np.ones_like(weight))
-
-    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        """Return the value of each sample."""
-        raise NotImplementedError(f"{type(self).__name__} must implement `values`")
-
-    def _fitted(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        return truth_array(f"metric {self.name!r}", y_true, y_pred)
-
-
-class MeanSquaredError(Metric):
-    """The mean of (y_true - y_pred)**2."""
-
-    own_name = "mean_squared_error"
-
-    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        value, _ = kernel.elementwise("squared", y_pred, self._fitted(y_true, y_pred))
-        return kernel.means_of_rows(value)
-
-
-class MeanAbsoluteError(Metric):
-    """The mean of |y_true - y_pred|."""
-
-    own_name = "mean_absolute_error"
-
-    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        value, _ = kernel.elementwise("absolute", y_pred, self._fitted(y_true, y_pred))
-        return kernel.means_of_rows(value)
-
-
-class BinaryAccuracy(Metric):
-    """The share of elements on the right side of the threshold."""
-
-    own_name = "binary_accuracy"
-
-    def __init__(
-        self, name: str | None = None, dtype: object = None, threshold: float = 0.5
-    ) -> None:
-        super().__init__(name, dtype)
-        self.threshold = threshold
-
-    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        said = (y_pred > np.float32(self.threshold)).astype(np.float32)
-        equal = (said == self._fitted(y_true, y_pred)).astype(np.float32)
-        return kernel.means_of_rows(equal)
-
-
-class CategoricalAccuracy(Metric):
-    """The share of samples whose largest prediction is that of the truth, one-hot."""
-
-    own_name = "categorical_accuracy"
-
-    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        t = self._fitted(y_true, y_pred)
-        equal: Floats = (t.argmax(axis=-1) == y_pred.argmax(axis=-1)).astype(np.float32)
-        return equal
-
-
-class SparseCategoricalAccuracy(Metric):
-    """The share of samples whose largest prediction is category y_true."""
-
-    own_name = "sparse_categorical_accuracy"
-
-    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        ids = categories(f"metric {self.name!r}", y_true, y_pred)
-        equal: Floats = (ids == y_pred.argmax(axis=-1)).astype(np.float32)
-        return equal
-
-
+_METRICS: tuple[type[Metric], ...] = (
+    AUC,
+    BinaryAccuracy,
+    BinaryCrossentropy,
+    CategoricalAccuracy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    CosineSimilarity,
+    F1Score,
+    FBetaScore,
+    Hinge,
+    KLDivergence,
+    LogCoshError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    Precision,
+    R2Score,
+    Recall,
+    RootMeanSquaredError,
+    SparseCategoricalAccuracy,
+    SparseCategoricalCrossentropy,
+    SparseTopKCategoricalAccuracy,
+    SquaredHinge,
+    TopKCategoricalAccuracy,
+)
 _NAMES: dict[str, type[Metric]] = {
-    "mse": MeanSquaredError,
+    "bce": BinaryCrossentropy,
     "mae": MeanAbsoluteError,
-} | {
-    cls.own_name: cls
-    for cls in (
-        MeanSquaredError,
-        MeanAbsoluteError,
-        BinaryAccuracy,
-        CategoricalAccuracy,
-        SparseCategoricalAccuracy,
-    )
-}
+    "mape": MeanAbsolutePercentageError,
+    "mse": MeanSquaredError,
+    "msle": MeanSquaredLogarithmicError,
+} | {cls.own_name: cls for cls in _METRICS}
+_ALSO = (
+    {cls.__name__: cls for cls in _METRICS}
+    | {snake_case(cls.__name__): cls for cls in _METRICS}
+    | {name.upper(): cls for name, cls in _NAMES.items() if len(name) <= 4}
+)
+"""Other names that Keras knows."""
+_FITTING = ("accuracy", "acc", "crossentropy", "ce")
+"""Names of the metrics that fit a loss and the number of units."""
 
 
 def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
     """Return the metric of a name or class, or itself. Raises ArgumentError.
 
-    "accuracy" is the one that fits the loss and the number of units of the output. A metric by name
-    has this name in reports.
+    "accuracy" and "crossentropy" are those that fit the loss and the number of units of the output.
+    The name of another loss is its mean. A metric by name has this name in reports.
     """
     if isinstance(identifier, Metric):
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, Metric):
         return identifier()
-    if identifier in ("accuracy", "acc"):
-        if units == 1:
-            return BinaryAccuracy(name=identifier)
-        if isinstance(loss, SparseCategoricalCrossentropy):
-            return SparseCategoricalAccuracy(name=identifier)
-        return CategoricalAccuracy(name=identifier)
-    found = _NAMES.get(identifier) if isinstance(identifier, str) else None
-    if found is not None:
-        return found(name=identifier)
-    known = [*_NAMES, "accuracy"]
+    if isinstance(identifier, Loss):
+        return LossMetric(identifier)
+    if isinstance(identifier, str):
+        if identifier in _FITTING:
+            return _fitting(identifier, loss, units)
+        found = _NAMES.get(identifier) or _ALSO.get(identifier)
+        if found is not None:
+            return found(name=identifier)
+        if identifier in names_of_losses():
+            return LossMetric(loss_of(identifier), name=identifier)
+    known = [*_NAMES, "accuracy", "crossentropy"]
     near = closest(identifier, known) if isinstance(identifier, str) else None
     raise ArgumentError(
         f"metric {identifier!r} is not supported{f'; did you mean {near!r}' if near else ''}"
         f"{'? Supported' if near else '; supported'}: {', '.join(sorted(known))}"
     )
+
+
+def _fitting(name: str, loss: Loss, units: int) -> Metric:
+    accuracy = name.startswith("acc")
+    if units == 1:
+        return BinaryAccuracy(name) if accuracy else BinaryCrossentropy(name)
+    if isinstance(loss, _SparseLoss):
+        return SparseCategoricalAccuracy(name) if accuracy else SparseCategoricalCrossentropy(name)
+    return CategoricalAccuracy(name) if accuracy else CategoricalCrossentropy(name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fitting import fits
 
 from streamrnn import load_model
 from streamrnn.errors import ConfigError, DataError
+from streamrnn.fitting import FitProgress
 from streamrnn.fitting.schedules import RatePlateau, RateSchedule
 from streamrnn.fitting.standing import Standing
 
@@ -25,6 +28,15 @@ STACK = [{"type": "Normalization"}, {"type": "GRU", "units": 4}, LAST]
 def tables(**train: Any) -> dict[str, Any]:
     """A validated fit with other keys of [train]."""
     return {"train": {**fits.validated()["train"], **train}}
+
+
+def interrupt(folder: Path, made: dict[str, Any], when: Callable[[FitProgress], bool]) -> None:
+    """Begin a fit and stop it."""
+    stop = threading.Event()
+    summary = fits.fit(
+        folder, made, progress=lambda now: stop.set() if when(now) else None, stop=stop
+    )
+    assert summary.interrupted
 
 
 def binary(folder: Path, **options: Any) -> dict[str, Any]:
@@ -87,14 +99,8 @@ def test_a_plateau_resumes_with_the_same_bits(tmp_path: Path) -> None:
     made |= {"checkpoint": {"every": 1}}
     for name in ("one", "two"):
         made["source"]["path"] = str(tmp_path / name / "in")
-        stop = threading.Event()
-
-        def at_last(progress: Any, stop: threading.Event = stop) -> None:
-            if progress.epoch == 4 and progress.steps:
-                stop.set()
-
         if name == "two":
-            assert fits.fit(tmp_path / name, made, progress=at_last, stop=stop).interrupted
+            interrupt(tmp_path / name, made, lambda now: now.epoch == 4 and now.steps > 0)
         fits.fit(tmp_path / name, made)
     rates = [row["learning_rate"] for row in fits.history(tmp_path / "one")]
     losses = [row["val_loss"] for row in fits.history(tmp_path / "one")]
@@ -112,6 +118,20 @@ def test_a_finished_fit_with_a_table_is_known_again(tmp_path: Path) -> None:
     made = tables(schedule=schedule)
     fits.fit(tmp_path, made)
     assert fits.fit(tmp_path, made).nothing_new
+
+
+def test_metrics_of_several_sums_resume_with_the_same_bits(tmp_path: Path) -> None:
+    """Stopped within an epoch; their sums are part of a commit."""
+    calls = itertools.count(1)
+    for name in ("one", "two"):
+        made = binary(tmp_path / name)
+        made["train"] |= {"metrics": ["auc", "precision", "r2_score", "huber"], "epochs": 2}
+        if name == "two":
+            interrupt(tmp_path / name, made, lambda _: next(calls) == 3)
+        history = fits.fit(tmp_path / name, made).history
+        assert 0.5 < history[-1]["auc"] <= 1
+        assert history[-1]["val_r2_score"] < 1
+    assert fits.digest(tmp_path / "one") == fits.digest(tmp_path / "two")
 
 
 def test_weights_of_classes_are_weights_of_their_rows(tmp_path: Path) -> None:
@@ -159,6 +179,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ({"loss": "poisson", "scale_target": True}, "labels of poisson are in a unit of their own"),
         ({"loss": "hinge", "scale_target": True}, "labels of hinge are classes, not numbers"),
         ({"schedule": "plateau", "validation": None}, "plateau needs validation"),
+        ({"metrics": ["f1_score"]}, "'f1_score' has a value for each output, not one"),
+        ({"metrics": ["auk"]}, "metric 'auk' is not supported; did you mean 'auc'?"),
         ({"loss": "categorical_hinge"}, "needs an output for each class, received 1"),
     ):
         made = binary(tmp_path)
