@@ -112,7 +112,8 @@ def run_back(
     """Return all gradients; `dheld_BU` and `ends`: those of the last outputs and final states."""
     lanes, steps, _ = tape.x_BTF.shape
     dx = np.zeros_like(tape.x_BTF)
-    dheld = np.zeros_like(tape.outs_BTU[:, 0]) if dheld_BU is None else dheld_BU.copy()
+    outputs = lanes, tape.outs_BTU.shape[2]
+    dheld = np.zeros(outputs, np.float32) if dheld_BU is None else dheld_BU.copy()
     dstates = tuple(
         np.zeros((lanes, *kept.shape[2:]), np.float32) if end is None else end.copy()
         for end, kept in zip(ends, tape.states, strict=True)

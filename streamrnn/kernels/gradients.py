@@ -99,7 +99,7 @@ class Projection:
         total = dx_BTF.shape[0] * dx_BTF.shape[1]
         if total > 1 and threads.pays(total * packed.size):
             threads.by_lanes(work, total)
-        else:
+        elif total:
             work(0, total)
 
 

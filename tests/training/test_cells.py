@@ -64,6 +64,7 @@ CELLS: dict[str, tuple[Any, Any]] = {
         ),
     ),
 }
+SEQUENCES = {"return_sequences": True}
 NO_BIAS = {
     "peephole": (
         lambda: layers.PeepholeLSTMCell(3, use_bias=False),
@@ -191,6 +192,26 @@ def test_bits_do_not_depend_on_threads(name: str, monkeypatch: pytest.MonkeyPatc
     set_threads(0)
     assert_same(found[1], found[0])
     assert_same(found[2], found[0])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_poison_in_a_lane_moves_no_state_of_another(name: str) -> None:
+    """As an input, and as the truth, of a window; one without steps has no gradient."""
+    model = weighted(Sequential([Input((None, 3)), layers.RNN(CELLS[name][0](), **SEQUENCES)]))
+    runner, found = StepRunner(model), []
+    x = RNG.normal(size=(4, 5, 3)).astype(np.float32)
+    y = RNG.normal(size=model(x).shape)
+    for poison in (0.0, np.nan):
+        x[2, 1], y[2, 1] = poison, poison
+        states = runner.initial_state(4)
+        streamed(model, x, y, None, states)
+        found.append(states)
+    others = np.arange(4) != 2
+    assert any(np.isnan(state[2]).any() for state in found[1].values())
+    for key, state in found[1].items():
+        assert_same(state[others], found[0][key][others])
+    _, gradients = streamed(model, x[:, :0], y[:, :0], None, found[0])
+    assert not any(gradient.any() for gradient in gradients.values())
 
 
 @pytest.mark.parametrize("rate", ["dropout", "recurrent_dropout"])

@@ -79,6 +79,16 @@ def not_a_number(*args: Any) -> None:
     args[6][0] = args[6][0] * np.inf - args[6][0] * np.inf
 
 
+def writes_y(*args: Any) -> None:
+    right(*args)
+    args[3][:] = 0
+
+
+def writes_weights(*args: Any) -> None:
+    right(*args)
+    args[2][0][:] = 0
+
+
 def gradients(cell: layers.Layer) -> dict[str, np.ndarray]:
     model = weighted(Sequential([Input((None, 2)), layers.Dense(2), layers.RNN(cell)]))
     model.compile("sgd", "mse")
@@ -93,6 +103,8 @@ def gradients(cell: layers.Layer) -> dict[str, np.ndarray]:
         (wrong_state, r"of states\[0\] at \[0\] expected"),
         (overwrites_weights, r"of weights\[0\] \('rate'\) at \[\d\] expected"),
         (keeps_dy, "expected"),
+        (writes_y, "writes to y, which"),
+        (writes_weights, r"writes to weights\[0\], which"),
         (not_a_number, r"of x at \[0\] expected .* received nan"),
     ],
 )

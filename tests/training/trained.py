@@ -95,7 +95,7 @@ def streamed(
     output = made.outputs[0]
     if output.ndim == 2:
         counts = np.ones(len(x), np.bool_)
-    size = counts.sum() * output.shape[-1]
+    size = max(1, counts.sum() * output.shape[-1])
     slope = np.where(counts[..., None], 2 * (output - y) / size, 0).astype(np.float32)
     made.pullback([slope], [False])
     gradients = {
