@@ -1,6 +1,7 @@
 """Metrics that are means over samples: of losses, and of right answers. Formulas of Keras 3."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from streamrnn.training.metric import Metric
 
 class LossMetric(Metric):
     """The mean of a loss."""
+
+    direction: ClassVar[str | None] = "down"
 
     def __init__(self, loss: Loss, name: str | None = None, dtype: object = None) -> None:
         self.loss = loss

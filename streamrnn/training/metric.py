@@ -14,11 +14,11 @@ from streamrnn.training.loss import truth_array, weights_of
 class Metric:
     """The base of metrics: the weighted mean of a value of each sample.
 
-    `direction`: "up" if more is better, else "down".
+    `direction`: "up" if more is better, "down" if less is; None if that is not known.
     """
 
     own_name: ClassVar[str]
-    direction: ClassVar[str] = "down"
+    direction: ClassVar[str | None] = None
 
     def __init__(self, name: str | None = None, dtype: object = None) -> None:
         self.name = name or self.own_name

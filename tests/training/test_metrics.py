@@ -147,7 +147,8 @@ def test_names() -> None:
     mean = metrics.metric_of("huber", mse, 1)
     mean.update_state(Y3, P3)
     assert mean.result() == pytest.approx(losses.Huber()(Y3, P3), rel=1e-6)
-    assert {m.direction for m in (metrics.AUC(), metrics.R2Score())} == {"up"}
+    assert {m.direction for m in (metrics.AUC(), metrics.CosineSimilarity())} == {"up"}
+    assert {m.direction for m in (mean, metrics.RootMeanSquaredError())} == {"down"}
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_a_metric_is_that_of_keras(
         for metric in (theirs, ours):
             metric.update_state(y[begin:end], p[begin:end], WEIGHT[begin:end])
     assert ours.name == theirs.name.rstrip("_0123456789") or ours.name == theirs.name
+    assert ours.direction == (theirs._direction or "down")
     np.testing.assert_allclose(ours.result(), theirs.result(), rtol=2e-6, atol=1e-6)
 
 

@@ -6,36 +6,6 @@ from typing import Any
 from streamrnn.errors import ArgumentError, DivergedError
 from streamrnn.training.callbacks.callback import Callback, Logs
 
-LARGER_IS_BETTER = {
-    "AUC",
-    "BinaryAccuracy",
-    "CategoricalAccuracy",
-    "CosineSimilarity",
-    "Precision",
-    "R2Score",
-    "Recall",
-    "SparseCategoricalAccuracy",
-    "SparseTopKCategoricalAccuracy",
-    "TopKCategoricalAccuracy",
-}
-"""Classes of metrics whose best value is the largest."""
-
-SMALLER_IS_BETTER = {
-    "BinaryCrossentropy",
-    "CategoricalCrossentropy",
-    "Huber",
-    "KLDivergence",
-    "LogCoshError",
-    "MeanAbsoluteError",
-    "MeanAbsolutePercentageError",
-    "MeanSquaredError",
-    "MeanSquaredLogarithmicError",
-    "Poisson",
-    "Quantile",
-    "RootMeanSquaredError",
-    "SparseCategoricalCrossentropy",
-}
-
 
 class MonitorCallback(Callback):
     """The base of callbacks that follow a value of the logs.
@@ -86,15 +56,13 @@ class MonitorCallback(Callback):
         name = self.monitor.removeprefix("val_")
         if name == "loss" or name.endswith("_loss") or name == "learning_rate":
             return False
-        classes = {
-            type(metric).__name__
+        directions = {
+            metric.direction
             for metric in getattr(self.model, "metrics", [])
             if name == metric.name or name.endswith(f"_{metric.name}")
         }
-        if classes and classes <= LARGER_IS_BETTER:
-            return True
-        if classes and classes <= SMALLER_IS_BETTER:
-            return False
+        if directions in ({"up"}, {"down"}):
+            return directions == {"up"}
         raise ArgumentError(
             f"{type(self).__name__}: whether monitor={self.monitor!r} is better when it is larger "
             "or smaller is not known; pass mode='max' or mode='min'"
