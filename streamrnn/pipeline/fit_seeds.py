@@ -33,6 +33,8 @@ from streamrnn.sources import SourceBatch
 from streamrnn.states import write_state_file
 
 _MEMBERS = "seeds"
+_PATIENCE = 10.0
+"""Seconds; a process ends within milliseconds after the one that started it."""
 _OWN = ("train.seed", "train.seeds", "train.keep")
 
 
@@ -142,6 +144,7 @@ class SeedsJob:
         facts = {"identity": identity, "files": [], "digest": "", "standing": {}, "own": own}
         if last is None or options.full_refresh or not last.facts["done"]:
             folder.commit(FitCommit({**facts, "done": False, "state": False}))
+        self._wait_for_orphans()
         found = self._fit_members()
         self._describe(found)
         if self.summary.interrupted:
@@ -153,6 +156,19 @@ class SeedsJob:
             self.summary.nothing_new = True
             return
         self._keep({**facts, "members": members})
+
+    def _wait_for_orphans(self) -> None:
+        """Wait until processes of a fit that was killed have noticed it, and ended."""
+        deadline = time.monotonic() + _PATIENCE
+        for folder in map(self._of, self.seeds):
+            while folder.path.exists():
+                try:
+                    with folder.locked():
+                        break
+                except CheckpointError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.02)
 
     def _last(self) -> FitCommit | None:
         """Return the last commit, after putting the results of a finished fit into place."""
@@ -249,7 +265,7 @@ class SeedsJob:
         if not self.config.train.state or loaded.kind.needs_end:
             return False
         fit = FitSource.of(loaded, self._commit(self.seeds[0]).facts["files"])
-        table = starting_table(fit.bound, None, "", self.summary.notes)
+        table = starting_table(fit.bound, None, "", self.summary.notes, carry=True)
         limit = Limit(config.source.time, config.train.until)
         rows = Reader(Scorer(fit.bound, table), fit.target, limit)
         home = str(self._folder.path)

@@ -127,10 +127,11 @@ def test_the_state_of_all_is_that_of_a_run(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pq.read_table(tmp_path / "out")[name].to_numpy(), end)
 
 
-def test_done_is_done_and_continue_trains_all_on_new_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", ["best", "all"])
+def test_done_is_done_and_continue_trains_all_on_new_rows(keep: str, tmp_path: Path) -> None:
     table = fits.log()
     logs.write(table.slice(0, 600), tmp_path / "in" / "a.parquet")
-    found = tables(validation={"streams": 0.3})
+    found = tables(validation={"streams": 0.3}, keep=keep)
     fits.fit(tmp_path, found)
     before = model_of(tmp_path)
     assert fits.fit(tmp_path, found).nothing_new

@@ -24,15 +24,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert server.process.wait() == 0
 
 
-def tables(folder: Path, rng: random.Random) -> dict[str, Any]:
+FITS: dict[str, dict[str, dict[str, Any]]] = {
+    "carry": {},
+    "independent": {"window": {"kind": "independent", "lanes": 4, "steps": 8, "stride": 3}},
+    "plateau": {"train": {"schedule": {"name": "plateau", "patience": 1, "warmup": 0.1}}},
+    "seeds": {"train": {"seeds": 3, "keep": "all"}},
+}
+
+
+def tables(folder: Path, name: str, rng: random.Random) -> dict[str, Any]:
     """A fit whose record batches, commits and threads are others at each start."""
+    own = FITS[name]
     keys = {"train": {**fits.config(folder)["train"], "validation": {"streams": 0.3}, "epochs": 6}}
+    keys["train"] |= own.get("train", {})
+    keys |= {table: values for table, values in own.items() if table != "train"}
     keys["source"] = {**fits.config(folder)["source"], "batch_rows": rng.choice([20, 90, 1000])}
     keys["model"] = {**fits.config(folder)["model"], "threads": rng.choice([1, 2])}
     return fits.config(folder, **keys, checkpoint={"every": rng.choice([1, 3])})
 
 
-def test_killed_at_random_moments_again_and_again(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FITS)
+def test_killed_at_random_moments_again_and_again(
+    name: str, server: Server, tmp_path: Path
+) -> None:
     """A fit, and its continuation on new rows, until both are done; then another one's turn."""
     seed = random.SystemRandom().randrange(10**6)
     rng = random.Random(seed)
@@ -40,14 +54,14 @@ def test_killed_at_random_moments_again_and_again(server: Server, tmp_path: Path
     days = ({"full_refresh": False}, {"extend": True})
     wanted, usual, kills = [], [], 0
     for killing in (False, *[True] * 1000):
-        if killing and kills >= KILLS:
+        if killing and kills >= KILLS // len(FITS):
             break
         shutil.rmtree(folder, ignore_errors=True)
         for day, options in enumerate(days):
             logs.write(fits.log().slice(600 * day, 600), folder / "in" / f"{day}.parquet", 100)
             while True:
                 how = {"seconds": rng.uniform(0.05, 1.1) * usual[day]} if killing else {}
-                command = {"config": tables(folder, rng), "options": options, "fit": True}
+                command = {"config": tables(folder, name, rng), "options": options, "fit": True}
                 answer = server.run(folder, command=command, **how)
                 kills += answer["killed"]
                 if not answer["killed"]:
