@@ -11,7 +11,16 @@ import pytest
 from layers.kinds import assert_same
 from training.trained import weighted
 
-from streamrnn import Input, Model, Sequential, callbacks, layers, load_model, optimizers
+from streamrnn import (
+    Input,
+    Model,
+    Sequential,
+    callbacks,
+    layers,
+    load_model,
+    metrics,
+    optimizers,
+)
 from streamrnn.errors import (
     ArgumentError,
     DivergedError,
@@ -19,7 +28,6 @@ from streamrnn.errors import (
     SinkError,
     UnsupportedError,
 )
-from streamrnn.metrics import Metric
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(12, 4)).astype(np.float32)
@@ -363,14 +371,52 @@ def test_what_is_refused(call: Any, error: Any, message: str) -> None:
 
 
 def test_a_metric_of_an_unknown_direction_needs_a_mode() -> None:
-    class Own(Metric):
-        def values(self, y_true: Any, y_pred: Any) -> Any:
-            return np.abs(np.asarray(y_true, np.float32) - y_pred).mean(axis=-1)
+    class Own(metrics.Metric):
+        """The largest error; it does not say which value is better."""
 
-    model = linear(metrics=[Own("own")])
+        own_name = "own"
+
+        def values(self, y_true: Any, y_pred: Any) -> Any:
+            return np.abs(y_true - y_pred).max(axis=-1)
+
+    class Better(Own):
+        """The same, and it says so."""
+
+        direction = "up"
+
+    model = linear(metrics=[Own()])
     with pytest.raises(ArgumentError, match=r"monitor='own' .* pass mode='max' or mode='min'"):
         fit(model, callbacks.EarlyStopping("own"), epochs=2)
     fit(model, callbacks.EarlyStopping("own", mode="min"), epochs=2)
+    stop = callbacks.EarlyStopping("own", patience=1)
+    fit(linear(metrics=[Better()]), stop, epochs=9)
+    assert stop.stopped_epoch == 1  # the error only falls
+
+
+def test_a_metric_with_a_number_for_each_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is printed and written; what follows one number refuses it."""
+    ids = RNG.integers(0, 2, 12)
+    y = np.eye(2, dtype=np.float32)[ids]
+
+    def make() -> Sequential:
+        model = weighted(Sequential([Input((4,)), layers.Dense(2, activation="softmax")]))
+        model.compile("sgd", "categorical_crossentropy", metrics=[metrics.F1Score()])
+        return model
+
+    path = tmp_path / "log.csv"
+    history = make().fit(X, y, callbacks=callbacks.CSVLogger(path, separator=";"))
+    scores = history.history["f1_score"][0]
+    assert scores.shape == (2,)
+    assert f"f1_score: [{scores[0]:.4g}, {scores[1]:.4g}]" in capsys.readouterr().out
+    assert rows(path)[1][1] == f'"[{scores[0]}, {scores[1]}]"'
+    for callback in (
+        callbacks.EarlyStopping("f1_score"),
+        callbacks.ModelCheckpoint(tmp_path / "{f1_score:.2f}.safetensors"),
+    ):
+        with pytest.raises(ArgumentError, match=r"a value for each class|that is no number"):
+            make().fit(X, y, verbose=0, callbacks=callback)
 
 
 def test_tensorboard_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

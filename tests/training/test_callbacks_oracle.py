@@ -215,6 +215,21 @@ def test_what_tensorboard_reads(tmp_path: Path) -> None:
     assert model.optimizer.iterations == 9
 
 
+def test_tensorboard_has_a_line_for_each_class(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the oracles extra")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model = pair(dense)[1]
+    model.compile("sgd", "mse")
+    board = streamrnn.callbacks.TensorBoard(tmp_path)
+    board.set_model(model)
+    board.on_epoch_end(4, {"f1_score": np.array([0.25, 0.5])})
+    board.on_train_end()
+    found = tensors(EventAccumulator(str(tmp_path / "train")).Reload())
+    assert found["epoch_f1_score_0"] == ([4], [0.25])
+    assert found["epoch_f1_score_1"] == ([4], [0.5])
+
+
 def tensors(events: Any) -> dict[str, tuple[list[int], list[float]]]:
     """Scalars are stored as tensors of one number."""
     from tensorboard.util.tensor_util import make_ndarray

@@ -87,6 +87,11 @@ class ModelCheckpoint(MonitorCallback):
         known = {"epoch": epoch + 1, **(logs or {})}
         try:
             return Path(self.filepath.format(**known))
+        except TypeError as error:
+            raise ArgumentError(
+                f"ModelCheckpoint: filepath {self.filepath!r} names a value that is no number: "
+                f"{error}"
+            ) from None
         except (KeyError, IndexError) as error:
             raise ArgumentError(
                 f"ModelCheckpoint: filepath {self.filepath!r} names {error}, which is not "

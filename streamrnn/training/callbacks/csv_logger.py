@@ -3,6 +3,9 @@
 import csv
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from streamrnn.errors import SinkError
 from streamrnn.training.callbacks.callback import Callback, Logs
@@ -41,4 +44,9 @@ class CSVLogger(Callback):
             writer = csv.writer(file, delimiter=self.sep)
             if file.tell() == 0:
                 writer.writerow(["epoch", *self.keys])
-            writer.writerow([epoch, *(logs.get(key, "NA") for key in self.keys)])
+            writer.writerow([epoch, *(_cell(logs.get(key, "NA")) for key in self.keys)])
+
+
+def _cell(value: Any) -> Any:
+    """Return a number; numbers of classes as Keras writes them, "[a, b]" with its quotes."""
+    return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value

@@ -1,5 +1,9 @@
 """History and ProgbarLogger: the callbacks that every fit has."""
 
+from typing import Any
+
+import numpy as np
+
 from streamrnn.training.callbacks.callback import Callback, Logs
 
 
@@ -24,6 +28,13 @@ class ProgbarLogger(Callback):
     """Prints a line at the end of each epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        values = " - ".join(f"{name}: {value:.4g}" for name, value in (logs or {}).items())
+        values = " - ".join(f"{name}: {_text(value)}" for name, value in (logs or {}).items())
         epochs = (self.params or {}).get("epochs", 1)
         print(f"Epoch {epoch + 1}/{epochs} - {values}", flush=True)
+
+
+def _text(value: Any) -> str:
+    """Return a number, or the numbers of a metric that has one for each class."""
+    if np.ndim(value):
+        return f"[{', '.join(_text(item) for item in value)}]"
+    return f"{value:.4g}"

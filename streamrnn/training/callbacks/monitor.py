@@ -3,8 +3,11 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from streamrnn.errors import ArgumentError, DivergedError
 from streamrnn.training.callbacks.callback import Callback, Logs
+from streamrnn.training.metric import Metric
 
 
 class MonitorCallback(Callback):
@@ -34,7 +37,13 @@ class MonitorCallback(Callback):
         """Return the value; None in an epoch without validation. Raises ArgumentError."""
         logs = logs or {}
         if self.monitor in logs:
-            return float(logs[self.monitor])
+            value = logs[self.monitor]
+            if np.ndim(value):
+                raise ArgumentError(
+                    f"{type(self).__name__}: monitor={self.monitor!r} has a value for each class, "
+                    f"received {np.shape(value)}; make the metric with an average"
+                )
+            return float(value)
         name = self.monitor.removeprefix("val_")
         if name != self.monitor and name in logs and (self.params or {}).get("validation"):
             return None
@@ -56,17 +65,27 @@ class MonitorCallback(Callback):
         name = self.monitor.removeprefix("val_")
         if name == "loss" or name.endswith("_loss") or name == "learning_rate":
             return False
-        directions = {
-            metric.direction
+        found = {
+            _direction(metric)
             for metric in getattr(self.model, "metrics", [])
             if name == metric.name or name.endswith(f"_{metric.name}")
         }
-        if directions in ({"up"}, {"down"}):
-            return directions == {"up"}
+        if len(found) == 1 and None not in found:
+            return found == {"up"}
         raise ArgumentError(
             f"{type(self).__name__}: whether monitor={self.monitor!r} is better when it is larger "
             "or smaller is not known; pass mode='max' or mode='min'"
         )
+
+
+def _direction(metric: Metric) -> str | None:
+    """Return "up" or "down"; None for a metric of a caller that says neither."""
+    for kind in type(metric).__mro__:
+        if kind is Metric:
+            return None
+        if "direction" in vars(kind) or kind.__module__.startswith("streamrnn."):
+            return metric.direction
+    return None
 
 
 class TerminateOnNaN(Callback):

@@ -5,6 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from streamrnn.errors import ArgumentError, UnsupportedError
 from streamrnn.training.callbacks.callback import Callback, Logs
 
@@ -89,13 +91,17 @@ class TensorBoard(Callback):
         self._write("train", train, epoch)
         self._write("validation", validation, epoch)
 
-    def _write(self, folder: str, values: dict[str, float], step: int) -> None:
+    def _write(self, folder: str, values: dict[str, Any], step: int) -> None:
         if not values:
             return
         if folder not in self._writers:
             self._writers[folder] = _summary().Writer(str(Path(self.log_dir) / folder))
         for name, value in values.items():
-            self._writers[folder].add_scalar(name, value, step)
+            if np.ndim(value):  # a number for each class
+                for number, item in enumerate(value):
+                    self._writers[folder].add_scalar(f"{name}_{number}", item, step)
+            else:
+                self._writers[folder].add_scalar(name, value, step)
         self._writers[folder].flush()
 
 
