@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layers.kinds import assert_same
-from training import trained
+from training import named, trained
 
 from streamrnn import Input, Sequential, layers, optimizers, set_threads
 from streamrnn.kernels import team, threads
@@ -40,11 +40,17 @@ def test_bits_do_not_depend_on_the_width_of_vectors(width: str) -> None:
     assert digest_with(STREAMRNN_SIMD=width) == trained.digest()
 
 
-def digest_with(**variables: str) -> str:
+@pytest.mark.parametrize("width", ["4", "16"])
+def test_bits_of_losses_optimizers_and_metrics_do_not_depend_on_vectors(width: str) -> None:
+    assert len(named.results()) > 30
+    assert digest_with("named", STREAMRNN_SIMD=width) == named.digest()
+
+
+def digest_with(script: str = "trained", **variables: str) -> str:
     """The hash that a process with other environment variables prints."""
     path = f"{ROOT}:{ROOT / 'tests'}"
     done = subprocess.run(
-        [sys.executable, "tests/training/trained.py"],
+        [sys.executable, f"tests/training/{script}.py"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path, **variables},
         capture_output=True,
