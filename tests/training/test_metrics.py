@@ -69,6 +69,15 @@ def test_precision_and_recall() -> None:
     assert several.tolist() == [counts(t)[0] / sum(counts(t)[::2]) for t in (0.5, 0.3)]
 
 
+def test_a_prediction_at_the_threshold_is_not_above_it() -> None:
+    precision, area = metrics.Precision(), metrics.AUC(thresholds=[0.5])
+    for metric in (precision, area):
+        metric.update_state([[1.0], [0.0], [1.0]], [[0.75], [0.5], [0.5]])
+    assert precision.result() == 1.0
+    assert area.answers().tp.tolist() == [2, 1, 0]
+    assert area.answers().fp.tolist() == [1, 0, 0]
+
+
 def test_r2_and_roots() -> None:
     found = updated(metrics.R2Score(), Y3, P3, WEIGHT, [50, 51]).result()
     assert found == pytest.approx(sum(map(r2, range(3))) / 3, rel=1e-9)
