@@ -142,7 +142,7 @@ RECURRENT = {
         lambda: layers.LSTM(3, return_sequences=True, return_state=True),
         lambda w, x: states_too(naive.lstm(*w), x),
         cut="Its state at the end of the sequence is used.",
-        trained="The model around it has several outputs, and a loss is of one.",
+        trained="States as outputs are trained in tests of their own (test_bidirectional).",
     ),
     "RNN": LayerRow(
         lambda: layers.RNN(layers.SimpleRNNCell(3, recurrent_dropout=0.2)),
