@@ -128,7 +128,7 @@ class Trainable:
         of its samples or steps. lengths: steps of each row; later ones count for nothing.
         validation_data: (x, y[, sample_weight[, lengths]]), or batches; validation_split: the share
         of rows, the last ones; validation_freq: each n-th epoch, or a list of epochs from 1.
-        steps_per_epoch: batches of an epoch; the next one goes on from there. verbose: 0 prints
+        steps_per_epoch: batches of an epoch; the next one continues there. verbose: 0 prints
         nothing, others a line per epoch. callbacks: see streamrnn.callbacks.
 
         With stateful layers row i of a batch continues row i of the batch before, so shuffle must

@@ -110,7 +110,7 @@ class IteratedBatches(BatchSource):
 class Feed:
     """The batches of each epoch.
 
-    steps: their number; the next epoch then goes on where this one ended, and begins again after
+    steps: their number; the next epoch then continues where this one ended, and begins again after
     the last batch. None: all batches.
     """
 

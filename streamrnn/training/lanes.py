@@ -1,4 +1,4 @@
-"""Rows of stateful layers that start again, while others go on."""
+"""Rows of stateful layers that start again, while others continue."""
 
 from typing import Any
 

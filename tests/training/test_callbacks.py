@@ -124,7 +124,7 @@ def test_after_an_exception_the_model_goes_on(method: str, error: type[BaseExcep
     x, model, other = X.reshape(3, 4, 4), make(), make()
     model.predict(x)
     model.reset_state()
-    broken = callbacks.LambdaCallback(**{method: interrupt})
+    cut = callbacks.LambdaCallback(**{method: interrupt})
     with pytest.raises(error):
         model.fit(
             x,
@@ -132,7 +132,7 @@ def test_after_an_exception_the_model_goes_on(method: str, error: type[BaseExcep
             shuffle=False,
             verbose=0,
             validation_data=(x * 2, Y[:3]),
-            callbacks=[broken],
+            callbacks=[cut],
         )
     other.train_on_batch(x, Y[:3])
     assert_same(model.get_weights(), other.get_weights())
@@ -186,7 +186,7 @@ def test_a_checkpoint_after_some_batches(tmp_path: Path) -> None:
 def test_an_interrupted_fit_goes_on_with_the_same_bits(
     tmp_path: Path, optimizer: Any, rate: Any
 ) -> None:
-    """Shuffled, with dropout, broken in the middle of an epoch; in a new model."""
+    """Shuffled, with dropout, interrupted in the middle of an epoch; in a new model."""
 
     def make() -> Sequential:
         model = weighted(Sequential([Input((4,)), layers.Dropout(0.3), layers.Dense(1)]))
@@ -200,9 +200,9 @@ def test_an_interrupted_fit_goes_on_with_the_same_bits(
     whole, model, again = make(), make(), make()
     fit(whole, epochs=5, shuffle=True)
     keep = callbacks.BackupAndRestore(tmp_path / "backup")
-    broken = callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    cut = callbacks.LambdaCallback(on_train_batch_end=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, keep, broken, epochs=5, shuffle=True)
+        fit(model, keep, cut, epochs=5, shuffle=True)
     assert [p.name for p in keep.path.parent.iterdir()] == ["latest.npz"]
     history = fit(again, callbacks.BackupAndRestore(keep.backup_dir), epochs=5, shuffle=True)
     assert history.epoch == [2, 3, 4]

@@ -1,4 +1,4 @@
-"""reset= and windows of a pipeline: lanes that go on, lanes that start again."""
+"""reset= and windows of a pipeline: lanes that continue, lanes that start again."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""BackupAndRestore: a fit that is interrupted goes on with the epoch after the last whole one."""
+"""BackupAndRestore: a fit that is interrupted resumes with the epoch after the last whole one."""
 
 import json
 import os

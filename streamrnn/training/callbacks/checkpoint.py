@@ -9,7 +9,7 @@ from streamrnn.training.callbacks.monitor import MonitorCallback
 
 
 class ModelCheckpoint(MonitorCallback):
-    """Saves the model in the native format, as `model.save` does: the file is whole or not there.
+    """Saves the model in the native format, as `model.save` does: the file is complete or absent.
 
     filepath: ends in .safetensors, and may name the epoch (from 1) and values of the logs, as in
     "{epoch:02d}-{val_loss:.2f}.safetensors", or "{batch}" with an integer save_freq. Missing
