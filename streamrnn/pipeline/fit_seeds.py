@@ -125,8 +125,8 @@ class SeedsJob:
             return
         self._standing[number] = now
         done = sum((p.epoch - 1) * p.total_steps + p.steps for p in self._standing.values())
-        total = len(self.seeds) * now.epochs * now.total_steps
-        epoch = min(p.epoch for p in self._standing.values())
+        an_epoch = len(self.seeds) * now.total_steps
+        total, epoch = an_epoch * now.epochs, min(now.epochs, done // an_epoch + 1)
         seconds = time.perf_counter() - began
         self.options.progress(FitProgress(epoch, now.epochs, done, total, seconds))
 
