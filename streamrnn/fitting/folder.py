@@ -134,6 +134,10 @@ class FitFolder:
         """Replace the last commit."""
         self._files.put(_COMMIT, commit.to_bytes())
 
+    def withdraw(self) -> None:
+        """Remove the last commit, so that the folder is as before the fit."""
+        self._files.delete(_COMMIT)
+
     def begin(self, initial: bytes) -> None:
         """Keep the model that a fit starts from."""
         self._files.put(_INITIAL, initial)

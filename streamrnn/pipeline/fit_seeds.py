@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,13 +143,21 @@ class SeedsJob:
             refuse_another_fit({key: value_of(key, then) for key in _OWN}, identity, folder)
         own = [] if last is None else list(last.facts["own"])
         facts = {"identity": identity, "files": [], "digest": "", "standing": {}, "own": own}
+        if options.extend and last is None:
+            raise ConfigError(
+                f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
+            )
         if last is None or options.full_refresh or not last.facts["done"]:
             folder.commit(FitCommit({**facts, "done": False, "state": False}))
         self._wait_for_orphans()
-        found = self._fit_members()
-        self._describe(found)
+        try:
+            self._describe(self._fit_members())
+        finally:
+            self.summary.committed = any(self._of(seed).read() for seed in self.seeds)
+            if not self.summary.committed and last is None:
+                folder.withdraw()
+                shutil.rmtree(folder.path / _MEMBERS, ignore_errors=True)
         if self.summary.interrupted:
-            self.summary.committed = True
             return
         members = [self._digest(seed) for seed in self.seeds]
         if last is not None and last.facts["done"] and last.facts.get("members") == members:

@@ -225,6 +225,18 @@ def test_the_error_of_a_member_names_file_row_and_stream(tmp_path: Path) -> None
         fits.fit(tmp_path, wild)
 
 
+def test_a_fit_without_a_commit_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    one_core = {"model": {**fits.config(tmp_path)["model"], "threads": 1}}
+    wild = {**tables(optimizer={"name": "sgd", "learning_rate": 1e30}), **one_core}
+    del wild["train"]["clip_norm"]
+    with pytest.raises(DataError, match="the loss is"):
+        fits.fit(tmp_path, wild)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    with pytest.raises(ConfigError, match="there is no fit in"):
+        fits.fit(tmp_path, tables(), extend=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
 def test_with_a_limit_nothing_is_written(tmp_path: Path) -> None:
     found = tables(validation={"streams": 0.3})
     summary = fits.fit(tmp_path, found, limit=300)
