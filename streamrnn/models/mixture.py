@@ -28,7 +28,8 @@ def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence
             for member, seed in zip(models, seeds, strict=True)
         ]
         mean = Average(name=MEAN)(outputs)
-        spread = Spread([float(value) for value in variance], name=SPREAD)(outputs)
+        known = [float(value) for value in variance]
+        spread = Spread(known if len(known) > 1 else known[0], name=SPREAD)(outputs)
     return Model(inputs, [mean, spread], name=models[0].name)
 
 

@@ -239,8 +239,14 @@ class SeedsJob:
         models = [load_model(str(self._of(seed).model)) for seed in self.seeds]
         commits = [self._commit(seed) for seed in self.seeds]
         errors = [commit.facts["standing"]["best_errors"] for commit in commits]
-        units = int(models[0].graph.outputs[0].shape[-1] or 0)
-        variance = np.array(errors).mean(axis=0) if all(errors) else np.zeros(units)
+        variance = np.zeros(1)
+        if self.config.train.measures:
+            if not all(errors):
+                raise ConfigError(
+                    "fit: no row is in [train] validation, whose errors are part of the spread. "
+                    "Set an earlier since, or a larger share of the streams"
+                )
+            variance = np.array(errors).mean(axis=0)
         return encoded(mixture_of(models, self.seeds, variance.tolist()))
 
     def _commit(self, seed: int) -> FitCommit:

@@ -182,6 +182,8 @@ class FitJob:
             if last is not None and resumed:
                 course.resume(last)
                 self._report_resumed(course)
+            elif last is not None:  # of the last validation, if the new rows have none
+                course.standing.best_errors = last.facts["standing"].get("best_errors", [])
             if self._run(course, fit, reader):
                 self._finish(course, model, fit, config, reader, facts)
             return None

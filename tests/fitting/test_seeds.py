@@ -166,6 +166,26 @@ def test_a_stopped_fit_resumes_with_the_same_bits(
     assert model_of(tmp_path) == model_of(three[0])
 
 
+def test_the_spread_has_the_errors_of_the_last_validation(tmp_path: Path) -> None:
+    """Also after --continue on rows of which none is in the validation."""
+    table = fits.log()
+    logs.write(table.slice(0, 600), tmp_path / "in" / "a.parquet")
+    found = tables(keep="all", validation={"streams": 0.3})
+    fits.fit(tmp_path, found)
+    before = _spread(tmp_path)
+    logs.write(table.slice(600), tmp_path / "in" / "b.parquet")
+    found["train"]["validation"] = {"since": "2030-01-01"}
+    fits.fit(tmp_path, found, extend=True)
+    assert _spread(tmp_path) == before > 0
+    with pytest.raises(ConfigError, match="whose errors are part of the spread"):
+        fits.fit(tmp_path / "new", found)
+
+
+def _spread(folder: Path) -> float:
+    (layer,) = (of for of in load_model(folder / "model.safetensors").layers if of.name == "spread")
+    return float(layer.variance)  # type: ignore[attr-defined]
+
+
 SCRIPT = """
 from pathlib import Path
 from fitting import fits, test_seeds
