@@ -206,7 +206,8 @@ def _as_config(value: object) -> object:
     """Return a regularizer or constraint as a config holds it; None for what none can hold."""
     if isinstance(value, regularizers.Regularizer):
         return regularizers.serialize(value)
-    return value if isinstance(value, str | Mapping) else None
+    # Kept even if training will refuse it.
+    return value if isinstance(value, (str, Mapping, list, tuple, int, float)) else None
 
 
 def _check_name(class_name: str, name: object) -> None:

@@ -110,7 +110,8 @@ def get(identifier: Any) -> Regularizer | None:
     near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
     raise UnsupportedError(
         f"regularizer {identifier!r} is not supported"
-        f"{f'; did you mean {near!r}? Supported' if near else '; supported'}: l1, l2, l1_l2"
+        f"{f'; did you mean {near!r}? Supported' if near else '; supported'}: l1, l2, l1_l2, or "
+        '{"class_name": "L2", "config": {"l2": 0.01}}'
     )
 
 

@@ -56,6 +56,8 @@ def check_request(config: Config) -> None:
             "format, name it in [train] init"
         )
     train = config.train
+    if train.keep == "all" and train.seeds == 1:
+        raise ConfigError('[train] keep = "all" is of several seeds: set [train] seeds, or --seeds')
     if train.scale_target and not train.may_scale:
         why = "in a unit of their own" if train.is_regression else "classes, not numbers"
         raise ConfigError(f"[train] scale_target: labels of {train.loss} are {why}")

@@ -209,7 +209,13 @@ class SeedsJob:
         summary.counts, summary.notes = first.counts, list(first.notes)
         summary.updates = sum(of.updates for of in found)
         summary.epochs = sum(of.epochs for of in found)
-        best = min(range(len(found)), key=lambda n: found[n].best.get("val_loss", 0.0))
+        losses = [of.best.get("val_loss") for of in found]
+        if self.config.train.keep == "best" and None in losses and not summary.interrupted:
+            raise ConfigError(
+                "fit: no row is in [train] validation, which judges the seeds. Set an earlier "
+                "since, or a larger share of the streams"
+            )
+        best = min(range(len(found)), key=lambda n: (losses[n] is None, losses[n] or 0.0))
         summary.seed, summary.best_epoch = self.seeds[best], found[best].best_epoch
         summary.history = found[best].history
         if self.config.train.keep == "all":
@@ -218,6 +224,9 @@ class SeedsJob:
     def _keep(self, facts: dict[str, Any]) -> None:
         """Write the results, commit them, and put them into place."""
         folder, seed = self._folder, self.summary.seed
+        # From here on the results of the last fit may be replaced: it is no longer the one here.
+        folder.discard_pending()
+        folder.commit(FitCommit({**facts, "done": False, "state": False}))
         data = self._mixture() if seed is None else self._of(seed).model.read_bytes()
         folder.put_pending(folder.model.name, data)
         pq.write_table(self._history(), folder.pending(HISTORY_FILE))

@@ -64,9 +64,13 @@ class FitSource:
             files.files = [file for file in listed if file.name in names]
         later, kept = len(listed) - len(files.files), _facts(files.files)
         seen = seen_by_init(loaded, files)
+        readable = list(files.files)
         bound, plan = plan_first_run(loaded, files)
+        new = files.files
+        files.files = new or readable  # types of columns are those of a file
         wide, target = with_target(bound, files)
         assert target is not None  # checked before
+        wide.files, files.files = list(new), new
         return cls(bound, loaded, kept, later, plan, files, seen, wide, target)
 
     def batches(self) -> Iterator[SourceBatch]:

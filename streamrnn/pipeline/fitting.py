@@ -286,6 +286,11 @@ class FitJob:
         summary.labels = parts.training.counts(staged)
         summary.validation_rows = parts.validation.judged
         advice = "Check [target] column and weight, [train] settle, and [output] warmup"
+        if not len(parts.training.begin):
+            raise ConfigError(
+                f"fit: no stream has [window] steps = {self.config.window.steps} rows to train on. "
+                "Set fewer steps"
+            )
         if not summary.labels:
             raise ConfigError(f"fit: no training row has a label that counts. {advice}")
         if parts.validation.judged and not parts.validation.counts(staged):

@@ -63,6 +63,13 @@ def fit_arrays(
             f"fit: epochs={epochs}, and an iterator can be run through once only; pass a list of "
             "its batches, as in fit(list(batches)), or steps_per_epoch"
         )
+    whole = steps_per_epoch is None or steps_per_epoch == source.batches
+    if trainer.model.stateful_layers() and not whole and epochs - initial_epoch > 1:
+        raise ArgumentError(
+            f"{trainer.model}: fit of a stateful model with steps_per_epoch={steps_per_epoch} "
+            "would reset states at each epoch, in the middle of the data; leave it out, or call fit "
+            "for each epoch"
+        )
     feed, held = Feed(source, steps_per_epoch, "steps_per_epoch"), None
     if validation is not None:
         if not validation.again and validation_steps is None and len(judged) > 1:
@@ -82,6 +89,11 @@ def fit_arrays(
             epochs=epochs,
             steps=feed.batches,
             validation=held is not None,
+        )
+    if calls.restores and not whole:
+        raise ArgumentError(
+            f"fit: BackupAndRestore with steps_per_epoch={steps_per_epoch} is not supported: an "
+            "epoch that is restored would begin at the first batch; leave one of them out"
         )
     trainer.stop_training, logs = False, dict[str, float]()
     calls.on_train_begin()

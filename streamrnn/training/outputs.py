@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.display import closest
-from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
+from streamrnn.errors import ArgumentError, DataError, ShapeError, UnsupportedError
 from streamrnn.models import Model
 
 
@@ -73,6 +73,11 @@ def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]
             f"{', '.join(names)}; received {received}"
         )
     for name, truth, need in zip(names, found, needed, strict=True):
+        if getattr(truth, "null_count", 0):
+            raise DataError(
+                f"{model}: y of the output {name!r} has {truth.null_count} nulls; fill them, or "
+                "leave out their rows"
+            )
         if need and truth is None:
             raise ArgumentError(f"{model}: expected y for the output {name!r}, which has a loss")
     return [None if truth is None else np.asarray(truth) for truth in found]

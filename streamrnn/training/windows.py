@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ArgumentError
-from streamrnn.layers import RNN, Layer
+from streamrnn.layers import RNN, Bidirectional, Layer
 from streamrnn.training.batches import Batch
 from streamrnn.training.classes import class_weights
 from streamrnn.training.lanes import memories
@@ -20,9 +20,9 @@ def is_window(item: Any) -> bool:
 def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
     """Return the batch of a window: lanes with `reset` start from the initial state.
 
-    Steps without a label, whose weight is 0, count in no loss and no metric. Raises ArgumentError
-    for windows without labels, for a model that does not carry its state, and for a lane that
-    would start from a stored state.
+    Steps without a label add nothing to the loss, which is a mean over all steps, as in Keras, and
+    count in no metric. Raises ArgumentError for windows without labels, for a model that does not
+    carry its state, and for a lane that would start from a stored state.
     """
     model = trainer.model
     if window.y is None:
@@ -34,8 +34,12 @@ def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
         )
     if forgetful := _forgetful(model):
         raise ArgumentError(
-            f"{model}: {forgetful[0]} does not carry its state from window to window; make it with "
-            "stateful=True"
+            f"{model}: {forgetful[0]} does not carry its state from window to window; "
+            + (
+                "make it with stateful=True"
+                if isinstance(forgetful[0], RNN | Bidirectional)
+                else "train the model with streamrnn fit, which carries it"
+            )
         )
     missing = np.isnan(window.y)
     labelled = ~missing.any(axis=-1)
@@ -49,7 +53,9 @@ def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
 
 
 def _forgetful(layer: Layer) -> list[Layer]:
-    """Return the recurrent layers that start from zero in each call."""
+    """Return the layers that start from zero in each call, and on a stream do not."""
     if isinstance(layer, RNN):
         return [] if layer.stateful else [layer]
+    if not layer.children() and layer.built and layer.stream_states():
+        return [layer]
     return [found for child in layer.children().values() for found in _forgetful(child)]

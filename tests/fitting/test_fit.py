@@ -231,6 +231,13 @@ def test_continue_trains_on_new_rows_from_the_last_state(tmp_path: Path) -> None
     assert fits.fit(tmp_path).nothing_new
 
 
+def test_continue_has_nothing_to_do_without_a_new_file(tmp_path: Path) -> None:
+    """Also if the target is not a feature, whose type a file has."""
+    source = {**fits.config(tmp_path)["source"], "features": ["a"]}
+    fits.fit(tmp_path, {"source": source})
+    assert fits.fit(tmp_path, {"source": source}, extend=True).nothing_new
+
+
 def test_continue_that_is_stopped_resumes(tmp_path: Path) -> None:
     table = fits.log()
     for name in ("one", "two"):

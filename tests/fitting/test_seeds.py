@@ -187,10 +187,19 @@ def _spread(folder: Path) -> float:
 
 
 SCRIPT = """
+import time
 from pathlib import Path
 from fitting import fits, test_seeds
+
 folder = Path({folder!r})
-fits.fit(folder, test_seeds.tables(epochs=60), progress=lambda _: (folder / "began").touch())
+
+
+def progress(_):
+    (folder / "began").touch()
+    time.sleep(60)  # until it is killed
+
+
+fits.fit(folder, test_seeds.tables(epochs=30), progress=progress)
 """
 
 
@@ -211,8 +220,8 @@ def test_workers_end_with_their_process_and_the_next_fit_resumes(tmp_path: Path)
         assert time.monotonic() - began < 150
         time.sleep(0.05)
     assert not (tmp_path / "model.safetensors").exists()
-    fits.fit(tmp_path, tables(epochs=60))
-    fits.fit(tmp_path / "whole", tables(epochs=60))
+    fits.fit(tmp_path, tables(epochs=30))
+    fits.fit(tmp_path / "whole", tables(epochs=30))
     assert model_of(tmp_path) == model_of(tmp_path / "whole")
 
 
@@ -235,7 +244,7 @@ def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(EngineError, match="ended with code -9; rerun the same command"):
-        fits.fit(tmp_path, tables(epochs=50), progress=kill)
+        fits.fit(tmp_path, tables(epochs=5000), progress=kill)
 
 
 def test_the_error_of_a_member_names_file_row_and_stream(tmp_path: Path) -> None:
@@ -271,6 +280,8 @@ def test_with_a_limit_nothing_is_written(tmp_path: Path) -> None:
         ({"validation": None, "keep": "all"}, None, "needs validation: the spread"),
         ({"keep": "all"}, ["score"], r"the mean \(1\) and the spread \(1\), received 1"),
         ({"keep": "most"}, None, "keep"),
+        ({"keep": "all", "seeds": 1}, None, "is of several seeds"),
+        ({"validation": {"since": "2030-01-01"}}, None, "which judges the seeds"),
         ({"seeds": 0}, None, "seeds"),
         ({"loss": "mze"}, None, "mse"),
     ],
@@ -281,7 +292,7 @@ def test_what_cannot_be_fitted(
     found = {**tables(**keys), "output": {} if names is None else {"names": names}}
     with pytest.raises(ConfigError, match=text):
         fits.fit(tmp_path, found)
-    assert not (tmp_path / "model.safetensors.fit").exists()
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_one_seed_and_several_are_different_fits(

@@ -23,6 +23,7 @@ from streamrnn import (
 )
 from streamrnn.errors import (
     ArgumentError,
+    CheckpointError,
     DivergedError,
     ModelMismatchError,
     SinkError,
@@ -219,6 +220,14 @@ def test_a_backup_is_of_one_model(tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError, match=r"backup of a model or an optimizer \(SGD\) oth"):
         fit(other, callbacks.BackupAndRestore(tmp_path))
     assert fit(linear(), callbacks.BackupAndRestore(tmp_path)).epoch == []
+    keep.path.write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match="damaged, or no backup"):
+        fit(linear(), callbacks.BackupAndRestore(tmp_path))
+
+
+def test_a_backup_is_of_whole_epochs(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="BackupAndRestore with steps_per_epoch=1"):
+        linear().fit(X, Y, 4, 2, 0, callbacks.BackupAndRestore(tmp_path), steps_per_epoch=1)
 
 
 def test_weights_are_in_use_if_an_update_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -326,6 +326,10 @@ def test_an_optimizer_goes_on_in_the_next_fit() -> None:
         ),
         (lambda m: m.fit(Numbered(), steps_per_epoch=4), ArgumentError, "the data has 3 batches"),
         (lambda m: m.fit(X, Y, class_weight={0: 1}), DataError, "y must be classes"),
+        (lambda m: m.fit(X, Y, class_weight={"1": 2}), ArgumentError, "received '1'"),
+        (lambda m: m.fit(X, Y, class_weight={1: -2}), ArgumentError, "0 or more, received -2"),
+        (lambda m: m.fit(X, Y, class_weight={1: "a"}), ArgumentError, "received 'a'"),
+        (lambda m: m.fit(X, pa.array([None] * 12)), DataError, "y of the output .* has 12 nulls"),
     ],
 )
 def test_what_is_refused(call: Any, error: Any, message: str) -> None:

@@ -294,3 +294,21 @@ def test_windows_that_are_refused(tmp_path: Path, windows: list[SourceWindow]) -
     rows = weighted(Sequential([Input((None, 2)), layers.Dense(1)]))
     rows.compile("sgd", "mse")
     assert rows.fit(windows, verbose=0).history["loss"][0] > 0  # nothing to carry
+
+
+def test_a_layer_that_would_start_from_zero_in_each_window_is_refused(tmp_path: Path) -> None:
+    """`streamrnn fit` carries what Conv1D keeps; a call of the model does not."""
+    stack = [layers.Conv1D(2, 2, padding="causal"), layers.GRU(2, **OPTIONS), layers.Dense(1)]
+    model = Sequential([Input((None, 2)), *stack])
+    model.compile("sgd", "mse")
+    with pytest.raises(ArgumentError, match=r"\(Conv1D\) does not carry .* streamrnn fit"):
+        model.fit(pipeline(tmp_path).windows(), verbose=0)
+
+
+def test_steps_of_an_epoch_of_a_stateful_model_are_all() -> None:
+    """Else states would be reset in the middle of the data."""
+    model = stateful()
+    batches = [(X, Y), (X, Y)]
+    with pytest.raises(ArgumentError, match="in the middle of the data"):
+        model.fit(batches, steps_per_epoch=1, epochs=2, shuffle=False, verbose=0)
+    model.fit(batches, steps_per_epoch=2, epochs=2, shuffle=False, verbose=0)

@@ -129,11 +129,15 @@ def test_names_configs_and_objects() -> None:
         (lambda: layers.Dense(2, gamma_regularizer="l2"), "the layer has no such weight"),
         (lambda: layers.Dense(2, kernel_constraint="max_norm"), "kernel_constraint='max_norm'"),
         (lambda: layers.Dense(2, activity_regularizer="l1"), "activity_regularizer='l1'"),
+        (lambda: layers.Dense(2, kernel_regularizer=0.1), "kernel_regularizer=0.1 .*class_name"),
     ],
 )
 def test_what_is_refused(layer: Any, message: str) -> None:
-    with pytest.raises(UnsupportedError, match=message):
-        Sequential([Input((3,)), layer()]).compile("sgd", "mse")
+    """Also in a copy, such as the one that streamrnn fit makes."""
+    model = Sequential([Input((3,)), layer()])
+    for one in (model, Sequential.from_config(model.get_config())):
+        with pytest.raises(UnsupportedError, match=message):
+            one.compile("sgd", "mse")
 
 
 @pytest.mark.filterwarnings("ignore")

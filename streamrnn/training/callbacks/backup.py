@@ -5,11 +5,12 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from streamrnn.arrays import Array
-from streamrnn.errors import ArgumentError, ModelMismatchError
+from streamrnn.errors import ArgumentError, CheckpointError, ModelMismatchError
 from streamrnn.training.callbacks.callback import Callback, Logs
 
 
@@ -53,9 +54,14 @@ class BackupAndRestore(Callback):
         self.initial_epoch = 0
         if not self.path.exists():
             return
-        with np.load(self.path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        facts = json.loads(str(arrays.pop("facts")))
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            facts = json.loads(str(arrays.pop("facts")))
+        except (OSError, ValueError, LookupError, BadZipFile) as error:
+            raise CheckpointError(
+                f"{self.path}: damaged, or no backup ({error}); remove it to start over"
+            ) from None
         names, optimizer = list(self.model.named_weights()), self.model.optimizer
         shapes = [list(weight.shape) for weight in self.model.weights]
         if facts["shapes"] != shapes or facts["optimizer"] != type(optimizer).__name__:

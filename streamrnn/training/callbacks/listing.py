@@ -45,6 +45,11 @@ class CallbackList(Callback):
         """The epoch that a callback restored in on_train_begin, else 0."""
         return max((getattr(c, "initial_epoch", 0) for c in self.callbacks), default=0)
 
+    @property
+    def restores(self) -> bool:
+        """Whether a callback restores an earlier fit."""
+        return any(hasattr(callback, "initial_epoch") for callback in self.callbacks)
+
     def set_params(self, params: Any) -> None:
         super().set_params(params)
         if params:
