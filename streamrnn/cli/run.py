@@ -10,11 +10,12 @@ from streamrnn.cli.progress import progress
 from streamrnn.cli.report import LOGGER, Json, Quiet, Set, Verbose, count, print_json, print_table
 from streamrnn.cli.signals import stop_on_signal
 from streamrnn.cli.values import rows, values
+from streamrnn.errors import StreamRNNError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from streamrnn.pipeline import Summary, Workload
+    from streamrnn.pipeline import Pipeline, Summary, Workload
 
 INTERRUPTED = 130
 DROPPED = ("row", "dropped: earlier than the stream's last time")
@@ -66,18 +67,23 @@ def run(
         Literal["local", "ray"] | None,
         typer.Option(help="Where to score: in this process, or on Ray ([engine] type)."),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep metrics in this .prom file, which Prometheus's node_exporter reads.",
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Score new rows. Each stream resumes from its state after the last run."""
-    if limit is not None and (follow or full_refresh or reload or reload_file):
+    if limit is not None and (follow or full_refresh or reload or reload_file or metrics):
         raise typer.BadParameter(
-            "--limit cannot be combined with --follow, --full-refresh or --reload"
+            "--limit cannot be combined with --follow, --full-refresh, --reload or --metrics"
         )
-    from streamrnn.pipeline import Pipeline
-
-    job = Pipeline.from_toml(pipeline, overrides or [])
+    job = _load(pipeline, overrides, metrics)
     if limit is not None:
         _preview(job.preview(limit), as_json)
         return
@@ -92,6 +98,7 @@ def run(
             engine=engine,
             progress=show,
             stop=stop,
+            metrics=metrics,
         )
     phases = (f"{name} {seconds:.2f}" for name, seconds in summary.seconds_by_phase.items())
     LOGGER.debug("busy seconds, in parallel: %s", ", ".join(phases))
@@ -103,6 +110,18 @@ def run(
         print(in_words(summary), file=out)
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _load(pipeline: str, overrides: list[str] | None, metrics: str | None) -> "Pipeline":
+    """Load a pipeline file; if that fails, the metrics say so."""
+    from streamrnn.pipeline import Pipeline
+    from streamrnn.pipeline.run_metrics import record_failure
+
+    try:
+        return Pipeline.from_toml(pipeline, overrides or [])
+    except StreamRNNError as error:
+        record_failure(metrics, pipeline, error)
+        raise
 
 
 def in_words(summary: "Summary") -> str:

@@ -234,6 +234,7 @@ class ShardedEngine:
         )
         self._summary.commits += 1
         self._done += 1
+        show_times(self._summary, self._bound, self._times)
         self._committed()
 
     def _collected(self, epoch: _Running, total: int | None, epochs: int) -> list[Outcome] | None:

@@ -12,6 +12,7 @@ and `streamrnn state` do:
 
 from streamrnn.checkpoints import read_manifest
 from streamrnn.outputs.evaluation import Evaluation, EvaluationPlan, evaluate
+from streamrnn.outputs.metrics_file import MetricsFile, Series
 from streamrnn.outputs.naming import files_named, used_files
 from streamrnn.outputs.parts import compact, merge_small_parts, verify
 from streamrnn.outputs.rewinding import (
@@ -28,6 +29,8 @@ __all__ = [
     "CommitInfo",
     "Evaluation",
     "EvaluationPlan",
+    "MetricsFile",
+    "Series",
     "clear_leftovers",
     "commit_before",
     "compact",

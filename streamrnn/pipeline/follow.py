@@ -16,11 +16,17 @@ class Watcher:
 
     `look` returns the source as listed now. A file is complete once it has its footer and has not
     changed since the poll before; a file last written longer than one poll ago need not wait.
-    Ends when `stop` is set.
+    `looked` is called when a look, and what it led to, is done. Ends when `stop` is set.
     """
 
-    def __init__(self, look: Callable[[], SourceOfFiles], options: RunOptions) -> None:
+    def __init__(
+        self,
+        look: Callable[[], SourceOfFiles],
+        options: RunOptions,
+        looked: Callable[[], None] = lambda: None,
+    ) -> None:
         self._look = look
+        self._looked = looked
         self._options = options
         self._complete: dict[str, SourceFile] = {}
         self._seen: dict[str, SourceFile] = {}
@@ -34,6 +40,7 @@ class Watcher:
             if source.files and source.identity != before:
                 before = source.identity
                 yield source
+            self._looked()
             self._options.stop.wait(self._options.poll)
 
     def report(self, manifest: Manifest | None, summary: Summary) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from streamrnn.checkpoints import has_manifest, load_state
 from streamrnn.config.load import Config
 from streamrnn.config.values import EngineType, OnChange
 from streamrnn.display import count, html_table, listed, location
-from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
+from streamrnn.errors import ConfigError, DTypeError
 from streamrnn.kernels import Compiled
 from streamrnn.outputs import Evaluation
 from streamrnn.pipeline.arrow_data import CheckedSchema, batches_of, column_indices, rejects_of
@@ -27,7 +26,14 @@ from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, 
 from streamrnn.pipeline.previewing import preview_rows
 from streamrnn.pipeline.resuming import check_arguments, resume_scorer, resumed_config
 from streamrnn.pipeline.run import Job
-from streamrnn.pipeline.session import ModelFile, Session, read_checkpoint, write_checkpoint
+from streamrnn.pipeline.run_metrics import recorded
+from streamrnn.pipeline.session import (
+    ModelFile,
+    Session,
+    included_model,
+    read_checkpoint,
+    write_checkpoint,
+)
 from streamrnn.pipeline.windows import source_windows
 from streamrnn.scoring import SourceWindows, compile_kernels
 from streamrnn.scoring.bind import LoadedPipeline
@@ -41,7 +47,6 @@ from streamrnn.states import OwnLock, StateTable
 if TYPE_CHECKING:
     from streamrnn.pipeline.fit_summary import FitProgress, FitSummary
 
-_LOGGER = logging.getLogger("streamrnn.pipeline")
 _BATCH = "the batch"
 
 
@@ -54,8 +59,11 @@ class Pipeline:
     interrupt at any moment too, the state is either that before the call or that after it.
     """
 
-    def __init__(self, config: Config, state_table: pa.Table | None = None) -> None:
+    def __init__(
+        self, config: Config, state_table: pa.Table | None = None, name: str | None = None
+    ) -> None:
         self.config = config
+        self._name = name  # of the pipeline file
         self._given = state_table  # the one that [state] init names, if it is in memory
         self._folder = os.getcwd()  # relative paths are resolved from it
         self._model_file: ModelFile | None = None  # of a checkpoint that includes it
@@ -85,10 +93,11 @@ class Pipeline:
         Raises ConfigError, which lists all problems; DTypeError or DataError for a `state` that is
         not an Arrow table, or damaged.
         """
+        name = os.path.basename(path)
         if state is None:
-            return cls(Config.load(path, overrides))
+            return cls(Config.load(path, overrides), name=name)
         initial = InitialState.of(state)
-        return cls(Config.load(path, overrides, initial.override), initial.table)
+        return cls(Config.load(path, overrides, initial.override), initial.table, name)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, state: GivenState | None = None) -> Pipeline:
@@ -143,6 +152,7 @@ class Pipeline:
         poll: float = 1.0,
         progress: Callable[[Progress], None] | None = None,
         stop: threading.Event | None = None,
+        metrics: str | os.PathLike[str] | None = None,
     ) -> Summary:
         """Score what is new in the source since the last run, and commit it to the sink.
 
@@ -151,8 +161,10 @@ class Pipeline:
         rewinds to the last commit before the used files that changed, or before the named ones;
         `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
         set, the run commits and ends (`Summary.interrupted` if there was more to read). `engine`
-        replaces [engine] type. Raises ConfigError, DataError, CheckpointError, SinkError,
-        EngineError and their subclasses; what was committed is kept.
+        replaces [engine] type. `metrics` is a file for Prometheus, one for each pipeline, replaced
+        when the run begins, after each commit and look, and at the end, even by an error; its label
+        is the name of the pipeline file, else the output. Raises ConfigError, DataError,
+        CheckpointError, SinkError, EngineError and their subclasses; what was committed is kept.
         """
         options = RunOptions(
             full_refresh=full_refresh,
@@ -165,8 +177,9 @@ class Pipeline:
             progress=progress,
             stop=stop or threading.Event(),
         )
-        job = Job(self.loaded, options)
-        summary = job.run()
+        with recorded(metrics, self._name or location(str(self.config.sink.path))) as recorder:
+            job = Job(self.loaded, options, recorder)
+            summary = job.run()
         self._last_run = job
         return summary
 
@@ -322,20 +335,9 @@ class Pipeline:
         """
         with self._lock.lock:
             if include_model and self._model_file is None:
-                self._model_file = self._included_model()
+                self._model_file = included_model(self.loaded, self._folder)
             table = self._portable()
         write_checkpoint(table, os.fspath(path))
-
-    def _included_model(self) -> ModelFile:
-        path = os.path.join(self._folder, self.config.model.path)
-        found = ModelFile.read(path)
-        with found.on_disk() as copy:
-            if LoadedPipeline(self.config, model_path=copy).fingerprint != self.loaded.fingerprint:
-                raise UnsupportedError(
-                    f"[model] path: {path}: the file is not the model that was loaded. Load the "
-                    "pipeline again, or leave out include_model."
-                )
-        return found
 
     @classmethod
     def resume(

@@ -28,6 +28,7 @@ from streamrnn.pipeline.preflight import (
     source_files,
 )
 from streamrnn.pipeline.reloading import rewind_before_changes
+from streamrnn.pipeline.run_metrics import RunMetrics
 from streamrnn.scoring import (
     BoundPipeline,
     LoadedPipeline,
@@ -47,12 +48,15 @@ class Job:
     `unsaved` is the state at its end, unless an output folder has it.
     """
 
-    def __init__(self, loaded: LoadedPipeline, options: RunOptions) -> None:
+    def __init__(
+        self, loaded: LoadedPipeline, options: RunOptions, metrics: RunMetrics | None = None
+    ) -> None:
         self.loaded = loaded
         self.config = loaded.config
         self.options = options
         self.summary = Summary(output=location(str(loaded.config.sink.path)))
-        self._committed: Callable[[], None] = lambda: None
+        self._metrics = metrics
+        self._committed = self._update_metrics
         self.unsaved: StateTable | None = None
         self._began = 0.0
         self._closing = ExitStack()
@@ -73,6 +77,8 @@ class Job:
             self.summary.state = output.place
             self.summary.recovered = list(output.recovered)
             before = output.last.commit if output.last else 0
+            if self._metrics is not None:
+                self._metrics.watch(self.summary, output)
             if self.options.follow:
                 self._follow(output)
             else:
@@ -134,9 +140,11 @@ class Job:
 
     def _follow(self, output: Destination) -> None:
         watcher = Watcher(
-            lambda: self.loaded.source(source_files(self.loaded, self.options)), self.options
+            lambda: self.loaded.source(source_files(self.loaded, self.options)),
+            self.options,
+            self._looked,
         )
-        self._committed = lambda: watcher.report(output.last, self.summary)
+        self._committed = lambda: self._report(watcher, output)
         engine: Engine | None = None
         for source in watcher:
             engine = self._read(source, output, engine, last=False) or engine
@@ -144,6 +152,20 @@ class Job:
         if engine is not None and not self.summary.interrupted:
             engine.end(output.target([]))
             self._end(engine, output)
+
+    def _report(self, watcher: Watcher, output: Destination) -> None:
+        """Report a commit of a run that follows."""
+        watcher.report(output.last, self.summary)
+        self._update_metrics()
+
+    def _update_metrics(self) -> None:
+        if self._metrics is not None:
+            self._metrics.update()
+
+    def _looked(self) -> None:
+        """Note in the metrics that a look at the source is done, unless it was interrupted."""
+        if self._metrics is not None and not self.summary.interrupted:
+            self._metrics.succeed()
 
     def _read(
         self, source: Source, output: Destination, engine: Engine | None, last: bool

@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from streamrnn.config import Config, absolute_paths
-from streamrnn.errors import MissingFileError, StateError
+from streamrnn.errors import MissingFileError, StateError, UnsupportedError
+from streamrnn.scoring.bind import LoadedPipeline
 from streamrnn.scoring.positions import CallPosition, from_json, to_json
 from streamrnn.states import checked, read_state_file, with_checksum, write_state_file
 
@@ -54,6 +55,22 @@ class ModelFile:
             path = Path(folder) / self.name
             path.write_bytes(self.content)
             yield str(path)
+
+
+def included_model(loaded: LoadedPipeline, folder: str) -> ModelFile:
+    """Read the model file of a loaded pipeline, whose relative path is resolved from `folder`.
+
+    Raises MissingFileError; UnsupportedError if the file has another model now.
+    """
+    path = os.path.join(folder, loaded.config.model.path)
+    found = ModelFile.read(path)
+    with found.on_disk() as copy:
+        if LoadedPipeline(loaded.config, model_path=copy).fingerprint != loaded.fingerprint:
+            raise UnsupportedError(
+                f"[model] path: {path}: the file is not the model that was loaded. Load the "
+                "pipeline again, or leave out include_model."
+            )
+    return found
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,16 @@ from streamrnn.scoring.scorer import Prepared, Scored, Scorer
 from streamrnn.scoring.stopwatch import Stopwatch
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.scoring.threads import BackgroundWriter, Prefetcher
-from streamrnn.sources import Contract, Position, Reading, Rows, SourceBatch, shown_time
+from streamrnn.sources import (
+    Contract,
+    Position,
+    Reading,
+    Rows,
+    SourceBatch,
+    shown_time,
+    time_of,
+    unix_seconds,
+)
 
 
 class Read(NamedTuple):
@@ -162,6 +171,7 @@ class Loop:
         continues: bool,
     ) -> None:
         writer.wait()  # for the previous commit, which this one builds on
+        show_times(self.summary, self.scorer.bound, self.times)
         read = Read(position, self.readings)
         commit = self._watch.timed(
             "commit", partial(target.commit, self.scorer, read, complete, continues)
@@ -205,6 +215,7 @@ def show_times(summary: Summary, bound: BoundPipeline, times: tuple[int, int] | 
         return
     kind = bound.schema.field(name).type
     summary.first_time, summary.last_time = (shown_time(int(ticks), kind) for ticks in times)
+    summary.last_timestamp = unix_seconds(time_of(int(times[1]), kind))
 
 
 def _read(

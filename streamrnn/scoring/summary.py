@@ -58,8 +58,10 @@ class Summary:
 
     `streams` counts the streams in the state table, `new_streams` those that the run added.
     `files` counts the new files that were found, `files_read` those of which rows were scored.
-    `first_time` and `last_time` are those of the rows, as text; None without times. `commit` is the
-    number of the last commit, `parts` are the names of the files that the run added to the output.
+    `first_time` and `last_time` are those of the rows, as text; None without times.
+    `last_timestamp` is the last one in seconds since 1970 (without a zone it is read as UTC), None
+    for numbers. `commit` is the number of the last commit, `parts` are the names of the files that
+    the run added to the output.
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
     earlier run. `workload` is None if this process scored all streams.
@@ -93,6 +95,7 @@ class Summary:
     parts: list[str] = field(default_factory=list)
     first_time: str | None = None
     last_time: str | None = None
+    last_timestamp: float | None = None
     seconds_by_phase: dict[str, float] = field(default_factory=dict)
     output: str = ""
     state: str | None = None

@@ -31,6 +31,8 @@ from streamrnn.sources.timeline import (
     last_with,
     shown_time,
     steps_back,
+    time_of,
+    unix_seconds,
 )
 from streamrnn.sources.vocabulary_files import load_vocabulary
 
@@ -77,6 +79,8 @@ __all__ = [
     "suffixes_of",
     "sum_of",
     "ticks",
+    "time_of",
+    "unix_seconds",
     "used_schema",
     "value_type",
     "with_new_names",

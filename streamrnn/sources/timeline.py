@@ -32,8 +32,25 @@ def shown_time(ticks: int, kind: pa.DataType) -> str:
     """Format a time in ticks of its type, for a message."""
     if not pa.types.is_temporal(kind):
         return str(ticks)
+    return str(pa.array([time_of(ticks, kind)]).cast(pa.string())[0])
+
+
+def time_of(ticks: int, kind: pa.DataType) -> pa.Scalar:
+    """Return the time of ticks of its type."""
     integers = pa.array([ticks], pa.int32() if pa.types.is_date32(kind) else pa.int64())
-    return str(integers.cast(kind).cast(pa.string())[0])
+    return integers.cast(kind)[0]
+
+
+def unix_seconds(time: pa.Scalar) -> float | None:
+    """Return the seconds since 1970 of a time, which without a zone is read as UTC.
+
+    None for null, and for a type that is neither timestamp nor date.
+    """
+    if not time.is_valid or not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
+        return None
+    zone = getattr(time.type, "tz", None)
+    microseconds: int = pa.array([time]).cast(pa.timestamp("us", zone), safe=False)[0].value
+    return microseconds / 1e6
 
 
 def by_time(
