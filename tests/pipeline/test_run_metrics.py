@@ -9,9 +9,11 @@ from typing import Any
 import logs
 import pyarrow as pa
 import pytest
+from engines.in_process import TasksHere
 
 from streamrnn import Pipeline
 from streamrnn.cli import main
+from streamrnn.engines import opening
 from streamrnn.errors import ConfigError, DTypeError, SinkError
 from streamrnn.outputs import MetricsFile, Series
 from streamrnn.sources import unix_seconds
@@ -297,3 +299,28 @@ def test_a_preview_has_no_metrics(folder: Path, capsys: pytest.CaptureFixture[st
         main(["run", "p.toml", "--limit", "3", "--metrics", "m.prom"])
     assert end.value.code == 2
     assert "--metrics" in capsys.readouterr().err
+
+
+def test_an_epoch_of_an_engine_is_a_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards count their own rows and times; the file has those of all."""
+    monkeypatch.setattr(opening, "_tasks", lambda *_: TasksHere(twice=0))
+    seen: list[tuple[float | None, ...]] = []
+    whole = MetricsFile.write
+
+    def write(self: MetricsFile, values: Any) -> None:
+        whole(self, values)
+        found = read()
+        names = ("commit", "rows_written_total", "newest_row_timestamp_seconds", "streams")
+        seen.append(tuple(map(found.get, names)))
+
+    monkeypatch.setattr(MetricsFile, "write", write)
+    logs.write(LOG.slice(0, 60), Path("in/a.parquet"), row_group=20)
+    Pipeline.from_toml(
+        "p.toml", ["engine.type=ray", "engine.shards=2", "engine.epoch_rows=20"]
+    ).run(metrics="m.prom")
+    times, ids = LOG["t"].to_pylist(), LOG["id"].to_pylist()
+    assert [found[0] for found in seen] == [None, 1, 2, 3, 3]
+    for commit, written, newest, streams in seen[1:4]:
+        assert written == 20 * commit
+        assert newest == times[int(written) - 1].timestamp()
+        assert streams == len(set(ids[: int(written)]))
