@@ -58,14 +58,23 @@ def compile_pipeline(
 def explain(
     pipeline: PipelineFile,
     overrides: Set = None,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print the pipeline as a flowchart of Mermaid.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Show what a run would do. Files, rows, streams, memory, and where it would resume."""
+    if mermaid and as_json:
+        raise typer.BadParameter("--mermaid cannot be combined with --json")
     from streamrnn.pipeline import Pipeline
 
-    plan = Pipeline.from_toml(pipeline, overrides or []).explain()
+    job = Pipeline.from_toml(pipeline, overrides or [])
+    if mermaid:
+        print(job.mermaid())
+        return
+    plan = job.explain()
     if as_json:
         print_json(plan)
         return

@@ -28,6 +28,7 @@ The uncertainty of a model, from 20 samples of its outputs under dropout:
 
 from importlib import import_module
 
+from streamrnn.models.calls import Call, calls_of
 from streamrnn.models.example import example_inputs
 from streamrnn.models.model import Model
 from streamrnn.models.sequential import Sequential
@@ -55,4 +56,12 @@ def __dir__() -> list[str]:
     return sorted([*__all__, "load_model"])
 
 
-__all__ = ["Model", "SequenceRunner", "Sequential", "StepRunner", "example_inputs"]
+__all__ = [
+    "Call",
+    "Model",
+    "SequenceRunner",
+    "Sequential",
+    "StepRunner",
+    "calls_of",
+    "example_inputs",
+]

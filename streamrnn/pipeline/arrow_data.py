@@ -18,6 +18,15 @@ class CheckedSchema(NamedTuple):
     used: pa.Schema
     indices: list[int] | None
 
+    def require_types_of(self, earlier: pa.Schema, name: str) -> None:
+        """Raise DTypeError unless the columns in use have the types that they had in `earlier`."""
+        for field in earlier:
+            if self.used.field(field.name).type != field.type:
+                raise DTypeError(
+                    f"{name}: column {field.name!r}: expected {field.type} as in the first call, "
+                    f"received {self.used.field(field.name).type}"
+                )
+
 
 def column_indices(schema: pa.Schema, used: pa.Schema) -> list[int] | None:
     """Return the index of each column in use; None if one of them needs a cast."""

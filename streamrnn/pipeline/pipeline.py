@@ -15,7 +15,7 @@ from streamrnn.checkpoints import has_manifest, load_state
 from streamrnn.config.load import Config
 from streamrnn.config.values import EngineType, OnChange
 from streamrnn.display import count, html_table, listed, location
-from streamrnn.errors import ConfigError, DTypeError
+from streamrnn.errors import ConfigError
 from streamrnn.kernels import Compiled
 from streamrnn.outputs import Evaluation
 from streamrnn.pipeline.arrow_data import CheckedSchema, batches_of, column_indices, rejects_of
@@ -23,6 +23,7 @@ from streamrnn.pipeline.deferred import check_fit, fit_pipeline
 from streamrnn.pipeline.evaluating import evaluate_pipeline
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, logged_table, reader
+from streamrnn.pipeline.mermaid import mermaid
 from streamrnn.pipeline.previewing import preview_rows
 from streamrnn.pipeline.resuming import check_arguments, resume_scorer, resumed_config
 from streamrnn.pipeline.run import Job
@@ -479,6 +480,10 @@ class Pipeline:
         """
         return explain(self.loaded)
 
+    def mermaid(self) -> str:
+        """Return the pipeline as a flowchart of Mermaid, with the facts of `explain`."""
+        return mermaid(self.loaded)
+
     def _bound_scorer(self, schema: pa.Schema) -> tuple[Scorer, CheckedSchema]:
         """Return the scorer, and what is known of the schema, which is checked once."""
         checked = self._checked
@@ -488,10 +493,5 @@ class Pipeline:
         checked = CheckedSchema(schema, bound.schema, column_indices(schema, bound.schema))
         if self._scorer is None:
             return Scorer(bound, logged_table(bound)), checked
-        for field in self._scorer.bound.schema:
-            if bound.schema.field(field.name).type != field.type:
-                raise DTypeError(
-                    f"{_BATCH}: column {field.name!r}: expected {field.type} as in the "
-                    f"first call, received {bound.schema.field(field.name).type}"
-                )
+        checked.require_types_of(self._scorer.bound.schema, _BATCH)
         return self._scorer, checked
