@@ -1,5 +1,6 @@
 """`streamrnn summary` and `streamrnn convert`: model files."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,11 +11,23 @@ FILE = "A model file: .safetensors, .keras, .h5, .hdf5 or .onnx."
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help=FILE)]
 
 
-def summary(model: ModelFile, verbose: Verbose = False) -> None:
+def summary(
+    model: ModelFile,
+    svg: Annotated[
+        str | None,
+        typer.Option("--svg", metavar="FILE", help="Also draw the model's graph to this file."),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
     """Print a model's layers, shapes and parameters."""
     from streamrnn import load_model
+    from streamrnn.models import model_svg
 
-    load_model(model).summary()
+    loaded = load_model(model)
+    loaded.summary()
+    if svg is not None:
+        Path(svg).write_text(model_svg(loaded), encoding="utf-8")
+        print(f"wrote {svg}")
 
 
 def convert(

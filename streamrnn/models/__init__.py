@@ -29,6 +29,7 @@ The uncertainty of a model, from 20 samples of its outputs under dropout:
 from importlib import import_module
 
 from streamrnn.models.calls import Call, calls_of
+from streamrnn.models.drawing import model_svg
 from streamrnn.models.example import example_inputs
 from streamrnn.models.model import Model
 from streamrnn.models.sequential import Sequential
@@ -64,4 +65,5 @@ __all__ = [
     "StepRunner",
     "calls_of",
     "example_inputs",
+    "model_svg",
 ]
