@@ -6,8 +6,6 @@ weights' names as JSON, in the order of `model.weights`. Equal models are saved 
 """
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from streamrnn.arrays import Array
-from streamrnn.errors import ModelFileError, SinkError, UnsupportedError
+from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
-from streamrnn.formats.guard import build, parse_json, reading, refuse_uri
+from streamrnn.formats.guard import build, parse_json, reading
 from streamrnn.formats.torch_tables import tables_of
+from streamrnn.formats.writing import checked_target, write_atomically
 from streamrnn.layers import registry
 from streamrnn.models import Model
 
@@ -34,24 +33,7 @@ _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "
 
 def save(model: Model, path: str | Path) -> None:
     """Write a model atomically: the file is complete, or does not exist. Raises SinkError."""
-    refuse_uri(path, "a model is written to a file, not to a URI: write it to a disk, and copy it")
-    path = Path(path)
-    if path.suffix.lower() != ".safetensors":
-        raise UnsupportedError(f"{path}: expected the suffix .safetensors of the native format")
-    if not path.parent.is_dir():
-        raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise SinkError(f"{path}: a device or pipe, not a file; set another path")
-    data = encoded(model)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(checked_target(path, ".safetensors", "the native format"), encoded(model))
 
 
 def encoded(model: Model) -> bytes:
