@@ -32,7 +32,9 @@ def summary(
 
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help=FILE)],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
+    target: Annotated[
+        str, typer.Argument(metavar="OUT", help="The .safetensors or .onnx file to write.")
+    ],
     layers: Annotated[
         str | None,
         typer.Option(
@@ -56,8 +58,12 @@ def convert(
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Convert a model to the native format. Shows which array became which weight."""
+    """Convert a model to the native format, or to ONNX. Shows which array became which weight.
+
+    In a graph of ONNX, each recurrent state is an input and an output; those are shown too.
+    """
     from streamrnn.formats.convert import convert as convert_file
+    from streamrnn.formats.convert import is_onnx
 
     loaded, differences = convert_file(
         source, target, layers=layers, node=node, strict=strict, check=check
@@ -65,4 +71,9 @@ def convert(
     print("\n".join(loaded.table()))
     for difference in differences:
         print(f"checked: {difference}")
+    if is_onnx(target):
+        from streamrnn.formats.onnx.export import state_names
+
+        for before, after in state_names(loaded.model).items():
+            print(f"state: input {before}, next value {after}")
     print(f"wrote {target}")

@@ -1,4 +1,4 @@
-"""Conversion of any model file to the native format, with a table of the weights and a check.
+"""Conversion of any model file to the native format or ONNX, with a table of weights and a check.
 
 The check compares with outputs that were recorded in the original framework, in an .npz: inputs `x`
 and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, … in the model's order, or under the model's
@@ -28,6 +28,7 @@ from streamrnn.errors import DataError
 from streamrnn.formats.assignment import Loaded
 from streamrnn.formats.dispatch import read
 from streamrnn.formats.guard import reading, require_file
+from streamrnn.formats.onnx.export import save_onnx
 from streamrnn.formats.tables import Tables
 from streamrnn.models import Model
 
@@ -58,15 +59,24 @@ def convert(
     state: Mapping[str, str] | None = None,
     check: str | Path | None = None,
 ) -> tuple[Loaded, list[Difference]]:
-    """Read `source`, compare it with the outputs in `check`, and write `target` (.safetensors).
+    """Read `source`, compare it with the outputs in `check`, and write `target`.
 
-    The other arguments and errors are those of load_model. Raises DataError if the arrays in
-    `check` do not fit the model; then nothing is written.
+    target: .safetensors, the native format, or .onnx (`formats.onnx.export`). The other arguments
+    and errors are those of load_model. Raises DataError if the arrays in `check` do not fit the
+    model, UnsupportedError for a layer that ONNX does not have; then nothing is written.
     """
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     differences = [] if check is None else compare(loaded.model, check)
-    loaded.model.save(target)
+    if is_onnx(target):
+        save_onnx(loaded.model, target)
+    else:
+        loaded.model.save(target)
     return loaded, differences
+
+
+def is_onnx(target: str | Path) -> bool:
+    """Return whether a file to write is an ONNX graph, by its suffix."""
+    return Path(target).suffix.lower() == ".onnx"
 
 
 def compare(model: Model, path: str | Path) -> list[Difference]:

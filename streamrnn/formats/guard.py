@@ -82,13 +82,13 @@ def refuse_uri(path: str | Path, advice: str) -> None:
         raise UnsupportedError(f"{text}: {advice}")
 
 
-def require_extra(module: str, extra: str, path: str | Path) -> Any:
+def require_extra(module: str, extra: str, path: str | Path, use: str = "reading") -> Any:
     """Import h5py or onnx, which are extras. Raises UnsupportedError with the pip command."""
     try:
         return import_module(module)
     except ImportError as error:
         raise UnsupportedError(
-            f"{path}: reading this file needs {module}: pip install 'streamrnn[{extra}]'"
+            f"{path}: {use} this file needs {module}: pip install 'streamrnn[{extra}]'"
         ) from error
 
 

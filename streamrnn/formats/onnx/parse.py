@@ -1,4 +1,4 @@
-"""The parser of .onnx files: from bytes to a GraphDef. The only module that imports onnx."""
+"""The parser of .onnx files: from bytes to a GraphDef. Besides encode, no module imports onnx."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,0 +1,126 @@
+"""Models as ONNX graphs whose recurrent states are inputs and outputs, for ONNX Runtime and others.
+
+Each state of a recurrent layer, "gru/h", is an input (1, batch, units), and its value after the
+window the output "gru/h_out". Zeros start a stream; the outputs of one window are the states of the
+next one. As long as the model is called so, it needs no mask, and `stateful` has no meaning.
+load_model, and `[model] path` of a pipeline, read the file again and find the states themselves.
+
+Values differ from ours in the last bits, as those of every runtime do. An id below zero, which is
+an error here, is taken by Gather from the end of an Embedding's table.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.formats.onnx.encode import encode
+from streamrnn.formats.onnx.export_call import GraphBuilder, LayerCall
+from streamrnn.formats.onnx.export_layers import exported
+from streamrnn.formats.onnx.graph import GraphDef, Value
+from streamrnn.formats.onnx.model import OnnxModel
+from streamrnn.formats.writing import checked_target, write_atomically
+from streamrnn.layers.symbol import Symbol, leaves
+from streamrnn.models import Model
+from streamrnn.models.graph import Graph
+
+OPSET = 17
+"""The first one with LayerNormalization."""
+_CAST_TO_FLOAT = 1
+
+
+def save_onnx(model: Model, path: str | Path) -> None:
+    """Write a model as an .onnx file: it is complete, or does not exist.
+
+    Raises UnsupportedError that names the layer which ONNX does not have, or without the extra
+    onnx; SinkError where the file cannot be written.
+    """
+    path = checked_target(path, ".onnx", "a graph")
+    write_atomically(path, encode(graph_of(model), path))
+
+
+def state_names(model: Model) -> dict[str, str]:
+    """Return the state inputs of a model's graph: name -> the output with its next value."""
+    graph = graph_of(model)
+    before = graph.inputs[len(model.graph.inputs) :]
+    after = graph.outputs[len(model.graph.outputs) :]
+    return {a.name: b.name for a, b in zip(before, after, strict=True)}
+
+
+def graph_of(model: Model) -> GraphDef:
+    """Return a model as a graph: its inputs, then the states; its outputs, then the next states.
+
+    Raises UnsupportedError that names the layer which ONNX does not have.
+    """
+    if isinstance(model, OnnxModel):
+        raise UnsupportedError(f"{model} is a graph of ONNX already: copy its file")
+    builder = GraphBuilder()
+    inputs = []
+    for name, shape, dtype in model.input_specs:
+        if dtype == "string":
+            raise UnsupportedError(
+                f"input {name!r} cannot be written as ONNX: it reads strings. Give the model the "
+                "ids, as an Input of dtype int64"
+            )
+        inputs.append(Value(builder.fresh(name), dtype, (None, *shape)))
+    builder.integers = {value.name for value in inputs if value.dtype != "float32"}
+    made = _calls(builder, model.graph, [value.name for value in inputs], "")
+    outputs = list(_outputs(builder, model.graph.outputs, made))
+    return GraphDef(
+        builder.fresh(model.name),
+        OPSET,
+        (*inputs, *(first for first, _ in builder.states)),
+        (*outputs, *(last for _, last in builder.states)),
+        tuple(builder.nodes),
+        builder.constants,
+    )
+
+
+def _calls(builder: GraphBuilder, graph: Graph, inputs: Sequence[str], prefix: str) -> list[str]:
+    """Append the nodes of all calls of a graph, and return the names of its outputs."""
+    values: list[Any] = [None] * len(graph.slots)
+    for symbol, name in zip(graph.inputs, inputs, strict=True):
+        values[graph.slots[id(symbol)]] = name
+    for step in graph.steps:
+        layer, node = step.node.layer, step.node
+        owner = f"{prefix}{layer.name.replace('/', '%2F')}"
+        call = LayerCall(builder, layer, f"{prefix}{step.path}", owner, ())
+        if "initial_state" in node.kwargs:
+            raise call.refused(
+                "the model computes its initial_state, but in the graph its state is "
+                "an input; start it from zeros"
+            )
+        if "mask" in node.kwargs:
+            raise call.refused(
+                "it is called with a mask, which recurrent nodes of ONNX do not have"
+            )
+        if node.kwargs.get("training"):
+            raise call.refused("it is called with training=True: a graph draws no random numbers")
+        names = list(leaves(step.inputs(values)))
+        if not all(isinstance(name, str) for name in names):
+            raise call.refused("one of its inputs is a constant")
+        if isinstance(layer, Model) and not isinstance(layer, OnnxModel):
+            made = _calls(builder, layer.graph, names, f"{call.path}/")
+        else:
+            if layer.input_dtype == "float32":
+                names = [_as_float(call, name) for name in names]
+            made = exported(LayerCall(builder, layer, call.path, owner, tuple(names)))
+        for slot, name in zip(step.outputs, made, strict=True):
+            values[slot] = name
+    return [values[graph.slots[id(symbol)]] for symbol in graph.outputs]
+
+
+def _as_float(call: LayerCall, name: str) -> str:
+    return call.add("Cast", name, to=_CAST_TO_FLOAT) if name in call.builder.integers else name
+
+
+def _outputs(
+    builder: GraphBuilder, symbols: Sequence[Symbol], made: Sequence[str]
+) -> Iterator[Value]:
+    """Name the outputs by their layers, with a number where a layer has several."""
+    names = [symbol.layer.name for symbol in symbols]
+    for i, (symbol, source) in enumerate(zip(symbols, made, strict=True)):
+        name = builder.fresh(f"{names[i]}_{i}" if names.count(names[i]) > 1 else names[i])
+        builder.node("Identity", [source], [name], name)
+        dtype = "int64" if source in builder.integers else "float32"
+        yield Value(name, dtype, (None, *symbol.shape[1:]))

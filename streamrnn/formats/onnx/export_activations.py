@@ -1,0 +1,109 @@
+"""Activations as ONNX operators, and as the attributes of recurrent nodes."""
+
+from collections.abc import Callable, Sequence
+
+from streamrnn.formats.onnx.export_call import LayerCall
+from streamrnn.kernels.activation import Spec, split_spec
+
+_OPERATORS = {
+    "tanh": ("Tanh", ()),
+    "sigmoid": ("Sigmoid", ()),
+    "relu": ("Relu", ()),
+    "softplus": ("Softplus", ()),
+    "softsign": ("Softsign", ()),
+    "exponential": ("Exp", ()),
+    "leaky_relu": ("LeakyRelu", ("alpha",)),
+    "elu": ("Selu", ("alpha", "gamma")),
+    "selu": ("Selu", ("alpha", "gamma")),
+    "hard_sigmoid": ("HardSigmoid", ("alpha", "beta")),
+    "hard_sigmoid_02": ("HardSigmoid", ("alpha", "beta")),
+}
+"""streamrnn's name -> ONNX operator, the attributes that take its parameters."""
+
+_IN_NODES = {
+    "linear": "Affine",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "relu": "Relu",
+    "softplus": "Softplus",
+    "softsign": "Softsign",
+    "leaky_relu": "LeakyRelu",
+    "elu": "Elu",
+    "hard_sigmoid": "HardSigmoid",
+    "hard_sigmoid_02": "HardSigmoid",
+}
+"""streamrnn's name -> that in the attribute `activations` of a recurrent node."""
+
+
+def activated(call: LayerCall, spec: Spec, x: str) -> str:
+    """Append the nodes of an activation, and return the name of its output."""
+    name, numbers = split_spec(spec)
+    if name == "linear":
+        return x
+    if name == "softmax":
+        return call.add("Softmax", x, axis=-1)
+    if name in _COMPOSED:
+        return _COMPOSED[name](call, x, numbers)
+    if name not in _OPERATORS:
+        raise call.refused(f"no operator is the activation {name!r}")
+    op, attributes = _OPERATORS[name]
+    return call.add(op, x, **dict(zip(attributes, numbers, strict=True)))
+
+
+def _silu(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
+    return call.add("Mul", x, call.add("Sigmoid", x))
+
+
+def _mish(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
+    return call.add("Mul", x, call.add("Tanh", call.add("Softplus", x)))
+
+
+def _gelu(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
+    """X Phi(x) = x (1 + erf(x / sqrt(2))) / 2: opset 17 has no Gelu."""
+    half, one, root = (call.constant(f"gelu_{n}", v) for n, v in _OF_GELU.items())
+    error = call.add("Erf", call.add("Mul", x, root))
+    return call.add("Mul", call.add("Mul", x, half), call.add("Add", error, one))
+
+
+_OF_GELU = {"half": 0.5, "one": 1.0, "root": 0.5**0.5}
+
+
+def _relu6(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
+    return clipped_relu(call, x, numbers[0])
+
+
+def clipped_relu(call: LayerCall, x: str, top: float) -> str:
+    """Append a ReLU with a largest value."""
+    bounds = (call.constant("zero", 0), call.constant("largest", top))
+    return call.add("Clip", x, *bounds)
+
+
+_COMPOSED: dict[str, Callable[[LayerCall, str, Sequence[float]], str]] = {
+    "silu": _silu,
+    "mish": _mish,
+    "gelu": _gelu,
+    "relu6": _relu6,
+}
+
+
+def node_activations(call: LayerCall, specs: Sequence[Spec]) -> dict[str, list[str] | list[float]]:
+    """Return the attributes activations, activation_alpha and activation_beta of a node."""
+    names: list[str] = []
+    parameters: list[tuple[float, ...]] = []
+    for spec in specs:
+        name, numbers = split_spec(spec)
+        if name == "linear":
+            numbers = (1.0, 0.0)
+        if name == "elu" and numbers[1] == 1:
+            numbers = numbers[:1]
+        if name not in _IN_NODES or (name == "elu" and len(numbers) > 1):
+            raise call.refused(
+                f"no recurrent node of ONNX has the activation {spec!r}; they have "
+                f"{', '.join(_IN_NODES)}"
+            )
+        names.append(_IN_NODES[name])
+        parameters.append(numbers)
+    alphas = [numbers[0] for numbers in parameters if numbers]
+    betas = [numbers[1] for numbers in parameters if len(numbers) > 1]
+    given = {"activation_alpha": alphas, "activation_beta": betas}
+    return {"activations": names, **{key: values for key, values in given.items() if values}}

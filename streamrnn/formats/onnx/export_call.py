@@ -1,0 +1,85 @@
+"""The graph that an export makes, and one call of a layer in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.arrays import Array
+from streamrnn.errors import UnsupportedError
+from streamrnn.formats.onnx.graph import Arrays, NodeDef, Value
+
+
+class GraphBuilder:
+    """The nodes, constants and states of a graph so far; no two values have one name.
+
+    states: pairs of an input (1, batch, units) and the output with its next value.
+    integers: the names of inputs that are integers; all other values are float32.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeDef] = []
+        self.constants: Arrays = {}
+        self.states: list[tuple[Value, Value]] = []
+        self.integers: set[str] = set()
+        self._taken: set[str] = set()
+
+    def fresh(self, name: str) -> str:
+        """Return the name, with a number after it if a value has it already."""
+        number, unique = 0, name
+        while unique in self._taken:
+            number += 1
+            unique = f"{name}_{number}"
+        self._taken.add(unique)
+        return unique
+
+    def constant(self, name: str, array: Array) -> str:
+        """Store an array, once if it is equal to the one of this name, and return its name."""
+        array = np.asarray(array, order="C")
+        known = self.constants.get(name)
+        if known is not None and known.dtype == array.dtype and np.array_equal(known, array):
+            return name
+        name = self.fresh(name)
+        self.constants[name] = array
+        return name
+
+    def axis(self, n: int) -> str:
+        """Return the name of a constant with the number of one axis."""
+        return self.constant(f"axis_{n}", np.array([n], np.int64))
+
+    def node(
+        self, op: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any
+    ) -> None:
+        """Append a node. The names of its outputs come from `fresh`."""
+        self.nodes.append(NodeDef(op, name, tuple(inputs), tuple(outputs), attributes))
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of a layer: the names of its inputs, and where its nodes go.
+
+    path: of the call, as in the names of states. owner: of the layer, as in the names of weights;
+    two calls of one layer share it.
+    """
+
+    builder: GraphBuilder
+    layer: Any
+    path: str
+    owner: str
+    inputs: tuple[str, ...]
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node of one output, and return the output's name."""
+        name = self.builder.fresh(f"{self.path}/{op.lower()}")
+        self.builder.node(op, inputs, [name], name, **attributes)
+        return name
+
+    def constant(self, name: str, array: npt.ArrayLike) -> str:
+        """Store an array of the layer, and return its name."""
+        return self.builder.constant(f"{self.owner}/{name}", np.asarray(array, np.float32))
+
+    def refused(self, reason: str) -> UnsupportedError:
+        """Return the error for a layer that ONNX does not have."""
+        return UnsupportedError(f"{self.layer} cannot be written as ONNX: {reason}")

@@ -1,0 +1,230 @@
+"""Layers as ONNX operators, by their exact class: a custom subclass may compute anything."""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from streamrnn import layers
+from streamrnn.errors import UnsupportedError
+from streamrnn.formats.onnx.export_activations import activated, clipped_relu
+from streamrnn.formats.onnx.export_call import LayerCall
+from streamrnn.formats.onnx.export_recurrent import recurrent_node
+from streamrnn.layers.layer import Layer
+
+_REASONS = {
+    layers.Bidirectional: "its second direction reads each window from its end, so that no state "
+    "can be carried to the next one",
+    layers.StringLookup: "give the model the ids, as an Input of dtype int64",
+    layers.IntegerLookup: "give the model the ids, as an Input of dtype int64",
+}
+
+
+def exported(call: LayerCall) -> list[str]:
+    """Append the nodes of a call, and return the names of its outputs.
+
+    Raises UnsupportedError that names the layer, and what ONNX has instead.
+    """
+    layer = call.layer
+    if layer.makes_mask:
+        raise call.refused(
+            "it masks steps, and recurrent nodes of ONNX have no masks; leave out the steps before "
+            "the model"
+        )
+    if type(layer) in _RECURRENT:
+        return recurrent_node(call)
+    write = _WRITERS.get(type(layer))
+    if write is None:
+        raise _unknown(call)
+    return [write(call)]
+
+
+def _unknown(call: LayerCall) -> UnsupportedError:
+    reason = _REASONS.get(type(call.layer))
+    if reason is None:
+        known = ", ".join(sorted(kind.__name__ for kind in (*_WRITERS, *_RECURRENT)))
+        reason = (
+            f"the layers that can be are {known}. Leave it out of the model, or write the model "
+            "as .safetensors, which has every layer"
+        )
+    return call.refused(reason)
+
+
+def _same(call: LayerCall) -> str:
+    return call.inputs[0]
+
+
+def _dense(call: LayerCall) -> str:
+    w = call.layer.named_weights()
+    y = call.add("MatMul", call.inputs[0], call.constant("kernel", w["kernel"]))
+    if "bias" in w:
+        y = call.add("Add", y, call.constant("bias", w["bias"]))
+    return activated(call, call.layer.activation, y)
+
+
+def _activation(call: LayerCall) -> str:
+    return activated(call, call.layer.activation, call.inputs[0])
+
+
+def _relu(call: LayerCall) -> str:
+    layer, (x,) = call.layer, call.inputs
+    if layer.threshold or (layer.negative_slope and layer.max_value is not None):
+        raise call.refused("no operator has its threshold, or a slope and a largest value")
+    if layer.max_value is not None:
+        return clipped_relu(call, x, layer.max_value)
+    if layer.negative_slope:
+        return call.add("LeakyRelu", x, alpha=layer.negative_slope)
+    return call.add("Relu", x)
+
+
+def _leaky_relu(call: LayerCall) -> str:
+    return call.add("LeakyRelu", call.inputs[0], alpha=float(call.layer.negative_slope))
+
+
+def _elu(call: LayerCall) -> str:
+    return call.add("Elu", call.inputs[0], alpha=float(call.layer.alpha))
+
+
+def _prelu(call: LayerCall) -> str:
+    return call.add("PRelu", *call.inputs, call.constant("alpha", call.layer.get_weights()[0]))
+
+
+def _softmax(call: LayerCall) -> str:
+    return call.add("Softmax", *call.inputs, axis=-1)
+
+
+def _normalization(call: LayerCall) -> str:
+    layer, (x,) = call.layer, call.inputs
+    mean = layer.named_weights()["mean"] if layer.mean is None else layer.mean.reshape(-1)
+    center, scale = call.constant("mean", mean), call.constant("deviation", layer.deviation())
+    if layer.invert:
+        return call.add("Add", call.add("Mul", x, scale), center)
+    return call.add("Div", call.add("Sub", x, center), scale)
+
+
+def _rescaling(call: LayerCall) -> str:
+    y = call.add("Mul", *call.inputs, call.constant("scale", call.layer.scale))
+    return call.add("Add", y, call.constant("offset", call.layer.offset))
+
+
+def _layer_normalization(call: LayerCall) -> str:
+    layer = call.layer
+    w, ones = layer.named_weights(), np.ones(layer.features, np.float32)
+    scale = call.constant("gamma", w.get("gamma", ones))
+    shift = [call.constant("beta", w["beta"])] if layer.center else []
+    return call.add(
+        "LayerNormalization", *call.inputs, scale, *shift, axis=-1, epsilon=float(layer.epsilon)
+    )
+
+
+def _batch_normalization(call: LayerCall) -> str:
+    layer = call.layer
+    w, factor = layer.named_weights(), layer.factor()
+    shift = -w["moving_mean"] * factor
+    if layer.center:
+        shift = shift + w["beta"]
+    y = call.add("Mul", *call.inputs, call.constant("factor", factor))
+    return call.add("Add", y, call.constant("shift", shift))
+
+
+def _embedding(call: LayerCall) -> str:
+    (ids,) = call.inputs
+    if ids not in call.builder.integers:
+        raise call.refused("its ids are computed; they must be an input of the model")
+    table = call.constant("embeddings", call.layer.get_weights()[0])
+    return call.add("Gather", table, ids, axis=0)
+
+
+def _pairwise(op: str) -> Callable[[LayerCall], str]:
+    def write(call: LayerCall) -> str:
+        return reduce(lambda a, b: call.add(op, a, b), call.inputs)
+
+    return write
+
+
+def _extreme(op: str) -> Callable[[LayerCall], str]:
+    return lambda call: call.add(op, *call.inputs)
+
+
+def _mean(call: LayerCall) -> str:
+    total = reduce(lambda a, b: call.add("Add", a, b), call.inputs)
+    return call.add("Div", total, call.constant("number", len(call.inputs)))
+
+
+def _spread(call: LayerCall) -> str:
+    mean = _mean(call)
+    errors = [call.add("Sub", x, mean) for x in call.inputs]
+    squares = reduce(lambda a, b: call.add("Add", a, b), [call.add("Mul", e, e) for e in errors])
+    part = call.add("Div", squares, call.constant("number", len(errors)))
+    variance = call.constant("variance", call.layer.variance)
+    return call.add("Sqrt", call.add("Add", part, variance))
+
+
+def _concatenate(call: LayerCall) -> str:
+    return call.add("Concat", *call.inputs, axis=call.layer.from_end)
+
+
+def _flatten(call: LayerCall) -> str:
+    return call.add("Flatten", *call.inputs, axis=1)
+
+
+def _reshape(call: LayerCall) -> str:
+    # 0 copies the number of rows.
+    sizes = np.array([0, *call.layer.target_shape], np.int64)
+    return call.add("Reshape", *call.inputs, call.builder.constant(f"{call.owner}/shape", sizes))
+
+
+def _time_distributed(call: LayerCall) -> str:
+    inner: Layer = call.layer.layer
+    if type(inner) not in _ON_FEATURES:
+        known = ", ".join(sorted(kind.__name__ for kind in _ON_FEATURES))
+        raise call.refused(f"the layer inside is {inner}; it can be one of {known}")
+    within = LayerCall(
+        call.builder, inner, f"{call.path}/layer", f"{call.owner}/layer", call.inputs
+    )
+    return exported(within)[0]
+
+
+_RECURRENT: tuple[type[Any], ...] = (layers.RNN, layers.LSTM, layers.GRU, layers.SimpleRNN)
+_ON_FEATURES: dict[type[Any], Callable[[LayerCall], str]] = {
+    **dict.fromkeys(
+        (
+            layers.ActivityRegularization,
+            layers.AlphaDropout,
+            layers.Dropout,
+            layers.GaussianDropout,
+            layers.GaussianNoise,
+            layers.Identity,
+            layers.SpatialDropout1D,
+        ),
+        _same,
+    ),
+    layers.Activation: _activation,
+    layers.BatchNormalization: _batch_normalization,
+    layers.Dense: _dense,
+    layers.ELU: _elu,
+    layers.Embedding: _embedding,
+    layers.LayerNormalization: _layer_normalization,
+    layers.LeakyReLU: _leaky_relu,
+    layers.Normalization: _normalization,
+    layers.PReLU: _prelu,
+    layers.ReLU: _relu,
+    layers.Rescaling: _rescaling,
+    layers.Softmax: _softmax,
+}
+"""Layers that compute the same on each step, whatever the axes before the last."""
+_WRITERS: dict[type[Any], Callable[[LayerCall], str]] = {
+    **_ON_FEATURES,
+    layers.Add: _pairwise("Add"),
+    layers.Average: _mean,
+    layers.Concatenate: _concatenate,
+    layers.Flatten: _flatten,
+    layers.Maximum: _extreme("Max"),
+    layers.Minimum: _extreme("Min"),
+    layers.Multiply: _pairwise("Mul"),
+    layers.Reshape: _reshape,
+    layers.Spread: _spread,
+    layers.Subtract: _pairwise("Sub"),
+    layers.TimeDistributed: _time_distributed,
+}
