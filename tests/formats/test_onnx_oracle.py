@@ -91,6 +91,24 @@ def test_activations(op, names, alpha, beta, tmp_path):
     assert_same(made, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("Elu", {"alpha": 0.7}),
+        ("LeakyRelu", {"alpha": 0.3}),
+        ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}),
+        ("ThresholdedRelu", {"alpha": 0.5}),
+        ("ThresholdedRelu", {}),
+        ("Selu", {"alpha": 1.5, "gamma": 0.7}),
+    ],
+)
+def test_an_activation_with_numbers_as_a_node(op, attributes, tmp_path):
+    """Not of a recurrent node, but on its own."""
+    node = onnx_graphs.helper.make_node(op, ["X"], ["Y"], **attributes)
+    inputs = {"X": (onnx_graphs.TensorProto.FLOAT, ["batch", 3])}
+    assert_same(onnx_graphs.model([node], inputs, ["Y"], {}), tmp_path)
+
+
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 @pytest.mark.parametrize(
     "attributes",

@@ -322,7 +322,7 @@ _activation("Softsign", "softsign")
 _activation("Elu", "elu", {"alpha": ("alpha", 1.0)})
 _activation("LeakyRelu", "leaky_relu", {"alpha": ("negative_slope", 0.01)})
 _activation("HardSigmoid", "hard_sigmoid_02", {"alpha": ("alpha", 0.2), "beta": ("beta", 0.5)})
-_activation("ThresholdedRelu", "thresholded_relu", {"alpha": ("theta", 1.0)})
+_activation("ThresholdedRelu", "thresholded_relu", {"alpha": ("alpha", 1.0)})
 _activation(
     "Selu",
     "selu",
