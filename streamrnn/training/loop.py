@@ -67,8 +67,8 @@ def fit_arrays(
     if trainer.model.stateful_layers() and not whole and epochs - initial_epoch > 1:
         raise ArgumentError(
             f"{trainer.model}: fit of a stateful model with steps_per_epoch={steps_per_epoch} "
-            "would reset states at each epoch, in the middle of the data; leave it out, or call fit "
-            "for each epoch"
+            "would reset states at each epoch, in the middle of the data; leave it out, or fit one "
+            "epoch at a time"
         )
     feed, held = Feed(source, steps_per_epoch, "steps_per_epoch"), None
     if validation is not None:
