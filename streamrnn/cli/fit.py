@@ -74,11 +74,12 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
     s = summary
     if s.nothing_new:
         return f"Nothing new since the last fit.\nmodel    {s.model}"
-    lines = [
+    read = [
         f"{count(s.rows, 'row')} of {count(s.streams, 'stream')}, {count(s.labels, 'label')} to "
         f"train on, {count(s.validation_rows, 'row')} for validation; "
         f"{count(s.epochs, 'epoch')}, {count(s.updates, 'update')} in {s.seconds:.1f} s"
     ]
+    lines = read if s.rows or not s.interrupted else []
     if s.seeds:
         lines.append(_seeds(s))
     best = s.best

@@ -15,6 +15,7 @@ from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
 from streamrnn.fitting import FitCommit, FitFolder
 from streamrnn.formats import check_layers, load_model, untrained
 from streamrnn.formats.native import encoded
+from streamrnn.models.mixture import members_of
 from streamrnn.pipeline.fit_summary import FitOptions
 from streamrnn.scoring import LoadedPipeline
 from streamrnn.states import state_digest
@@ -91,6 +92,11 @@ def initial_model(
         return folder.model.read_bytes()
     if config.train.init is not None:
         model = load_model(config.train.init)
+        if members_of(model):
+            raise ConfigError(
+                f"[train] init: {location(config.train.init)} is a model of several seeds; start "
+                "from one of them, as in MODEL.fit/seeds/0"
+            )
         if layers:
             check_layers(model, layers)
         return encoded(model)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from streamrnn.errors import ArgumentError
 from streamrnn.kernels import random
 from streamrnn.training.batches import Batch
@@ -44,6 +46,9 @@ def fit_arrays(
     """Train for some epochs (see `Model.fit`)."""
     if verbose not in ("auto", 0, 1, 2):
         raise ArgumentError(f"fit: verbose must be 'auto', 0, 1 or 2, received {verbose!r}")
+    for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
+            raise ArgumentError(f"fit: {name} must be a whole number from 0, received {number!r}")
     given = GivenData(x, y, sample_weight, lengths, class_weight, batch_size)
     sizes = validation_batch_size, batch_size
     validation: BatchSource | None

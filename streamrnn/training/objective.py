@@ -65,6 +65,7 @@ class Objective:
                     len(symbol.shape),
                 )
             )
+        _refuse_shared(self.metrics)
         self.needed = [bool(head.loss or head.metrics) for head in self.heads]
         self._named = _named(self.heads, several=several)
 
@@ -167,6 +168,15 @@ def _metrics(argument: str, given: Any, names: Sequence[str]) -> list[list[Any]]
             f"each of {', '.join(names)}, or a dictionary by these names; received {given!r}"
         )
     return [list(_flat(metrics)) for metrics in found]
+
+
+def _refuse_shared(metrics: Sequence[Metric]) -> None:
+    for metric in metrics:
+        if sum(other is metric for other in metrics) > 1:
+            raise ArgumentError(
+                f"compile: the metric {metric.name!r} is given twice, and would sum both; make an "
+                "object for each"
+            )
 
 
 def _flat(metrics: Any) -> list[Any]:

@@ -32,6 +32,12 @@ def tables(**keys: Any) -> dict[str, Any]:
     return {"train": {**found["train"], "seeds": 3, "epochs": 3, **keys}}
 
 
+def train_from(path: Path) -> dict[str, Any]:
+    """A fit that starts from a model file."""
+    model = {**fits.config(Path())["model"], "path": str(path.with_name("other.safetensors"))}
+    return {**tables(seeds=1, init=str(path)), "model": {**model, "layers": []}}
+
+
 def model_of(folder: Path, seed: int | None = None) -> bytes:
     """The model file of a fit, or of a member."""
     inside = "" if seed is None else f"model.safetensors.fit/seeds/{seed}/"
@@ -100,6 +106,9 @@ def test_all_as_one_model_have_their_mean_and_the_spread_of_the_mixture(tmp_path
         errors.append(single.best["val_rmse"] ** 2)
         Pipeline.from_dict(fits.config(own, output={"names": ["score"]})).run()
         scores.append(pq.read_table(own / "out")["score"].to_numpy())
+    again = train_from(tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match="is a model of several seeds; start from one of them"):
+        fits.fit(tmp_path / "again", again)
     pipeline = Pipeline.from_dict(fits.config(tmp_path, output={"names": ["score", "spread"]}))
     pipeline.run()
     out = pq.read_table(tmp_path / "out")

@@ -356,6 +356,11 @@ def test_an_epoch_without_validation_does_not_count() -> None:
             "names 'mae', which is not reported; reported are: epoch, loss",
         ),
         (
+            lambda: fit(linear(), callbacks.ModelCheckpoint("{loss:.2q}.safetensors")),
+            ArgumentError,
+            "cannot be formatted: Unknown format code 'q'",
+        ),
+        (
             lambda: fit(linear(), callbacks.ModelCheckpoint("a.safetensors", save_best_only=True)),
             ArgumentError,
             "ModelCheckpoint: monitor='val_loss' is not reported",
@@ -424,7 +429,7 @@ def test_a_metric_with_a_number_for_each_class(
         callbacks.EarlyStopping("f1_score"),
         callbacks.ModelCheckpoint(tmp_path / "{f1_score:.2f}.safetensors"),
     ):
-        with pytest.raises(ArgumentError, match=r"a value for each class|that is no number"):
+        with pytest.raises(ArgumentError, match=r"a value for each class|cannot be formatted"):
             make().fit(X, y, verbose=0, callbacks=callback)
 
 

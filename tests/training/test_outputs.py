@@ -7,7 +7,7 @@ import pytest
 from layers.kinds import assert_same
 from training.trained import weighted
 
-from streamrnn import Input, Model, layers, losses, optimizers
+from streamrnn import Input, Model, layers, losses, metrics, optimizers
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 
 RNG = np.random.default_rng(6)
@@ -15,6 +15,7 @@ X = RNG.normal(size=(6, 4, 3)).astype(np.float32)
 A = RNG.normal(size=(6, 4, 1)).astype(np.float32)
 B = RNG.normal(size=(6, 2)).astype(np.float32)
 LENGTHS = np.array([4, 2, 3, 1, 4, 2])
+MAE = metrics.MeanAbsoluteError()
 
 
 def two(**options: Any) -> Model:
@@ -134,6 +135,11 @@ def test_a_model_with_two_outputs_inside_another() -> None:
         ),
         (lambda m: m.compile("sgd", "mse", loss_weights=[1.0]), ArgumentError, "loss_weights must"),
         (lambda m: m.compile("sgd", "mse", metrics=["mae"]), ArgumentError, "metrics of a model"),
+        (
+            lambda m: m.compile("sgd", "mse", metrics=[[MAE], [MAE]]),
+            ArgumentError,
+            "the metric 'mean_absolute_error' is given twice",
+        ),
         (lambda m: m.train_on_batch(X, A), ArgumentError, "a list or dictionary of 2 arrays, one"),
         (lambda m: m.train_on_batch(X, [A]), ArgumentError, "received 1 arrays"),
         (lambda m: m.train_on_batch(X, [A, None]), ArgumentError, "y for the output 'last'"),

@@ -87,10 +87,10 @@ class ModelCheckpoint(MonitorCallback):
         known = {"epoch": epoch + 1, **(logs or {})}
         try:
             return Path(self.filepath.format(**known))
-        except TypeError as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise ArgumentError(
-                f"ModelCheckpoint: filepath {self.filepath!r} names a value that is no number: "
-                f"{error}"
+                f"ModelCheckpoint: filepath {self.filepath!r} cannot be formatted: {error}; "
+                "expected a path such as 'model-{epoch:02d}.safetensors'"
             ) from None
         except (KeyError, IndexError) as error:
             raise ArgumentError(
