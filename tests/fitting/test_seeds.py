@@ -49,6 +49,13 @@ def alone(folder: Path, seed: int) -> FitSummary:
     return fits.fit(folder, tables(seeds=1, seed=seed))
 
 
+@pytest.fixture(autouse=True)
+def only_own_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without classes that other tests registered, for which members are fitted in this process."""
+    own = {name: registry.get(name) for name in registry.names() if name in registry._builtins}
+    monkeypatch.setattr(registry, "_classes", own)
+
+
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FitSummary]:
     folder = tmp_path_factory.mktemp("three")
