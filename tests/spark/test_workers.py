@@ -28,10 +28,11 @@ def reading(pipeline: Pipeline, note: Path, fail: str = "") -> Pipeline:
 
     class Noted(type(contract)):  # type: ignore[misc]  # sent by value, as it is local
         def read(self, batch: Any, origin: Any) -> Any:
-            with open(path, "a") as file:
-                file.write(f"{os.getpid()}\n")
-            with open(path) as file:
-                count = len(file.readlines())
+            with open(path, "ab", buffering=0) as file:
+                file.write(f"{os.getpid()}\n".encode())
+                end = file.tell()  # of this line, whatever another worker adds at the same time
+            with open(path, "rb") as lines:
+                count = lines.read(end).count(b"\n")
             if count == 3 and fail == "kill":
                 os.kill(os.getpid(), number)
             if count == 3 and fail:
