@@ -100,9 +100,15 @@ def _answer(request: FitRequest, stop: threading.Event, channel: BinaryIO) -> Fi
     try:
         return FitEvent(summary=run_request(request, stop, report))
     except StreamRNNError as error:
-        return FitEvent(error=(type(error).__name__, str(error)))
+        return FitEvent(error=(_class_of_text(error), str(error)))
     except Exception:  # noqa: BLE001 - the process that started this one raises it
         return FitEvent(error=(None, traceback.format_exc()))
+
+
+def _class_of_text(error: StreamRNNError) -> str:
+    """Return the nearest class of an error that is made of its text alone."""
+    plain = StreamRNNError.__init__
+    return next(k.__name__ for k in type(error).__mro__ if getattr(k, "__init__", None) is plain)
 
 
 def _send(channel: BinaryIO, event: FitEvent) -> None:

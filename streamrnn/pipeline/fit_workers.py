@@ -159,6 +159,4 @@ def _error(event: FitEvent) -> Exception:
     if name is None:
         return RuntimeError(text)
     kind: type[StreamRNNError] = getattr(errors, name)
-    error = kind.__new__(kind)
-    Exception.__init__(error, text)
-    return error
+    return kind(text)

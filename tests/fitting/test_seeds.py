@@ -270,6 +270,15 @@ def test_the_error_of_a_member_names_file_row_and_stream(tmp_path: Path) -> None
         fits.fit(tmp_path, wild)
 
 
+def test_a_late_row_is_one_message(tmp_path: Path) -> None:
+    """Its error has more than a text, which does not travel from one process to another."""
+    table = fits.log()
+    logs.write(table.slice(300), tmp_path / "in" / "a.parquet")
+    logs.write(table.slice(0, 300), tmp_path / "in" / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet: row 0 .*time goes backwards"):
+        fits.fit(tmp_path, tables())
+
+
 def test_a_fit_without_a_commit_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     one_core = {"model": {**fits.config(tmp_path)["model"], "threads": 1}}
     wild = {**tables(optimizer={"name": "sgd", "learning_rate": 1e30}), **one_core}
