@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "layers": "arrays display errors kernels",
     "models": "arrays display errors kernels layers",
     "training": "arrays display errors kernels layers models",
-    "formats": "arrays display errors kernels layers models",
+    "formats": "arrays display errors kernels layers models storage",
     "sources": "arrays errors kernels storage",
     "states": "arrays display errors kernels sources storage",
     "windows": "arrays errors sources",

@@ -9,7 +9,7 @@ import pytest
 
 from streamrnn import Input, Model, Pipeline, Sequential, StateTable, layers, load_model
 from streamrnn.display import location, without_credentials
-from streamrnn.errors import StreamRNNError, UnsupportedError
+from streamrnn.errors import StreamRNNError
 from streamrnn.pipeline import Summary
 from streamrnn.states import Layout
 
@@ -171,8 +171,3 @@ def test_a_secret_that_should_have_been_encoded_is_cut_out(scheme: str, secret: 
 )
 def test_a_text_without_secrets_stays(text: str) -> None:
     assert without_credentials(text) == text
-
-
-def test_a_model_is_no_uri() -> None:
-    with pytest.raises(UnsupportedError, match=r"^s3://logs/m\.keras: a model is read from a file"):
-        load_model("s3://KEY:SE/CRET@logs/m.keras")

@@ -1,5 +1,6 @@
 """Every block of the README runs, and prints what the README says; so do those of other pages."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -41,6 +42,17 @@ def test_the_two_commands_are_those_of_continuous_integration() -> None:
     ]
     for command in commands:
         assert command in script
+
+
+def test_the_commands_of_the_image_run(tmp_path: Path) -> None:
+    """In the folder that it copies; Docker itself is not tested."""
+    clone = make_clone(tmp_path)
+    (image,) = [block for language, block in blocks("README.md") if language == "dockerfile"]
+    (compiled,) = re.findall(r"^RUN (streamrnn .*)", image, re.MULTILINE)
+    (command,) = re.findall(r"^CMD (.*)", image, re.MULTILINE)
+    assert "kernels ready" in shell(compiled, clone)
+    shell(" ".join(json.loads(command)), clone)
+    assert (clone / "out" / "weather" / "part-00000.parquet").exists()
 
 
 def test_the_pipeline_file_is_valid() -> None:

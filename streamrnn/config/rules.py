@@ -202,9 +202,13 @@ def _inputs_are_features(tables: Sections) -> Iterator[Problem]:
         )
 
 
+def _model_is(tables: Sections, *suffixes: str) -> bool:
+    return without_options(tables.model.path).lower().endswith(suffixes)
+
+
 @_needs("model.path", "model.state")
 def _state_is_for_onnx(tables: Sections) -> Iterator[Problem]:
-    if tables.model.state and not tables.model.path.lower().endswith(".onnx"):
+    if tables.model.state and not _model_is(tables, ".onnx"):
         yield Problem(
             ("model", "state"),
             f"for ONNX graphs only, and {tables.model.path} is not an .onnx file; remove it",
@@ -213,7 +217,7 @@ def _state_is_for_onnx(tables: Sections) -> Iterator[Problem]:
 
 @_needs("model.path", "model.layers")
 def _layers_are_not_for_onnx(tables: Sections) -> Iterator[Problem]:
-    if tables.model.layers and tables.model.path.lower().endswith((".onnx", ".keras")):
+    if tables.model.layers and _model_is(tables, ".onnx", ".keras"):
         yield Problem(
             ("model", "layers"),
             f"{tables.model.path} defines its own layers; remove [[model.layers]] "

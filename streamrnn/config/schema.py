@@ -229,7 +229,8 @@ class ModelSection(Section):
     """The model, and how features and states connect to it."""
 
     path: FilePath = Field(
-        description=".safetensors, .keras, .h5, .hdf5 or .onnx", examples=["model.safetensors"]
+        description="file or URI: .safetensors, .keras, .h5, .hdf5 or .onnx",
+        examples=["model.safetensors"],
     )
     on_change: OnChange = Field(
         default="error",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from streamrnn.formats.architecture import check_layers, has_custom_layers, untrained
 from streamrnn.formats.dispatch import load_weights, read
+from streamrnn.formats.remote import file_name, on_disk
 from streamrnn.formats.tables import Tables
 from streamrnn.models import Model
 
@@ -19,6 +20,7 @@ def load_model(
 ) -> Model:
     """Read a model file: .safetensors (native, or PyTorch's weights), .keras, .h5, .hdf5, .onnx.
 
+    path: of a file, or a URI that pyarrow.fs supports, such as s3://bucket/model.safetensors.
     layers: for weights without an architecture, a list of tables (or a TOML file with them), one
     per layer: its type, `weights` (the prefix of its arrays' names), and Keras's arguments.
     node: the recurrent node to extract from an ONNX graph.
@@ -31,4 +33,12 @@ def load_model(
     return read(path, layers=layers, node=node, strict=strict, state=state).model
 
 
-__all__ = ["check_layers", "has_custom_layers", "load_model", "load_weights", "untrained"]
+__all__ = [
+    "check_layers",
+    "file_name",
+    "has_custom_layers",
+    "load_model",
+    "load_weights",
+    "on_disk",
+    "untrained",
+]

@@ -1,14 +1,14 @@
 """The choice of a reader: by the file's suffix, and for .safetensors by its contents."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from streamrnn.errors import ConfigError, DTypeError, ModelFileError, UnsupportedError
+from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.formats import tables
 from streamrnn.formats.architecture import check_layers
 from streamrnn.formats.assignment import Loaded
-from streamrnn.formats.guard import reading, refuse_uri, require_file
+from streamrnn.formats.guard import reading, require_file
+from streamrnn.formats.remote import on_disk
 from streamrnn.formats.tables import Tables
 from streamrnn.layers.naming import counted_from_the_start
 from streamrnn.models import Model
@@ -27,34 +27,35 @@ def read(
     state: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Read a model file with the sources of its weights. The arguments are those of load_model."""
-    path = _checked_path(path)
-    suffix = path.suffix.lower()
-    _refuse_options(path, suffix, layers=layers, node=node, state=state)
-    with reading(path), counted_from_the_start():
-        loaded = _read(path, suffix, layers, node, state)
-        if strict and loaded.left:
-            raise ModelFileError(
-                f"strict: {len(loaded.left)} stored arrays are not used: {', '.join(loaded.left)}"
-            )
+    with on_disk(path) as file:
+        suffix = _suffix(file)
+        _refuse_options(file, suffix, layers=layers, node=node, state=state)
+        with reading(file), counted_from_the_start():
+            loaded = _read(file, suffix, layers, node, state)
+            if strict and loaded.left:
+                raise ModelFileError(
+                    f"strict: {len(loaded.left)} stored arrays are not used: "
+                    f"{', '.join(loaded.left)}"
+                )
     return loaded
 
 
 def load_weights(model: Model, path: str | Path) -> None:
     """Set a model's weights from a native or a Keras file. Raises ModelFileError."""
-    path = _checked_path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        from streamrnn.formats import native
+    with on_disk(path) as file:
+        suffix = _suffix(file)
+        if suffix == ".safetensors":
+            from streamrnn.formats import native
 
-        native.load_weights(model, path)
-    elif suffix == ".onnx":
-        raise UnsupportedError(
-            f"{path}: weights cannot be read from an ONNX graph; load it with load_model(path)"
-        )
-    else:
-        from streamrnn.formats.keras import load
+            native.load_weights(model, file)
+        elif suffix == ".onnx":
+            raise UnsupportedError(
+                f"{file}: weights cannot be read from an ONNX graph; load it with load_model(path)"
+            )
+        else:
+            from streamrnn.formats.keras import load
 
-        load.load_weights(model, path)
+            load.load_weights(model, file)
 
 
 def _read(
@@ -93,11 +94,8 @@ def _safetensors(path: Path, layers: Tables | None) -> Loaded:
     return torch.load_state_dict(arrays, tables.parse(layers))
 
 
-def _checked_path(path: str | Path) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise DTypeError(f"expected the path of a model file, received {path!r:.80}")
-    refuse_uri(path, "a model is read from a file, not from a URI: copy it to a disk first")
-    path = Path(path)
+def _suffix(path: Path) -> str:
+    """Return the suffix of a model file that exists, in lower case."""
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         from streamrnn.formats.torch_advice import conversion_advice
@@ -107,7 +105,8 @@ def _checked_path(path: str | Path) -> Path:
         raise UnsupportedError(
             f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(_SUFFIXES)}"
         )
-    return require_file(path)
+    require_file(path)
+    return suffix
 
 
 def _refuse_options(

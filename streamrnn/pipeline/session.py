@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from streamrnn.config import Config, absolute_paths
 from streamrnn.errors import MissingFileError, StateError, UnsupportedError
+from streamrnn.formats import file_name, on_disk
 from streamrnn.scoring.bind import LoadedPipeline
 from streamrnn.scoring.positions import CallPosition, from_json, to_json
 from streamrnn.states import checked, read_state_file, with_checksum, write_state_file
@@ -42,9 +43,10 @@ class ModelFile:
 
     @classmethod
     def read(cls, path: str) -> ModelFile:
-        """Read a model file. Raises MissingFileError."""
+        """Read a model file, or the object of a URI. Raises MissingFileError."""
         try:
-            return cls(os.path.basename(path), Path(path).read_bytes())
+            with on_disk(path) as file:
+                return cls(file_name(path), file.read_bytes())
         except FileNotFoundError as error:
             raise MissingFileError(f"[model] path: {path}: no such file") from error
 
@@ -62,7 +64,9 @@ def included_model(loaded: LoadedPipeline, folder: str) -> ModelFile:
 
     Raises MissingFileError; UnsupportedError if the file has another model now.
     """
-    path = os.path.join(folder, loaded.config.model.path)
+    path = loaded.config.model.path
+    if "://" not in path:
+        path = os.path.join(folder, path)
     found = ModelFile.read(path)
     with found.on_disk() as copy:
         if LoadedPipeline(loaded.config, model_path=copy).fingerprint != loaded.fingerprint:

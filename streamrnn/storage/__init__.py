@@ -2,6 +2,7 @@
 
 from streamrnn.storage.advice import advice_on
 from streamrnn.storage.canonical import canonical
+from streamrnn.storage.fetching import fetch
 from streamrnn.storage.files import Files, Output, sink_errors
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.opening import open_files
@@ -18,6 +19,7 @@ __all__ = [
     "Store",
     "advice_on",
     "canonical",
+    "fetch",
     "open_files",
     "open_store",
     "replace_file",

@@ -250,7 +250,8 @@ typ = "LSTM"
         'p.toml:16: window.kind: expected "carry", "independent" or "whole", received the string '
         '"carri"; did you mean "carry"?',
         "p.toml:17: window.steps: expected an integer from 1 to 2147483647, received the integer 0",
-        "p.toml:18: model.path: required but missing: .safetensors, .keras, .h5, .hdf5 or .onnx",
+        "p.toml:18: model.path: required but missing: file or URI: .safetensors, .keras, .h5, "
+        ".hdf5 or .onnx",
         'p.toml:18: model.layers: layer 1 needs a type, such as type = "LSTM"; '
         "received the keys ['typ']",
         "--set window.lanes=abc: window.lanes: expected an integer from 1 to 2147483647, "
