@@ -58,6 +58,11 @@ from streamrnn.checkpoints.nesting import (
     refuse_nested_output,
     refuse_no_directory,
 )
+from streamrnn.checkpoints.partitioning import (
+    partitioning_in,
+    partitioning_of,
+    row_directory,
+)
 from streamrnn.checkpoints.reading import (
     has_manifest,
     load_shard,
@@ -99,12 +104,15 @@ __all__ = [
     "has_manifest",
     "load_shard",
     "load_state",
+    "partitioning_in",
+    "partitioning_of",
     "plan_sources",
     "read_manifest",
     "read_token",
     "refuse_inside_output",
     "refuse_nested_output",
     "refuse_no_directory",
+    "row_directory",
     "seen_files",
     "select_all",
     "with_seen",

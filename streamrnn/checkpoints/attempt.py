@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.directory import INSIDE, PartDirectory
+from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.manifest import Shard, StateFile
 from streamrnn.checkpoints.versions import (
     Snapshot,
@@ -22,7 +22,7 @@ from streamrnn.checkpoints.versions import (
     write_version,
 )
 from streamrnn.errors import SinkError
-from streamrnn.sinks import PART_FORMATS, PartWriter, StagedPart
+from streamrnn.sinks import PART_FORMATS, PartitionedWriter, Partitioning, PartWriter, StagedPart
 from streamrnn.storage.opening import open_files
 
 
@@ -51,7 +51,7 @@ class Attempt:
 
     It needs no lock, and changes only its own files. If its facts are never committed, the next
     start removes these files. `last`: the files of the shard's state so far. Not thread-safe. Every
-    method raises SinkError.
+    method raises SinkError, `write` also DataError for a value that no partition can stand for.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Attempt:
         commit: int,
         shard: int = 0,
         last: Sequence[StateFile] = (),
+        partitioning: Partitioning | None = None,
     ) -> None:
         self.commit = commit
         self.shard = shard
@@ -73,7 +74,8 @@ class Attempt:
         self._format = PART_FORMATS[format]
         self._last = last
         self._name = draw_name(commit, shard)
-        self._writer: PartWriter | None = None
+        self._partitioning = partitioning
+        self._writer: PartWriter | PartitionedWriter | None = None
         self._rejects_writer: PartWriter | None = None
 
     @classmethod
@@ -87,6 +89,7 @@ class Attempt:
         commit: int,
         shard: int,
         last: Sequence[StateFile],
+        partitioning: Partitioning | None = None,
     ) -> "Attempt":
         """Make an attempt in a worker process, for a folder that its driver has opened.
 
@@ -101,13 +104,26 @@ class Attempt:
             commit=commit,
             shard=shard,
             last=last,
+            partitioning=partitioning,
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, in the order of the output."""
         if self._writer is None:
-            self._writer = self._rows.writer(self._schema, self._name, self._format)
+            self._writer = self._rows_writer()
         self._writer.write(batch)
+
+    def _rows_writer(self) -> PartWriter | PartitionedWriter:
+        partitioning = self._partitioning
+        if partitioning is None:
+            return self._rows.writer(self._schema, self._name, self._format)
+        schema = partitioning.file_schema
+
+        def create(folder: str, number: int) -> PartWriter:
+            return self._rows.writer(schema, f"{self._name}-{number:05d}", self._format, folder)
+
+        spill = f"{STAGING}/_{self._name}-spill"
+        return PartitionedWriter(self._rows.files, partitioning, create, spill)
 
     def reject(self, batch: pa.RecordBatch) -> None:
         """Add rows to the rejects."""
@@ -174,5 +190,8 @@ def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, 
     return shards
 
 
-def _finished(writer: PartWriter | None) -> tuple[StagedPart, ...]:
-    return () if writer is None else (writer.finish(),)
+def _finished(writer: PartWriter | PartitionedWriter | None) -> tuple[StagedPart, ...]:
+    if writer is None:
+        return ()
+    found = writer.finish()
+    return found if isinstance(found, tuple) else (found,)

@@ -6,6 +6,7 @@ ones are moved in from the first to the last. A part keeps its name in staging, 
 moved back.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +14,16 @@ from contextlib import suppress
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks import Part, PartFormat, PartWriter, StagedPart, name_of, number_of, width_for
+from streamrnn.sinks import (
+    Part,
+    PartFormat,
+    PartWriter,
+    StagedPart,
+    layout_of,
+    name_of,
+    number_of,
+    width_for,
+)
 from streamrnn.storage.files import Files
 
 INSIDE = "_streamrnn"
@@ -24,6 +34,7 @@ _ATTEMPT = re.compile(r"_?(?:state-)?(\d{5,})-\d{3,}-[0-9a-f]{16}")
 MANIFEST = f"{INSIDE}/_manifest.json"
 LOCK = f"{INSIDE}/_lock"
 OWNER = f"{INSIDE}/_owner"
+LAYOUTS = f"{INSIDE}/_layouts.json"
 # Names of earlier versions. Such a manifest or owner is read until another one is written.
 OLD_MANIFEST = f"{INSIDE}/manifest.json"
 OLD_LOCK = f"{INSIDE}/lock"
@@ -45,12 +56,29 @@ def is_later(name: str, after: int | None) -> bool:
     return after is not None and found is not None and int(found[1]) > after
 
 
-class PartDirectory:
-    """Parts below one root, either the rows or the rejects of a run."""
+def is_part(name: str) -> bool:
+    """Whether a file is named like a part, in folders of partitions or in none."""
+    return layout_of(name) is not None and number_of(name.rpartition("/")[2]) is not None
 
-    def __init__(self, files: Files) -> None:
+
+def order_of(name: str) -> tuple[str, str]:
+    """Return a key that sorts the names of parts by number, whatever their partitions."""
+    folder, _, file = name.rpartition("/")
+    return file, folder
+
+
+class PartDirectory:
+    """Parts below one root, either the rows or the rejects of a run.
+
+    `layouts`: the columns of the partitions whose folders are ours, () for parts that lie in the
+    root; None: any.
+    """
+
+    def __init__(self, files: Files, layout: tuple[str, ...] = ()) -> None:
         self.files = files
         self.path = files.show("")
+        self.layouts: frozenset[tuple[str, ...]] | None = frozenset([layout])
+        self._unsynced: set[str] = set()  # folders of parts whose names may not be durable
 
     def prepare(self) -> None:
         """Create the folders. Raises SinkError."""
@@ -59,13 +87,49 @@ class PartDirectory:
         self.files.make(STAGING)
 
     def foreign_entries(self) -> list[str]:
-        """List the entries of the folder that are not ours, if there is no manifest."""
-        return [name for name in self.files.entries("") if name != INSIDE]
+        """List the entries of the folder that are not ours, if there is no manifest.
+
+        Folders of partitions without a file are what a dead run leaves before its first commit.
+        """
+        found = [name for name in self.files.entries("") if name != INSIDE]
+        if not any("=" in name for name in found):
+            return found
+        full = {name.partition("/")[0] for name in self.files.tree()}
+        return [name for name in found if name in full or "=" not in name]
 
     def only_our_files(self) -> bool:
         """Whether the folder has only our own folder and files named like our parts."""
         entries = self.files.entries("")
+        if any("=" in name for name in entries):
+            inside = (name for name in self.files.tree() if not name.startswith(f"{INSIDE}/"))
+            entries = [name for name in entries if "=" not in name]
+            if not all(map(is_part, inside)):
+                return False
         return INSIDE in entries and all(e == INSIDE or number_of(e) is not None for e in entries)
+
+    def keep_layouts(self) -> None:
+        """Store the layouts for the next start, which must find the parts to remove.
+
+        `reconcile` comes first then, and the file goes with those that no commit names.
+        """
+        found = None if self.layouts is None else sorted(self.layouts)
+        self.files.put(LAYOUTS, json.dumps(found).encode())
+
+    def add_kept_layouts(self) -> None:
+        """Add the layouts that `keep_layouts` stored, if a run died before it removed their parts.
+
+        Raises CheckpointError if the file was edited.
+        """
+        text = self._read(LAYOUTS)
+        try:
+            found = json.loads(text) if text else []
+            kept = None if found is None else frozenset(map(tuple, found))
+        except (TypeError, ValueError):
+            raise CheckpointError(
+                f"{self.files.show(LAYOUTS)} was edited; remove it, and remove parts of an earlier "
+                "output, if there are any, from the folder"
+            ) from None
+        self.layouts = None if kept is None or self.layouts is None else self.layouts | kept
 
     def owner(self) -> str:
         """Return the output that the parts belong to, as written by `mark`; "" if none."""
@@ -83,12 +147,20 @@ class PartDirectory:
             self.files.delete(OLD_OWNER)
 
     def _visible(self) -> dict[str, int]:
-        found = self.files.sizes("")
-        return {name: size for name, size in found.items() if number_of(name) is not None}
+        plain = self.layouts == frozenset([()])
+        found = self.files.sizes("") if plain else self.files.tree_sizes()
+        return {
+            name: size
+            for name, size in found.items()
+            if is_part(name) and (self.layouts is None or layout_of(name) in self.layouts)
+        }
 
-    def writer(self, schema: pa.Schema, attempt: str, format: PartFormat) -> PartWriter:
+    def writer(
+        self, schema: pa.Schema, attempt: str, format: PartFormat, folder: str = ""
+    ) -> PartWriter:
         """Make a writer of a part in staging, named after its attempt. Raises SinkError."""
-        return PartWriter(self.files, f"{STAGING}/_{attempt}{format.suffix}.tmp", schema, format)
+        name = f"{STAGING}/_{attempt}{format.suffix}.tmp"
+        return PartWriter(self.files, name, schema, format, folder)
 
     def place(
         self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int, model: str = ""
@@ -120,8 +192,34 @@ class PartDirectory:
 
         Parts in place are synced first: a half-durable rename must not lose the file.
         """
-        self.files.sync("")
+        for folder in sorted({"", *self._unsynced}):
+            self.files.sync(folder)
+        self._unsynced = set()
         self.files.sync(STAGING)
+
+    def make_folders(self, parts: Sequence[Part]) -> None:
+        """Create the folders of partitions, before the manifest that names parts in them.
+
+        Raises SinkError if the disk ignores case, and a folder has another value's name there.
+        """
+        folders = sorted({part.folder for part in parts} - {""})
+        for folder in folders:
+            self.files.make(folder)
+        if not self.files.local:
+            return
+        above: dict[str, set[str]] = {}
+        for folder in folders:
+            steps = folder.split("/")
+            for depth, step in enumerate(steps):
+                top = "/".join(steps[:depth])
+                if top not in above:
+                    above[top] = set(self.files.entries(top))
+                if step not in above[top]:
+                    raise SinkError(
+                        f"{self.files.show(folder)}: the disk has this folder under a name that "
+                        "differs in case or form only, so that two values would be one partition. "
+                        "Write to a disk that tells them apart, or make the values equal"
+                    )
 
     def publish(self, parts: Sequence[Part]) -> None:
         """Move parts into place, after all parts that readers find already.
@@ -130,6 +228,7 @@ class PartDirectory:
         """
         for part in parts:
             self.files.move(f"{STAGING}/{part.staged}", part.name)
+        self._unsynced |= {part.folder for part in parts}
 
     def withdraw(self, parts: Sequence[Part]) -> None:
         """Move parts back to staging durably, the last one first, as their names change.
@@ -139,7 +238,8 @@ class PartDirectory:
         for part in reversed(parts):
             self.files.move(part.name, f"{STAGING}/{part.staged}")
         self.files.sync(STAGING)
-        self.files.sync("")
+        for folder in sorted({part.folder for part in parts}):
+            self.files.sync(folder)
 
     def locate(self, parts: Sequence[Part]) -> dict[str, str]:
         """Find the files of committed parts, in place or in staging: part name -> file name.
@@ -196,8 +296,9 @@ class PartDirectory:
         out_of_place = waiting | (visible.keys() - by_name.keys())
         removed = 0
         if out_of_place:
-            first = min(out_of_place)
-            for name in sorted((name for name in visible if name >= first), reverse=True):
+            first = min(map(order_of, out_of_place))
+            later = [name for name in visible if order_of(name) >= first]
+            for name in sorted(later, key=order_of, reverse=True):
                 if name in out_of_place:
                     self.files.delete(name)
                     removed += name not in by_name
@@ -206,8 +307,14 @@ class PartDirectory:
                     waiting.add(name)
             # No part appears before the removal of what was in its way is durable.
             self.files.sync(STAGING)
-            self.files.sync("")
-            self.publish([part for part in parts if part.name in waiting])
+            for folder in sorted({"", *(name.rpartition("/")[0] for name in later)}):
+                self.files.sync(folder)
+            self._clear_folders(later)
+            published = [part for part in parts if part.name in waiting]
+            self.make_folders(published)
+            self.publish(published)
+        last = max((part.commit for part in parts), default=0)
+        self._unsynced |= {part.folder for part in parts if part.commit == last}
         keep = {part.staged for part in parts}
         unnamed = sorted(name for name in staged.keys() - keep if not is_later(name, after))
         leftovers = [f"{STAGING}/{name}" for name in unnamed]
@@ -218,3 +325,10 @@ class PartDirectory:
         for name in leftovers:
             self.files.delete(name)
         return len(waiting), removed + len(leftovers)
+
+    def _clear_folders(self, names: Sequence[str]) -> None:
+        """Remove the folders of partitions that have no file any more."""
+        for folder in sorted({name.rpartition("/")[0] for name in names} - {""}, reverse=True):
+            while folder:
+                self.files.clear(folder)
+                folder = folder.rpartition("/")[0]

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
+from streamrnn.checkpoints.directory import is_part
 from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, decode_schema
+from streamrnn.checkpoints.partitioning import layout_in
 from streamrnn.checkpoints.shape import mistyped
 from streamrnn.config import check_recorded
 from streamrnn.errors import CheckpointError
-from streamrnn.sinks import Part
+from streamrnn.sinks import Part, layout_of
 
 _MOST_ROWS = (1 << 63) - 1
 
@@ -61,6 +63,9 @@ def check_types(manifest: Manifest) -> None:
             raise ValueError(f"shards of commit {commit.commit}: expected one or more, received []")
     for key, parts in (("parts", manifest.parts), ("rejects", manifest.rejects)):
         _check_parts(key, parts)
+    layout = layout_in(manifest.config)
+    _check_names("parts", manifest.parts, layout)
+    _check_names("rejects", manifest.rejects, ())
     _check_schema(manifest.schema)
     if manifest.commit < 1:
         raise ValueError(f"commit is {manifest.commit}")
@@ -80,6 +85,13 @@ def _check_parts(key: str, parts: Sequence[Part]) -> None:
         if len(set(names)) < len(names):
             twice = next(name for name, times in Counter(names).items() if times > 1)
             raise ValueError(f"{field} of {key}: {twice!r} is given more than once")
+
+
+def _check_names(key: str, parts: Sequence[Part], layout: tuple[str, ...]) -> None:
+    expected = "".join(f"{column}=…/" for column in layout) + "part-…"
+    for part in parts:
+        if not is_part(part.name) or layout_of(part.name) != layout:
+            raise ValueError(f"name of {key}: expected {expected}, received {part.name!r}")
 
 
 def _check_time(time: str) -> None:

@@ -16,6 +16,7 @@ from streamrnn.checkpoints.directory import INSIDE, MANIFEST, STAGING, PartDirec
 from streamrnn.checkpoints.holding import Holding, empty
 from streamrnn.checkpoints.ledger import Ledger
 from streamrnn.checkpoints.manifest import Manifest, Shard, StateFile, encode_schema
+from streamrnn.checkpoints.partitioning import layout_in, partitioning_in
 from streamrnn.checkpoints.resume import check_same_pipeline, check_schema, plain
 from streamrnn.checkpoints.seen import SeenFiles
 from streamrnn.checkpoints.starting import (
@@ -40,7 +41,7 @@ from streamrnn.checkpoints.versions import (
 from streamrnn.config import rejects_beside, value_of
 from streamrnn.display import location
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.sinks import PART_FORMATS, StagedPart
+from streamrnn.sinks import PART_FORMATS, Partitioning, StagedPart
 from streamrnn.sources import Position, Reading, SourceFile, SourceOfFiles, canonical_name
 from streamrnn.storage.opening import open_files
 
@@ -65,6 +66,7 @@ class OutputFolder:
         self._held = Holding()
         self._ledger = Ledger(self.rows, self.rejects, self._held)
         self._schema: pa.Schema | None = None
+        self.partitioning: Partitioning | None = None
         self._model = ""
         self._config: dict[str, Any] = {}
         self._state_schema: tuple[str, pa.Schema] | None = None  # file name, schema
@@ -122,6 +124,11 @@ class OutputFolder:
         last = last_manifest(self._files, full_refresh)
         self._ledger.next_commit = free_number(self._files, last)
         self._output = last.output if last else secrets.token_hex(8)
+        if last is not None:
+            self.rows.layouts = frozenset([layout_in(last.config)])
+            self.rows.add_kept_layouts()
+        elif full_refresh:
+            self.rows.layouts = None  # not known, and all that is there is ours
         if are_our_rejects(self.rows, self.rejects, self.rejects_path, last, full_refresh):
             self._held.take(self.rejects)
         if full_refresh:
@@ -164,12 +171,18 @@ class OutputFolder:
 
         `config` is dotted key -> value. Call it once, before `write`. Raises CheckpointError, with
         both sides, if the last commit was made by another pipeline; with `new_model` the model and
-        its keys may differ.
+        its keys may differ. Raises ConfigError if the rows cannot be partitioned as it says.
         """
         if self.manifest is not None:
             check_same_pipeline(self.manifest, model, config, self.path, new_model=new_model)
             check_schema(self.manifest, schema, self.path)
         self._schema, self._model, self._config = schema, model, plain(config)
+        self.partitioning = partitioning_in(self._config, schema)
+        layouts = frozenset([layout_in(self._config)])
+        if self._ledger.reconciled:
+            self.rows.layouts = layouts
+        elif self.rows.layouts is not None:
+            self.rows.layouts |= layouts
 
     @property
     def _format(self) -> str:
@@ -280,6 +293,7 @@ class OutputFolder:
                 format=self._format,
                 commit=self.next_commit,
                 last=self._last_state(),
+                partitioning=self.partitioning,
             )
         return self._attempt
 
@@ -325,7 +339,7 @@ class OutputFolder:
         of them, by name; without a `position`, or with one at the end of a file, all files so far
         are done. With None, `state` and `counters` are unchanged. `end_of_run`: the run makes no
         other commit. `complete`: the input has ended; if there is no row at all, an empty part with
-        the schema is written.
+        the schema is written (but no partition).
 
         Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
         one per shard; the folder then accepts no more rows or commits, and the next start finds
@@ -335,7 +349,8 @@ class OutputFolder:
             facts = [self._finish(state)] if facts is None else self._checked(facts)
             last = self.manifest
             staged = [part for item in facts for part in item.parts]
-            if complete and not staged and not (last and last.parts):
+            empty = not staged and not (last and last.parts)
+            if complete and empty and self.partitioning is None:
                 staged = [self._empty_part(schema)]
             rejected = [part for item in facts for part in item.rejects]
             parts, rejects = self._ledger.place(staged, rejected, self._model)

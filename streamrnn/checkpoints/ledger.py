@@ -15,6 +15,7 @@ from streamrnn.checkpoints.directory import (
 )
 from streamrnn.checkpoints.holding import Holding
 from streamrnn.checkpoints.manifest import LISTS, Manifest
+from streamrnn.checkpoints.partitioning import layout_in
 from streamrnn.checkpoints.segments import write_segments
 from streamrnn.checkpoints.starting import refuse_another_writer
 from streamrnn.sinks import Part, StagedPart
@@ -84,6 +85,7 @@ class Ledger:
             self.reconciled = False
         parts = manifest.parts[len(last.parts) if last else 0 :]
         rejects = manifest.rejects[len(last.rejects) if last else 0 :]
+        self._rows.make_folders(parts)
         for directory in self._held.directories:
             if not self.reconciled or (parts if directory is self._rows else rejects):
                 directory.sync_names()
@@ -93,11 +95,15 @@ class Ledger:
         refuse_another_writer(self._files, self.next_commit)
         for directory, before in renamed:
             directory.withdraw(before)
+        layouts = frozenset([layout_in(manifest.config)])
+        if self._rows.layouts != layouts:  # parts of others are removed below
+            self._rows.keep_layouts()
         self._files.put(MANIFEST, manifest.to_bytes())
         self.manifest = manifest
         self.next_commit = manifest.commit + 1
         if not self.reconciled:
             self.reconcile(manifest, running=True)
+            self._rows.layouts = layouts
             return manifest
         self._rows.publish(parts)
         self._rejects.publish(rejects)

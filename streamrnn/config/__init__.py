@@ -4,6 +4,7 @@ from streamrnn.config.absolute import absolute_paths
 from streamrnn.config.durations import parse_duration
 from streamrnn.config.keys import FIXED, FREE, may_change, value_of
 from streamrnn.config.load import Config, json_schema
+from streamrnn.config.partitions import PartitionLevel, partition_levels
 from streamrnn.config.paths import (
     recorded_rejects,
     rejects_beside,
@@ -25,6 +26,7 @@ __all__ = [
     "Config",
     "ConfigFileMissingError",
     "Filled",
+    "PartitionLevel",
     "absolute_paths",
     "check_recorded",
     "check_schema_types",
@@ -33,6 +35,7 @@ __all__ = [
     "json_schema",
     "may_change",
     "parse_duration",
+    "partition_levels",
     "recorded_rejects",
     "rejects_beside",
     "same_place",

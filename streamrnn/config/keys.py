@@ -91,6 +91,7 @@ FIXED = frozenset(
         "output.warmup",
         "output.model_column",
         "sink.format",
+        "sink.partition_by",
         "state.init",
     }
 )

@@ -17,6 +17,7 @@ _USED = (
     "model.layers",
     "model.state",
     "sink.format",
+    "sink.partition_by",
     "checkpoint.keep",
 )
 

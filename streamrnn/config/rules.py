@@ -291,6 +291,16 @@ def _rejects_have_a_place(tables: Sections) -> Iterator[Problem]:
         )
 
 
+@_needs("sink.path", "sink.partition_by")
+def _partitions_are_folders(tables: Sections) -> Iterator[Problem]:
+    if tables.sink.partition_by and tables.sink.path == PIPE:
+        yield Problem(
+            ("sink", "partition_by"),
+            "partitions are folders, and the output goes to stdout; remove partition_by, or set "
+            "sink.path to a directory",
+        )
+
+
 @_needs("target.column", "target.horizon", "target.rows", "target.weight", "source.time")
 def _target_is_one_row_of_a_stream(tables: Sections) -> Iterator[Problem]:
     target = tables.target

@@ -28,6 +28,7 @@ from streamrnn.config.values import (
     Nulls,
     OnChange,
     Oov,
+    PartitionBy,
     Range,
     Renames,
     Shards,
@@ -307,6 +308,11 @@ class SinkSection(Section):
     )  # fmt: skip
     format: Literal["parquet", "arrow"] = Field(
         default="parquet", description="format of the parts: parquet | arrow (IPC files)"
+    )
+    partition_by: PartitionBy = Field(
+        default=(),
+        description='folders by columns, or by year, month, day, hour: { date = "day(time)" }',
+        examples=[["device"]],
     )
     rejects: FilePath | None = Field(
         default_factory=_beside,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from streamrnn.config.durations import PATTERN, format_duration, parse_duration
+from streamrnn.config.partitions import partition_texts
 from streamrnn.config.problems import choices, did_you_mean, received
 
 OLD_KINDS = {"fixed": "independent"}
@@ -276,6 +277,24 @@ LayerTables = Annotated[
                 "properties": {"type": STRING, "weights": {"type": "string"}},
                 "required": ["type"],
             },
+        }
+    ),
+]
+PartitionBy = Annotated[
+    tuple[str, ...],
+    BeforeValidator(partition_texts),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                STRING,
+                {"type": "object", "additionalProperties": STRING},
+                {
+                    "type": "array",
+                    "items": {
+                        "anyOf": [STRING, {"type": "object", "additionalProperties": STRING}]
+                    },
+                },
+            ]
         }
     ),
 ]

@@ -11,7 +11,15 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from streamrnn.arrays import Array
-from streamrnn.checkpoints import Attempt, Facts, Shard, Snapshot, StateFile, load_shard
+from streamrnn.checkpoints import (
+    Attempt,
+    Facts,
+    Shard,
+    Snapshot,
+    StateFile,
+    load_shard,
+    partitioning_in,
+)
 from streamrnn.config.load import Config
 from streamrnn.engines.splitting import Chunk
 from streamrnn.errors import StreamRNNError
@@ -32,17 +40,19 @@ _NOWHERE = Position("", 0, 0, 0, False)
 
 @dataclass(frozen=True)
 class OutputPlace:
-    """Where a shard's files go: the folders of rows and rejects, and the format of their parts."""
+    """Where a shard's files go: the folders of rows and rejects, format and partitions of parts."""
 
     path: str
     rejects: str
     format: str
+    partition_by: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: Config) -> OutputPlace:
         """Return the place that a pipeline file names, for any working directory."""
         folder, rejects = str(config.sink.folder), str(config.sink.rejects)
-        return cls(anywhere(folder), anywhere(rejects), config.sink.format)
+        sink = config.sink
+        return cls(anywhere(folder), anywhere(rejects), sink.format, sink.partition_by)
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,9 @@ def _scored(
         commit=task.commit,
         shard=task.shard,
         last=_files(task, before),
+        partitioning=partitioning_in(
+            {"sink.partition_by": task.place.partition_by}, bound.emitter.schema
+        ),
     )
     target = ShardTarget(attempt)
     read = _readable(chunks)

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamrnn.arrays import Ints
-from streamrnn.checkpoints import read_manifest
+from streamrnn.checkpoints import Manifest, read_manifest
+from streamrnn.checkpoints.partitioning import layout_in
 from streamrnn.display import location, without_options
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.outputs.matching import LabelledRows, Matcher, ScoreRows
@@ -140,14 +141,14 @@ class _Run:
         self._group_rows = np.zeros(1, np.int64)
 
     def result(self) -> Evaluation:
-        matcher = Matcher()
-        self._read(matcher)
+        manifest = read_manifest(self.path)
+        matcher = Matcher(ordered=set(layout_in(manifest.config)) <= set(self.plan.keys))
+        self._read(matcher, manifest)
         self.counts.no_source += matcher.missing
         return Evaluation(location(self.path), self._table(), **vars(self.counts))
 
-    def _read(self, matcher: Matcher) -> None:
+    def _read(self, matcher: Matcher, manifest: Manifest) -> None:
         """Read whichever side is behind, until nothing more can match."""
-        manifest = read_manifest(self.path)
         columns = ScoreColumns(self.plan.keys, self.plan.time, self.plan.scores)
         scores = score_rows(self.path, manifest, columns, self.labels.find)
         labels = iter(self.labels)

@@ -47,12 +47,15 @@ class Matcher:
 
     Rows with the same stream and time are matched in their order. A row waits until its partner
     comes, or a later row of its stream is matched, or nothing can come any more. Few rows wait if
-    the output has the order of the source; if it has not, those of an epoch do.
+    the output has the order of the source; if it has not, those of an epoch do. Not `ordered`: the
+    score rows of a stream are in any order (of partitions), so that a row waits until its partner
+    comes, or nothing can come any more.
 
     `missing` is the number of score rows that have no source row.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ordered: bool = True) -> None:
+        self._remaining = _after if ordered else _but
         self._scores: list[ScoreRows] = []
         self._labels: list[LabelledRows] = []
         self._unmatched = 0
@@ -85,10 +88,10 @@ class Matcher:
             labels = LabelledRows._make(map(np.concatenate, zip(*self._labels, strict=True)))
             left, right = _pairs(scores, labels)
             found = scores.take(left), labels.take(right)
-            keep = _after(left, scores.slot)
+            keep = self._remaining(left, scores.slot)
             self.missing += len(keep) - int(keep.sum()) - len(left)
             self._scores = [scores.take(keep)]
-            self._labels = [labels.take(_after(right, labels.slot))]
+            self._labels = [labels.take(self._remaining(right, labels.slot))]
         if labels_ended:
             self.missing += sum(len(rows.slot) for rows in self._scores)
             self._scores = []
@@ -119,3 +122,10 @@ def _after(matched: Ints, slot: Ints) -> Array:
     last = np.full(int(slot.max(initial=-1)) + 1, -1)
     np.maximum.at(last, slot[matched], matched)
     return np.arange(len(slot)) > last[slot]
+
+
+def _but(matched: Ints, slot: Ints) -> Array:
+    """Return which rows are not matched."""
+    keep = np.ones(len(slot), bool)
+    keep[matched] = False
+    return keep

@@ -13,6 +13,7 @@ from streamrnn.checkpoints.attempt import draw_name
 from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Manifest
+from streamrnn.checkpoints.partitioning import layout_in, row_directory
 from streamrnn.checkpoints.reading import consistent_read, read_manifest
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import recorded_rejects, rejects_beside
@@ -55,7 +56,8 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
 
     def read(manifest: Manifest, files: Files) -> Verified:
         beside = rejects or recorded_rejects(manifest.rejects_path, path) or rejects_beside(path)
-        wrong = _wrong_parts(PartDirectory(files), manifest.parts)
+        directory = row_directory(manifest, files)
+        wrong = _wrong_parts(directory, manifest.parts)
         if manifest.rejects:
             wrong += _wrong_parts(PartDirectory(open_files(beside)), manifest.rejects)
         for shards in (manifest.shards, *(kept.shards for kept in manifest.kept)):
@@ -63,7 +65,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
                 check_shards(files, INSIDE, shards, whole=True)
             except CheckpointError as error:
                 wrong.append(str(error))
-        wrong += _foreign(PartDirectory(files), manifest.parts)
+        wrong += _foreign(directory, manifest.parts)
         if wrong:
             raise CheckpointError("\n".join(dict.fromkeys(wrong)))
         return Verified(
@@ -148,9 +150,10 @@ def _read(read: Callable[[str], _Found], location: str, part: Part) -> _Found | 
 def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -> Manifest | None:
     """Merge adjacent parts that are smaller than `small` bytes, in one commit.
 
-    Rows and their order stay. While parts are replaced, readers find a prefix of the rows. Returns
-    None if there is nothing to merge. Raises CheckpointError if the folder is in use or damaged;
-    SinkError.
+    Rows and their order stay. In a partitioned output, parts of one partition are merged, of those
+    up to the same retained commit (`rewind` returns to a number of parts there). While parts are
+    replaced, readers find a prefix of the rows. Returns None if there is nothing to merge. Raises
+    CheckpointError if the folder is in use or damaged; SinkError.
 
     >>> manifest = compact("out/weather")
     >>> len(manifest.parts), manifest.rows
@@ -172,7 +175,14 @@ def merge_small_parts(
     manifest = folder.manifest
     if manifest is None:
         return None
-    groups = [list(_groups(parts, small)) for parts in (manifest.parts, manifest.rejects)]
+    groups = [
+        list(
+            _partition_groups(manifest, small)
+            if layout_in(manifest.config)
+            else _groups(manifest.parts, small)
+        ),
+        list(_groups(manifest.rejects, small)),
+    ]
     if max(len(group) for found in groups for group in [[], *found]) < max(2, least):
         return None
     parts = _merge(folder, folder.rows, groups[0])
@@ -203,6 +213,22 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
         group.append(part)
     if group:
         yield group
+
+
+def _partition_groups(manifest: Manifest, small: int) -> list[list[Part]]:
+    """Return the groups of each partition, by their first parts."""
+    ends = {kept.rows for kept in manifest.kept}
+    found: list[list[Part]] = []
+    within: dict[str, list[Part]] = {}
+    rows = 0
+    for part in manifest.parts:
+        if rows in ends:
+            found += (group for parts in within.values() for group in _groups(parts, small))
+            within = {}
+        within.setdefault(part.folder, []).append(part)
+        rows += part.rows
+    found += (group for parts in within.values() for group in _groups(parts, small))
+    return sorted(found, key=lambda group: group[0].number)
 
 
 def rewritten(

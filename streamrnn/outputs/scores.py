@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.arrays import Floats, Ints
-from streamrnn.checkpoints import Manifest
-from streamrnn.checkpoints.directory import PartDirectory
+from streamrnn.checkpoints import Manifest, partitioning_of, row_directory
 from streamrnn.display import location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs.matching import ScoreRows
@@ -34,11 +33,12 @@ def score_rows(
     wanted: ScoreColumns,
     find: Callable[[Sequence[pa.Array]], Ints],
 ) -> Iterator[ScoreRows]:
-    """Read key, time and scores of the committed parts, in order.
+    """Read key, time and scores of the committed parts, in order (within each partition).
 
     Raises CheckpointError for a missing or damaged part, ConfigError for a missing column.
     """
-    directory = PartDirectory(open_files(path))
+    directory = row_directory(manifest, open_files(path))
+    partitioning = partitioning_of(manifest)
     locations = directory.locate(manifest.parts)
     for part in manifest.parts:
         if part.name not in locations:
@@ -46,6 +46,8 @@ def score_rows(
         try:
             with directory.files.open(locations[part.name]) as source:
                 for batch in part.format.batches(source, _BATCH_ROWS):
+                    if partitioning is not None:
+                        batch = partitioning.complete(batch, part.name)
                     _check_columns(batch.schema, wanted, path)
                     keys = [batch.column(name) for name in wanted.keys]
                     time = batch.column(wanted.time.name).cast(wanted.time.type)

@@ -12,6 +12,7 @@ from streamrnn.checkpoints import (
     check_schema,
     has_manifest,
     load_state,
+    partitioning_in,
     plan_sources,
     read_manifest,
 )
@@ -103,6 +104,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         "lanes": config.window.lanes,
         "steps": config.window.steps,
         "output": None if config.sink.path is None else location(config.sink.path),
+        "partition_by": list(config.sink.partition_by),
         "output_columns": list(loaded.names),
         "emit": config.output.emit,
     }
@@ -170,6 +172,7 @@ def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
     bound = loaded.bind(source.schema, source.name)
     if loaded.config.source.order == "time":
         source.files = source.in_time_order(source.files)
+    partitioning_in(loaded.config.canonical(), bound.emitter.schema)  # raises what a run would
     return bound
 
 

@@ -3,6 +3,13 @@
 from streamrnn.errors import PipeClosed
 from streamrnn.sinks.formats import PART_FORMATS, PartFormat
 from streamrnn.sinks.part import Part, PartWriter, StagedPart, name_of, number_of, width_for
+from streamrnn.sinks.partitioned import PartitionedWriter
+from streamrnn.sinks.partitions import (
+    PartitionColumn,
+    Partitioning,
+    layout_of,
+    partition_values,
+)
 from streamrnn.sinks.stream import StreamSink
 
 __all__ = [
@@ -10,10 +17,15 @@ __all__ = [
     "Part",
     "PartFormat",
     "PartWriter",
+    "PartitionColumn",
+    "PartitionedWriter",
+    "Partitioning",
     "PipeClosed",
     "StagedPart",
     "StreamSink",
+    "layout_of",
     "name_of",
     "number_of",
+    "partition_values",
     "width_for",
 ]

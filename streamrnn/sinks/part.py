@@ -7,6 +7,7 @@ from types import TracebackType
 import pyarrow as pa
 
 from streamrnn.sinks.formats import PART_FORMATS, GroupWriter, PartFormat
+from streamrnn.sinks.partitions import partition_values
 from streamrnn.storage import Files, sink_errors
 
 # Readers skip and parallelize by groups of rows: many tiny ones cost more than this buffer.
@@ -19,12 +20,16 @@ _NAME = re.compile(rf"part-(\d+)(?:{'|'.join(re.escape(f.suffix) for f in PART_F
 
 @dataclass(frozen=True)
 class StagedPart:
-    """A finished part in staging, under the name `staged`, without a number yet."""
+    """A finished part in staging, under the name `staged`, without a number yet.
+
+    `folder` is that of its partition, `date=2013-01-05/origin=JFK`; "" if there are none.
+    """
 
     staged: str
     rows: int
     bytes: int
     sha256: str
+    folder: str = ""
 
     @property
     def format(self) -> PartFormat:
@@ -32,7 +37,8 @@ class StagedPart:
         return _format_of(self.staged.removesuffix(".tmp"))
 
     def placed(self, name: str, commit: int, model: str = "") -> "Part":
-        """Return the part under the name that commit `commit` gives it."""
+        """Return the part under the name that commit `commit` gives it, in its folder."""
+        name = f"{self.folder}/{name}" if self.folder else name
         return Part(name, self.rows, self.bytes, self.sha256, commit, self.staged, model)
 
 
@@ -40,6 +46,8 @@ class StagedPart:
 class Part:
     """A committed part. `commit` is the number of the commit that wrote it.
 
+    `name` begins with the folders of its partition: `date=2013-01-05/part-00007.parquet`. Numbers
+    are those of the whole output, whatever the partition.
     `staged` is its name in staging, which is unique, so that a leftover is never mistaken for a
     part. `model` is the fingerprint of the model that computed its rows ("" for rejects).
     """
@@ -55,16 +63,31 @@ class Part:
     @property
     def number(self) -> int:
         """The number of the part in its output."""
-        return number_of(self.name) or 0
+        return number_of(self._file) or 0
 
     @property
     def width(self) -> int:
         """The digits of the number in the name."""
-        return len(self.name) - len("part-") - len(self.format.suffix)
+        return len(self._file) - len("part-") - len(self.format.suffix)
 
     def renamed(self, width: int) -> "Part":
         """Return the part with its number in `width` digits."""
-        return replace(self, name=name_of(self.number, self.format.suffix, width))
+        file = name_of(self.number, self.format.suffix, width)
+        return replace(self, name=f"{self.folder}/{file}" if self.folder else file)
+
+    @property
+    def folder(self) -> str:
+        """The folders of its partition; "" if there are none."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def partition(self) -> dict[str, str | None]:
+        """The values of its partition: column -> text, None for null, in the order of folders."""
+        return partition_values(self.name)
+
+    @property
+    def _file(self) -> str:
+        return self.name.rpartition("/")[2]
 
     @property
     def format(self) -> PartFormat:
@@ -95,12 +118,15 @@ def number_of(name: str) -> int | None:
 class PartWriter:
     """Writes batches of one schema to one file.
 
-    `name` is a new file in `files`, in staging. Batches are gathered into groups of at least
-    `GROUP_ROWS` rows. Raises SinkError.
+    `name` is a new file in `files`, in staging, for a part in `folder`. Batches are gathered
+    into groups of at least `GROUP_ROWS` rows. Raises SinkError.
     """
 
-    def __init__(self, files: Files, name: str, schema: pa.Schema, format: PartFormat) -> None:
+    def __init__(
+        self, files: Files, name: str, schema: pa.Schema, format: PartFormat, folder: str = ""
+    ) -> None:
         self.schema = schema
+        self._folder = folder
         self.rows = 0
         self._format = format
         self._staged = name.rpartition("/")[2]
@@ -138,7 +164,7 @@ class PartWriter:
             output.finish()
         finally:
             self.abandon()
-        return StagedPart(self._staged, self.rows, output.bytes, output.sha256)
+        return StagedPart(self._staged, self.rows, output.bytes, output.sha256, self._folder)
 
     def abandon(self) -> None:
         """Close; an unfinished file stays in staging until the next start removes it."""

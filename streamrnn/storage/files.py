@@ -145,6 +145,10 @@ class Files(ABC):
         """
 
     @abstractmethod
+    def tree_sizes(self) -> dict[str, int]:
+        """Return name -> bytes of the files of `tree`."""
+
+    @abstractmethod
     def above(self) -> "Iterator[Files]":
         """Yield the parent folders of the root, innermost first."""
 

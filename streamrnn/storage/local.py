@@ -134,6 +134,13 @@ class LocalFiles(Files):
         start = len(os.path.join(self.root, ""))
         return sorted(path[start:] for path in found)
 
+    def tree_sizes(self) -> dict[str, int]:
+        sizes = {}
+        for name in self.tree():
+            with sink_errors("list", self.show(name)), contextlib.suppress(FileNotFoundError):
+                sizes[name] = os.stat(self.show(name)).st_size
+        return sizes
+
     def above(self) -> Iterator[Files]:
         for folder in Path(os.path.realpath(self.root)).parents:
             yield LocalFiles(str(folder))

@@ -79,6 +79,11 @@ class RemoteFiles(Files):
         start = len(self.root) + 1
         return sorted(item.path[start:] for item in self._list("", recursive=True) if item.is_file)
 
+    def tree_sizes(self) -> dict[str, int]:
+        start = len(self.root) + 1
+        items = self._list("", recursive=True)
+        return {item.path[start:]: item.size for item in items if item.is_file}
+
     def above(self) -> Iterator[Files]:
         root, uri = self.root, self.uri
         while "/" in root:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.checkpoints import OutputFolder, Snapshot, load_state
+from streamrnn.sinks import partition_values
 from streamrnn.sources import Position
 
 SCHEMA = pa.schema([("stream", pa.int64()), ("seen", pa.int64())])
@@ -26,13 +27,23 @@ def rows_of(step, seen):
     return batch, dirty, seen
 
 
-def run(path, *, steps=STEPS, keep=1, full_refresh=False, one_run=False, say=lambda commit: None):
+def run(
+    path,
+    *,
+    steps=STEPS,
+    keep=1,
+    full_refresh=False,
+    one_run=False,
+    partition_by=(),
+    say=lambda commit: None,
+):
     """Run to the end, from wherever the folder stands; the odd steps reject a row.
 
     Each commit counts as the end of a run, unless it is `one_run`.
     """
+    config = {"source.key": ["stream"], "sink.partition_by": partition_by}
     with OutputFolder.open(str(path), keep=keep, full_refresh=full_refresh) as folder:
-        folder.begin(SCHEMA, model="model", config={"source.key": ["stream"]})
+        folder.begin(SCHEMA, model="model", config=config)
         start = folder.manifest.counters["steps"] if folder.manifest else 0
         table = folder.load_state()
         seen = np.zeros(4, np.int64) if table is None else table["seen"].to_numpy()
@@ -66,9 +77,13 @@ def as_of_earlier_versions(path):
 
 
 def visible(path):
-    """All rows that a reader who globs finds, in the order of the names."""
-    names = sorted(glob.glob(os.path.join(str(path), "**", "*.parquet"), recursive=True))
-    return [tuple(row.values()) for name in names for row in pq.read_table(name).to_pylist()]
+    """All rows that a reader who globs finds, in the order of the part numbers."""
+    names = glob.glob("**/*.parquet", root_dir=str(path), recursive=True)
+    return [
+        (*map(int, partition_values(name).values()), *row.values())
+        for name in sorted(names, key=os.path.basename)
+        for row in pq.ParquetFile(f"{path}/{name}").read().to_pylist()
+    ]
 
 
 def outcome(path):

@@ -136,6 +136,11 @@ def assert_recovers(path, point, steps=STEPS):
     assert is_prefix(visible(f"{path}.rejects"), rejects), point
     run(path, steps=steps)
     assert outcome(path) == (rows, rejects, state), point
+    assert_nothing_else(path, point)
+
+
+def assert_nothing_else(path, point):
+    """All that the last commit names is intact, and no other file is there."""
     verify(str(path))
     manifest = read_manifest(str(path))
     named = {part.name for part in manifest.parts} | {

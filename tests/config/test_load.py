@@ -96,6 +96,7 @@ def test_defaults_are_those_of_the_design(load):
     assert config.sink.model_dump() == {
         "path": "out/scores",
         "format": "parquet",
+        "partition_by": (),
         "rejects": "out/scores.rejects",
     }
     assert config.state.model_dump() == {"init": None, "map": {}, "save": None}
