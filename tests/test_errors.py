@@ -15,7 +15,12 @@ from streamrnn.cli.run import INTERRUPTED
 from streamrnn.cli.signals import SIGNALLED
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-PRIVATE = {"streamrnn.sources.casts.UnfitError", "streamrnn.states.lossless.UnfitValueError"}
+PRIVATE = {
+    "streamrnn.sources.casts.UnfitError",
+    "streamrnn.sources.formats.base.UnparsedError",
+    "streamrnn.sources.formats.text.UnfitTextError",
+    "streamrnn.states.lossless.UnfitValueError",
+}
 """Signals within one room, which turns each into a StreamRNNError."""
 USAGE = 2
 """Typer's exit code for an unknown command or option."""

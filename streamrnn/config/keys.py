@@ -15,6 +15,7 @@ FREE = frozenset(
     {
         "source.path",  # files are identified by their names
         "source.format",
+        "source.delimiter",  # the content of used files is compared
         "source.order",
         "source.after",
         "source.rename",
@@ -76,6 +77,7 @@ FIXED = frozenset(
         "source.features.*.vocabulary",  # its content
         "source.features.*.oov",
         "source.time_features",
+        "source.types",
         "source.nulls",
         "source.nan",
         "source.reset",

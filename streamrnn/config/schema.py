@@ -14,7 +14,9 @@ from streamrnn.config.training import TrainSection
 from streamrnn.config.values import (
     STRING,
     Columns,
+    ColumnTypes,
     Count,
+    Delimiter,
     Duration,
     EngineType,
     FilePath,
@@ -105,9 +107,19 @@ class SourceSection(Section):
         description='file, glob, directory (hive partitions too), URI, or "-": Arrow IPC on stdin',
         examples=["data/log.parquet"],
     )
-    format: Literal["auto", "parquet", "arrow"] = Field(
+    format: Literal["auto", "parquet", "arrow", "csv", "ndjson"] = Field(
         default="auto",
-        description="file format: parquet | arrow (IPC) | auto (by name; Parquet in a directory)",
+        description="parquet | arrow (IPC) | csv | ndjson | auto (by name; Parquet in a directory)",
+    )
+    delimiter: Delimiter = Field(
+        default="",
+        description="CSV only: the character between values; default: a comma, in .tsv files a tab",
+        examples=[";"],
+    )
+    types: ColumnTypes = Field(
+        default_factory=dict,
+        description="types of columns of CSV and NDJSON files; default: those of the first rows",
+        examples=[{"device": "string"}],
     )
     order: Literal["path", "time"] = Field(
         default="path",

@@ -19,6 +19,16 @@ OLD_KINDS = {"fixed": "independent"}
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
 _ONE_SLASH = re.compile(r"(s3|gs|gcs|abfss?|hdfs):/(?!/)")
+TYPE_NAMES = (
+    *("string", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float32", "float64", "double", "date32"),
+    *("timestamp[s]", "timestamp[ms]", "timestamp[us]", "timestamp[ns]"),
+)
+"""Names of types of columns, as Arrow has them."""
+_TYPE = re.compile(
+    "|".join(map(re.escape, TYPE_NAMES))
+    + r"|timestamp\[(s|ms|us|ns), tz=[A-Za-z0-9_+/:-]+\]|decimal128\([0-9]{1,2}, [0-9]{1,2}\)"
+)
 _EXPECTED_NULLS = 'expected "error", "previous", "skip" or a number'
 
 
@@ -154,6 +164,25 @@ def _rename(value: Any) -> Any:
     return {name: _filled(old) for name, old in value.items()}
 
 
+def _column_types(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a table of column = type, received {received(value)}")
+    for name, kind in value.items():
+        if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
+            hint = did_you_mean(kind, TYPE_NAMES) if isinstance(kind, str) else ""
+            raise ValueError(
+                f"{name}: expected {choices(TYPE_NAMES)}, a timestamp with a zone such as "
+                f'"timestamp[us, tz=UTC]" or "decimal128(10, 2)", received {received(kind)}{hint}'
+            )
+    return value
+
+
+def _delimiter(value: Any) -> Any:
+    if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value in '"\r\n':
+        raise ValueError(f"expected one character, received {received(value)}")
+    return value
+
+
 def _layers(value: Any) -> Any:
     if not isinstance(value, list | tuple) or not all(isinstance(item, dict) for item in value):
         raise ValueError("expected a table [[model.layers]] per layer")
@@ -260,6 +289,18 @@ Renames = Annotated[
     dict[str, tuple[str, ...]],
     BeforeValidator(_rename),
     WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
+]
+ColumnTypes = Annotated[
+    dict[str, str],
+    BeforeValidator(_column_types),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": "string", "pattern": _TYPE.pattern}}
+    ),
+]
+Delimiter = Annotated[
+    str,
+    BeforeValidator(_delimiter),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1}),
 ]
 ModelInputs = Annotated[
     dict[str, tuple[str, ...]],

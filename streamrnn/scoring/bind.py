@@ -111,6 +111,8 @@ class LoadedPipeline:
             format=config.format,
             features=self.contract.features_alone(self.config.columns),
             renames=self.renames,
+            types=config.types,
+            delimiter=config.delimiter,
         )
 
     def for_worker(self) -> LoadedPipeline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -11,11 +12,19 @@ import pyarrow as pa
 
 from streamrnn.errors import DataError
 from streamrnn.sources.base import SourceBatch
-from streamrnn.sources.casts import cast_columns
+from streamrnn.sources.casts import cast_columns, type_named
 from streamrnn.sources.content import NOTHING, Content
 from streamrnn.sources.contract import Feature
 from streamrnn.sources.files import SourceFile, etag
-from streamrnn.sources.formats import ColumnStatistics, FileReader, Footer, format_of
+from streamrnn.sources.formats import (
+    ColumnStatistics,
+    FileFormat,
+    FileReader,
+    Footer,
+    Hints,
+    UnparsedError,
+    format_of,
+)
 from streamrnn.sources.gathering import Piece, gather_pieces
 from streamrnn.sources.position import Position
 from streamrnn.sources.renames import NamesInFiles, RenamingReader, new_names
@@ -26,6 +35,7 @@ from streamrnn.sources.schema import (
     in_earlier_types,
     select,
     used_schema,
+    value_type,
 )
 from streamrnn.sources.timeline import FileTimes, by_time
 
@@ -43,7 +53,8 @@ class FileSource:
     `renames`: old names that files may have for columns.
     `earlier`: columns and types, as text, of the first file of earlier runs, in their order; or
     `schema`, which replaces that of the first file. `format`: that of all files; "auto" goes by
-    suffix.
+    suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
+    otherwise have the types that the first file and earlier runs gave them.
     """
 
     replayable = True
@@ -58,6 +69,8 @@ class FileSource:
         format: str = "auto",
         features: Mapping[str, Feature] | None = None,
         renames: NamesInFiles | None = None,
+        types: Mapping[str, str] | None = None,
+        delimiter: str = "",
     ) -> None:
         self.files = list(files)
         self.columns = columns
@@ -67,9 +80,12 @@ class FileSource:
         self._features = features or {}
         self._renames = renames or {}
         self._format = format
+        self._types = {n: type_named(t) or pa.type_for_alias(t) for n, t in (types or {}).items()}
+        self._delimiter = delimiter
         self._first = _EARLIER if schema is not None else ""
         self._schema = schema
         self._footers: dict[str, Footer] = {}
+        self._counts: dict[SourceFile, int] = {}  # of files of text, for which they are read
         self._last_common: tuple[_Columns, tuple[pa.Schema, pa.Schema]] | None = None
 
     @property
@@ -106,13 +122,33 @@ class FileSource:
             except DataError as error:
                 errors.append(error)
                 continue
+            if not reader.schema.names:
+                errors.append(DataError(f"{file.path}: has no rows, and so no columns"))
+                continue
             try:
-                return file, used_schema(self._columns(file, reader), self.columns, file.path)
+                used = used_schema(self._columns(file, reader), self.columns, file.path)
+                return file, used if self._format_of(file).typed else self._with_types(used, file)
             except DataError as error:
                 if not self.earlier:
                     raise
                 errors.append(error)
         raise errors[0]
+
+    def _with_types(self, used: pa.Schema, first: SourceFile) -> pa.Schema:
+        """Return the columns in use of a file of text with types for those without values in it.
+
+        They are those in the next file that has values.
+        """
+        for file in self.files[self.files.index(first) + 1 :]:
+            names = [field.name for field in used if pa.types.is_null(field.type)]
+            if not names:
+                break
+            with suppress(DataError):
+                found = self._columns(file, self._open(file))
+                for name in set(names).intersection(found.names):
+                    index = used.get_field_index(name)
+                    used = used.set(index, pa.field(name, value_type(found.field(name).type)))
+        return used
 
     def subset(self, files: Sequence[SourceFile]) -> FileSource:
         """Return a source of some of the files, in the schema of all of them."""
@@ -139,7 +175,7 @@ class FileSource:
         """Read the footer of a file, once."""
         if file.name not in self._footers:
             kind = self.schema.field(self.time).type if self.time is not None else None
-            footer = self._open(file).footer(self.time, kind)
+            footer = self._footer(file, self._open(file), kind)
             if self.time in (parts := self._partitions(file)) and footer.times is None:
                 footer = _with_time(footer, parts[str(self.time)])
             self._footers[file.name] = footer
@@ -151,7 +187,15 @@ class FileSource:
 
     def _rows_of(self, file: SourceFile) -> int:
         known = self._footers.get(file.name)
-        return (self._open(file).footer(None, None) if known is None else known).rows
+        return (self._footer(file, self._open(file), None) if known is None else known).rows
+
+    def _footer(self, file: SourceFile, reader: FileReader, kind: pa.DataType | None) -> Footer:
+        """Read the footer of an open file, with the range of its times if `kind` is their type."""
+        with self._readable(file):
+            footer = reader.footer(None if kind is None else self.time, kind)
+        if not self._format_of(file).typed:
+            self._counts[file] = footer.rows
+        return footer
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
         """Return the times of those files whose footers record them, in order."""
@@ -242,7 +286,7 @@ class FileSource:
         reader, version = self._reader(file, stream), etag(stream)
         own, schema = self._common(file, reader)
         changed = sum(a.type != b.type for a, b in zip(own, self.schema, strict=True))
-        sizes = reader.footer(None, None).groups
+        sizes = self._footer(file, reader, None).groups
         # Counted from the first row: a rewritten file may have other row groups.
         cursor = _Cursor(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
         if start is not None and not 0 <= start.file_row <= sum(sizes):
@@ -266,7 +310,9 @@ class FileSource:
                 yield Piece(batch, file.path, first, cursor.position(), version, opened, values)
                 if stop is not None and cursor.file_row >= stop.file_row:
                     return
-        except (pa.ArrowException, OSError) as error:
+        except UnparsedError as error:
+            raise self._unparsed(file, error) from None
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
                 f"{file.path}: cannot be read after row {cursor.file_row}: {_one_line(error)}. "
                 "The file is damaged or was changed during the read. Write it again."
@@ -285,9 +331,14 @@ class FileSource:
                 yield select(left, schema, self._partitions(file))
 
     def is_complete(self, file: SourceFile) -> bool:
-        """Return whether a file can be opened: while being written, it has no footer yet."""
+        """Return whether a file can be opened: while being written, it has no footer yet.
+
+        A file of text is read to its end, which must be that of a line.
+        """
         try:
-            self._open(file)
+            reader = self._open(file)
+            if not self._format_of(file).typed:
+                self._footer(file, reader, None)
         except DataError:
             return False
         return True
@@ -304,17 +355,50 @@ class FileSource:
             raise DataError(f"{file.path}: cannot be opened: {_one_line(error)}") from error
 
     def _reader(self, file: SourceFile, stream: pa.NativeFile) -> FileReader:
-        format = format_of(file.path, self._format)
-        try:
-            reader = format.open(stream)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(
-                f"{file.path}: not a readable {format.name} file ({file.size} bytes): "
-                f"{_one_line(error)}"
-            ) from error
-
+        with self._readable(file):
+            reader = self._format_of(file).open(stream, self._hints(file))
         names = self._new_names(file, reader.schema.names)
         return RenamingReader(reader, names) if names else reader
+
+    @contextmanager
+    def _readable(self, file: SourceFile) -> Iterator[None]:
+        try:
+            yield
+        except UnparsedError as error:
+            raise self._unparsed(file, error) from None
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(
+                f"{file.path}: not a readable {self._format_of(file).name} file "
+                f"({file.size} bytes): {_one_line(error)}"
+            ) from error
+
+    def _hints(self, file: SourceFile) -> Hints:
+        """Return the types that columns have in earlier files, by their new and old names."""
+        if self._schema is None:
+            known = {name: type_named(text) for name, text in self.earlier.items()}
+        else:
+            known = dict(zip(self._schema.names, self._schema.types, strict=True))
+        types = {
+            name: kind
+            for name, kind in {**known, **self._types}.items()
+            if kind is not None and not pa.types.is_null(kind)
+        }
+        for new, olds in self._renames.items():
+            if new in types:
+                types |= {old: types[new] for old in olds if old not in types}
+        return Hints(file.path, types, self._types, self._delimiter, self._counts.get(file))
+
+    def _format_of(self, file: SourceFile) -> FileFormat:
+        return format_of(file.path, self._format)
+
+    def _unparsed(self, file: SourceFile, error: UnparsedError) -> DataError:
+        name = error.column
+        origin = "[source] types" if name in self._types else self._first or "its first rows"
+        return DataError(
+            f"{file.path}: {error}, as in {origin}. Correct the value, or set "
+            f'[source] types = {{ {name} = "{error.other}" }} (for an output that has rows, with '
+            "--full-refresh)."
+        )
 
     def _new_names(self, file: SourceFile, columns: Sequence[str]) -> dict[str, str]:
         partitions = [name for name, _ in file.partitions]

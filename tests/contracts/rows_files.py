@@ -1,12 +1,14 @@
 """Rows of contracts for formats of source files, formats of parts, and classes of sources."""
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from contracts.declared import HOLDS, Contract, Row
 
@@ -24,6 +26,17 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 def write_arrow(table: pa.Table, path: Path) -> None:
     with pa.ipc.new_file(path, table.schema) as writer:
         writer.write_table(table, max_chunksize=GROUP)
+
+
+def write_csv(table: pa.Table, path: Path) -> None:
+    """Texts without quotes, times without fractions where they have none."""
+    pacsv.write_csv(table, path, pacsv.WriteOptions(quoting_style="needed"))
+
+
+def write_ndjson(table: pa.Table, path: Path) -> None:
+    """Without the keys whose values are null; a file without rows is a blank line."""
+    rows = [{k: v for k, v in row.items() if v is not None} for row in table.to_pylist()]
+    path.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows) or "\n")
 
 
 def read_arrow(path: Path) -> pa.Table:
@@ -49,6 +62,8 @@ class SourceFormatRow(Row):
 SOURCE_FORMATS = {
     "parquet": SourceFormatRow(write_parquet),
     "arrow": SourceFormatRow(write_arrow),
+    "csv": SourceFormatRow(write_csv),
+    "ndjson": SourceFormatRow(write_ndjson),
 }
 
 

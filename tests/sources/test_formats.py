@@ -64,6 +64,22 @@ def test_a_directory_is_of_one_format() -> None:
         _run("parquet/none*", "none", format="arrow")
 
 
+@pytest.mark.parametrize("codec", [None, "lz4", "zstd"])
+def test_arrow_streams_and_compressed_files_with_dictionaries_are_read(codec: str | None) -> None:
+    """A stream in a file of any of the names, as its beginning shows."""
+    _run("parquet", "right")
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    coded = LOG.set_column(0, "id", LOG["id"].dictionary_encode())
+    for path, writer in (("0.arrows", pa.ipc.new_stream), ("0.feather", pa.ipc.new_file)):
+        with writer(path, coded.schema, options=options) as to:
+            to.write_table(coded, max_chunksize=50)
+        _run(path, f"out{path}", batch_rows=70)
+        assert _rows(f"out{path}").equals(_rows("right"))
+    Path("1.arrow").write_bytes(Path("0.arrows").read_bytes()[:-9])
+    with pytest.raises(DataError, match="end of the stream is missing: is it still being written"):
+        _run("1.arrow", "torn")
+
+
 def test_damaged_values_of_an_arrow_file_are_reported() -> None:
     """Offsets that point elsewhere would be followed."""
     columns = {"id": ["abc"] * 50, "t": LOG["t"].slice(0, 50), "a": [0.0] * 50, "b": [1] * 50}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import logs
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from contracts.rows_files import SOURCE_FORMATS as WRITERS
 
 from streamrnn import sources
 from streamrnn.sources import (
@@ -28,14 +28,6 @@ Open = Callable[[], Source]
 STREAM = "stream"
 
 
-def _write(table: pa.Table, name: str, path: Path) -> None:
-    if name == "parquet":
-        pq.write_table(table, path, row_group_size=50)
-        return
-    with pa.ipc.new_file(path, table.schema) as writer:
-        writer.write_table(table, max_chunksize=50)
-
-
 def _stream() -> bytes:
     out = io.BytesIO()
     with pa.ipc.new_stream(out, LOG.schema) as writer:
@@ -52,7 +44,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         return lambda: StreamSource(COLUMNS, 33, io.BytesIO(data))
     suffix = SOURCE_FORMATS[name].suffixes[0]
     for i, (first, rows) in enumerate(((0, 120), (120, 0), (120, 180))):
-        _write(LOG.slice(first, rows), name, tmp_path / f"{i}{suffix}")
+        WRITERS[name].write(LOG.slice(first, rows), tmp_path / f"{i}{suffix}")
     return lambda: FileSource(
         list_files(str(tmp_path), suffixes_of(name)), COLUMNS, 33, time="t", format=name
     )

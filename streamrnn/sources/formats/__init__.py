@@ -1,10 +1,24 @@
 """Formats of source files. To add one, write a module with a `FileFormat` and list it here."""
 
 from streamrnn.sources.formats.arrow import ArrowFiles
-from streamrnn.sources.formats.base import ColumnStatistics, FileFormat, FileReader, Footer
+from streamrnn.sources.formats.base import (
+    ColumnStatistics,
+    FileFormat,
+    FileReader,
+    Footer,
+    Hints,
+    UnparsedError,
+)
+from streamrnn.sources.formats.csv import CsvFiles
+from streamrnn.sources.formats.ndjson import NdjsonFiles
 from streamrnn.sources.formats.parquet import ParquetFiles
 
-SOURCE_FORMATS: dict[str, FileFormat] = {"parquet": ParquetFiles(), "arrow": ArrowFiles()}
+SOURCE_FORMATS: dict[str, FileFormat] = {
+    "parquet": ParquetFiles(),
+    "arrow": ArrowFiles(),
+    "csv": CsvFiles(),
+    "ndjson": NdjsonFiles(),
+}
 """Formats by their names in [source] format."""
 
 
@@ -27,6 +41,8 @@ __all__ = [
     "FileFormat",
     "FileReader",
     "Footer",
+    "Hints",
+    "UnparsedError",
     "format_of",
     "suffixes_of",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
@@ -51,14 +51,59 @@ class ColumnStatistics:
         )
 
 
+@dataclass(frozen=True)
+class Hints:
+    """What is known of a file before it is opened; only formats of text need it.
+
+    `types`: the types of columns that are known; others are inferred from the first rows. For the
+    `declared` ones, the pipeline file states them.
+    `delimiter`: between the values of a row; "" goes by the suffix of `path`. `rows`: the number of
+    rows, if they were counted before.
+    """
+
+    path: str = ""
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    declared: Collection[str] = ()
+    delimiter: str = ""
+    rows: int | None = None
+
+
+class UnparsedError(ValueError):
+    """A value of text that is not of the type of its column; `row` counts from 0.
+
+    `column` is its name, `other` a type that the value has.
+    """
+
+    def __init__(self, row: int, line: int | None, column: str, value: str, kind: str) -> None:
+        place = f"row {row} (from 0)" + ("" if line is None else f", line {line}")
+        super().__init__(f"{place}: column {column!r}: expected {kind}, received {value}")
+        self.column = column
+        self.other = "double" if _is_number(value.strip("'\"")) else "string"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return not text.lstrip("-").isdigit()  # too long for an integer, or with a leading zero
+
+
 class FileFormat(Protocol):
-    """A format of files. In a directory, files with one of `suffixes` are read."""
+    """A format of files. In a directory, files with one of `suffixes` are read.
+
+    `typed`: its files state the types of their columns.
+    """
 
     name: str
     suffixes: tuple[str, ...]
+    typed: bool
 
-    def open(self, stream: pa.NativeFile) -> FileReader:
-        """Open a file. Raises pa.ArrowException or OSError if it is damaged or not this format."""
+    def open(self, stream: pa.NativeFile, hints: Hints) -> FileReader:
+        """Open a file.
+
+        Raises pa.ArrowException, OSError or ValueError if it is damaged or not of this format.
+        """
 
 
 class FileReader(Protocol):
@@ -73,4 +118,7 @@ class FileReader(Protocol):
         """Return what the footer records of these columns; {} for a format without statistics."""
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Read these columns of all rows from a group on, in order, at most `rows` at a time."""
+        """Read these columns of all rows from a group on, in order, at most `rows` at a time.
+
+        Raises pa.ArrowException, OSError or UnparsedError.
+        """

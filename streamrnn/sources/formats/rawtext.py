@@ -1,0 +1,82 @@
+"""The bytes of a file of text, which may be compressed with gzip or zstd."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_HEAD = 4096
+
+
+class RawText:
+    """The decompressed bytes of an open file, from the beginning, for Arrow's readers.
+
+    Whether a file is compressed shows at its beginning. Closing this leaves the file open. `tail`
+    are the last bytes that were read.
+    """
+
+    closed = False
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        stream.seek(0)
+        start = stream.read(4)
+        stream.seek(0)
+        self._source: pa.NativeFile | _Open = _Open(stream)
+        for magic, codec in _CODECS.items():
+            if start.startswith(magic):
+                self._source = pa.CompressedInputStream(pa.PythonFile(self._source, "r"), codec)
+        self.tail = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most `size` bytes; none at the end. Raises OSError for a torn compressed file."""
+        data: bytes = self._source.read() if size < 0 else self._source.read(size)
+        if data:
+            self.tail = (self.tail + data[-2:])[-2:]
+        return data
+
+    def check_text(self) -> None:
+        """Raise ValueError if the bytes at the beginning are no UTF-8 text, or there are none."""
+        head = self.read(_HEAD)
+        if not head:
+            raise ValueError("it is empty: is it still being written?")
+        if b"\0" in head:
+            raise ValueError("expected text in UTF-8, received bytes of value 0 (UTF-16, binary?)")
+
+    def check_end(self) -> None:
+        """Raise ValueError unless what was read ends with a newline."""
+        if not self.tail.endswith((b"\n", b"\r")):
+            raise ValueError(
+                "the last line does not end with a newline: it may be cut off, or the file still "
+                "being written. If it is complete, append a newline"
+            )
+
+    def close(self) -> None:
+        """Do nothing: the file stays open for another pass."""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return False: compressed bytes are read once, in order."""
+        return False
+
+    def writable(self) -> bool:
+        """Return False."""
+        return False
+
+
+class _Open:
+    """A file that a reader cannot close."""
+
+    closed = False
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._stream.read() if size < 0 else self._stream.read(size)
+        return data
+
+    def close(self) -> None:
+        pass

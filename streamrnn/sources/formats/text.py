@@ -1,0 +1,124 @@
+"""Values of text: the type that a column of them has, and the values of that type."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+NULLS = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"),
+    *("1.#QNAN", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"),
+)
+"""What pyarrow reads as null in a column of numbers or times; in a column of text "" alone."""
+
+_TIMES = (
+    pa.date32(),
+    pa.timestamp("us"),
+    pa.timestamp("us", "UTC"),
+    pa.timestamp("ns"),
+    pa.timestamp("ns", "UTC"),
+)
+_KINDS = (pa.int64(), pa.bool_(), *_TIMES, pa.float64())
+# Not exact as a float64.
+_LONG_INTEGER = r"^-?[0-9]{17,}$"
+
+
+class UnfitTextError(ValueError):
+    """A text, in a row (from 0), that is no value of a type."""
+
+    def __init__(self, row: int, value: str) -> None:
+        super().__init__(value)
+        self.row = row
+        self.value = value
+
+
+def infer(texts: pa.StringArray) -> pa.DataType:
+    """Return the type of texts: int64, bool, date, timestamp, double, or else string.
+
+    Null if there are none. A timestamp has microseconds, or nanoseconds if these are given, and is
+    in UTC if it has an offset. What looks like a number but would change as one is a string: "007",
+    "0x1f", integers that int64 cannot hold.
+
+    >>> infer(pa.array(["007", "12"])), infer(pa.array(["7", "12"]))
+    (DataType(string), DataType(int64))
+    """
+    values = _without_nulls(texts).drop_null()
+    if not len(values):
+        return pa.null()
+    for kind in _KINDS:
+        if _cast(values, kind) is not None:
+            exact = kind != pa.float64() or not _any(
+                pc.match_substring_regex(values, _LONG_INTEGER)
+            )
+            return kind if exact and not _any(_padded(values, kind)) else pa.string()
+    return pa.string()
+
+
+def infer_time(texts: pa.StringArray) -> pa.DataType:
+    """Return the type of texts that are dates or timestamps; string for others."""
+    values = texts.drop_null()
+    if not len(values):
+        return pa.null()
+    return next((kind for kind in _TIMES if _cast(values, kind) is not None), pa.string())
+
+
+def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = False) -> pa.Array:
+    """Return texts as values of a type. Raises UnfitTextError for the first that is none.
+
+    Unless `padded`, a text with a leading zero is no integer: as one, "007" would be 7.
+    """
+    if pa.types.is_string(kind):
+        return texts
+    if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind) or kind == pa.binary():
+        return texts.cast(kind)
+    values = _cast(texts, kind)
+    if values is None or (pa.types.is_floating(kind) and _any(pc.is_nan(values))):
+        texts = _without_nulls(texts)
+        values = _cast(texts, kind)
+    zeros = pc.index(pa.array([], pa.bool_()) if padded else _padded(texts, kind), True).as_py()
+    if values is None or zeros >= 0:
+        row = _first_unfit(texts, kind, zeros)
+        raise UnfitTextError(row, texts[row].as_py())
+    return values
+
+
+def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
+    if pa.types.is_null(kind):
+        return pa.nulls(len(texts)) if texts.null_count == len(texts) else None
+    try:
+        return texts.cast(kind)
+    except pa.ArrowException:
+        return None
+
+
+def _padded(texts: pa.StringArray, kind: pa.DataType) -> pa.BooleanArray:
+    """Return which texts of integers have a leading zero; none of other types."""
+    if not pa.types.is_integer(kind):
+        return pa.array([], pa.bool_())
+    zero = pc.or_(pc.starts_with(texts, "0"), pc.starts_with(texts, "-0"))
+    if not _any(zero):
+        return zero
+    return pc.and_(zero, pc.match_substring_regex(texts, "^-?0[0-9xX]"))
+
+
+def _without_nulls(texts: pa.StringArray) -> pa.StringArray:
+    null = pc.is_in(texts, pa.array(NULLS))
+    return pc.if_else(null, pa.scalar(None, texts.type), texts) if _any(null) else texts
+
+
+def _first_unfit(texts: pa.StringArray, kind: pa.DataType, zeros: int) -> int:
+    """Return the first row that is no value; `zeros`: that with a leading zero, or -1."""
+    low, high = 0, len(texts) if zeros < 0 else zeros + 1  # it is in [low, high)
+    if zeros >= 0 and _cast(texts.slice(0, zeros), kind) is not None:
+        return zeros
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _cast(texts.slice(low, middle - low), kind) is None:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def _any(mask: pa.BooleanArray) -> bool:
+    return bool(pc.any(mask, min_count=0).as_py())
