@@ -78,11 +78,11 @@ def _clip(x: float, low: float, high: float) -> float:
 
 
 def _relu(
-    x: float, negative_slope: float = 0.0, max_value: float = math.inf, threshold: float = 0.0
+    x: float, negative_slope: float = 0.0, threshold: float = 0.0, max_value: float = math.inf
 ) -> float:
     if x >= max_value:
         return max_value
-    if x >= threshold or x != x:
+    if x > threshold or x != x:
         return x
     return negative_slope * (x - threshold)
 
@@ -91,7 +91,9 @@ def _softplus(x: float) -> float:
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))  # log(1 + e^x) without overflow
 
 
-def _gelu(x: float) -> float:
+def _gelu(x: float, approximate: float = 0.0) -> float:
+    if approximate:
+        return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
     return 0.5 * x * (1.0 + math.erf(x / math.sqrt(2.0)))  # Hendrycks and Gimpel 2016, exact
 
 
@@ -102,6 +104,15 @@ def _elu(x: float, alpha: float = 1.0) -> float:
 # Klambauer et al. 2017, Self-Normalizing Neural Networks, equation 2
 SELU_SCALE = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717
+
+
+def _sparse_plus(x: float) -> float:
+    return 0.0 if x <= -1.0 else x if x >= 1.0 or x != x else (x + 1.0) ** 2 / 4.0
+
+
+def _soft_shrink(x: float, threshold: float = 0.5) -> float:
+    return x - _clip(x, -threshold, threshold)
+
 
 ELEMENTWISE: dict[str, Callable[..., float]] = {
     "linear": lambda x: x,
@@ -120,6 +131,17 @@ ELEMENTWISE: dict[str, Callable[..., float]] = {
     "gelu": _gelu,
     "hard_sigmoid": lambda x: _clip(x / 6.0 + 0.5, 0.0, 1.0),  # Keras 3: relu6(x + 3) / 6
     "hard_sigmoid_02": lambda x: _clip(0.2 * x + 0.5, 0.0, 1.0),  # Keras 1 and 2, ONNX's default
+    "celu": lambda x, alpha=1.0: x if x > 0.0 or x != x else alpha * math.expm1(x / alpha),
+    "hard_shrink": lambda x, threshold=0.5: 0.0 if abs(x) <= threshold else x,
+    "hard_silu": lambda x: x * _clip(x / 6.0 + 0.5, 0.0, 1.0),
+    "hard_tanh": lambda x: _clip(x, -1.0, 1.0),
+    "log_sigmoid": lambda x: -_softplus(-x),
+    "soft_shrink": _soft_shrink,
+    "sparse_plus": _sparse_plus,
+    "sparse_sigmoid": lambda x: _clip(0.5 * x + 0.5, 0.0, 1.0),
+    "squareplus": lambda x, b=4.0: (x + math.sqrt(x * x + b)) / 2.0,
+    "tanh_shrink": lambda x: x - math.tanh(x),
+    "threshold": lambda x, threshold=0.0, value=0.0: value if x <= threshold else x,
     # of ONNX, operator RNN, "activations"
     "affine": lambda x, alpha=1.0, beta=0.0: alpha * x + beta,
     "scaled_tanh": lambda x, alpha=1.0, beta=1.0: alpha * math.tanh(beta * x),
@@ -133,10 +155,28 @@ def _softmax(x: Vector) -> Vector:
     return [p / sum(powers) for p in powers]
 
 
+def _log_softmax(x: Vector) -> Vector:
+    largest = max(x)
+    logarithm = math.log(sum(math.exp(v - largest) for v in x))
+    return [v - largest - logarithm for v in x]
+
+
+def _sparsemax(x: Vector) -> Vector:
+    """As in Keras 3, which adds up all sums of the largest 1, 2, … values of the support."""
+    ordered = sorted(x, reverse=True)
+    sums = [sum(ordered[:k]) for k in range(1, len(x) + 1)]
+    support = [s for k, s in enumerate(sums) if ordered[k] - (s - 1.0) / (k + 1) > 0]
+    above = (sum(support) - 1.0) / len(support)
+    return [max(v - above, 0.0) for v in x]
+
+
+ROW_WISE = {"softmax": _softmax, "log_softmax": _log_softmax, "sparsemax": _sparsemax}
+
+
 def activate(name: str | None, x: Vector, **params: Any) -> Vector:
-    """One row through an activation; softmax goes across the row."""
-    if name == "softmax":
-        return _softmax(x)
+    """One row through an activation; softmax and its kind go across the row."""
+    if name in ROW_WISE:
+        return ROW_WISE[name](x)
     return [ELEMENTWISE[name or "linear"](v, **params) for v in x]
 
 

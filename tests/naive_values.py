@@ -88,6 +88,11 @@ def counts(ids: Any, size: int) -> Any:
     return [[float(row.count(i)) for i in range(size)] for row in naive.lists(ids)]
 
 
+def turned(x: Any) -> Any:
+    """(B, T, F) -> (B, F, T), and back."""
+    return [[list(column) for column in zip(*row, strict=True)] for row in naive.lists(x)]
+
+
 def differs(x: Any, value: float = 0.0) -> list[list[bool]]:
     """The steps (B, T) that have a feature which is not `value`."""
     return [[any(v != value for v in step) for step in row] for row in naive.lists(x)]

@@ -4,19 +4,19 @@ import numpy as np
 
 from streamrnn import simd
 from streamrnn.arrays import Floats
-from streamrnn.simd.names import DEFAULTS, Spec, clipped, label, split_spec
+from streamrnn.simd.names import DEFAULTS, ROW_WISE, Spec, clipped, label, split_spec
 
-__all__ = ["DEFAULTS", "Spec", "applied", "clipped", "label", "run", "split_spec"]
+__all__ = ["DEFAULTS", "ROW_WISE", "Spec", "applied", "clipped", "label", "run", "split_spec"]
 
 
 def run(name: str, x: Floats, out: Floats, **parameters: float) -> None:
     """Write the activation of every element of `x` (float32, C-contiguous) to `out`.
 
-    `softmax` is over the last axis. `out` may be `x`.
+    Those in `ROW_WISE` are over the last axis. `out` may be `x`.
     """
-    if name == "softmax":
+    if name in ROW_WISE:
         if x.size:
-            simd.activation.softmax_entry()(x.reshape(-1), out.reshape(-1), x.shape[-1])
+            simd.activation.row_wise_entry(name)(x.reshape(-1), out.reshape(-1), x.shape[-1])
         return
     merged = {**DEFAULTS.get(name, {}), **parameters}
     simd.activation.elementwise_entry((name, *merged.values()))(x.reshape(-1), out.reshape(-1))

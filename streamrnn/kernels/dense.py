@@ -42,9 +42,9 @@ def run(packed: Packed, x_NF: Floats, y_NU: Floats, *, activation: Spec = "linea
     """Write to `y_NU` the activation of each row of `x_NF` times the weights plus the bias."""
     if not y_NU.size:
         return
-    if activation == "softmax":
+    if activation in activations.ROW_WISE:
         run(packed, x_NF, y_NU)
-        activations.run("softmax", y_NU, y_NU)
+        activations.run(str(activation), y_NU, y_NU)
         return
     kernel = packed.kernel((activation,))
     rows, (weights, bias) = x_NF.shape[0], packed.weights

@@ -12,9 +12,17 @@ from streamrnn import simd
 from streamrnn.arrays import Array, Floats
 from streamrnn.kernels import packing, threads
 from streamrnn.kernels.activation import Spec
-from streamrnn.simd.names import FROM_VALUE, has_derivative
+from streamrnn.simd.names import FROM_ROW, FROM_VALUE, has_derivative
 
-__all__ = ["FROM_VALUE", "Outer", "Projection", "StridedRows", "has_derivative", "outer"]
+__all__ = [
+    "FROM_ROW",
+    "FROM_VALUE",
+    "Outer",
+    "Projection",
+    "StridedRows",
+    "has_derivative",
+    "outer",
+]
 
 PAD = 16
 """Floats that rows of gradients are padded to, whatever the width of vectors."""
@@ -193,8 +201,8 @@ def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
 def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:
     """Return dy times the derivative of an activation at each element.
 
-    `value`: the activation's value, if its name is in `FROM_VALUE`, else its input. softmax is over
-    the last axis.
+    `value`: the activation's value, if its name is in `FROM_VALUE` or `FROM_ROW`, else its input.
+    Those in `FROM_ROW` are over the last axis.
     """
     if spec == "linear":
         return dy
@@ -202,8 +210,8 @@ def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:
     if not dy.size:
         return out
     arrays = value.reshape(-1), np.ascontiguousarray(dy).reshape(-1), out.reshape(-1)
-    if spec == "softmax":
-        simd.activation.softmax_back_entry()(*arrays, dy.shape[-1])
+    if spec in FROM_ROW:
+        simd.activation.row_wise_back_entry(str(spec))(*arrays, dy.shape[-1])
     else:
         simd.activation.derivative_entry(spec)(*arrays)
     return out

@@ -35,7 +35,7 @@ def pack(
     return Packed(
         weights,
         packing.groups_of(units, n, v),
-        stepwise.unless_softmax(
+        stepwise.unless_row_wise(
             partial(simd.gru.entry, n, v, reset_after),
             partial(stepwise.gru, kernel_FG, recurrent_UG, both, reset_after),
         ),

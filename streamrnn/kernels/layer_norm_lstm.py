@@ -34,7 +34,7 @@ def pack(
     return Packed(
         packing.packed([(x, h)], [list(nothing)], n, 1, own),
         packing.groups_of(units, n, 1),
-        stepwise.unless_softmax(
+        stepwise.unless_row_wise(
             partial(simd.layer_norm_lstm.entry, n, epsilon),
             partial(stepwise.layer_norm_lstm, kernel_FG, recurrent_UG, bias_G, norms, epsilon),
         ),

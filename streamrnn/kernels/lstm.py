@@ -23,7 +23,7 @@ def pack(kernel_FG: Floats, recurrent_UG: Floats, bias_G: Floats | None = None) 
     return Packed(
         packing.packed([(x, h)], [b], n, 1),
         packing.groups_of(units, n, 1),
-        stepwise.unless_softmax(
+        stepwise.unless_row_wise(
             partial(simd.lstm.entry, n), partial(stepwise.lstm, kernel_FG, recurrent_UG, bias_G)
         ),
         partial(pack, kernel_FG, recurrent_UG, bias_G),
@@ -51,7 +51,7 @@ def pack_peephole(
     return Packed(
         packing.packed([(x, h)], [b], n, 1, list(own)),
         packing.groups_of(units, n, 1),
-        stepwise.unless_softmax(
+        stepwise.unless_row_wise(
             partial(simd.lstm.peephole_entry, n, coupled),
             partial(stepwise.peephole_lstm, kernel_FG, recurrent_UG, bias_G, own, coupled),
         ),

@@ -8,7 +8,7 @@ import numpy as np
 from streamrnn import simd
 from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.kernels import threads
-from streamrnn.kernels.activation import Spec
+from streamrnn.kernels.activation import ROW_WISE, Spec
 from streamrnn.kernels.packed import Packed
 from streamrnn.simd.arguments import Absent, Kernel, Share, Weights
 
@@ -59,7 +59,7 @@ def run(
     if (
         shares == 1
         or steps == 1
-        or "softmax" in activations
+        or not ROW_WISE.isdisjoint(activations)
         or not _together(kernel, window, packed, shares)
     ):
         threads.by_lanes(lambda first, last: kernel(*window, first, last, _ALONE), lanes, lengths_B)

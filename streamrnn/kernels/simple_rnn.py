@@ -22,7 +22,7 @@ def pack(kernel_FU: Floats, recurrent_UU: Floats, bias_U: Floats | None = None) 
     return Packed(
         packing.packed([([kernel_FU], [recurrent_UU])], [[bias_U]], n, v),
         packing.groups_of(units, n, v),
-        stepwise.unless_softmax(
+        stepwise.unless_row_wise(
             partial(simd.simple_rnn.entry, n, v),
             partial(stepwise.simple_rnn, kernel_FU, recurrent_UU, bias_U),
         ),

@@ -1,6 +1,6 @@
-"""Recurrent operators step by step in NumPy, for softmax inside a cell.
+"""Recurrent operators step by step in NumPy, for softmax and its kind inside a cell.
 
-Softmax needs all units of a gate at once, which the vector kernels do not have. Slow, and rare;
+They need all units of a gate at once, which the vector kernels do not have. Slow, and rare;
 products use the Dense kernel, so here too no bit depends on the cut.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrnn.arrays import Floats
 from streamrnn.kernels import dense, normalization
-from streamrnn.kernels.activation import Spec, applied
+from streamrnn.kernels.activation import ROW_WISE, Spec, applied
 from streamrnn.kernels.normalization import Norm
 from streamrnn.simd.arguments import Kernel
 
@@ -18,17 +18,19 @@ _Step = Callable[..., tuple[Floats, ...]]
 """(x_NF, h_NU, …) -> the new states, of all N live lanes."""
 
 
-def unless_softmax(
+def unless_row_wise(
     compiled: Callable[[tuple[Spec, ...]], Kernel], plain: Callable[..., _Step]
 ) -> Callable[[tuple[Spec, ...]], Kernel]:
-    """Return a function from activations to their kernel: compiled, or stepwise for softmax.
+    """Return a function from activations to their kernel: stepwise if one is in ROW_WISE.
 
     `plain(*activations)` makes the step.
     """
 
     def entry(activations: tuple[Spec, ...]) -> Kernel:
         return (
-            plain_window(plain(*activations)) if "softmax" in activations else compiled(activations)
+            compiled(activations)
+            if ROW_WISE.isdisjoint(activations)
+            else plain_window(plain(*activations))
         )
 
     return entry

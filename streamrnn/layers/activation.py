@@ -10,6 +10,7 @@ from streamrnn.errors import ArgumentError
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.arguments import LayerOptions
+from streamrnn.layers.axes import as_rows, axes_from_end, from_rows, has_time
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
@@ -36,7 +37,7 @@ class Activation(Layer):
 
 @builtin_layer
 class ReLU(Layer):
-    """max(x, 0), or: max_value where x >= max_value, negative_slope (x - threshold) below it."""
+    """x up to max_value; negative_slope (x - threshold) at the threshold and below."""
 
     stepwise = True
 
@@ -54,7 +55,8 @@ class ReLU(Layer):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         threshold, slope = np.float32(self.threshold), np.float32(self.negative_slope)
-        y = np.where(inputs < threshold, slope * (inputs - threshold), inputs)
+        low = inputs <= threshold if threshold else inputs < threshold  # as Keras 3 computes it
+        y = np.where(low, slope * (inputs - threshold), inputs)
         return y if self.max_value is None else np.minimum(y, np.float32(self.max_value))
 
     def get_config(self) -> ConfigDict:
@@ -162,23 +164,26 @@ class PReLU(Layer):
 
 @builtin_layer
 class Softmax(Layer):
-    """exp(x) / sum of exp(x) over the last axis."""
+    """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams."""
 
     stepwise = True
 
-    def __init__(self, axis: int = -1, **kwargs: Unpack[LayerOptions]) -> None:
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.axis = axis
 
     def build(self, input_shape: Shape) -> None:
-        if self.axis % len(input_shape) != len(input_shape) - 1:
-            raise ArgumentError(
-                f"{self}: only the last axis is supported, received axis={self.axis}"
-            )
+        self.axes = axes_from_end(self, self.axis, len(input_shape))
+        self.ragged = not has_time(self.axes, input_shape)
         self.built = True
 
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return None if self.ragged else "its sum is over the steps of a sequence; use axis=-1"
+
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        return activations.compute("softmax", inputs)
+        rows, shape = as_rows(inputs, self.axes)
+        return from_rows(activations.compute("softmax", rows), self.axes, shape)
 
     def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "axis": self.axis}
+        axis = list(self.axis) if isinstance(self.axis, list | tuple) else self.axis
+        return {**super().get_config(), "axis": axis}

@@ -8,7 +8,7 @@ from numba import types
 from streamrnn.simd import jit
 from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.derivatives import of_input, of_value
-from streamrnn.simd.functions import activation, exp
+from streamrnn.simd.functions import activation, exp, log
 from streamrnn.simd.names import FROM_VALUE, Spec, label, split_spec
 from streamrnn.simd.vector import load, make_copy, store
 
@@ -71,6 +71,73 @@ def softmax_entry() -> Kernel:
 
 
 @functools.cache
+def log_softmax_entry() -> Kernel:
+    """Return the kernel of x - log(sum of exp(x)) over each run of `units`: (x, out, units)."""
+    n = jit.width()
+
+    def build() -> Kernel:
+        copy = make_copy(n)
+
+        @jit.kernel
+        def run(x, out, units):
+            padded = -(-units // n) * n
+            row = np.zeros(padded + n, np.float32)
+            for begin in range(0, x.size, units):
+                top = x[begin]
+                for u in range(1, units):
+                    top = max(top, x[begin + u])
+                copy(x, begin, row, 0, units)
+                for u in range(0, units, n):
+                    store(row, u, exp(load(row, u, n) - top))
+                total = np.float32(0)
+                for u in range(units):
+                    total += row[u]
+                row[padded] = total
+                store(row, padded, log(load(row, padded, n)))
+                for u in range(begin, begin + units):
+                    out[u] = (x[u] - top) - row[padded]
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled(f"log_softmax-{n}", build, types.void(f1, f1, types.intp))
+
+
+@functools.cache
+def sparsemax_entry() -> Kernel:
+    """Return the kernel of sparsemax over each run of `units` elements: (x, out, units).
+
+    As Keras 3 computes it: max(x - t, 0), t = (sum of S - 1) / k, where S are the sums of the
+    largest 1, 2, … k values, and k counts those values that are more than (the sum to them - 1) /
+    their number. (Martins and Astudillo 2016 take the last of the sums alone, so that values add
+    up to 1; for k = 1 that is the same.) Sums are in float64, from the largest value on.
+    """
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(x, out, units):
+            for begin in range(0, x.size, units):
+                row = np.sort(x[begin : begin + units])
+                total = sums = 0.0
+                count = 0
+                for k in range(units):
+                    value = np.float64(row[units - 1 - k])
+                    total += value
+                    if np.isnan(total) or 1.0 + (k + 1) * value > total:
+                        sums += total
+                        count += 1
+                above = (sums - 1.0) / count
+                for u in range(begin, begin + units):
+                    rest = np.float32(x[u] - above)
+                    out[u] = np.float32(0) if rest < 0 else rest
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled("sparsemax", build, types.void(f1, f1, types.intp))
+
+
+@functools.cache
 def derivative_entry(spec: Spec) -> Kernel:
     """Return the kernel out = dy * derivative: (value, dy, out).
 
@@ -118,3 +185,48 @@ def softmax_back_entry() -> Kernel:
 
     f1 = types.Array(types.float32, 1, "C")
     return jit.compiled("softmax_back", build, types.void(f1, f1, f1, types.intp))
+
+
+@functools.cache
+def log_softmax_back_entry() -> Kernel:
+    """Return the kernel of log_softmax's gradient over each run of `units`: (y, dy, dx, units)."""
+    n = jit.width()
+
+    def build() -> Kernel:
+        copy = make_copy(n)
+
+        @jit.kernel
+        def run(y, dy, dx, units):
+            row = np.zeros(-(-units // n) * n, np.float32)
+            for begin in range(0, y.size, units):
+                copy(y, begin, row, 0, units)
+                for u in range(0, units, n):
+                    store(row, u, exp(load(row, u, n)))
+                total = np.float32(0)
+                for u in range(begin, begin + units):
+                    total += dy[u]
+                for u in range(units):
+                    dx[begin + u] = dy[begin + u] - row[u] * total
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled(f"log_softmax_back-{n}", build, types.void(f1, f1, f1, types.intp))
+
+
+_ROW_WISE = {
+    "softmax": softmax_entry,
+    "log_softmax": log_softmax_entry,
+    "sparsemax": sparsemax_entry,
+}
+_ROW_WISE_BACK = {"softmax": softmax_back_entry, "log_softmax": log_softmax_back_entry}
+
+
+def row_wise_entry(name: str) -> Kernel:
+    """Return the kernel of an activation over each run of `units` elements: (x, out, units)."""
+    return _ROW_WISE[name]()
+
+
+def row_wise_back_entry(name: str) -> Kernel:
+    """Return the kernel of its gradient, from its values: (y, dy, dx, units)."""
+    return _ROW_WISE_BACK[name]()

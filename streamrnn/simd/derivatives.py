@@ -6,6 +6,8 @@ and zero at the ends of a clipped range.
 
 from collections.abc import Callable
 
+import numpy as np
+
 from streamrnn.simd.functions import (
     erfc_of_positive,
     exp,
@@ -13,9 +15,11 @@ from streamrnn.simd.functions import (
     sigmoid,
     softplus,
     tanh,
+    twice_gelu_angle,
 )
 from streamrnn.simd.jit import Inlined, inline
 from streamrnn.simd.names import Spec, split_spec
+from streamrnn.simd.piecewise import hard_sigmoid
 from streamrnn.simd.vector import absolute, fma, where_less
 
 
@@ -55,6 +59,17 @@ def _of_exponential(y):
     return y
 
 
+def _of_relu_with(negative_slope: float, threshold: float, max_value: float) -> Inlined:
+    if (negative_slope, threshold, max_value) == (0, 0, np.inf):
+        return _of_relu
+
+    @inline
+    def slope(y):
+        return where_less(0.0, y, where_less(y, max_value, 1.0, 0.0), negative_slope)
+
+    return slope
+
+
 def _of_relu_up_to(top: float) -> Inlined:
     @inline
     def slope(y):
@@ -87,6 +102,60 @@ def _of_hard_sigmoid(alpha: float, beta: float) -> Inlined:
     return slope
 
 
+def _of_celu(alpha: float) -> Inlined:
+    @inline
+    def slope(y):
+        return where_less(0.0, y, 1.0, fma(y, 1.0 / alpha, 1.0))
+
+    return slope
+
+
+def _of_squareplus(b: float) -> Inlined:
+    @inline
+    def slope(y):
+        return 1.0 / (1.0 + (0.25 * b) / (y * y))
+
+    return slope
+
+
+def _of_shrink(limit: float) -> Inlined:
+    @inline
+    def slope(y):
+        return where_less(0.0, absolute(y), 1.0, 0.0)
+
+    return slope
+
+
+@inline
+def _of_hard_tanh(y):
+    return where_less(absolute(y), 1.0, 1.0, 0.0)
+
+
+@inline
+def _of_log_sigmoid(y):
+    return 1.0 - exp_negative(-y)
+
+
+@inline
+def _of_hard_silu(x):
+    middle = where_less(x, 3.0, fma(x, 1 / 3, 0.5), 1.0)
+    return where_less(-3.0, x, middle, 0.0)
+
+
+@inline
+def _of_tanh_shrink(x):
+    t = tanh(x)
+    return t * t
+
+
+def _of_threshold(limit: float, default_value: float) -> Inlined:
+    @inline
+    def slope(x):
+        return where_less(limit, x, 1.0, 0.0)
+
+    return slope
+
+
 @inline
 def _of_silu(x):
     s = sigmoid(x)
@@ -100,20 +169,33 @@ def _of_mish(x):
 
 
 @inline
-def _of_gelu(x):
+def _of_exact_gelu(x):
     tail = 0.5 * erfc_of_positive(0.70710678 * absolute(x))
     density = 0.3989422804 * exp(-0.5 * (x * x))
     return fma(x, density, where_less(x, 0.0, tail, 1.0 - tail))
+
+
+@inline
+def _of_gelu_by_tanh(x):
+    s = sigmoid(twice_gelu_angle(x))
+    steep = 1.5957691216 * fma(0.134145 * x, x, 1.0)
+    return fma(fma(-s, s, s) * steep, x, s)
+
+
+def _of_gelu(approximate: float) -> Inlined:
+    return _of_gelu_by_tanh if approximate else _of_exact_gelu
 
 
 _FROM_VALUE: dict[str, Inlined] = {
     "linear": _of_linear,
     "tanh": _of_tanh,
     "sigmoid": _of_sigmoid,
-    "relu": _of_relu,
     "softplus": _of_softplus,
     "softsign": _of_softsign,
     "exponential": _of_exponential,
+    "hard_tanh": _of_hard_tanh,
+    "log_sigmoid": _of_log_sigmoid,
+    "sparse_sigmoid": _of_hard_sigmoid(0.5, 0.5),
 }
 _MADE_FROM_VALUE: dict[str, Callable[..., Inlined]] = {
     "relu6": _of_relu_up_to,
@@ -122,8 +204,23 @@ _MADE_FROM_VALUE: dict[str, Callable[..., Inlined]] = {
     "selu": _of_elu,
     "hard_sigmoid": _of_hard_sigmoid,
     "hard_sigmoid_02": _of_hard_sigmoid,
+    "relu": _of_relu_with,
+    "celu": _of_celu,
+    "hard_shrink": _of_shrink,
+    "soft_shrink": _of_shrink,
+    "squareplus": _of_squareplus,
 }
-_FROM_INPUT: dict[str, Inlined] = {"silu": _of_silu, "mish": _of_mish, "gelu": _of_gelu}
+_FROM_INPUT: dict[str, Inlined] = {
+    "silu": _of_silu,
+    "mish": _of_mish,
+    "hard_silu": _of_hard_silu,
+    "sparse_plus": hard_sigmoid(0.5, 0.5),
+    "tanh_shrink": _of_tanh_shrink,
+}
+_MADE_FROM_INPUT: dict[str, Callable[..., Inlined]] = {
+    "gelu": _of_gelu,
+    "threshold": _of_threshold,
+}
 
 
 def of_value(spec: Spec) -> Inlined:
@@ -134,4 +231,5 @@ def of_value(spec: Spec) -> Inlined:
 
 def of_input(spec: Spec) -> Inlined:
     """Return the derivative as a function of the input, for activations without `of_value`."""
-    return _FROM_INPUT[split_spec(spec)[0]]
+    name, numbers = split_spec(spec)
+    return _FROM_INPUT[name] if name in _FROM_INPUT else _MADE_FROM_INPUT[name](*numbers)

@@ -12,7 +12,29 @@ import numpy as np
 
 from streamrnn.simd.jit import Inlined, inline
 from streamrnn.simd.names import Spec, split_spec, unclipped
-from streamrnn.simd.vector import absolute, exponent, fma, mantissa, power_of_two, where_less
+from streamrnn.simd.piecewise import (
+    hard_shrink,
+    hard_sigmoid,
+    hard_silu,
+    hard_tanh,
+    leaky_relu,
+    relu,
+    relu_up_to,
+    relu_with,
+    soft_shrink,
+    sparse_plus,
+    threshold,
+    thresholded_relu,
+)
+from streamrnn.simd.vector import (
+    absolute,
+    exponent,
+    fma,
+    mantissa,
+    power_of_two,
+    square_root,
+    where_less,
+)
 
 ROUND = 12582912.0  # 1.5 * 2**23: adding and subtracting it rounds to an integer
 LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504, 0.693359375, -2.12194440e-4
@@ -140,12 +162,6 @@ def linear(x):
 
 
 @inline
-def relu(x):
-    """Return max(x, 0)."""
-    return where_less(x, 0.0, 0.0, x)
-
-
-@inline
 def softplus(x):
     """Return log(1 + e**x)."""
     return relu(x) + log1p_of_fraction(exp_negative(absolute(x)))
@@ -164,10 +180,26 @@ def silu(x):
 
 
 @inline
-def gelu(x):
-    """Return x times the standard normal distribution function at x."""
+def _gelu(x):
     tail = 0.5 * erfc_of_positive(0.70710678 * absolute(x))
     return x * where_less(x, 0.0, tail, 1.0 - tail)
+
+
+@inline
+def twice_gelu_angle(x):
+    """Return 2 sqrt(2 / pi) (x + 0.044715 x**3)."""
+    return 1.5957691216 * fma(0.044715 * x, x * x, x)
+
+
+@inline
+def _gelu_by_tanh(x):
+    # (1 + tanh(u)) / 2 is sigmoid(2 u), without the cancellation.
+    return x * sigmoid(twice_gelu_angle(x))
+
+
+def gelu(approximate: float) -> Inlined:
+    """Make x times the standard normal distribution function at x, or its approximation by tanh."""
+    return _gelu_by_tanh if approximate else _gelu
 
 
 @inline
@@ -176,25 +208,38 @@ def mish(x):
     return x * tanh(softplus(x))
 
 
-def relu_up_to(top: float) -> Inlined:
-    """Make relu, limited to `top`."""
+@inline
+def log_sigmoid(x):
+    """Return log(1 / (1 + e**-x))."""
+    return -softplus(-x)
+
+
+@inline
+def tanh_shrink(x):
+    """Return x - tanh(x)."""
+    return x - tanh(x)
+
+
+def squareplus(b: float) -> Inlined:
+    """Make (x + sqrt(x**2 + b)) / 2."""
 
     @inline
-    def clipped(x):
-        x = where_less(x, 0.0, 0.0, x)
-        return where_less(top, x, top, x)
+    def curve(x):
+        total = absolute(x) + square_root(fma(x, x, b))
+        return where_less(x, 0.0, (0.5 * b) / total, 0.5 * total)
 
-    return clipped
+    return curve
 
 
-def leaky_relu(slope: float) -> Inlined:
-    """Make relu with a slope below zero."""
+def celu(alpha: float) -> Inlined:
+    """Make x, below zero alpha * (e**(x / alpha) - 1)."""
 
     @inline
-    def leaky(x):
-        return where_less(x, 0.0, slope * x, x)
+    def curve(x):
+        down = alpha * expm1_of_negative(where_less(0.0, x, 0.0, x) / alpha)
+        return where_less(x, 0.0, down, x)
 
-    return leaky
+    return curve
 
 
 def elu(alpha: float, scale: float) -> Inlined:
@@ -206,18 +251,6 @@ def elu(alpha: float, scale: float) -> Inlined:
         return where_less(x, 0.0, down, scale * x)
 
     return curve
-
-
-def hard_sigmoid(alpha: float, beta: float) -> Inlined:
-    """Make alpha * x + beta, limited to [0, 1]."""
-
-    @inline
-    def ramp(x):
-        x = fma(x, alpha, beta)
-        x = where_less(x, 0.0, 0.0, x)
-        return where_less(1.0, x, 1.0, x)
-
-    return ramp
 
 
 def scaled_tanh(alpha: float, beta: float) -> Inlined:
@@ -248,27 +281,21 @@ def _clipped(limit: float, function: Inlined) -> Inlined:
     return of_clipped
 
 
-def thresholded_relu(alpha: float) -> Inlined:
-    """Make x, zero below alpha."""
-
-    @inline
-    def cut(x):
-        return where_less(x, alpha, 0.0, x)
-
-    return cut
-
-
 _PLAIN: dict[str, Inlined] = {
     "linear": linear,
     "tanh": tanh,
     "sigmoid": sigmoid,
-    "relu": relu,
     "softplus": softplus,
     "softsign": softsign,
     "silu": silu,
-    "gelu": gelu,
     "mish": mish,
     "exponential": exp,
+    "hard_silu": hard_silu,
+    "hard_tanh": hard_tanh,
+    "log_sigmoid": log_sigmoid,
+    "sparse_plus": sparse_plus,
+    "sparse_sigmoid": hard_sigmoid(0.5, 0.5),
+    "tanh_shrink": tanh_shrink,
 }
 _MADE: dict[str, Callable[..., Inlined]] = {
     "relu6": relu_up_to,
@@ -280,6 +307,13 @@ _MADE: dict[str, Callable[..., Inlined]] = {
     "scaled_tanh": scaled_tanh,
     "affine": affine,
     "thresholded_relu": thresholded_relu,
+    "relu": relu_with,
+    "gelu": gelu,
+    "celu": celu,
+    "hard_shrink": hard_shrink,
+    "soft_shrink": soft_shrink,
+    "squareplus": squareplus,
+    "threshold": threshold,
 }
 
 

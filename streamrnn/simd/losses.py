@@ -14,12 +14,12 @@ from streamrnn.simd.functions import (
     exp_negative,
     log,
     log1p_of_fraction,
-    relu,
     sigmoid,
     softplus,
     tanh,
 )
 from streamrnn.simd.jit import Inlined, inline
+from streamrnn.simd.piecewise import relu
 from streamrnn.simd.vector import absolute, load, make_copy, store, where_less
 
 EPSILON = 1e-7

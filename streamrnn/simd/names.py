@@ -1,5 +1,6 @@
 """Names and parameters of the activations. Needs no compiler."""
 
+from math import inf
 from typing import TypeAlias
 
 from streamrnn.errors import UnsupportedError
@@ -11,14 +12,27 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "linear": {},
     "tanh": {},
     "sigmoid": {},
-    "relu": {},
+    "relu": {"negative_slope": 0.0, "threshold": 0.0, "max_value": inf},
     "softplus": {},
     "softsign": {},
     "silu": {},
-    "gelu": {},
+    "gelu": {"approximate": 0.0},
     "mish": {},
     "exponential": {},
     "softmax": {},
+    "log_softmax": {},
+    "sparsemax": {},
+    "celu": {"alpha": 1.0},
+    "hard_shrink": {"threshold": 0.5},
+    "hard_silu": {},
+    "hard_tanh": {},
+    "log_sigmoid": {},
+    "soft_shrink": {"threshold": 0.5},
+    "sparse_plus": {},
+    "sparse_sigmoid": {},
+    "squareplus": {"b": 4.0},
+    "tanh_shrink": {},
+    "threshold": {"threshold": 0.0, "default_value": 0.0},
     "relu6": {"max_value": 6.0},
     "leaky_relu": {"negative_slope": 0.2},
     "elu": {"alpha": 1.0, "scale": 1.0},
@@ -46,11 +60,32 @@ FROM_VALUE = frozenset({
     "selu",
     "hard_sigmoid",
     "hard_sigmoid_02",
+    "celu",
+    "hard_shrink",
+    "hard_tanh",
+    "log_sigmoid",
+    "soft_shrink",
+    "sparse_sigmoid",
+    "squareplus",
 })  # fmt: skip
 """Activations whose derivative follows from their value (`simd.derivatives`)."""
 
-FROM_INPUT = frozenset({"silu", "gelu", "mish"})
+FROM_INPUT = frozenset({
+    "silu",
+    "gelu",
+    "mish",
+    "hard_silu",
+    "sparse_plus",
+    "tanh_shrink",
+    "threshold",
+})  # fmt: skip
 """Activations whose derivative needs their input."""
+
+ROW_WISE = frozenset({"softmax", "log_softmax", "sparsemax"})
+"""Activations of all units of a row at once. They have no parameters."""
+
+FROM_ROW = frozenset({"softmax", "log_softmax"})
+"""Those of them whose derivative is known, from the values of the row."""
 
 CLIPPED = "clipped"
 
@@ -87,7 +122,7 @@ def has_derivative(spec: Spec, among: frozenset[str] = FROM_VALUE | FROM_INPUT) 
     With a negative slope below zero, the value does not determine it.
     """
     name, numbers = split_spec(spec)
-    return name in among and (name not in ("leaky_relu", "elu") or min(numbers) >= 0)
+    return name in among and (name not in ("leaky_relu", "elu", "relu") or min(numbers) >= 0)
 
 
 def label(spec: Spec) -> str:

@@ -297,6 +297,12 @@ def absolute(typingctx, a):
 
 
 @intrinsic
+def square_root(typingctx, a):
+    """Return the square root of a, correctly rounded."""
+    return a(a), lambda context, builder, sig, args: _call(builder, "llvm.sqrt", args)
+
+
+@intrinsic
 def power_of_two(typingctx, exponent):
     """Return 2**exponent of integers from -126 to 127; -127 gives zero."""
 

@@ -9,7 +9,15 @@ import numpy as np
 from streamrnn import layers
 from streamrnn.arrays import Floats
 from streamrnn.errors import UnsupportedError
-from streamrnn.kernels.gradients import FROM_VALUE, has_derivative, summed_over, times_derivative
+from streamrnn.kernels.gradients import (
+    FROM_ROW,
+    FROM_VALUE,
+    has_derivative,
+    summed_over,
+    times_derivative,
+)
+from streamrnn.layers import activations
+from streamrnn.layers.axes import as_rows, from_rows
 from streamrnn.layers.context import CallContext
 from streamrnn.training.recording import Recorded, Recording, Rule, one_to_one
 
@@ -17,12 +25,12 @@ from streamrnn.training.recording import Recorded, Recording, Rule, one_to_one
 @functools.cache
 def from_value(spec: Any) -> bool:
     """Return whether the derivative of an activation follows from its value."""
-    return spec == "softmax" or has_derivative(spec, FROM_VALUE)
+    return spec in FROM_ROW or has_derivative(spec, FROM_VALUE)
 
 
 def check_activation(layer: Any, spec: Any) -> None:
     """Raise UnsupportedError, naming the layer, if the derivative of an activation is unknown."""
-    if spec != "softmax" and not has_derivative(spec):
+    if spec not in FROM_ROW and not has_derivative(spec):
         raise UnsupportedError(f"{layer}: training with the activation {spec!r} is not supported")
 
 
@@ -34,8 +42,14 @@ def _activation(layer: Any, inputs: Floats, context: CallContext, recording: Rec
 
 
 def _softmax(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    y = layer.apply(inputs, context)
-    return one_to_one(layer, inputs, y, context.mask, lambda dy: times_derivative("softmax", y, dy))
+    rows, shape = as_rows(inputs, layer.axes)
+    y = activations.compute("softmax", rows)
+
+    def back(dy: Floats) -> Floats:
+        dx = times_derivative("softmax", y, as_rows(dy, layer.axes)[0])
+        return from_rows(dx, layer.axes, shape)
+
+    return one_to_one(layer, inputs, from_rows(y, layer.axes, shape), context.mask, back)
 
 
 def _slope(slope: Callable[[Any, Floats, Floats], Floats]) -> Rule:

@@ -1,7 +1,7 @@
 """One row of contracts for every activation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import naive
 from contracts.declared import HOLDS, Contract, Row
@@ -68,10 +68,25 @@ ACTIVATIONS = {
     **{
         name: known(name)
         for name in (
-            *("linear", "tanh", "sigmoid", "relu", "softplus", "softsign", "silu", "gelu"),
-            *("mish", "exponential", "softmax"),
+            *("linear", "tanh", "sigmoid", "softplus", "softsign", "silu", "mish"),
+            *("exponential", "softmax", "log_softmax", "hard_silu", "hard_tanh", "log_sigmoid"),
+            *("sparse_plus", "sparse_sigmoid", "tanh_shrink"),
         )
     },
+    "sparsemax": ActivationRow(
+        lambda x: naive.activate("sparsemax", x),
+        trained="Keras's gradient needs the order of the inputs, which no layer keeps.",
+    ),
+    "relu": of_numbers(naive.ELEMENTWISE["relu"], 0.15, 0.45, 2.5),
+    "gelu": of_numbers(naive.ELEMENTWISE["gelu"], 1.0),
+    "celu": of_numbers(naive.ELEMENTWISE["celu"], 0.7),
+    "hard_shrink": of_numbers(naive.ELEMENTWISE["hard_shrink"], 1.2),
+    "soft_shrink": of_numbers(naive.ELEMENTWISE["soft_shrink"], 1.2),
+    "squareplus": of_numbers(naive.ELEMENTWISE["squareplus"], 1.5),
+    "threshold": replace(
+        of_numbers(naive.ELEMENTWISE["threshold"], 0.5, -0.7),
+        named="Keras gives it no defaults, so its name alone says nothing.",
+    ),
     "relu6": of_numbers(capped, 2.5),
     "leaky_relu": of_numbers(naive.ELEMENTWISE["leaky_relu"], 0.35),
     "elu": of_numbers(elu, 0.7, 1.3),

@@ -264,6 +264,11 @@ FEATUREWISE = {
         cut="It has an alpha for each step of a sequence.",
     ),
     "Softmax": LayerRow(lambda: layers.Softmax(), lambda _, x: naive.activation(x, "softmax")),
+    "Softmax/over_time": LayerRow(
+        lambda: layers.Softmax(axis=1),
+        lambda _, x: values.turned(naive.activation(values.turned(x), "softmax")),
+        cut="Its sum is over the steps of a sequence.",
+    ),
     "Dropout": LayerRow(lambda: layers.Dropout(0.5, noise_shape=(None, 1, None), seed=3), same),
     "SpatialDropout1D": LayerRow(lambda: layers.SpatialDropout1D(0.5, seed=3), same),
     "ActivityRegularization": LayerRow(

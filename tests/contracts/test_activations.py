@@ -17,7 +17,7 @@ from streamrnn import Input, Sequential, layers
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import activation as kernel
 from streamrnn.kernels import dense
-from streamrnn.kernels.gradients import FROM_VALUE, has_derivative, times_derivative
+from streamrnn.kernels.gradients import FROM_ROW, FROM_VALUE, has_derivative, times_derivative
 from streamrnn.layers import activations
 
 FILE = "tests/contracts/rows_activations.py"
@@ -123,12 +123,12 @@ def test_a_layer_that_ends_in_it_gives_the_bits_of_the_function(name: str) -> No
 
 @pytest.mark.parametrize("name", holding(ACTIVATIONS, "cut"))
 def test_bits_do_not_depend_on_the_place_in_an_array(name: str) -> None:
-    """Rows by themselves; but for softmax every piece of a row, which a vector ends anywhere in."""
+    """Rows by themselves; unless in ROW_WISE every piece of a row: a vector ends anywhere in it."""
     whole = applied(name, X)
     for first in range(len(X)):
         for end in range(first, len(X) + 1):
             assert_same(applied(name, X[first:end]), whole[first:end])
-    if name == "softmax":
+    if name in kernel.ROW_WISE:
         return
     for first in range(X.shape[1]):
         for end in range(first + 1, X.shape[1] + 1):
@@ -143,7 +143,7 @@ def test_poison_stays_where_it_is(name: str) -> None:
         x = X.copy()
         x[3, 8] = wrong
         spoilt, touched = applied(name, x), np.zeros(X.shape, bool)
-        touched[3, slice(None) if name == "softmax" else 8] = True
+        touched[3, slice(None) if name in kernel.ROW_WISE else 8] = True
         assert_same(spoilt[~touched], clean[~touched])
         assert not np.isnan(wrong) or np.isnan(spoilt[touched]).all()
 
@@ -153,7 +153,7 @@ def test_the_derivative_is_that_of_the_oracle(name: str) -> None:
     """By central differences, in every vector of a row and beyond."""
     dy = np.random.default_rng(6).normal(size=X.shape).astype(np.float32)
     for spec in specs(name):
-        assert name == "softmax" or has_derivative(spec)
+        assert name in FROM_ROW or has_derivative(spec)
         given = kernel.split_spec(spec)[1] if isinstance(spec, tuple) else ()
         x = X.tolist()
 
@@ -162,7 +162,8 @@ def test_the_derivative_is_that_of_the_oracle(name: str) -> None:
             return math.fsum(a * b for a, b in zip(flat(rows), flat(dy.tolist()), strict=True))
 
         wanted = np.array([naive_backward.central(loss, x, row) for row in range(len(x))])
-        kept = applied(spec, X) if name == "softmax" or has_derivative(spec, FROM_VALUE) else X
+        from_value = name in FROM_ROW or has_derivative(spec, FROM_VALUE)
+        kept = applied(spec, X) if from_value else X
         found = times_derivative(spec, kept, dy)
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6)
 

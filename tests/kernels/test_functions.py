@@ -95,7 +95,7 @@ def test_the_end_of_tanh() -> None:
     assert apply("tanh", -beyond).view(np.uint32).tolist() == [0xBF7FFFFE] * 6
 
 
-ELEMENTWISE = sorted(set(activation.DEFAULTS) - {"softmax"})
+ELEMENTWISE = sorted(set(activation.DEFAULTS) - activation.ROW_WISE)
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -133,6 +133,17 @@ def test_infinities_give_the_limit() -> None:
         "scaled_tanh": (-1, 1),
         "affine": (-inf, inf),
         "thresholded_relu": (0, inf),
+        "celu": (-1, inf),
+        "hard_shrink": (-inf, inf),
+        "hard_silu": (0, inf),
+        "hard_tanh": (-1, 1),
+        "log_sigmoid": (-inf, 0),
+        "soft_shrink": (-inf, inf),
+        "sparse_plus": (0, inf),
+        "sparse_sigmoid": (0, 1),
+        "squareplus": (0, inf),
+        "tanh_shrink": (-inf, inf),
+        "threshold": (0, inf),
     }
     assert sorted(limits) == ELEMENTWISE
     for name, wanted in limits.items():

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamrnn import layers
-from streamrnn.errors import UnsupportedError
+from streamrnn import activations, layers
+from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 
 X = np.linspace(-3, 3, 12, dtype=np.float32).reshape(4, 3)
 
@@ -18,6 +18,8 @@ X = np.linspace(-3, 3, 12, dtype=np.float32).reshape(4, 3)
         layers.ELU(0.3),
         layers.ReLU(max_value=2.0),
         layers.ReLU(negative_slope=0.5),
+        layers.ReLU(2.0, 0.5, 1.0),
+        layers.ReLU(threshold=1.0),
         layers.Softmax(),
     ],
     ids=lambda layer: type(layer).__name__,
@@ -35,8 +37,31 @@ def test_parameters_are_kept(activation: Any) -> None:
 def test_what_cannot_be_kept_is_refused() -> None:
     """By class and parameter."""
     for given, message in (
-        (layers.ReLU(threshold=1.0), "ReLU with .*'threshold': 1.0"),
+        (layers.Softmax(axis=1), "Softmax with .*'axis': 1"),
         ({"class_name": "PReLU", "config": {"name": "relu"}}, "activation PReLU"),
     ):
         with pytest.raises(UnsupportedError, match=message):
             layers.LSTM(3, activation=given)
+
+
+def test_functions_that_no_layer_takes_say_why() -> None:
+    for given, message in (
+        ("glu", "'glu' is not supported in layers: it halves the last axis"),
+        (activations.threshold, "'threshold' is not supported in layers: it needs two arguments"),
+    ):
+        with pytest.raises(UnsupportedError, match=message):
+            layers.Dense(4, activation=given)
+
+
+def test_invalid_parameters_are_refused() -> None:
+    """In a call and in a layer."""
+    with pytest.raises(ArgumentError, match=r"celu: alpha must be greater than 0, received 0\.0"):
+        activations.celu(X, alpha=0)
+    with pytest.raises(ArgumentError, match="soft_shrink: threshold must be 0 or more"):
+        layers.Dense(4, activation=["soft_shrink", -1])
+    with pytest.raises(ShapeError, match="glu: expected an even size on axis -1"):
+        activations.glu(X)
+    with pytest.raises(ShapeError, match="softmax: axis=2 is out of range"):
+        activations.softmax(X, axis=2)
+    with pytest.raises(ArgumentError, match="axis=0 is the batch"):
+        layers.Softmax(axis=0)(X)

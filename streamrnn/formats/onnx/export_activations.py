@@ -42,6 +42,10 @@ def activated(call: LayerCall, spec: Spec, x: str) -> str:
         return x
     if name == "softmax":
         return call.add("Softmax", x, axis=-1)
+    if name in ("relu", "gelu"):
+        if numbers != split_spec(name)[1]:
+            raise call.refused(f"no operator is the activation {spec!r}")
+        numbers = ()
     if name in _COMPOSED:
         return _COMPOSED[name](call, x, numbers)
     if name not in _OPERATORS:
@@ -96,7 +100,9 @@ def node_activations(call: LayerCall, specs: Sequence[Spec]) -> dict[str, list[s
             numbers = (1.0, 0.0)
         if name == "elu" and numbers[1] == 1:
             numbers = numbers[:1]
-        if name not in _IN_NODES or (name == "elu" and len(numbers) > 1):
+        if name == "relu" and numbers == split_spec(name)[1]:
+            numbers = ()
+        if name not in _IN_NODES or (name in ("elu", "relu") and len(numbers) > 1):
             raise call.refused(
                 f"no recurrent node of ONNX has the activation {spec!r}; they have "
                 f"{', '.join(_IN_NODES)}"
