@@ -30,8 +30,9 @@ run = partial(small_run.run, partition_by=["stream"])
 
 @pytest.fixture(autouse=True)
 def rows_are_spilled(monkeypatch):
-    """Nothing waits in memory: half of the partitions of a step are finished, others spilled."""
+    """Nothing waits in memory; files are synced one after another, always in the same order."""
     monkeypatch.setattr(partitioned, "BUFFER", 0)
+    monkeypatch.setattr(partitioned, "SYNCING", 1)
 
 
 def by_partition(rows):
