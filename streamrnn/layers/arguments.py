@@ -91,13 +91,20 @@ def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
         if argument.endswith(FOR_TRAINING):
             continue
         if argument in _REFUSED_ARGUMENTS:
-            if value in (None, False) or value == "auto":
+            if value is None or value is False or (isinstance(value, str) and value == "auto"):
                 continue
             raise ArgumentError(
-                f"{owner}: the Keras argument {argument}={value!r} is refused: "
+                f"{owner}: the Keras argument {argument}={_shown(value)} is refused: "
                 f"{_REFUSED_ARGUMENTS[argument]}"
             )
         raise ArgumentError(f"{owner}: unknown argument {argument!r}{_known(owner, argument)}")
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, an array or a long list by its shape or length."""
+    if isinstance(value, np.ndarray):
+        return f"<array {value.shape}>"
+    return f"<{len(value)} values>" if isinstance(value, list | tuple) else repr(value)
 
 
 def _known(owner: object, argument: str) -> str:
@@ -131,7 +138,7 @@ def positive_integer(owner: str, argument: str, value: object) -> int:
         with suppress(TypeError):  # an array with several values
             number = index(value)
     if number < 1:
-        raise ArgumentError(f"{owner}: {argument} must be a positive integer, received {value!r}")
+        raise ArgumentError(f"{owner}: `{argument}` must be a positive integer, received {value!r}")
     return number
 
 

@@ -66,6 +66,7 @@ class Bidirectional(Layer):
         self.stateful: bool = layer.stateful
         for child in self._pair():
             child.zero_output_for_mask = self.return_sequences
+            self.adopt(child)
 
     def _pair(self) -> tuple[RNN, RNN]:
         return self.forward_layer, self.backward_layer

@@ -26,6 +26,7 @@ class CategoryEncoding(Layer):
     """
 
     input_dtype = "int64"
+    supports_masking = False
 
     def __init__(
         self,

@@ -159,6 +159,8 @@ class Cell(Layer):
     there, are part of it: their weights are saved and loaded with its own.
     """
 
+    supports_masking = False
+
     units: int
     state_size: Any
     output_size: int
@@ -250,7 +252,7 @@ class Cell(Layer):
         y_BTU is written where a step is present; None if only the end is wanted.
         """
         assert held_BU is not None
-        weights = tuple(self._weights.values())
+        weights = tuple(weight.value for weight in self._weights.values())
         step = getattr(self, "step", None)
         if step is None:
             one = row_by_row(self, self.call, training)

@@ -30,6 +30,7 @@ class Conv1D(Layer):
     """
 
     sequence_input = True
+    supports_masking = False
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.missing import INTERNAL, explain_missing, missing_in
 from streamrnn.layers.registry import ConfigDict
 from streamrnn.layers.symbol import Node, Shape
+from streamrnn.layers.variable import WEIGHT_NAMES, NamedWeights
 from streamrnn.layers.weights import WeightSet
 
 
@@ -38,7 +39,7 @@ class _MadeWith:
         return made
 
 
-class LayerDefinition(WeightSet, _MadeWith):
+class LayerDefinition(NamedWeights, WeightSet, _MadeWith):
     """The methods that a layer overrides, and what they share.
 
     Here `inputs` and shapes are those of any layer: one or a list. An override annotates what it
@@ -59,6 +60,9 @@ class LayerDefinition(WeightSet, _MadeWith):
 
     sequence_input: bool = False
     """Whether its input must have a time axis."""
+
+    supports_masking: bool = True
+    """Whether it passes a mask on, as Keras has it; nothing here depends on it."""
 
     takes_state: bool = False
     """Whether a call accepts initial_state."""
@@ -92,11 +96,17 @@ class LayerDefinition(WeightSet, _MadeWith):
         return f"layer {self.name!r} ({type(self).__name__})"
 
     def __dir__(self) -> list[str]:
-        hidden = INTERNAL | missing_in(type(self))
+        absent = {name for name in WEIGHT_NAMES if not hasattr(self, name)}
+        hidden = INTERNAL | missing_in(type(self)) | absent
         return [name for name in super().__dir__() if name not in hidden]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name} built={self.built}>"
+
+    @classmethod
+    def is_built_in(cls) -> bool:
+        """Return whether this is a class of the package, not a subclass by a user."""
+        return registry.is_own(cls)
 
     # ---- weights and outputs
 

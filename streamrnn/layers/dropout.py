@@ -1,11 +1,13 @@
 """Dropout, and other layers that return their input unless training."""
 
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import SupportsIndex, Unpack
 
 import numpy as np
 
 from streamrnn.arrays import Array
+from streamrnn.errors import ArgumentError
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.gated import checked_rate, checked_seed, dropout_mask
@@ -31,7 +33,7 @@ class Dropout(Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.rate = checked_rate(str(self), "rate", rate)
-        self.noise_shape = noise_shape
+        self.noise_shape = _checked_noise_shape(str(self), noise_shape)
         self.seed = checked_seed(str(self), seed)
         self._random: np.random.Generator | None = None
 
@@ -55,6 +57,31 @@ class Dropout(Layer):
             "noise_shape": None if self.noise_shape is None else list(self.noise_shape),
             "seed": self.seed,
         }
+
+
+def _checked_noise_shape(owner: str, given: object) -> tuple[int | None, ...] | None:
+    """Return the axes of a noise_shape as a tuple. Raises ArgumentError, in Keras's words."""
+    if given is None:
+        return None
+    invalid = f"{owner}: Invalid value received for argument `noise_shape`. Expected"
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ArgumentError(
+            f"{invalid} an iterable of integers (e.g., a tuple or list). "
+            f"Received: noise_shape={given!r}"
+        )
+    axes = tuple(given)
+    for number, size in enumerate(axes):
+        if size is not None and (isinstance(size, bool) or not isinstance(size, SupportsIndex)):
+            raise ArgumentError(
+                f"{invalid} all elements to be integers or None. Received element at index "
+                f"{number} with type {type(size).__name__}: {size!r}"
+            )
+        if size is not None and index(size) < 1:
+            raise ArgumentError(
+                f"{invalid} all dimensions to be positive integers or None. Received negative or "
+                f"zero value at index {number}: {size}"
+            )
+    return axes
 
 
 @builtin_layer

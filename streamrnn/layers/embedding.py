@@ -41,7 +41,7 @@ class Embedding(Layer):
         self.input_dim = positive_integer(str(self), "input_dim", input_dim)
         self.output_dim = positive_integer(str(self), "output_dim", output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.mask_zero = self.makes_mask = mask_zero
+        self.mask_zero = self.makes_mask = self.supports_masking = mask_zero
         if self.batch_input_shape is None:
             # As in Keras 2: the input shape is known, so a Sequential that starts with an
             # Embedding is built at once.
@@ -49,7 +49,7 @@ class Embedding(Layer):
         else:
             self.first_input_shape = self.batch_input_shape
 
-    def build(self, input_shape: Shape) -> None:
+    def build(self, input_shape: Shape | None = None) -> None:
         self.add_weight(
             "embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer
         )
@@ -70,7 +70,7 @@ class Embedding(Layer):
         ids = inputs.reshape(-1)
         self._check_ids(inputs, context)
         y = np.empty((ids.size, self.output_dim), np.float32)
-        embedding.run(self._weights["embeddings"], ids, y)
+        embedding.run(self._weights["embeddings"].value, ids, y)
         return y.reshape(*inputs.shape, self.output_dim)
 
     def _check_ids(self, ids: Array, context: CallContext) -> None:

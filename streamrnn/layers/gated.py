@@ -45,7 +45,7 @@ class GatedCell(Cell):
     """
 
     gates: int
-    kernel: ModuleType
+    kernels: ModuleType
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     fields: ClassVar[tuple[str, ...]] = ("units", "activation", "use_bias")
     drops_at_one: ClassVar[bool] = False
@@ -106,7 +106,7 @@ class GatedCell(Cell):
 
     def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
         """Return the weights in the layout of the kernel."""
-        packed: Packed = self.kernel.pack(kernel, recurrent, bias)
+        packed: Packed = self.kernels.pack(kernel, recurrent, bias)
         return packed
 
     def packed(self) -> Packed:
@@ -217,6 +217,11 @@ class GatedCell(Cell):
         }
 
 
+def of_cell(name: str) -> property:
+    """Return an attribute of a layer that is its cell's."""
+    return property(lambda self: getattr(self.cell, name), doc=f"The cell's {name}.")
+
+
 class GatedRNN(RNN):
     """RNN with one of these cells; its constructor has the arguments of the cell and of RNN."""
 
@@ -234,6 +239,15 @@ class GatedRNN(RNN):
         """The size of h, and of the output."""
         return self.cell.units
 
+    activation = of_cell("activation")
+    use_bias = of_cell("use_bias")
+    kernel_initializer = of_cell("kernel_initializer")
+    recurrent_initializer = of_cell("recurrent_initializer")
+    bias_initializer = of_cell("bias_initializer")
+    dropout = of_cell("dropout")
+    recurrent_dropout = of_cell("recurrent_dropout")
+    seed = of_cell("seed")
+
     def get_config(self) -> ConfigDict:
         return {**self.cell.get_config(), **self._own_config()}
 
@@ -245,7 +259,10 @@ class GatedRNN(RNN):
 def checked_rate(owner: str, argument: str, rate: object) -> float:
     """Return a dropout rate, 0…1. Raises ArgumentError that names the layer."""
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise ArgumentError(f"{owner}: {argument} must lie in 0…1, received {rate!r}")
+        raise ArgumentError(
+            f"{owner}: Invalid value received for argument `{argument}`. Expected a float value "
+            f"between 0 and 1. Received: {argument}={rate!r}"
+        )
     return float(rate)
 
 

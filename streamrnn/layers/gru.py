@@ -11,7 +11,7 @@ from streamrnn.arrays import Floats
 from streamrnn.kernels import gru
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers.activations import ActivationLike
-from streamrnn.layers.gated import GatedCell, GatedOptions, GatedRNN, GatedRNNOptions
+from streamrnn.layers.gated import GatedCell, GatedOptions, GatedRNN, GatedRNNOptions, of_cell
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.registry import builtin_layer
 
@@ -21,7 +21,7 @@ class GRUCell(GatedCell):
     """One step of GRU. Weights: kernel (F, 3U), recurrent_kernel (U, 3U), bias (2, 3U) or (3U,)."""
 
     gates = 3
-    kernel = gru
+    kernels = gru
     fields: ClassVar[tuple[str, ...]] = (
         "units",
         "activation",
@@ -83,6 +83,8 @@ class GRU(GatedRNN):
     """
 
     cell_class = GRUCell
+    recurrent_activation = of_cell("recurrent_activation")
+    reset_after = of_cell("reset_after")
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.display import closest
-from streamrnn.errors import UnsupportedError
+from streamrnn.errors import ArgumentError, UnsupportedError
 from streamrnn.kernels.orthogonal import orthonormal
 from streamrnn.layers.draws import normal, uniform
 from streamrnn.layers.naming import snake_case
@@ -175,6 +175,9 @@ def _truncated(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return values
 
 
+DISTRIBUTIONS = ("normal", "truncated_normal", "uniform", "untruncated_normal")
+
+
 class VarianceScaling(Initializer):
     """Scaled by the fan: variance scale / fan (Glorot & Bengio 2010, He et al. 2015)."""
 
@@ -187,9 +190,16 @@ class VarianceScaling(Initializer):
         distribution: str = "truncated_normal",
         seed: int | None = None,
     ) -> None:
+        if not scale > 0:
+            raise ArgumentError(
+                f"VarianceScaling: Argument `scale` must be positive float. Received: scale={scale}"
+            )
+        _one_of("mode", mode, ("fan_avg", "fan_in", "fan_out"))
+        _one_of("distribution", distribution, DISTRIBUTIONS)
         self.scale = scale
         self.mode = mode
-        self.distribution = distribution
+        # Keras 2's "normal" is what Keras 3 calls truncated.
+        self.distribution = "truncated_normal" if distribution == "normal" else distribution
         self.seed = seed
 
     def draw(self, shape: tuple[int, ...]) -> Array:
@@ -204,6 +214,15 @@ class VarianceScaling(Initializer):
         # 0.8796…: the standard deviation of a normal truncated at ±2.
         stddev = math.sqrt(variance) / 0.87962566103423978
         return stddev * _truncated(self.generator(), shape)
+
+
+def _one_of(argument: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        near = closest(given, known) if isinstance(given, str) else None
+        raise ArgumentError(
+            f"VarianceScaling: Invalid `{argument}` argument: {given}. Please use one of "
+            f"{', '.join(known)}" + (f"; did you mean {near!r}?" if near else "")
+        )
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[float, float]:

@@ -31,8 +31,20 @@ class InputLayer(Layer):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if (shape is None) == (batch_shape is None):
-            raise ArgumentError("Input: pass either shape (without the batch) or batch_shape")
+        if shape is not None and batch_shape is not None:
+            raise ArgumentError(
+                "Input: You cannot pass both `shape` and `batch_shape` at the same time: pass "
+                "either shape (without the batch) or batch_shape"
+            )
+        if shape is None and batch_shape is None:
+            raise ArgumentError(
+                "Input: You must pass a `shape` argument: pass either shape (without the batch) "
+                "or batch_shape"
+            )
+        if batch_shape is not None and batch_size is not None:
+            raise ArgumentError(
+                "Input: You cannot pass both `batch_size` and `batch_shape` at the same time"
+            )
         given = batch_shape if shape is None else shape
         if not isinstance(given, list | tuple) or not all(_is_size(size) for size in given):
             raise ArgumentError(

@@ -22,6 +22,7 @@ Token = str | int
 
 class _Lookup(Layer):
     stepwise = True
+    supports_masking = False
     default_oov: ClassVar[Token]
 
     def __init__(

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrnn.kernels import lstm
 from streamrnn.layers.activations import ActivationLike
-from streamrnn.layers.gated import GatedCell, GatedOptions, GatedRNN, GatedRNNOptions
+from streamrnn.layers.gated import GatedCell, GatedOptions, GatedRNN, GatedRNNOptions, of_cell
 from streamrnn.layers.initializers import Constant, InitializerLike
 from streamrnn.layers.registry import builtin_layer
 
@@ -22,7 +22,7 @@ class LSTMCell(GatedCell):
     """
 
     gates = 4
-    kernel = lstm
+    kernels = lstm
     state_names = ("h", "c")
     fields: ClassVar[tuple[str, ...]] = (
         "units",
@@ -85,6 +85,8 @@ class LSTM(GatedRNN):
     """
 
     cell_class = LSTMCell
+    recurrent_activation = of_cell("recurrent_activation")
+    unit_forget_bias = of_cell("unit_forget_bias")
 
     def __init__(
         self,

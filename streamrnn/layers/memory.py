@@ -30,6 +30,7 @@ class Memory:
         self._states: list[Floats] | None = None
         self._held: Floats | None = None
         self._origin: list[Floats] | None = None
+        self._rows_before_reset = 0
 
     @property
     def holds(self) -> bool:
@@ -69,6 +70,14 @@ class Memory:
         nested = self._owner.runner.nest([state.copy() for state in self._states])
         return [*nested, self._held.copy()] if with_held and self._held is not None else nested
 
+    def shown(self) -> list[Any] | None:
+        """Return what `states` shows: after a reset those that the next call starts from."""
+        if self._states is not None or not self._rows_before_reset:
+            return self.states()
+        cell, rows = self._owner.runner, self._rows_before_reset
+        start = cell.get_initial_state(rows)
+        return cell.nest(initial_states(str(self._owner), cell.state_shapes(), start, rows))
+
     def assign(self, state: object) -> None:
         """Carry `state` from now on; None carries nothing. Raises ShapeError, StateError."""
         self._require_stateful()
@@ -91,6 +100,8 @@ class Memory:
             assert self._states is not None
             self._origin = [state.copy() for state in self._states]
             return
+        if self._states is not None:
+            self._rows_before_reset = len(self._states[0])
         self._states = None if self._origin is None else [s.copy() for s in self._origin]
         self._held = None if self._origin is None else self._blank_held()
 
@@ -129,7 +140,8 @@ class Memory:
         rows = len(self._states[0])
         if rows != batch:
             raise ShapeError(
-                f"{self._owner}: it carries the state of {rows} rows, received {batch}; row i "
+                f"{self._owner}: it carries the state of {rows} rows (its batch size), received "
+                f"{batch}; row i "
                 "continues row i of the previous call. Call reset_state() to start over"
             )
 

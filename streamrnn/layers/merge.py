@@ -29,13 +29,21 @@ class Merge(Layer):
         self.built = True
 
     def _listed(self, input_shape: Shapes) -> list[Shape]:
+        if isinstance(input_shape, tuple) and any(isinstance(s, list | tuple) for s in input_shape):
+            input_shape = [tuple(shape) for shape in input_shape]  # type: ignore[arg-type]
         if not isinstance(input_shape, list) or not input_shape:
-            raise ShapeError(f"{self}: expected a list of inputs, received shape {input_shape}")
+            raise ShapeError(
+                f"{self}: A merge layer should be called on a list of inputs; expected a list of "
+                f"inputs, received shape {input_shape}"
+            )
         return input_shape
 
     def check_input(self, shape: Shapes) -> None:
         if not isinstance(shape, list):
-            raise ShapeError(f"{self}: expected a list of inputs, received one of shape {shape}")
+            raise ShapeError(
+                f"{self}: A merge layer should be called on a list of inputs; expected a list of "
+                f"inputs, received one of shape {shape}"
+            )
         self.compute_output_shape(shape)
 
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
@@ -57,11 +65,28 @@ class Merge(Layer):
     def compute_mask(
         self, inputs: list[Floats], mask: list[Bools | None] | None = None
     ) -> Bools | None:
+        self._check_masks(inputs, mask)
         present = [] if mask is None else [m for m in mask if m is not None]
         if mask is None or len(present) < len(mask):
             return None
         joint: Bools = reduce(np.logical_or, present)
         return joint
+
+    def _check_masks(self, inputs: object, mask: object) -> None:
+        if mask is None:
+            return
+        for what, given in (("mask", mask), ("inputs", inputs)):
+            if not isinstance(given, list | tuple):
+                raise ShapeError(
+                    f"{self}: `{what}` should be a list. Received type: {type(given).__name__}"
+                )
+        assert isinstance(inputs, list | tuple)
+        assert isinstance(mask, list | tuple)
+        if len(inputs) != len(mask):
+            raise ShapeError(
+                f"{self}: The lists `inputs` and `mask` should have the same length. Received: "
+                f"inputs of {len(inputs)} and mask of {len(mask)}"
+            )
 
     def apply(self, inputs: list[Floats], context: CallContext) -> Floats:
         masks = [None] * len(inputs) if context.mask is None else context.mask
@@ -87,7 +112,10 @@ class Subtract(Merge):
     def build(self, input_shape: Shapes) -> None:
         shapes = self._listed(input_shape)
         if len(shapes) != 2:
-            raise ShapeError(f"{self}: expected 2 inputs, received {len(shapes)}")
+            raise ShapeError(
+                f"{self}: A `Subtract` layer should be called on exactly 2 inputs: expected 2 "
+                f"inputs, received {len(shapes)}"
+            )
         self.built = True
 
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
@@ -214,7 +242,10 @@ class Concatenate(Merge):
                 for i, (a, b) in enumerate(zip(first, shape, strict=False))
             )
             if not fits:
-                raise ShapeError(f"{self}: its inputs do not fit: {input_shape}")
+                raise ShapeError(
+                    f"{self}: its inputs do not fit: a `Concatenate` layer requires inputs with "
+                    f"matching shapes except for the concatenation axis, received {input_shape}"
+                )
             a, b = first[self.from_end], shape[self.from_end]
             first[self.from_end] = None if a is None or b is None else a + b
         return tuple(first)
@@ -222,6 +253,7 @@ class Concatenate(Merge):
     def compute_mask(
         self, inputs: list[Floats], mask: list[Bools | None] | None = None
     ) -> Bools | None:
+        self._check_masks(inputs, mask)
         if mask is None or all(m is None for m in mask):
             return None
         full = [

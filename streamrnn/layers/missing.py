@@ -2,17 +2,7 @@
 
 from inspect import getattr_static
 
-_WEIGHTS = "see weights, trainable_weights, named_weights(), get_weights() and set_weights()"
-
 WHY_MISSING = {
-    **dict.fromkeys(
-        (
-            "non_trainable_variables",
-            "trainable_variables",
-            "variables",
-        ),
-        _WEIGHTS,
-    ),
     "call": "call the object itself, as in layer(inputs)",
     "export": "save(path) writes a .safetensors file",
     "get_initial_state": "a cell has it, as in layer.cell.get_initial_state(batch_size)",
@@ -24,6 +14,7 @@ WHY_MISSING = {
 }
 
 INTERNAL = frozenset({
+    "adopt",
     "begin",
     "build_on",
     "cell_class",
@@ -39,6 +30,7 @@ INTERNAL = frozenset({
     "holders",
     "input_dtype",
     "input_specs",
+    "is_built_in",
     "known_features",
     "layer_shapes",
     "make_mask",

@@ -1,14 +1,15 @@
 """Layers that change shape: Flatten, Reshape, RepeatVector. They pass no mask on, as in Keras."""
 
 import math
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import SupportsIndex, Unpack
 
 import numpy as np
 
 from streamrnn.arrays import Array, Bools
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.layers.arguments import LayerOptions, positive_integer
+from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
@@ -21,8 +22,22 @@ def _size(shape: Shape) -> int | None:
     return math.prod(known) if len(known) == len(shape) else None
 
 
+def _checked_target(owner: str, given: object) -> tuple[int, ...]:
+    """Return a target shape: integers, 1 or more, and -1. Raises ArgumentError."""
+    axes = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    for size in axes:
+        whole = isinstance(size, SupportsIndex) and not isinstance(size, bool)
+        if not whole or (index(size) < 0 and index(size) != -1):
+            raise ArgumentError(
+                f"{owner}: `target_shape` must be a tuple of integers, -1 for one free axis, "
+                f"received {given!r}"
+            )
+    return tuple(index(size) for size in axes)
+
+
 class _ChangesShape(Layer):
     ragged = False
+    supports_masking = False
 
     def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
         return None
@@ -56,7 +71,7 @@ class Reshape(_ChangesShape):
 
     def __init__(self, target_shape: Sequence[int], **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
-        self.target_shape = tuple(target_shape)
+        self.target_shape = _checked_target(str(self), target_shape)
         if self.target_shape.count(-1) > 1:
             raise ArgumentError(f"{self}: only one axis may be -1, received {self.target_shape}")
 
@@ -91,7 +106,13 @@ class RepeatVector(_ChangesShape):
 
     def __init__(self, n: int, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
-        self.n = positive_integer(str(self), "n", n)
+        if not isinstance(n, SupportsIndex):
+            raise ArgumentError(f"{self}: Expected an integer value for `n`, got {type(n)}")
+        if index(n) < 1:
+            raise ArgumentError(
+                f"{self}: Argument `n` should be a positive integer. Received: n={n}"
+            )
+        self.n = index(n)
 
     def check_input(self, shape: Shape) -> None:
         if len(shape) != 2:

@@ -62,6 +62,7 @@ class RNN(Layer):
         self.zero_output_for_mask = zero_output_for_mask
         self.implementation = implementation
         self.memory = Memory(self)
+        self.adopt(self.cell)
         self._step_features = self._step_units = -1
         self._step_holds = False
         self._step_states: tuple[tuple[int, ...], ...] = ()
@@ -228,8 +229,11 @@ class RNN(Layer):
 
     @property
     def states(self) -> list[Any] | None:
-        """Copies of the carried states, nested as `initial_state` accepts them, or None."""
-        return self.memory.states()
+        """Copies of the carried states, nested as `initial_state` accepts them.
+
+        None before the first call; after a reset, the states that the next call starts from.
+        """
+        return self.memory.shown()
 
     def get_state(self) -> list[Any] | None:
         """Return copies of the carried states, then a custom cell's last output; None if none."""

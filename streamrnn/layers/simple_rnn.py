@@ -15,7 +15,7 @@ class SimpleRNNCell(GatedCell):
     """One step of SimpleRNN. Weights: kernel (F, U), recurrent_kernel (U, U), bias (U,)."""
 
     gates = 1
-    kernel = simple_rnn
+    kernels = simple_rnn
     drops_at_one: ClassVar[bool] = True
 
     def __init__(

@@ -30,6 +30,8 @@ class StackedRNNCells(Cell):
             raise ArgumentError(f"{self}: expected one cell or more, received none")
         self.cells = list(cells)
         self.runners = [as_cell(cell, str(self)) for cell in cells]
+        for cell in self.cells:
+            self.adopt(cell)
 
     def build(self, input_shape: Shape) -> None:
         shape = input_shape

@@ -32,6 +32,16 @@ class Symbol:
         self.index = index
 
     @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def name(self) -> str:
+        """The name of its layer; that of an Input names the array that it stands for."""
+        return self.layer.name
+
+    @property
     def layer(self) -> "Layer":
         """The layer whose call makes this tensor."""
         return self.node.layer

@@ -27,6 +27,7 @@ class TimeDistributed(Layer):
         if getattr(layer, "stateful", False):
             raise ArgumentError(f"{self}: the layer inside must not be stateful")
         self.layer = layer
+        self.adopt(layer)
         self.input_dtype = layer.input_dtype
 
     def children(self) -> dict[str, Layer]:

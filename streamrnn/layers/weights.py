@@ -1,6 +1,7 @@
 """The weights of a layer: its own, and those of the layers inside it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,8 @@ from streamrnn.arrays import Array, Floats
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.layers import initializers
 from streamrnn.layers.arguments import check_dtype
+from streamrnn.layers.naming import snake_case
+from streamrnn.layers.variable import Variable
 
 
 class WeightSet:
@@ -17,42 +20,76 @@ class WeightSet:
     def __init__(self, *, trainable: bool) -> None:
         self.trainable = trainable
         self.built = False
-        self._weights: dict[str, Floats] = {}
+        self._path = ""
+        self._weights: dict[str, Variable] = {}
         self._not_trainable: set[str] = set()
 
     def children(self) -> Mapping[str, "WeightSet"]:
         """Return what is inside, by the name that its weights have as a prefix."""
         return {}
 
+    @property
+    def path(self) -> str:
+        """Its name in the paths of weights; within another layer, after the name of that."""
+        return self._path or str(getattr(self, "name", ""))
+
+    def adopt(self, child: "WeightSet") -> None:
+        """Let the paths of the weights in `child` begin with the name of this layer."""
+        name = getattr(child, "name", "")
+        if name == getattr(self, "name", None):  # a cell that has the name of its layer
+            name = snake_case(type(child).__name__)
+        child._path = f"{self.path}/{name}"
+        for inner in child.children().values():
+            child.adopt(inner)
+
     def add_weight(
         self,
-        name: str,
-        shape: Sequence[int],
-        initializer: initializers.InitializerLike = "glorot_uniform",
-        *,
+        *given: Any,
+        name: str | None = None,
+        shape: Any = None,
+        initializer: initializers.InitializerLike = None,
         trainable: bool = True,
         dtype: object = None,
         regularizer: object = None,
         constraint: object = None,
-    ) -> Floats:
-        """Make a weight and return it: float32, read-only; `set_weights` changes its values.
+    ) -> Variable:
+        """Make a weight and return it: float32, read-only; `assign` changes its values.
 
-        dtype: "float32" or None. regularizer, constraint: accepted, as they only affect training.
+        add_weight(name, shape, initializer), or as in Keras 3 add_weight(shape, initializer,
+        name=…). Without a shape it is a scalar, without a name "variable". dtype: "float32" or
+        None. regularizer, constraint: accepted, as they only affect training.
         """
         check_dtype(self, dtype)
-        weight = np.array(initializers.get(initializer)(tuple(shape)), np.float32, order="C")
-        weight.flags.writeable = False
+        named = ["name", "shape", "initializer"]
+        if given and not isinstance(given[0], str):
+            named.remove("name")
+        by_name = dict(zip(named, given, strict=False))
+        name = self._free_name(by_name.get("name", name))
+        shape = by_name.get("shape", shape)
+        initializer = by_name.get("initializer", initializer)
+        shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        if initializer is None:
+            initializer = "glorot_uniform" if len(shape) else "zeros"
+        values = np.array(initializers.get(initializer)(shape), np.float32, order="C")
+        weight = Variable.of(values, self, name)
         self._weights[name] = weight
         if not trainable:
             self._not_trainable.add(name)
         return weight
 
+    def _free_name(self, name: str | None) -> str:
+        """Return a name, or where it is None the first of variable, variable_1, … not taken."""
+        if name is not None:
+            return name
+        taken = sum(key.partition("_")[0] == "variable" for key in self._weights)
+        return f"variable_{taken}" if taken else "variable"
+
     def weights_changed(self) -> None:
         """Drop what was made from the old weights; called after weights were set."""
 
     def named_weights(self) -> dict[str, Floats]:
-        """Return all weights by name; those of a layer inside as "cell/kernel"."""
-        found = dict(self._weights)
+        """Return all weights by name, as plain arrays; those of a layer inside as "cell/kernel"."""
+        found: dict[str, Floats] = {name: w.value for name, w in self._weights.items()}
         for prefix, child in self.children().items():
             found |= {f"{prefix}/{name}": w for name, w in child.named_weights().items()}
         return found
@@ -71,13 +108,15 @@ class WeightSet:
         return own
 
     @property
-    def weights(self) -> list[Floats]:
+    def weights(self) -> list[Variable]:
         """All weights, read-only, in Keras's order."""
-        return list(self.named_weights().values())
+        return [holder._weights[key] for holder, key, _ in self.holders()]
+
+    variables = weights
 
     def get_weights(self) -> list[Floats]:
         """Return copies of all weights, in Keras's order."""
-        return [weight.copy() for weight in self.weights]
+        return [weight.numpy() for weight in self.weights]
 
     def set_weights(self, weights: Sequence[npt.ArrayLike]) -> None:
         """Replace the values of all weights, in place (a cell may keep `self.kernel`).
@@ -95,7 +134,7 @@ class WeightSet:
         # All are copied before the first is written: they may be views of these very weights.
         values = [np.array(array, dtype=np.float32) for array in arrays]
         for (holder, key, _), value in zip(holders, values, strict=True):
-            _write(holder._weights[key], value)
+            holder._weights[key].write(value)
         for holder in {id(holder): holder for holder, _, _ in holders}.values():
             holder.weights_changed()
 
@@ -115,14 +154,17 @@ class WeightSet:
                 raise DTypeError(f"{self}: weight {name!r} must be numbers, received {array.dtype}")
 
     @property
-    def trainable_weights(self) -> list[Floats]:
+    def trainable_weights(self) -> list[Variable]:
         """The weights that training changes, in Keras's order."""
         return [holder._weights[key] for holder, key, trains in self.holders() if trains]
 
     @property
-    def non_trainable_weights(self) -> list[Floats]:
+    def non_trainable_weights(self) -> list[Variable]:
         """The weights that training does not change, in Keras's order."""
         return [holder._weights[key] for holder, key, trains in self.holders() if not trains]
+
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
 
     def count_params(self) -> int:
         """Return the number of values in all weights."""
@@ -131,11 +173,3 @@ class WeightSet:
     def trainable_params(self) -> int:
         """Return the number of values in trainable weights."""
         return sum(weight.size for weight in self.trainable_weights)
-
-
-def _write(weight: Floats, value: Floats) -> None:
-    weight.flags.writeable = True
-    try:
-        weight[...] = value
-    finally:
-        weight.flags.writeable = False

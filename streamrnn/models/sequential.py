@@ -49,7 +49,10 @@ class Sequential(Model):
             raise DTypeError(f"{self}: expected a layer, received {type(layer).__name__}")
         if isinstance(layer, InputLayer):
             if self._stack or self._begin is not None:
-                raise ConfigError(f"{self}: an Input must be the first layer")
+                raise ConfigError(
+                    f"{self}: an Input must be the first layer"
+                    + ("; it has already been configured" if self._begin is not None else "")
+                )
             self._start(layer.symbol)
             return
         if layer.name in self.children():
@@ -58,6 +61,7 @@ class Sequential(Model):
             )
         if self._begin is None and not self._stack and (shape := _first_shape(layer)) is not None:
             self._start(InputLayer(batch_shape=shape, name=f"{layer.name}_input").symbol)
+        self.adopt(layer)
         self._stack.append(layer)
         if self._begin is not None:
             self._extend(layer)

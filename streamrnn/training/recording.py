@@ -50,7 +50,7 @@ class Trained(NamedTuple):
             return id(part) in sets
 
         visit(model)
-        arrays = dict(zip(keys, model.weights, strict=True))
+        arrays = dict(zip(keys, model.named_weights().values(), strict=True))
         return cls(frozenset(weights), frozenset(sets), arrays)
 
 

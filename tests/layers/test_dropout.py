@@ -189,5 +189,5 @@ def test_rates_that_are_none(rate: Any) -> None:
         lambda: layers.LSTM(3, dropout=rate, name="lost"),
         lambda: layers.GRU(3, recurrent_dropout=rate, name="lost"),
     ):
-        with pytest.raises(UnsupportedError, match=r"'lost'.* must lie in 0…1, received"):
+        with pytest.raises(UnsupportedError, match=r"'lost'.* between 0 and 1. Received"):
             make()

@@ -42,7 +42,10 @@ def test_reset_equals_a_fresh_layer(kind: str) -> None:
     layer, fresh = built(kind, 5, 4, stateful=True), built(kind, 5, 4, stateful=True)
     layer(X)
     layer.reset_state()
-    assert layer.states is None
+    assert layer.get_state() is None
+    initial = layer.runner.get_initial_state(len(X))
+    for state, start in zip(flat(layer.states), flat(initial), strict=True):
+        assert_same(state, start)  # as in Keras: users index it
     assert_same(layer(X[:2]), fresh(X[:2]))
     layer.reset_states()
     assert_same(layer(X), built(kind, 5, 4)(X))
@@ -128,7 +131,7 @@ def test_a_changed_number_of_rows_is_refused() -> None:
     layer = built("gru", 5, 4, stateful=True)
     layer(X)
     for rows in (1, 2):
-        with pytest.raises(ShapeError, match=r"'gru.*' \(GRU\).*state of 3 rows, received"):
+        with pytest.raises(ShapeError, match=r"'gru.*' \(GRU\).*state of 3 rows .*, received"):
             layer(X[:rows])
     with pytest.raises(ShapeError, match="state of 3 rows"):
         layer(X[:1], initial_state=[np.zeros((1, 5), np.float32)])
