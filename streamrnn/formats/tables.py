@@ -75,6 +75,11 @@ class LayerTable:
         return {"class_name": self.kind, "config": dict(self.arguments)}
 
 
+def layer_type(name: str) -> str:
+    """Return a layer's type in streamrnn, for that or PyTorch's name."""
+    return _FROM_TORCH.get(name, name)
+
+
 def parse(tables: Tables) -> list[LayerTable]:
     """Check and return the tables. Raises ConfigError that names the invalid one."""
     found = _from_toml(Path(tables)) if isinstance(tables, str | Path) else tables
@@ -107,7 +112,7 @@ def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
     arguments = {k: _inner(v) if k in _INSIDE else v for k, v in table.items()}
     kind = str(arguments.pop("type"))
     if outer and "cell" not in arguments:
-        kind = _FROM_TORCH.get(kind, kind)
+        kind = layer_type(kind)
     weights = arguments.pop("weights", None)
     if weights is not None and not isinstance(weights, str):
         raise ConfigError(

@@ -1,52 +1,163 @@
-"""The [[model.layers]] tables of a PyTorch state_dict, guessed from its arrays."""
+"""The [[model.layers]] tables of a PyTorch state_dict, guessed from its arrays.
+
+The order is that of the names unless only another one makes each layer read as many features as the
+one before it returns; the names of a module's members need not be in the order of their calls.
+"""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 MAX_TABLES = 40
+MAX_TRIED = 20_000
 _GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 
 TensorShape = tuple[int, ...]
+_Shapes = dict[str, TensorShape]
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """A table, and the features that its layer reads and returns: None for ids, or unknown."""
+
+    prefix: str
+    kind: str
+    remark: str
+    reads: int | None
+    returns: int | None
+
+    def __str__(self) -> str:
+        remark = f"  # {self.remark}" if self.remark else ""
+        weights = json.dumps(self.prefix)
+        return f'[[model.layers]]\ntype = "{self.kind}"{remark}\nweights = {weights}'
 
 
 def tables_of(arrays: Mapping[str, TensorShape]) -> str:
-    """Return a [[model.layers]] table for each prefix of names, in their order, ready to paste."""
-    groups: dict[str, dict[str, TensorShape]] = {}
-    for name, shape in arrays.items():
-        prefix, _, short = name.rpartition(".")
-        groups.setdefault(prefix, {})[short] = shape
-    tables = [_table(prefix, shapes) for prefix, shapes in groups.items()]
+    """Return a [[model.layers]] table for each prefix of names, ready to paste.
+
+    Comments state what is guessed, and name arrays that no layer can take.
+    """
+    guesses, others = [], []
+    for prefix, shapes in shapes_by_prefix(arrays).items():
+        found = kinds_of(shapes)
+        if found:
+            guesses.append([_guess(prefix, kind, shapes) for kind in found])
+        else:
+            listed = ", ".join(f"{json.dumps(name)} {shape}" for name, shape in shapes.items())
+            others.append(f"# weights = {json.dumps(prefix)}: no layer can take {listed}")
+    chosen, note = _chain(guesses)
+    tables = [*map(str, chosen), *others]
     if len(tables) > MAX_TABLES:
         tables[MAX_TABLES:] = [f"# … and {len(tables) - MAX_TABLES} more"]
-    return "\n".join(tables)
+    return "\n".join([*note, *tables])
 
 
-def _table(prefix: str, shapes: dict[str, TensorShape]) -> str:
-    kind, comment = _kind(shapes)
-    if kind is None:
-        listed = ", ".join(f"{json.dumps(name)} {shape}" for name, shape in shapes.items())
-        return f"# weights = {json.dumps(prefix)}: no layer can take {listed}"
-    remark = f"  # {comment}" if comment else ""
-    return f'[[model.layers]]\ntype = "{kind}"{remark}\nweights = {json.dumps(prefix)}'
+def shapes_by_prefix(arrays: Mapping[str, TensorShape]) -> dict[str, _Shapes]:
+    """Return the shapes of arrays by prefix, in order, and the rest of their names."""
+    groups: dict[str, _Shapes] = {}
+    for name in naturally_sorted(arrays) if _from_safetensors(arrays) else arrays:
+        prefix, _, short = name.rpartition(".")
+        groups.setdefault(prefix, {})[short] = arrays[name]
+    return groups
 
 
-def _kind(shapes: dict[str, TensorShape]) -> tuple[str | None, str]:
-    """Return PyTorch's name of the layer with arrays of these names and shapes, and a remark."""
+def naturally_sorted(names: Collection[str]) -> list[str]:
+    """Return names sorted with numbers as numbers: a.2 comes before a.10."""
+    return sorted(names, key=lambda n: [_part(part) for part in re.split(r"([0-9]{1,18})", n)])
+
+
+def _part(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdecimal() and len(text) < 19 else (-1, text)
+
+
+def _from_safetensors(arrays: Collection[str]) -> bool:
+    """Return whether the names are sorted as text, which a state_dict in order rarely is."""
+    return list(arrays) == sorted(arrays)
+
+
+def kinds_of(shapes: Mapping[str, TensorShape]) -> list[str]:
+    """Return PyTorch's names of the layers that may have arrays of these names and shapes."""
     weight = shapes.get("weight", ())
-    if any(name.startswith("weight_hr") for name in shapes):  # proj_size
-        return None, ""
     recurrent = next((name for name in shapes if name.startswith("weight_hh")), None)
     if recurrent is not None and len(shapes[recurrent]) == 2:
-        rows, units = shapes[recurrent]
-        kind = _GATES.get(rows // max(units, 1))
-        if kind is None:
-            return None, ""
-        remark = 'add nonlinearity = "relu" if it has that' if kind == "RNN" else ""
-        return (kind if "_l" in recurrent.removeprefix("weight") else f"{kind}Cell"), remark
+        kind = _recurrent(shapes, recurrent)
+        return [kind] if kind else []
     if "running_mean" in shapes:
-        return "BatchNorm1d", ""
+        return ["BatchNorm1d"]
     if len(weight) == 1:
-        return "LayerNorm", ""
+        return ["LayerNorm"]
     if len(weight) == 2:
-        return ("Linear", "") if "bias" in shapes else ("Embedding", 'or "Linear" without a bias')
-    return None, ""
+        return ["Linear"] if "bias" in shapes else ["Embedding", "Linear"]
+    return []
+
+
+def _recurrent(shapes: Mapping[str, TensorShape], name: str) -> str | None:
+    projection = shapes.get(name.replace("_hh", "_hr"), ())
+    rows, units = shapes[name]
+    if len(projection) == 2:
+        units = projection[1]
+    kind = _GATES.get(rows // max(units, 1))
+    if kind is None or (projection and kind != "LSTM"):
+        return None
+    return kind if "_l" in name.removeprefix("weight") else f"{kind}Cell"
+
+
+def _guess(prefix: str, kind: str, shapes: Mapping[str, TensorShape]) -> _Guess:
+    if kind in ("LayerNorm", "BatchNorm1d"):
+        size = next(iter(shapes.values()), (None,))[:1]
+        features = size[0] if size else None
+        return _Guess(prefix, kind, "", features, features)
+    if kind == "Embedding":
+        remark = 'or "Linear" without a bias'
+        return _Guess(prefix, kind, remark, None, shapes["weight"][1])
+    if kind == "Linear":
+        remark = "" if "bias" in shapes else 'or "Embedding"'
+        return _Guess(prefix, kind, remark, shapes["weight"][1], shapes["weight"][0])
+    remark = 'add nonlinearity = "relu" if it has that' if kind.startswith("RNN") else ""
+    inputs = [shape for name, shape in shapes.items() if name.startswith("weight_ih")]
+    last = max(name.removesuffix("_reverse") for name in shapes if name.startswith("weight_hh"))
+    both = 2 if f"{last}_reverse" in shapes else 1
+    reads = inputs[0][1] if inputs and len(inputs[0]) == 2 else None
+    return _Guess(prefix, kind, remark, reads, both * shapes[last][1])
+
+
+def _chain(guesses: Sequence[Sequence[_Guess]]) -> tuple[list[_Guess], list[str]]:
+    """Return one guess of each group in an order that fits, and comments on what was guessed."""
+    given = [options[0] for options in guesses]
+    if len(guesses) < 2:
+        return given, []
+    found = _fitting(guesses)
+    if found is None:
+        return given, [
+            "# The order is that of the names: in none found does each layer read what the one"
+            " before it returns."
+        ]
+    if [guess.prefix for guess in found] == [guess.prefix for guess in given]:
+        return found, ["# The order is that of the names, and the shapes fit."]
+    return found, ["# The order is guessed from the shapes: that of the names does not fit."]
+
+
+def _fitting(guesses: Sequence[Sequence[_Guess]]) -> list[_Guess] | None:
+    """Search the first order, that of the names preferred, in which shapes fit. None if none."""
+    if len(guesses) > MAX_TABLES:
+        return None
+    tried = 0
+    stack: list[list[tuple[int, _Guess]]] = [[]]
+    while stack and tried < MAX_TRIED:
+        path = stack.pop()
+        tried += 1
+        if len(path) == len(guesses):
+            return [guess for _, guess in path]
+        taken = {i for i, _ in path}
+        width = path[-1][1].returns if path else None
+        following = [
+            [*path, (i, guess)]
+            for i, options in enumerate(guesses)
+            if i not in taken
+            for guess in options
+            if (not path or guess.reads == width)
+        ]
+        ids_first = sorted(following, key=lambda p: bool(p[-1][1].reads)) if not path else following
+        stack += reversed(ids_first)
+    return None

@@ -1,6 +1,7 @@
 """State dicts that PyTorch writes give what PyTorch computes."""
 
 import itertools
+import tomllib
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ torch: Any = pytest.importorskip("torch", reason="needs the oracles extra")
 from safetensors.torch import save_file  # noqa: E402
 
 import streamrnn  # noqa: E402
-from streamrnn.errors import ModelMismatchError, UnsupportedError  # noqa: E402
+from streamrnn.cli import main  # noqa: E402
+from streamrnn.errors import ConfigError, ModelMismatchError, UnsupportedError  # noqa: E402
 from streamrnn.models import StepRunner  # noqa: E402
 
 KINDS = {
@@ -108,11 +110,102 @@ def test_a_whole_module(tmp_path):
     np.testing.assert_array_equal(np.concatenate(parts, 1), model(ids))
 
 
-def test_projections_are_refused_by_name(tmp_path):
-    """proj_size changes what h is."""
-    save_file(torch.nn.LSTM(3, 4, proj_size=2).state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(UnsupportedError, match="proj_size"):
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize(
+    ("levels", "both", "bias"), list(itertools.product((1, 2), (False, True), (True, False)))
+)
+def test_a_projection_is_a_dense_behind_each_level(levels, both, bias, tmp_path):
+    """proj_size: what is fed back is the projected h."""
+    torch.manual_seed(4)
+    lstm = torch.nn.LSTM(3, 6, levels, bias=bias, batch_first=True, bidirectional=both, proj_size=2)
+    save_file(lstm.state_dict(), tmp_path / "w.safetensors")
+    model = streamrnn.load_model(tmp_path / "w.safetensors", layers=[{"type": "LSTM"}], strict=True)
+    x = random(2, 9, 3)
+    with torch.no_grad():
+        expected = lstm(torch.tensor(x))[0].numpy()
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
+def test_a_projection_of_too_many_units_is_refused(tmp_path):
+    """The product with the recurrent weights is a matrix that no array of the file limits."""
+    arrays = {"weight_hr_l0": torch.zeros(1, 3000), "weight_hh_l0": torch.zeros(12_000, 1)}
+    save_file(arrays, tmp_path / "w.safetensors")
+    with pytest.raises(UnsupportedError, match="projects 3,000 units"):
         streamrnn.load_model(tmp_path / "w.safetensors", layers=[{"type": "LSTM", "weights": ""}])
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(("both", "size"), [(False, None), (True, None), (False, 3), (True, 3)])
+def test_the_last_step_of_a_stack_is_that_of_its_last_level(kind, both, size, tmp_path):
+    """With both directions: h_n of the last level, the backward one at the first step."""
+    if size and kind != "LSTM":
+        return
+    torch.manual_seed(5)
+    options = {"proj_size": size} if size else {}
+    rnn = getattr(torch.nn, kind)(3, 5, 3, batch_first=True, bidirectional=both, **options)
+    save_file(rnn.state_dict(), tmp_path / "w.safetensors")
+    table = {"type": kind, "weights": "", "return_sequences": False}
+    model = streamrnn.load_model(tmp_path / "w.safetensors", layers=[table])
+    x = random(2, 7, 3)
+    with torch.no_grad():
+        states = rnn(torch.tensor(x))[1]
+    h = (states[0] if kind == "LSTM" else states)[-2 if both else -1 :]
+    np.testing.assert_allclose(model(x), np.concatenate(list(h.numpy()), 1), atol=1e-5)
+
+
+def test_prefixes_of_a_sequential_are_inferred_in_order(tmp_path):
+    """Its members are numbered; ten comes after two."""
+    torch.manual_seed(6)
+    nn = torch.nn
+    parts = [nn.Linear(3, 3) for _ in range(11)]
+    module = nn.ModuleDict({"net": nn.Sequential(*parts), "rnn": nn.GRU(3, 4, batch_first=True)})
+    save_file(module.state_dict(), tmp_path / "w.safetensors")
+    tables = [*({"type": "Linear"} for _ in parts), {"type": "GRU"}]
+    model = streamrnn.load_model(tmp_path / "w.safetensors", layers=tables, strict=True)
+    x = random(2, 4, 3)
+    with torch.no_grad():
+        expected = module["rnn"](module["net"](torch.tensor(x)))[0].numpy()
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
+def test_prefixes_with_names_of_their_own_are_asked_for(tmp_path):
+    """Two of a type: the names do not say which is called first."""
+    module = torch.nn.ModuleDict({"b": torch.nn.Linear(3, 3), "a": torch.nn.Linear(3, 3)})
+    save_file(module.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError, match=r"set the prefix of its weights.*'a', 'b'"):
+        streamrnn.load_model(tmp_path / "w.safetensors", layers=[{"type": "Linear"}] * 2)
+
+
+SUGGESTED = {
+    "a sequential of many": lambda nn: nn.Sequential(*(nn.Linear(4, 4) for _ in range(12))),
+    "a module alone": lambda nn: nn.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2),
+    "names out of order": lambda nn: nn.ModuleDict(
+        {"z": nn.Embedding(9, 3), "y": nn.GRU(3, 5), "x": nn.LayerNorm(5), "w": nn.Linear(5, 2)}
+    ),
+    "without biases": lambda nn: nn.ModuleDict(
+        {"a": nn.Linear(3, 2, bias=False), "b": nn.Embedding(7, 3), "c": nn.RNN(2, 3)}
+    ),
+    "a cell": lambda nn: nn.ModuleDict({"cell": nn.LSTMCell(3, 4), "norm": nn.BatchNorm1d(4)}),
+}
+
+
+@pytest.mark.parametrize("name", SUGGESTED)
+def test_the_tables_that_convert_prints_load(name, tmp_path, capsys):
+    """As they are, and each array has its layer; a comment says what is guessed."""
+    path = tmp_path / "w.safetensors"
+    save_file(SUGGESTED[name](torch.nn).state_dict(), path)
+    with pytest.raises(SystemExit):
+        main(["convert", str(path), str(tmp_path / "m.safetensors")])
+    printed = capsys.readouterr().err
+    start = printed.find("# The order is")
+    text = printed[start if start >= 0 else printed.index("[[model.layers]]\n") :]
+    tables = tomllib.loads(text)["model"]["layers"]
+    model = streamrnn.load_model(path, layers=tables, strict=True)
+    assert len(model.layers) >= len(tables)
+    if name == "names out of order":
+        assert "# The order is guessed from the shapes" in printed
+        assert [table["weights"] for table in tables] == ["z", "y", "x", "w"]
 
 
 def test_bfloat16_is_refused_by_name(tmp_path):
