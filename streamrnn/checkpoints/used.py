@@ -13,10 +13,12 @@ from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sources import (
     NOTHING,
     Content,
+    Listing,
     Position,
     Reading,
     SourceFile,
     SourceOfFiles,
+    Table,
     etag,
     stored_name,
 )
@@ -81,9 +83,10 @@ def plan_sources(
     Those are in a manifest, or came with the initial state. New files are in the order of
     `present`, without those that `select` leaves out, which may hold any rows; `reader` reads what
     is needed to compare them; `home` is the canonical name of the output; `seen` finds, for a
-    message, the files that came with its initial state. Raises CheckpointError if a used file
-    changed or new files hold used rows (unless `force`), or if the file that was being read is
-    gone.
+    message, the files that came with its initial state. The files of a table are listed again,
+    by its log, as it says which hold used rows; `reader` gets them. Raises CheckpointError if a
+    used file changed or new files hold used rows (unless `force`), or if the file that was being
+    read is gone.
     """
     if manifest is None:
         return SourcePlan(tuple(select(present, ())))
@@ -91,6 +94,10 @@ def plan_sources(
     names = current_names(manifest, listed, home)
     known = _renamed(manifest.sources, names)
     position = manifest.position
+    table = _in_table(reader.table, known, position)
+    if table is not None:
+        present = reader.files = table.files
+        listed = {file.name: file for file in present}
     if position is not None:
         position = replace(position, file=names.get(position.file, position.file))
         if position.file not in listed:
@@ -99,14 +106,17 @@ def plan_sources(
                 "(from 0), and later rows have not been read yet. Restore it, or start "
                 "over with --full-refresh."
             )
-    verdicts = _verdicts(known, listed, position, reader)
+    verdicts = _verdicts(known, listed, position, reader) | _removed(known, table)
     changed = [verdict for verdict in verdicts.values() if verdict.changed]
     if changed and not force:
         origin = manifest if isinstance(manifest, SeenFiles) else seen()
         raise CheckpointError(_changed(changed, origin, committed=origin is not manifest))
     used = {file.path: file for file in known}
     by_output = [file.path for file in known] if isinstance(manifest, Manifest) else []
-    new = select([file for file in present if file.name not in used], by_output)
+    again = set() if table is None else {f.name for f in (*table.covered, *table.taken)}
+    new = select(
+        [file for file in present if file.name not in used and file.name not in again], by_output
+    )
     gone = [file for file in known if file.path not in listed]
     rewrites = find_rewrites(gone, new, reader)
     if rewrites.found and not force:
@@ -126,14 +136,42 @@ def plan_sources(
         files=tuple(files),
         position=position,
         before=before,
-        known=_updated(known, verdicts, listed),
+        known=(*_updated(known, verdicts, listed), *_covered(table)),
         vanished=tuple(file.path for file in gone),
-        changed=tuple(listed[verdict.known.path] for verdict in changed),
+        changed=tuple(listed[v.known.path] for v in changed if v.known.path in listed),
         rewritten=tuple(rewrites.found),
         by_footer=sum(verdict.by_footer for verdict in verdicts.values()),
         unresolved=rewrites.unresolved,
-        refreshed=any(item.known.mtime_ns != known[i].mtime_ns for i, item in verdicts.items()),
+        refreshed=bool(again)
+        or any(item.known.mtime_ns != known[i].mtime_ns for i, item in verdicts.items()),
     )
+
+
+def _in_table(
+    table: Table | None, known: Sequence[UsedFile], position: Position | None
+) -> Listing | None:
+    """Return the files of a table that have unread rows, or were used. Raises CheckpointError."""
+    if table is None:
+        return None
+    gone = {file.path for file in known if file.gone}
+    partly = "" if position is None or position.done else position.file
+    return table.listing({file.path for file in known}, gone, partly)
+
+
+def _removed(known: Sequence[UsedFile], table: Listing | None) -> dict[int, _Verdict]:
+    """Return the used files whose rows a version of the table changed: index -> verdict."""
+    changed = {} if table is None else table.changed
+    return {
+        index: _Verdict(file, changed[file.path])
+        for index, file in enumerate(known)
+        if file.path in changed
+    }
+
+
+def _covered(table: Listing | None) -> tuple[UsedFile, ...]:
+    """Return the files of a table that are used although no run read them: their rows were."""
+    files = () if table is None else (*table.covered, *table.taken)
+    return tuple(UsedFile.of(file, None) for file in files)
 
 
 def changed_files(

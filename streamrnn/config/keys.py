@@ -15,6 +15,7 @@ FREE = frozenset(
     {
         "source.path",  # files are identified by their names
         "source.format",
+        "source.version",
         "source.delimiter",  # the content of used files is compared
         "source.order",
         "source.after",

@@ -37,6 +37,7 @@ from streamrnn.config.values import (
     Text,
     TimeFeatures,
     TimeText,
+    Version,
     VocabularyValue,
     feature_tables,
 )
@@ -107,9 +108,15 @@ class SourceSection(Section):
         description='file, glob, directory (hive partitions too), URI, or "-": Arrow IPC on stdin',
         examples=["data/log.parquet"],
     )
-    format: Literal["auto", "parquet", "arrow", "csv", "ndjson"] = Field(
+    format: Literal["auto", "parquet", "arrow", "csv", "ndjson", "delta", "iceberg"] = Field(
         default="auto",
-        description="parquet | arrow (IPC) | csv | ndjson | auto (by name; Parquet in a directory)",
+        description="parquet | arrow (IPC) | csv | ndjson | delta | iceberg | auto (by name; a "
+        "directory has Parquet, or is a Delta table)",
+    )
+    version: Version | None = Field(
+        default=None,
+        description="Delta, Iceberg: the version or snapshot to read; default: the latest",
+        examples=[12],
     )
     delimiter: Delimiter = Field(
         default="",

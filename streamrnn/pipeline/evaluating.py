@@ -13,10 +13,10 @@ from streamrnn.checkpoints import Manifest, current_names, read_manifest
 from streamrnn.errors import ConfigError, MissingFileError
 from streamrnn.models.mixture import members_of
 from streamrnn.outputs import Evaluation, EvaluationPlan, evaluate
-from streamrnn.pipeline.preflight import after_rule, source_files
+from streamrnn.pipeline.preflight import after_rule, file_source
 from streamrnn.pipeline.targets import with_target
 from streamrnn.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
-from streamrnn.sources import FileSource, canonical_name, parse_time
+from streamrnn.sources import SourceOfFiles, canonical_name, parse_time
 from streamrnn.states import StateTable
 
 _UNLIMITED = 2**31 - 1
@@ -106,12 +106,13 @@ def _lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     return found
 
 
-def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> FileSource:
+def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> SourceOfFiles:
     """Return the source with its used files in the order in which they were read, then new ones.
 
     New files may have labels for the last rows: those that a run would read next are included.
     """
-    listed = {file.name: file for file in source_files(loaded, RunOptions())}
+    source = file_source(loaded, RunOptions())
+    listed = {file.name: file for file in source.files}
     names = current_names(manifest, listed, canonical_name(output))
     used = [names.get(file.path, file.path) for file in manifest.sources]
     if not any(name in listed for name in used):
@@ -119,7 +120,6 @@ def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> FileSour
             f"[source] path: {loaded.config.source.path}: none of the files that {output} was "
             "scored from is there. Restore them, or fix the path."
         )
-    source = loaded.source(list(listed.values()))
     source.earlier = manifest.config.get("source.schema", {})
     new = [file for file in source.files if file.name not in set(used)]
     new = list(after_rule(loaded, source)(new, used))
@@ -129,7 +129,7 @@ def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> FileSour
     return source
 
 
-def _begin(source: FileSource) -> int | None:
+def _begin(source: SourceOfFiles) -> int | None:
     """Return the earliest time of the source; None if not all files record it."""
     times = source.times(source.files)
     rows = [file for file in source.files if source.footer(file).rows]

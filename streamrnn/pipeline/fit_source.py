@@ -13,10 +13,10 @@ from streamrnn.checkpoints import SeenFiles, SourcePlan, UsedFile, with_seen
 from streamrnn.errors import CheckpointError
 from streamrnn.fitting import Reader
 from streamrnn.pipeline.preflight import (
+    file_source,
     open_source,
     plan_first_run,
     seen_by_init,
-    source_files,
 )
 from streamrnn.pipeline.targets import with_target
 from streamrnn.scoring import (
@@ -79,7 +79,7 @@ class FitSource:
 
     def refuse_changes(self) -> None:
         """Raise CheckpointError if one of the files that were read is another by now."""
-        now = {row[0]: row for row in _facts(source_files(self.loaded, RunOptions()))}
+        now = {row[0]: row for row in _facts(file_source(self.loaded, RunOptions()).files)}
         for row in self.files:
             if now.get(row[0]) != row:
                 raise CheckpointError(

@@ -31,6 +31,7 @@ from streamrnn.sources import (
     after_time,
     canonical_name,
     list_files,
+    open_table,
     suffixes_of,
 )
 
@@ -63,11 +64,28 @@ def open_source(
         renames = loaded.config.source.renames
         columns = loaded.columns and list(dict.fromkeys([*loaded.columns, *also]))
         return StreamSource(columns, size, features=features, renames=renames)
-    return loaded.source(source_files(loaded, options), rows)
+    return file_source(loaded, options, rows)
 
 
-def source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile]:
-    """List the files of the source. Raises MissingFileError if there are none."""
+def file_source(
+    loaded: LoadedPipeline, options: RunOptions, rows: int | None = None
+) -> SourceOfFiles:
+    """List the files of the source, or of the table that it is, and return a source of them.
+
+    Raises MissingFileError if there are none.
+    """
+    config = loaded.config.source
+    assert config.path is not None
+    table = open_table(config.path, config.format, config.version)
+    if table is None:
+        return loaded.source(_source_files(loaded, options), rows)
+    if not table.files and not options.follow and loaded.config.sink.folder is None:
+        raise MissingFileError(f"[source] path: {config.path}: {table.version} has no rows")
+    return loaded.source(table.files, rows, table)
+
+
+def _source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile]:
+    """List the files that the path matches. Raises MissingFileError if there are none."""
     path = loaded.config.source.path
     assert path is not None
     endings = suffixes_of(loaded.config.source.format)

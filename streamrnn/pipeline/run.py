@@ -22,10 +22,10 @@ from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
 from streamrnn.pipeline.preflight import (
     check_sink,
+    file_source,
     open_source,
     refuse_own_output,
     seen_by_init,
-    source_files,
 )
 from streamrnn.pipeline.reloading import rewind_before_changes
 from streamrnn.pipeline.run_metrics import RunMetrics
@@ -140,7 +140,7 @@ class Job:
 
     def _follow(self, output: Destination) -> None:
         watcher = Watcher(
-            lambda: self.loaded.source(source_files(self.loaded, self.options)),
+            lambda: file_source(self.loaded, self.options),
             self.options,
             self._looked,
         )

@@ -36,6 +36,8 @@ from streamrnn.sources import (
     Feature,
     FileSource,
     SourceFile,
+    Table,
+    joined_renames,
     load_vocabulary,
     used_schema,
 )
@@ -99,8 +101,13 @@ class LoadedPipeline:
         carried = self.config.columns
         return None if carried is None else self.contract.columns(carried)
 
-    def source(self, files: Sequence[SourceFile], rows: int | None = None) -> FileSource:
-        """Return a source of these files, with `rows` per record batch (default: as in config)."""
+    def source(
+        self, files: Sequence[SourceFile], rows: int | None = None, table: Table | None = None
+    ) -> FileSource:
+        """Return a source of these files, with `rows` per record batch (default: as in config).
+
+        `table`: the table whose data files they are.
+        """
         config = self.config.source
         size = rows or config.batch_rows
         return FileSource(
@@ -108,11 +115,12 @@ class LoadedPipeline:
             self.columns,
             size,
             time=config.time,
-            format=config.format,
+            format="parquet" if table is not None else config.format,
             features=self.contract.features_alone(self.config.columns),
-            renames=self.renames,
+            renames=joined_renames(self.renames, {} if table is None else table.renames),
             types=config.types,
             delimiter=config.delimiter,
+            table=table,
         )
 
     def for_worker(self) -> LoadedPipeline:

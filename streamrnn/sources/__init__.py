@@ -17,7 +17,7 @@ from streamrnn.sources.formats import SOURCE_FORMATS, ColumnStatistics, FileForm
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
 from streamrnn.sources.reading import FileSource
-from streamrnn.sources.renames import new_names, with_new_names
+from streamrnn.sources.renames import joined_renames, new_names, with_new_names
 from streamrnn.sources.schema import (
     missing_column,
     select,
@@ -25,6 +25,7 @@ from streamrnn.sources.schema import (
     value_type,
 )
 from streamrnn.sources.stream import DAMAGE, StreamSource
+from streamrnn.sources.tables import TABLE_FORMATS, Listing, Table, open_table
 from streamrnn.sources.targets import TargetColumns
 from streamrnn.sources.timeline import (
     FileTimes,
@@ -40,6 +41,7 @@ __all__ = [
     "DAMAGE",
     "NOTHING",
     "SOURCE_FORMATS",
+    "TABLE_FORMATS",
     "ColumnStatistics",
     "Content",
     "Contract",
@@ -48,6 +50,7 @@ __all__ = [
     "FileFormat",
     "FileSource",
     "FileTimes",
+    "Listing",
     "Origin",
     "Position",
     "Reading",
@@ -57,6 +60,7 @@ __all__ = [
     "SourceFile",
     "SourceOfFiles",
     "StreamSource",
+    "Table",
     "TargetColumns",
     "after_partition",
     "after_path",
@@ -65,11 +69,13 @@ __all__ = [
     "etag",
     "fitted",
     "hashes_of",
+    "joined_renames",
     "last_with",
     "list_files",
     "load_vocabulary",
     "missing_column",
     "new_names",
+    "open_table",
     "parse_time",
     "select",
     "shown",

@@ -13,6 +13,7 @@ from streamrnn.sources.files import SourceFile
 from streamrnn.sources.formats import ColumnStatistics, Footer
 from streamrnn.sources.origin import Origin
 from streamrnn.sources.position import Position
+from streamrnn.sources.tables import Table
 from streamrnn.sources.timeline import FileTimes
 
 
@@ -82,7 +83,12 @@ class Source(Protocol):
 
 
 class SourceOfFiles(Source, Protocol):
-    """A source of files, which a later run recognizes by their contents."""
+    """A source of files, which a later run recognizes by their contents.
+
+    `table`: the table whose data files they are; None for files that a path matches.
+    """
+
+    table: Table | None
 
     def batches(
         self,

@@ -38,7 +38,8 @@ class SourceFile:
     """One file of a source: `path` is for messages, `name` identifies it.
 
     However a path is spelled (relative, through links, as a URI), a file has one `name`: the
-    real absolute path on a disk, else scheme, bucket and key.
+    real absolute path on a disk, else scheme, bucket and key. The log of a table may record `rows`,
+    and its schema `defaults`: the columns that the file may lack, with null.
     """
 
     path: str
@@ -48,6 +49,8 @@ class SourceFile:
     store: Store = field(compare=False, repr=False)
     location: str = field(compare=False, repr=False)
     partitions: Partitions = ()
+    defaults: Partitions = ()
+    rows: int | None = None
 
     def identity(self) -> str:
         """Return a digest of the Parquet footer (offset, size and statistics of every chunk).

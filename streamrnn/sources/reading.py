@@ -37,6 +37,7 @@ from streamrnn.sources.schema import (
     used_schema,
     value_type,
 )
+from streamrnn.sources.tables import Table
 from streamrnn.sources.timeline import FileTimes, by_time
 
 _EARLIER = "the files of earlier runs"
@@ -54,7 +55,8 @@ class FileSource:
     `earlier`: columns and types, as text, of the first file of earlier runs, in their order; or
     `schema`, which replaces that of the first file. `format`: that of all files; "auto" goes by
     suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
-    otherwise have the types that the first file and earlier runs gave them.
+    otherwise have the types that the first file and earlier runs gave them. `table`: the table
+    whose files they are.
     """
 
     replayable = True
@@ -71,6 +73,7 @@ class FileSource:
         renames: NamesInFiles | None = None,
         types: Mapping[str, str] | None = None,
         delimiter: str = "",
+        table: Table | None = None,
     ) -> None:
         self.files = list(files)
         self.columns = columns
@@ -82,6 +85,7 @@ class FileSource:
         self._format = format
         self._types = {n: type_named(t) or pa.type_for_alias(t) for n, t in (types or {}).items()}
         self._delimiter = delimiter
+        self.table = table
         self._first = _EARLIER if schema is not None else ""
         self._schema = schema
         self._footers: dict[str, Footer] = {}
@@ -187,6 +191,8 @@ class FileSource:
 
     def _rows_of(self, file: SourceFile) -> int:
         known = self._footers.get(file.name)
+        if known is None and file.rows is not None:
+            return file.rows
         return (self._footer(file, self._open(file), None) if known is None else known).rows
 
     def _footer(self, file: SourceFile, reader: FileReader, kind: pa.DataType | None) -> Footer:
@@ -406,7 +412,8 @@ class FileSource:
 
     def _partitions(self, file: SourceFile) -> dict[str, pa.Scalar]:
         names = self._new_names(file, ())
-        return {names.get(name, name): value for name, value in file.partitions}
+        found = (*file.defaults, *file.partitions)
+        return {names.get(name, name): value for name, value in found}
 
     def _common(self, file: SourceFile, reader: FileReader) -> tuple[pa.Schema, pa.Schema]:
         """Return the columns of a file in its own types, and in those to cast them to.

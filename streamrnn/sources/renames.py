@@ -34,6 +34,15 @@ def new_names(names: Sequence[str], renames: NamesInFiles, path: str) -> dict[st
     return found
 
 
+def joined_renames(renames: NamesInFiles, others: NamesInFiles) -> dict[str, tuple[str, ...]]:
+    """Return the old names of columns by either."""
+    names = dict.fromkeys([*renames, *others])
+    return {
+        name: tuple(dict.fromkeys([*renames.get(name, ()), *others.get(name, ())]))
+        for name in names
+    }
+
+
 def with_new_names(schema: pa.Schema, names: Mapping[str, str]) -> pa.Schema:
     """Return a schema with new names, given old name -> new name."""
     return pa.schema([field.with_name(names.get(field.name, field.name)) for field in schema])

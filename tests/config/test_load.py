@@ -57,6 +57,7 @@ def test_defaults_are_those_of_the_design(load):
     assert config.source.model_dump() == {
         "path": "log.parquet",
         "format": "auto",
+        "version": None,
         "delimiter": "",
         "types": {},
         "order": "path",
@@ -227,8 +228,8 @@ typ = "LSTM"
         "window.lanes=abc",
     )
     known = (
-        "known here: path, format, delimiter, types, order, after, key, time, features, rename, "
-        "time_features, nulls, nan, "
+        "known here: path, format, version, delimiter, types, order, after, key, time, features, "
+        "rename, time_features, nulls, nan, "
     )
     assert message.split("\n  ") == [
         "p.toml has 15 problems:",

@@ -14,7 +14,7 @@ from streamrnn import Pipeline
 from streamrnn.config.schema import SourceSection
 from streamrnn.errors import DataError, MissingFileError
 from streamrnn.sources import SOURCE_FORMATS as FORMATS
-from streamrnn.sources import list_files, suffixes_of
+from streamrnn.sources import TABLE_FORMATS, list_files, suffixes_of
 
 LOG = logs.random_log(300, nulls=0.1)
 
@@ -40,7 +40,7 @@ def _rows(out: str) -> pa.Table:
 
 def test_the_pipeline_file_knows_all_formats() -> None:
     formats = set(get_args(SourceSection.model_fields["format"].annotation))
-    assert formats == {"auto", *FORMATS}
+    assert formats == {"auto", *FORMATS, *TABLE_FORMATS}
 
 
 @pytest.mark.parametrize("name", FORMATS)

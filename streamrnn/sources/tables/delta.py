@@ -1,0 +1,263 @@
+"""Delta tables, read from their log.
+
+The log is read here, not by the library `deltalake`, as that does not tell which files a version
+removed and added without a change of rows; and as it would need credentials of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamrnn.errors import DataError, MissingFileError
+from streamrnn.sources.files import SourceFile, canonical_name, resolve
+from streamrnn.sources.formats.text import parse_texts
+from streamrnn.sources.order import Partitions
+from streamrnn.sources.patterns import MAGIC, AllFiles
+from streamrnn.sources.tables.history import Commit, Table
+from streamrnn.storage import Store
+
+LOG = "_delta_log"
+_KINDS = {
+    "string": pa.string(),
+    "long": pa.int64(),
+    "integer": pa.int32(),
+    "short": pa.int16(),
+    "byte": pa.int8(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "binary": pa.binary(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "timestamp_ntz": pa.timestamp("us"),
+}
+# Reader features that change neither which rows there are nor how files are read.
+_FEATURES = {"timestampNtz", "vacuumProtocolCheck", "deletionVectors", "columnMapping"}
+_Actions = list[dict[str, Any]]
+
+
+def is_delta(path: str) -> bool:
+    """Return whether a path is the folder of a Delta table. Raises DataError for an invalid URI."""
+    if MAGIC.intersection(path.partition("?")[0]):
+        return False
+    store, location = resolve(path)
+    return store.is_folder(posixpath.join(location, LOG))
+
+
+def open_delta(path: str, version: int | None) -> Table:
+    """Read the log of a table up to `version` (default: the latest).
+
+    Raises DataError for a table with rows in deletion vectors, mapped columns, or another feature
+    that cannot be read; MissingFileError if it has no such version.
+    """
+    log = _Log(path)
+    if log.last < 0:
+        raise MissingFileError(f"[source] path: {path}: no Delta table: it has no {LOG}")
+    last = log.last if version is None else version
+    if last not in log.versions and last not in log.checkpoints:
+        known = sorted({*log.versions, *log.checkpoints})
+        raise MissingFileError(
+            f"[source] version: {path}: expected a version from {known[0]} to "
+            f"{log.last}, received {last}"
+        )
+    first = log.first(last)
+    base, state = log.checkpoint(first - 1) if first else ([], {})
+    numbered = [(number, log.actions(number)) for number in range(first, last + 1)]
+    for _, actions in numbered:
+        _update(state, actions)
+    name = f"version {last}"
+    _check_features(path, state, name)
+    reader = _Files(path, log.store, log.location, state)
+    added = sorted(_of("add", base), key=lambda a: (a["modificationTime"], a["path"]))
+    table = Table(
+        canonical_name(path).rstrip("/") + "/",
+        name,
+        [reader.file(action) for action in added],
+        [reader.commit(number, actions) for number, actions in numbered],
+    )
+    reader.refuse_vectors({file.name for file in table.files}, name)
+    return table
+
+
+class _Log:
+    """The versions of a log, and its checkpoints."""
+
+    def __init__(self, path: str) -> None:
+        self.store, self.location = resolve(path)
+        folder = posixpath.join(self.location, LOG)
+        found = self.store.find(folder, AllFiles((".json", ".parquet")))
+        self.versions: dict[int, str] = {}
+        self.checkpoints: dict[int, list[str]] = {}
+        for entry in found:
+            number, _, rest = posixpath.basename(entry.path).partition(".")
+            if number.isdigit() and rest == "json":
+                self.versions[int(number)] = entry.path
+            elif number.isdigit() and rest.startswith("checkpoint."):
+                self.checkpoints.setdefault(int(number), []).append(entry.path)
+        self.last = max([*self.versions, *self.checkpoints], default=-1)
+        self._path = path
+
+    def first(self, last: int) -> int:
+        """Return the first version from which all are there up to `last`, after a checkpoint."""
+        start = last + 1
+        while start - 1 in self.versions:
+            start -= 1
+        if start == 0:
+            return 0
+        # The oldest checkpoint that they follow: the longer the history, the more it explains.
+        follows = [number + 1 for number in self.checkpoints if start <= number + 1 <= last + 1]
+        if not follows:
+            raise DataError(
+                f"{self._path}: not a readable Delta table: its log lacks version {start - 1}, and "
+                "has no checkpoint after it"
+            )
+        return min(follows)
+
+    def actions(self, number: int) -> _Actions:
+        """Return the actions of a version."""
+        with self.store.open(self.versions[number]) as file:
+            text = file.read()
+        try:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError as error:
+            raise DataError(f"{self.versions[number]}: damaged: {error}") from error
+
+    def checkpoint(self, number: int) -> tuple[_Actions, dict[str, Any]]:
+        """Return the added files of a checkpoint, and its protocol and metadata."""
+        actions: _Actions = []
+        for path in self.checkpoints[number]:
+            if not path.endswith(".parquet") or len(posixpath.basename(path)) > 80:
+                raise DataError(
+                    f"{path}: expected a checkpoint of the classic form; v2Checkpoint cannot be "
+                    "read. Write one with another writer, or read the table's files as Parquet."
+                )
+            with self.store.open(path) as file:
+                table = pq.ParquetFile(file).read(columns=["add", "metaData", "protocol"])
+            rows = table.to_pylist(maps_as_pydicts="strict")
+            actions += [{k: v for k, v in row.items() if v is not None} for row in rows]
+        state: dict[str, Any] = {}
+        _update(state, actions)
+        return actions, state
+
+
+class _Files:
+    """The files of a table by the actions of its log."""
+
+    def __init__(self, path: str, store: Store, location: str, state: Mapping[str, Any]) -> None:
+        self._path, self._store, self._location = path.partition("?")[0], store, location
+        fields = json.loads(state["metaData"]["schemaString"])["fields"]
+        self._kinds = {each["name"]: _kind(each["type"]) for each in fields}
+        self._partitions: list[str] = state["metaData"]["partitionColumns"]
+        self._values: dict[str, Partitions] = {}
+        self._vectors: dict[str, SourceFile] = {}
+        self._defaults = tuple(
+            (name, pa.scalar(None, kind))
+            for name, kind in self._kinds.items()
+            if kind is not None and name not in self._partitions
+        )
+
+    def file(self, action: Mapping[str, Any]) -> SourceFile:
+        """Return the file that an action adds or removes."""
+        path = unquote(action["path"])
+        absolute = "://" in path
+        shown = path if absolute else posixpath.join(self._path, path)
+        store, location = (
+            resolve(path) if absolute else (self._store, posixpath.join(self._location, path))
+        )
+        values = action.get("partitionValues")
+        if values is not None:
+            self._values[path] = self._typed(values)
+        statistics = json.loads(action.get("stats") or "{}")
+        file = SourceFile(
+            shown,
+            canonical_name(shown),
+            action.get("size") or 0,
+            action.get("modificationTime", 0) * 1_000_000,
+            store,
+            location,
+            self._values.get(path, ()),
+            defaults=self._defaults,
+            rows=statistics.get("numRecords"),
+        )
+        if action.get("deletionVector") is not None and "modificationTime" in action:
+            self._vectors[file.name] = file
+        return file
+
+    def commit(self, number: int, actions: _Actions) -> Commit:
+        """Return what a version did; one that only added and removed equal rows has no changes."""
+        added, removed = _of("add", actions), _of("remove", actions)
+        info = next(iter(_of("commitInfo", actions)), {})
+        operation = info.get("operation", "an unnamed operation")
+        changes = any(action.get("dataChange", True) for action in (*added, *removed))
+        # An UPDATE may name a file in both, with another deletion vector.
+        old = tuple(map(self.file, removed))
+        return Commit(
+            f"{operation} in version {number}", tuple(map(self.file, added)), old, changes
+        )
+
+    def refuse_vectors(self, active: set[str], version: str) -> None:
+        """Raise DataError if rows of a file are deleted by a deletion vector."""
+        found = [file for name, file in self._vectors.items() if name in active]
+        if found:
+            raise DataError(
+                f"{found[0].path}: has rows that a deletion vector deletes, in {version} of the "
+                "table; these cannot be read. Rewrite the table without them: REORG TABLE … APPLY "
+                "(PURGE), then set delta.enableDeletionVectors = false."
+            )
+
+    def _typed(self, values: Mapping[str, str | None]) -> Partitions:
+        found = []
+        for name in self._partitions:
+            kind, text = self._kinds[name], values.get(name) or None
+            if kind is None:
+                raise DataError(f"{self._path}: partition {name!r} has a type that cannot be read")
+            if pa.types.is_timestamp(kind) and kind.tz and text and not text.endswith("Z"):
+                text = text.replace(" ", "T") + "Z"
+            parsed = parse_texts(pa.array([text], pa.string()), kind, padded=True)
+            found.append((name, parsed[0]))
+        return tuple(found)
+
+
+def _of(kind: str, actions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [action[kind] for action in actions if action.get(kind) is not None]
+
+
+def _update(state: dict[str, Any], actions: _Actions) -> None:
+    """Keep the last protocol and metadata, in place."""
+    for action in actions:
+        state |= {k: action[k] for k in ("protocol", "metaData") if action.get(k) is not None}
+
+
+def _check_features(path: str, state: Mapping[str, Any], version: str) -> None:
+    if not {"protocol", "metaData"} <= state.keys():
+        raise DataError(f"{path}: not a readable Delta table: its log has no protocol or metadata")
+    protocol = state["protocol"]
+    unknown = sorted(set(protocol.get("readerFeatures") or ()) - _FEATURES)
+    reader = protocol["minReaderVersion"]
+    if unknown or reader > 3:
+        raise DataError(
+            f"{path}: {version} of the table requires readers with "
+            f"{', '.join(unknown) or f'version {reader}'}, which this is not. Read an earlier "
+            "version with [source] version, or write the table without it."
+        )
+    mode = (state["metaData"].get("configuration") or {}).get("delta.columnMapping.mode", "none")
+    if mode != "none":
+        raise DataError(
+            f"{path}: {version} of the table has column mapping (delta.columnMapping.mode = "
+            f"{mode}), which cannot be read. Write the table without it."
+        )
+
+
+def _kind(kind: Any) -> pa.DataType | None:
+    """Return the Arrow type of a field of the schema; None for a nested or unknown one."""
+    if isinstance(kind, str) and kind.startswith("decimal("):
+        precision, scale = kind[8:-1].split(",")
+        return pa.decimal128(int(precision), int(scale))
+    return _KINDS.get(kind) if isinstance(kind, str) else None

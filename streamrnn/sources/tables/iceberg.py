@@ -1,0 +1,215 @@
+"""Iceberg tables, whose metadata the library `pyiceberg` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.sources.files import SourceFile, canonical_name, resolve
+from streamrnn.sources.order import Partitions
+from streamrnn.sources.tables.history import Commit, Table
+
+CATALOG = "iceberg:"
+"""Begins a path that names a catalog and a table in it: iceberg:catalog/namespace.table."""
+METADATA = ".metadata.json"
+
+
+def is_iceberg(path: str) -> bool:
+    """Return whether a path names a table of a catalog, or a metadata file."""
+    return path.startswith(CATALOG) or path.endswith(METADATA)
+
+
+def open_iceberg(path: str, version: int | None) -> Table:
+    """Read the snapshots of a table up to the one with the id `version` (default: the current).
+
+    Raises DataError for a table with deleted rows or other features that cannot be read;
+    MissingFileError without such a table or snapshot.
+    """
+    table = _load(path)
+    snapshots = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
+    current = table.metadata.current_snapshot_id if version is None else version
+    if current is None:
+        return Table("", "an empty table", [], [])
+    if current not in snapshots:
+        raise MissingFileError(
+            f"[source] version: {path}: expected one of the snapshots {sorted(snapshots)}, "
+            f"received {current}"
+        )
+    chain = [snapshots[current]]
+    while (parent := chain[-1].parent_snapshot_id) in snapshots:
+        chain.append(snapshots[parent])
+    chain.reverse()
+    reader = _Files(path, table)
+    name = f"snapshot {current}"
+    base: list[SourceFile] = []
+    before = reader.live(chain[0])
+    if chain[0].parent_snapshot_id is not None:  # what came before it has expired
+        base = list(before.values())
+        chain = chain[1:]
+    else:
+        before = {}
+    commits = []
+    for snapshot in chain:
+        after = reader.live(snapshot)
+        commits.append(_commit(snapshot, before, after, deletes=reader.deletes(snapshot)))
+        before = after
+    reader.refuse_deletes(snapshots[current], name)
+    return Table("", name, base, commits, renames=_renames(path, table))
+
+
+def _load(path: str) -> Any:
+    try:
+        catalogs, tables = import_module("pyiceberg.catalog"), import_module("pyiceberg.table")
+        errors = import_module("pyiceberg.exceptions")
+    except ImportError as error:
+        raise ConfigError(
+            f"[source] path: {path}: an Iceberg table needs pyiceberg: "
+            "pip install 'streamrnn[iceberg]'"
+        ) from error
+    catalog, slash, name = path.removeprefix(CATALOG).partition("/")
+    if path.startswith(CATALOG) and not (catalog and slash and "." in name):
+        raise ConfigError(
+            f'[source] path: expected "iceberg:catalog/namespace.table", received {path}'
+        )
+    try:
+        if path.startswith(CATALOG):
+            return catalogs.load_catalog(catalog).load_table(name)
+        return tables.StaticTable.from_metadata(path)
+    except (errors.NoSuchTableError, FileNotFoundError) as error:
+        raise MissingFileError(f"[source] path: {path}: no such Iceberg table: {error}") from error
+    except (errors.ValidationError, ValueError, OSError, KeyError) as error:
+        raise DataError(f"{path}: not a readable Iceberg table: {error}") from error
+
+
+class _Files:
+    """The data files of snapshots. Each manifest is read once."""
+
+    def __init__(self, path: str, table: Any) -> None:
+        self._path, self._table = path, table
+        self._manifests: dict[str, list[Any]] = {}
+        self._files: dict[str, SourceFile] = {}
+        to_arrow = import_module("pyiceberg.io.pyarrow").schema_to_pyarrow
+        schema = to_arrow(table.metadata.schema())
+        self._kinds = {field.name: field.type for field in schema}
+        self._defaults = tuple((n, pa.scalar(None, kind)) for n, kind in self._kinds.items())
+
+    def live(self, snapshot: Any) -> dict[str, SourceFile]:
+        """Return the data files of a snapshot, by their names."""
+        found = {}
+        for entry in self._entries(snapshot, "DATA"):
+            file = self._file(entry.data_file)
+            found[file.name] = file
+        return found
+
+    def deletes(self, snapshot: Any) -> bool:
+        """Return whether a snapshot added files that delete rows of data files."""
+        return any(
+            entry.snapshot_id == snapshot.snapshot_id and entry.status.name == "ADDED"
+            for entry in self._entries(snapshot, "DELETES")
+        )
+
+    def refuse_deletes(self, snapshot: Any, name: str) -> None:
+        """Raise DataError if rows of the snapshot are deleted by position or by value."""
+        entry = next(self._entries(snapshot, "DELETES"), None)
+        if entry is not None:
+            kind = entry.data_file.content.name.lower().replace("_", " ")
+            raise DataError(
+                f"{self._path}: {name} of the table has {kind} ({entry.data_file.file_path}), "
+                "which cannot be read. Rewrite its data files first (rewrite_data_files), and "
+                "write with copy-on-write."
+            )
+
+    def _entries(self, snapshot: Any, content: str) -> Iterator[Any]:
+        for manifest in snapshot.manifests(self._table.io):
+            if manifest.content.name != content:
+                continue
+            path = manifest.manifest_path
+            if path not in self._manifests:
+                self._manifests[path] = manifest.fetch_manifest_entry(
+                    self._table.io, discard_deleted=True
+                )
+            yield from self._manifests[path]
+
+    def _file(self, data: Any) -> SourceFile:
+        path = data.file_path
+        if path not in self._files:
+            if data.file_format.name != "PARQUET":
+                raise DataError(
+                    f"{path}: expected a Parquet file, received {data.file_format.name}, which "
+                    "cannot be read as part of an Iceberg table"
+                )
+            store, location = resolve(path)
+            self._files[path] = SourceFile(
+                path.removeprefix("file://"),
+                canonical_name(path),
+                data.file_size_in_bytes,
+                0,  # a data file never changes
+                store,
+                location,
+                self._partitions(data),
+                defaults=self._defaults,
+                rows=data.record_count,
+            )
+        return self._files[path]
+
+    def _partitions(self, data: Any) -> Partitions:
+        """Return the columns by whose values the file is partitioned, which it may lack."""
+        spec = self._table.metadata.specs()[data.spec_id]
+        schema = self._table.metadata.schema()
+        found = []
+        for field, value in zip(spec.fields, data.partition, strict=True):
+            name = schema.find_column_name(field.source_id)
+            if str(field.transform) == "identity" and name in self._kinds:
+                found.append((name, pa.scalar(value, self._kinds[name])))
+        return tuple(found)
+
+
+def _commit(
+    snapshot: Any,
+    before: Mapping[str, SourceFile],
+    after: Mapping[str, SourceFile],
+    *,
+    deletes: bool,
+) -> Commit:
+    """Return what a snapshot did. One that deletes rows in place is taken to change all files."""
+    operation = snapshot.summary.operation.value if snapshot.summary else "overwrite"
+    name = f"{operation} in snapshot {snapshot.snapshot_id}"
+    if deletes:
+        return Commit(name, tuple(after.values()), tuple(before.values()), changes=True)
+    return Commit(
+        name,
+        tuple(file for key, file in after.items() if key not in before),
+        tuple(file for key, file in before.items() if key not in after),
+        changes=operation != "replace",
+    )
+
+
+def _renames(path: str, table: Any) -> dict[str, tuple[str, ...]]:
+    """Return the old names of columns, which older files have: new name -> old names.
+
+    Raises DataError for a name that two columns had: files do not tell which one they have.
+    """
+    names: dict[int, list[str]] = {}
+    ids: dict[str, set[int]] = {}
+    for schema in table.metadata.schemas:
+        for field in schema.fields:
+            ids.setdefault(field.name, set()).add(field.field_id)
+            if field.name not in names.setdefault(field.field_id, []):
+                names[field.field_id].append(field.name)
+    now = {field.field_id: field.name for field in table.metadata.schema().fields}
+    twice = [n for n, found in ids.items() if len(found) > 1 and found & now.keys()]
+    if twice:
+        raise DataError(
+            f"{path}: column {twice[0]!r}: two columns of the table have had this name, one after "
+            "the other, which cannot be told apart by name. Rename the current one, and rewrite "
+            "the data files."
+        )
+    return {
+        name: tuple(old for old in names[number] if old != name)
+        for number, name in now.items()
+        if len(names[number]) > 1
+    }

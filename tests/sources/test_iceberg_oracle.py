@@ -1,0 +1,189 @@
+"""Iceberg tables that `pyiceberg` writes, in a catalog of SQLite."""
+
+from pathlib import Path
+from typing import Any
+
+import logs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline
+from streamrnn.errors import CheckpointError, ConfigError, DataError, MissingFileError
+from streamrnn.outputs import diff_states
+
+catalogs: Any = pytest.importorskip("pyiceberg.catalog", reason="needs the oracles extra")
+pytest.importorskip("sqlalchemy", reason="needs the oracles extra")
+
+LOG = logs.random_log(300, nulls=0.1)
+PIECES = [LOG.slice(first, 60) for first in range(0, 300, 60)]
+PATH = "iceberg:lake/logs.rows"
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model, the log as one Parquet file, and a catalog that the environment names."""
+    logs.small_model().save(tmp_path / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(LOG, "log.parquet")
+    for key, value in {
+        "type": "sql",
+        "uri": f"sqlite:///{tmp_path}/catalog.db",
+        "warehouse": f"file://{tmp_path}/lake",
+    }.items():
+        monkeypatch.setenv(f"PYICEBERG_CATALOG__LAKE__{key.upper()}", value)
+    monkeypatch.setattr(catalogs, "_ENV_CONFIG", type(catalogs._ENV_CONFIG)())  # read once
+    return tmp_path
+
+
+def table(schema: pa.Schema = LOG.schema) -> Any:
+    catalog = catalogs.load_catalog("lake")
+    catalog.create_namespace("logs")
+    return catalog.create_table("logs.rows", schema=schema)
+
+
+def run(path: str = PATH, out: str = "out", **source: Any) -> int:
+    config = logs.config(path, "m.safetensors", out, source={"nulls": "previous", **source})
+    rows: int = Pipeline.from_dict(config).run().rows
+    return rows
+
+
+def read(out: str) -> pa.Table:
+    parts = sorted(Path(out).glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(part) for part in parts])
+
+
+def rewrite(of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merge all data files, as `rewrite_data_files` of Spark does; pyiceberg lacks it."""
+    from pyiceberg.io.pyarrow import _dataframe_to_data_files
+    from pyiceberg.table.snapshots import Operation, Summary
+    from pyiceberg.table.update import snapshot
+
+    of.refresh()
+    rows, old = of.scan().to_arrow().sort_by("t"), [task.file for task in of.scan().plan_files()]
+    summarize = snapshot.update_snapshot_summaries
+
+    def summary(summary: Any, *rest: Any, **more: Any) -> Any:
+        made = summarize(
+            Summary(Operation.OVERWRITE, **summary.additional_properties), *rest, **more
+        )
+        made.operation = Operation.REPLACE
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "update_snapshot_summaries", summary)
+        with (
+            of.transaction() as change,
+            snapshot._OverwriteFiles(
+                operation=Operation.REPLACE, transaction=change, io=of.io
+            ) as files,
+        ):
+            for file in old:
+                files.delete_data_file(file)
+            for file in _dataframe_to_data_files(change.table_metadata, rows, of.io):
+                files.append_data_file(file)
+    of.refresh()
+
+
+def test_appends_are_read_once_and_rewrites_add_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = table()
+    rows.append(PIECES[0])
+    rows.append(PIECES[1])
+    assert run() == 120
+    rewrite(rows, monkeypatch)
+    assert rows.current_snapshot().summary.operation.value == "replace"
+    assert run() == 0
+    rows.append(PIECES[2])
+    rewrite(rows, monkeypatch)
+    assert run() == 60
+    rows.append(PIECES[3])
+    assert run(rows.metadata_location) == 60
+    rows.append(PIECES[4])
+    assert run() == 60
+    run("log.parquet", "right")
+    assert read("out").equals(read("right"))
+    assert not diff_states("out", "right")
+
+
+def test_snapshots_are_versions() -> None:
+    rows = table()
+    for piece in PIECES[:3]:
+        rows.append(piece)
+    second = rows.snapshots()[1].snapshot_id
+    assert run(version=second) == 120
+    assert run() == 60
+    with pytest.raises(CheckpointError, match=f"is not in snapshot {second} of the table"):
+        run(version=second)
+    with pytest.raises(MissingFileError, match=r"expected one of the snapshots .* received 7"):
+        run(version=7)
+
+
+@pytest.mark.parametrize("change", ["delete", "overwrite"])
+def test_changed_rows_are_refused_with_their_snapshot(change: str) -> None:
+    rows = table()
+    rows.append(PIECES[0])
+    run()
+    if change == "delete":
+        rows.delete("b = 1")
+    else:
+        rows.overwrite(PIECES[1])
+    with pytest.raises(CheckpointError, match=r"removed by (overwrite|delete) in snapshot \d+"):
+        run()
+
+
+def test_renamed_and_added_columns_are_those_of_the_table() -> None:
+    """Older files have the old names, and lack what was added."""
+    rows = table()
+    rows.append(PIECES[0].rename_columns(["id", "t", "a", "b", "new"]))
+    with rows.update_schema() as change:
+        change.rename_column("a", "aa")
+        change.add_column("more", _long())
+    names = [*(("aa" if n == "a" else n) for n in LOG.schema.names), "more"]
+    more = pa.array(range(60), pa.int64())
+    rows.append(PIECES[1].append_column("more", more).rename_columns(names))
+    config = logs.config(PATH, "m.safetensors", "out", source={"nulls": "previous"})
+    config["source"]["features"] = ["aa" if n == "a" else n for n in config["source"]["features"]]
+    config["output"] = {**config.get("output", {}), "columns": ["id", "t", "more"]}
+    assert Pipeline.from_dict(config).run().rows == 120
+    assert read("out")["more"].to_pylist() == [None] * 60 + list(range(60))
+
+
+def _long() -> Any:
+    from pyiceberg.types import LongType
+
+    return LongType()
+
+
+def test_a_name_of_two_columns_is_refused() -> None:
+    rows = table()
+    rows.append(PIECES[0])
+    with rows.update_schema(allow_incompatible_changes=True) as change:
+        change.delete_column("b")
+    with rows.update_schema() as change:
+        change.add_column("b", _long())
+    with pytest.raises(DataError, match="column 'b': two columns of the table have had this name"):
+        run()
+
+
+def test_partitions_by_value_and_hidden_ones_are_read() -> None:
+    from pyiceberg.transforms import DayTransform, IdentityTransform
+
+    rows = table()
+    with rows.update_spec() as change:
+        change.add_field("new", IdentityTransform())
+        change.add_field("t", DayTransform())
+    rows.append(LOG)
+    assert run(late="reject") == 300
+
+
+def test_what_is_no_table_is_refused() -> None:
+    table()
+    with pytest.raises(MissingFileError, match="no such Iceberg table"):
+        run("iceberg:lake/logs.none")
+    with pytest.raises(ConfigError, match=r'expected "iceberg:catalog/namespace\.table"'):
+        run("iceberg:lake")
+    with pytest.raises(MissingFileError, match="no such Iceberg table"):
+        run("none.metadata.json")
+    Path("bad.metadata.json").write_text("{}")
+    with pytest.raises(DataError, match="not a readable Iceberg table"):
+        run("bad.metadata.json")
