@@ -1,4 +1,4 @@
-"""Polars, DuckDB and pyarrow read an output in partitions: all rows, with the columns of folders."""
+"""Polars, DuckDB and pyarrow read all rows of partitions, with the columns of folders."""
 
 from __future__ import annotations
 
