@@ -110,8 +110,8 @@ class SourceSection(Section):
     )
     format: Literal["auto", "parquet", "arrow", "csv", "ndjson", "delta", "iceberg"] = Field(
         default="auto",
-        description="parquet | arrow (IPC) | csv | ndjson | delta | iceberg | auto (by name; a "
-        "directory has Parquet, or is a Delta table)",
+        description="parquet | arrow | csv | ndjson | delta | iceberg | auto (by name; a directory: "
+        "Parquet, Delta)",
     )
     version: Version | None = Field(
         default=None,

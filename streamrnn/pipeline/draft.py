@@ -18,7 +18,7 @@ from streamrnn.models import Model
 from streamrnn.models.scaling import input_scaling
 from streamrnn.pipeline.guessed_features import GuessedFeatures, guess_features, named_columns
 from streamrnn.pipeline.guessed_streams import Streams, guess_streams, like_a_key
-from streamrnn.sources import FileSource, SourceFile, list_files, suffixes_of
+from streamrnn.sources import FileSource, SourceFile, list_files, open_table, suffixes_of
 
 _SINK = "scores"
 SAMPLE_ROWS = 100_000
@@ -55,10 +55,14 @@ def draft_pipeline(
     """
     data, model = os.fspath(data), os.fspath(model)
     loaded = load_model(model)
-    files = list_files(data, suffixes_of("auto"))
+    table = open_table(data, "auto", None)
+    files = list_files(data, suffixes_of("auto")) if table is None else table.files
     if not files:
-        raise DataError(f"{data}: no file to read (expected {' or '.join(suffixes_of('auto'))})")
-    source = FileSource(files, None, SAMPLE_ROWS)
+        raise DataError(
+            f"{data}: no file to read (expected {' or '.join(suffixes_of('auto'))} in a folder; "
+            "name files of another format by a pattern, such as data/*.csv)"
+        )
+    source = FileSource(files, None, SAMPLE_ROWS, table=table)
     first = _rows(source, files[:1], SAMPLE_ROWS)
     if not first.num_rows:
         first = _rows(source, files, SAMPLE_ROWS)

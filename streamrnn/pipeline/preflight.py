@@ -77,6 +77,10 @@ def file_source(
     config = loaded.config.source
     assert config.path is not None
     table = open_table(config.path, config.format, config.version)
+    if table is None and config.version is not None:
+        raise ConfigError(
+            f"[source] version is for Delta and Iceberg tables; {config.path} is none. Remove it."
+        )
     if table is None:
         return loaded.source(_source_files(loaded, options), rows)
     if not table.files and not options.follow and loaded.config.sink.folder is None:
@@ -98,7 +102,8 @@ def _source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFil
     if not files and not options.follow:
         raise MissingFileError(
             f"[source] path: {path}: no file to read (expected names ending in "
-            f"{' or '.join(endings)}, as set by [source] format). "
+            f"{' or '.join(endings)}, as set by [source] format; in a folder, "
+            '"auto" takes Parquet). '
             "Fix the path, or wait for files with --follow."
         )
     return files

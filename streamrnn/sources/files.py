@@ -156,7 +156,7 @@ def list_files(
     """
     store, location = _split_glob_uri(path)
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
-    with _read_errors(scheme + location):
+    with read_errors(scheme + location):
         if MAGIC.intersection(location) and not store.exists(location):
             found, base = _expand(store, location, suffixes), fixed_part(location)
         elif (file := store.entry(location)) is not None:
@@ -240,7 +240,7 @@ def _expand(store: Store, pattern: str, suffixes: tuple[str, ...]) -> list[Entry
 
 
 @contextmanager
-def _read_errors(location: str) -> Iterator[None]:
+def read_errors(location: str) -> Iterator[None]:
     """Convert errors of a store to a DataError that names the path and how to fix it."""
     try:
         yield

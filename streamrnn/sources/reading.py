@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from streamrnn.errors import DataError
+from streamrnn.errors import ConfigError, DataError
 from streamrnn.sources.base import SourceBatch
 from streamrnn.sources.casts import cast_columns, type_named
 from streamrnn.sources.content import NOTHING, Content
@@ -159,6 +159,7 @@ class FileSource:
         assert self.schema is not None  # found by now, from the first file
         subset = copy(self)
         subset.files, subset._footers, subset._last_common = list(files), {}, None
+        subset.table = None  # its history is of use to whoever plans a run, not to a worker
         return subset
 
     def with_columns(self, names: Sequence[str]) -> FileSource:
@@ -361,8 +362,15 @@ class FileSource:
             raise DataError(f"{file.path}: cannot be opened: {_one_line(error)}") from error
 
     def _reader(self, file: SourceFile, stream: pa.NativeFile) -> FileReader:
+        format = self._format_of(file)
+        if format.typed and (self._types or self._delimiter):
+            key = "types" if self._types else "delimiter"
+            raise ConfigError(
+                f"[source] {key} is for files of text (CSV, NDJSON); {file.path} is a file of "
+                f"{format.name}, which states its types. Remove the key."
+            )
         with self._readable(file):
-            reader = self._format_of(file).open(stream, self._hints(file))
+            reader = format.open(stream, self._hints(file))
         names = self._new_names(file, reader.schema.names)
         return RenamingReader(reader, names) if names else reader
 

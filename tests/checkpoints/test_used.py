@@ -34,6 +34,7 @@ class Reader:
     """Reads `Present` files, and remembers which."""
 
     files_read: list[str] = field(default_factory=list)
+    table: None = None
 
     def content(self, file, rows=None):
         self.files_read.append(file.name)

@@ -67,8 +67,7 @@ def rewrite(of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         made = summarize(
             Summary(Operation.OVERWRITE, **summary.additional_properties), *rest, **more
         )
-        made.operation = Operation.REPLACE
-        return made
+        return Summary(Operation.REPLACE, **made.additional_properties)
 
     with monkeypatch.context() as patch:
         patch.setattr(snapshot, "update_snapshot_summaries", summary)
@@ -165,13 +164,12 @@ def test_a_name_of_two_columns_is_refused() -> None:
         run()
 
 
-def test_partitions_by_value_and_hidden_ones_are_read() -> None:
-    from pyiceberg.transforms import DayTransform, IdentityTransform
+def test_partitions_by_value_are_read() -> None:
+    from pyiceberg.transforms import IdentityTransform
 
     rows = table()
     with rows.update_spec() as change:
         change.add_field("new", IdentityTransform())
-        change.add_field("t", DayTransform())
     rows.append(LOG)
     assert run(late="reject") == 300
 
@@ -187,3 +185,31 @@ def test_what_is_no_table_is_refused() -> None:
     Path("bad.metadata.json").write_text("{}")
     with pytest.raises(DataError, match="not a readable Iceberg table"):
         run("bad.metadata.json")
+
+
+@pytest.mark.parametrize("kind", ["POSITION_DELETES", "EQUALITY_DELETES"])
+def test_row_deletes_are_refused_by_name(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyiceberg does not write them: one data file is declared to be one of deletes."""
+    from pyiceberg.manifest import DataFileContent, ManifestContent, ManifestFile
+
+    rows = table()
+    rows.append(PIECES[0])
+    rows.append(PIECES[1])
+    last = rows.current_snapshot().manifests(rows.io)[0].manifest_path
+    content: Any = ManifestFile.content
+    fetch = ManifestFile.fetch_manifest_entry
+
+    def declared(manifest: Any) -> Any:
+        deletes = manifest.manifest_path == last
+        return ManifestContent.DELETES if deletes else content.fget(manifest)
+
+    def entries(manifest: Any, *rest: Any, **more: Any) -> Any:
+        found = fetch(manifest, *rest, **more)
+        for entry in found if manifest.manifest_path == last else ():
+            entry.data_file[0] = DataFileContent[kind]
+        return found
+
+    monkeypatch.setattr(ManifestFile, "content", property(declared))
+    monkeypatch.setattr(ManifestFile, "fetch_manifest_entry", entries)
+    with pytest.raises(DataError, match=rf"has {kind.lower().replace('_', ' ')} \(.*rewrite_data"):
+        run()

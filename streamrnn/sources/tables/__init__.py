@@ -3,6 +3,7 @@
 To add one, write a module that returns a `Table` as in `delta`, and open it in `open_table`.
 """
 
+from streamrnn.sources.files import canonical_name, read_errors
 from streamrnn.sources.tables.delta import is_delta, open_delta
 from streamrnn.sources.tables.history import Commit, Listing, Table
 from streamrnn.sources.tables.iceberg import is_iceberg, open_iceberg
@@ -21,8 +22,9 @@ def open_table(path: str, format: str, version: int | None) -> Table | None:
     """
     if format == "iceberg" or (format == "auto" and is_iceberg(path)):
         return open_iceberg(path, version)
-    if format == "delta" or (format == "auto" and is_delta(path)):
-        return open_delta(path, version)
+    with read_errors(canonical_name(path)):
+        if format == "delta" or (format == "auto" and is_delta(path)):
+            return open_delta(path, version)
     return None
 
 

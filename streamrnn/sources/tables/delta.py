@@ -48,7 +48,8 @@ def is_delta(path: str) -> bool:
     if MAGIC.intersection(path.partition("?")[0]):
         return False
     store, location = resolve(path)
-    return store.is_folder(posixpath.join(location, LOG))
+    log = posixpath.join(location, LOG)
+    return store.exists(log) and store.is_folder(log)
 
 
 def open_delta(path: str, version: int | None) -> Table:
@@ -57,7 +58,7 @@ def open_delta(path: str, version: int | None) -> Table:
     Raises DataError for a table with rows in deletion vectors, mapped columns, or another feature
     that cannot be read; MissingFileError if it has no such version.
     """
-    log = _Log(path)
+    log, path = _Log(path), canonical_name(path)
     if log.last < 0:
         raise MissingFileError(f"[source] path: {path}: no Delta table: it has no {LOG}")
     last = log.last if version is None else version
@@ -77,7 +78,7 @@ def open_delta(path: str, version: int | None) -> Table:
     reader = _Files(path, log.store, log.location, state)
     added = sorted(_of("add", base), key=lambda a: (a["modificationTime"], a["path"]))
     table = Table(
-        canonical_name(path).rstrip("/") + "/",
+        path.rstrip("/") + "/",
         name,
         [reader.file(action) for action in added],
         [reader.commit(number, actions) for number, actions in numbered],
@@ -102,7 +103,7 @@ class _Log:
             elif number.isdigit() and rest.startswith("checkpoint."):
                 self.checkpoints.setdefault(int(number), []).append(entry.path)
         self.last = max([*self.versions, *self.checkpoints], default=-1)
-        self._path = path
+        self._path = canonical_name(path)
 
     def first(self, last: int) -> int:
         """Return the first version from which all are there up to `last`, after a checkpoint."""
@@ -151,7 +152,7 @@ class _Files:
     """The files of a table by the actions of its log."""
 
     def __init__(self, path: str, store: Store, location: str, state: Mapping[str, Any]) -> None:
-        self._path, self._store, self._location = path.partition("?")[0], store, location
+        self._path, self._store, self._location = path, store, location
         fields = json.loads(state["metaData"]["schemaString"])["fields"]
         self._kinds = {each["name"]: _kind(each["type"]) for each in fields}
         self._partitions: list[str] = state["metaData"]["partitionColumns"]

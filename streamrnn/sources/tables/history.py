@@ -43,7 +43,7 @@ class Table:
 
     That order is the one of versions, then of the log; a rewritten file has the place of the first
     that it replaces. `base` are the files from before the first of `commits`, `root` is the
-    canonical name of the folder that the files are in ("" for any), `version` is for messages,
+    canonical name of the folder that the files are in, with a slash, `version` is for messages,
     `renames` are old names of columns, which older files have.
     """
 

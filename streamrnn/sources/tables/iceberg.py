@@ -58,7 +58,8 @@ def open_iceberg(path: str, version: int | None) -> Table:
         commits.append(_commit(snapshot, before, after, deletes=reader.deletes(snapshot)))
         before = after
     reader.refuse_deletes(snapshots[current], name)
-    return Table("", name, base, commits, renames=_renames(path, table))
+    root = canonical_name(table.location()).rstrip("/") + "/"
+    return Table(root, name, base, commits, renames=_renames(path, table))
 
 
 def _load(path: str) -> Any:
