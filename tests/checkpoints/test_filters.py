@@ -1,0 +1,224 @@
+"""Filters of output rows: those of SQL, as plain Python evaluates them with None."""
+
+from __future__ import annotations
+
+import datetime
+import operator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamrnn.checkpoints.filters import row_filter
+from streamrnn.errors import ConfigError
+
+SCHEMA = pa.schema(
+    [
+        ("p", pa.float32()),
+        ("q", pa.float64()),
+        ("n", pa.int32()),
+        ("origin", pa.string()),
+        ("flag", pa.bool_()),
+        ("t", pa.timestamp("us", "America/New_York")),
+        ("the day", pa.date32()),
+        ("blob", pa.binary()),
+    ]
+)
+COMPARE = {"=": operator.eq, "==": operator.eq, "!=": operator.ne, "<>": operator.ne}
+ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+NUMBERS = [-2, 0, 1, 3]
+FLOATS = [-0.5, 0.0, 0.1, 0.9, 3.0]
+TEXTS = ["JFK", "O'Hare", "", "and"]
+VALUES: dict[str, list[Any]] = {"p": FLOATS, "q": FLOATS, "n": NUMBERS, "origin": TEXTS}
+VALUES["flag"] = [True, False]
+
+# Nested tuples, which are written as text and evaluated here.
+Tree = tuple[Any, ...]
+
+
+def comparisons() -> st.SearchStrategy[Tree]:
+    def of(column: str) -> st.SearchStrategy[Tree]:
+        values = st.sampled_from(VALUES[column])
+        signs = st.sampled_from([*COMPARE] if column == "flag" else [*COMPARE, *ORDER])
+        return st.one_of(
+            st.tuples(st.just("compare"), signs, st.just(column), values, st.booleans()),
+            st.tuples(st.just("in"), st.just(column), st.lists(values, min_size=1, max_size=3)),
+            st.tuples(st.just("null"), st.just(column)),
+        )
+
+    columns = st.tuples(st.just("columns"), st.sampled_from([*COMPARE, *ORDER]))
+    return st.one_of(*map(of, VALUES), columns)
+
+
+TREES = st.recursive(
+    comparisons(),
+    lambda inner: st.one_of(
+        st.tuples(st.just("not"), inner),
+        st.tuples(st.sampled_from(["and", "or"]), inner, inner),
+    ),
+    max_leaves=6,
+)
+
+
+def literal(value: Any) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return str(value).lower()
+
+
+def text_of(tree: Tree) -> str:
+    match tree:
+        case ("compare", sign, column, value, turned):
+            sides = [literal(value), column] if turned else [column, literal(value)]
+            return f" {sign} ".join(sides)
+        case ("columns", sign):
+            return f"q {sign} n"
+        case ("in", column, values):
+            return f"{column} IN ({', '.join(map(literal, values))})"
+        case ("null", column):
+            return f"{column} is null"
+        case ("not", inner):
+            return f"not ({text_of(inner)})"
+        case (word, left, right):
+            return f"({text_of(left)}) {word} ({text_of(right)})"
+    raise AssertionError(tree)
+
+
+def as_in(column: str, value: Any) -> Any:
+    """A literal of the type of its column."""
+    return float(np.float32(value)) if column == "p" else value
+
+
+def truth(tree: Tree, row: dict[str, Any]) -> bool | None:
+    """Three values: null compared with anything is None."""
+    match tree:
+        case ("compare", sign, column, value, turned):
+            sides = [row[column], as_in(column, value)]
+            left, right = sides[::-1] if turned else sides
+            return None if row[column] is None else {**COMPARE, **ORDER}[sign](left, right)
+        case ("columns", sign):
+            if row["q"] is None or row["n"] is None:
+                return None
+            return bool({**COMPARE, **ORDER}[sign](row["q"], row["n"]))
+        case ("in", column, values):
+            value = row[column]
+            return None if value is None else value in [as_in(column, item) for item in values]
+        case ("null", column):
+            return row[column] is None
+        case ("not", inner):
+            found = truth(inner, row)
+            return None if found is None else not found
+        case ("and", left, right):
+            both = [truth(left, row), truth(right, row)]
+            return False if False in both else None if None in both else True
+        case ("or", left, right):
+            both = [truth(left, row), truth(right, row)]
+            return True if True in both else None if None in both else False
+    raise AssertionError(tree)
+
+
+def some_rows() -> pa.Table:
+    rng = np.random.default_rng(1)
+    columns = {
+        name: pa.array(
+            [None if rng.random() < 0.2 else values[rng.integers(len(values))] for _ in range(60)],
+            SCHEMA.field(name).type,
+        )
+        for name, values in VALUES.items()
+    }
+    return pa.table(columns)
+
+
+ROWS = some_rows()
+
+
+@settings(deadline=None, max_examples=300)
+@given(TREES)
+def test_rows_that_pass_are_those_of_plain_python(tree: Tree) -> None:
+    found = ROWS.filter(row_filter(text_of(tree), ROWS.schema))
+    assert found.to_pylist() == [row for row in ROWS.to_pylist() if truth(tree, row) is True]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("p = 0.9", 0.9),  # and not the float64 that 0.9 is
+        ("p >= 0.9", 0.9),
+        ("not p > 0.9", 0.9),
+        ("P.9 = 1", None),
+    ],
+)
+def test_a_literal_has_the_type_of_its_column(text: str, expected: float | None) -> None:
+    table = pa.table({"p": pa.array([0.9], pa.float32())})
+    if expected is None:
+        with pytest.raises(ConfigError, match="where: character 2"):
+            row_filter(text, table.schema)
+    else:
+        assert len(table.filter(row_filter(text, table.schema))) == 1
+
+
+def test_times_without_a_zone_are_in_that_of_their_column() -> None:
+    time = datetime.datetime(2013, 1, 5, 12, tzinfo=datetime.UTC)
+    table = pa.table({"t": pa.array([time], SCHEMA.field("t").type)})
+    for text, rows in (
+        ("t = '2013-01-05T07:00'", 1),
+        ("t = '2013-01-05 12:00Z'", 1),
+        ("t > '2013-01-05'", 1),
+        ("t > '2013-01-05 07:00:00.000001'", 0),
+    ):
+        assert len(table.filter(row_filter(text, table.schema))) == rows, text
+
+
+MISTAKES = [
+    ("p >", 4, "expected a column or a literal, received the end"),
+    ("pp > 1", 1, '`pp` is not a column of the output; did you mean "p"?'),
+    ("origin = JFK", 10, "text stands in single quotes"),
+    ("n = 2.5", 5, "expected an integer, as `n` is int32"),
+    ("n > 3000000000", 5, "3000000000 is no value of `n`, which is int32"),
+    ("p > 'x'", 5, "expected a number, as `p` is float"),
+    ("p > true", 5, "expected a number, as `p` is float"),
+    ("origin = 1", 10, "expected 'text', as `origin` is string"),
+    ("flag = 1", 8, "expected true or false, as `flag` is bool"),
+    ("flag > true", 1, "true and false are not in an order"),
+    ("t > 'yesterday'", 5, "'yesterday' is no value of `t`"),
+    ('"the day" = 5', 13, "expected a 'time', as `the day` is date32"),
+    ("p = origin", 5, "`origin` is string, and `p` is float"),
+    ("blob is null", 1, "`blob` is binary, which is not compared here"),
+    ("p", 2, "expected a comparison, `in` or `is`, received the end"),
+    ("(p > 1", 7, "expected `)`, received the end"),
+    ("p > 0.9 & n = 1", 9, "`&` is not known here"),
+    ("origin = 'x", 10, "the quote ' is not closed"),
+    ("p = null", 5, "nothing equals null: write `is null`"),
+    ("p is 1", 6, "expected `null` or `not null`, received `1`"),
+    ("1 = 2", 1, "received two literals"),
+    ("p + 1 > 2", 3, "columns are compared as they are"),
+    ("p in ()", 7, "expected a literal, received `)`"),
+    ("p in (n)", 7, "expected a literal, received the column `n`"),
+    ("p not 3", 7, "expected `in`, received `3`"),
+    ("p > 1 p", 7, "expected `and`, `or` or the end, received `p`"),
+    ("", 1, "expected a column, received the end"),
+    ("(" * 1000, 101, "nested deeper than 100"),
+    ("__import__('os')", 11, "expected a comparison, `in` or `is`, received `(`"),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "message"), MISTAKES, ids=[m[0][:20] for m in MISTAKES])
+def test_a_mistake_is_pointed_at(text: str, place: int, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        row_filter(text, SCHEMA)
+    first, shown, caret = str(caught.value).split("\n")
+    assert first.startswith(f"[alerts] where: character {place}: ")
+    assert message in first
+    assert shown == f"  {text}"
+    assert caret == f"  {' ' * (place - 1)}^"
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="pqn'\"()=<>!., 019 andornotinisnull", max_size=30))
+def test_any_text_is_a_filter_or_one_error(text: str) -> None:
+    with suppress(ConfigError):
+        row_filter(text, SCHEMA)
