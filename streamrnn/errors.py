@@ -19,6 +19,7 @@
     ├── MissingFileError (FileNotFoundError)              66  model, source or output not found
     ├── CheckpointError (RuntimeError)                     1  damaged or locked output folder
     ├── SinkError (OSError)                                1  output cannot be written
+    ├── PublishError (OSError)                            75  a table of [publish] is behind
     ├── EngineError (RuntimeError)                         1  workers that cannot be reached
     ├── AlreadyProcessed (ValueError)                     65  batch that was scored before
     └── PipeClosed                                         0  reader is gone: no failure
@@ -46,6 +47,7 @@ __all__ = [
     "ModelFileError",
     "ModelMismatchError",
     "PipeClosed",
+    "PublishError",
     "ShapeError",
     "SinkError",
     "StateError",
@@ -167,6 +169,16 @@ class CheckpointError(StreamRNNError, RuntimeError):
 
 class SinkError(StreamRNNError, OSError):
     """The output cannot be written."""
+
+
+class PublishError(StreamRNNError, OSError):
+    """The rows are committed, but a table of [publish] does not have them yet.
+
+    The next start registers them. `summary` is that of the run, None elsewhere.
+    """
+
+    exit_code = 75
+    summary: object = None
 
 
 class EngineError(StreamRNNError, RuntimeError):

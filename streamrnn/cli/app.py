@@ -47,6 +47,7 @@ app.command("convert", epilog=example("convert model.keras model.safetensors --c
 app.add_typer(states.app, name="state")
 app.command("verify", epilog=example("verify scores"))(outputs.verify)
 app.command("rewind", epilog=example("rewind scores --to 12"))(outputs.rewind)
+app.command("publish", epilog=f"{example('publish scores')}\n\n{EXIT_CODES}")(outputs.publish)
 app.command("compact", epilog=example("compact scores"))(outputs.compact)
 app.command("init", epilog=example("init new.toml --from data/log --model model.keras"))(files.init)
 app.command("schema", epilog=example("schema > pipeline.schema.json"))(files.schema)

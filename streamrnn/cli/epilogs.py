@@ -8,6 +8,7 @@ Exit codes:
   2    unknown command or option
   65   invalid data, or a damaged model file
   66   pipeline file, model, source, output folder or other input not found
+  75   committed, but a table of [publish] is behind; the next run catches up
   78   invalid pipeline file or argument; a model or state that does not fit
   130  interrupted; rerun to resume
   143  terminated before the run had begun (SIGTERM)

@@ -9,6 +9,7 @@ import typer
 
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
 from streamrnn.display import location, short_model
+from streamrnn.errors import PublishError
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
 Rejects = Annotated[
@@ -33,6 +34,8 @@ def verify(
             f"{count(found.rows, 'row')}{rejected}, state of {count(found.state_rows, 'stream')}, "
             f"{found.bytes / 1e6:,.1f} MB"
         )
+    if found.behind:
+        raise PublishError("\n".join(found.behind))
 
 
 def rewind(
@@ -112,6 +115,21 @@ def _shortened(paths: list[str]) -> list[str]:
     with suppress(ValueError):  # no paths, or not all of them absolute
         prefix = commonpath(path.rpartition("/")[0] for path in paths if path)
     return [path.removeprefix(prefix).lstrip("/") for path in paths]
+
+
+def publish(
+    out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
+) -> None:
+    """Bring the tables of [publish] up to date. A run does so by itself."""
+    from streamrnn import outputs
+
+    done = outputs.publish(out, rejects=rejects)
+    if as_json:
+        print_json([asdict(item) for item in done])
+    elif not done:
+        print(f"{location(out)}: every table of [publish] is up to date")
+    else:
+        print("\n".join(map(str, done)))
 
 
 def compact(

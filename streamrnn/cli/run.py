@@ -2,7 +2,7 @@
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -10,7 +10,7 @@ from streamrnn.cli.progress import progress
 from streamrnn.cli.report import LOGGER, Json, Quiet, Set, Verbose, count, print_json, print_table
 from streamrnn.cli.signals import stop_on_signal
 from streamrnn.cli.values import rows, values
-from streamrnn.errors import StreamRNNError
+from streamrnn.errors import PublishError, StreamRNNError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +89,8 @@ def run(
         return
     on_workers = (engine or job.config.engine.type) != "local"
     with progress(quiet) as show, stop_on_signal(on_workers=on_workers) as stop:
-        summary = job.run(
+        summary, behind = _outcome(
+            job,
             full_refresh=full_refresh,
             force=force,
             new_model=new_model,
@@ -108,8 +109,18 @@ def run(
         print_json(summary.as_dict(), out)
     elif not quiet:
         print(in_words(summary), file=out)
+    if behind is not None:
+        raise behind
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _outcome(job: "Pipeline", **options: Any) -> "tuple[Summary, PublishError | None]":
+    """Run; return the summary, and the error if a table is behind: what is committed is shown."""
+    try:
+        return job.run(**options), None
+    except PublishError as error:
+        return cast("Summary", error.summary), error
 
 
 def _load(pipeline: str, overrides: list[str] | None, metrics: str | None) -> "Pipeline":
@@ -134,6 +145,7 @@ def in_words(summary: "Summary") -> str:
             f"({summary.rows_per_second:,.0f} rows/s) from {_source(summary)}"
         ]
     lines.append(f"output   {summary.output}{_written(summary)}")
+    lines += [_published(item) for item in summary.published]
     if summary.first_time is not None:
         times = f"{summary.first_time} to {summary.last_time}"
         lines.append(f"times    {_WHOLE_SECONDS.sub('', times)}")
@@ -164,6 +176,13 @@ def _written(summary: "Summary") -> str:
     if summary.commits and summary.commit is not None:
         written += f" in {count(len(summary.parts), 'part')}, commit {summary.commit}"
     return f" ({written})"
+
+
+def _published(item: dict[str, Any]) -> str:
+    """Return what was changed in a table."""
+    from streamrnn.outputs import Published
+
+    return str(Published(**item))
 
 
 def _state(summary: "Summary") -> str:

@@ -32,6 +32,8 @@ FREE = frozenset(
         "model.threads",
         "sink.path",
         "sink.rejects",
+        "publish.delta",  # tables only index the parts
+        "publish.iceberg",
         "output.names",  # the columns of the output are compared
         "target.column",  # compared with outputs, not computed
         "target.horizon",

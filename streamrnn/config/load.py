@@ -24,6 +24,7 @@ from streamrnn.config.rules import run_checks
 from streamrnn.config.schema import (
     AfterSection,
     FeatureSection,
+    IcebergTable,
     Sections,
 )
 from streamrnn.config.section import Section
@@ -273,6 +274,7 @@ def _table_at(table: type[Section], path: Path) -> type[Section]:
         "features": FeatureSection,
         "after": AfterSection,
         "validation": ValidationSection,
+        "iceberg": IcebergTable,
     }
     return inner.get(str(path[0]), table) if path else table
 

@@ -18,6 +18,8 @@ _USED = (
     "model.state",
     "sink.format",
     "sink.partition_by",
+    "publish.delta",
+    "publish.iceberg",
     "checkpoint.keep",
 )
 

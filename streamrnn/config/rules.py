@@ -301,6 +301,23 @@ def _partitions_are_folders(tables: Sections) -> Iterator[Problem]:
         )
 
 
+@_needs("sink.path", "sink.format", "publish.delta", "publish.iceberg")
+def _tables_index_parquet_parts(tables: Sections) -> Iterator[Problem]:
+    for key in tables.publish.used:
+        if tables.sink.path == PIPE:
+            yield Problem(
+                ("publish", key),
+                'a table indexes the parts of a folder, and sink.path is "-"; set sink.path to a '
+                "directory or URI, or remove the key",
+            )
+        elif tables.sink.format != "parquet":
+            yield Problem(
+                ("publish", key),
+                f'a table indexes Parquet files, and sink.format is "{tables.sink.format}"; set '
+                'sink.format = "parquet", or remove the key',
+            )
+
+
 @_needs("target.column", "target.horizon", "target.rows", "target.weight", "source.time")
 def _target_is_one_row_of_a_stream(tables: Sections) -> Iterator[Problem]:
     target = tables.target

@@ -34,6 +34,7 @@ from streamrnn.config.values import (
     Range,
     Renames,
     Shards,
+    TableName,
     Text,
     TimeFeatures,
     TimeText,
@@ -345,6 +346,31 @@ class SinkSection(Section):
         return None if self.path == PIPE else self.path
 
 
+class IcebergTable(Section):
+    """A table of an Iceberg catalog."""
+
+    catalog: Text = Field(description="the catalog, by its name in pyiceberg's configuration")
+    table: TableName = Field(description="namespace.table; it is made if it does not exist")
+
+
+class PublishSection(Section):
+    """Tables that index the parts of the output after each commit; no row is copied."""
+
+    delta: bool = Field(
+        default=False, description="true: a Delta table whose root is sink.path (Parquet only)"
+    )
+    iceberg: IcebergTable | None = Field(
+        default=None,
+        description="an Iceberg table: a catalog of pyiceberg's configuration, and namespace.table",
+        examples=[{"catalog": "default", "table": "lake.scores"}],
+    )
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The keys that name a table."""
+        return tuple(key for key in ("delta", "iceberg") if getattr(self, key))
+
+
 class TargetSection(Section):
     """What the outputs forecast: the labels of training windows, and of `streamrnn evaluate`."""
 
@@ -433,6 +459,7 @@ class Sections(Section):
     model: ModelSection
     output: OutputSection = OutputSection()
     sink: SinkSection = SinkSection()
+    publish: PublishSection = PublishSection()
     target: TargetSection = TargetSection()
     train: TrainSection = TrainSection()
     state: StateSection = StateSection()

@@ -52,6 +52,13 @@ def _filled(value: Any) -> Any:
     return names
 
 
+def _table_name(value: Any) -> Any:
+    """Return the name of a table that is in a namespace."""
+    if isinstance(value, str) and not all(("." in value, *value.split("."))):
+        raise ValueError(f"expected namespace.table, received {received(value)}")
+    return value
+
+
 def _columns(value: Any) -> Any:
     names = _names(value)
     if "*" in names and len(names) > 1:
@@ -225,6 +232,7 @@ OnChange = Literal["error", "carry"]
 """What to do if the model is not the one that made the state."""
 EngineType = Literal["local", "ray"]
 Text = Annotated[str, Field(min_length=1)]
+TableName = Annotated[str, BeforeValidator(_table_name), Field(min_length=1)]
 TimeText = Annotated[str, BeforeValidator(_time_text), Field(min_length=1)]
 FilePath = Annotated[str, BeforeValidator(_fspath), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]

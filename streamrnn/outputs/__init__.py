@@ -1,4 +1,4 @@
-"""Work on committed outputs: verify, compact and rewind them, change their streams and states.
+"""Work on committed outputs: verify, compact, rewind and publish them, change their states.
 
 The functions take the path of an output folder, and do what `streamrnn verify`, `rewind`, `compact`
 and `streamrnn state` do:
@@ -15,10 +15,12 @@ from streamrnn.outputs.evaluation import Evaluation, EvaluationPlan, evaluate
 from streamrnn.outputs.metrics_file import MetricsFile, Series
 from streamrnn.outputs.naming import files_named, used_files
 from streamrnn.outputs.parts import compact, merge_small_parts, verify
+from streamrnn.outputs.publishing import TABLE_KEYS, Published, Publisher, publish
 from streamrnn.outputs.rewinding import (
     CommitInfo,
     commit_before,
     history,
+    restore_commit,
     rewind,
     rows_of_others,
 )
@@ -26,10 +28,13 @@ from streamrnn.outputs.streams import clear_leftovers, drop_idle, drop_streams, 
 from streamrnn.outputs.transfer import diff_states, export_state, import_state, read_states
 
 __all__ = [
+    "TABLE_KEYS",
     "CommitInfo",
     "Evaluation",
     "EvaluationPlan",
     "MetricsFile",
+    "Published",
+    "Publisher",
     "Series",
     "clear_leftovers",
     "commit_before",
@@ -43,9 +48,11 @@ __all__ = [
     "history",
     "import_state",
     "merge_small_parts",
+    "publish",
     "read_manifest",
     "read_states",
     "reset_streams",
+    "restore_commit",
     "rewind",
     "rows_of_others",
     "used_files",

@@ -18,7 +18,8 @@ from streamrnn.checkpoints.reading import consistent_read, read_manifest
 from streamrnn.checkpoints.versions import check_shards
 from streamrnn.config import recorded_rejects, rejects_beside
 from streamrnn.display import count, first_of
-from streamrnn.errors import CheckpointError
+from streamrnn.errors import CheckpointError, PublishError
+from streamrnn.outputs.publishing import Publisher
 from streamrnn.sinks import PART_FORMATS, Part, PartFormat, PartWriter
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
@@ -32,7 +33,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` has read and found intact."""
+    """What `verify` has read and found intact; `behind`: how tables of [publish] differ from it."""
 
     commit: int
     parts: int
@@ -40,14 +41,16 @@ class Verified:
     rejected: int
     state_rows: int
     bytes: int
+    behind: tuple[str, ...] = ()
 
 
 def verify(path: str, *, rejects: str | None = None) -> Verified:
     """Read every file that the last commit names and compare its checksum and its number of rows.
 
     A run may write meanwhile. `rejects` is the folder of rejected rows (default: as in the last
-    commit). Raises CheckpointError that names all missing or damaged files, and files of rows that
-    readers of the folder find but no commit names.
+    commit). Tables of [publish] are compared by their files; they are behind for a moment while a
+    run commits. Raises CheckpointError that names all missing or damaged files, and files of rows
+    that readers of the folder find but no commit names.
 
     >>> found = verify("out/weather")
     >>> found.commit, found.parts, found.rows, found.state_rows
@@ -76,6 +79,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             manifest.state_rows,
             sum(part.bytes for part in (*manifest.parts, *manifest.rejects))
             + sum(file.bytes for shard in manifest.shards for file in shard.files),
+            tuple(Publisher.of(manifest.config, path).problems(manifest)),
         )
 
     return consistent_read(path, read)
@@ -153,7 +157,8 @@ def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -
     Rows and their order stay. In a partitioned output, parts of one partition are merged, of those
     up to the same retained commit (`rewind` returns to a number of parts there). While parts are
     replaced, readers find a prefix of the rows. Returns None if there is nothing to merge. Raises
-    CheckpointError if the folder is in use or damaged; SinkError.
+    CheckpointError if the folder is in use or damaged; SinkError; PublishError if it is done, but a
+    table of [publish] could not follow.
 
     >>> manifest = compact("out/weather")
     >>> len(manifest.parts), manifest.rows
@@ -162,7 +167,24 @@ def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -
     found = read_manifest(path)
     beside = rejects or recorded_rejects(found.rejects_path, path)
     with OutputFolder.open(path, rejects=beside) as folder:
-        return merge_small_parts(folder, small=small)
+        tables = Publisher.of(found.config, path)
+        before = _published(tables, folder.manifest)
+        manifest = merge_small_parts(folder, small=small)
+        if manifest is not None:
+            tables.publish(manifest, merged=before)
+        return manifest
+
+
+def _published(tables: Publisher, manifest: Manifest | None) -> bool:
+    """Bring the tables up to date before a change; return whether they are."""
+    if manifest is None:
+        return False
+    try:
+        tables.publish(manifest)
+    except PublishError as error:
+        _LOGGER.warning("%s", error)
+        return False
+    return True
 
 
 def merge_small_parts(

@@ -12,6 +12,7 @@ from streamrnn.display import count, first_of, location, short_model
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs.naming import used_files
 from streamrnn.outputs.parts import rewritten
+from streamrnn.outputs.publishing import Publisher
 from streamrnn.sinks import Part
 
 
@@ -82,11 +83,21 @@ def rewind(
 
     It is a new commit, atomic like any other, with the time of the earlier one. Returns the new
     manifest. Raises ConfigError if no such commit is retained, or if the last commit was made
-    before the time; CheckpointError if the folder is in use or a needed file is damaged.
+    before the time; CheckpointError if the folder is in use or a needed file is damaged;
+    PublishError if it is done, but a table of [publish] could not follow.
 
     >>> rewind("out/weather", to=1).rows
     50
     """
+    manifest = restore_commit(path, to, before=before, rejects=rejects)
+    Publisher.of(manifest.config, path).publish(manifest)
+    return manifest
+
+
+def restore_commit(
+    path: str, to: int | None = None, *, before: str | None = None, rejects: str | None = None
+) -> Manifest:
+    """Do what `rewind` does, and leave the tables of [publish] as they are."""
     found = read_manifest(path)
     if (to is None) == (before is None):
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")

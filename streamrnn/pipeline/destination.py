@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -16,8 +16,9 @@ from streamrnn.checkpoints import (
     SourcePlan,
     plan_sources,
 )
+from streamrnn.config import value_of
 from streamrnn.engines import FolderTarget, StreamTarget
-from streamrnn.outputs import merge_small_parts
+from streamrnn.outputs import TABLE_KEYS, merge_small_parts
 from streamrnn.pipeline.preflight import after_rule, run_config, seen_before
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions, Target
 from streamrnn.sources import Source, SourceFile
@@ -70,8 +71,11 @@ class Destination(Protocol):
     def target(self, files: Sequence[SourceFile]) -> Target:
         """Return the target that the loop writes to while it reads these files."""
 
-    def merge_parts(self) -> None:
-        """Merge small parts if there are many."""
+    def merge_parts(self) -> bool:
+        """Merge small parts if there are many; return whether it did."""
+
+    def record_tables(self, config: Mapping[str, Any]) -> None:
+        """Commit which tables index the output, for commands that have no pipeline file."""
 
 
 class FolderDestination:
@@ -132,9 +136,22 @@ class FolderDestination:
         """Return a target that writes parts of the folder."""
         return FolderTarget(self.folder, files)
 
-    def merge_parts(self) -> None:
-        """Merge small parts if there are many."""
-        merge_small_parts(self.folder, least=_SMALL_PARTS)
+    def merge_parts(self) -> bool:
+        """Merge small parts if there are many; return whether it did."""
+        return merge_small_parts(self.folder, least=_SMALL_PARTS) is not None
+
+    def record_tables(self, config: Mapping[str, Any]) -> None:
+        """Commit the keys of [publish] if the last commit has others, and nothing else."""
+        last = self.last
+        now = {key: config[key] for key in TABLE_KEYS}
+        if last is None or now == {key: value_of(key, last.config) for key in TABLE_KEYS}:
+            return
+        self.folder.replace(
+            time=last.time,
+            kept=last.kept,
+            end_of_run=last.end_of_run,
+            config={**last.config, **now},
+        )
 
 
 class StreamDestination:
@@ -173,8 +190,12 @@ class StreamDestination:
         """Return the stream."""
         return self._target
 
-    def merge_parts(self) -> None:
+    def merge_parts(self) -> bool:
         """Do nothing: a stream has no parts."""
+        return False
+
+    def record_tables(self, config: Mapping[str, Any]) -> None:
+        """Do nothing: no table indexes a stream."""
 
 
 @contextmanager

@@ -30,9 +30,10 @@ from streamrnn.pipeline.preflight import (
     run_config,
     seen_before,
 )
+from streamrnn.pipeline.publishing import RunTables
 from streamrnn.pipeline.statistics import features_of, warnings_of
 from streamrnn.pipeline.targets import with_target
-from streamrnn.scoring import starting_table
+from streamrnn.scoring import Summary, starting_table
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.sources import SourceFile, SourceOfFiles, canonical_name
@@ -52,6 +53,7 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     if source is None:
         return ["the source has no files to check: its columns are checked when it is read"]
     bound = _bind(loaded, source)
+    RunTables(loaded.config, Summary()).check(bound.emitter.schema)
     used = set() if last is None else {file.path for file in last.sources}
     wide, _ = with_target(bound, source)
     wide.check_schemas([file for file in source.files if file.name not in used])
@@ -105,6 +107,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         "steps": config.window.steps,
         "output": None if config.sink.path is None else location(config.sink.path),
         "partition_by": list(config.sink.partition_by),
+        **_tables(loaded),
         "output_columns": list(loaded.names),
         "emit": config.output.emit,
     }
@@ -123,6 +126,12 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         **_shared(loaded, bound, source, files, committed),
         "notes": notes,
     }
+
+
+def _tables(loaded: LoadedPipeline) -> dict[str, Any]:
+    """Return the tables that a run would keep up to date; nothing without [publish]."""
+    titles = RunTables(loaded.config, Summary()).titles
+    return {"publishes": titles} if titles else {}
 
 
 def feature_statistics(loaded: LoadedPipeline) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from streamrnn.checkpoints import (
 )
 from streamrnn.display import count, first_of, location
 from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.outputs import commit_before, files_named, rewind, used_files
+from streamrnn.outputs import commit_before, files_named, restore_commit, used_files
 from streamrnn.pipeline.preflight import seen_before
 from streamrnn.pipeline.rechecking import (
     check_corrected,
@@ -72,7 +72,7 @@ def rewind_before_changes(
     note = check_models(bound, manifest, target, path, options)
     _check_files(loaded, files, manifest, target, names, path)
     dropped = manifest.rows - target.rows
-    rewind(path, target.commit)
+    restore_commit(path, target.commit)  # the run publishes it when it begins
     return Reload(
         f"rewound to commit {target.commit}, before {first_of(names)} was read; "
         f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again{note}",

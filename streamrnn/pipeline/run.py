@@ -27,6 +27,7 @@ from streamrnn.pipeline.preflight import (
     refuse_own_output,
     seen_by_init,
 )
+from streamrnn.pipeline.publishing import RunTables
 from streamrnn.pipeline.reloading import rewind_before_changes
 from streamrnn.pipeline.run_metrics import RunMetrics
 from streamrnn.scoring import (
@@ -56,7 +57,8 @@ class Job:
         self.options = options
         self.summary = Summary(output=location(str(loaded.config.sink.path)))
         self._metrics = metrics
-        self._committed = self._update_metrics
+        self._tables = RunTables(loaded.config, self.summary)
+        self._committed: Callable[[], None] = self._update_metrics
         self.unsaved: StateTable | None = None
         self._began = 0.0
         self._closing = ExitStack()
@@ -79,11 +81,15 @@ class Job:
             before = output.last.commit if output.last else 0
             if self._metrics is not None:
                 self._metrics.watch(self.summary, output)
+            self._committed = partial(self._after_commit, output)
+            self._tables.publish(output.last)
             if self.options.follow:
                 self._follow(output)
             else:
                 self._read_once(source, output)
+            output.record_tables(self.config.canonical())
             self._report_commits(output, before)
+            self._tables.finish(output.last)
         return self.summary
 
     def _report_commits(self, output: Destination, before: int) -> None:
@@ -142,13 +148,14 @@ class Job:
         watcher = Watcher(
             lambda: file_source(self.loaded, self.options),
             self.options,
-            self._looked,
+            partial(self._looked, output),
         )
         self._committed = lambda: self._report(watcher, output)
         engine: Engine | None = None
         for source in watcher:
             engine = self._read(source, output, engine, last=False) or engine
-            output.merge_parts()
+            self._tables.publish(output.last)
+            self._tables.publish(output.last, merged=output.merge_parts())
         if engine is not None and not self.summary.interrupted:
             engine.end(output.target([]))
             self._end(engine, output)
@@ -156,14 +163,20 @@ class Job:
     def _report(self, watcher: Watcher, output: Destination) -> None:
         """Report a commit of a run that follows."""
         watcher.report(output.last, self.summary)
+        self._after_commit(output)
+
+    def _after_commit(self, output: Destination) -> None:
+        """Publish a commit, and write the metrics."""
+        self._tables.after_commit(output.last)
         self._update_metrics()
 
     def _update_metrics(self) -> None:
         if self._metrics is not None:
             self._metrics.update()
 
-    def _looked(self) -> None:
+    def _looked(self, output: Destination) -> None:
         """Note in the metrics that a look at the source is done, unless it was interrupted."""
+        self._tables.retry(output.last)
         if self._metrics is not None and not self.summary.interrupted:
             self._metrics.succeed()
 
@@ -216,6 +229,7 @@ class Job:
     def _begin(self, source: Source, output: Destination, plan: SourcePlan) -> Callable[[], Engine]:
         """Prepare the output; return a call that loads the state and starts the engine."""
         bound = self.loaded.bind(source.schema, source.name)
+        self._tables.check(bound.emitter.schema)
         output.begin(bound)
         return partial(self._start, bound, source, output, plan, output.last)
 

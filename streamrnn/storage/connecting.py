@@ -27,6 +27,24 @@ def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
     return (_bounded(fs) if isinstance(fs, arrow_fs.S3FileSystem) else fs), path
 
 
+def s3_options(fs: arrow_fs.S3FileSystem) -> dict[str, str]:
+    """Return how a filesystem connects, under the names of `object_store` (Rust).
+
+    Credentials of the environment are left to the reader's own.
+    """
+    _, (found,) = fs.__reduce__()
+    names = {"access_key": "access_key_id", "secret_key": "secret_access_key"}
+    names |= {"session_token": "session_token", "region": "region"}
+    options = {f"aws_{new}": found[old] for old, new in names.items() if found[old]}
+    if found["endpoint_override"]:
+        endpoint = found["endpoint_override"].removeprefix(f"{found['scheme']}://")
+        options["aws_endpoint_url"] = f"{found['scheme']}://{endpoint}"
+        options["aws_allow_http"] = str(found["scheme"] == "http").lower()
+    if found["anonymous"]:
+        options["aws_skip_signature"] = "true"
+    return options
+
+
 def _bounded(fs: arrow_fs.S3FileSystem) -> arrow_fs.S3FileSystem:
     """Return the same S3 filesystem with bounded waits, for which URIs have no options.
 

@@ -183,6 +183,14 @@ class Files(ABC):
     def clear(self, folder: str) -> None:
         """Remove a folder if it is empty."""
 
+    @abstractmethod
+    def options(self) -> dict[str, str]:
+        """Return how to connect, for other libraries, under the names of `object_store` (Rust).
+
+        They hold credentials: never show them. Empty for a local disk, and for a store of which
+        only the environment knows.
+        """
+
     def read(self, name: str) -> bytes:
         """Read all bytes of a file. Raises FileNotFoundError if it does not exist."""
         with self.open(name) as file:

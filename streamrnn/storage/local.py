@@ -177,3 +177,6 @@ class LocalFiles(Files):
     def clear(self, folder: str) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(self.show(folder))
+
+    def options(self) -> dict[str, str]:
+        return {}

@@ -9,6 +9,7 @@ from pyarrow import fs as arrow_fs
 
 from streamrnn.display import location
 from streamrnn.storage.breaker import Breaker, breaker_of
+from streamrnn.storage.connecting import s3_options
 from streamrnn.storage.files import Files, Output, sink_errors
 
 
@@ -120,3 +121,6 @@ class RemoteFiles(Files):
 
     def clear(self, folder: str) -> None:
         """Do nothing: object stores have no folders."""
+
+    def options(self) -> dict[str, str]:
+        return s3_options(self.fs) if isinstance(self.fs, arrow_fs.S3FileSystem) else {}

@@ -249,8 +249,8 @@ typ = "LSTM"
         f"p.toml:12: source.lanes: unknown key; it belongs to [window] ({known}"
         "reset, max_gap, late, bad, max_rejects, batch_rows)",
         'p.toml:14: windows: unknown key; did you mean "window"? '
-        "(known here: source, window, model, output, sink, target, train, state, checkpoint, "
-        "engine)",
+        "(known here: source, window, model, output, sink, publish, target, train, state, "
+        "checkpoint, engine)",
         'p.toml:16: window.kind: expected "carry", "independent" or "whole", received the string '
         '"carri"; did you mean "carry"?',
         "p.toml:17: window.steps: expected an integer from 1 to 2147483647, received the integer 0",
@@ -483,3 +483,28 @@ def test_canonical_is_flat_and_free_of_how_it_was_written(load):
     assert load(MINIMAL, "source.max_gap=90m", "source.time=t").canonical()["source.max_gap"] == (
         "1h30m"
     )
+
+
+@pytest.mark.parametrize("key", ["delta=true", "iceberg.catalog=c"])
+def test_tables_index_the_parquet_files_of_a_folder(load, key):
+    text = f"{MINIMAL}[publish]\niceberg = {{ catalog = 'c', table = 'n.t' }}\n"
+    text = text if "iceberg" in key else MINIMAL
+    table = key.partition("=")[0].partition(".")[0]
+    assert load(text, "sink.path=out", f"publish.{key}").publish.used == (table,)
+    message = message_of(load, text, "sink.path=-", f"publish.{key}")
+    assert (
+        f'publish.{table}: a table indexes the parts of a folder, and sink.path is "-"' in message
+    )
+    message = message_of(load, text, "sink.path=out", "sink.format=arrow", f"publish.{key}")
+    assert f"publish.{table}: a table indexes Parquet files, and sink.format is" in message
+    assert 'set sink.format = "parquet", or remove the key' in message
+
+
+def test_an_iceberg_table_has_a_namespace(load):
+    for name in ("scores", ".scores", "lake."):
+        message = message_of(load, MINIMAL, f"publish.iceberg={{catalog='c', table='{name}'}}")
+        assert f'publish.iceberg.table: expected namespace.table, received the string "{name}"' in (
+            message
+        )
+    message = message_of(load, MINIMAL, "publish.iceberg={catalog='c', tables='n.t'}")
+    assert 'did you mean "table"? (known here: catalog, table)' in message

@@ -1,0 +1,209 @@
+"""A Delta table whose root is the output folder."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.checkpoints import Manifest
+from streamrnn.display import location, without_options
+from streamrnn.errors import ConfigError, PublishError
+from streamrnn.outputs.publishing.footers import delta_statistics, part_footer
+from streamrnn.outputs.publishing.partitions import (
+    columns_of,
+    partition_columns,
+    partition_values,
+)
+from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
+from streamrnn.outputs.publishing.types import delta_type, lake_schema
+from streamrnn.sinks import Part, number_of
+from streamrnn.storage.files import Files
+
+_COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
+LOG = "_delta_log"
+_FORBIDDEN = set(" ,;{}()\n\t=")
+# Files leave the folder with their rows; VACUUM, which deletes what a table no longer names, could
+# only delete parts that wait to be registered.
+_PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
+_WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_timeout": "60s"}
+
+
+def _library(module: str = "deltalake") -> Any:
+    """Return a module of deltalake. Raises ConfigError, with the extra, if it is missing."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "deltalake":
+            raise
+        raise ConfigError(
+            "[publish] delta needs deltalake: pip install 'streamrnn[delta]'"
+        ) from None
+
+
+class DeltaLog:
+    """The log of a Delta table in an output folder: a `Table`."""
+
+    def __init__(self, files: Files, path: str) -> None:
+        self._files = files
+        self._path = without_options(location(path))
+        self._options = {} if files.local else {**_WAITS, **files.options()}
+
+    @property
+    def title(self) -> str:
+        """The table, for messages."""
+        return f"the Delta table {self._path}"
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise ConfigError if deltalake is missing, or a Delta table cannot have these columns."""
+        _library()
+        lake_schema(schema, delta_type, "Delta")
+        odd = [name for name in schema.names if _FORBIDDEN & set(name)]
+        if odd:
+            raise ConfigError(
+                f"[publish] delta: a column of a Delta table has no space nor any of ,;{{}}()= in "
+                f"its name: {', '.join(map(repr, odd))}. Rename it ([output] names, [source] "
+                "rename), or leave it out of [output] columns."
+            )
+        lower = [name.lower() for name in schema.names]
+        same = [name for name in schema.names if lower.count(name.lower()) > 1]
+        if same:
+            raise ConfigError(
+                f"[publish] delta: {', '.join(map(repr, same))} are one name in a Delta table, "
+                "which ignores case. Rename one of them ([output] names, [source] rename)."
+            )
+
+    def read(self, manifest: Manifest) -> TableContents | None:
+        """Return what the last version of the table has; None if there is no table."""
+        table = self._open()
+        if table is None:
+            return None
+        mapped = table.metadata().configuration.get("delta.columnMapping.mode", "none")
+        if mapped != "none":
+            raise PublishError(
+                f"{self.title} maps its columns (delta.columnMapping.mode = {mapped!r}); parts "
+                f"have no column ids. {self._remake()}"
+            )
+        found = _files(table)
+        ours = {name: file for name, file in found.items() if _may_be_ours(name)}
+        last = table.history(1)[0]
+        written = last.get(_OUTPUT) == manifest.output
+        return TableContents(
+            ours,
+            int(last[_COMMIT]) if written else None,
+            self._has_columns(table, manifest),
+            f"version {table.version()}",
+            [name for name in found if name not in ours],
+            "" if _OUTPUT in last else f"{last.get('operation', 'a commit')} of another writer",
+        )
+
+    def commit(self, manifest: Manifest, changes: TableChanges, found: TableContents | None) -> str:
+        """Commit one version; two if the columns change: the first one empties the table."""
+        library = _library("deltalake.transaction")
+        schema = _delta_schema(manifest)
+        adds = [self._add_action(part, changes) for part in changes.add]
+        properties = self._properties(manifest.output, manifest.commit)
+        columns = list(partition_columns(manifest))
+        table = self._open()
+        if found is None or table is None:
+            self._files.make("")
+            library.create_table_with_add_actions(
+                self._uri, schema, adds, mode="error", partition_by=columns,
+                configuration=_PROPERTIES, storage_options=self._options,
+                commit_properties=properties,
+            )  # fmt: skip
+        else:
+            removes = [] if not found.same_schema else _remove_actions(changes)
+            if not found.same_schema:
+                _library().DeltaTable.create(
+                    self._uri, schema, mode="overwrite", partition_by=columns,
+                    configuration={**_PROPERTIES, **table.metadata().configuration},
+                    storage_options=self._options,
+                    commit_properties=self._properties(manifest.output, 0),
+                )  # fmt: skip
+                table.update_incremental()
+            table.create_write_transaction(
+                [*adds, *removes], "append", schema, columns, commit_properties=properties
+            )
+        done = self._open()
+        return f"version {done.version() if done is not None else 0}"
+
+    def advice(self, found: TableContents) -> str:
+        """Return how to get rid of foreign files."""
+        return (
+            "Restore the table to its last version of streamrnn (DeltaTable(…).restore(version)). "
+            f"{self._remake()}"
+        )
+
+    def _remake(self) -> str:
+        return (
+            f"Or move {self._path}/{LOG} away: the table is then made anew from the parts of the "
+            "output."
+        )
+
+    @property
+    def _uri(self) -> str:
+        return self._files.show("")
+
+    def _open(self) -> Any:
+        """Open the last version of the table; None if there is none."""
+        library = _library()
+        if not library.DeltaTable.is_deltatable(self._uri, self._options):
+            return None
+        return library.DeltaTable(self._uri, storage_options=self._options)
+
+    def _has_columns(self, table: Any, manifest: Manifest) -> bool:
+        columns = [*table.metadata().partition_columns]
+        same: bool = table.schema() == _delta_schema(manifest)
+        return same and columns == list(partition_columns(manifest))
+
+    def _add_action(self, part: Part, changes: TableChanges) -> Any:
+        footer = part_footer(self._files, part.name)
+        return _library("deltalake.transaction").AddAction(
+            path=part.name,
+            size=part.bytes,
+            partition_values=dict(partition_values(part)),
+            modification_time=time.time_ns() // 1_000_000,
+            data_change=part.name not in changes.moved,
+            stats=delta_statistics(footer),
+        )
+
+    def _properties(self, output: str, commit: int) -> Any:
+        library = _library()
+        transactions = [library.Transaction(f"{BY}-{output}", commit)] if commit else []
+        return library.CommitProperties(
+            custom_metadata={_OUTPUT: output, _COMMIT: str(commit)},
+            app_transactions=transactions,
+            max_commit_retries=0,  # another writer's version is read before anything is added to it
+        )
+
+
+def _delta_schema(manifest: Manifest) -> Any:
+    schema = lake_schema(columns_of(manifest), delta_type, "Delta")
+    return _library().Schema.from_arrow(schema)
+
+
+def _files(table: Any) -> dict[str, TableFile]:
+    """Return the files of a table by their paths."""
+    found = pa.table(table.get_add_actions(flatten=True))
+    columns = (found.column(name).to_pylist() for name in ("path", "size_bytes", "num_records"))
+    return {path: TableFile(size, rows, path) for path, size, rows in zip(*columns, strict=True)}
+
+
+def _may_be_ours(name: str) -> bool:
+    return "://" not in name and number_of(name.rpartition("/")[2]) is not None
+
+
+def _remove_actions(changes: TableChanges) -> list[Any]:
+    library, now = _library("deltalake.transaction"), time.time_ns() // 1_000_000
+    return [
+        library.RemoveAction(
+            path=file.path,
+            data_change=name not in changes.moved,
+            deletion_timestamp=now,
+            size=file.bytes,
+        )
+        for name, file in changes.remove.items()
+    ]

@@ -1,0 +1,247 @@
+"""A table of an Iceberg catalog that names the parts of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.checkpoints import Manifest
+from streamrnn.errors import ConfigError
+from streamrnn.outputs.publishing.footers import part_footer
+from streamrnn.outputs.publishing.partitions import columns_of
+from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
+from streamrnn.outputs.publishing.types import iceberg_type, lake_schema
+from streamrnn.sinks import Part, number_of
+from streamrnn.sources import canonical_name
+from streamrnn.storage.files import Files
+
+_COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
+# One small manifest a commit would make the plan of a query long.
+_PROPERTIES = {"commit.manifest-merge.enabled": "true"}
+_NAMES = "schema.name-mapping.default"
+
+
+def _library(module: str) -> Any:
+    """Return a module of pyiceberg. Raises ConfigError, with the extra, if it is missing."""
+    try:
+        return import_module(f"pyiceberg.{module}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "pyiceberg":
+            raise
+        raise ConfigError(
+            "[publish] iceberg needs pyiceberg: pip install 'streamrnn[iceberg]'"
+        ) from None
+
+
+class IcebergCatalogTable:
+    """A table of a catalog that pyiceberg's configuration names: a `Table`."""
+
+    def __init__(self, files: Files, catalog: str, table: str) -> None:
+        self._files = files
+        self._catalog_name, self._name = catalog, table
+        root = canonical_name(files.show("")).rstrip("/")
+        self._root = root if "://" in root else f"file://{root}"
+
+    @property
+    def title(self) -> str:
+        """The table, for messages."""
+        return f"the Iceberg table {self._catalog_name}.{self._name}"
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise ConfigError if pyiceberg or the catalog is missing, or a column has no type."""
+        config = _library("utils.config").Config()
+        if config.get_catalog_config(self._catalog_name) is None:
+            raise ConfigError(
+                f"[publish] iceberg: pyiceberg's configuration has no catalog "
+                f"{self._catalog_name!r}. Add it to ~/.pyiceberg.yaml, or set "
+                f"PYICEBERG_CATALOG__{self._catalog_name.upper()}__URI."
+            )
+        lake_schema(schema, iceberg_type, "Iceberg")
+
+    @cached_property
+    def _catalog(self) -> Any:
+        found = _library("utils.config").Config().get_catalog_config(self._catalog_name) or {}
+        options = {**_store_options(self._files), **found}
+        return _library("catalog").load_catalog(self._catalog_name, **options)
+
+    def read(self, manifest: Manifest) -> TableContents | None:
+        """Return what the current snapshot has; None if there is no table."""
+        table = self._load()
+        if table is None:
+            return None
+        snapshot = table.current_snapshot()
+        about = _about(snapshot)
+        output = about.get(_OUTPUT)
+        tasks = list(table.scan().plan_files())
+        found = {self._name_of(task.file.file_path): task.file for task in tasks}
+        ours = output == manifest.output
+        foreign = [
+            file.file_path for name, file in found.items() if not (ours or self._is_ours(name))
+        ]
+        if any(task.delete_files for task in tasks):
+            output = None
+        return TableContents(
+            {
+                name: TableFile(file.file_size_in_bytes, file.record_count, file.file_path)
+                for name, file in found.items()
+            },
+            int(about.get(_COMMIT, 0)) if output == manifest.output else None,
+            self._has_columns(table, manifest),
+            "no snapshot" if snapshot is None else f"snapshot {snapshot.snapshot_id}",
+            foreign,
+            _others(table, about, manifest.output),
+        )
+
+    def commit(self, manifest: Manifest, changes: TableChanges, found: TableContents | None) -> str:
+        """Commit one snapshot, with the columns of the output."""
+        table = self._load() or self._create(manifest)
+        properties = {_OUTPUT: manifest.output, _COMMIT: str(manifest.commit)}
+        gone = {file.path for file in changes.remove.values()}
+        if found is not None:
+            named = found.files.keys() & {part.name for part in changes.add}
+            gone |= {found.files[name].path for name in named}
+        with table.transaction() as transaction:
+            if not self._has_columns(table, manifest):
+                _set_columns(transaction, _iceberg_schema(manifest))
+            mapping = transaction.table_metadata.schema().name_mapping.model_dump_json()
+            if transaction.table_metadata.properties.get(_NAMES) != mapping:
+                transaction.set_properties({_NAMES: mapping})
+            update = transaction.update_snapshot(snapshot_properties=properties)
+            with update.overwrite() if gone else update.merge_append() as snapshot:
+                for task in table.scan().plan_files() if gone else ():
+                    if task.file.file_path in gone:
+                        snapshot.delete_data_file(task.file)
+                for part in changes.add:
+                    snapshot.append_data_file(self._data_file(part, transaction.table_metadata))
+        return f"snapshot {table.refresh().current_snapshot().snapshot_id}"
+
+    def advice(self, found: TableContents) -> str:
+        """Return how to get rid of foreign files."""
+        return (
+            "Roll the table back to its last snapshot of streamrnn "
+            "(table.manage_snapshots().rollback_to_snapshot(id).commit()), name another table in "
+            "[publish] iceberg, or drop this one without its files: it is then made anew."
+        )
+
+    def _load(self) -> Any:
+        try:
+            return self._catalog.load_table(self._name)
+        except (
+            _library("exceptions").NoSuchTableError,
+            _library("exceptions").NoSuchNamespaceError,
+        ):
+            return None
+
+    def _create(self, manifest: Manifest) -> Any:
+        self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
+        schema = lake_schema(columns_of(manifest), iceberg_type, "Iceberg")
+        return self._catalog.create_table(self._name, schema, properties=_PROPERTIES)
+
+    def _has_columns(self, table: Any, manifest: Manifest) -> bool:
+        wanted = _iceberg_schema(manifest).fields
+        return _types(table.schema().fields) == _types(wanted)
+
+    def _name_of(self, path: str) -> str:
+        """Return the name of a file in the output; its path if it is elsewhere."""
+        return path.removeprefix(f"{self._root}/")
+
+    def _is_ours(self, name: str) -> bool:
+        return "://" not in name and number_of(name.rpartition("/")[2]) is not None
+
+    def _data_file(self, part: Part, metadata: Any) -> Any:
+        """Describe a part to Iceberg, with statistics from its footer."""
+        arrow, manifests = _library("io.pyarrow"), _library("manifest")
+        statistics = arrow.data_file_statistics_from_parquet_metadata(
+            parquet_metadata=part_footer(self._files, part.name),
+            stats_columns=arrow.compute_statistics_plan(metadata.schema(), metadata.properties),
+            parquet_column_mapping=arrow.parquet_path_to_id_mapping(metadata.schema()),
+        )
+        return manifests.DataFile.from_args(
+            content=manifests.DataFileContent.DATA,
+            file_path=f"{self._root}/{part.name}",
+            file_format=manifests.FileFormat.PARQUET,
+            partition=_library("typedef").Record(),
+            file_size_in_bytes=part.bytes,
+            sort_order_id=None,
+            spec_id=metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics.to_serialized_dict(),
+        )
+
+
+def _store_options(files: Files) -> dict[str, str]:
+    """Return the options of the sink's object store, under the names of pyiceberg."""
+    names = {
+        "endpoint_url": "s3.endpoint",
+        "region": "s3.region",
+        "access_key_id": "s3.access-key-id",
+        "secret_access_key": "s3.secret-access-key",
+        "session_token": "s3.session-token",
+    }
+    found = {} if files.local else files.options()
+    return {new: found[f"aws_{old}"] for old, new in names.items() if f"aws_{old}" in found}
+
+
+def _about(snapshot: Any) -> dict[str, str]:
+    """Return the operation and the properties of a snapshot; empty for none."""
+    if snapshot is None:
+        return {}
+    if snapshot.summary is None:
+        return {"operation": "a snapshot"}
+    return {
+        "operation": snapshot.summary.operation.value,
+        **snapshot.summary.additional_properties,
+    }
+
+
+def _others(table: Any, about: Any, output: str) -> str:
+    """Describe what others have done to a table since our last snapshot; "" for nothing."""
+    if about and _OUTPUT not in about:
+        return f"{about['operation']} of another writer"
+    ours = [item for item in map(_about, table.metadata.snapshots) if item.get(_OUTPUT) == output]
+    latest = max((int(item.get(_COMMIT, 0)) for item in ours), default=0)
+    if latest > int(about.get(_COMMIT, 0)) and about.get(_OUTPUT, output) == output:
+        return f"set back from the snapshot of commit {latest}"
+    return ""
+
+
+def _iceberg_schema(manifest: Manifest) -> Any:
+    schema = lake_schema(columns_of(manifest), iceberg_type, "Iceberg")
+    convert = _library("io.pyarrow")
+    return _library("schema").assign_fresh_schema_ids(
+        convert._pyarrow_to_schema_without_ids(schema)
+    )
+
+
+def _types(fields: Iterable[Any]) -> list[tuple[str, str, bool]]:
+    """Return what columns are but for their ids."""
+    return [(field.name, str(field.field_type), field.required) for field in fields]
+
+
+def _set_columns(transaction: Any, wanted: Any) -> None:
+    """Give a table these columns, in this order; those of another type are made anew."""
+    now = {field.name: field for field in transaction.table_metadata.schema().fields}
+    wanted_types = {name: rest for name, *rest in _types(wanted.fields)}
+    stay = {
+        name
+        for name, *rest in _types(transaction.table_metadata.schema().fields)
+        if wanted_types.get(name) == rest
+    }
+    with transaction.update_schema(allow_incompatible_changes=True) as update:
+        for name in now.keys() - stay:
+            update.delete_column(name)
+    with transaction.update_schema(allow_incompatible_changes=True) as update:
+        before = None
+        for field in wanted.fields:
+            if field.name not in stay:
+                update.add_column(field.name, field.field_type, required=field.required)
+            if before is None:
+                update.move_first(field.name)
+            else:
+                update.move_after(field.name, before)
+            before = field.name
