@@ -10,10 +10,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from engines.in_process import TasksHere
 
 from streamrnn import outputs
+from streamrnn.checkpoints import OutputFolder
 from streamrnn.cli import main
+from streamrnn.engines import opening
 from streamrnn.errors import CheckpointError, ConfigError, PublishError
+from streamrnn.outputs.publishing import delta
 from streamrnn.pipeline import Summary
 from streamrnn.sinks import part
 
@@ -349,15 +353,11 @@ def test_an_older_folder_of_a_backup_is_followed(lake: Lake) -> None:
 
 def test_only_one_process_publishes_at_a_time(lake: Lake) -> None:
     lake.run(0)
-    from streamrnn.checkpoints import OutputFolder
-
     with OutputFolder.open(lake.out), pytest.raises(CheckpointError, match="in use"):
         outputs.publish(lake.out)
 
 
 def test_a_version_of_another_writer_in_between_is_not_lost(lake, monkeypatch) -> None:
-    from streamrnn.outputs.publishing import delta
-
     lake.run(0)
     read = delta.DeltaLog.commit
 
@@ -400,3 +400,61 @@ def test_an_output_without_tables_has_nothing_to_publish(lake: Lake) -> None:
     lake.run(0)
     with pytest.raises(ConfigError, match="names no table"):
         outputs.publish(lake.out)
+
+
+def test_the_driver_of_a_cluster_publishes_each_epoch(lake: Lake, monkeypatch) -> None:
+    monkeypatch.setattr(opening, "_tasks", lambda *_: TasksHere(3))
+    summary = lake.run(0, 1, 2, engine="ray", tables={"engine": {"shards": 3, "epoch_rows": 100}})
+    assert summary.commits == 3
+    assert summary.published[0]["version"] == "version 2"
+    assert len(lake.assert_equal()) == 300
+
+
+COLUMNS = {
+    "u8": pa.array([255, None] * 50, pa.uint8()),
+    "u16": pa.array([65535, None] * 50, pa.uint16()),
+    "u32": pa.array([2**32 - 1, None] * 50, pa.uint32()),
+    "i8": pa.array([-128, None] * 50, pa.int8()),
+    "bool": pa.array([True, None] * 50),
+    "text": pa.array(["é", None] * 50, pa.large_string()),
+    "category": pa.array(["a", None] * 50).dictionary_encode(),
+    "bytes": pa.array([b"\0", None] * 50),
+    "day": pa.array([1, None] * 50, pa.int32()).cast(pa.date32()),
+    "seconds": pa.array([1, None] * 50, pa.int64()).cast(pa.timestamp("s")),
+    "millis": pa.array([-1, None] * 50, pa.int64()).cast(pa.timestamp("ms", "UTC")),
+    "money": pa.array([1, None] * 50).cast(pa.decimal128(38, 2)),
+    "list": pa.array([[1.5, None], None] * 50, pa.list_(pa.float32())),
+    "struct": pa.array([{"a": 1}, None] * 50, pa.struct([("a", pa.int64())])),
+}
+BERLIN = pa.array([1, None] * 50, pa.int64()).cast(pa.timestamp("us", "Europe/Berlin"))
+PAIRS = pa.array([[1.5, 2.5], None] * 50, pa.list_(pa.float32(), 2))
+
+
+def test_values_of_all_types_are_those_of_the_folder(lake: Lake) -> None:
+    lake.day(0, **COLUMNS)
+    lake.run(tables={"output": {"columns": ["id", "t", *COLUMNS]}})
+    rows = pq.read_table(lake.out).sort_by([("t", "ascending"), ("score", "ascending")])
+    for frame in lake.readings():
+        found = frame.sort("t", "score").to_dict(as_series=False)
+        assert found == {name: rows[name].to_pylist() for name in rows.column_names}
+
+
+def test_other_zones_are_times_of_utc_in_delta_tables_and_refused_by_iceberg(lake: Lake) -> None:
+    lake.day(0, zoned=BERLIN, pair=PAIRS)
+    columns = {"output": {"columns": ["id", "t", "zoned", "pair"]}}
+    with pytest.raises(ConfigError, match=r"'zoned' has the type timestamp\[us, tz=Europe/Berlin"):
+        lake.run(tables=columns)
+    assert not Path(lake.out).exists()
+    lake.publish = {"delta": True}
+    lake.run(tables=columns)
+    found = pa.table(lake.delta().to_pyarrow_table()).sort_by([("t", "ascending")])
+    rows = pq.read_table(lake.out).sort_by([("t", "ascending")])
+    assert found["zoned"].cast(rows["zoned"].type).equals(rows["zoned"])
+    assert found["pair"].to_pylist() == rows["pair"].to_pylist()
+
+
+def test_a_catalog_that_no_configuration_has_is_named(lake: Lake) -> None:
+    lake.publish = {"iceberg": {"catalog": "nowhere", "table": TABLE}}
+    with pytest.raises(ConfigError, match="no catalog 'nowhere'"):
+        lake.run(0)
+    assert not Path(lake.out).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from importlib import import_module
 from typing import Any
@@ -88,7 +89,7 @@ class DeltaLog:
             )
         found = _files(table)
         ours = {name: file for name, file in found.items() if _may_be_ours(name)}
-        last = table.history(1)[0]
+        last = self._last_commit(table.version())
         written = last.get(_OUTPUT) == manifest.output
         return TableContents(
             ours,
@@ -149,10 +150,17 @@ class DeltaLog:
 
     def _open(self) -> Any:
         """Open the last version of the table; None if there is none."""
-        library = _library()
-        if not library.DeltaTable.is_deltatable(self._uri, self._options):
+        try:  # is_deltatable would stop all threads of Python while it waits for a store
+            return _library().DeltaTable(self._uri, storage_options=self._options)
+        except _library("deltalake.exceptions").TableNotFoundError:
             return None
-        return library.DeltaTable(self._uri, storage_options=self._options)
+
+    def _last_commit(self, version: int) -> dict[str, Any]:
+        """Read who made a version; deltalake's own call stops all threads of Python meanwhile."""
+        log = self._files.read(f"{LOG}/{version:020d}.json").decode()
+        actions = [json.loads(line) for line in log.splitlines() if line]
+        found = (action["commitInfo"] for action in actions if "commitInfo" in action)
+        return next(found, {})
 
     def _has_columns(self, table: Any, manifest: Manifest) -> bool:
         columns = [*table.metadata().partition_columns]

@@ -1,0 +1,84 @@
+"""As `server`, for an output with tables: it kills itself before or after a step of publishing.
+
+A request has the config of a pipeline, the number of the step (None: not at all), after how many
+seconds to be killed, and which of run, compact and rewind to do.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import deltalake  # noqa: F401 - loaded here, used in children only
+import pyiceberg.catalog.sql  # noqa: F401
+from kill import case
+
+from streamrnn import outputs
+from streamrnn.outputs.publishing import delta, iceberg
+
+STEPS = [(delta.DeltaLog, "read"), (delta.DeltaLog, "commit")]
+STEPS += [(iceberg.IcebergCatalogTable, name) for name in ("read", "_create", "commit")]
+STEPS += [(iceberg.IcebergCatalogTable, "_data_file"), (delta.DeltaLog, "_add_action")]
+
+
+def kill_at(step: int) -> None:
+    """Kill this process at the step: before a call, after it, and so on."""
+    passed = 0
+
+    def point() -> None:
+        nonlocal passed
+        if passed == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        passed += 1
+
+    def around(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            point()
+            result = call(*arguments)
+            point()
+            return result
+
+        return wrapped
+
+    for owner, name in STEPS:
+        setattr(owner, name, around(getattr(owner, name)))
+
+
+def act(request: dict[str, Any]) -> None:
+    os.environ.update(request["environment"])
+    if request["step"] is not None:
+        kill_at(request["step"])
+    out = request["config"]["sink"]["path"]
+    if request["act"] == "run":
+        case.run_config(request["config"])
+    elif request["act"] == "compact":
+        outputs.compact(out)
+    else:
+        outputs.rewind(out, outputs.history(out)[0].commit)
+
+
+def serve(request: dict[str, Any]) -> dict[str, Any]:
+    began = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            act(request)
+            code = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    if request.get("seconds") is not None:
+        time.sleep(request["seconds"])
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    return {"killed": killed, "status": status, "seconds": time.monotonic() - began}
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(json.dumps(serve(json.loads(line))), flush=True)
