@@ -6,6 +6,7 @@ import json
 import time
 from importlib import import_module
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -13,11 +14,7 @@ from streamrnn.checkpoints import Manifest
 from streamrnn.display import location, without_options
 from streamrnn.errors import ConfigError, PublishError
 from streamrnn.outputs.publishing.footers import delta_statistics, part_footer
-from streamrnn.outputs.publishing.partitions import (
-    columns_of,
-    partition_columns,
-    partition_values,
-)
+from streamrnn.outputs.publishing.partitions import columns_of, partitions_of
 from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
 from streamrnn.outputs.publishing.types import delta_type, lake_schema
 from streamrnn.sinks import Part, number_of
@@ -25,6 +22,7 @@ from streamrnn.storage.files import Files
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 LOG = "_delta_log"
+_FILE = ("path", "size_bytes", "num_records")
 _FORBIDDEN = set(" ,;{}()\n\t=")
 # Files leave the folder with their rows; VACUUM, which deletes what a table no longer names, could
 # only delete parts that wait to be registered.
@@ -106,7 +104,7 @@ class DeltaLog:
         schema = _delta_schema(manifest)
         adds = [self._add_action(part, changes) for part in changes.add]
         properties = self._properties(manifest.output, manifest.commit)
-        columns = list(partition_columns(manifest))
+        columns = [field.name for field in partitions_of(manifest)]
         table = self._open()
         if found is None or table is None:
             self._files.make("")
@@ -163,16 +161,16 @@ class DeltaLog:
         return next(found, {})
 
     def _has_columns(self, table: Any, manifest: Manifest) -> bool:
-        columns = [*table.metadata().partition_columns]
+        columns = [field.name for field in partitions_of(manifest)]
         same: bool = table.schema() == _delta_schema(manifest)
-        return same and columns == list(partition_columns(manifest))
+        return same and columns == [*table.metadata().partition_columns]
 
     def _add_action(self, part: Part, changes: TableChanges) -> Any:
         footer = part_footer(self._files, part.name)
         return _library("deltalake.transaction").AddAction(
             path=part.name,
             size=part.bytes,
-            partition_values=dict(partition_values(part)),
+            partition_values=part.partition,
             modification_time=time.time_ns() // 1_000_000,
             data_change=part.name not in changes.moved,
             stats=delta_statistics(footer),
@@ -194,10 +192,14 @@ def _delta_schema(manifest: Manifest) -> Any:
 
 
 def _files(table: Any) -> dict[str, TableFile]:
-    """Return the files of a table by their paths."""
+    """Return the files of a table by their paths, which a log has percent-encoded."""
     found = pa.table(table.get_add_actions(flatten=True))
-    columns = (found.column(name).to_pylist() for name in ("path", "size_bytes", "num_records"))
-    return {path: TableFile(size, rows, path) for path, size, rows in zip(*columns, strict=True)}
+    paths, sizes, rows = (found.column(name).to_pylist() for name in _FILE)
+    names = [unquote(path) for path in paths]
+    return {
+        name: TableFile(size, number, name)
+        for name, size, number in zip(names, sizes, rows, strict=True)
+    }
 
 
 def _may_be_ours(name: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
+from datetime import date
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -12,7 +13,13 @@ import pyarrow as pa
 from streamrnn.checkpoints import Manifest
 from streamrnn.errors import ConfigError
 from streamrnn.outputs.publishing.footers import part_footer
-from streamrnn.outputs.publishing.partitions import columns_of
+from streamrnn.outputs.publishing.iceberg_columns import (
+    divide_by,
+    is_divided_by,
+    set_columns,
+    types_of,
+)
+from streamrnn.outputs.publishing.partitions import columns_of, partitions_of
 from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
 from streamrnn.outputs.publishing.types import iceberg_type, lake_schema
 from streamrnn.sinks import Part, number_of
@@ -97,16 +104,32 @@ class IcebergCatalogTable:
         )
 
     def commit(self, manifest: Manifest, changes: TableChanges, found: TableContents | None) -> str:
-        """Commit one snapshot, with the columns of the output."""
+        """Commit one snapshot; two if the columns change: the first one empties the table."""
         table = self._load() or self._create(manifest)
-        properties = {_OUTPUT: manifest.output, _COMMIT: str(manifest.commit)}
-        gone = {file.path for file in changes.remove.values()}
-        if found is not None:
-            named = found.files.keys() & {part.name for part in changes.add}
-            gone |= {found.files[name].path for name in named}
+        gone = set() if found is None else _replaced(changes, found)
+        if not self._has_columns(table, manifest):
+            if gone:
+                self._commit_files(table, manifest.output, 0, gone, (), ())
+            with table.transaction() as transaction:
+                set_columns(transaction, _iceberg_schema(manifest), partitions_of(manifest))
+            gone = set()
+        self._commit_files(
+            table, manifest.output, manifest.commit, gone, changes.add, partitions_of(manifest)
+        )
+        return f"snapshot {table.refresh().current_snapshot().snapshot_id}"
+
+    def _commit_files(
+        self,
+        table: Any,
+        output: str,
+        commit: int,
+        gone: Collection[str],
+        parts: Sequence[Part],
+        fields: Sequence[pa.Field],
+    ) -> None:
+        """Commit one snapshot without the files `gone`, and with these parts."""
+        properties = {_OUTPUT: output, _COMMIT: str(commit)}
         with table.transaction() as transaction:
-            if not self._has_columns(table, manifest):
-                _set_columns(transaction, _iceberg_schema(manifest))
             mapping = transaction.table_metadata.schema().name_mapping.model_dump_json()
             if transaction.table_metadata.properties.get(_NAMES) != mapping:
                 transaction.set_properties({_NAMES: mapping})
@@ -115,9 +138,16 @@ class IcebergCatalogTable:
                 for task in table.scan().plan_files() if gone else ():
                     if task.file.file_path in gone:
                         snapshot.delete_data_file(task.file)
-                for part in changes.add:
-                    snapshot.append_data_file(self._data_file(part, transaction.table_metadata))
-        return f"snapshot {table.refresh().current_snapshot().snapshot_id}"
+                metadata = transaction.table_metadata
+                arrow = _library("io.pyarrow")
+                plan = arrow.compute_statistics_plan(metadata.schema(), metadata.properties)
+                ids = arrow.parquet_path_to_id_mapping(metadata.schema())
+                for part in parts:
+                    footer = part_footer(self._files, part.name)
+                    facts = arrow.data_file_statistics_from_parquet_metadata(footer, plan, ids)
+                    values = _partition(part, fields)
+                    file = self._data_file(part, facts, values, metadata.default_spec_id)
+                    snapshot.append_data_file(file)
 
     def advice(self, found: TableContents) -> str:
         """Return how to get rid of foreign files."""
@@ -139,11 +169,15 @@ class IcebergCatalogTable:
     def _create(self, manifest: Manifest) -> Any:
         self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
         schema = lake_schema(columns_of(manifest), iceberg_type, "Iceberg")
-        return self._catalog.create_table(self._name, schema, properties=_PROPERTIES)
+        table = self._catalog.create_table(self._name, schema, properties=_PROPERTIES)
+        with table.transaction() as transaction:
+            divide_by(transaction, partitions_of(manifest))
+        return table
 
     def _has_columns(self, table: Any, manifest: Manifest) -> bool:
         wanted = _iceberg_schema(manifest).fields
-        return _types(table.schema().fields) == _types(wanted)
+        same = types_of(table.schema().fields) == types_of(wanted)
+        return same and is_divided_by(table, partitions_of(manifest))
 
     def _name_of(self, path: str) -> str:
         """Return the name of a file in the output; its path if it is elsewhere."""
@@ -152,26 +186,41 @@ class IcebergCatalogTable:
     def _is_ours(self, name: str) -> bool:
         return "://" not in name and number_of(name.rpartition("/")[2]) is not None
 
-    def _data_file(self, part: Part, metadata: Any) -> Any:
+    def _data_file(self, part: Part, statistics: Any, values: Sequence[Any], spec: int) -> Any:
         """Describe a part to Iceberg, with statistics from its footer."""
-        arrow, manifests = _library("io.pyarrow"), _library("manifest")
-        statistics = arrow.data_file_statistics_from_parquet_metadata(
-            parquet_metadata=part_footer(self._files, part.name),
-            stats_columns=arrow.compute_statistics_plan(metadata.schema(), metadata.properties),
-            parquet_column_mapping=arrow.parquet_path_to_id_mapping(metadata.schema()),
-        )
+        manifests = _library("manifest")
         return manifests.DataFile.from_args(
             content=manifests.DataFileContent.DATA,
             file_path=f"{self._root}/{part.name}",
             file_format=manifests.FileFormat.PARQUET,
-            partition=_library("typedef").Record(),
+            partition=_library("typedef").Record(*values),
             file_size_in_bytes=part.bytes,
             sort_order_id=None,
-            spec_id=metadata.default_spec_id,
+            spec_id=spec,
             equality_ids=None,
             key_metadata=None,
             **statistics.to_serialized_dict(),
         )
+
+
+def _replaced(changes: TableChanges, found: TableContents) -> set[str]:
+    """Return the paths of the files that leave a table: removed, or under the name of a part."""
+    names = found.files.keys() if not found.same_schema else {part.name for part in changes.add}
+    gone = {file.path for file in changes.remove.values()}
+    return gone | {found.files[name].path for name in names if name in found.files}
+
+
+def _partition(part: Part, fields: Sequence[pa.Field]) -> list[Any]:
+    """Return the values of the folders of a part, as Iceberg stores them: dates are days."""
+    found: list[Any] = []
+    for field, text in zip(fields, part.partition.values(), strict=True):
+        if text is None or not (pa.types.is_integer(field.type) or pa.types.is_date(field.type)):
+            found.append(text)
+        elif pa.types.is_date(field.type):
+            found.append((date.fromisoformat(text) - date(1970, 1, 1)).days)
+        else:
+            found.append(int(text))
+    return found
 
 
 def _store_options(files: Files) -> dict[str, str]:
@@ -216,32 +265,3 @@ def _iceberg_schema(manifest: Manifest) -> Any:
     return _library("schema").assign_fresh_schema_ids(
         convert._pyarrow_to_schema_without_ids(schema)
     )
-
-
-def _types(fields: Iterable[Any]) -> list[tuple[str, str, bool]]:
-    """Return what columns are but for their ids."""
-    return [(field.name, str(field.field_type), field.required) for field in fields]
-
-
-def _set_columns(transaction: Any, wanted: Any) -> None:
-    """Give a table these columns, in this order; those of another type are made anew."""
-    now = {field.name: field for field in transaction.table_metadata.schema().fields}
-    wanted_types = {name: rest for name, *rest in _types(wanted.fields)}
-    stay = {
-        name
-        for name, *rest in _types(transaction.table_metadata.schema().fields)
-        if wanted_types.get(name) == rest
-    }
-    with transaction.update_schema(allow_incompatible_changes=True) as update:
-        for name in now.keys() - stay:
-            update.delete_column(name)
-    with transaction.update_schema(allow_incompatible_changes=True) as update:
-        before = None
-        for field in wanted.fields:
-            if field.name not in stay:
-                update.add_column(field.name, field.field_type, required=field.required)
-            if before is None:
-                update.move_first(field.name)
-            else:
-                update.move_after(field.name, before)
-            before = field.name

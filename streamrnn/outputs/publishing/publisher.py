@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest
+from streamrnn.checkpoints.manifest import decode_schema
 from streamrnn.config import value_of
 from streamrnn.display import count, first_of, location, without_credentials
 from streamrnn.errors import ConfigError, PublishError
 from streamrnn.outputs.publishing.delta import DeltaLog
 from streamrnn.outputs.publishing.iceberg import IcebergCatalogTable
-from streamrnn.outputs.publishing.partitions import columns_of
+from streamrnn.outputs.publishing.partitions import columns_of, with_partitions
 from streamrnn.outputs.publishing.reconcile import changes
 from streamrnn.outputs.publishing.table import Table
 from streamrnn.storage.opening import open_files
@@ -54,9 +55,10 @@ class Published:
 class Publisher:
     """The tables of one output. Without tables, all methods do nothing."""
 
-    def __init__(self, path: str, tables: Sequence[Table]) -> None:
+    def __init__(self, path: str, tables: Sequence[Table], config: Mapping[str, Any]) -> None:
         self.path = location(path)
         self.tables = tables
+        self._config = config
 
     @classmethod
     def of(cls, config: Mapping[str, Any], path: str) -> Publisher:
@@ -68,7 +70,7 @@ class Publisher:
         iceberg = value_of("publish.iceberg", config)
         if iceberg:
             tables.append(IcebergCatalogTable(files, iceberg["catalog"], iceberg["table"]))
-        return cls(path, tables)
+        return cls(path, tables, config)
 
     @property
     def titles(self) -> list[str]:
@@ -76,9 +78,13 @@ class Publisher:
         return [table.title for table in self.tables]
 
     def check(self, schema: pa.Schema) -> None:
-        """Raise ConfigError if a library is missing, or a table cannot have these columns."""
+        """Raise ConfigError if a library is missing, or a table cannot have these columns.
+
+        `schema` is that of the rows, as in a manifest.
+        """
+        columns = with_partitions(self._config, schema) if self.tables else schema
         for table in self.tables:
-            table.check(schema)
+            table.check(columns)
 
     def publish(self, manifest: Manifest, *, merged: bool = False) -> list[Published]:
         """Make each table equal to the parts of the manifest; return what was changed.
@@ -101,7 +107,7 @@ class Publisher:
         """
         done, failed = [], []
         if self.tables:
-            self.check(columns_of(manifest))
+            self.check(decode_schema(manifest.schema))
         for table in self.tables:
             try:
                 done += _publish(table, manifest, merged)
