@@ -8,6 +8,7 @@ from streamrnn.layers.category_encoding import CategoryEncoding
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.conv1d import Conv1D
 from streamrnn.layers.dense import Dense
+from streamrnn.layers.depthwise import DepthwiseConv1D, SeparableConv1D
 from streamrnn.layers.dropout import ActivityRegularization, Dropout, SpatialDropout1D
 from streamrnn.layers.embedding import Embedding
 from streamrnn.layers.gru import GRU, GRUCell
@@ -32,8 +33,20 @@ from streamrnn.layers.merge import (
 from streamrnn.layers.naming import clear_session
 from streamrnn.layers.noise import AlphaDropout, GaussianDropout, GaussianNoise, Identity
 from streamrnn.layers.normalization import BatchNormalization, LayerNormalization
+from streamrnn.layers.other_normalizations import (
+    GroupNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
+from streamrnn.layers.pooling import (
+    AveragePooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    MaxPooling1D,
+)
 from streamrnn.layers.registry import deserialize, get, register_layer, serialize
-from streamrnn.layers.reshape import Flatten, RepeatVector, Reshape
+from streamrnn.layers.reshape import Flatten, Permute, RepeatVector, Reshape
+from streamrnn.layers.resize import Cropping1D, UpSampling1D, ZeroPadding1D
 from streamrnn.layers.rnn import RNN
 from streamrnn.layers.scaling import Normalization, Rescaling
 from streamrnn.layers.simple_rnn import SimpleRNN, SimpleRNNCell
@@ -61,19 +74,25 @@ __all__ = [
     "AlphaDropout",
     "ArgumentError",
     "Average",
+    "AveragePooling1D",
     "BatchNormalization",
     "Bidirectional",
     "CategoryEncoding",
     "Cell",
     "Concatenate",
     "Conv1D",
+    "Cropping1D",
     "Dense",
+    "DepthwiseConv1D",
     "Dropout",
     "Embedding",
     "Flatten",
     "GRUCell",
     "GaussianDropout",
     "GaussianNoise",
+    "GlobalAveragePooling1D",
+    "GlobalMaxPooling1D",
+    "GroupNormalization",
     "Identity",
     "Input",
     "InputLayer",
@@ -85,6 +104,7 @@ __all__ = [
     "LeakyReLU",
     "MaskedArray",
     "Masking",
+    "MaxPooling1D",
     "Maximum",
     "Minimum",
     "Multiply",
@@ -92,10 +112,13 @@ __all__ = [
     "NotEqual",
     "PReLU",
     "PeepholeLSTMCell",
+    "Permute",
+    "RMSNormalization",
     "ReLU",
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "SeparableConv1D",
     "SimpleRNN",
     "SimpleRNNCell",
     "Softmax",
@@ -105,6 +128,9 @@ __all__ = [
     "StringLookup",
     "Subtract",
     "TimeDistributed",
+    "UnitNormalization",
+    "UpSampling1D",
+    "ZeroPadding1D",
     "activations",
     "clear_session",
     "deserialize",

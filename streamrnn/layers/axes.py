@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.arrays import Floats
-from streamrnn.errors import ArgumentError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers.symbol import Shape
 
 Axes = tuple[int, ...]
@@ -39,6 +39,18 @@ def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
 def has_time(axes: Axes, shape: Shape) -> bool:
     """Return whether the steps of a sequence are among the axes of an input of this shape."""
     return len(shape) > 2 and 1 - len(shape) in axes
+
+
+def sizes_on(owner: object, axes: Axes, shape: Shape) -> tuple[int, ...]:
+    """Return the sizes on the axes. Raises ShapeError if one is unknown."""
+    found = [shape[axis] for axis in axes]
+    sizes = tuple(size for size in found if size is not None)
+    if len(sizes) < len(found):
+        raise ShapeError(
+            f"{owner}: the sizes of the axes that it works on must be known to build it, received "
+            f"{shape}"
+        )
+    return sizes
 
 
 def as_rows(x: Floats, axes: Axes) -> tuple[Floats, Any]:

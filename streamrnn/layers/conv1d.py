@@ -1,32 +1,43 @@
-"""Conv1D with causal padding: each step sees itself and the past, so it can run on streams."""
+"""Conv1D. With causal padding each step sees itself and the past, so it can run on streams."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Unpack
 
 import numpy as np
 
 from streamrnn.arrays import Array, Bools, Floats, Ints
-from streamrnn.errors import ArgumentError, UnsupportedError
+from streamrnn.errors import ArgumentError
 from streamrnn.kernels import conv1d
 from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
-from streamrnn.layers.arguments import LayerOptions
+from streamrnn.layers.arguments import LayerOptions, positive_integer
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
+from streamrnn.layers.time_windows import (
+    TimeWindow,
+    check_data_format,
+    checked_padding,
+    one_size,
+    padded,
+)
 
 
 @builtin_layer
 class Conv1D(Layer):
-    """(B, T, F) -> (B, T, filters). Weights: kernel (kernel_size, F, filters), bias (filters,).
+    """(B, T, F) -> (B, windows, filters).
 
-    padding must be "causal": y[t] = activation(b + sum over k of x[t - (K-1-k) * dilation] W[k]),
-    zeros before the start. On a stream, its state is the last
-    (kernel_size - 1) * dilation_rate inputs. It passes no mask on, as in Keras.
+    Weights: kernel (kernel_size, F / groups, filters), bias (filters,).
+    y[t] = activation(b + sum over k of x[t * strides + k * dilation_rate - before] W[k]), zeros
+    outside; before: what the padding adds at the beginning. Each of `groups` shares of the features
+    makes its share of the filters. It passes no mask on, as in Keras.
+
+    With padding="causal" and strides=1 it runs on streams: its state is the last
+    (kernel_size - 1) * dilation_rate inputs.
     """
 
     sequence_input = True
@@ -48,34 +59,40 @@ class Conv1D(Layer):
         **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
-        self.filters = filters
-        self.kernel_size = _one(self, "kernel_size", kernel_size)
-        self.strides = _one(self, "strides", strides)
-        self.dilation_rate = _one(self, "dilation_rate", dilation_rate)
-        self.padding = padding
-        if padding != "causal":
-            raise UnsupportedError(
-                f"{self}: padding={padding!r} is not supported, only 'causal': the others change "
-                "the number of steps or look ahead"
+        check_data_format(self, data_format)
+        self.filters = positive_integer(str(self), "filters", filters)
+        self.kernel_size = one_size(self, "kernel_size", kernel_size)
+        self.strides = one_size(self, "strides", strides)
+        self.dilation_rate = one_size(self, "dilation_rate", dilation_rate)
+        self.groups = positive_integer(str(self), "groups", groups)
+        self.padding = checked_padding(self, padding, "valid", "same", "causal")
+        self.window = TimeWindow(self.kernel_size, self.strides, self.dilation_rate, self.padding)
+        self.causal = self.padding == "causal" and self.strides == 1
+        self.ragged = self.causal
+        if self.filters % self.groups:
+            raise ArgumentError(
+                f"{self}: filters must be a multiple of groups, received filters={filters}, "
+                f"groups={groups}"
             )
-        for argument, value, only in (
-            ("strides", self.strides, 1),
-            ("groups", groups, 1),
-            ("data_format", data_format or "channels_last", "channels_last"),
-        ):
-            if value != only:
-                raise UnsupportedError(
-                    f"{self}: {argument}={value!r} is not supported, only {only}"
-                )
+        if self.strides > 1 and self.dilation_rate > 1:
+            raise ArgumentError(
+                f"{self}: strides={self.strides} and dilation_rate={self.dilation_rate} cannot "
+                "both be more than 1"
+            )
         self.activation = activations.get(activation, str(self))
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
-        self._packed: Packed | None = None
+        self._packed: list[Packed] = []
 
     def build(self, input_shape: Shape) -> None:
         self.features = self.known_features(input_shape)
-        shape = (self.kernel_size, self.features, self.filters)
+        if self.features % self.groups:
+            raise ArgumentError(
+                f"{self}: the features must be a multiple of groups={self.groups}, received "
+                f"{self.features}"
+            )
+        shape = (self.kernel_size, self.features // self.groups, self.filters)
         self.add_weight("kernel", shape, self.kernel_initializer)
         if self.use_bias:
             self.add_weight("bias", (self.filters,), self.bias_initializer)
@@ -83,35 +100,49 @@ class Conv1D(Layer):
 
     def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self.features, rank=3)
+        self.window.count_for(self, shape[1])
 
     def weights_changed(self) -> None:
-        self._packed = None
+        self._packed = []
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.filters)
+        return (input_shape[0], self.window.count_for(self, input_shape[1]), self.filters)
 
     def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
         return None
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return None
+        if self.padding != "causal":
+            return (
+                f'padding="{self.padding}" looks at later steps or leaves out some; train it with '
+                'padding="causal"'
+            )
+        return None if self.causal else f"strides={self.strides} leaves out steps; use strides=1"
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
-        rows = self._past()
+        rows = self.window.reach
         return {"x": (rows, self.features)} if rows else {}
 
-    def _past(self) -> int:
-        return (self.kernel_size - 1) * self.dilation_rate
-
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        y = np.empty((*inputs.shape[:2], self.filters), np.float32)
-        past = self.past_inputs(inputs, context)
-        self.convolve(inputs, context.lengths, past, y, self.activation)
-        return y
+        x = inputs if self.causal else self.extended(inputs)
+        y = np.empty((*x.shape[:2], self.filters), np.float32)
+        past = self.past_inputs(x, context)
+        self.convolve(x, context.lengths if self.causal else None, past, y, self.activation)
+        return y if self.causal else np.ascontiguousarray(y[:, self.chosen(inputs.shape[1])])
+
+    def extended(self, x: Floats) -> Floats:
+        """Return the inputs with the zeros that the padding adds at the end."""
+        return padded(x, (0, self.window.pads(x.shape[1])[1]), 0)
+
+    def chosen(self, steps: int) -> slice:
+        """Return the outputs of all, as with causal padding, that the padding and strides leave."""
+        count = self.window.count_for(self, steps) or 0
+        first = self.window.reach - self.window.pads(steps)[0]
+        return slice(first, first + count * self.strides, self.strides) if count else slice(0)
 
     def past_inputs(self, inputs: Array, context: CallContext) -> Floats:
         """Return the inputs (B, C, F) before a window: a stream's state, to be advanced."""
-        past = (self._past(), self.features)
+        past = (self.window.reach, self.features)
         state = context.state("x", past) if context.kind == "stream" and past[0] else None
         return np.zeros((len(inputs), *past), np.float32) if state is None else state
 
@@ -119,13 +150,38 @@ class Conv1D(Layer):
         self, x: Floats, lengths: Ints | None, past: Floats, y: Floats, activation: Spec
     ) -> None:
         """Write the outputs of steps below `lengths` to `y`; advance `past`, in place."""
-        packed = self._packed
-        if packed is None:
-            packed = conv1d.pack(
-                self._weights["kernel"], self._weights.get("bias"), dilation=self.dilation_rate
-            )
-            self._packed = packed
-        conv1d.run(packed, x, lengths, None, past, y, activation=activation)
+        if not self._packed:
+            self._packed = [
+                conv1d.pack(kernel, bias, dilation=self.dilation_rate)
+                for kernel, bias in self.weights_by_group()
+            ]
+        if self.groups == 1:
+            conv1d.run(self._packed[0], x, lengths, None, past, y, activation=activation)
+            return
+        for packed, own, made in zip(
+            self._packed, self.shares(x.shape[-1]), self.shares(self.filters), strict=True
+        ):
+            of_past, of_y = past[..., own].copy(), np.ascontiguousarray(y[..., made])
+            share = np.ascontiguousarray(x[..., own])
+            conv1d.run(packed, share, lengths, None, of_past, of_y, activation="linear")
+            past[..., own], y[..., made] = of_past, of_y
+        if activation != "linear":
+            y[...] = activations.compute(activation, y)
+
+    def shares(self, size: int) -> Iterator[slice]:
+        """Yield the part of each group of features or filters."""
+        share = size // self.groups
+        return (slice(i * share, (i + 1) * share) for i in range(self.groups))
+
+    def weights_by_group(self) -> list[tuple[Floats, Floats | None]]:
+        """Return the kernel and the bias of each group."""
+        kernel, bias = self._weights["kernel"], self._weights.get("bias")
+        if self.groups == 1:
+            return [(kernel, bias)]
+        return [
+            (np.ascontiguousarray(kernel[..., own]), None if bias is None else bias[own])
+            for own in self.shares(self.filters)
+        ]
 
     def get_config(self) -> ConfigDict:
         return {
@@ -135,17 +191,9 @@ class Conv1D(Layer):
             "strides": self.strides,
             "padding": self.padding,
             "dilation_rate": self.dilation_rate,
+            **({} if self.groups == 1 else {"groups": self.groups}),
             "activation": self.activation,
             "use_bias": self.use_bias,
             "kernel_initializer": initializers.serialize(self.kernel_initializer),
             "bias_initializer": initializers.serialize(self.bias_initializer),
         }
-
-
-def _one(layer: Layer, argument: str, value: object) -> int:
-    """Return an int that Keras also writes as a list of one."""
-    if isinstance(value, list | tuple) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{layer}: {argument} must be a positive integer, received {value!r}")
-    return value

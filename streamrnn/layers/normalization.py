@@ -1,15 +1,20 @@
-"""LayerNormalization, and BatchNormalization in inference."""
+"""LayerNormalization, and BatchNormalization in inference.
 
+On the last axis, features, they need one step only. On the time axis they cannot run on streams.
+"""
+
+import math
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
-from streamrnn.errors import ArgumentError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels import normalization
 from streamrnn.layers import initializers
 from streamrnn.layers.arguments import LayerOptions
+from streamrnn.layers.axes import as_rows, axes_from_end, from_rows, has_time, sizes_on
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
@@ -17,10 +22,11 @@ from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
-class _OnFeatures(Layer):
-    """The arguments and weights of both: gamma and beta, one value per feature."""
+class _OnAxes(Layer):
+    """The arguments and weights of both: gamma and beta, one value per place on the axes."""
 
     stepwise = True
+    why: ClassVar[str]
 
     def __init__(
         self,
@@ -41,21 +47,26 @@ class _OnFeatures(Layer):
         self.gamma_initializer = initializers.get(gamma_initializer)
 
     def build(self, input_shape: Shape) -> None:
-        axes, rank = np.atleast_1d(self.axis), len(input_shape)
-        if len(axes) != 1 or axes[0] % rank != rank - 1:
-            raise ArgumentError(
-                f"{self}: only the last axis (features) is supported, received axis={self.axis}"
-            )
-        shape = (self.known_features(input_shape),)
+        self.axes = axes_from_end(self, self.axis, len(input_shape))
+        self.shape = sizes_on(self, self.axes, input_shape)
+        self.features = math.prod(self.shape)
+        self.on_time = has_time(self.axes, input_shape)
         if self.scale:
-            self.add_weight("gamma", shape, self.gamma_initializer)
+            self.add_weight("gamma", self.shape, self.gamma_initializer)
         if self.center:
-            self.add_weight("beta", shape, self.beta_initializer)
-        self.features = shape[0]
+            self.add_weight("beta", self.shape, self.beta_initializer)
         self.built = True
 
     def check_input(self, shape: Shape) -> None:
-        self.expect_features(shape, self.features)
+        if self.axes == (-1,):
+            self.expect_features(shape, self.features)
+        elif len(shape) < -self.axes[0] or sizes_on(self, self.axes, shape) != self.shape:
+            raise ShapeError(
+                f"{self}: expected sizes {self.shape} on axis {self.axis}, received shape {shape}"
+            )
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return self.why if self.on_time else None
 
     def get_config(self) -> ConfigDict:
         return {
@@ -70,11 +81,14 @@ class _OnFeatures(Layer):
 
 
 @builtin_layer
-class LayerNormalization(_OnFeatures):
+class LayerNormalization(_OnAxes):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over the features of each step.
 
-    Ba et al. 2016. Weights: gamma (F,), beta (F,).
+    Ba et al. 2016. axis: others to take mean and variance over. Weights: gamma and beta, of the
+    sizes of these axes, (F,).
     """
+
+    why = "its mean is over the steps of a sequence; use axis=-1"
 
     def __init__(
         self,
@@ -93,24 +107,31 @@ class LayerNormalization(_OnFeatures):
         if rms_scaling:
             raise ArgumentError(f"{self}: rms_scaling is refused: Keras itself calls it incorrect")
 
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        self.ragged = not self.on_time
+
     def apply(self, inputs: Array, context: CallContext) -> Array:
         features = self.features
-        gamma = self._weights["gamma"] if self.scale else np.ones(features, np.float32)
-        beta = self._weights["beta"] if self.center else np.zeros(features, np.float32)
-        y = np.empty_like(inputs)
-        rows = (-1, features)
-        normalization.layer_norm(inputs.reshape(rows), gamma, beta, self.epsilon, y.reshape(rows))
-        return y
+        w = self._weights
+        gamma = w["gamma"].reshape(-1) if self.scale else np.ones(features, np.float32)
+        beta = w["beta"].reshape(-1) if self.center else np.zeros(features, np.float32)
+        x, shape = as_rows(inputs, self.axes)
+        y = np.empty_like(x)
+        normalization.layer_norm(x, gamma, beta, self.epsilon, y)
+        return from_rows(y, self.axes, shape)
 
 
 @builtin_layer
-class BatchNormalization(_OnFeatures):
+class BatchNormalization(_OnAxes):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 
     Always the moving statistics, also with training=True: Monte Carlo dropout needs them. In a
-    model that is trained it must be frozen (trainable=False). Weights: gamma, beta, moving_mean,
-    moving_variance, (F,) each.
+    model that is trained it must be frozen (trainable=False). axis: the one that has statistics of
+    its own for each place. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
     """
+
+    why = "it has statistics for each step of a sequence; use axis=-1"
 
     def __init__(
         self,
@@ -135,7 +156,9 @@ class BatchNormalization(_OnFeatures):
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
-        shape = (self.features,)
+        if len(self.axes) > 1:
+            raise ArgumentError(f"{self}: axis must be a single one, received axis={self.axis}")
+        shape = self.shape
         self.add_weight("moving_mean", shape, self.moving_mean_initializer, trainable=False)
         self.add_weight("moving_variance", shape, self.moving_variance_initializer, trainable=False)
 
@@ -144,11 +167,12 @@ class BatchNormalization(_OnFeatures):
         shift = -w["moving_mean"] * factor
         if self.center:
             shift = shift + w["beta"]
-        y: Floats = inputs * factor + shift
+        beside = (slice(None), *(None,) * (-1 - self.axes[0]))
+        y: Floats = inputs * factor[beside] + shift[beside]
         return y
 
     def factor(self) -> Floats:
-        """Return what inputs are multiplied by (F,)."""
+        """Return what inputs are multiplied by, one number for each place on the axis."""
         w = self._weights
         factor: Floats = np.float32(1) / np.sqrt(w["moving_variance"] + np.float32(self.epsilon))
         return factor * w["gamma"] if self.scale else factor

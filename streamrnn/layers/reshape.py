@@ -1,4 +1,4 @@
-"""Layers that change shape: Flatten, Reshape, RepeatVector. They pass no mask on, as in Keras."""
+"""Flatten, Permute, Reshape, RepeatVector. They pass no mask on, as in Keras."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -63,6 +63,43 @@ class Flatten(_ChangesShape):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], _size(input_shape[1:]))
+
+
+@builtin_layer
+class Permute(_ChangesShape):
+    """The axes in another order: dims, from 1, are their numbers in the input."""
+
+    def __init__(self, dims: Sequence[int], **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        self.dims = tuple(dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ArgumentError(
+                f"{self}: dims must be the numbers 1 to {len(self.dims)} in some order, received "
+                f"{dims}"
+            )
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != len(self.dims) + 1:
+            raise ShapeError(
+                f"{self}: dims={self.dims} are for inputs of {len(self.dims) + 1} axes, received "
+                f"shape {shape}"
+            )
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], *(input_shape[axis] for axis in self.dims))
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        lead = inputs.ndim - len(self.dims)
+        axes = [*range(lead), *(lead - 1 + axis for axis in self.dims)]
+        return np.ascontiguousarray(inputs.transpose(axes))
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if self.dims[0] == 1:
+            return None  # steps stay steps
+        return "it moves the time axis; windows without carried state take it"
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "dims": list(self.dims)}
 
 
 @builtin_layer

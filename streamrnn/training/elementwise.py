@@ -90,7 +90,7 @@ def _of_normalization(layer: Any, x: Floats, y: Floats) -> Floats:
 
 def _of_batch_normalization(layer: Any, x: Floats, y: Floats) -> Floats:
     factor: Floats = layer.factor()
-    return factor
+    return factor[(slice(None), *(None,) * (-1 - layer.axes[0]))]
 
 
 def _of_masking(layer: Any, x: Floats, y: Floats) -> Floats:

@@ -19,12 +19,13 @@ from streamrnn.kernels.gradients import (
     project_few,
     times_derivative,
 )
-from streamrnn.kernels.normalization import layer_norm_back
 from streamrnn.layers import activations
 from streamrnn.layers.context import CallContext
 from streamrnn.training.convolution import convolution
 from streamrnn.training.elementwise import ELEMENTWISE, check_activation, from_value
 from streamrnn.training.merges import MERGES
+from streamrnn.training.normalizations import NORMALIZATIONS
+from streamrnn.training.pools import POOLS
 from streamrnn.training.recording import Recorded, Recording, Rule, one_to_one, total_of
 from streamrnn.training.recurrent import (
     bidirectional,
@@ -66,30 +67,6 @@ def _dense(layer: Any, inputs: Floats, context: CallContext, recording: Recordin
         return [dx.reshape(inputs.shape)]
 
     return Recorded([y], [layer.compute_mask(inputs, context.mask)], pullback)
-
-
-def _layer_normalization(
-    layer: Any, inputs: Floats, context: CallContext, recording: Recording
-) -> Recorded:
-    x = np.ascontiguousarray(inputs)
-    given = recording.weight(layer, "gamma")
-    gamma = np.ones(layer.features, np.float32) if given is None else given
-
-    def back(dy: Floats) -> Floats:
-        rows = (-1, layer.features)
-        dx, of_gamma, of_beta = layer_norm_back(
-            x.reshape(rows), gamma, layer.epsilon, np.ascontiguousarray(dy).reshape(rows)
-        )
-        recording.add(layer, "gamma", of_gamma)
-        recording.add(layer, "beta", of_beta)
-        return dx.reshape(x.shape)
-
-    y = layer.apply(x, context)
-    made = one_to_one(layer, inputs, y, context.mask, back)
-    if not recording.trains(layer):
-        return made
-    # Gradients of weights are wanted even if those of the inputs are not.
-    return made._replace(pullback=lambda dys, wanted: made.pullback(dys, [True]))
 
 
 def _embedding(layer: Any, inputs: Array, context: CallContext, recording: Recording) -> Recorded:
@@ -140,6 +117,8 @@ def _time_distributed(
 RULES: dict[type, Rule] = {
     **ELEMENTWISE,
     **MERGES,
+    **NORMALIZATIONS,
+    **POOLS,
     layers.Bidirectional: bidirectional,
     layers.Conv1D: convolution,
     layers.Dense: _dense,
@@ -147,7 +126,6 @@ RULES: dict[type, Rule] = {
     layers.Flatten: _reshape,
     layers.GRU: recurrent,
     layers.LSTM: recurrent,
-    layers.LayerNormalization: _layer_normalization,
     layers.RNN: recurrent,
     layers.RepeatVector: _repeat,
     layers.Reshape: _reshape,

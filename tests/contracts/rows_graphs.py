@@ -18,6 +18,7 @@ from contracts.rows_layers import (
     every,
     inputs_of,
 )
+from contracts.rows_time import TIME
 
 import streamrnn
 from streamrnn import Input, Model, Sequential, layers
@@ -178,4 +179,4 @@ GRAPHS = {
     ),
 }
 
-LAYERS = {**RECURRENT, **FEATUREWISE, **SHAPES, **MERGES, **TOKENS, **MASKS, **GRAPHS}
+LAYERS = {**RECURRENT, **FEATUREWISE, **SHAPES, **TIME, **MERGES, **TOKENS, **MASKS, **GRAPHS}

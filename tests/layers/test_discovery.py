@@ -222,5 +222,5 @@ def test_a_mistyped_name_gets_a_similar_one(call, near):
 def test_nothing_is_proposed_for_a_name_like_no_other():
     with pytest.raises(AttributeError, match=r"^streamrnn\.layers has no 'Xyz'$"):
         layers.Xyz  # noqa: B018
-    with pytest.raises(UnsupportedError, match=r"'xyz' is not supported; supported: elu"):
+    with pytest.raises(UnsupportedError, match=r"'xyz' is not supported; supported: celu, elu"):
         layers.Dense(1, activation="xyz")
