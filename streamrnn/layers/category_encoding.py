@@ -1,19 +1,18 @@
 """CategoryEncoding: numbers of categories as vectors of zeros and ones."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats
+from streamrnn.arrays import Array
 from streamrnn.errors import ArgumentError, DataError, ShapeError
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
+from streamrnn.layers.encodings import ENCODINGS, SYNONYMS, encoded, joins_last
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape, Shapes
-
-_MODES = ("multi_hot", "one_hot", "count")
+from streamrnn.layers.symbol import Shape, Shapes, symbols_in
 
 
 @builtin_layer
@@ -22,7 +21,8 @@ class CategoryEncoding(Layer):
 
     one_hot: each integer becomes a vector: (…) -> (…, num_tokens), but (…, 1) -> (…, num_tokens).
     multi_hot, count: the last axis is a set: (…, n) -> (…, num_tokens), 1 or the count for each
-    integer in it. Raises DataError for an integer outside 0…num_tokens - 1.
+    integer in it. Arrays may also be one sample without a batch: (n,), or a number. Raises
+    DataError for an integer outside 0…num_tokens - 1.
     """
 
     input_dtype = "int64"
@@ -39,17 +39,18 @@ class CategoryEncoding(Layer):
             raise ArgumentError(
                 f"{self}: num_tokens must be a positive integer, received {num_tokens!r}"
             )
-        if output_mode not in _MODES:
+        output_mode = SYNONYMS.get(output_mode, output_mode)
+        if output_mode not in ENCODINGS:
             raise ArgumentError(
-                f"{self}: output_mode must be one of {', '.join(_MODES)}, received {output_mode!r}"
+                f"{self}: output_mode must be one of {', '.join(ENCODINGS)}, received "
+                f"{output_mode!r}"
             )
         self.num_tokens = num_tokens
         self.output_mode = output_mode
         self._joins = output_mode != "one_hot"
 
     def build(self, input_shape: Shape) -> None:
-        # The shape at building decides: a window that happens to have one step stays a window.
-        self._joins = self.output_mode != "one_hot" or input_shape[-1:] == (1,)
+        self._joins = joins_last(self.output_mode, input_shape)
         self.built = True
 
     def check_input(self, shape: Shapes) -> None:
@@ -67,15 +68,28 @@ class CategoryEncoding(Layer):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         ids = self._checked(inputs if inputs.dtype == np.int64 else self._cast(inputs), context)
-        one_hot = np.zeros((ids.size, self.num_tokens), np.float32)
-        one_hot[np.arange(ids.size), ids.reshape(-1)] = 1
-        one_hot = one_hot.reshape(*ids.shape, self.num_tokens)
-        if not self._joins:
-            return one_hot
-        joined: Floats = (
-            one_hot.sum(axis=-2) if self.output_mode == "count" else one_hot.max(axis=-2)
+        return encoded(ids, self.num_tokens, self.output_mode, joins=self._joins)
+
+    def __call__(self, inputs: Any, *args: Any, count_weights: Any = None, **kwargs: Any) -> Any:
+        """Encode integers; count_weights: with output_mode="count", what each adds."""
+        symbolic = bool(symbols_in(inputs))
+        batched = symbolic or np.ndim(inputs) > (self.output_mode != "one_hot")
+        if count_weights is None and batched:
+            return super().__call__(inputs, *args, **kwargs)
+        if symbolic:
+            raise ArgumentError(f"{self}: count_weights belong to arrays, not to the graph")
+        if count_weights is not None and self.output_mode != "count":
+            raise ArgumentError(f'{self}: count_weights are for output_mode="count" only')
+        ids = self._checked(np.atleast_1d(self._cast(inputs)), CallContext())
+        if count_weights is not None and np.shape(count_weights) != ids.shape:
+            raise ShapeError(
+                f"{self}: expected count_weights of shape {ids.shape}, received shape "
+                f"{np.shape(count_weights)}"
+            )
+        joins = np.ndim(inputs) == 0 or joins_last(self.output_mode, ids.shape)
+        return encoded(
+            ids, self.num_tokens, self.output_mode, joins=joins, weights=count_weights
         )
-        return joined
 
     def _checked(self, ids: Array, context: CallContext) -> Array:
         outside = (ids < 0) | (ids >= self.num_tokens)
