@@ -244,3 +244,27 @@ def test_a_run_overtaken_by_another_stops_at_its_commit(store):
             slow.commit()
     assert read_manifest(URI) == found
     assert outcome(store) == expected(3)
+
+
+def test_partitions_and_all_that_is_done_to_them(store, monkeypatch):
+    def make(files, folder):
+        """The bucket is a disk here."""
+        files.fs.create_dir(f"{files.root}/{folder}")
+
+    monkeypatch.setattr(RemoteFiles, "make", make)
+    options = {"partition_by": ["stream"]}
+    run(URI, steps=3, keep=3, **options)
+    whole = sorted(row[-1] for row in expected(3)[0])
+    assert sorted(row[-1] for row in store.rows()) == whole
+    names = {part.name for part in read_manifest(URI).parts}
+    assert all(name.startswith("stream=") for name in names)
+    compact(URI)
+    assert sorted(row[-1] for row in store.rows()) == whole
+    verify(URI)
+    rewind(URI, 2)
+    assert len(store.rows()) == len(expected(2)[0])
+    run(URI, **options)
+    assert len(store.rows()) == len(expected()[0])
+    verify(URI)
+    run(URI, full_refresh=True)
+    assert outcome(store) == expected()

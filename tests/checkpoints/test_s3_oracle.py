@@ -8,10 +8,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from checkpoints.small_run import expected, run
+from outputs.test_partitions_oracle import ROWS, SCHEMA, write
 from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import load_state, read_manifest
+from streamrnn.checkpoints import OutputFolder, load_state, read_manifest
 from streamrnn.errors import CheckpointError, ConfigError, DataError
 from streamrnn.outputs import compact, rewind, verify
 from streamrnn.sources import FileSource
@@ -68,6 +69,24 @@ def test_runs_merging_and_going_back_on_s3(bucket):
     names = fs.get_file_info(arrow_fs.FileSelector("bucket", recursive=True))
     files = [item.path for item in names if item.is_file]
     assert [name for name in files if "staging/" in name or name.endswith("lock")] == []
+
+
+def test_partitions_on_s3(bucket):
+    """Their names have signs that a server must not decode when it copies."""
+    fs, address = bucket
+    uri = address.format("partitions")
+    write(uri)
+    found = ds.dataset("bucket/partitions", filesystem=fs, format="parquet", partitioning="hive")
+    hours = {row["hour"]: row["origin"] for row in found.to_table().to_pylist()}
+    assert hours == {row["hour"]: row["origin"] for row in ROWS}
+    verify(uri)
+    write_again = pytest.raises(CheckpointError, match="another pipeline")
+    with OutputFolder.open(uri) as folder, write_again:
+        folder.begin(SCHEMA, model="m", config={})
+    rewind(uri, 1)
+    assert verify(uri).rows == found.count_rows() - 4
+    names = fs.get_file_info(arrow_fs.FileSelector("bucket/partitions", recursive=True))
+    assert not [item for item in names if item.is_file and "staging/" in item.path]
 
 
 def put(fs, name, table):

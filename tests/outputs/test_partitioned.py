@@ -337,3 +337,31 @@ def test_a_name_that_was_edited_is_refused(place: Path, monkeypatch: pytest.Monk
         edit(good, ("parts", 0, "name"), name)
         with pytest.raises(CheckpointError, match="name of parts: expected b=…/hour=…/part-…, rec"):
             verify("out")
+
+
+def test_a_changed_day_is_reloaded(place: Path) -> None:
+    """The partitions of its commit, and later ones, are taken back; nothing else is left."""
+    last = (place / "log/2.parquet").rename(place / "last.parquet")
+    options = {"sink": {"partition_by": BY}, "checkpoint": {"every": 10, "keep": 5}}
+    pipeline(place, **options).run()
+    last.rename(place / "log/2.parquet")
+    pipeline(place, **options).run()
+    changed = LOG.slice(200, 100)
+    changed = changed.set_column(2, "a", pa.array(range(100), pa.float64()))
+    logs.write(changed, place / "log/2.parquet")
+    pipeline(place, **options).run(reload=True)
+    pipeline(place, "plain").run()
+    assert_same_rows(place / "out", place / "plain")
+    names = {item.name for item in read_manifest(str(place / "out")).parts}
+    assert {
+        str(path.relative_to(place / "out")) for path in (place / "out").glob("*/*/*.parquet")
+    } == names
+
+
+def test_arrow_files_are_divided_too(place: Path) -> None:
+    pipeline(place, sink={"partition_by": BY, "format": "arrow"}).run()
+    verify(str(place / "out"))
+    names = [item.name for item in read_manifest(str(place / "out")).parts]
+    assert all(name.endswith(".arrow") for name in names)
+    found = sum(pa.ipc.open_file(place / "out" / name).read_all().num_rows for name in names)
+    assert found == verify(str(place / "out")).rows

@@ -1,4 +1,4 @@
-"""Polars, DuckDB and pyarrow read all rows of partitions, with the columns of folders."""
+"""Polars, DuckDB and pyarrow read partitions: all rows, with the columns of the folders."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ SCHEMA = pa.schema(
 BY = ["origin", "n", "date = day(time)", "hour = hour(time)"]
 
 
-def write(out: Path) -> None:
+def write(out: Path | str) -> None:
+    """Commit the rows twice, half of them each time."""
     with OutputFolder.open(str(out)) as folder:
         folder.begin(SCHEMA, model="m", config={"sink.partition_by": BY})
         table = pa.Table.from_pylist(ROWS).select(SCHEMA.names).cast(SCHEMA)
