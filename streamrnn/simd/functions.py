@@ -156,6 +156,13 @@ def erfc_of_positive(z):
 
 
 @inline
+def erf(x):
+    """Return the error function."""
+    size = 1.0 - erfc_of_positive(absolute(x))
+    return where_less(x, 0.0, -size, size)
+
+
+@inline
 def linear(x):
     """Return x."""
     return x
@@ -296,6 +303,8 @@ _PLAIN: dict[str, Inlined] = {
     "sparse_plus": sparse_plus,
     "sparse_sigmoid": hard_sigmoid(0.5, 0.5),
     "tanh_shrink": tanh_shrink,
+    "log": log,
+    "erf": erf,
 }
 _MADE: dict[str, Callable[..., Inlined]] = {
     "relu6": relu_up_to,

@@ -19,6 +19,8 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "gelu": {"approximate": 0.0},
     "mish": {},
     "exponential": {},
+    "log": {},
+    "erf": {},
     "softmax": {},
     "log_softmax": {},
     "sparsemax": {},

@@ -79,7 +79,10 @@ def test_one_group_of_a_keras_file():
             {"weights": "encoder"},
             "no array starts with 'encoder.'; the file has the prefixes 'dec'",
         ),
-        ({"weights": None}, r"set the prefix of its weights, for instance weights = 'dec'"),
+        (
+            {"weights": None, "type": "Linear"},
+            r"set the prefix of its weights, for instance weights = 'dec'",
+        ),
         ({"units": 5}, r"units = 5, but the arrays imply 4"),
         (
             {"type": "GRU"},

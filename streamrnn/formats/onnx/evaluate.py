@@ -8,7 +8,7 @@ import numpy as np
 from streamrnn.arrays import Array, Ints
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.formats.onnx.graph import Arrays, GraphDef, NodeDef
-from streamrnn.formats.onnx.operators import ALLOWED, MAX_VALUES, OPERATORS
+from streamrnn.formats.onnx.operators import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
 from streamrnn.formats.onnx.recurrent import GATES, Recurrent, check, prepare, weight_names
 
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
@@ -25,7 +25,8 @@ def fold(graph: GraphDef) -> GraphDef:
         ready = all(name in constants for name in node.inputs if name)
         if node.op in OPERATORS and ready and not set(node.attributes) - ALLOWED[node.op]:
             made = _apply(node, constants, graph.opset)
-            if sum(array.size for array in made) <= _MAX_FOLDED:
+            given = sum(constants[name].size for name in node.inputs if name)
+            if sum(array.size for array in made) <= max(_MAX_FOLDED, given):
                 constants |= {n: a for n, a in zip(node.outputs, made, strict=False) if n}
                 continue
         kept.append(node)
@@ -55,6 +56,8 @@ def require_supported(graph: GraphDef) -> None:
             )
         if unknown := sorted(set(node.attributes) - ALLOWED[node.op]):
             raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
+        if node.op in CHECKS:
+            CHECKS[node.op](node, graph.constants)
 
 
 def labels(nodes: Sequence[NodeDef]) -> dict[str, str]:

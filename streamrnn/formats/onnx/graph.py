@@ -11,8 +11,9 @@ from streamrnn.errors import ModelFileError
 
 Arrays = dict[str, Array]
 
-INTEGERS = ("int64", "int32", "bool")
-DTYPES = ("float32", *INTEGERS)
+DTYPES = ("float32", "int64", "int32", "bool")
+INTEGERS = ("int64", "int32", "bool", "int8", "uint8")
+"""Of constants: those of 8 bits are zero points, and weights until the graph is folded."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ nowhere else in it: a layout of the inputs is valid if the recurrent nodes recei
 the expected axes; the axes of the outputs are identified by their sizes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -88,9 +88,11 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
             feeds |= {name: np.full(rows, 1, np.int32) for name in wiring.lengths}
         try:
             values = evaluator.run(feeds)
-            _check_recurrent(evaluator, values, rows, 1 if one_step else steps)
+            _check_recurrent(evaluator, values, rows, one_step=one_step)
             _check_states(wiring, dict(zip(wiring.states, states, strict=True)), feeds, values)
             outputs = _outputs(evaluator, wiring, values, rows, 0 if one_step else steps)
+            if not one_step:
+                _check_sizes(evaluator, wiring, feeds, places, (rows, steps), outputs)
         except StreamRNNError as error:
             reason = str(error)
             continue
@@ -143,7 +145,7 @@ def _combinations(wiring: Wiring) -> Iterator[tuple[list[Place], list[Place]]]:
 def _data_places(value: Value) -> list[Place]:
     rank = len(value.dims)
     if value.dtype == "float32":
-        known: dict[int, tuple[str, ...]] = {3: ("BTF", "TBF", "B1F", "1BF"), 2: ("BF",)}
+        known: dict[int, tuple[str, ...]] = {3: ("BTF", "TBF", "B1F", "1BF", "BFT"), 2: ("BF",)}
     else:
         known = {2: ("BT", "TB", "B1", "1B"), 1: ("B",)}
     places = [Place(axes) for axes in known.get(rank, ()) if _fits(value, axes)]
@@ -182,12 +184,13 @@ def _without_batch(shape: tuple[int, ...], place: Place) -> tuple[int, ...]:
 
 
 def _check_recurrent(
-    evaluator: Evaluator, values: Mapping[str, Array], rows: int, steps: int
+    evaluator: Evaluator, values: Mapping[str, Array], rows: int, *, one_step: bool
 ) -> None:
+    """Raise ModelMismatchError if a node reads other rows; a convolution may change the steps."""
     for recurrent in evaluator.recurrent.values():
         shape = values[recurrent.node.inputs[0]].shape
-        expected = (rows, steps) if recurrent.batch_first else (steps, rows)
-        if shape[:2] != expected:
+        batch = 0 if recurrent.batch_first else 1
+        if shape[batch] != rows or (one_step and shape[1 - batch] != 1):
             raise ModelMismatchError(f"{recurrent.node} reads X of shape {shape}")
 
 
@@ -204,6 +207,30 @@ def _check_states(
                 f"state {name!r} has shape {before} and {wiring.states[name]!r} has {after}: "
                 "expected equal shapes of two or three axes"
             )
+
+
+def _check_sizes(
+    evaluator: Evaluator,
+    wiring: Wiring,
+    feeds: Mapping[str, Array],
+    places: Sequence[Place],
+    sizes: tuple[int, int],
+    outputs: Mapping[str, tuple[Place, int]],
+) -> None:
+    """Raise ModelMismatchError if an output has other values per step with twice the steps."""
+    rows, steps = sizes
+    more = 2 * steps
+    longer = {
+        v.name: np.zeros(_shape(v, place, rows, more), v.dtype)
+        for v, place in zip(wiring.data, places, strict=True)
+    }
+    longer |= {name: np.full(rows, more, np.int32) for name in wiring.lengths}
+    found = _outputs(evaluator, wiring, evaluator.run({**feeds, **longer}), rows, more)
+    if changed := [name for name in outputs if found[name] != outputs[name]]:
+        raise ModelMismatchError(
+            f"output {changed[0]!r} has other steps than its inputs: {outputs[changed[0]][1]} "
+            f"values for {steps} steps, {found[changed[0]][1]} for {more}"
+        )
 
 
 def _outputs(

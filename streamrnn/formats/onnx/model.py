@@ -246,7 +246,7 @@ class OnnxModel(Model):
         plan = inner.layout
         symbols = []
         for value in inner.wiring.data:
-            features = (value.dims[-1],) if "F" in plan.inputs[value.name].axes else ()
+            features = _features(value, plan.inputs[value.name])
             dtype = "float32" if value.dtype == "float32" else "int64"
             symbols.append(Input((None, *features), dtype=dtype, name=value.name))
         inner.input_dtype = symbols[0].dtype if len(symbols) == 1 else "float32"
@@ -321,6 +321,10 @@ class OnnxModel(Model):
         return cls(**config)
 
 
+def _features(value: graphs.Value, place: Place) -> tuple[int | None, ...]:
+    return (value.dims[place.axes.index("F")],) if "F" in place.axes else ()
+
+
 def _checked(value: graphs.Value, x: object) -> Array:
     array: Array
     owner = f"input {value.name!r}"
@@ -332,6 +336,7 @@ def _checked(value: graphs.Value, x: object) -> Array:
             raise DTypeError(f"{owner}: expected booleans, received {array.dtype}")
     else:
         array = cast_ids(owner, x).astype(value.dtype)
+    array = array.reshape(np.asarray(x).shape)  # a scalar became an array of one value
     if array.ndim != len(value.dims):
         raise ShapeError(
             f"{owner}: expected {len(value.dims)} axes {list(value.dims)}, received {array.shape}"

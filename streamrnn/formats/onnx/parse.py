@@ -10,9 +10,17 @@ from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.formats.guard import require_extra
 from streamrnn.formats.onnx import protos
-from streamrnn.formats.onnx.graph import DTYPES, GraphDef, NodeDef, Value, require_sound
+from streamrnn.formats.onnx.graph import (
+    DTYPES,
+    INTEGERS,
+    GraphDef,
+    NodeDef,
+    Value,
+    require_sound,
+)
+from streamrnn.formats.onnx.quantized_operators import refuse_quantized
 
-_MIN_OPSET, _MAX_OPSET = 7, 25
+MIN_OPSET, MAX_OPSET = 7, 28
 _MAX_NODES = 20_000
 _DOMAINS = ("", "ai.onnx")
 
@@ -41,6 +49,8 @@ class _Parser:
             raise UnsupportedError(
                 f"the graph has {len(graph.node):,} nodes; the maximum is {_MAX_NODES:,}"
             )
+        for proto in graph.node:
+            refuse_quantized(proto.op_type, proto.name or next(iter(proto.output), ""))
         if graph.sparse_initializer:
             raise UnsupportedError("sparse initializers are not supported; store them as dense")
         for tensor in graph.initializer:
@@ -62,9 +72,9 @@ class _Parser:
         versions = [o.version for o in model.opset_import if o.domain in _DOMAINS]
         if not versions:
             raise ModelFileError("not an ONNX model: it has no opset version")
-        if not _MIN_OPSET <= versions[0] <= _MAX_OPSET:
+        if not MIN_OPSET <= versions[0] <= MAX_OPSET:
             raise UnsupportedError(
-                f"opset {versions[0]} is not supported, only {_MIN_OPSET} to {_MAX_OPSET}. Export "
+                f"opset {versions[0]} is not supported, only {MIN_OPSET} to {MAX_OPSET}. Export "
                 "the model again with opset_version=17"
             )
         return int(versions[0])
@@ -78,12 +88,12 @@ class _Parser:
         )
         return Value(proto.name, self._dtype(tensor.elem_type, proto.name), dims)
 
-    def _dtype(self, code: int, name: str) -> str:
+    def _dtype(self, code: int, name: str, *, stored: bool = False) -> str:
         try:
             dtype = str(self.onnx.helper.tensor_dtype_to_np_dtype(code))
         except (KeyError, ValueError, TypeError):
             dtype = f"type {code}"
-        if dtype not in DTYPES:
+        if dtype not in DTYPES and not (stored and dtype in INTEGERS):
             raise UnsupportedError(
                 f"{name!r} is {dtype}; supported are {', '.join(DTYPES)}. Export it as float32"
             )
@@ -114,7 +124,13 @@ class _Parser:
             return proto.s.decode("utf-8", "replace")
         if proto.type == kind.STRINGS:
             return [s.decode("utf-8", "replace") for s in proto.strings]
-        raise UnsupportedError(f"{node}: attribute {proto.name!r} is a graph or of another type")
+        if proto.type in (kind.GRAPH, kind.GRAPHS):
+            raise UnsupportedError(
+                f"{node}: attribute {proto.name!r} is a graph; loops and branches are not supported"
+                " (tf2onnx writes a GRU of Keras 3 as a Loop). If the model is from Keras, load "
+                "its .keras file; of other graphs, export recurrent layers as LSTM, GRU or RNN"
+            )
+        raise UnsupportedError(f"{node}: attribute {proto.name!r} is of an unknown type")
 
     def _constant(self, node: NodeDef, attributes: dict[str, object]) -> None:
         dtypes = {
@@ -137,7 +153,7 @@ class _Parser:
                 f"{name!r} stores its values in another file, which is not opened: save the model "
                 "in one file (onnx.save(model, path), or external_data=False in torch.onnx.export)"
             )
-        self._dtype(tensor.data_type, name)
+        self._dtype(tensor.data_type, name, stored=True)
         if any(n < 0 for n in tensor.dims):
             raise ModelFileError(f"{name!r} has the invalid shape {list(tensor.dims)}")
         try:

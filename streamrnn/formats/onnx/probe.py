@@ -11,6 +11,8 @@ import numpy as np
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import StreamRNNError
 from streamrnn.formats.onnx.evaluate import first_states
+from streamrnn.formats.onnx.graph import Value
+from streamrnn.formats.onnx.layout import Place
 from streamrnn.formats.onnx.recurrent import GATES
 
 if TYPE_CHECKING:
@@ -90,7 +92,25 @@ def _reason(layer: "OnnxGraph", difference: str) -> str:
     return f"outputs ({names}): {difference}{check}"
 
 
-_MIXING = ("Softmax", "Flatten", "Split", "Gather", "Slice", "LayerNormalization")
+_MIXING = (
+    "AveragePool",
+    "Conv",
+    "Flatten",
+    "Gather",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "LayerNormalization",
+    "LogSoftmax",
+    "MatMul",
+    "MaxPool",
+    "Pad",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceSum",
+    "Slice",
+    "Softmax",
+    "Split",
+)
 """Operators that can combine steps."""
 
 
@@ -100,11 +120,15 @@ def _random_inputs(layer: "OnnxGraph") -> list[Array]:
     for value in layer.wiring.data:
         place = layer.layout.inputs[value.name]
         if value.dtype == "float32":
-            features = value.dims[place.axes.index("F")] or 1
-            arrays.append(random.normal(0, 1, (_ROWS, _STEPS, features)).astype(np.float32))
+            shape = (_ROWS, _STEPS, _features(value, place))
+            arrays.append(random.normal(0, 1, shape).astype(np.float32))
         else:
             arrays.append(random.integers(0, 2, (_ROWS, _STEPS)))
     return arrays
+
+
+def _features(value: Value, place: Place) -> int:
+    return (value.dims[place.axes.index("F")] if "F" in place.axes else None) or 1
 
 
 def _random_states(layer: "OnnxGraph") -> OnnxStates:
@@ -126,7 +150,7 @@ def constant_states(layer: "OnnxGraph", n: int) -> OnnxStates:
     feeds: dict[str, Array] = {}
     for value in wires.data:
         place = plan.inputs[value.name]
-        sizes = {"B": n, "T": 1, "1": 1, "F": value.dims[-1] or 1}
+        sizes = {"B": n, "T": 1, "1": 1, "F": _features(value, place)}
         feeds[value.name] = np.zeros([sizes[axis] for axis in place.axes], value.dtype)
     for name, (place, shape) in plan.states.items():
         feeds[name] = np.moveaxis(np.zeros((n, *shape), np.float32), 0, place.axes.index("B"))

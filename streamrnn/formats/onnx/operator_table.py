@@ -1,0 +1,104 @@
+"""The table of operators besides the recurrent ones, and what their functions share.
+
+Every function takes its node, the inputs (None if omitted) and the opset. Attributes are honoured,
+or refused. A check sees the node and the graph's constants before there is data.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from streamrnn.arrays import Array
+from streamrnn.errors import ShapeError, UnsupportedError
+from streamrnn.formats.onnx.graph import NodeDef
+
+NodeInputs = list[Any]
+"""Arrays, None for an omitted one."""
+Pairwise = Callable[[Array, Array], Array]
+Operator = Callable[[NodeDef, NodeInputs, int], Array | list[Array]]
+
+OPERATORS: dict[str, Operator] = {}
+ALLOWED: dict[str, frozenset[str]] = {}
+"""The attributes that an operator's function supports."""
+
+Check = Callable[[NodeDef, Mapping[str, Array]], None]
+CHECKS: dict[str, Check] = {}
+"""Raise UnsupportedError for a node that its function cannot run, given the constants."""
+
+MAX_VALUES = 1 << 25
+"""The number of values that an array may have whatever the size of its inputs: 128 MB."""
+_MAX_GROWTH = 64
+
+
+def operator(name: str, *attributes: str) -> Callable[[Operator], Operator]:
+    """Register the function of an operator."""
+
+    def register(function: Operator) -> Operator:
+        OPERATORS[name] = function
+        ALLOWED[name] = frozenset(attributes)
+        return function
+
+    return register
+
+
+def checked(name: str) -> Callable[[Check], Check]:
+    """Register the check of an operator."""
+
+    def register(check: Check) -> Check:
+        CHECKS[name] = check
+        return check
+
+    return register
+
+
+def one_output(*names: str) -> None:
+    """Register for operators that outputs after the first are refused."""
+    for name in names:
+        checked(name)(refuse_other_outputs)
+
+
+def refuse_other_outputs(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    """Raise UnsupportedError if an output after the first is wanted."""
+    if wanted := [name for name in node.outputs[1:] if name]:
+        raise UnsupportedError(f"{node}: only its first output is supported, not {wanted[0]!r}")
+
+
+def require_room(node: NodeDef, shape: Iterable[int], *inputs: Array) -> None:
+    """Raise ShapeError for an array to be made that is far larger than `inputs`."""
+    sizes = tuple(int(n) for n in shape)
+    size = 1
+    for n in sizes:
+        size *= n
+    limit = MAX_VALUES + _MAX_GROWTH * sum(x.size for x in inputs)
+    if size > limit or any(n < 0 for n in sizes):
+        raise ShapeError(
+            f"{node} would make an array of shape {sizes}; the limit is {limit:,} values"
+        )
+
+
+def ints_of(value: object) -> list[int]:
+    """Return the integers of an attribute or an array."""
+    return [int(n) for n in np.asarray(value).reshape(-1)]
+
+
+def axes_of(node: NodeDef, inputs: NodeInputs, position: int = 1) -> list[int] | None:
+    """Return axes: an attribute up to opset 12, an input from 13 on."""
+    if len(inputs) > position and inputs[position] is not None:
+        return ints_of(inputs[position])
+    axes = node.attributes.get("axes")
+    return None if axes is None else ints_of(axes)
+
+
+def tree(x: Array, function: Pairwise, of_none: float) -> Array:
+    """Combine the entries of the first axis, in an order that depends on its size only."""
+    while len(x) > 1:
+        half = len(x) // 2
+        rest = x[2 * half :]
+        x = np.concatenate([function(x[:half], x[half : 2 * half]), rest])
+    return x[0] if len(x) else np.full(x.shape[1:], of_none, x.dtype)
+
+
+def tree_sum(x: Array) -> Array:
+    """Return the sum over the first axis, in an order that depends on its size only."""
+    return tree(x, lambda a, b: a + b, 0)

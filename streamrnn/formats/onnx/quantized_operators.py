@@ -1,0 +1,96 @@
+"""QuantizeLinear and DequantizeLinear: a graph with such pairs computes in float32 between them.
+
+Weights stored as integers become float32 when the graph is folded. A pair around a value rounds it
+to what the integers can hold, as in the file.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from streamrnn.arrays import Array
+from streamrnn.errors import UnsupportedError
+from streamrnn.formats.onnx.graph import NodeDef
+from streamrnn.formats.onnx.operator_table import NodeInputs, checked, operator
+
+QUANTIZED = frozenset({
+    "ConvInteger",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeLinear",
+    "DynamicQuantizeMatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "MatMulNBits",
+    "QAttention",
+    "QEmbedLayerNormalization",
+    "QGemm",
+    "QLinearAdd",
+    "QLinearConv",
+    "QLinearMatMul",
+})  # fmt: skip
+"""Operators that compute in integers, most of them scaled by the values of a whole batch."""
+
+_TYPES = {"int8": np.int8, "uint8": np.uint8}
+_CODES = {2: "uint8", 3: "int8"}
+
+
+def refuse_quantized(op: str, name: str) -> None:
+    """Raise UnsupportedError for an operator that computes in integers."""
+    if op in QUANTIZED:
+        raise UnsupportedError(
+            f"node {name!r} ({op}): the graph is quantized, and this operator computes in integers "
+            "(a dynamic one scales them by the whole batch, so that a row depends on the others). "
+            "Use the float32 model that it was made from, or quantize with QuantizeLinear and "
+            "DequantizeLinear (QDQ)"
+        )
+
+
+def _along(node: NodeDef, x: Array, value: Array) -> Array:
+    """Return a scale or zero point in a shape that can be broadcast with x."""
+    if value.size == 1 and value.ndim < 2:
+        return value.reshape(())
+    axis = node.attributes.get("axis", 1) % x.ndim
+    return value.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+
+
+@operator("DequantizeLinear", "axis", "block_size", "output_dtype")
+def dequantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+    """Return (x - zero point) * scale as float32."""
+    x, scale = inputs[0], _along(node, inputs[0], inputs[1])
+    zero = inputs[2] if len(inputs) > 2 else None
+    whole = x.astype(np.int64)
+    if zero is not None:
+        whole = whole - _along(node, x, zero).astype(np.int64)
+    return np.asarray(whole.astype(np.float32) * scale)
+
+
+@operator("QuantizeLinear", "axis", "block_size", "output_dtype", "precision", "saturate")
+def quantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+    """Return x / scale + zero point, rounded to even, limited to the range of the integers."""
+    x, scale = inputs[0], _along(node, inputs[0], inputs[1])
+    zero = inputs[2] if len(inputs) > 2 else None
+    kind = _CODES.get(node.attributes.get("output_dtype", 2), "uint8")
+    dtype = _TYPES[kind] if zero is None else zero.dtype
+    limits = np.iinfo(dtype)
+    whole = np.rint(x / scale)
+    if zero is not None:
+        whole = whole + _along(node, x, zero).astype(np.float32)
+    made: Array = np.minimum(np.maximum(whole, limits.min), limits.max).astype(dtype)
+    return made
+
+
+@checked("QuantizeLinear")
+@checked("DequantizeLinear")
+def check_quantization(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    """Refuse blocks, types other than 8 bits, and computed scales."""
+    attributes = node.attributes
+    if attributes.get("block_size", 0):
+        raise UnsupportedError(f"{node}: scales of blocks (block_size) are not supported")
+    quantizes = node.op == "QuantizeLinear"
+    if attributes.get("output_dtype", 0) not in ((0, *_CODES) if quantizes else (0, 1)):
+        raise UnsupportedError(f"{node}: output_dtype={attributes['output_dtype']}")
+    if attributes.get("precision", 0) not in (0, 1):
+        raise UnsupportedError(f"{node}: precision={attributes['precision']}, expected float32")
+    zero = node.inputs[2] if len(node.inputs) > 2 else ""
+    if quantizes and zero and str(getattr(constants.get(zero), "dtype", "")) not in _TYPES:
+        raise UnsupportedError(f"{node}: zero points must be constant, int8 or uint8")

@@ -1,0 +1,217 @@
+"""Every operator that the loader claims runs: the onnx package's tests, and what cannot is refused.
+
+All of these tests, with counts: tests/suites/run_onnx.py.
+"""
+
+import collections
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+onnx: Any = pytest.importorskip("onnx", reason="needs the onnx extra")
+
+from formats import onnx_graphs  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
+from suites import run_onnx  # noqa: E402
+
+import streamrnn  # noqa: E402
+from streamrnn.errors import ShapeError, UnsupportedError  # noqa: E402
+from streamrnn.formats.onnx import export_activations  # noqa: E402
+from streamrnn.formats.onnx.operators import OPERATORS  # noqa: E402
+from streamrnn.formats.onnx.parse import MAX_OPSET  # noqa: E402
+from streamrnn.formats.onnx.quantized_operators import QUANTIZED  # noqa: E402
+from streamrnn.formats.onnx.recurrent import GATES  # noqa: E402
+
+FLOAT = TensorProto.FLOAT
+OTHERWISE_TESTED = {"Cast", "CastLike", "DequantizeLinear", "Not", "Pow", "QuantizeLinear"}
+"""Run in test_onnx_operators_oracle.py: onnx tests them with types or opsets that are refused."""
+
+
+def one_node_cases() -> Iterator[tuple[str, Any]]:
+    """Yield each test of one node of a claimed operator, with the operator."""
+    for case in run_onnx.cases("node"):
+        nodes = case[1].graph.node
+        if len(nodes) == 1 and run_onnx.claimed(case[1]):
+            yield nodes[0].op_type, case
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, collections.Counter[str]]:
+    """How many tests of each operator have which outcome; a few of an operator suffice."""
+    found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for op, (_, model, _, data, rtol, atol) in one_node_cases():
+        if found[op]["passed"] < 3:
+            found[op][run_onnx.outcome(model, data, rtol, atol)] += 1
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_claimed_operator_runs(
+    outcomes: dict[str, collections.Counter[str]],
+) -> None:
+    """Each has a test of onnx that passes, and none that is wrong or refused too late."""
+    claimed = {*OPERATORS, *GATES}
+    assert {op for op in claimed if not outcomes[op]["passed"]} == OTHERWISE_TESTED
+    late = ("refused at call", "wrong", "crash")
+    assert {op: found for op, found in outcomes.items() if any(found[k] for k in late)} == {}
+
+
+def written_operators() -> set[str]:
+    """The operators in the modules of the exporter."""
+    room = Path(export_activations.__file__).parent
+    text = "".join(path.read_text() for path in room.glob("export*.py"))
+    calls = re.findall(r'(?:\.add|_pairwise|_extreme|\.node)\(\s*"(\w+)"', text)
+    activations = {op for op, _ in export_activations._OPERATORS.values()}
+    return {*calls, *activations, *GATES}
+
+
+def test_what_the_exporter_writes_is_read_again() -> None:
+    """Clip, Erf, Exp, Max, Min, PRelu and Sqrt among them, of models of several seeds."""
+    written = written_operators()
+    assert {"Clip", "Erf", "Exp", "Max", "Min", "PRelu", "Sqrt"} <= written
+    assert written - {*OPERATORS, *GATES} == set()
+
+
+def test_the_newest_opset_of_the_package_is_read() -> None:
+    """What onnx's helper writes by default, up to the newest version that was looked at."""
+    assert min(onnx.defs.onnx_opset_version(), 28) <= MAX_OPSET
+
+
+def loaded(
+    node: Any, tmp_path: Path, constants: dict[str, Any] | None = None, **inputs: Any
+) -> Any:
+    given = inputs or {"x": (FLOAT, ["batch", 3])}
+    made = onnx_graphs.model([node], given, [node.output[0]], constants or {}, opset=18)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    return streamrnn.load_model(path)
+
+
+REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "training": (
+        helper.make_node("Dropout", ["x", "", "on"], ["y"], name="n"),
+        {"on": np.array(True)},
+        "training_mode is set",
+    ),
+    "computed training": (
+        helper.make_node("Dropout", ["x", "", "x"], ["y"], name="n"),
+        {},
+        "training_mode is set, or computed",
+    ),
+    "running statistics": (
+        helper.make_node("BatchNormalization", ["x", *"wwww"], ["y", "m", "v"], name="n"),
+        {"w": np.ones(3, np.float32)},
+        "only its first output is supported, not 'm'",
+    ),
+    "batch statistics": (
+        helper.make_node("BatchNormalization", ["x", *"wwww"], ["y"], name="n", training_mode=1),
+        {"w": np.ones(3, np.float32)},
+        "training_mode is set",
+    ),
+    "indices": (
+        helper.make_node("MaxPool", ["x"], ["y", "where"], name="n", kernel_shape=[2]),
+        {},
+        "indices as a second output",
+    ),
+    "a type": (helper.make_node("Cast", ["x"], ["y"], name="n", to=11), {}, "to=11"),
+    "a mode": (
+        helper.make_node("Pad", ["x", "p"], ["y"], name="n", mode="wrap"),
+        {"p": np.array([0, 1, 0, 1])},
+        "mode='wrap' is not supported",
+    ),
+    "an exponent": (
+        helper.make_node("Pow", ["x", "e"], ["y"], name="n"),
+        {"e": np.array(0.3, np.float32)},
+        r"multiples of 0\.5",
+    ),
+    "a computed exponent": (
+        helper.make_node("Pow", ["x", "x"], ["y"], name="n"),
+        {},
+        "its exponent is computed",
+    ),
+    "blocks": (
+        helper.make_node("DequantizeLinear", ["x", "s"], ["y"], name="n", block_size=2),
+        {"s": np.array(0.5, np.float32)},
+        "block_size",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_run_is_refused_at_load(name: str, tmp_path: Path) -> None:
+    node, constants, expected = REFUSED[name]
+    with pytest.raises(UnsupportedError, match=rf"node 'n' \({node.op_type}\).*{expected}"):
+        loaded(node, tmp_path, constants)
+
+
+@pytest.mark.parametrize("op", sorted(QUANTIZED))
+def test_integer_arithmetic_is_refused_by_the_name_of_its_operator(op: str, tmp_path: Path) -> None:
+    """Before the type of its weights is: the operator is the reason."""
+    node = helper.make_node(op, ["x", "w"], ["y"], name="n", domain="com.microsoft")
+    with pytest.raises(UnsupportedError, match=rf"node 'n' \({op}\): the graph is quantized"):
+        loaded(node, tmp_path, {"w": np.ones((3, 2), np.uint8)})
+
+
+def test_a_loop_is_refused_with_advice(tmp_path: Path) -> None:
+    body = helper.make_graph([], "body", [], [])
+    node = helper.make_node("Loop", ["", "", "x"], ["y"], name="n", body=body)
+    with pytest.raises(UnsupportedError, match=r"\(Loop\).*'body' is a graph.*\.keras file"):
+        loaded(node, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("node", "constants"),
+    [
+        (helper.make_node("Range", ["a", "b", "c"], ["y"]),
+         {"a": np.array(0), "b": np.array(2**40), "c": np.array(1)}),
+        (helper.make_node("Tile", ["w", "r"], ["y"]),
+         {"w": np.ones(3, np.float32), "r": np.array([2**40])}),
+        (helper.make_node("Pad", ["w", "p"], ["y"]),
+         {"w": np.ones(3, np.float32), "p": np.array([2**40, 0])}),
+        (helper.make_node("MaxPool", ["w"], ["y"], kernel_shape=[2], pads=[2**40, 0]),
+         {"w": np.ones((1, 1, 3), np.float32)}),
+        (helper.make_node("AveragePool", ["w"], ["y"], kernel_shape=[2**20], pads=[2**20, 2**20]),
+         {"w": np.ones((1, 1, 3), np.float32)}),
+        (helper.make_node("Where", ["a", "b", "c"], ["y"]),
+         {"a": np.ones((2**13, 1, 1), bool), "b": np.ones((2**13, 1), np.float32),
+          "c": np.ones(2**13, np.float32)}),
+    ],
+    ids=lambda value: getattr(value, "op_type", ""),
+)  # fmt: skip
+def test_a_hostile_node_makes_no_huge_array(
+    node: Any, constants: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ShapeError, match="would make an array of shape"):
+        loaded(node, tmp_path, constants)
+
+
+def test_windows_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    for attributes in ({"strides": [0]}, {"dilations": [0]}, {"kernel_shape": [9]}):
+        node = helper.make_node("MaxPool", ["x"], ["y"], **{"kernel_shape": [2], **attributes})
+        model = loaded(node, tmp_path, x=(FLOAT, ["batch", 3, "time"]))
+        with pytest.raises(ShapeError):
+            model(np.ones((1, 3, 5), np.float32))
+
+
+def test_outputs_with_other_steps_than_the_input_are_not_run_in_a_pipeline(tmp_path: Path) -> None:
+    """Windows without padding return fewer steps: no row of the log is theirs."""
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3])
+    model = loaded(node, tmp_path, x=(FLOAT, ["batch", 3, "time"]))
+    assert model(np.ones((1, 3, 5), np.float32))["y"].shape == (1, 3, 3)
+    with pytest.raises(streamrnn.errors.ModelMismatchError, match="has other steps than its input"):
+        model.layer.layout  # noqa: B018
+
+
+def test_channels_before_time_are_found(tmp_path: Path) -> None:
+    """As PyTorch's convolutions have them: (batch, channels, time)."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[2, 0])
+    weights = np.random.default_rng(0).normal(0, 1, (4, 3, 3)).astype(np.float32)
+    model = loaded(node, tmp_path, {"w": weights}, x=(FLOAT, ["batch", 3, "time"]))
+    x = np.random.default_rng(1).normal(0, 1, (2, 7, 3)).astype(np.float32)
+    (made,) = streamrnn.models.SequenceRunner(model).run([x])
+    (called,) = model(np.ascontiguousarray(x.transpose(0, 2, 1))).values()
+    np.testing.assert_array_equal(np.stack(made), called.transpose(0, 2, 1))
