@@ -41,8 +41,9 @@ MAY_IMPORT = {
     "engines": "arrays errors config kernels checkpoints scoring sinks sources states",
     "outputs": "arrays display errors config formats sources states windows operators sinks "
     "storage checkpoints",
+    "pictures": "errors",
     "pipeline": "arrays display errors config fitting formats kernels models states sources "
-    "checkpoints scoring engines outputs training",
+    "checkpoints scoring engines outputs pictures storage training",
     "spark": "arrays errors pipeline scoring sources states",
     "cli": "display errors config formats layers models outputs pipeline",
 }
@@ -64,6 +65,7 @@ ONLY_IN = {
     "h5py": "formats",
     "onnx": "formats",
     "ray": "engines",
+    "vl_convert": "pictures",
     # Compiled kernels in our own cache, and pipes to our own processes; never a file that someone
     # hands over.
     "pickle": "simd pipeline",

@@ -14,7 +14,17 @@ from typing import Annotated
 import typer
 
 from streamrnn import __version__
-from streamrnn.cli import check, evaluate, files, fit, models, outputs, run, states
+from streamrnn.cli import (
+    check,
+    draw_report,
+    evaluate,
+    files,
+    fit,
+    models,
+    outputs,
+    run,
+    states,
+)
 from streamrnn.cli.epilogs import EXIT_CODES, example
 from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
@@ -40,6 +50,7 @@ app.command("compile", epilog=example("compile pipeline.toml"))(check.compile_pi
 app.command("evaluate", epilog=example("evaluate pipeline.toml --by month --json"))(
     evaluate.evaluate
 )
+app.command("report", epilog=example("report pipeline.toml -o report.html"))(draw_report.report)
 app.command("summary", epilog=example("summary model.keras"))(models.summary)
 app.command("convert", epilog=example("convert model.keras model.safetensors --check check.npz"))(
     models.convert

@@ -111,7 +111,7 @@ class SourceSection(Section):
     )
     format: Literal["auto", "parquet", "arrow", "csv", "ndjson", "delta", "iceberg"] = Field(
         default="auto",
-        description="parquet | arrow | csv | ndjson | delta | iceberg | auto (by name; a directory: "
+        description="parquet | arrow | csv | ndjson | delta | iceberg | auto (by name; a folder: "
         "Parquet, Delta)",
     )
     version: Version | None = Field(

@@ -87,9 +87,7 @@ class CategoryEncoding(Layer):
                 f"{np.shape(count_weights)}"
             )
         joins = np.ndim(inputs) == 0 or joins_last(self.output_mode, ids.shape)
-        return encoded(
-            ids, self.num_tokens, self.output_mode, joins=joins, weights=count_weights
-        )
+        return encoded(ids, self.num_tokens, self.output_mode, joins=joins, weights=count_weights)
 
     def _checked(self, ids: Array, context: CallContext) -> Array:
         outside = (ids < 0) | (ids >= self.num_tokens)

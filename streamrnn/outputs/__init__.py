@@ -11,7 +11,8 @@ and `streamrnn state` do:
 """
 
 from streamrnn.checkpoints import read_manifest
-from streamrnn.outputs.evaluation import Evaluation, EvaluationPlan, evaluate
+from streamrnn.outputs.compared import EvaluationPlan
+from streamrnn.outputs.evaluation import Evaluation, evaluate
 from streamrnn.outputs.metrics_file import MetricsFile, Series
 from streamrnn.outputs.naming import files_named, used_files
 from streamrnn.outputs.parts import compact, merge_small_parts, verify

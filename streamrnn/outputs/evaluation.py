@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,54 +12,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamrnn.arrays import Ints
-from streamrnn.checkpoints import Manifest, read_manifest
-from streamrnn.checkpoints.partitioning import layout_in
 from streamrnn.display import location, without_options
 from streamrnn.errors import ConfigError, SinkError
-from streamrnn.outputs.matching import LabelledRows, Matcher, ScoreRows
+from streamrnn.outputs.compared import (
+    ComparedCounts,
+    EvaluationPlan,
+    LabelledStreams,
+    compared_rows,
+)
+from streamrnn.outputs.matching import LabelledRows, ScoreRows
 from streamrnn.outputs.measures import Band, Classes, Distance, Measure, Number, Pairs
-from streamrnn.outputs.scores import ScoreColumns, score_rows
 from streamrnn.storage import replace_file
-from streamrnn.windows import Labels
-
-
-class LabelledStreams(Protocol):
-    """The rows of a source with their labels, and the streams that they belong to."""
-
-    def __iter__(self) -> Iterator[Labels]:
-        """Return the labels of successive rows."""
-
-    def find(self, keys: Sequence[pa.Array]) -> Ints:
-        """Return the slot (N,) of each of N keys; new ones are added."""
-
-    def key_arrays(self) -> list[pa.Array]:
-        """Return the key columns, one value per slot."""
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """What is compared, and how.
-
-    `keys` and `time` are columns of source and output, `scores` the M columns of the model's
-    outputs, `targets` the K columns of labels, `integers` those of integers or booleans; `ahead`:
-    labels are of later rows. `since` and `until` limit the rows, in ticks: at or after, and before.
-    `quantiles`: those that the outputs forecast. `spreads`: the second half of the outputs has the
-    standard deviations of the first. `source_begins`: the earliest time of the source,
-    if known: scores before it are not kept to be matched.
-    """
-
-    keys: tuple[str, ...]
-    time: pa.Field
-    scores: tuple[str, ...]
-    targets: tuple[str, ...]
-    integers: frozenset[str] = frozenset()
-    ahead: bool = False
-    by: Literal["stream", "month"] | None = None
-    since: int | None = None
-    until: int | None = None
-    quantiles: tuple[float, ...] = ()
-    spreads: bool = False
-    source_begins: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,17 +69,7 @@ def evaluate(
     return found
 
 
-@dataclass
-class _Counts:
-    rows: int = 0
-    no_score: int = 0
-    no_source: int = 0
-    no_label: int = 0
-    no_weight: int = 0
-    no_value: int = 0
-
-
-class _Output(NamedTuple):
+class MeasuredOutput(NamedTuple):
     """One measure, the outputs that it reads, their name, and the target."""
 
     measure: Measure
@@ -133,70 +86,19 @@ class _Run:
     path: str
     labels: LabelledStreams
     plan: EvaluationPlan
-    counts: _Counts = field(default_factory=_Counts)
+    counts: ComparedCounts = field(default_factory=ComparedCounts)
 
     def __post_init__(self) -> None:
-        self._outputs = _measures(self.plan)
+        self._outputs = measures_of(self.plan)
         self._months: dict[int, int] = {}
         self._group_rows = np.zeros(1, np.int64)
 
     def result(self) -> Evaluation:
-        manifest = read_manifest(self.path)
-        matcher = Matcher(ordered=set(layout_in(manifest.config)) <= set(self.plan.keys))
-        self._read(matcher, manifest)
-        self.counts.no_source += matcher.missing
+        for scores, labels in compared_rows(self.path, self.labels, self.plan, self.counts):
+            self._add(scores, labels)
         return Evaluation(location(self.path), self._table(), **vars(self.counts))
 
-    def _read(self, matcher: Matcher, manifest: Manifest) -> None:
-        """Read whichever side is behind, until nothing more can match."""
-        columns = ScoreColumns(self.plan.keys, self.plan.time, self.plan.scores)
-        scores = score_rows(self.path, manifest, columns, self.labels.find)
-        labels = iter(self.labels)
-        more_scores = more_labels = True
-        while more_scores or (more_labels and matcher.waiting_scores):
-            behind = matcher.waiting_scores <= matcher.waiting_labels
-            if more_scores and (behind or not more_labels):
-                rows = next(scores, None)
-                more_scores = rows is not None
-                if rows is not None:
-                    matcher.add_scores(self._wanted(rows))
-            else:
-                found = next(labels, None)
-                more_labels = found is not None
-                if found is not None:
-                    matcher.add_labels(self._wanted(LabelledRows.of(found)))
-            pairs = matcher.match(scores_ended=not more_scores, labels_ended=not more_labels)
-            if pairs is not None:
-                self._add(*pairs)
-
-    def _wanted(self, rows: Any) -> Any:
-        """Return the rows from `since` to `until`."""
-        time, plan = rows.time, self.plan
-        chosen = np.ones(len(time), bool)
-        if plan.since is not None:
-            chosen &= time >= plan.since
-        if plan.until is not None:
-            chosen &= time < plan.until
-        if isinstance(rows, ScoreRows) and plan.source_begins is not None:
-            early = chosen & (time < plan.source_begins)
-            self.counts.no_source += int(early.sum())
-            chosen &= ~early
-        return rows.take(chosen)
-
     def _add(self, scores: ScoreRows, labels: LabelledRows) -> None:
-        """Add pairs to the measures; count those that cannot be compared."""
-        present = {
-            "no_score": np.isfinite(scores.score).all(axis=1),
-            "no_label": ~np.isnan(labels.label).any(axis=1),
-            "no_weight": labels.weight > 0,
-        }
-        if self.plan.ahead:
-            present["no_value"] = ~np.isnan(labels.value).any(axis=1)
-        valid = np.ones(len(scores.slot), bool)
-        for name, good in present.items():
-            setattr(self.counts, name, getattr(self.counts, name) + int((valid & ~good).sum()))
-            valid &= good
-        scores, labels = scores.take(valid), labels.take(valid)
         self.counts.rows += len(scores.slot)
         group = self._groups(scores)
         for groups in (np.zeros(len(scores.slot), np.int64), *([] if group is None else [group])):
@@ -275,13 +177,14 @@ def _free(name: str) -> str:
     return f"{name}_" if name in taken else name
 
 
-def _measures(plan: EvaluationPlan) -> list[_Output]:
+def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
     """Choose how each output is compared. Raises ConfigError if outputs and targets do not fit."""
     scores, targets, ahead = plan.scores, plan.targets, plan.ahead
     if plan.spreads and len(scores) == 2 * len(targets):
         half = len(targets)
         return [
-            _Output(Band(ahead), [i, half + i], name, i) for i, name in enumerate(scores[:half])
+            MeasuredOutput(Band(ahead), [i, half + i], name, i)
+            for i, name in enumerate(scores[:half])
         ]
     if not all(0 < value < 1 for value in plan.quantiles):
         raise ConfigError(
@@ -295,17 +198,19 @@ def _measures(plan: EvaluationPlan) -> list[_Output]:
                 f" received {len(targets)} and {len(plan.quantiles)}"
             )
         return [
-            _Output(Distance(ahead, q), [i], name, 0, q)
+            MeasuredOutput(Distance(ahead, q), [i], name, 0, q)
             for i, (q, name) in enumerate(zip(plan.quantiles, scores, strict=True))
         ]
     if len(scores) == len(targets):
         return [
-            _Output(Number(ahead) if target in plan.integers else Distance(ahead), [i], name, i)
+            MeasuredOutput(
+                Number(ahead) if target in plan.integers else Distance(ahead), [i], name, i
+            )
             for i, (name, target) in enumerate(zip(scores, targets, strict=True))
         ]
     if plan.integers.issuperset(targets) and len(targets) == 1:
         measure = Classes(ahead, targets[0], len(scores))
-        return [_Output(measure, range(len(scores)), ", ".join(scores), 0)]
+        return [MeasuredOutput(measure, range(len(scores)), ", ".join(scores), 0)]
     raise ConfigError(
         f"[target] column: expected one column per output of the model ({', '.join(scores)}), or "
         "one of integers, the classes that the outputs are probabilities of, received "

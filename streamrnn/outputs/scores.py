@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.arrays import Floats, Ints
-from streamrnn.checkpoints import Manifest, partitioning_of, row_directory
+from streamrnn.checkpoints import Manifest
+from streamrnn.checkpoints.manifest import decode_schema
 from streamrnn.display import location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs.matching import ScoreRows
+from streamrnn.outputs.reading import part_batches
 from streamrnn.sources import ticks
-from streamrnn.storage import open_files
-
-_BATCH_ROWS = 131072
 
 
 class ScoreColumns(NamedTuple):
@@ -37,31 +36,25 @@ def score_rows(
 
     Raises CheckpointError for a missing or damaged part, ConfigError for a missing column.
     """
-    directory = row_directory(manifest, open_files(path))
-    partitioning = partitioning_of(manifest)
-    locations = directory.locate(manifest.parts)
-    for part in manifest.parts:
-        if part.name not in locations:
-            raise CheckpointError(directory.lost(part))
+    written = decode_schema(manifest.schema).names
+    columns = [*wanted.keys, wanted.time.name, *wanted.scores]
+    for part, batch in part_batches(path, manifest, columns):
+        _check_columns(batch.schema, wanted, path, written)
         try:
-            with directory.files.open(locations[part.name]) as source:
-                for batch in part.format.batches(source, _BATCH_ROWS):
-                    if partitioning is not None:
-                        batch = partitioning.complete(batch, part.name)
-                    _check_columns(batch.schema, wanted, path)
-                    keys = [batch.column(name) for name in wanted.keys]
-                    time = batch.column(wanted.time.name).cast(wanted.time.type)
-                    score = [_floats(batch.column(name)) for name in wanted.scores]
-                    yield ScoreRows(find(keys), ticks(time), np.stack(score, axis=1))
-        except (pa.ArrowException, FileNotFoundError) as error:
+            time = batch.column(wanted.time.name).cast(wanted.time.type)
+        except pa.ArrowException as error:
             raise CheckpointError(
-                f"{directory.files.show(part.name)} cannot be read: {error}. "
-                f"Run `streamrnn verify {location(path)}`."
+                f"{location(path)}: {part.name} cannot be read: {error}"
             ) from error
+        keys = [batch.column(name) for name in wanted.keys]
+        score = [_floats(batch.column(name)) for name in wanted.scores]
+        yield ScoreRows(find(keys), ticks(time), np.stack(score, axis=1))
 
 
-def _check_columns(schema: pa.Schema, wanted: ScoreColumns, path: str) -> None:
-    present = f"(columns: {', '.join(schema.names)})"
+def _check_columns(
+    schema: pa.Schema, wanted: ScoreColumns, path: str, written: Sequence[str]
+) -> None:
+    present = f"(columns: {', '.join(written)})"
     for name in (*wanted.keys, wanted.time.name):
         if name not in schema.names:
             raise ConfigError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from streamrnn.config import Config
 from streamrnn.outputs import diff_states, export_state, import_state, read_states
 from streamrnn.pipeline.pipeline import Pipeline
+from streamrnn.pipeline.reporting import report_output
 from streamrnn.scoring import Progress, SourceWindow, Summary, Workload
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "export_state",
     "import_state",
     "read_states",
+    "report_output",
 ]
 
 _LATE = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -16,7 +17,7 @@ from streamrnn.outputs import Evaluation, EvaluationPlan, evaluate
 from streamrnn.pipeline.preflight import after_rule, file_source
 from streamrnn.pipeline.targets import with_target
 from streamrnn.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
-from streamrnn.sources import SourceOfFiles, canonical_name, parse_time
+from streamrnn.sources import SourceBatch, SourceOfFiles, canonical_name, parse_time
 from streamrnn.states import StateTable
 
 _UNLIMITED = 2**31 - 1
@@ -34,21 +35,34 @@ def evaluate_pipeline(
     if by not in (None, "stream", "month"):
         raise ConfigError(f'by: expected "stream" or "month", received {by!r}')
     output = _output_of(loaded)
-    manifest = read_manifest(output)
-    lenient = _lenient(loaded)
-    source = _source(lenient, manifest, output)
-    bound = lenient.bind(source.schema, source.name)
+    labels, plan = comparison(loaded, output, since, until, quantiles)
+    if by == "month" and pa.types.is_integer(plan.time.type):
+        raise ConfigError(
+            f"by month: [source] time: column {plan.time.name!r}: expected a timestamp or a date, "
+            f"received {plan.time.type}"
+        )
+    return evaluate(output, labels, replace(plan, by=by), file)
+
+
+def comparison(
+    loaded: LoadedPipeline,
+    output: str,
+    since: str | datetime | int | None = None,
+    until: str | datetime | int | None = None,
+    quantiles: Sequence[float] = (),
+    watch: Callable[[pa.RecordBatch], None] | None = None,
+) -> tuple[SourceLabels, EvaluationPlan]:
+    """Open the source of a pipeline with [target], and plan how its output is compared with it.
+
+    `watch` is called with each record batch that is read. Raises what `evaluate` raises.
+    """
+    source = scored_source(loaded, output)
+    bound = _lenient(loaded).bind(source.schema, source.name)
     wide, target = with_target(bound, source)
     assert target is not None
-    labels = SourceLabels(
-        Scorer(bound, StateTable(bound.layout, bound.initial())), wide.batches(), target
-    )
+    batches = wide.batches() if watch is None else _watched(wide.batches(), watch)
+    labels = SourceLabels(Scorer(bound, StateTable(bound.layout, bound.initial())), batches, target)
     time = bound.schema.field(str(loaded.config.source.time))
-    if by == "month" and pa.types.is_integer(time.type):
-        raise ConfigError(
-            f"by month: [source] time: column {time.name!r}: expected a timestamp or a date, "
-            f"received {time.type}"
-        )
     names = loaded.config.target.column
     plan = EvaluationPlan(
         keys=loaded.config.source.key,
@@ -57,14 +71,29 @@ def evaluate_pipeline(
         targets=names,
         integers=frozenset(n for n in names if _is_class(wide.schema.field(n).type)),
         ahead=loaded.config.target.ahead,
-        by=by,
         since=None if since is None else parse_time(str(since), time.type, "since"),
         until=None if until is None else parse_time(str(until), time.type, "until"),
         quantiles=tuple(quantiles) or _trained_quantiles(loaded),
         spreads=bool(members_of(loaded.model)),
         source_begins=_begin(source),
     )
-    return evaluate(output, labels, plan, file)
+    return labels, plan
+
+
+def scored_source(loaded: LoadedPipeline, output: str) -> SourceOfFiles:
+    """Open the files that an output was scored from, and new ones; no row of them is an error.
+
+    Raises MissingFileError if none of them is there.
+    """
+    return _source(_lenient(loaded), read_manifest(output), output)
+
+
+def _watched(
+    batches: Iterator[SourceBatch], watch: Callable[[pa.RecordBatch], None]
+) -> Iterator[SourceBatch]:
+    for batch in batches:
+        watch(batch.batch)
+        yield batch
 
 
 def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:

@@ -25,6 +25,7 @@ from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, logged_table, reader
 from streamrnn.pipeline.mermaid import mermaid
 from streamrnn.pipeline.previewing import preview_rows
+from streamrnn.pipeline.reporting import ReportsOutput
 from streamrnn.pipeline.resuming import check_arguments, resume_scorer, resumed_config
 from streamrnn.pipeline.run import Job
 from streamrnn.pipeline.run_metrics import recorded
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 _BATCH = "the batch"
 
 
-class Pipeline:
+class Pipeline(ReportsOutput):
     """A pipeline file with its model loaded and checked.
 
     `run` reads the source and writes the sink; `process` scores Arrow data of the caller and

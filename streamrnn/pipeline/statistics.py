@@ -41,12 +41,12 @@ class FeatureFacts:
 
 def features_of(loaded: LoadedPipeline, source: SourceOfFiles | None) -> list[FeatureFacts]:
     """Return the facts of each feature; without a source of files, those of the model only."""
-    features, scaling = loaded.contract.features, _scaling(loaded)
+    features, scaling = loaded.contract.features, scaling_of(loaded)
     recorded = source.statistics([f.name for f in features]) if source is not None else {}
     return [_facts(f, recorded.get(f.name), scaling.get(f.name)) for f in features]
 
 
-def _scaling(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
+def scaling_of(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
     """Return mean and deviation by feature."""
     found = {}
     for name, (means, deviations) in input_scaling(loaded.model).items():

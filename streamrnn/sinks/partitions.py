@@ -154,7 +154,9 @@ class Partitioning:
         ]
 
     def complete(self, batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
-        """Return rows of the file of a part with all columns: carried, then those of functions.
+        """Return rows of the file of a part with the columns of its folders: functions come last.
+
+        The batch may have some of the columns of the file.
 
         Raises DataError if the folders of `name` are not those of this output.
         """
@@ -170,9 +172,10 @@ class Partitioning:
         }
         added = [field for field in self.fields if field.name not in self.schema.names]
         names = [*self.schema.names, *(field.name for field in added)]
-        columns = [given[name] if name in given else batch.column(name) for name in names]
-        schema = pa.schema([*self.schema, *added])
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
+        fields = {field.name: field for field in (*self.schema, *added)}
+        present = [name for name in names if name in given or name in batch.schema.names]
+        columns = [given[name] if name in given else batch.column(name) for name in present]
+        return pa.RecordBatch.from_arrays(columns, schema=pa.schema(map(fields.get, present)))
 
 
 def _numbered(code_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:

@@ -18,7 +18,7 @@ from streamrnn import Input, Pipeline, Sequential, layers
 from streamrnn.checkpoints import directory
 from streamrnn.engines import opening
 from streamrnn.errors import CheckpointError, ConfigError, DataError, MissingFileError
-from streamrnn.outputs import evaluation, scores
+from streamrnn.outputs import compared, reading
 
 
 @pytest.fixture(autouse=True)
@@ -377,13 +377,13 @@ def watch_waiting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list to which the number of waiting rows is added, with small record batches."""
     waiting: list[int] = []
 
-    class Watched(evaluation.Matcher):
+    class Watched(compared.Matcher):
         def match(self, *, scores_ended: bool, labels_ended: bool) -> Any:
             waiting.append(self.waiting_scores + self.waiting_labels)
             return super().match(scores_ended=scores_ended, labels_ended=labels_ended)
 
-    monkeypatch.setattr(evaluation, "Matcher", Watched)
-    monkeypatch.setattr(scores, "_BATCH_ROWS", 60)
+    monkeypatch.setattr(compared, "Matcher", Watched)
+    monkeypatch.setattr(reading, "_BATCH_ROWS", 60)
     return waiting
 
 

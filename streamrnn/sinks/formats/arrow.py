@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -18,11 +18,15 @@ class ArrowFormat:
         """Create a writer of one record batch per group."""
         return ArrowGroups(output, schema)
 
-    def batches(self, source: pa.NativeFile, rows: int) -> Iterator[pa.RecordBatch]:
-        """Read all rows of a file, in order, at most `rows` at a time."""
+    def batches(
+        self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Read all rows of a file, in order, at most `rows` at a time; of `columns` only these."""
         reader = pa.ipc.open_file(source)
         for i in range(reader.num_record_batches):
             batch = reader.get_batch(i)
+            if columns is not None:
+                batch = batch.select([n for n in batch.schema.names if n in columns])
             batch.validate(full=True)
             for first in range(0, batch.num_rows, rows):
                 yield batch.slice(first, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -21,10 +21,13 @@ class PartFormat(Protocol):
         Equal rows in equal groups give equal bytes.
         """
 
-    def batches(self, source: pa.NativeFile, rows: int) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Read all rows of a file made by `create`, in order, at most `rows` at a time.
 
-        Raises pa.ArrowException for a damaged file.
+        With `columns` only these, in the order of the file; unknown ones are left out. Raises
+        pa.ArrowException for a damaged file.
         """
 
     def rows(self, source: pa.NativeFile) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -27,10 +27,13 @@ class ParquetFormat:
         """Create a writer with dictionaries for the columns whose values repeat in `first`."""
         return ParquetGroups(output, schema, [n for n in first.column_names if _repeats(first[n])])
 
-    def batches(self, source: pa.NativeFile, rows: int) -> Iterator[pa.RecordBatch]:
-        """Read all rows of a file, in order, at most `rows` at a time."""
-        batches: Iterator[pa.RecordBatch] = pq.ParquetFile(source, pre_buffer=False).iter_batches(
-            rows
+    def batches(
+        self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Read all rows of a file, in order, at most `rows` at a time; of `columns` only these."""
+        file = pq.ParquetFile(source, pre_buffer=False)
+        batches: Iterator[pa.RecordBatch] = file.iter_batches(
+            rows, columns=None if columns is None else list(columns)
         )
         return batches
 

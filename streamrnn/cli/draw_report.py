@@ -1,0 +1,74 @@
+"""`streamrnn report`: what was committed, drawn on one page."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json
+from streamrnn.display import location
+from streamrnn.errors import ConfigError
+
+_DEFAULT = "report.html"
+
+
+def report(
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="OUT", help="The output folder of a run, or its pipeline file."),
+    ],
+    overrides: Set = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help=f"The HTML file to write; - for stdout. Default: {_DEFAULT}; with --json none.",
+        ),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="KEY", help="Draw this stream by itself. Repeatable."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Draw rows from this time on.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Draw rows before this time.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw an output: outputs, rows, streams, features and states over time, and errors.
+
+    One HTML file that needs no network. --json prints the numbers under the pictures.
+    """
+    from streamrnn.config import is_pipe
+    from streamrnn.pipeline import Pipeline, report_output
+
+    piped = output is not None and is_pipe(output)
+    if piped and as_json:
+        raise typer.BadParameter("-o - and --json both write to stdout: pass one of them")
+    file = output if as_json or output is not None else _DEFAULT
+    written = None if piped else file
+    wanted: dict[str, Any] = {"keys": key or (), "since": since, "until": until}
+    if _is_pipeline(subject):
+        job = Pipeline.from_toml(subject, overrides or [])
+        found = job.report(written, **wanted)
+    elif overrides:
+        raise ConfigError(f"--set overrides a key of a pipeline file; {location(subject)} is none")
+    else:
+        found = report_output(subject, written, **wanted)
+    if as_json:
+        print_json(found.as_dict())
+    elif piped:
+        sys.stdout.write(found.html())
+    elif not quiet:
+        print(f"wrote {location(str(written))}: {count(len(found.pictures), 'picture')}")
+
+
+def _is_pipeline(subject: str) -> bool:
+    return "://" not in subject and (subject.endswith(".toml") or Path(subject).is_file())

@@ -1,0 +1,133 @@
+"""The rows of an output beside what happened, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.arrays import Ints
+from streamrnn.checkpoints import read_manifest
+from streamrnn.checkpoints.partitioning import layout_in
+from streamrnn.outputs.matching import LabelledRows, Matcher, ScoreRows
+from streamrnn.outputs.scores import ScoreColumns, score_rows
+from streamrnn.windows import Labels
+
+
+class LabelledStreams(Protocol):
+    """The rows of a source with their labels, and the streams that they belong to."""
+
+    def __iter__(self) -> Iterator[Labels]:
+        """Return the labels of successive rows."""
+
+    def find(self, keys: Sequence[pa.Array]) -> Ints:
+        """Return the slot (N,) of each of N keys; new ones are added."""
+
+    def key_arrays(self) -> list[pa.Array]:
+        """Return the key columns, one value per slot."""
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What is compared, and how.
+
+    `keys` and `time` are columns of source and output, `scores` the M columns of the model's
+    outputs, `targets` the K columns of labels, `integers` those of integers or booleans; `ahead`:
+    labels are of later rows. `since` and `until` limit the rows, in ticks: at or after, and before.
+    `quantiles`: those that the outputs forecast. `spreads`: the second half of the outputs has the
+    standard deviations of the first. `source_begins`: the earliest time of the source,
+    if known: scores before it are not kept to be matched.
+    """
+
+    keys: tuple[str, ...]
+    time: pa.Field
+    scores: tuple[str, ...]
+    targets: tuple[str, ...]
+    integers: frozenset[str] = frozenset()
+    ahead: bool = False
+    by: Literal["stream", "month"] | None = None
+    since: int | None = None
+    until: int | None = None
+    quantiles: tuple[float, ...] = ()
+    spreads: bool = False
+    source_begins: int | None = None
+
+
+@dataclass
+class ComparedCounts:
+    """Rows that were compared, and those that were not (see `Evaluation`)."""
+
+    rows: int = 0
+    no_score: int = 0
+    no_source: int = 0
+    no_label: int = 0
+    no_weight: int = 0
+    no_value: int = 0
+
+
+def compared_rows(
+    path: str, labels: LabelledStreams, plan: EvaluationPlan, counts: ComparedCounts
+) -> Iterator[tuple[ScoreRows, LabelledRows]]:
+    """Read both sides, whichever is behind, until nothing more can match; yield pairs of rows.
+
+    Pairs are complete: scores are finite, labels are there, weights are above zero. The others are
+    added to `counts`, which are final at the end. Raises what `evaluate` raises.
+    """
+    manifest = read_manifest(path)
+    matcher = Matcher(ordered=set(layout_in(manifest.config)) <= set(plan.keys))
+    columns = ScoreColumns(plan.keys, plan.time, plan.scores)
+    scores = score_rows(path, manifest, columns, labels.find)
+    labelled = iter(labels)
+    more_scores = more_labels = True
+    while more_scores or (more_labels and matcher.waiting_scores):
+        behind = matcher.waiting_scores <= matcher.waiting_labels
+        if more_scores and (behind or not more_labels):
+            rows = next(scores, None)
+            more_scores = rows is not None
+            if rows is not None:
+                matcher.add_scores(_wanted(rows, plan, counts))
+        else:
+            found = next(labelled, None)
+            more_labels = found is not None
+            if found is not None:
+                matcher.add_labels(_wanted(LabelledRows.of(found), plan, counts))
+        pairs = matcher.match(scores_ended=not more_scores, labels_ended=not more_labels)
+        if pairs is not None:
+            yield _complete(*pairs, plan, counts)
+    counts.no_source += matcher.missing
+
+
+def _wanted(rows: Any, plan: EvaluationPlan, counts: ComparedCounts) -> Any:
+    """Return the rows from `since` to `until`."""
+    time = rows.time
+    chosen = np.ones(len(time), bool)
+    if plan.since is not None:
+        chosen &= time >= plan.since
+    if plan.until is not None:
+        chosen &= time < plan.until
+    if isinstance(rows, ScoreRows) and plan.source_begins is not None:
+        early = chosen & (time < plan.source_begins)
+        counts.no_source += int(early.sum())
+        chosen &= ~early
+    return rows.take(chosen)
+
+
+def _complete(
+    scores: ScoreRows, labels: LabelledRows, plan: EvaluationPlan, counts: ComparedCounts
+) -> tuple[ScoreRows, LabelledRows]:
+    """Return the pairs that can be compared; count the others."""
+    present = {
+        "no_score": np.isfinite(scores.score).all(axis=1),
+        "no_label": ~np.isnan(labels.label).any(axis=1),
+        "no_weight": labels.weight > 0,
+    }
+    if plan.ahead:
+        present["no_value"] = ~np.isnan(labels.value).any(axis=1)
+    valid = np.ones(len(scores.slot), bool)
+    for name, good in present.items():
+        setattr(counts, name, getattr(counts, name) + int((valid & ~good).sum()))
+        valid &= good
+    return scores.take(valid), labels.take(valid)

@@ -1,0 +1,36 @@
+"""Rejected rows by bucket of time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamrnn.arrays import Ints
+from streamrnn.checkpoints import Manifest
+from streamrnn.config import recorded_rejects, rejects_beside
+from streamrnn.outputs.reading import part_batches
+from streamrnn.outputs.reporting.columns import OutputColumns
+from streamrnn.outputs.reporting.timeline import Timeline
+
+
+def rejected_by_time(
+    path: str, manifest: Manifest, columns: OutputColumns, timeline: Timeline
+) -> Ints | None:
+    """Return the number of rejected rows in each bucket; None if they have no times.
+
+    Those without a time, or with one beyond the ends, are left out. Raises CheckpointError.
+    """
+    found = np.zeros(timeline.buckets, np.int64)
+    if not manifest.rejects:
+        return found
+    if columns.time is None:
+        return None
+    beside = recorded_rejects(manifest.rejects_path, path) or rejects_beside(path)
+    end = timeline.first + timeline.width * timeline.buckets
+    for _, batch in part_batches(beside, manifest, [columns.time.name], manifest.rejects):
+        if not batch.num_columns:
+            return None
+        batch = columns.limited(batch.filter(batch.column(0).is_valid()))
+        place = columns.places(batch, 0)
+        place = place[(place >= timeline.first) & (place < end)]
+        found += np.bincount(timeline.bucket(place), minlength=timeline.buckets)
+    return found

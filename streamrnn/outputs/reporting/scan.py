@@ -1,0 +1,235 @@
+"""One pass over an output: what is drawn of its rows and streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.arrays import Bools, Floats, Ints
+from streamrnn.checkpoints import Manifest
+from streamrnn.outputs.reading import part_batches
+from streamrnn.outputs.reporting.columns import OutputColumns, floats_of
+from streamrnn.outputs.reporting.sample import BucketSample
+from streamrnn.outputs.reporting.timeline import Timeline
+from streamrnn.sinks import Part
+from streamrnn.states import KeyIndex
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The first and last place of the rows; of each commit and model, the first place.
+
+    `models` has the fingerprint of each commit's model.
+    """
+
+    rows: int
+    first: int
+    last: int
+    commits: dict[int, int]
+    models: dict[int, str]
+
+
+def extent_of(path: str, manifest: Manifest, columns: OutputColumns) -> Extent | None:
+    """Read the times of all parts; None without a row. Raises CheckpointError."""
+    names = [] if columns.time is None else [columns.time.name]
+    rows, ends = 0, []
+    commits: dict[int, int] = {}
+    models: dict[int, str] = {}
+    read = part_batches(path, manifest, names) if names else _counted(manifest)
+    for part, found in read:
+        batch = columns.limited(found) if isinstance(found, pa.RecordBatch) else found
+        count = batch.num_rows if isinstance(batch, pa.RecordBatch) else batch
+        if not count:
+            continue
+        if isinstance(batch, pa.RecordBatch):
+            place = columns.places(batch, rows)
+            low, high = int(place.min()), int(place.max())
+        else:
+            low, high = rows, rows + count - 1
+        rows += count
+        ends += [low, high]
+        commits[part.commit] = min(low, commits.get(part.commit, low))
+        models[part.commit] = part.model
+    return Extent(rows, min(ends), max(ends), commits, models) if ends else None
+
+
+def _counted(manifest: Manifest) -> Iterator[tuple[Part, int]]:
+    return ((part, part.rows) for part in manifest.parts)
+
+
+class OutputStreams:
+    """The streams of an output: rows, first and last place of each, and when it was active."""
+
+    def __init__(self, keys: Sequence[pa.Field], timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._index = KeyIndex(keys) if keys else None
+        self.rows = np.zeros(0, np.int64)
+        self.first = np.zeros(0, np.int64)
+        self.last = np.zeros(0, np.int64)
+        self._active = np.zeros((0, (timeline.buckets + 7) // 8), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def find(self, batch: pa.RecordBatch) -> Ints:
+        """Return the slot of each row; without keys in the output, all rows are of one stream."""
+        if self._index is None:
+            return np.zeros(batch.num_rows, np.int64)
+        return self._index.find([batch.column(field.name) for field in self._index.fields])
+
+    def add(self, slot_N: Ints, place_N: Ints) -> None:
+        """Add rows."""
+        if not len(slot_N):
+            return
+        self._grow(int(slot_N.max()) + 1)
+        self.rows += np.bincount(slot_N, minlength=len(self.rows))
+        np.minimum.at(self.first, slot_N, place_N)
+        np.maximum.at(self.last, slot_N, place_N)
+        buckets = self._timeline.buckets
+        code = np.unique(slot_N * buckets + self._timeline.bucket(place_N))
+        slot, bucket = np.divmod(code, buckets)
+        bit = np.left_shift(1, bucket % 8).astype(np.uint8)
+        np.bitwise_or.at(self._active, (slot, bucket // 8), bit)
+
+    def _grow(self, size: int) -> None:
+        more = size - len(self.rows)
+        if more > 0:
+            limits = np.iinfo(np.int64)
+            self.rows = np.append(self.rows, np.zeros(more, np.int64))
+            self.first = np.append(self.first, np.full(more, limits.max))
+            self.last = np.append(self.last, np.full(more, limits.min))
+            fresh = np.zeros((more, self._active.shape[1]), np.uint8)
+            self._active = np.concatenate([self._active, fresh])
+
+    def active(self) -> Ints:
+        """Return the number of streams with rows in each bucket."""
+        found = np.zeros(self._timeline.buckets, np.int64)
+        for start in range(0, len(self._active), 65536):  # bits take eight times as much
+            bits = np.unpackbits(self._active[start : start + 65536], axis=1, bitorder="little")
+            found += bits[:, : self._timeline.buckets].sum(axis=0, dtype=np.int64)
+        return found
+
+    def new(self) -> Ints:
+        """Return the number of streams whose first row is in each bucket."""
+        bucket = self._timeline.bucket(self.first)
+        return np.bincount(bucket, minlength=self._timeline.buckets)
+
+    def keys(self, slots: Ints) -> list[str]:
+        """Return the keys of some slots as text; several columns are joined by commas."""
+        if self._index is None:
+            return ["all rows"] * len(slots)
+        columns = [key.take(pa.array(slots)) for key in self._index.arrays()]
+        texts = [[_text(value) for value in column] for column in columns]
+        return [", ".join(row) for row in zip(*texts, strict=True)]
+
+    def key_arrays(self) -> list[pa.Array]:
+        """Return the keys of all slots, an array for each key column."""
+        return [] if self._index is None else self._index.arrays()
+
+    def key_table(self) -> pa.Table:
+        """Return the keys of all slots, with the metadata of a state table."""
+        assert self._index is not None
+        names = [field.name for field in self._index.fields]
+        keys = {"streamrnn.keys": json.dumps(names)}
+        return pa.table(self._index.arrays(), names).replace_schema_metadata(keys)
+
+
+@dataclass
+class Scanned:
+    """What a pass has found.
+
+    `scored`: rows (buckets,) with a first output; `infinite`: infinite values of all outputs drawn.
+    """
+
+    timeline: Timeline
+    sample: BucketSample
+    streams: OutputStreams
+    scored: Ints
+    infinite: int
+
+
+def scan(path: str, manifest: Manifest, columns: OutputColumns, timeline: Timeline) -> Scanned:
+    """Read keys, times and the outputs that are drawn. Raises CheckpointError."""
+    drawn = columns.drawn
+    sample = BucketSample(timeline.buckets, len(drawn))
+    streams = OutputStreams(columns.keys, timeline)
+    scored, infinite, rows = np.zeros(timeline.buckets, np.int64), 0, 0
+    for _, batch in part_batches(path, manifest, _names(columns)):
+        batch = columns.limited(batch)
+        place, value = columns.places(batch, rows), floats_of(batch, drawn)
+        rows += batch.num_rows
+        bucket = timeline.bucket(place)
+        streams.add(streams.find(batch), place)
+        sample.add(bucket, value)
+        scored += np.bincount(bucket, present(value), minlength=timeline.buckets).astype(np.int64)
+        infinite += int(np.isinf(value).sum())
+    return Scanned(timeline, sample, streams, scored, infinite)
+
+
+def present(value_NV: Floats) -> Bools:
+    """Return which rows (N,) have a first value."""
+    if not value_NV.shape[1]:
+        return np.zeros(len(value_NV), bool)
+    found: Bools = ~np.isnan(value_NV[:, 0])
+    return found
+
+
+class StreamMeans:
+    """Means of values by chosen stream and bucket."""
+
+    def __init__(self, slots: Ints, timeline: Timeline, series: int) -> None:
+        self.slots = slots
+        self.timeline = timeline
+        self._sums = np.zeros((len(slots) * timeline.buckets, series))
+        self._counts = np.zeros((len(slots) * timeline.buckets, series), np.int64)
+
+    def add(self, slot_N: Ints, place_N: Ints, value_NV: Floats) -> None:
+        """Add rows, of any streams; values that are not finite are left out."""
+        order = np.argsort(self.slots)
+        at = np.searchsorted(self.slots[order], slot_N).clip(0, len(order) - 1)
+        chosen = self.slots[order][at] == slot_N
+        code = order[at[chosen]] * self.timeline.buckets + self.timeline.bucket(place_N[chosen])
+        for series in range(self._sums.shape[1]):
+            value = value_NV[chosen, series].astype(np.float64)
+            finite = np.isfinite(value)
+            size = len(self._sums)
+            self._sums[:, series] += np.bincount(code[finite], value[finite], minlength=size)
+            self._counts[:, series] += np.bincount(code[finite], minlength=size)
+
+    def means(self) -> Floats:
+        """Return means (streams, buckets, series), NaN where there are no values."""
+        found = np.full(self._sums.shape, np.nan)
+        np.divide(self._sums, self._counts, out=found, where=self._counts > 0)
+        return found.reshape(len(self.slots), self.timeline.buckets, -1)
+
+
+def stream_means(
+    path: str,
+    manifest: Manifest,
+    columns: OutputColumns,
+    streams: OutputStreams,
+    wanted: StreamMeans,
+) -> None:
+    """Add the outputs of the chosen streams, in a second pass. Raises CheckpointError."""
+    rows = 0
+    for _, batch in part_batches(path, manifest, _names(columns)):
+        batch = columns.limited(batch)
+        place = columns.places(batch, rows)
+        rows += batch.num_rows
+        wanted.add(streams.find(batch), place, floats_of(batch, columns.drawn))
+
+
+def _names(columns: OutputColumns) -> list[str]:
+    time = [] if columns.time is None else [columns.time.name]
+    return [*(field.name for field in columns.keys), *time, *columns.drawn]
+
+
+def _text(value: pa.Scalar) -> str:
+    try:
+        return str(value.as_py())
+    except (ValueError, ArithmeticError):  # nanoseconds, years beyond 9999
+        return str(value.cast(pa.string()).as_py())

@@ -1,0 +1,135 @@
+"""The horizontal axis of a report: the times of rows in buckets of one width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.arrays import Ints
+from streamrnn.sources import ticks
+
+MOST_BUCKETS = 400
+_DAY = 86400
+_WIDTHS = {
+    60: "minute",
+    600: "10 minutes",
+    3600: "hour",
+    _DAY: "day",
+    7 * _DAY: "week",
+    28 * _DAY: "4 weeks",
+    364 * _DAY: "52 weeks",
+}
+_MONDAY = 4 * _DAY  # 1970-01-05
+_EPOCH = datetime(1970, 1, 1)
+
+
+def positions(column: pa.Array) -> Ints:
+    """Return the place (N,) of each time on the axis: seconds of its wall clock since 1970.
+
+    Of a column with a time zone, the clock is that of the zone. Integers are returned as they are;
+    null is 0.
+    """
+    kind = column.type
+    if pa.types.is_date(kind):
+        column = column.cast(pa.timestamp("s"))
+    elif pa.types.is_timestamp(kind):
+        if kind.tz not in (None, "UTC"):
+            column = pc.local_timestamp(column)
+        column = column.cast(pa.timestamp("s"), safe=False)
+    return ticks(column)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """`buckets` of `width` places each, from the place `first` on.
+
+    `unit` is the width in words. Without `clock` places are integers: those of an integer time
+    column, or the numbers of rows.
+    """
+
+    clock: bool
+    first: int
+    width: int
+    buckets: int
+    unit: str
+
+    @classmethod
+    def of(cls, first: int, last: int, *, clock: bool, most: int = MOST_BUCKETS) -> Timeline:
+        """Return the finest timeline from the place `first` to `last` of at most `most` buckets.
+
+        >>> Timeline.of(0, 3 * 86400, clock=True, most=100)
+        Timeline(clock=True, first=0, width=3600, buckets=73, unit='hour')
+        >>> Timeline.of(3, 950, clock=False, most=10)
+        Timeline(clock=False, first=0, width=100, buckets=10, unit='100')
+        """
+        width = next(
+            width for width in _widths(clock) if _bucket(last, width) - _bucket(first, width) < most
+        )
+        start = _bucket(first, width)
+        unit = _WIDTHS.get(width) or (f"{width // (364 * _DAY)} x 52 weeks" if clock else "")
+        return cls(
+            clock,
+            start * width + _shift(width),
+            width,
+            _bucket(last, width) - start + 1,
+            unit or f"{width:,}",
+        )
+
+    def coarser(self, most: int) -> Timeline:
+        """Return a timeline over the same places of at most `most` buckets."""
+        last = self.first + self.width * self.buckets - 1
+        return Timeline.of(self.first, last, clock=self.clock, most=most)
+
+    def bucket(self, place_N: Ints) -> Ints:
+        """Return the bucket (N,) of each place; places beyond the ends are in the outer ones."""
+        found: Ints = ((place_N - self.first) // self.width).clip(0, self.buckets - 1)
+        return found
+
+    def names(self) -> list[str | int]:
+        """Return the start of each bucket: a number, or a date (with the hour, if narrower)."""
+        return [self.name(self.first + i * self.width) for i in range(self.buckets)]
+
+    def name(self, place: int) -> str | int:
+        """Return a place as a number or as text."""
+        if not self.clock:
+            return place
+        return text_of(place, "T%H:%M" if self.width < _DAY else "")
+
+
+def text_of(place: int, clock: str = "T%H:%M") -> str:
+    """Return a place as a date, with the time of day in the format `clock`.
+
+    >>> text_of(86400 + 3600)
+    '1970-01-02T01:00'
+    """
+    try:
+        moment = _EPOCH + timedelta(seconds=place)
+    except OverflowError:  # before year 1 or after 9999
+        return str(np.datetime64(place, "s"))
+    return moment.strftime(f"{moment.year:04}-%m-%d{clock}")
+
+
+def _widths(clock: bool) -> Iterator[int]:
+    if clock:
+        yield from _WIDTHS
+        width = 364 * _DAY
+        while True:
+            width *= 2
+            yield width
+    power = 1
+    while True:
+        yield from (power, 2 * power, 5 * power)
+        power *= 10
+
+
+def _shift(width: int) -> int:
+    return _MONDAY if width % (7 * _DAY) == 0 else 0
+
+
+def _bucket(place: int, width: int) -> int:
+    return (place - _shift(width)) // width

@@ -1,0 +1,333 @@
+"""Charts as Vega-Lite specifications: https://vega.github.io/vega-lite/docs/spec.html.
+
+Each row is one mark that the pointer finds: a rule over the whole height at its x, a bar or a dot.
+Colours are variables of the page's style sheet, so that light and dark need no second chart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from streamrnn.pictures.picture import Panel, Picture
+
+ChartSpec = dict[str, Any]
+_TALL, _LOW = 260, 150
+_DOT = 20
+_SETS_X = "middle_x"
+"""The place of a row's rule: the middle of a bar, else that of the row."""
+_LONGEST_NAME = 150
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
+"""That of the page: widths of labels are measured in it."""
+_AT = {"test": "datum.row === at", "value": 0.6}
+"""The row that the keyboard has chosen."""
+
+
+def spec_of(picture: Picture, panel: Panel) -> ChartSpec:
+    """Return the specification of a panel; its rows are to be the data of that name."""
+    made = _CHARTS[picture.chart](picture, panel)
+    several = len(picture.panels) > 1
+    return {
+        "width": "container",
+        "height": _LOW if several else _TALL,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "params": [{"name": "at", "value": -1}],
+        "config": _CONFIG,
+        **made,
+    }
+
+
+def tips(picture: Picture, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return field, title and format (of d3) of what is told of a row."""
+    labels = {picture.x_field: picture.x_title}
+    for series in picture.series:
+        if series.low:
+            labels[series.low] = f"{series.label}, low"
+            labels[series.field] = f"{series.label}, high"
+        else:
+            labels[series.field] = series.label
+    first = rows[0] if rows else {}
+    labels |= {name: name for name in first if name not in labels}
+    return [(name, title, _format(rows, name)) for name, title in labels.items() if name in first]
+
+
+def _format(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    values = [row[name] for row in rows if row[name] is not None]
+    if all(isinstance(value, str) for value in values):
+        return ""
+    return "," if all(isinstance(value, int) for value in values) else ".4~g"
+
+
+def _tooltip(picture: Picture, panel: Panel) -> list[ChartSpec]:
+    return [
+        {"field": name, "title": title, "type": "quantitative", "format": form}
+        if form
+        else {"field": name, "title": title, "type": "nominal"}
+        for name, title, form in tips(picture, panel.rows)
+    ]
+
+
+def _x(picture: Picture, field: str = "x") -> ChartSpec:
+    if not picture.clock:
+        axis: ChartSpec = {"title": picture.x_title, "tickCount": {"signal": "ceil(width / 60)"}}
+        if all(isinstance(row[picture.x_field], int) for p in picture.panels for row in p.rows):
+            axis["tickMinStep"] = 1
+        scale = {"nice": False, "zero": False}
+        return {"field": field, "type": "quantitative", "axis": axis, "scale": scale}
+    axis = {"title": None, "labelOverlap": True, "tickCount": {"signal": "ceil(width / 90)"}}
+    utc: ChartSpec = {"type": "utc"}
+    if picture.shared and field == _SETS_X:
+        times = [row[picture.x_field] for panel in picture.panels for row in panel.rows]
+        utc["domainMin"], utc["domainMax"] = map(_milliseconds, (min(times), max(times)))
+    return {"field": field, "type": "temporal", "axis": axis, "scale": utc}
+
+
+def _milliseconds(time: str) -> float:
+    return 1000 * datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp()
+
+
+def _y(picture: Picture, field: str) -> ChartSpec:
+    scale: ChartSpec = {"zero": picture.from_zero, "nice": True}
+    # One layer sets the domain: Vega-Lite takes the union of those of several for data.
+    if picture.shared and field == picture.series[0].field and (ends := _ends(picture)):
+        scale["domain"] = ends
+    axis: ChartSpec = {"title": None, "tickCount": 4}
+    if _counts(picture):
+        axis["tickMinStep"] = 1
+    return {"field": field, "type": "quantitative", "axis": axis, "scale": scale}
+
+
+def _counts(picture: Picture) -> bool:
+    """Whether all that is drawn are numbers of something."""
+    rows = [row for panel in picture.panels for row in panel.rows]
+    return all(isinstance(row[series.field], int) for series in picture.series for row in rows)
+
+
+def _ends(picture: Picture) -> list[float]:
+    names = [name for series in picture.series for name in (series.field, series.low) if name]
+    values = [
+        row[name]
+        for panel in picture.panels
+        for row in panel.rows
+        for name in names
+        if row[name] is not None
+    ]
+    return [0 if picture.from_zero else min(values), max(values)] if values else []
+
+
+def _hover(picture: Picture, panel: Panel) -> ChartSpec:
+    """Return a rule for each row, seen where the pointer or the keyboard is."""
+    hover = {"param": "hover", "empty": False, "value": 0.6}
+    return {
+        "mark": {"type": "rule", "color": "var(--muted)", "strokeWidth": 1},
+        "params": [
+            {
+                "name": "hover",
+                "select": {
+                    "type": "point",
+                    "encodings": ["x"],
+                    "on": "pointerover",
+                    "clear": "pointerout",
+                    "nearest": True,
+                },
+            }
+        ],
+        "encoding": {
+            "x": _x(picture, _SETS_X),
+            "opacity": {"condition": [hover, _AT], "value": 0},
+            "tooltip": _tooltip(picture, panel),
+        },
+    }
+
+
+def _color(index: int) -> str:
+    return f"var(--series-{index + 1})"
+
+
+def hue(picture: Picture, index: int) -> int:
+    """Return the number of a series' colour: a line in its band has that of the band."""
+    bands = sum(bool(series.low) for series in picture.series[:index])
+    return index - bands
+
+
+def _lines(picture: Picture, panel: Panel) -> ChartSpec:
+    layers: list[ChartSpec] = []
+    if panel.reference is not None:
+        mean, deviation = panel.reference
+        ends: ChartSpec = {"y": {"datum": mean - deviation}, "y2": {"datum": mean + deviation}}
+        layers.append({"mark": {"type": "rect", "color": "var(--reference)"}, "encoding": ends})
+        line: ChartSpec = {"type": "rule", "color": "var(--muted)", "strokeDash": [4, 3]}
+        layers.append({"mark": line, "encoding": {"y": {"datum": mean}}})
+    for index, series in reversed(list(enumerate(picture.series))):
+        y, color = _y(picture, series.field), _color(hue(picture, index))
+        if series.low:
+            mark: ChartSpec = {"type": "area", "color": color, "opacity": 0.25}
+            ends = {"x": _x(picture), "y": y, "y2": {"field": series.low}}
+        else:
+            mark = {"type": "line", "color": color, "strokeWidth": 1.5}
+            if len(panel.rows) < 40:
+                mark["point"] = {"size": 14, "color": color, "filled": True}
+            ends = {"x": _x(picture), "y": y}
+        mark["invalid"] = "break-paths-show-path-domains"
+        layers.append({"mark": mark, "encoding": ends})
+    layers += _rules(picture)
+    return {"layer": [*layers, _hover(picture, panel)]}
+
+
+def _rules(picture: Picture) -> list[ChartSpec]:
+    if not picture.rules:
+        return []
+    data = {"name": "rules"}
+    mark = {"type": "rule", "color": "var(--muted)", "strokeDash": [2, 3], "clip": True}
+    text = {
+        "type": "text", "align": "left", "baseline": "top", "dx": 3, "color": "var(--muted)",
+        "clip": True,
+    }  # fmt: skip
+    label = {"x": _x(picture), "y": {"value": 0}, "text": {"field": "label"}}
+    return [
+        {"data": data, "mark": mark, "encoding": {"x": _x(picture)}},
+        {"data": data, "mark": text, "encoding": label},
+    ]
+
+
+def _stack(picture: Picture, panel: Panel) -> ChartSpec:
+    layers: list[ChartSpec] = []
+    below = "0"
+    transforms = []
+    for index, series in enumerate(picture.series):
+        above = f"{below} + datum['{series.field}']"
+        transforms += [
+            {"calculate": below, "as": f"below{index}"},
+            {"calculate": above, "as": f"above{index}"},
+        ]
+        below = above
+        layers.append(
+            {
+                "mark": {"type": "rect", "color": _color(index), "strokeWidth": 0},
+                "encoding": {
+                    "x": _x(picture),
+                    "x2": {"field": "x2"},
+                    "y": _y(picture, f"above{index}"),
+                    "y2": {"field": f"below{index}"},
+                },
+            }
+        )
+    return {"transform": transforms, "layer": [*layers, *_rules(picture), _hover(picture, panel)]}
+
+
+def _bars(picture: Picture, panel: Panel) -> ChartSpec:
+    field = picture.series[0].field
+    axis = {"title": picture.x_title, "labelAngle": 0, "labelOverlap": True}
+    return {
+        "layer": [
+            {
+                "mark": {
+                    "type": "bar",
+                    "color": _color(0),
+                    "cornerRadiusEnd": 2,
+                    "width": {"expr": "min(56, bandwidth('x') * 0.9)"},
+                },
+                "encoding": {
+                    "x": {"field": picture.x_field, "type": "ordinal", "sort": None, "axis": axis},
+                    "y": {**_y(picture, field), "stack": None},
+                    "opacity": {"condition": _AT, "value": 1},
+                    "tooltip": _tooltip(picture, panel),
+                },
+            }
+        ]
+    }
+
+
+def _dots(picture: Picture, panel: Panel) -> ChartSpec:
+    """Dots on a line for each row; the first series is compared with the others."""
+    y = {
+        "field": picture.x_field,
+        "type": "nominal",
+        "sort": None,
+        "axis": {"title": None, "labelLimit": _LONGEST_NAME},
+    }
+    layers: list[ChartSpec] = []
+    fields = [series.field for series in picture.series]
+    if len(fields) > 1:
+        line = {"type": "rule", "color": "var(--grid)", "strokeWidth": 3}
+        ends = {
+            "y": y,
+            "x": {"field": fields[0], "type": "quantitative"},
+            "x2": {"field": fields[1]},
+        }
+        layers.append({"mark": line, "encoding": ends})
+    for index, field in reversed(list(enumerate(fields))):
+        x = {
+            "field": field,
+            "type": "quantitative",
+            "axis": {"title": None, "tickCount": {"signal": "ceil(width / 90)"}},
+            "scale": {"zero": False},
+        }
+        mark: ChartSpec = {"type": "circle", "opacity": 1, "color": _color(index)}
+        encoding: ChartSpec = {"y": y, "x": x, "size": {"value": 60}}
+        if index == 0:
+            encoding["tooltip"] = _tooltip(picture, panel)
+            encoding["size"] = {"condition": {**_AT, "value": 160}, "value": 60}
+        layers.append({"mark": mark, "encoding": encoding})
+    return {"height": _DOT * max(3, len(panel.rows)), "layer": layers}
+
+
+def _reliability(picture: Picture, panel: Panel) -> ChartSpec:
+    ends = {"domain": [0, 1]}
+    shares = {"format": ".0%", "tickCount": 5}
+    x = {"field": picture.x_field, "type": "quantitative", "scale": ends}
+    y = {"field": picture.series[0].field, "type": "quantitative", "scale": ends}
+    x["axis"], y["axis"] = {"title": picture.x_title, **shares}, {"title": None, **shares}
+    diagonal = {"values": [{"a": 0, "b": 0}, {"a": 1, "b": 1}]}
+    return {
+        "layer": [
+            {
+                "data": diagonal,
+                "mark": {"type": "line", "color": "var(--muted)", "strokeDash": [4, 3]},
+                "encoding": {
+                    "x": {"field": "a", "type": "quantitative"},
+                    "y": {"field": "b", "type": "quantitative"},
+                },
+            },
+            {"mark": {"type": "line", "color": _color(0)}, "encoding": {"x": x, "y": y}},
+            {
+                "mark": {"type": "circle", "color": _color(0), "opacity": 1},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "size": {"condition": {**_AT, "value": 200}, "value": 70},
+                    "tooltip": _tooltip(picture, panel),
+                },
+            },
+        ]
+    }
+
+
+_CHARTS = {
+    "band": _lines,
+    "lines": _lines,
+    "stack": _stack,
+    "bars": _bars,
+    "dots": _dots,
+    "reliability": _reliability,
+}
+_CONFIG: ChartSpec = {
+    "background": "transparent",
+    "font": _FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--muted)",
+        "titleColor": "var(--muted)",
+        "gridColor": "var(--grid)",
+        "domain": False,
+        "ticks": False,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "labelPadding": 6,
+    },
+    "axisX": {"grid": False, "domain": True, "domainColor": "var(--grid)"},
+    "text": {"fontSize": 11},
+    "aria": False,
+}

@@ -1,0 +1,88 @@
+"""The picture of a fit: its learning curves, from the history beside the model file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamrnn.fitting.folder import HISTORY_FILE
+from streamrnn.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.pipeline.report.words import Row, rows_of_columns, short, span
+
+_TITLE = "Learning curves"
+_MOST_PANELS = 4
+_MOST_EPOCHS = 1000
+
+
+def learning_curves(model: str | None) -> Picture | Missing:
+    """Return loss and metrics by epoch; `model` is the path of the model file, None if unknown."""
+    path = Path(os.fspath(model) + ".fit") / HISTORY_FILE if model and "://" not in model else None
+    if path is None or not path.is_file():
+        return Missing(
+            "curves",
+            _TITLE,
+            "no fit has run beside the model file: `streamrnn fit` trains the model of a pipeline "
+            f"file, and keeps {HISTORY_FILE}.",
+        )
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        return Missing("curves", _TITLE, f"{path.name} beside the model cannot be read: {error}.")
+    return _drawn(table)
+
+
+def _drawn(table: pa.Table) -> Picture | Missing:
+    notes = []
+    if "seed" in table.column_names and table.num_rows:
+        judged = "val_loss" if "val_loss" in table.column_names else "loss"
+        rows = table.to_pylist()
+        best = min(rows, key=lambda row: float("inf") if row[judged] is None else row[judged])
+        table = pa.Table.from_pylist([row for row in rows if row["seed"] == best["seed"]])
+        notes.append(f"Of several seeds, that of seed {best['seed']}, the best.")
+    measures = [
+        name for name in table.column_names if name == "loss" or f"val_{name}" in table.column_names
+    ]
+    if "epoch" not in table.column_names or not measures or not table.num_rows:
+        return Missing("curves", _TITLE, "the history of the fit has no epoch yet.")
+    table = table.slice(max(0, table.num_rows - _MOST_EPOCHS))
+    panels = [Panel(name, _rows(table, name)) for name in measures[:_MOST_PANELS]]
+    has_validation = any(row["validation"] is not None for panel in panels for row in panel.rows)
+    series = [Drawn("training", "training")]
+    series += [Drawn("validation", "validation")] if has_validation else []
+    return Picture(
+        "curves",
+        _TITLE,
+        _sentence(panels[0], has_validation),
+        "lines",
+        panels,
+        series,
+        x_field="epoch",
+        x_title="epoch",
+        y_title="By epoch",
+        notes=notes,
+    )
+
+
+def _rows(table: pa.Table, name: str) -> list[Row]:
+    other = f"val_{name}"
+    none = [None] * table.num_rows
+    return rows_of_columns(
+        {
+            "epoch": table.column("epoch").to_pylist(),
+            "training": table.column(name).to_pylist(),
+            "validation": table.column(other).to_pylist() if other in table.column_names else none,
+        }
+    )
+
+
+def _sentence(panel: Panel, judged: bool) -> str:
+    field = "validation" if judged else "training"
+    rows = [row for row in panel.rows if row[field] is not None]
+    ends = span(rows, field)  # type: ignore[arg-type]
+    if ends is None:
+        return f"No {field} loss is finite."
+    best = next(row["epoch"] for row in rows if row[field] == ends[0])
+    return f"The {field} loss is lowest after epoch {best}, {short(ends[0])}."

@@ -1,0 +1,54 @@
+"""The pipeline of an output, from the config that its last commit records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamrnn.checkpoints import read_manifest
+from streamrnn.config import Config
+from streamrnn.errors import ConfigError, StreamRNNError
+from streamrnn.scoring import LoadedPipeline
+
+_INSTEAD = "Report on the pipeline file instead: streamrnn report pipeline.toml"
+
+
+def recorded_pipeline(output: str) -> LoadedPipeline | str:
+    """Load the model of an output; return why it cannot be loaded, in a sentence.
+
+    Relative paths are those of the run. Vocabularies are not recorded, only what they were. Raises
+    MissingFileError or CheckpointError without a readable output.
+    """
+    config = read_manifest(output).config
+    try:
+        return LoadedPipeline(Config.parse(_tables(config)))
+    except StreamRNNError as error:
+        return f"the pipeline cannot be loaded as the output records it: {error}. {_INSTEAD}."
+
+
+def _tables(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a pipeline file. Raises ConfigError if they are not all recorded."""
+    tables: dict[str, dict[str, Any]] = {}
+    for key, value in flat.items():
+        table, _, name = key.partition(".")
+        if not name.startswith("features.") and name != "schema" and value is not None:
+            tables.setdefault(table, {})[name] = value
+    window = tables.get("window", {})
+    if window.get("stride") == window.get("steps"):  # the default, which few kinds accept as a key
+        window.pop("stride", None)
+    source = tables.get("source", {})
+    source["features"] = [
+        {"name": name, **_keys(flat, f"source.features.{name}.")}
+        for name in source.get("features", [])
+    ]
+    return tables
+
+
+def _keys(flat: Mapping[str, Any], head: str) -> dict[str, Any]:
+    found = {key.removeprefix(head): value for key, value in flat.items() if key.startswith(head)}
+    if found.get("vocabulary") is not None:
+        raise ConfigError(
+            f"feature {head.split('.')[2]!r} has a vocabulary, which is not recorded."
+        )
+    names = ("valid", "clip", "nulls", "nan", "from")
+    return {name: found[name] for name in names if found.get(name) not in (None, [])}

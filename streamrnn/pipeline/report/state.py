@@ -1,0 +1,159 @@
+"""Pictures of the states of layers: their norms, and how many units are saturated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from streamrnn.checkpoints import load_state
+from streamrnn.display import count
+from streamrnn.errors import CheckpointError
+from streamrnn.outputs.reporting import (
+    SATURATED,
+    LayerNorms,
+    even_histogram,
+    layer_norms,
+    norm_quantiles,
+)
+from streamrnn.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.pipeline.report.streams import histogram_rows
+from streamrnn.pipeline.report.subject import Subject
+from streamrnn.pipeline.report.words import Row, rows_of_columns, short
+
+_TITLE = "Norm of the state h"
+_SHARE_TITLE = f"Saturated units of the state h (beyond {SATURATED})"
+
+
+class StateAt(NamedTuple):
+    """The norms of the layers after one commit."""
+
+    commit: int
+    layers: list[LayerNorms]
+
+
+def states_of(subject: Subject, last: pa.Table) -> list[StateAt]:
+    """Return the norms after each retained commit that can be read, and after the last one."""
+    found = []
+    for kept in subject.manifest.kept:
+        try:
+            table = load_state(subject.path, of=kept)
+        except CheckpointError:  # verify reports it; a report shows what is readable
+            continue
+        if table is not None:
+            found.append(StateAt(kept.commit, layer_norms(table)))
+    return [*found, StateAt(subject.manifest.commit, layer_norms(last))]
+
+
+def norms(subject: Subject, last: pa.Table | None) -> list[Picture | Missing]:
+    """Return the norm and the saturated share of each layer, by commit or over streams."""
+    if last is None:
+        return [_missing("the output keeps no state of streams, as [window] kind is not carry.")]
+    found = states_of(subject, last)
+    layers = found[-1].layers
+    if not layers:
+        return [_missing("no layer of the model has a state named h.")]
+    if not last.num_rows:
+        return [_missing("the state has no streams.")]
+    if len(found) == 1:
+        return [_over_streams(layers)]
+    return [_by_commit(found), _shares(found)]
+
+
+def _missing(sentence: str) -> Missing:
+    return Missing("norms", _TITLE, sentence)
+
+
+def _over_streams(layers: Sequence[LayerNorms]) -> Picture:
+    panels = [
+        Panel(_name(layer), histogram_rows(even_histogram(layer.norm, 20), "norm", "streams"))
+        for layer in layers
+    ]
+    texts = []
+    for layer in layers:
+        ends = norm_quantiles(layer)
+        assert ends is not None
+        text = f"{layer.layer}: median norm {short(ends[1])}"
+        if layer.saturated is not None:
+            text += f", {short(100 * layer.saturated)} % of the units saturated"
+        texts.append(text)
+    return Picture(
+        "norms",
+        f"{_TITLE}, over streams",
+        f"{'; '.join(texts)}.",
+        "bars",
+        panels,
+        [Drawn("streams", "streams")],
+        x_field="norm",
+        x_title="Euclidean norm of h",
+        y_title="Streams",
+        notes=[
+            f"After the last commit, over {count(len(layers[0].norm), 'stream')}. A unit is called "
+            f"saturated beyond {SATURATED}, of at most 1. With retained commits, the norm is drawn "
+            "by commit."
+        ],
+        from_zero=True,
+    )
+
+
+def _by_commit(found: Sequence[StateAt]) -> Picture:
+    panels = []
+    for index, layer in enumerate(found[-1].layers):
+        rows: list[Row] = []
+        for state in found:
+            ends = norm_quantiles(state.layers[index]) if index < len(state.layers) else None
+            low, middle, high = ends or (None, None, None)
+            rows.append({"commit": state.commit, "low": low, "median": middle, "high": high})
+        panels.append(Panel(_name(layer), _rounded(rows)))
+    before, now = (panels[0].rows[at]["median"] for at in (0, -1))
+    return Picture(
+        "norms",
+        f"{_TITLE}, by commit",
+        f"Median norm of {found[-1].layers[0].layer} {short(before)} after commit "
+        f"{found[0].commit}, {short(now)} after commit {found[-1].commit}.",
+        "band",
+        panels,
+        [Drawn("high", "10 to 90 % of the streams", "low"), Drawn("median", "median")],
+        x_field="commit",
+        x_title="commit",
+        y_title="Euclidean norm of h",
+        notes=["After the last commit and the retained ones; [checkpoint] keep retains more."],
+        from_zero=True,
+    )
+
+
+def _shares(found: Sequence[StateAt]) -> Picture | Missing:
+    panels = []
+    for index, layer in enumerate(found[-1].layers):
+        rows: list[Row] = []
+        for state in found:
+            share = state.layers[index].saturated if index < len(state.layers) else None
+            rows.append({"commit": state.commit, "share": None if share is None else 100 * share})
+        panels.append(Panel(_name(layer), _rounded(rows)))
+    if all(row["share"] is None for panel in panels for row in panel.rows):
+        return Missing(
+            "saturated", _SHARE_TITLE, "units of this activation have no limit to saturate at."
+        )
+    last = found[-1].layers
+    texts = [f"{layer.layer} {short(100 * (layer.saturated or 0))} %" for layer in last]
+    return Picture(
+        "saturated",
+        _SHARE_TITLE,
+        f"After the last commit: {', '.join(texts)}.",
+        "lines",
+        panels,
+        [Drawn("share", "units of all streams")],
+        x_field="commit",
+        x_title="commit",
+        y_title="Percent",
+        from_zero=True,
+    )
+
+
+def _name(layer: LayerNorms) -> str:
+    return f"{layer.layer}, {count(layer.units, 'unit')}"
+
+
+def _rounded(rows: Sequence[Row]) -> list[Row]:
+    return rows_of_columns({name: [row[name] for row in rows] for name in rows[0]})

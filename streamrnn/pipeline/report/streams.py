@@ -1,0 +1,121 @@
+"""Pictures of streams: active and new ones, how long each is silent, and how long each is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.display import count
+from streamrnn.outputs.reporting import log_histogram
+from streamrnn.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.pipeline.report.subject import Subject
+from streamrnn.pipeline.report.words import Row, axis, buckets_of, per, rows_of_columns, short
+
+_HOUR, _DAY = 3600, 86400
+_UNIT = {"days": "a full day", "hours": "a full hour"}
+_NO_KEY = (
+    "the key is not in the output: add [source] key to [output] columns, and score again with "
+    "--full-refresh."
+)
+
+
+def streams_over_time(subject: Subject) -> Picture | Missing:
+    """Return active and new streams by time."""
+    title = f"Streams {per(subject.timeline, subject.timed)}"
+    if not subject.columns.keys:
+        return Missing("streams", title, _NO_KEY)
+    streams = subject.scanned.streams
+    active, new = streams.active(), streams.new()
+    at = axis(subject.timeline, subject.timed)
+    columns = {**buckets_of(subject.timeline, subject.timed), "active": active, "new": new}
+    some = active[active > 0]
+    return Picture(
+        "streams",
+        title,
+        f"{count(len(streams), 'stream')}; between {int(some.min()):,} and {int(some.max()):,} "
+        "active.",
+        "lines",
+        [Panel("", rows_of_columns(columns))],
+        [Drawn("active", "active, with a row"), Drawn("new", "new, with their first row")],
+        y_title="Streams",
+        from_zero=True,
+        **at,
+    )
+
+
+def silence(subject: Subject) -> Picture | Missing:
+    """Return for how long streams had no row, at the last row of all."""
+    title = "Silent streams"
+    if not subject.columns.keys:
+        return Missing("silence", title, _NO_KEY)
+    if not subject.columns.clock:
+        return Missing(
+            "silence",
+            title,
+            "it is measured in timestamps or dates: add [source] time to [output] columns, and "
+            "score again with --full-refresh.",
+        )
+    last = subject.scanned.streams.last
+    days = int(last.max() - subject.extent.first) >= 14 * _DAY
+    unit, seconds = ("days", _DAY) if days else ("hours", _HOUR)
+    since = (last.max() - last) // seconds
+    silent = int((since > 0).sum())
+    if not silent:
+        return Missing("silence", title, f"no stream was silent for {_UNIT[unit]} at the last row.")
+    table = histogram_rows(log_histogram(since), unit, "streams")
+    return Picture(
+        "silence",
+        title,
+        f"{count(silent, 'stream')} of {len(last):,} silent for {_UNIT[unit]} or more; the "
+        f"longest for {short(int(since.max()))} {unit}.",
+        "bars",
+        [Panel("", [{unit: "0", "streams": len(since) - silent}, *table])],
+        [Drawn("streams", "streams")],
+        x_field=unit,
+        x_title=f"full {unit} without a row, at the last row of all",
+        y_title="Streams",
+        notes=[
+            "`streamrnn state compact OUT --idle 90d` drops streams that are silent for longer."
+        ],
+        from_zero=True,
+    )
+
+
+def steps(subject: Subject, state: pa.Table | None) -> Picture | Missing:
+    """Return steps per stream, from the state, else its rows in the output."""
+    title = "Steps per stream"
+    if state is not None and "steps" in state.column_names:
+        value = state.column("steps").to_numpy()
+        note = "From the state of the last commit: steps since a stream began."
+    elif subject.columns.keys:
+        value = subject.scanned.streams.rows
+        note = "Rows in the output, as there is no state."
+    else:
+        return Missing("steps", title, _NO_KEY)
+    rows = histogram_rows(log_histogram(value), "steps", "streams")
+    middle = int(np.sort(value)[len(value) // 2]) if len(value) else 0
+    return Picture(
+        "steps",
+        title,
+        f"{count(len(value), 'stream')} of {count(int(value.max(initial=0)), 'step')} at most; "
+        f"the median has {middle:,}.",
+        "bars",
+        [Panel("", rows)],
+        [Drawn("streams", "streams")],
+        x_field="steps",
+        x_title="steps (each class is twice as wide as the last)",
+        y_title="Streams",
+        notes=[note],
+        from_zero=True,
+    )
+
+
+def histogram_rows(table: pa.Table, name: str, counted: str) -> list[Row]:
+    """Return the classes of a histogram with their limits as text."""
+    return [
+        {name: _class(row["from"], row["to"]), counted: row["count"]} for row in table.to_pylist()
+    ]
+
+
+def _class(low: float, high: float) -> str:
+    return short(low) if low == high else f"{short(low)}–{short(high)}"

@@ -1,0 +1,361 @@
+"""Reports beside plain Python, and on outputs that have little to draw."""
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from naive_scores import distances, probabilities
+from pipeline.evaluated import TARGETS, config, log, model, pairs_of, write
+
+from streamrnn import Pipeline
+from streamrnn.errors import CheckpointError, ConfigError, MissingFileError
+from streamrnn.pictures import MOST_MARKS
+from streamrnn.pipeline import report_output
+
+IDS = {
+    *("outputs", "each-stream", "error-time", "error-stream", "error-hour", "reliability"),
+    *("rows", "commits", "values", "features", "streams", "silence", "steps", "norms", "curves"),
+}
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    model("linear", 1)
+    return tmp_path
+
+
+def ran(name: str = "plain", target: str = "ahead", **tables: dict[str, Any]) -> Pipeline:
+    write(log(name))
+    pipeline = Pipeline.from_dict(config(name, TARGETS[target], **tables))
+    pipeline.run()
+    return pipeline
+
+
+def by_id(report: Any) -> dict[str, dict[str, Any]]:
+    items = json.loads(json.dumps(report.as_dict(), allow_nan=False))["pictures"]
+    for item in items:
+        assert sum(len(panel["rows"]) for panel in item.get("panels", [])) <= MOST_MARKS
+    return {item["id"]: item for item in items}
+
+
+def rows(item: dict[str, Any], panel: int = 0) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = item["panels"][panel]["rows"]
+    return found
+
+
+def minute(time: Any, width: int) -> str:
+    return str(time.replace(minute=time.minute - time.minute % width).strftime("%Y-%m-%dT%H:%M"))
+
+
+def quantile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * share
+    low = int(place)
+    return ordered[low] + (ordered[min(low + 1, len(ordered) - 1)] - ordered[low]) * (place - low)
+
+
+def near(value: float | None) -> Any:
+    return None if value is None else pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["plain", "skip", "rejects", "applied"])
+def test_the_numbers_are_those_of_plain_python(name: str) -> None:
+    """Outputs, rows, rejects, streams and errors, in buckets of ten minutes."""
+    pipeline = ran(name)
+    found = by_id(pipeline.report())
+    output = pq.read_table("out").to_pylist()
+    buckets = defaultdict(list)
+    for row in output:
+        buckets[minute(row["t"], 10)].append(row)
+    assert found["outputs"]["title"] == "Outputs over time, by 10 minutes"
+    for row in rows(found["outputs"]):
+        inside = buckets[row["time"]]
+        values = [r["score"] for r in inside if r["score"] is not None]
+        assert row["rows"] == len(inside)
+        for field, share in (("low", 0.1), ("median", 0.5), ("high", 0.9)):
+            expected = quantile(values, share) if values else None
+            assert row[field] == near(expected)
+    rejects = Path("out.rejects")
+    times = pq.read_table(rejects)["t"].to_pylist() if rejects.exists() else []
+    rejected = Counter(minute(time, 10) for time in times)
+    for row in rows(found["rows"]):
+        inside = buckets[row["time"]]
+        assert row["scored"] == sum(r["score"] is not None for r in inside)
+        assert row["unscored"] == len(inside) - row["scored"]
+        assert row.get("rejected", 0) == rejected[row["time"]]
+    for row in rows(found["streams"]):
+        assert row["active"] == len({r["id"] for r in buckets[row["time"]]})
+    counts = Counter(r["id"] for r in output)
+    assert [p["label"] for p in found["each-stream"]["panels"]] == [
+        key for key, _ in sorted(counts.items(), key=lambda item: -item[1])
+    ]
+    pairs = pairs_of(log(name), name, TARGETS["ahead"])
+    every = [(time, pair) for stream in pairs.values() for time, pair in stream]
+    for row in rows(found["error-time"]):
+        inside = [pair for time, pair in every if minute(time, 10) == row["time"]]
+        assert row["rows"] == len(inside)
+        if inside:
+            figures = distances(inside)
+            assert row["error"] == pytest.approx(figures["mae"], rel=1e-5)
+            assert row["baseline"] == pytest.approx(figures["mae_persistence"], rel=1e-5)
+    for row in rows(found["error-stream"]):
+        figures = distances([pair for _, pair in pairs[row["stream"]]])
+        assert row["error"] == pytest.approx(figures["mae"], rel=1e-5)
+    for row in rows(found["error-hour"]):
+        assert row["rows"] == sum(time.hour == row["hour"] for time, _ in every)
+
+
+def test_values_of_the_source_and_its_features() -> None:
+    """Nulls by time, quantiles of what is left; there is no Normalization to compare with."""
+    found = by_id(ran().report())
+    source = log().to_pylist()
+    for row in rows(found["values"]):
+        inside = [r for r in source if minute(r["t"], 10) == row["time"]]
+        assert row["missing"] == sum((r["a"] is None) + (r["b"] is None) for r in inside)
+    for row in rows(found["features"]):
+        values = [
+            float(np.float32(r["a"]))
+            for r in source
+            if minute(r["t"], 10) == row["time"] and r["a"] is not None
+        ]
+        expected = quantile(values, 0.5) if values else None
+        assert row["median"] == near(expected)
+    assert "no Normalization" in " ".join(found["features"]["notes"])
+
+
+def test_reliability_of_a_probability() -> None:
+    model("sigmoid", 1)
+    write(log())
+    target = {"column": "flag"}
+    pipeline = Pipeline.from_dict(config("plain", target))
+    pipeline.run()
+    found = by_id(pipeline.report())
+    table = log()
+    table = table.set_column(
+        table.column_names.index("flag"), "flag", table["flag"].cast(pa.int8())
+    )
+    pairs = [p for s in pairs_of(table, "plain", target).values() for _, p in s]
+    for row in rows(found["reliability"]):
+        inside = [p for p in pairs if int(p.scores[0] * 10) == int(row["forecast"] * 10)]
+        assert row["rows"] == len(inside)
+        assert row["happened"] == pytest.approx(
+            sum(p.label for p in inside) / len(inside), rel=1e-5
+        )
+    total = sum(r["error"] * r["rows"] for r in rows(found["error-time"]) if r["rows"])
+    assert total / len(pairs) == pytest.approx(probabilities(pairs)["log_loss"], rel=1e-5)
+
+
+def test_reliability_of_classes() -> None:
+    model("softmax", 3)
+    write(log())
+    pipeline = Pipeline.from_dict(config("plain", {"column": "c"}))
+    pipeline.run()
+    found = by_id(pipeline.report())
+    pairs = [p for s in pairs_of(log(), "plain", {"column": "c"}).values() for _, p in s]
+    assert sum(row["rows"] for row in rows(found["reliability"])) == len(pairs)
+    right = sum(np.argmax(p.scores) == p.label for p in pairs)
+    assert sum(r["rows"] * r["happened"] for r in rows(found["reliability"])) == pytest.approx(
+        right, rel=1e-5
+    )
+    assert len(found["outputs"]["panels"]) == 3
+
+
+def test_since_until_and_keys_limit_what_is_drawn() -> None:
+    pipeline = ran()
+    times = sorted(pq.read_table("out")["t"].to_pylist())
+    since, until = times[100].isoformat(), times[300].isoformat()
+    report = pipeline.report(keys=["s1"], since=since, until=until)
+    found = by_id(report)
+    inside = [t for t in times if times[100] <= t < times[300]]
+    assert report.facts["rows"] == len(inside)
+    assert sum(r["scored"] + r["unscored"] for r in rows(found["rows"])) == len(inside)
+    assert [p["label"] for p in found["each-stream"]["panels"]] == ["s1"]
+    compared = [
+        t
+        for stream in pairs_of(log(), "plain", TARGETS["ahead"]).values()
+        for t, _ in stream
+        if t in set(inside)
+    ]
+    assert sum(r["rows"] for r in rows(found["error-time"])) == len(compared)
+    with pytest.raises(ConfigError, match="no such stream in out"):
+        pipeline.report(keys=["nobody"])
+    with pytest.raises(ConfigError, match="since"):
+        pipeline.report(since="some day")
+    empty = by_id(pipeline.report(since="2050-01-01"))
+    assert "has no rows from since to until" in empty["outputs"]["missing"]
+
+
+def test_an_output_alone_gives_the_same_report() -> None:
+    """The last commit records the config; the head has no name of a pipeline file."""
+    pipeline = ran()
+    assert by_id(report_output("out")) == by_id(pipeline.report())
+    with pytest.raises(MissingFileError, match="no such output folder"):
+        report_output("nowhere")
+    Path("plain").mkdir()
+    Path("plain/file").touch()
+    with pytest.raises(CheckpointError, match="not the output of a streamrnn run"):
+        report_output("plain")
+
+
+def test_what_is_gone_is_said() -> None:
+    """The source, then the model: the rest is drawn."""
+    pipeline = ran()
+    for file in Path("in").iterdir():
+        file.unlink()
+    found = by_id(Pipeline.from_dict(config("plain", TARGETS["ahead"])).report())
+    assert set(found) == IDS
+    for name in ("features", "values", "error-time"):
+        assert "missing" in found[name]
+        assert "in" in found[name]["missing"]
+    assert len(rows(found["outputs"])) > 10
+    Path("m.safetensors").unlink()
+    again = by_id(report_output("out"))
+    assert "the pipeline cannot be loaded" in again["features"]["missing"]
+    assert again["outputs"] == found["outputs"]
+    del pipeline
+
+
+def test_a_pipeline_without_a_target_says_how_to_get_errors() -> None:
+    write(log())
+    data = config("plain", {})
+    del data["target"]
+    pipeline = Pipeline.from_dict(data)
+    pipeline.run()
+    found = by_id(pipeline.report())
+    for name in ("error-time", "error-stream", "error-hour", "reliability"):
+        assert "[target] column" in found[name]["missing"]
+    assert "streamrnn fit" in found["curves"]["missing"]
+    assert "happened" not in rows(found["each-stream"])[0]
+    assert len(rows(found["features"])) > 10
+
+
+def scored(table: pa.Table, **tables: Any) -> dict[str, dict[str, Any]]:
+    write(table, files=1)
+    data = logs.config("in", "m.safetensors", "out", **tables)
+    pipeline = Pipeline.from_dict(data)
+    pipeline.run()
+    return by_id(pipeline.report())
+
+
+def test_one_row() -> None:
+    found = scored(log().slice(0, 1), source={"nulls": 0.0})
+    assert set(found) == IDS
+    (row,) = rows(found["outputs"])
+    assert (row["rows"], row["low"] == row["median"] == row["high"]) == (1, True)
+    assert found["each-stream"]["title"] == "One stream"
+
+
+def test_no_rows() -> None:
+    found = scored(log().slice(0, 0), source={"nulls": 0.0})
+    assert found["outputs"]["missing"] == "the output has no rows yet."
+
+
+def test_all_outputs_are_null_during_warmup() -> None:
+    found = scored(log(), source={"nulls": 0.0}, output={"warmup": 100_000})
+    assert "[output] warmup" in found["outputs"]["missing"]
+    assert sum(row["unscored"] for row in rows(found["rows"])) == len(log())
+    assert "missing" in found["each-stream"]
+
+
+def test_an_integer_time() -> None:
+    table = log()
+    at = table.column_names.index("t")
+    minutes = pa.array(np.arange(len(table)) * 1000 + 7)
+    found = scored(table.set_column(at, "t", minutes), source={"nulls": 0.0})
+    assert found["outputs"]["title"] == "Outputs over time, by 2,000 units of time"
+    assert rows(found["outputs"])[1]["time"] == 2000
+    assert "timestamps or dates" in found["silence"]["missing"]
+
+
+def test_no_time() -> None:
+    """Rows are numbered; what is read of the source has no place on that axis."""
+    table = log().drop_columns(["t"])
+    write(table, files=1)
+    data = logs.config("in", "m.safetensors", "out", source={"nulls": 0.0})
+    del data["source"]["time"]
+    data["output"] = {**data.get("output", {}), "columns": ["id"]}
+    pipeline = Pipeline.from_dict(data)
+    pipeline.run()
+    found = by_id(pipeline.report())
+    assert sum(row["rows"] for row in rows(found["outputs"])) == len(table)
+    assert rows(found["outputs"])[1]["row_number"] == 2
+    assert "[source] time" in found["features"]["missing"]
+    with pytest.raises(ConfigError, match="since and until need the time"):
+        pipeline.report(since=3)
+
+
+def test_no_key_in_the_output() -> None:
+    found = scored(log(), source={"nulls": 0.0}, output={"columns": ["t"]})
+    for name in ("each-stream", "streams", "silence"):
+        assert "the key is not in the output" in found[name]["missing"]
+    assert len(rows(found["outputs"])) > 10
+    assert sum(row["streams"] for row in rows(found["steps"])) == 4
+
+
+def test_of_many_outputs_the_first_are_drawn() -> None:
+    model("linear", 64)
+    found = scored(log(), source={"nulls": 0.0})
+    assert [p["label"] for p in found["outputs"]["panels"]] == [f"score_{i}" for i in range(4)]
+    assert "4 of 64 outputs are drawn" in " ".join(found["outputs"]["notes"])
+
+
+def test_many_streams_are_counted_and_few_are_drawn() -> None:
+    count = 20_000
+    table = pa.table(
+        {
+            "id": [f"s{i}" for i in range(count)],
+            "t": pa.array(np.arange(count) * 60_000_000).cast(pa.timestamp("us", "UTC")),
+            "a": np.ones(count),
+            "b": np.ones(count, np.int32),
+            "new": np.zeros(count, bool),
+        }
+    )
+    found = scored(table)
+    assert len(found["each-stream"]["panels"]) == 12
+    assert sum(row["new"] for row in rows(found["streams"])) == count
+    assert sum(row["streams"] for row in rows(found["norms"])) == count
+
+
+def test_commits_and_models_are_marked() -> None:
+    """A rule at the first row of each later commit; the norms of retained commits."""
+    table = log()
+    data = logs.config("in", "m.safetensors", "out", source={"nulls": 0.0})
+    for part in range(3):
+        write(table.slice(0, 150 * (part + 1)), files=part + 1)
+        if part == 2:
+            model("linear", 1)
+        Pipeline.from_dict(data).run(new_model=part == 2)
+    pipeline = Pipeline.from_dict(data)
+    found = by_id(pipeline.report())
+    rules = found["outputs"]["rules"]
+    assert [rule["label"] for rule in rules] == [
+        "commit 2",
+        f"model {pipeline.loaded.fingerprint[:6]}",
+    ]
+    times = table["t"].to_pylist()
+    assert rules[0]["at"] == minute(times[150], 1)
+    assert [row["rows"] for row in rows(found["commits"])] == [150, 150, 150]
+    assert [row["commit"] for row in rows(found["norms"])] == [1, 2, 3]
+
+
+def test_a_fit_has_learning_curves() -> None:
+    folder = Path("m.safetensors.fit")
+    folder.mkdir()
+    history = pa.table(
+        {"epoch": [1, 2], "loss": [3.0, 2.0], "mae": [1.0, 0.5], "val_loss": [4.0, None]}
+    )
+    pq.write_table(history, folder / "history.parquet")
+    found = by_id(ran().report())
+    assert rows(found["curves"]) == [
+        {"epoch": 1, "training": 3.0, "validation": 4.0},
+        {"epoch": 2, "training": 2.0, "validation": None},
+    ]
+    (folder / "history.parquet").write_bytes(b"no history")
+    assert "cannot be read" in by_id(report_output("out"))["curves"]["missing"]

@@ -1,0 +1,186 @@
+"""`streamrnn report`: files, JSON, messages; a page in which names are inert."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pipeline.evaluated import log, model, write
+
+from streamrnn import Pipeline
+from streamrnn.cli import main
+from streamrnn.pictures import Drawn, Missing, Panel, Picture, ReportPage, page
+from streamrnn.pictures.page import page as page_of
+
+PIPELINE = """
+[source]
+path = "in"
+key = "id"
+time = "t"
+features = ["a", "b"]
+nulls = 0
+[model]
+path = "m.safetensors"
+[sink]
+path = "out"
+[target]
+column = "x"
+horizon = "3m"
+"""
+LIBRARY = page._library
+EVIL = [
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    "\"'`&amp;<!--",
+    "two\nlines",
+    "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
+    "\U0001f600 emoji",
+]
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    model("linear", 1)
+    Path("p.toml").write_text(PIPELINE)
+    # The script of the library is no part of these tests, nor of the packages that they need.
+    monkeypatch.setattr(page, "_library", lambda: "window.vegaEmbed = 0;")
+    return tmp_path
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main(["report", *arguments])
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+def run(table: pa.Table) -> None:
+    write(table)
+    Pipeline.from_toml("p.toml").run()
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file, another file, stdout, JSON with and without a file; a file is replaced."""
+    assert command(capsys, "p.toml")[0] == 66
+    assert command(capsys, "nowhere.toml")[0] == 66
+    assert command(capsys, "nowhere")[0] == 66
+    run(log())
+    assert command(capsys, "p.toml") == (0, "wrote report.html: 11 pictures\n", "")
+    text = Path("report.html").read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    assert command(capsys, "p.toml", "-o", "other.html", "--quiet") == (0, "", "")
+    assert Path("other.html").read_text() == text
+    assert command(capsys, "p.toml", "-o", "-") == (0, text, "")
+    Path("other.html").write_text("old")
+    code, out, _ = command(capsys, "out", "--json", "-o", "other.html")
+    found = json.loads(out)
+    assert (code, found["rows"], found["pipeline"]) == (0, len(log()), None)
+    assert "Report on out" in Path("other.html").read_text()
+    Path("report.html").unlink()
+    code, out, _ = command(capsys, "p.toml", "--json", "--key", "s1", "--set", "target.horizon=6m")
+    (each,) = [item for item in json.loads(out)["pictures"] if item["id"] == "each-stream"]
+    assert [panel["label"] for panel in each["panels"]] == ["s1"]
+    assert not Path("report.html").exists()
+
+
+def test_arguments_that_do_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    run(log())
+    assert command(capsys, "p.toml", "-o", "-", "--json")[0] == 2
+    code, _, err = command(capsys, "out", "--set", "window.lanes=3")
+    assert (code, "--set overrides a key of a pipeline file; out is none" in err) == (78, True)
+    code, _, err = command(capsys, "p.toml", "--key", "nobody")
+    assert (code, "no such stream in out" in err) == (78, True)
+    code, _, err = command(capsys, "p.toml", "-o", "m.safetensors/r.html")
+    assert code != 0
+    assert "cannot write the report" in err
+
+
+def test_without_the_library_there_are_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "_library", LIBRARY)
+    run(log())
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    code, _, err = command(capsys, "p.toml")
+    assert (code, "pip install 'streamrnn[report]'" in err) == (78, True)
+    assert not Path("report.html").exists()
+    assert command(capsys, "p.toml", "--json")[0] == 0
+
+
+class Tags(HTMLParser):
+    """Collects the tags of a page, and the text outside scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.text += "".join(f" {value}" for name, value in attrs if name == "aria-label")
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def parsed(text: str) -> Tags:
+    tags = Tags()
+    tags.feed(text)
+    return tags
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_names_are_inert_and_shown(name: str) -> None:
+    """In titles, sentences, labels, attributes and the data of the script."""
+    panel = Panel(name, [{"stream": name, "error": 1.0}])
+    drawn = Picture(
+        "a", name, name, "dots", [panel], [Drawn("error", name)], "stream", name, name, notes=[name]
+    )
+    report = ReportPage(name, {"pipeline": name}, [drawn, Missing("b", name, name)])
+    plain = parsed(page_of(ReportPage("t", {"pipeline": "x"}, [])))
+    found = parsed(page_of(report))
+    assert found.tags.count("script") == plain.tags.count("script")
+    assert "img" not in found.tags
+    shown = name.replace("`", "")
+    assert found.text.replace("`", "").count(shown) >= 8
+    data = re.search(r'id="report-data">(.*?)</script>', page_of(report), re.DOTALL)
+    assert data is not None
+    (picture,) = json.loads(data[1])
+    assert picture["panels"][0]["label"] == name
+
+
+def test_streams_with_such_names_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    table = log()
+    names = dict(zip(["s0", "s1", "s2", "s3"], EVIL, strict=False))
+    keys = pa.array([names[key] for key in table["id"].to_pylist()])
+    run(table.set_column(table.column_names.index("id"), "id", keys))
+    assert command(capsys, "p.toml")[0] == 0
+    text = Path("report.html").read_text()
+    assert "<script>alert" not in text
+    assert "img" not in parsed(text).tags
+    found = json.loads(command(capsys, "p.toml", "--json")[1])
+    (each,) = [item for item in found["pictures"] if item["id"] == "each-stream"]
+    assert {panel["label"] for panel in each["panels"]} == set(EVIL[:4])
+
+
+def test_the_page_loads_nothing() -> None:
+    """Its policy allows its own scripts only, by their digests; no attribute names another file."""
+    text = page_of(ReportPage("t", {}, []))
+    assert "default-src 'none'" in text
+    assert len(re.findall(r"'sha256-[\w+/=]+'", text)) == 2
+    assert re.findall(r'(?:src|href)="(?!#)', text) == []
+
+
+def test_no_credentials_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    run(log())
+    secret = (
+        "s3://key:hunter2@bucket/in?secret_key=hunter2&endpoint_override=127.0.0.1:1&scheme=http"
+    )
+    code, out, err = command(capsys, "p.toml", "--set", f"source.path={secret}", "--json")
+    assert "hunter2" not in out + err
+    assert code == 0
