@@ -7,7 +7,6 @@ Colours are variables of the page's style sheet, so that light and dark need no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from streamrnn.pictures.picture import Panel, Picture
@@ -15,8 +14,6 @@ from streamrnn.pictures.picture import Panel, Picture
 ChartSpec = dict[str, Any]
 _TALL, _LOW = 260, 150
 _DOT = 20
-_SETS_X = "middle_x"
-"""The place of a row's rule: the middle of a bar, else that of the row."""
 _LONGEST_NAME = 150
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
 """That of the page: widths of labels are measured in it."""
@@ -76,15 +73,7 @@ def _x(picture: Picture, field: str = "x") -> ChartSpec:
         scale = {"nice": False, "zero": False}
         return {"field": field, "type": "quantitative", "axis": axis, "scale": scale}
     axis = {"title": None, "labelOverlap": True, "tickCount": {"signal": "ceil(width / 90)"}}
-    utc: ChartSpec = {"type": "utc"}
-    if picture.shared and field == _SETS_X:
-        times = [row[picture.x_field] for panel in picture.panels for row in panel.rows]
-        utc["domainMin"], utc["domainMax"] = map(_milliseconds, (min(times), max(times)))
-    return {"field": field, "type": "temporal", "axis": axis, "scale": utc}
-
-
-def _milliseconds(time: str) -> float:
-    return 1000 * datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp()
+    return {"field": field, "type": "temporal", "axis": axis, "scale": {"type": "utc"}}
 
 
 def _y(picture: Picture, field: str) -> ChartSpec:
@@ -134,7 +123,7 @@ def _hover(picture: Picture, panel: Panel) -> ChartSpec:
             }
         ],
         "encoding": {
-            "x": _x(picture, _SETS_X),
+            "x": _x(picture, "middle_x"),
             "opacity": {"condition": [hover, _AT], "value": 0},
             "tooltip": _tooltip(picture, panel),
         },
@@ -166,7 +155,9 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
             ends = {"x": _x(picture), "y": y, "y2": {"field": series.low}}
         else:
             mark = {"type": "line", "color": color, "strokeWidth": 1.5}
-            if len(panel.rows) < 40:
+            if picture.shared and index:  # what happened, behind the forecast, also where equal
+                mark |= {"strokeWidth": 4, "opacity": 0.4}
+            elif len(panel.rows) < 40:
                 mark["point"] = {"size": 14, "color": color, "filled": True}
             ends = {"x": _x(picture), "y": y}
         mark["invalid"] = "break-paths-show-path-domains"

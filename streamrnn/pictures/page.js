@@ -76,17 +76,23 @@
   }
 
   // Vega-Lite's search for the nearest row reads text from the wrong place.
-  const patch = (vega) => {
+  const patched = (vega) => {
     for (const mark of vega.marks) {
       const tooltip = mark.name?.endsWith("_voronoi") && mark.encode.update.tooltip;
       if (tooltip) tooltip.signal = tooltip.signal.replace(/\bdatum(\.datum)?\[/g, "datum.datum[");
     }
     return vega;
   };
-  const options = { actions: false, renderer: "svg", ast: true, patch };
+  const options = { actions: false, renderer: "svg", ast: true };
 
   let drawn = 0;
   for (const picture of report) {
+    const all = picture.panels.flatMap((panel) => withPlaces(picture, panel.rows));
+    const ends = [Math.min(...all.map((row) => row.x)), Math.max(...all.map((row) => row.x))];
+    const patch = (vega) => {
+      if (picture.shared) vega.scales.find((scale) => scale.name === "x").domain = ends;
+      return patched(vega);
+    };
     for (const [index, panel] of picture.panels.entries()) {
       const figure = document.getElementById(`${picture.id}-${index}`);
       const spec = panel.spec;
@@ -94,7 +100,7 @@
       const rules = picture.rules.map(([at, label]) => ({ x: place(picture, at), label }));
       spec.datasets = { rules };
       const chart = figure.querySelector(".chart");
-      const { view } = await vegaEmbed(chart.firstElementChild, spec, options);
+      const { view } = await vegaEmbed(chart.firstElementChild, spec, { ...options, patch });
       read(picture, panel, chart, figure.querySelector(".told"), view);
       drawn += 1;
     }

@@ -24,6 +24,7 @@ from streamrnn.pictures.charts import hue, spec_of, tips
 from streamrnn.pictures.picture import Missing, Picture, ReportPage
 
 _CODE = re.compile("`([^`]*)`")
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T([\d:]+)(Z?)")
 
 
 def page(report: ReportPage) -> str:
@@ -105,7 +106,10 @@ def _facts(report: ReportPage) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    moment = _MOMENT.fullmatch(str(value))
+    return f"{moment[1]} {moment[2]}{' UTC' if moment[3] else ''}" if moment else str(value)
 
 
 def _entry(item: Picture | Missing) -> str:
@@ -170,6 +174,7 @@ def _picture(item: Picture) -> dict[str, Any]:
         "chart": item.chart,
         "clock": item.clock,
         "step": item.step,
+        "shared": item.shared,
         "x_field": item.x_field,
         "rules": [list(rule) for rule in item.rules],
         "tips": [[name, title] for name, title, _ in tips(item, rows)],

@@ -145,6 +145,21 @@ def test_each_row_is_one_mark(browser: Any, report: tuple[Path, dict[str, Any]])
             assert marks == len(rows), name
 
 
+def test_marks_are_spread_over_the_width(browser: Any, report: tuple[Path, dict[str, Any]]) -> None:
+    """Also in panels with one axis: the rules of rows are apart, and inside the chart."""
+    page, numbers = report
+    opened(browser, page, 1400)
+    for name in ("outputs", "each-stream", "error-time", "features", "streams", "rows"):
+        for index, rows in enumerate(drawn(numbers)[name]):
+            lefts = browser.execute_script(
+                "const all = document.querySelectorAll(arguments[0] + ' g.role-mark.mark-rule');"
+                "return [...[...all].pop().children].map(e => e.getBoundingClientRect().left)",
+                f"#{name}-{index}",
+            )
+            assert len(set(lefts)) == len(rows)
+            assert max(lefts) - min(lefts) > 150
+
+
 def test_the_pointer_tells_the_numbers_of_a_row(
     browser: Any, report: tuple[Path, dict[str, Any]]
 ) -> None:
