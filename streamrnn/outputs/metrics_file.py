@@ -32,6 +32,7 @@ METRICS = {
     "values_filled_total": "Nulls that were filled, over all runs.",
     "phase_seconds_total": "Busy seconds of each phase, over all runs; phases overlap.",
     "commit": "Number of the last commit.",
+    "published_commit": "Number of the last commit that all tables of [publish] have.",
     "last_commit_timestamp_seconds": "When the last commit was made.",
     "streams": "Streams that have a state.",
     "state_bytes": "Bytes of the state in the last commit.",

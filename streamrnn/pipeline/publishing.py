@@ -45,11 +45,6 @@ class RunTables:
         """The tables, for messages."""
         return [] if self._tables is None else self._tables.titles
 
-    @property
-    def commit(self) -> int | None:
-        """The last commit that all tables have; None if that is not known, or there is no table."""
-        return self._commit
-
     def after_commit(self, manifest: Manifest | None) -> None:
         """Publish a commit, unless an earlier one of these files failed."""
         if self._error is None:
@@ -69,7 +64,7 @@ class RunTables:
         for item in done:
             self._add(asdict(item))
         if error is None:
-            self._commit = manifest.commit
+            self._commit = self._summary.published_commit = manifest.commit
         elif self._error is None:
             _LOGGER.warning("%s", error)
         self._error = error

@@ -107,6 +107,8 @@ class RunMetrics:
             self._collect_commit(last)
         elif self._output is not None:
             self._set("streams", summary.streams)
+        if summary.published_commit is not None:
+            self._set("published_commit", summary.published_commit)
         self._collect_lag()
 
     def _collect_commit(self, last: Manifest) -> None:

@@ -62,7 +62,8 @@ class Summary:
     `last_timestamp` is the last one in seconds since 1970 (without a zone it is read as UTC), None
     for numbers. `commit` is the number of the last commit, `parts` are the names of the files that
     the run added to the output. `published` has one entry for each table of [publish] that was
-    changed: table, version, commit, parts added and removed, and a note.
+    changed: table, version, commit, parts added and removed, and a note; `published_commit` is the
+    last commit that all of them have, None if the run saw none.
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
     earlier run. `workload` is None if this process scored all streams.
@@ -95,6 +96,7 @@ class Summary:
     commit: int | None = None
     parts: list[str] = field(default_factory=list)
     published: list[dict[str, Any]] = field(default_factory=list)
+    published_commit: int | None = None
     first_time: str | None = None
     last_time: str | None = None
     last_timestamp: float | None = None

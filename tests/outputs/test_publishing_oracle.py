@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -187,12 +188,16 @@ def test_a_run_whose_catalog_is_down_commits_and_the_next_one_catches_up(lake, c
     assert len(caplog.records) == 1
     assert len(lake.rows()) == 200
     assert lake.delta().version() == 1  # the other table is up to date
+    metrics = lake.base / "m.prom"
     with pytest.raises(PublishError) as found:
-        lake.run(2)
+        lake.run(2, metrics=metrics)
+    assert re.search(r"last_run_exit_code\{.*\} 75\n", metrics.read_text())
+    assert "published_commit" not in metrics.read_text()
     assert isinstance(found.value.summary, Summary)
     assert found.value.summary.rows == 100
     repaired(lake, kept)
-    summary = lake.run()
+    summary = lake.run(metrics=metrics)
+    assert re.search(r"published_commit\{.*\} 3\n", metrics.read_text())
     assert summary.nothing_new
     assert [(item["table"], item["added"]) for item in summary.published] == [
         ("the Iceberg table lake.weather.scores", 2)

@@ -43,7 +43,7 @@ def _library(module: str = "deltalake") -> Any:
 
 
 class DeltaLog:
-    """The log of a Delta table in an output folder: a `Table`."""
+    """The log of a Delta table in an output folder: a `PublishedTable`."""
 
     def __init__(self, files: Files, path: str) -> None:
         self._files = files

@@ -45,7 +45,7 @@ def _library(module: str) -> Any:
 
 
 class IcebergCatalogTable:
-    """A table of a catalog that pyiceberg's configuration names: a `Table`."""
+    """A table of a catalog that pyiceberg's configuration names: a `PublishedTable`."""
 
     def __init__(self, files: Files, catalog: str, table: str) -> None:
         self._files = files

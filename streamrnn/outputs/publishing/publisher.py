@@ -18,7 +18,7 @@ from streamrnn.outputs.publishing.delta import DeltaLog
 from streamrnn.outputs.publishing.iceberg import IcebergCatalogTable
 from streamrnn.outputs.publishing.partitions import columns_of, with_partitions
 from streamrnn.outputs.publishing.reconcile import changes
-from streamrnn.outputs.publishing.table import Table
+from streamrnn.outputs.publishing.table import PublishedTable
 from streamrnn.storage.opening import open_files
 
 _LOGGER = logging.getLogger("streamrnn.outputs")
@@ -55,7 +55,7 @@ class Published:
 class Publisher:
     """The tables of one output. Without tables, all methods do nothing."""
 
-    def __init__(self, path: str, tables: Sequence[Table], config: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, tables: Sequence[PublishedTable], config: Mapping[str, Any]) -> None:
         self.path = location(path)
         self.tables = tables
         self._config = config
@@ -64,7 +64,7 @@ class Publisher:
     def of(cls, config: Mapping[str, Any], path: str) -> Publisher:
         """Return that of a config (dotted key -> value), for the output at `path`."""
         files = open_files(path)
-        tables: list[Table] = []
+        tables: list[PublishedTable] = []
         if value_of("publish.delta", config):
             tables.append(DeltaLog(files, path))
         iceberg = value_of("publish.iceberg", config)
@@ -142,7 +142,7 @@ class Publisher:
         return found
 
 
-def _publish(table: Table, manifest: Manifest, merged: bool) -> list[Published]:
+def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Published]:
     """Bring one table up to date."""
     found = table.read(manifest)
     if found is not None and found.foreign:
@@ -168,7 +168,7 @@ def _had(manifest: Manifest) -> bool:
     return any(part.commit < manifest.commit for part in manifest.parts)
 
 
-def _differences(table: Table, manifest: Manifest) -> list[str]:
+def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
     found = table.read(manifest)
     if found is None:
         return [f"{table.title} does not exist. Make it with `streamrnn publish`."]

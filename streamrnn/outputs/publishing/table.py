@@ -61,7 +61,7 @@ class TableChanges:
         return bool(self.add or self.remove)
 
 
-class Table(Protocol):
+class PublishedTable(Protocol):
     """A table that indexes the parts of one output.
 
     Methods raise what their library raises, and PublishError for what must not be changed.
