@@ -181,7 +181,8 @@ def changed_files(
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
     known = _renamed(manifest.sources, names)
-    verdicts = _verdicts(known, listed, manifest.position, reader)
+    table = _in_table(reader.table, known, manifest.position)
+    verdicts = _verdicts(known, listed, manifest.position, reader) | _removed(known, table)
     return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
 
 

@@ -134,6 +134,26 @@ def test_changed_rows_are_refused_with_their_version(operation: str) -> None:
     assert run() == 60
 
 
+def test_changed_rows_are_scored_again_with_reload() -> None:
+    """From the commit before the file, as if its rows had been so from the start."""
+    log = table()
+    log.append(PIECES[0])
+    run()
+    wrong = PIECES[1].set_column(2, "a", pa.array([9.0] * 60))
+    log.append(wrong)
+    run()
+    log.append(PIECES[2])
+    old = list(log.files)[1]
+    log.commit("UPDATE", [log.remove(old, True), log.add(PIECES[1], True, {})])
+    log.append(PIECES[3], PIECES[4])
+    with pytest.raises(CheckpointError, match="removed by UPDATE in version 3"):
+        run()
+    assert pipeline(late="apply").run(reload=True).rows == 240
+    made = read("out")
+    assert sorted(map(str, made["t"].to_pylist())) == sorted(map(str, LOG["t"].to_pylist()))
+    assert run(late="apply") == 0
+
+
 def test_earlier_versions_can_be_read() -> None:
     log = table()
     log.append(PIECES[0])
