@@ -23,7 +23,7 @@ from streamrnn.sources.patterns import MAGIC, AllFiles
 from streamrnn.sources.tables.history import Commit, Table
 from streamrnn.storage import Store
 
-LOG = "_delta_log"
+_LOG = "_delta_log"
 _KINDS = {
     "string": pa.string(),
     "long": pa.int64(),
@@ -48,7 +48,7 @@ def is_delta(path: str) -> bool:
     if MAGIC.intersection(path.partition("?")[0]):
         return False
     store, location = resolve(path)
-    log = posixpath.join(location, LOG)
+    log = posixpath.join(location, _LOG)
     return store.exists(log) and store.is_folder(log)
 
 
@@ -60,7 +60,7 @@ def open_delta(path: str, version: int | None) -> Table:
     """
     log, path = _Log(path), canonical_name(path)
     if log.last < 0:
-        raise MissingFileError(f"[source] path: {path}: no Delta table: it has no {LOG}")
+        raise MissingFileError(f"[source] path: {path}: no Delta table: it has no {_LOG}")
     last = log.last if version is None else version
     if last not in log.versions and last not in log.checkpoints:
         known = sorted({*log.versions, *log.checkpoints})
@@ -92,7 +92,7 @@ class _Log:
 
     def __init__(self, path: str) -> None:
         self.store, self.location = resolve(path)
-        folder = posixpath.join(self.location, LOG)
+        folder = posixpath.join(self.location, _LOG)
         found = self.store.find(folder, AllFiles((".json", ".parquet")))
         self.versions: dict[int, str] = {}
         self.checkpoints: dict[int, list[str]] = {}
