@@ -21,7 +21,7 @@ from streamrnn.sinks import Part, number_of
 from streamrnn.storage.files import Files
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
-LOG = "_delta_log"
+_LOG = "_delta_log"
 _FILE = ("path", "size_bytes", "num_records")
 _FORBIDDEN = set(" ,;{}()\n\t=")
 # Files leave the folder with their rows; VACUUM, which deletes what a table no longer names, could
@@ -138,7 +138,7 @@ class DeltaLog:
 
     def _remake(self) -> str:
         return (
-            f"Or move {self._path}/{LOG} away: the table is then made anew from the parts of the "
+            f"Or move {self._path}/{_LOG} away: the table is then made anew from the parts of the "
             "output."
         )
 
@@ -155,7 +155,7 @@ class DeltaLog:
 
     def _last_commit(self, version: int) -> dict[str, Any]:
         """Read who made a version; deltalake's own call stops all threads of Python meanwhile."""
-        log = self._files.read(f"{LOG}/{version:020d}.json").decode()
+        log = self._files.read(f"{_LOG}/{version:020d}.json").decode()
         actions = [json.loads(line) for line in log.splitlines() if line]
         found = (action["commitInfo"] for action in actions if "commitInfo" in action)
         return next(found, {})

@@ -55,7 +55,9 @@ class Published:
 class Publisher:
     """The tables of one output. Without tables, all methods do nothing."""
 
-    def __init__(self, path: str, tables: Sequence[PublishedTable], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: str, tables: Sequence[PublishedTable], config: Mapping[str, Any]
+    ) -> None:
         self.path = location(path)
         self.tables = tables
         self._config = config
