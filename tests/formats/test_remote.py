@@ -28,6 +28,7 @@ def test_a_model_is_read_at_a_uri(tmp_path: Path) -> None:
     [
         ("zzz://KEY:SECRET@a/m.onnx", DataError, r"^zzz://a/m\.onnx: .*Unrecognized filesystem"),
         ("s3://b/m.keras?foo=bar", DataError, "^s3://b/m.keras: .*Unexpected query parameter"),
+        ("s3://KEY:SE@CR/ET@models/m.h5", DataError, "^s3://models/m.h5: .* percent-encoded"),
         ("file://{folder}/gone.keras", MissingFileError, "gone.keras: no such model file"),
         ("file://{folder}", DataError, "not a regular file"),
         ("file://{folder}/m.txt", UnsupportedError, r"^file://.*/m\.txt: unknown suffix '\.txt'"),
