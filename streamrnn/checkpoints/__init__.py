@@ -23,7 +23,7 @@ The complete loop of a run::
 
 The steps of a commit, in this order (it is safe to stop after any of them):
 
-1. an attempt closes and syncs its parts, of rows and of rejects, in ``_streamrnn/staging``
+1. an attempt closes and syncs its parts, of rows, rejects and alerts, in ``_streamrnn/staging``
 2. it writes and syncs a version of the state of its shard
 3. the driver assigns names to the parts, writes and syncs new segments of the manifest's long lists
    (`segments`), writes the manifest to a temporary file, syncs it and renames it into place: from
@@ -50,6 +50,7 @@ does not name. On object stores a rename is a copy and a delete on the server, t
 """
 
 from streamrnn.checkpoints.attempt import Attempt, Facts
+from streamrnn.checkpoints.filters import row_filter
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.lock import Lock
 from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, StateFile, UsedFile
@@ -113,6 +114,7 @@ __all__ = [
     "refuse_nested_output",
     "refuse_no_directory",
     "row_directory",
+    "row_filter",
     "seen_files",
     "select_all",
     "with_seen",

@@ -9,10 +9,13 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
+from streamrnn.checkpoints.filters import row_filter
 from streamrnn.checkpoints.manifest import Shard, StateFile
 from streamrnn.checkpoints.versions import (
     Snapshot,
@@ -30,8 +33,9 @@ from streamrnn.storage.opening import open_files
 class Facts:
     """What an attempt has finished, as plain values that can come from another process.
 
-    `commit` is the number of the only commit that they are valid for. `parts` and `rejects` are in
-    staging; `state` is the version of the shard's state after these rows, None if unchanged.
+    `commit` is the number of the only commit that they are valid for. The parts of rows, rejects
+    and alerts are in staging; `state` is the version of the shard's state after these rows, None if
+    unchanged.
     """
 
     commit: int
@@ -39,6 +43,14 @@ class Facts:
     parts: tuple[StagedPart, ...]
     rejects: tuple[StagedPart, ...]
     state: Shard | None
+    alerts: tuple[StagedPart, ...] = ()
+
+
+class Alerts(NamedTuple):
+    """The rows that are alerts: those that `where` lets pass, in a folder of their own."""
+
+    folder: PartDirectory
+    where: pc.Expression
 
 
 def draw_name(commit: int, shard: int = 0) -> str:
@@ -65,6 +77,7 @@ class Attempt:
         shard: int = 0,
         last: Sequence[StateFile] = (),
         partitioning: Partitioning | None = None,
+        alerts: Alerts | None = None,
     ) -> None:
         self.commit = commit
         self.shard = shard
@@ -77,6 +90,8 @@ class Attempt:
         self._partitioning = partitioning
         self._writer: PartWriter | PartitionedWriter | None = None
         self._rejects_writer: PartWriter | None = None
+        self._alerts = alerts
+        self._alerts_writer: PartWriter | None = None
 
     @classmethod
     def at(
@@ -90,11 +105,13 @@ class Attempt:
         shard: int,
         last: Sequence[StateFile],
         partitioning: Partitioning | None = None,
+        alerts: tuple[str, str] | None = None,
     ) -> "Attempt":
         """Make an attempt in a worker process, for a folder that its driver has opened.
 
         `path` and `rejects` are the folders of rows and rejects; the driver has created both
-        (`OutputFolder.open`, `prepare_rejects`).
+        (`OutputFolder.open`, `prepare_rejects`). `alerts`: their filter and their folder, which it
+        has created, too (`prepare_alerts`).
         """
         return cls(
             PartDirectory(open_files(path)),
@@ -105,6 +122,8 @@ class Attempt:
             shard=shard,
             last=last,
             partitioning=partitioning,
+            alerts=alerts
+            and Alerts(PartDirectory(open_files(alerts[1])), row_filter(alerts[0], schema)),
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -112,6 +131,15 @@ class Attempt:
         if self._writer is None:
             self._writer = self._rows_writer()
         self._writer.write(batch)
+        if self._alerts is not None:
+            self._alert(self._alerts, batch)
+
+    def _alert(self, alerts: Alerts, batch: pa.RecordBatch) -> None:
+        """Write the rows that are alerts, unchanged."""
+        for rows in pa.Table.from_batches([batch]).filter(alerts.where).to_batches():
+            if self._alerts_writer is None:
+                self._alerts_writer = alerts.folder.writer(self._schema, self._name, self._format)
+            self._alerts_writer.write(rows)
 
     def _rows_writer(self) -> PartWriter | PartitionedWriter:
         partitioning = self._partitioning
@@ -142,7 +170,8 @@ class Attempt:
         The names of the files are durable once the driver has synced their folders.
         """
         parts, rejects = _finished(self._writer), _finished(self._rejects_writer)
-        return Facts(self.commit, self.shard, parts, rejects, self._version(state))
+        alerts = _finished(self._alerts_writer)
+        return Facts(self.commit, self.shard, parts, rejects, self._version(state), alerts)
 
     def _version(self, state: StateDelta | None) -> Shard | None:
         if state is None:
@@ -152,7 +181,7 @@ class Attempt:
 
     def abandon(self) -> None:
         """Close all files, finished or not."""
-        for writer in (self._writer, self._rejects_writer):
+        for writer in (self._writer, self._rejects_writer, self._alerts_writer):
             if writer is not None:
                 with suppress(SinkError):
                     writer.abandon()

@@ -8,8 +8,9 @@ moved back.
 
 import json
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
@@ -106,6 +107,20 @@ class PartDirectory:
             if not all(map(is_part, inside)):
                 return False
         return INSIDE in entries and all(e == INSIDE or number_of(e) is not None for e in entries)
+
+    @contextmanager
+    def token(self) -> Iterator[tuple[str, str]]:
+        """Write a random token into the folder; yield its name and content, and remove it.
+
+        A process elsewhere that reads it (`read_token`) sees this folder.
+        """
+        content = secrets.token_hex(16)
+        name = f"{STAGING}/_token-{content[:8]}"
+        self.files.put(name, content.encode())
+        try:
+            yield name, content
+        finally:
+            self.files.delete(name)
 
     def keep_layouts(self) -> None:
         """Store the layouts for the next start, which must find the parts to remove.

@@ -61,11 +61,16 @@ def check_types(manifest: Manifest) -> None:
         # A run always commits a state, be it of no stream; other owners of a folder do not.
         if commit.rows and not commit.shards and "window.kind" in manifest.config:
             raise ValueError(f"shards of commit {commit.commit}: expected one or more, received []")
-    for key, parts in (("parts", manifest.parts), ("rejects", manifest.rejects)):
+    for key, parts in (
+        ("parts", manifest.parts),
+        ("rejects", manifest.rejects),
+        ("alerts", manifest.alerts),
+    ):
         _check_parts(key, parts)
     layout = layout_in(manifest.config)
     _check_names("parts", manifest.parts, layout)
     _check_names("rejects", manifest.rejects, ())
+    _check_names("alerts", manifest.alerts, ())
     _check_schema(manifest.schema)
     if manifest.commit < 1:
         raise ValueError(f"commit is {manifest.commit}")

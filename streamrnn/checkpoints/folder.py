@@ -4,15 +4,17 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from streamrnn.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
-from streamrnn.checkpoints.directory import INSIDE, MANIFEST, STAGING, PartDirectory
+from streamrnn.checkpoints.attempt import Alerts, Attempt, Facts, draw_name, in_order, shards_after
+from streamrnn.checkpoints.directory import INSIDE, MANIFEST, PartDirectory
+from streamrnn.checkpoints.filters import row_filter
 from streamrnn.checkpoints.holding import Holding, empty
 from streamrnn.checkpoints.ledger import Ledger
 from streamrnn.checkpoints.manifest import Manifest, Shard, StateFile, encode_schema
@@ -21,7 +23,7 @@ from streamrnn.checkpoints.resume import check_same_pipeline, check_schema, plai
 from streamrnn.checkpoints.seen import SeenFiles
 from streamrnn.checkpoints.starting import (
     NOT_OURS,
-    are_our_rejects,
+    are_ours,
     check_files,
     free_number,
     has_manifest,
@@ -38,7 +40,7 @@ from streamrnn.checkpoints.versions import (
     read_shards,
     write_version,
 )
-from streamrnn.config import rejects_beside, value_of
+from streamrnn.config import alerts_beside, rejects_beside, value_of
 from streamrnn.display import location
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks import PART_FORMATS, Partitioning, StagedPart
@@ -55,16 +57,20 @@ class OutputFolder:
     thread-safe.
     """
 
-    def __init__(self, path: str, rejects: str | None, keep: int) -> None:
+    def __init__(
+        self, path: str, rejects: str | None, keep: int, alerts: str | None = None
+    ) -> None:
         self.path = location(path)
         self.rejects_path = location(rejects or "")
+        self.alerts_path = location(alerts or "")
         self.keep = keep
         self.recovered: list[str] = []
         self.rows = PartDirectory(open_files(path))
         self.rejects = PartDirectory(open_files(rejects or rejects_beside(path)))
         self._files = self.rows.files
         self._held = Holding()
-        self._ledger = Ledger(self.rows, self.rejects, self._held)
+        self.alerts = PartDirectory(open_files(alerts or alerts_beside(path)))
+        self._ledger = Ledger(self.rows, self.rejects, self.alerts, self._held)
         self._schema: pa.Schema | None = None
         self.partitioning: Partitioning | None = None
         self._model = ""
@@ -74,6 +80,7 @@ class OutputFolder:
         self._known = Known()
         self._output = ""
         self._rejects_ready = False
+        self._where: pc.Expression | None = None
         self._broken = False
 
     @classmethod
@@ -82,14 +89,16 @@ class OutputFolder:
         path: str,
         *,
         rejects: str | None = None,
+        alerts: str | None = None,
         keep: int = 7,
         full_refresh: bool = False,
         check: Literal["all", "manifest"] = "all",
     ) -> "OutputFolder":
         """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
 
-        `rejects` is the folder of rejected rows (default: `path` + ".rejects"), `keep` the number
-        of ends of earlier runs that `rewind` can go back to. With `full_refresh` the folder counts
+        `rejects` is the folder of rejected rows (default: `path` + ".rejects"), `alerts` that of
+        alerts, which is used if there are any (default: `path` + ".alerts"), `keep` the number of
+        ends of earlier runs that `rewind` can go back to. With `full_refresh` the folder counts
         as empty; the first commit removes what it holds.
 
         Sizes of all files and checksums of manifest and state are checked. With `check`
@@ -97,7 +106,7 @@ class OutputFolder:
         Raises CheckpointError if the folder is in use, damaged, or holds foreign files; SinkError
         if it cannot be written.
         """
-        folder = cls(path, rejects, keep)
+        folder = cls(path, rejects, keep, alerts)
         try:
             folder._start(full_refresh, check == "all")
         except BaseException:
@@ -115,8 +124,6 @@ class OutputFolder:
         """Number of the next commit."""
         return self._ledger.next_commit
 
-    # -- opening -----------------------------------------------------------------------------
-
     def _start(self, full_refresh: bool, check: bool) -> None:
         self._refuse_foreign_entries(full_refresh)
         self._held.take(self.rows)
@@ -129,8 +136,12 @@ class OutputFolder:
             self.rows.add_kept_layouts()
         elif full_refresh:
             self.rows.layouts = None  # not known, and all that is there is ours
-        if are_our_rejects(self.rows, self.rejects, self.rejects_path, last, full_refresh):
+        if are_ours(self.rows, self.rejects, self.rejects_path, last, full_refresh):
             self._held.take(self.rejects)
+        if last is not None and last.alerts:
+            path = self.alerts_path
+            if are_ours(self.rows, self.alerts, path, last, full_refresh, "alerts"):
+                self._held.take(self.alerts)
         if full_refresh:
             self._ledger.reconciled = False
         elif last is None:
@@ -139,7 +150,7 @@ class OutputFolder:
         else:
             self._ledger.manifest = last
             if check:
-                check_files(self.rows, self.rejects, last)
+                check_files(self.rows, self.rejects, self.alerts, last)
                 self._recover(last)
 
     def _refuse_foreign_entries(self, full_refresh: bool) -> None:
@@ -156,8 +167,6 @@ class OutputFolder:
             self.recovered.append(f"removed {removed} {files} that no commit names")
         for repair in self.recovered:
             _LOGGER.info("%s: %s", self.path, repair)
-
-    # -- checks of a run -----------------------------------------------------------------------
 
     def begin(
         self,
@@ -178,6 +187,8 @@ class OutputFolder:
             check_schema(self.manifest, schema, self.path)
         self._schema, self._model, self._config = schema, model, plain(config)
         self.partitioning = partitioning_in(self._config, schema)
+        where = str(value_of("alerts.where", self._config) or "")
+        self._where = row_filter(where, schema) if where else None
         layouts = frozenset([layout_in(self._config)])
         if self._ledger.reconciled:
             self.rows.layouts = layouts
@@ -237,8 +248,6 @@ class OutputFolder:
         """Return the state table of the last commit; None before the first, or without state."""
         return read_shards(self._files, INSIDE, self.manifest.shards if self.manifest else ())
 
-    # -- rows ----------------------------------------------------------------------------------
-
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, in the order of the output; readers find them after the next commit.
 
@@ -263,29 +272,33 @@ class OutputFolder:
         self.rejects.mark(self._output)
         self._rejects_ready = True
 
+    def prepare_alerts(self) -> None:
+        """Create and lock the folder of alerts if there is a filter (also before workers).
+
+        Raises CheckpointError if it is in use or belongs to another output; SinkError.
+        """
+        if self._where is None:
+            return
+        if self.alerts not in self._held:
+            refuse_foreign_entries(self.alerts, NOT_OURS)
+            self._held.take(self.alerts)
+            self.alerts.reconcile(self.manifest.alerts if self.manifest else ())
+        self.alerts.mark(self._output)
+
     def renew(self) -> None:
         """Renew the locks of a long run between commits (on object stores)."""
         self._held.renew()
 
-    @contextmanager
-    def token(self) -> Iterator[tuple[str, str]]:
-        """Write a random token into the folder; yield its name and content, and remove it.
-
-        A process elsewhere that reads it (`read_token`) sees this folder.
-        """
-        content = secrets.token_hex(16)
-        name = f"{STAGING}/_token-{content[:8]}"
-        self._files.put(name, content.encode())
-        try:
-            yield name, content
-        finally:
-            self._files.delete(name)
+    def token(self) -> AbstractContextManager[tuple[str, str]]:
+        """Write a random token into the folder; yield its name and content, and remove it."""
+        return self.rows.token()
 
     def _writing(self) -> Attempt:
         """Return this process's attempt at the next commit."""
         if self._schema is None:
             raise ValueError("call begin() before write()")
         if self._attempt is None:
+            self.prepare_alerts()
             self._attempt = Attempt(
                 self.rows,
                 self.rejects,
@@ -294,6 +307,7 @@ class OutputFolder:
                 commit=self.next_commit,
                 last=self._last_state(),
                 partitioning=self.partitioning,
+                alerts=None if self._where is None else Alerts(self.alerts, self._where),
             )
         return self._attempt
 
@@ -316,8 +330,6 @@ class OutputFolder:
         if self._state_schema is None or self._state_schema[0] != version[0].name:
             self._state_schema = version[0].name, read_schema(self._files, INSIDE, version)
         return self._state_schema[1]
-
-    # -- the commit ----------------------------------------------------------------------------
 
     def commit(
         self,
@@ -353,7 +365,10 @@ class OutputFolder:
             if complete and empty and self.partitioning is None:
                 staged = [self._empty_part(schema)]
             rejected = [part for item in facts for part in item.rejects]
-            parts, rejects = self._ledger.place(staged, rejected, self._model)
+            parts = self._ledger.place(staged, self._model)
+            rejects = self._ledger.place_beside("rejects", rejected)
+            alerted = [part for item in facts for part in item.alerts]
+            alerts = self._ledger.place_beside("alerts", alerted)
             manifest = Manifest(
                 output=self._output,
                 commit=self.next_commit,
@@ -367,6 +382,8 @@ class OutputFolder:
                 parts=parts,
                 rejects_path=self.rejects_path,
                 rejects=rejects,
+                alerts_path=self.alerts_path,
+                alerts=alerts,
                 shards=shards_after(last.shards if last else (), facts),
                 counters=plain(counters if counters is not None else last.counters if last else {}),
                 kept=last.kept_after(self.keep, end_of_run) if last else (),
@@ -398,6 +415,7 @@ class OutputFolder:
         ordered = in_order(facts, self.next_commit)
         self.rows.check_staged([part for item in ordered for part in item.parts])
         self.rejects.check_staged([part for item in ordered for part in item.rejects])
+        self.alerts.check_staged([part for item in ordered for part in item.alerts])
         states = [item.state for item in ordered if item.state is not None]
         check_shards(self._files, INSIDE, states, whole=False)
         return ordered
@@ -430,6 +448,7 @@ class OutputFolder:
             "end_of_run": True,
             **changes,
         }
+        changes["alerts_path"] = location(self.manifest.alerts_path)
         changes["config"] = plain(changes.get("config", self.manifest.config))
         changes["rejects_path"] = location(self.manifest.rejects_path)
         manifest = replace(self.manifest, commit=self.next_commit, **changes)
@@ -444,8 +463,6 @@ class OutputFolder:
         name = f"_state-{draw_name(self.next_commit)}.arrow"
         version = write_version(self._files, INSIDE, name, StateDelta(len(table), None, table), ())
         return self.replace(shards=(Shard(len(table), version),))
-
-    # -- closing -------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Discard what is not committed, and release the locks. May be called again."""

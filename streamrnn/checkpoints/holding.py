@@ -1,6 +1,6 @@
 """The folders that a run has locked, and created if missing."""
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from streamrnn.checkpoints.directory import (
     INSIDE,
@@ -48,18 +48,23 @@ class Holding:
 
     def release(self, *, unused: bool) -> None:
         """Release all locks. `unused`: nothing was ever committed, so new folders are removed."""
-        while self._locks:
-            directory, lock = self._locks.pop()
-            remove = unused and any(new is directory for new in self._new)
-            with suppress(SinkError):
-                try:
-                    if remove:
-                        empty(directory)
-                finally:
-                    lock.release(remove=remove)
+        with ExitStack() as stack:  # one that fails does not keep the others
+            for directory, lock in self._locks:
+                remove = unused and any(new is directory for new in self._new)
+                stack.callback(_release, directory, lock, remove)
+            self._locks = []
+
+
+def _release(directory: PartDirectory, lock: Lock, remove: bool) -> None:
+    with suppress(SinkError):
+        try:
             if remove:
-                for folder in (STAGING, INSIDE, ""):
-                    directory.files.clear(folder)
+                empty(directory)
+        finally:
+            lock.release(remove=remove)
+    if remove:
+        for folder in (STAGING, INSIDE, ""):
+            directory.files.clear(folder)
 
 
 def empty(directory: PartDirectory) -> None:

@@ -29,12 +29,14 @@ class Ledger:
     CheckpointError if another run committed meanwhile.
     """
 
-    def __init__(self, rows: PartDirectory, rejects: PartDirectory, held: Holding) -> None:
+    def __init__(
+        self, rows: PartDirectory, rejects: PartDirectory, alerts: PartDirectory, held: Holding
+    ) -> None:
         self.manifest: Manifest | None = None
         self.next_commit = 1
         self.reconciled = True
         self._rows = rows
-        self._rejects = rejects
+        self._beside = {"rejects": rejects, "alerts": alerts}
         self._held = held
         self._files = rows.files
         self._has_old_manifest = False
@@ -46,9 +48,10 @@ class Ledger:
         """
         after = manifest.commit if running else None
         finished, removed = self._rows.reconcile(manifest.parts, after)
-        if self._rejects in self._held:
-            more_finished, more_removed = self._rejects.reconcile(manifest.rejects, after)
-            finished, removed = finished + more_finished, removed + more_removed
+        for key, directory in self._beside.items():
+            if directory in self._held:
+                more_finished, more_removed = directory.reconcile(getattr(manifest, key), after)
+                finished, removed = finished + more_finished, removed + more_removed
         found = self._files.sizes(INSIDE).keys()
         named = manifest.file_names() | {name_inside(MANIFEST), name_inside(LOCK)}
         self._has_old_manifest = name_inside(OLD_MANIFEST) in found
@@ -60,15 +63,15 @@ class Ledger:
         self.reconciled = True
         return finished, removed
 
-    def place(
-        self, staged: Sequence[StagedPart], rejected: Sequence[StagedPart], model: str
-    ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-        """Return all parts of rows and of rejects when these, of `model`, are appended in order."""
-        last = self.manifest
-        return (
-            self._rows.place(last.parts if last else (), staged, self.next_commit, model),
-            self._rejects.place(last.rejects if last else (), rejected, self.next_commit),
-        )
+    def place(self, staged: Sequence[StagedPart], model: str) -> tuple[Part, ...]:
+        """Return all parts of rows when these, of `model`, are appended in order."""
+        before = self.manifest.parts if self.manifest else ()
+        return self._rows.place(before, staged, self.next_commit, model)
+
+    def place_beside(self, key: str, staged: Sequence[StagedPart]) -> tuple[Part, ...]:
+        """Return all parts of the rejects or alerts when these are appended in order."""
+        before = getattr(self.manifest, key) if self.manifest else ()
+        return self._beside[key].place(before, staged, self.next_commit)
 
     def install(self, manifest: Manifest) -> Manifest:
         """Do steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
@@ -84,10 +87,13 @@ class Ledger:
         if renamed:
             self.reconciled = False
         parts = manifest.parts[len(last.parts) if last else 0 :]
-        rejects = manifest.rejects[len(last.rejects) if last else 0 :]
+        new = [(self._rows, parts)]
+        for key, directory in self._beside.items():
+            first = len(getattr(last, key)) if last else 0
+            new.append((directory, getattr(manifest, key)[first:]))
         self._rows.make_folders(parts)
-        for directory in self._held.directories:
-            if not self.reconciled or (parts if directory is self._rows else rejects):
+        for directory, added in new:
+            if directory in self._held and (not self.reconciled or added):
                 directory.sync_names()
         manifest = self._with_segments(manifest)
         self._held.renew()
@@ -105,8 +111,8 @@ class Ledger:
             self.reconcile(manifest, running=True)
             self._rows.layouts = layouts
             return manifest
-        self._rows.publish(parts)
-        self._rejects.publish(rejects)
+        for directory, added in new:
+            directory.publish(added)
         gone = (last.file_names() if last else set()) - manifest.file_names()
         if self._has_old_manifest:
             gone.add(name_inside(OLD_MANIFEST))
@@ -135,10 +141,9 @@ class Ledger:
         """Return the parts of the last commit that have longer names in this one."""
         if self.manifest is None:
             return []
-        pairs = (
-            (self._rows, self.manifest.parts, manifest.parts),
-            (self._rejects, self.manifest.rejects, manifest.rejects),
-        )
+        pairs = [(self._rows, self.manifest.parts, manifest.parts)]
+        for key, directory in self._beside.items():
+            pairs.append((directory, getattr(self.manifest, key), getattr(manifest, key)))
         return [
             (directory, before)
             for directory, before, now in pairs

@@ -3,7 +3,8 @@
 The file starts with the sha256 of all bytes after it, so that any flipped or missing byte is
 detected. Version 1 named used files as the pipeline file did, and stored a digest of their footers
 instead of their content. Versions 1 and 2 stored the state as one shard, and no names in staging:
-those follow from the commit and the name of a part. Versions 1 to 3 had one model. A manifest
+those follow from the commit and the name of a part. Versions 1 to 3 had one model. Version 4 has no
+alerts; it is still written where there are none. A manifest
 without segments has all entries of its lists.
 """
 
@@ -25,8 +26,9 @@ from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sinks import Part
 from streamrnn.sources import Content, Position, Reading, SourceFile
 
-VERSION = 4
-READABLE = (1, 2, 3, 4)
+VERSION = 5
+WITHOUT_ALERTS = 4
+READABLE = (1, 2, 3, 4, 5)
 
 
 def fields_of(item: Any) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class UsedFile:
         return cls(file.name, file.size, time, "", reading.etag, reading.content)
 
 
-LISTS: dict[str, type] = {"sources": UsedFile, "parts": Part, "rejects": Part}
+LISTS: dict[str, type] = {"sources": UsedFile, "parts": Part, "rejects": Part, "alerts": Part}
 """The lists of a manifest that grow with its output, with their entries."""
 
 ReadSegment = Callable[[Segment, type], list[Any]]
@@ -112,6 +114,7 @@ class RetainedCommit:
     counters: Mapping[str, Any]
     model: str
     end_of_run: bool
+    alerts: int = 0
 
     @property
     def state_rows(self) -> int:
@@ -145,6 +148,8 @@ class Manifest:
     parts: tuple[Part, ...] = ()
     rejects_path: str = ""
     rejects: tuple[Part, ...] = ()
+    alerts_path: str = ""
+    alerts: tuple[Part, ...] = ()
     shards: tuple[Shard, ...] = ()
     counters: Mapping[str, Any] = field(default_factory=dict)
     kept: tuple[RetainedCommit, ...] = ()
@@ -162,6 +167,11 @@ class Manifest:
     def rejected(self) -> int:
         """Number of rejected rows so far, over all runs."""
         return sum(map(_rows_of, self.rejects))
+
+    @property
+    def alerted(self) -> int:
+        """Number of rows in the alerts so far, over all runs."""
+        return sum(map(_rows_of, self.alerts))
 
     @property
     def state_rows(self) -> int:
@@ -182,6 +192,7 @@ class Manifest:
             self.counters,
             self.model,
             self.end_of_run,
+            self.alerted,
         )
 
     def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
@@ -216,6 +227,11 @@ class Manifest:
         found = dict(vars(self))
         for key, segments in self.segments.items():
             found[key] = found[key][sum(item.count for item in segments) :]
+        if not self.alerted and not any(kept.alerts for kept in self.kept):  # as version 4
+            found["version"] = WITHOUT_ALERTS if self.version == VERSION else self.version
+            del found["alerts"], found["alerts_path"]
+            kept = map(fields_of, self.kept)
+            found["kept"] = tuple({k: v for k, v in item.items() if k != "alerts"} for item in kept)
         rest = (",\n".join(f' "{key}": {_json(value)}' for key, value in found.items())).encode()
         rest += b"\n}\n"
         return b'{\n "sha256": "' + hashlib.sha256(rest).hexdigest().encode() + b'",\n' + rest
@@ -260,6 +276,7 @@ class Manifest:
                 "position": decode_position(found["position"]),
                 "parts": (*older["parts"], *(_part({**part, **model}) for part in found["parts"])),
                 "rejects": (*older["rejects"], *map(_part, found["rejects"])),
+                "alerts": (*older["alerts"], *map(_part, found.get("alerts", ()))),
                 "segments": segments,
                 "kept": tuple(
                     RetainedCommit(

@@ -17,8 +17,9 @@ _SHAPE: dict[str, _Nested] = {
     "sources": [{"content": {}}],
     "parts": [{}],
     "rejects": [{}],
+    "alerts": [{}],
     "kept": [{**_COMMIT, "counters": {}}],
-    "segments": {"sources": [{}], "parts": [{}], "rejects": [{}]},
+    "segments": {"sources": [{}], "parts": [{}], "rejects": [{}], "alerts": [{}]},
 }
 _NULLABLE = frozenset({"position", "content", "state", "shards"})
 

@@ -10,7 +10,7 @@ from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import find_commit, find_manifest, lists_manifest
 from streamrnn.checkpoints.versions import check_shards
-from streamrnn.config import rejects_beside, same_place
+from streamrnn.config import same_place
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
@@ -57,7 +57,9 @@ def free_number(files: Files, last: Manifest | None) -> int:
     return 1 + max((int(n[1]) for name in names if (n := _NUMBERED.match(name))), default=0)
 
 
-def check_files(rows: PartDirectory, rejects: PartDirectory, manifest: Manifest) -> None:
+def check_files(
+    rows: PartDirectory, rejects: PartDirectory, alerts: PartDirectory, manifest: Manifest
+) -> None:
     """Raise CheckpointError unless all files match the manifest.
 
     Compares the sizes of all files, and the checksums of the current state.
@@ -65,39 +67,44 @@ def check_files(rows: PartDirectory, rejects: PartDirectory, manifest: Manifest)
     rows.check(manifest.parts)
     if manifest.rejects:
         rejects.check(manifest.rejects)
+    if manifest.alerts:
+        alerts.check(manifest.alerts)
     check_shards(rows.files, INSIDE, manifest.shards, whole=True)
     for kept in manifest.kept:
         check_shards(rows.files, INSIDE, kept.shards, whole=False)
 
 
-def are_our_rejects(
+def are_ours(
     rows: PartDirectory,
-    rejects: PartDirectory,
-    rejects_path: str,
+    beside: PartDirectory,
+    path: str,
     last: Manifest | None,
     full_refresh: bool,
+    key: str = "rejects",
 ) -> bool:
-    """Whether to lock the folder of rejects: it exists, and is not of another output.
+    """Whether to lock the folder of rejects or alerts: it exists, and is not of another output.
 
-    Raises CheckpointError if it holds foreign files, or if earlier rejects are elsewhere.
+    Raises CheckpointError if it holds foreign files, or if earlier ones are elsewhere.
     """
     lost = full_refresh and last is None and bool(rows.foreign_entries())
-    if last is not None and last.rejects and not full_refresh:
-        _check_rejects_path(rows, rejects, rejects_path, last)
-    elif not lost and (last is None or rejects.owner() != last.output):
-        if last is not None and not full_refresh and rejects.foreign_entries():
-            return False  # refused when the first row is rejected
-        refuse_foreign_entries(rejects, NOT_OURS)
-    return INSIDE in rejects.files.entries("")
+    if last is not None and getattr(last, key) and not full_refresh:
+        _check_path(rows, beside, path, last, key)
+    elif not lost and (last is None or beside.owner() != last.output):
+        if last is not None and not full_refresh and beside.foreign_entries():
+            return False  # refused when the first row comes
+        refuse_foreign_entries(beside, NOT_OURS)
+    return INSIDE in beside.files.entries("")
 
 
-def _check_rejects_path(
-    rows: PartDirectory, rejects: PartDirectory, rejects_path: str, last: Manifest
+def _check_path(
+    rows: PartDirectory, beside: PartDirectory, path: str, last: Manifest, key: str
 ) -> None:
-    if not same_place(last.rejects_path, rejects_path):
+    then = getattr(last, f"{key}_path")
+    if not same_place(then, path):
+        name = "[sink] rejects" if key == "rejects" else "[alerts] path"
         raise CheckpointError(
-            f"the rejects of {rows.path} are in {last.rejects_path or rejects_beside(rows.path)} "
-            f"({last.rejected} rows); [sink] rejects is now {rejects.path}. "
+            f"the {key} of {rows.path} are in {then or f'{rows.path}.{key}'} "
+            f"({sum(part.rows for part in getattr(last, key))} rows); {name} is now {beside.path}. "
             "Change it back, or start over with --full-refresh."
         )
 

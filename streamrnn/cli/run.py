@@ -151,6 +151,8 @@ def in_words(summary: "Summary") -> str:
         lines.append(f"times    {_WHOLE_SECONDS.sub('', times)}")
     if summary.rejects and summary.rejected:
         lines.append(f"rejects  {summary.rejects}")
+    if summary.alerts:
+        lines.append(f"alerts   {summary.alerts_path} ({count(summary.alerts, 'row')})")
     lines.append(f"state    {_state(summary)}")
     if summary.workload is not None:
         lines.append(f"workers  {_workload(summary.workload, summary.rows)}")

@@ -6,6 +6,8 @@ from streamrnn.config.keys import FIXED, FREE, may_change, value_of
 from streamrnn.config.load import Config, json_schema
 from streamrnn.config.partitions import PartitionLevel, partition_levels
 from streamrnn.config.paths import (
+    alerts_beside,
+    recorded_alerts,
     recorded_rejects,
     rejects_beside,
     same_place,
@@ -28,6 +30,7 @@ __all__ = [
     "Filled",
     "PartitionLevel",
     "absolute_paths",
+    "alerts_beside",
     "check_recorded",
     "check_schema_types",
     "did_you_mean",
@@ -36,6 +39,7 @@ __all__ = [
     "may_change",
     "parse_duration",
     "partition_levels",
+    "recorded_alerts",
     "recorded_rejects",
     "rejects_beside",
     "same_place",

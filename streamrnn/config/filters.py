@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-OPERATORS = ("=", "==", "!=", "<>", "<=", ">=", "<", ">")
+_SIGNS = ("=", "==", "!=", "<>", "<=", ">=", "<", ">")
 _SAME = {"==": "=", "<>": "!="}
 _WORDS = ("and", "or", "not", "in", "is", "null", "true", "false")
 _TOKEN = re.compile(
@@ -193,7 +193,7 @@ class _Parser:
 
     def _comparison(self) -> Filter:
         left = self._operand("a column")
-        operator = self._take("sign", *OPERATORS)
+        operator = self._take("sign", *_SIGNS)
         if operator is not None:
             name = _SAME.get(operator.text, operator.text)
             right = self._operand("a column or a literal")

@@ -34,6 +34,8 @@ FREE = frozenset(
         "sink.rejects",
         "publish.delta",  # tables only index the parts
         "publish.iceberg",
+        "alerts.where",  # rows are copied, not changed
+        "alerts.path",
         "output.names",  # the columns of the output are compared
         "target.column",  # compared with outputs, not computed
         "target.horizon",

@@ -6,7 +6,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from streamrnn.display import location
 
-PATHS = ("model.path", "source.path", "sink.path", "sink.rejects", "state.init", "state.save")
+PATHS = (
+    "model.path",
+    "source.path",
+    "sink.path",
+    "sink.rejects",
+    "alerts.path",
+    "state.init",
+    "state.save",
+)
 """The keys whose values are paths or URIs."""
 
 
@@ -16,10 +24,27 @@ def rejects_beside(path: str) -> str:
     >>> rejects_beside("s3://logs/out?region=eu-west-3")
     's3://logs/out.rejects?region=eu-west-3'
     """
+    return _beside(path, ".rejects")
+
+
+def alerts_beside(path: str) -> str:
+    """Return the default directory of an output's alerts: `path` + ".alerts"."""
+    return _beside(path, ".alerts")
+
+
+def _beside(path: str, end: str) -> str:
     parts = urlsplit(path)
     if "://" not in path:
-        return path.rstrip("/") + ".rejects"
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + ".rejects"))
+        return path.rstrip("/") + end
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + end))
+
+
+def recorded_alerts(recorded: str, output: str) -> str | None:
+    """Return the directory of alerts that an output recorded, as `recorded_rejects`."""
+    beside = alerts_beside(output)
+    return (
+        beside if recorded and same_place(recorded, beside) else recorded_rejects(recorded, output)
+    )
 
 
 def recorded_rejects(recorded: str, output: str) -> str | None:

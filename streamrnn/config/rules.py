@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from streamrnn.config.filters import parse_filter
 from streamrnn.config.problems import Path, Problem, choices, did_you_mean
 from streamrnn.config.schema import PIPE, Sections
 from streamrnn.display import without_options
@@ -316,6 +317,26 @@ def _tables_index_parquet_parts(tables: Sections) -> Iterator[Problem]:
                 f'a table indexes Parquet files, and sink.format is "{tables.sink.format}"; set '
                 'sink.format = "parquet", or remove the key',
             )
+
+
+@_needs("alerts.where")
+def _alerts_are_a_filter(tables: Sections) -> Iterator[Problem]:
+    if not tables.alerts.where:
+        return
+    try:
+        parse_filter(tables.alerts.where)
+    except ValueError as error:
+        yield Problem(("alerts", "where"), str(error))
+
+
+@_needs("sink.path", "alerts.where")
+def _alerts_are_beside_a_folder(tables: Sections) -> Iterator[Problem]:
+    if tables.alerts.where and tables.sink.path == PIPE:
+        yield Problem(
+            ("alerts", "where"),
+            "alerts are committed with a directory, and the output goes to stdout; remove where, "
+            "or set sink.path to a directory",
+        )
 
 
 @_needs("target.column", "target.horizon", "target.rows", "target.weight", "source.time")

@@ -371,6 +371,21 @@ class PublishSection(Section):
         return tuple(key for key in ("delta", "iceberg") if getattr(self, key))
 
 
+class AlertsSection(Section):
+    """Rows of the output that are also written to a second directory, in the same commit."""
+
+    where: str = Field(
+        default="",
+        description="a filter: comparisons of output columns, and, or, not, in, is null",
+        examples=["forecast > 0.9"],
+    )
+    path: FilePath | None = Field(
+        default=None,
+        description='directory of alerts; default sink.path + ".alerts"',
+        examples=["out/scores.alerts"],
+    )
+
+
 class TargetSection(Section):
     """What the outputs forecast: the labels of training windows, and of `streamrnn evaluate`."""
 
@@ -460,6 +475,7 @@ class Sections(Section):
     output: OutputSection = OutputSection()
     sink: SinkSection = SinkSection()
     publish: PublishSection = PublishSection()
+    alerts: AlertsSection = AlertsSection()
     target: TargetSection = TargetSection()
     train: TrainSection = TrainSection()
     state: StateSection = StateSection()

@@ -20,6 +20,7 @@ from streamrnn.checkpoints import (
     load_shard,
     partitioning_in,
 )
+from streamrnn.config import alerts_beside
 from streamrnn.config.load import Config
 from streamrnn.engines.splitting import Chunk
 from streamrnn.errors import StreamRNNError
@@ -40,19 +41,26 @@ _NOWHERE = Position("", 0, 0, 0, False)
 
 @dataclass(frozen=True)
 class OutputPlace:
-    """Where a shard's files go: the folders of rows and rejects, format and partitions of parts."""
+    """Where a shard's files go: the folders of rows and rejects, format and partitions of parts.
+
+    `alerts`: their filter, and their folder.
+    """
 
     path: str
     rejects: str
     format: str
     partition_by: tuple[str, ...] = ()
+    alerts: tuple[str, str] | None = None
 
     @classmethod
     def of(cls, config: Config) -> OutputPlace:
         """Return the place that a pipeline file names, for any working directory."""
         folder, rejects = str(config.sink.folder), str(config.sink.rejects)
         sink = config.sink
-        return cls(anywhere(folder), anywhere(rejects), sink.format, sink.partition_by)
+        alerts = None
+        if config.alerts.where:
+            alerts = config.alerts.where, anywhere(config.alerts.path or alerts_beside(folder))
+        return cls(anywhere(folder), anywhere(rejects), sink.format, sink.partition_by, alerts)
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,7 @@ def _scored(
         commit=task.commit,
         shard=task.shard,
         last=_files(task, before),
+        alerts=task.place.alerts,
         partitioning=partitioning_in(
             {"sink.partition_by": task.place.partition_by}, bound.emitter.schema
         ),

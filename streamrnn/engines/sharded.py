@@ -146,6 +146,7 @@ class ShardedEngine:
         policy = self._config.source
         if "reject" in (policy.bad, policy.late):
             self._folder.prepare_rejects()
+        self._folder.prepare_alerts()
         self._counted = set()
         self._reading = {} if start is None else {start.file: Reading(before)}
         try:

@@ -27,6 +27,7 @@ METRICS = {
     "rows_read_total": "Rows read, over all runs.",
     "rows_written_total": "Rows in the output; with stdout, rows written over all runs.",
     "rows_rejected_total": "Rows in the rejects table; with stdout, rows rejected over all runs.",
+    "rows_alerted_total": "Rows in the alerts table.",
     "rows_late_total": "Rows dropped as earlier than the last time of their stream, over all runs.",
     "rows_skipped_total": "Rows without a score because a feature was null, over all runs.",
     "values_filled_total": "Nulls that were filled, over all runs.",

@@ -16,7 +16,7 @@ from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.partitioning import layout_in, row_directory
 from streamrnn.checkpoints.reading import consistent_read, read_manifest
 from streamrnn.checkpoints.versions import check_shards
-from streamrnn.config import recorded_rejects, rejects_beside
+from streamrnn.config import alerts_beside, recorded_alerts, recorded_rejects, rejects_beside
 from streamrnn.display import count, first_of
 from streamrnn.errors import CheckpointError, PublishError
 from streamrnn.outputs.publishing import Publisher
@@ -63,6 +63,9 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
         wrong = _wrong_parts(directory, manifest.parts)
         if manifest.rejects:
             wrong += _wrong_parts(PartDirectory(open_files(beside)), manifest.rejects)
+        if manifest.alerts:
+            where = recorded_alerts(manifest.alerts_path, path) or alerts_beside(path)
+            wrong += _wrong_parts(PartDirectory(open_files(where)), manifest.alerts)
         for shards in (manifest.shards, *(kept.shards for kept in manifest.kept)):
             try:
                 check_shards(files, INSIDE, shards, whole=True)
@@ -77,7 +80,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             manifest.rows,
             manifest.rejected,
             manifest.state_rows,
-            sum(part.bytes for part in (*manifest.parts, *manifest.rejects))
+            sum(part.bytes for part in (*manifest.parts, *manifest.rejects, *manifest.alerts))
             + sum(file.bytes for shard in manifest.shards for file in shard.files),
             tuple(Publisher.of(manifest.config, path).problems(manifest)),
         )
@@ -166,7 +169,8 @@ def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -
     """
     found = read_manifest(path)
     beside = rejects or recorded_rejects(found.rejects_path, path)
-    with OutputFolder.open(path, rejects=beside) as folder:
+    alerts = recorded_alerts(found.alerts_path, path)
+    with OutputFolder.open(path, rejects=beside, alerts=alerts) as folder:
         tables = Publisher.of(found.config, path)
         before = _published(tables, folder.manifest)
         manifest = merge_small_parts(folder, small=small)
@@ -204,14 +208,16 @@ def merge_small_parts(
             else _groups(manifest.parts, small)
         ),
         list(_groups(manifest.rejects, small)),
+        list(_groups(manifest.alerts, small)),
     ]
     if max(len(group) for found in groups for group in [[], *found]) < max(2, least):
         return None
     parts = _merge(folder, folder.rows, groups[0])
     rejected = _merge(folder, folder.rejects, groups[1])
+    alerts = _merge(folder, folder.alerts, groups[2])
     before, after = len(manifest.parts) + len(manifest.rejects), len(parts) + len(rejected)
     _LOGGER.debug("%s: merged %d parts into %d", folder.path, before, after)
-    return folder.replace(parts=parts, rejects=rejected, kept=manifest.kept)
+    return folder.replace(parts=parts, rejects=rejected, alerts=alerts, kept=manifest.kept)
 
 
 def _merge(

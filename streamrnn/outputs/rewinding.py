@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from streamrnn.checkpoints import Manifest, OutputFolder, RetainedCommit, read_manifest
 from streamrnn.checkpoints.directory import INSIDE, PartDirectory
 from streamrnn.checkpoints.versions import check_shards
-from streamrnn.config import recorded_rejects
+from streamrnn.config import recorded_alerts, recorded_rejects
 from streamrnn.display import count, first_of, location, short_model
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs.naming import used_files
@@ -103,7 +103,8 @@ def restore_commit(
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
     target = _numbered(found, to, path) if before is None else _before(found, before, path)
     beside = rejects or recorded_rejects(found.rejects_path, path)
-    with OutputFolder.open(path, rejects=beside, check="manifest") as folder:
+    alerts = recorded_alerts(found.alerts_path, path)
+    with OutputFolder.open(path, rejects=beside, alerts=alerts, check="manifest") as folder:
         manifest = folder.manifest
         if manifest is None or manifest.commit != found.commit:
             raise CheckpointError(
@@ -120,6 +121,7 @@ def restore_commit(
             position=target.position,
             parts=_first_rows(folder, folder.rows, manifest.parts, target.rows),
             rejects=_first_rows(folder, folder.rejects, manifest.rejects, target.rejected),
+            alerts=_first_rows(folder, folder.alerts, manifest.alerts, target.alerts),
             shards=target.shards,
             counters=target.counters,
             kept=tuple(kept for kept in manifest.kept if kept.commit < target.commit),

@@ -16,7 +16,7 @@ from streamrnn.checkpoints import (
     read_manifest,
     refuse_inside_output,
 )
-from streamrnn.config import recorded_rejects, value_of
+from streamrnn.config import recorded_alerts, recorded_rejects, value_of
 from streamrnn.display import without_options
 from streamrnn.errors import StateError
 from streamrnn.operators import KINDS
@@ -91,6 +91,7 @@ def open_existing(output: str) -> OutputFolder:
     return OutputFolder.open(
         output,
         rejects=recorded_rejects(manifest.rejects_path, output),
+        alerts=recorded_alerts(manifest.alerts_path, output),
         keep=int(value_of("checkpoint.keep", manifest.config)),
     )
 

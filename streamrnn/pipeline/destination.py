@@ -219,6 +219,7 @@ def open_destination(
     with OutputFolder.open(
         config.sink.folder,
         rejects=config.sink.rejects,
+        alerts=config.alerts.path,
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:

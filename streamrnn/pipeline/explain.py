@@ -15,6 +15,7 @@ from streamrnn.checkpoints import (
     partitioning_in,
     plan_sources,
     read_manifest,
+    row_filter,
 )
 from streamrnn.display import location, short_model
 from streamrnn.engines import epoch_rows
@@ -106,6 +107,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         "lanes": config.window.lanes,
         "steps": config.window.steps,
         "output": None if config.sink.path is None else location(config.sink.path),
+        "alerts": loaded.config.alerts.where or None,
         "partition_by": list(config.sink.partition_by),
         **_tables(loaded),
         "output_columns": list(loaded.names),
@@ -182,6 +184,8 @@ def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
     if loaded.config.source.order == "time":
         source.files = source.in_time_order(source.files)
     partitioning_in(loaded.config.canonical(), bound.emitter.schema)  # raises what a run would
+    if loaded.config.alerts.where:
+        row_filter(loaded.config.alerts.where, bound.emitter.schema)
     return bound
 
 

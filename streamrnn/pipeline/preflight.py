@@ -18,7 +18,7 @@ from streamrnn.checkpoints import (
     seen_files,
     select_all,
 )
-from streamrnn.config import Config
+from streamrnn.config import Config, alerts_beside
 from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.sources import (
@@ -171,9 +171,10 @@ def after_rule(loaded: LoadedPipeline, source: SourceOfFiles) -> Select:
 
 def check_sink(config: Config) -> None:
     """Raise ConfigError unless output and rejects are directories, or do not exist."""
-    for name, path in (("path", config.sink.folder), ("rejects", config.sink.rejects)):
+    paths = {"[sink] path": config.sink.folder, "[sink] rejects": config.sink.rejects}
+    for name, path in {**paths, "[alerts] path": _alerts(config)}.items():
         if path is not None:
-            refuse_no_directory(path, f"[sink] {name}")
+            refuse_no_directory(path, name)
 
 
 def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
@@ -186,6 +187,7 @@ def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
     outputs = {
         "[sink] path": config.sink.folder,
         "[sink] rejects": config.sink.rejects,
+        "[alerts] path": _alerts(config),
         "[state] save": config.state.save,
     }
     locations = {name: _real(path) for name, path in outputs.items() if path is not None}
@@ -208,6 +210,14 @@ def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
     for name in locations:
         refuse = refuse_inside_output if name == "[state] save" else refuse_nested_output
         refuse(str(outputs[name]), name)
+
+
+def _alerts(config: Config) -> str | None:
+    """Return the folder of alerts; None if there are none."""
+    folder = config.sink.folder
+    if folder is None or not config.alerts.where:
+        return None
+    return config.alerts.path or alerts_beside(folder)
 
 
 def _real(path: str | None) -> str:

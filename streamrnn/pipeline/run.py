@@ -98,6 +98,10 @@ class Job:
             self.summary.commit = output.last.commit
             added = (part.name for part in output.last.parts if part.commit > before)
             self.summary.parts = list(added)
+            new = (part.rows for part in output.last.alerts if part.commit > before)
+            self.summary.alerts = sum(new)
+            if output.folder is not None and self.summary.alerts:
+                self.summary.alerts_path = output.folder.alerts.path
 
     def _refuse_options(self, source: Source) -> None:
         on_files = source.replayable and self.config.sink.folder is not None

@@ -108,6 +108,8 @@ class Summary:
     interrupted: bool = False
     nothing_new: bool = False
     rejects: str | None = field(default=None)
+    alerts: int = 0
+    alerts_path: str | None = None
     state_notes: list[str] = field(default_factory=list)
     recovered: list[str] = field(default_factory=list)
     workload: Workload | None = None
@@ -151,7 +153,7 @@ class Summary:
 
     def _noted(self) -> list[tuple[str, str]]:
         """List notable facts: counts that are not zero, and how the run ended."""
-        noted = [(n, f"{getattr(self, n):,}") for n in COUNTS if getattr(self, n)]
+        noted = [(n, f"{getattr(self, n):,}") for n in (*COUNTS, "alerts") if getattr(self, n)]
         noted += [(n, "yes") for n in ("nothing_new", "interrupted") if getattr(self, n)]
         return noted
 

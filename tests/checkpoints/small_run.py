@@ -35,6 +35,7 @@ def run(
     full_refresh=False,
     one_run=False,
     partition_by=(),
+    where="",
     say=lambda commit: None,
 ):
     """Run to the end, from wherever the folder stands; the odd steps reject a row.
@@ -42,6 +43,7 @@ def run(
     Each commit counts as the end of a run, unless it is `one_run`.
     """
     config = {"source.key": ["stream"], "sink.partition_by": partition_by}
+    config["alerts.where"] = where
     with OutputFolder.open(str(path), keep=keep, full_refresh=full_refresh) as folder:
         folder.begin(SCHEMA, model="model", config=config)
         start = folder.manifest.counters["steps"] if folder.manifest else 0

@@ -299,7 +299,7 @@ def test_a_manifest_of_another_version_is_refused(out):
     with open(f"{out}/_streamrnn/_manifest.json", "wb") as file:
         file.write(newer.to_bytes())
     with pytest.raises(
-        CheckpointError, match="format version 99, this version of streamrnn reads 1 to 4"
+        CheckpointError, match="format version 99, this version of streamrnn reads 1 to 5"
     ):
         run(out)
 

@@ -249,7 +249,7 @@ typ = "LSTM"
         f"p.toml:12: source.lanes: unknown key; it belongs to [window] ({known}"
         "reset, max_gap, late, bad, max_rejects, batch_rows)",
         'p.toml:14: windows: unknown key; did you mean "window"? '
-        "(known here: source, window, model, output, sink, publish, target, train, state, "
+        "(known here: source, window, model, output, sink, publish, alerts, target, train, state, "
         "checkpoint, engine)",
         'p.toml:16: window.kind: expected "carry", "independent" or "whole", received the string '
         '"carri"; did you mean "carry"?',
