@@ -81,6 +81,8 @@ def _y(picture: Picture, field: str) -> ChartSpec:
     # One layer sets the domain: Vega-Lite takes the union of those of several for data.
     if picture.shared and field == picture.series[0].field and (ends := _ends(picture)):
         scale["domain"] = ends
+    if picture.from_zero and not any(_ends(picture)):
+        scale["domain"] = [0, 1]  # zeros only, which would float in the middle
     axis: ChartSpec = {"title": None, "tickCount": 4}
     if _counts(picture):
         axis["tickMinStep"] = 1

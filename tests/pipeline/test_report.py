@@ -359,3 +359,20 @@ def test_a_fit_has_learning_curves() -> None:
     ]
     (folder / "history.parquet").write_bytes(b"no history")
     assert "cannot be read" in by_id(report_output("out"))["curves"]["missing"]
+
+
+def test_a_partitioned_output_has_the_same_report() -> None:
+    """By stream, so that a partition holds each stream in order; the key is in the folders."""
+    found = by_id(ran().report())
+    assert Path("out/part-00000.parquet").exists()
+    write(log())
+    data = config("plain", TARGETS["ahead"])
+    data["sink"] = {"path": "parted", "partition_by": ["id"]}
+    pipeline = Pipeline.from_dict(data)
+    pipeline.run()
+    assert list(Path("parted").glob("id=s1/*.parquet"))
+    parted = by_id(pipeline.report())
+    for name in ("outputs", "rows", "streams", "steps", "error-time", "error-hour", "values"):
+        assert parted[name]["panels"] == found[name]["panels"], name
+    streams = {panel["label"]: panel["rows"] for panel in found["each-stream"]["panels"]}
+    assert {p["label"]: p["rows"] for p in parted["each-stream"]["panels"]} == streams

@@ -13,6 +13,7 @@ from pipeline.evaluated import log, model, write
 from streamrnn import Pipeline
 from streamrnn.cli import main
 from streamrnn.pictures import Drawn, Missing, Panel, Picture, ReportPage, page
+from streamrnn.pictures.charts import spec_of
 from streamrnn.pictures.page import page as page_of
 
 PIPELINE = """
@@ -166,6 +167,16 @@ def test_streams_with_such_names_are_drawn(capsys: pytest.CaptureFixture[str]) -
     found = json.loads(command(capsys, "p.toml", "--json")[1])
     (each,) = [item for item in found["pictures"] if item["id"] == "each-stream"]
     assert {panel["label"] for panel in each["panels"]} == set(EVIL[:4])
+
+
+def test_zeros_alone_stand_at_the_bottom() -> None:
+    panel = Panel("", [{"commit": 1, "share": 0.0}, {"commit": 2, "share": None}])
+    words = ("a", "t", "s")
+    picture = Picture(
+        *words, "lines", [panel], [Drawn("share", "x")], "commit", "c", "y", from_zero=True
+    )
+    line = spec_of(picture, panel)["layer"][0]
+    assert line["encoding"]["y"]["scale"]["domain"] == [0, 1]
 
 
 def test_the_page_loads_nothing() -> None:
