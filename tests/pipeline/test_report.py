@@ -196,6 +196,9 @@ def test_an_output_alone_gives_the_same_report() -> None:
     """The last commit records the config; the head has no name of a pipeline file."""
     pipeline = ran()
     assert by_id(report_output("out")) == by_id(pipeline.report())
+    everything = ran(output={"columns": ["*"], "names": ["s"]}, sink={"path": "all"})
+    assert by_id(report_output("all")) == by_id(everything.report())
+    assert "missing" not in by_id(everything.report())["features"]
     with pytest.raises(MissingFileError, match="no such output folder"):
         report_output("nowhere")
     Path("plain").mkdir()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamrnn.checkpoints import read_manifest
-from streamrnn.config import Config
+from streamrnn.config import Config, value_of
 from streamrnn.errors import ConfigError, StreamRNNError
 from streamrnn.scoring import LoadedPipeline
 
@@ -27,15 +27,17 @@ def recorded_pipeline(output: str) -> LoadedPipeline | str:
 
 
 def _tables(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables of a pipeline file. Raises ConfigError if they are not all recorded."""
+    """Return the tables of a pipeline file. Raises ConfigError if they are not all recorded.
+
+    Defaults are left out: some may not be set, such as a stride in most kinds of window.
+    """
     tables: dict[str, dict[str, Any]] = {}
-    for key, value in flat.items():
+    keys = {key: value for key, value in flat.items() if not key.startswith("source.features.")}
+    for key, value in keys.items():
         table, _, name = key.partition(".")
-        if not name.startswith("features.") and name != "schema" and value is not None:
+        default = value_of(key, {other: keys[other] for other in keys if other != key})
+        if key != "source.schema" and value is not None and value != default:
             tables.setdefault(table, {})[name] = value
-    window = tables.get("window", {})
-    if window.get("stride") == window.get("steps"):  # the default, which few kinds accept as a key
-        window.pop("stride", None)
     source = tables.get("source", {})
     source["features"] = [
         {"name": name, **_keys(flat, f"source.features.{name}.")}
@@ -48,7 +50,7 @@ def _keys(flat: Mapping[str, Any], head: str) -> dict[str, Any]:
     found = {key.removeprefix(head): value for key, value in flat.items() if key.startswith(head)}
     if found.get("vocabulary") is not None:
         raise ConfigError(
-            f"feature {head.split('.')[2]!r} has a vocabulary, which is not recorded."
+            f"feature {head.split('.', 2)[2][:-1]!r} has a vocabulary, which is not recorded."
         )
     names = ("valid", "clip", "nulls", "nan", "from")
     return {name: found[name] for name in names if found.get(name) not in (None, [])}
