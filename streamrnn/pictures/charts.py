@@ -158,8 +158,8 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
         else:
             mark = {"type": "line", "color": color, "strokeWidth": 1.5}
             if picture.shared and index:  # what happened, behind the forecast, also where equal
-                mark |= {"strokeWidth": 4, "opacity": 0.4}
-            elif len(panel.rows) < 40:
+                mark |= {"strokeWidth": 4, "opacity": 0.4, "strokeJoin": "round"}
+            elif len(panel.rows) < 40 and not picture.shared:
                 mark["point"] = {"size": 14, "color": color, "filled": True}
             ends = {"x": _x(picture), "y": y}
         mark["invalid"] = "break-paths-show-path-domains"
