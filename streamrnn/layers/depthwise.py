@@ -25,11 +25,13 @@ from streamrnn.layers.time_windows import (
     one_size,
     padded,
 )
+from streamrnn.layers.variable import WeightAttribute
 
 
 class _Depthwise(Layer):
     """The arguments of both, and their filters of single features."""
 
+    supports_masking = False
     ragged = False
     sequence_input = True
     features: int
@@ -161,6 +163,9 @@ class SeparableConv1D(_Depthwise):
     Weights: depthwise_kernel (kernel_size, F, depth_multiplier), pointwise_kernel
     (1, F depth_multiplier, filters), bias (filters,).
     """
+
+    depthwise_kernel = WeightAttribute()
+    pointwise_kernel = WeightAttribute()
 
     def __init__(
         self,

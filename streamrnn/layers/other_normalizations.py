@@ -18,10 +18,11 @@ from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
+from streamrnn.layers.variable import WeightAttribute
 
 
 class RootNormalization(Layer):
-    """Divides by a root of the sum of squares over axes; `root` and `gamma` say how."""
+    """Divides by a root of the sum of squares over axes; `root` and `factors` say how."""
 
     stepwise = True
 
@@ -47,14 +48,14 @@ class RootNormalization(Layer):
         """Return what divides rows of this size."""
         raise NotImplementedError
 
-    def gamma(self, size: int) -> Floats:
+    def factors(self, size: int) -> Floats:
         """Return what multiplies rows of this size."""
         raise NotImplementedError
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         x, shape = as_rows(inputs, self.axes)
         y, size = np.empty_like(x), x.shape[1]
-        normalization.root_norm(x, self.gamma(size), self.root(size), y)
+        normalization.root_norm(x, self.factors(size), self.root(size), y)
         return from_rows(y, self.axes, shape)
 
     def get_config(self) -> ConfigDict:
@@ -68,7 +69,7 @@ class UnitNormalization(RootNormalization):
     def root(self, size: int) -> Root:
         return Root(1.0, 0.0, 1e12)
 
-    def gamma(self, size: int) -> Floats:
+    def factors(self, size: int) -> Floats:
         return np.ones(size, np.float32)
 
 
@@ -79,6 +80,9 @@ class RMSNormalization(RootNormalization):
     Zhang and Sennrich 2019. axis: others to take the mean over. Weight: scale, of the sizes of
     these axes, (F,).
     """
+
+    supports_masking = False
+    scale = WeightAttribute()
 
     def __init__(
         self,
@@ -104,7 +108,7 @@ class RMSNormalization(RootNormalization):
     def root(self, size: int) -> Root:
         return Root(float(size), self.epsilon, math.inf)
 
-    def gamma(self, size: int) -> Floats:
+    def factors(self, size: int) -> Floats:
         return self._weights["scale"].reshape(-1)
 
     def get_config(self) -> ConfigDict:

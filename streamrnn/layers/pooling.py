@@ -22,6 +22,7 @@ from streamrnn.layers.time_windows import (
 
 
 class _OverTime(Layer):
+    supports_masking = False
     ragged = False
     sequence_input = True
 
@@ -146,6 +147,8 @@ class GlobalMaxPooling1D(_Global):
 @builtin_layer
 class GlobalAveragePooling1D(_Global):
     """(B, T, F) -> (B, F): the mean over the steps that are not masked; NaN if all are."""
+
+    supports_masking = True
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         total = np.zeros((len(inputs), inputs.shape[2]), np.float64)

@@ -20,12 +20,25 @@ _builtins: set[str] = set()
 _WHY_REFUSED = {
     "Lambda": "it holds Python code, which is never run from a file",
     "Hashing": "TensorFlow's hash is not reproduced; use a StringLookup with a vocabulary",
-    "Attention": "it needs the whole time axis",
-    "MultiHeadAttention": "it needs the whole time axis",
+    **dict.fromkeys(
+        ("AdditiveAttention", "Attention", "GroupQueryAttention", "MultiHeadAttention"),
+        "it needs the whole time axis",
+    ),
     "CuDNNLSTM": "there is no GPU; LSTM computes the same",
     "CuDNNGRU": "there is no GPU; GRU with reset_after=True computes the same",
-    "ConvLSTM1D": "convolutional recurrence is not supported",
-    "ConvLSTM2D": "convolutional recurrence is not supported",
+    **dict.fromkeys(
+        ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), "convolutional recurrence is not supported"
+    ),
+    **dict.fromkeys(
+        (
+            *("Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D"),
+            *("MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D"),
+            *("ZeroPadding2D", "Cropping2D", "UpSampling2D", "SpatialDropout2D"),
+        ),
+        "images are not supported; compute their features outside, one row each",
+    ),
+    "Conv1DTranspose": "it makes several steps of each",
+    "TextVectorization": "texts are not supported; split them into words, then use a StringLookup",
 }
 
 C = TypeVar("C", bound="type[Layer]")

@@ -19,6 +19,7 @@ from streamrnn.layers.time_windows import check_data_format, padded, two_sizes
 
 
 class _Resizes(Layer):
+    supports_masking = False
     ragged = False
     sequence_input = True
     why: ClassVar[str]

@@ -108,6 +108,30 @@ def _dropout(layer: Any, inputs: Floats, context: CallContext, recording: Record
     return one_to_one(layer, inputs, inputs * factors, context.mask, lambda dy: dy * factors)
 
 
+def _gaussian(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
+    call = recording.number_call()
+    if not recording.training or layer.deviation() == 0:
+        return one_to_one(layer, inputs, inputs, context.mask, lambda dy: dy)
+    noise = layer.noise(recording.generator(layer.seed, call), inputs.shape)
+    y = layer.combined(inputs, noise)
+    added = isinstance(layer, layers.GaussianNoise)
+    slope = np.float32(1) if added else np.float32(1) + noise
+    return one_to_one(layer, inputs, y, context.mask, lambda dy: dy * slope)
+
+
+def _alpha_dropout(
+    layer: Any, inputs: Floats, context: CallContext, recording: Recording
+) -> Recorded:
+    call = recording.number_call()
+    if not recording.training or layer.rate == 0:
+        return one_to_one(layer, inputs, inputs, context.mask, lambda dy: dy)
+    shape = layer.mask_shape(inputs.shape)
+    kept = recording.factors(layer.seed, call, 0, shape, layer.rate) > 0
+    slope = kept * np.float32(layer.factor())
+    y = layer.combined(inputs, kept)
+    return one_to_one(layer, inputs, y, context.mask, lambda dy: dy * slope)
+
+
 def _prelu(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
     y = layer.apply(inputs, context)
     alpha = recording.weight(layer, "alpha")
@@ -131,9 +155,12 @@ def _identity(layer: Any, inputs: Floats, context: CallContext, recording: Recor
 
 ELEMENTWISE: dict[type, Rule] = {
     layers.Activation: _activation,
+    layers.AlphaDropout: _alpha_dropout,
     layers.BatchNormalization: _slope(_of_batch_normalization),
     layers.Dropout: _dropout,
     layers.ELU: _slope(_of_elu),
+    layers.GaussianDropout: _gaussian,
+    layers.GaussianNoise: _gaussian,
     layers.Identity: _identity,
     layers.LeakyReLU: _slope(_of_leaky_relu),
     layers.Masking: _slope(_of_masking),

@@ -34,7 +34,7 @@ def _root_normalization(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
     x, shape = as_rows(np.ascontiguousarray(inputs), layer.axes)
-    gamma, root = layer.gamma(x.shape[1]), layer.root(x.shape[1])
+    gamma, root = layer.factors(x.shape[1]), layer.root(x.shape[1])
 
     def back(dy: Floats) -> Floats:
         dx, of_gamma = root_norm_back(x, gamma, root, as_rows(dy, layer.axes)[0])

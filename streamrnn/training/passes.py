@@ -83,7 +83,7 @@ def record(
 
 def _is_random(layer: Any) -> bool:
     """Return whether a layer, or one inside it, has dropout."""
-    rates = ("rate", "dropout", "recurrent_dropout")
+    rates = ("rate", "stddev", "dropout", "recurrent_dropout")
     return any(getattr(layer, rate, 0) for rate in rates) or any(
         _is_random(inner) for inner in layer.children().values()
     )

@@ -108,6 +108,11 @@ class Recording:
         key = random.key_of(self._seed if seed is None else seed, call, which, self._step)
         return random.factors(key, shape, rate)
 
+    def generator(self, seed: int | None, call: int) -> np.random.Generator:
+        """Return a generator of random numbers for one call, by its layer's seed if it has one."""
+        key = random.key_of(self._seed if seed is None else seed, call, 0, self._step)
+        return np.random.default_rng(key)
+
     def array(self, shape: tuple[int, ...]) -> Floats:
         """Return an array to write to, valid until the next pass: new memory costs page faults."""
         key = "array", self._arrays

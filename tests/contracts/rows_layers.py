@@ -113,7 +113,6 @@ def same(_: Any, x: Any) -> Any:
     return x
 
 
-NOISE = "It adds noise in training, and draws no numbers by counter."
 NO_WEIGHTS = "It reads ids, and the model around it has no weights."
 NEEDS_ALL = "It needs the whole time axis."
 MAKES_TIME = "It makes a new sequence of a single value."
@@ -275,9 +274,9 @@ FEATUREWISE = {
         lambda: layers.ActivityRegularization(0.1, 0.2), same, trained="It adds to the loss."
     ),
     "Identity": LayerRow(layers.Identity, same),
-    "GaussianNoise": LayerRow(lambda: layers.GaussianNoise(0.3, seed=2), same, trained=NOISE),
-    "GaussianDropout": LayerRow(lambda: layers.GaussianDropout(0.3, seed=2), same, trained=NOISE),
-    "AlphaDropout": LayerRow(lambda: layers.AlphaDropout(0.3, seed=2), same, trained=NOISE),
+    "GaussianNoise": LayerRow(lambda: layers.GaussianNoise(0.3, seed=2), same),
+    "GaussianDropout": LayerRow(lambda: layers.GaussianDropout(0.3, seed=2), same),
+    "AlphaDropout": LayerRow(lambda: layers.AlphaDropout(0.3, (None, 1, None), seed=2), same),
 }
 
 SHAPES = {

@@ -108,7 +108,7 @@ def made(cls, **options):
         (lambda: layers.Conv1D(3, 2, 2, dilation_rate=2, name="it"), "cannot both be more than 1"),
         (lambda: layers.Conv1D(3, 2, groups=2, name="it"), "filters must be a multiple of groups"),
         (lambda: layers.Conv1D(2, 1, groups=2, name="it")(np.ones((1, 2, 3))), "multiple of grou"),
-        (lambda: layers.MaxPooling1D(0, name="it"), "pool_size must be a positive integer"),
+        (lambda: layers.MaxPooling1D(0, name="it"), "pool_size. must be a positive integer"),
         (lambda: layers.Cropping1D((1, -1), name="it"), "cropping must be a number of steps"),
         (lambda: layers.ZeroPadding1D((1, 2, 3), name="it"), "padding must be a number of steps"),
         (
@@ -163,6 +163,14 @@ def test_layers_that_do_not_exist() -> None:
     """Lambda is refused with its reason; a near miss gets its neighbour."""
     with pytest.raises(UnsupportedError, match="'Lambda' is not supported: it holds Python code"):
         layers.get("Lambda")
+    for name, why in (
+        ("Attention", "it needs the whole time axis"),
+        ("ConvLSTM3D", "convolutional recurrence"),
+        ("Conv2D", "images are not supported"),
+        ("TextVectorization", "texts are not supported; split them into words"),
+    ):
+        with pytest.raises(UnsupportedError, match=f"{name!r} is not supported: {why}"):
+            layers.get(name)
     with pytest.raises(UnsupportedError, match="did you mean 'LSTM'"):
         layers.get("LSTMM")
     assert not hasattr(layers, "Lambda")

@@ -104,19 +104,3 @@ def test_category_encoding_on_streams():
     joined = Sequential([Input((None,), dtype="int64"), layers.CategoryEncoding(3)])
     with pytest.raises(streamrnn.errors.ModelMismatchError, match="joins all steps"):
         StepRunner(joined)
-
-
-def test_layers_that_matter_in_training_only():
-    """They pass their input on, and say so when training is asked for."""
-    x = np.ones((1, 2, 3), np.float32)
-    for layer in (
-        layers.Identity(),
-        layers.GaussianNoise(0.1),
-        layers.GaussianDropout(0.1),
-        layers.AlphaDropout(0.1),
-    ):
-        np.testing.assert_array_equal(layer(x), x)
-        again = layers.deserialize(layers.serialize(layer))
-        assert again.get_config() == layer.get_config()
-    with pytest.raises(UnsupportedError, match="training=True is not supported"):
-        layers.GaussianNoise(0.1)(x, training=True)
