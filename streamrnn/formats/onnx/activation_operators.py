@@ -9,7 +9,7 @@ from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.formats.onnx.graph import NodeDef
 from streamrnn.formats.onnx.operator_table import (
     NodeInputs,
-    checked,
+    check_of,
     operator,
     refuse_other_outputs,
     tree_sum,
@@ -66,7 +66,7 @@ _LOG_OF_2_24 = np.float32(16.635532)
 
 
 @operator("Log")
-def log_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _log_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the logarithm: -inf of 0, NaN below."""
     return _log(inputs[0])
 
@@ -79,7 +79,7 @@ def _log(x: Array) -> Array:
 
 
 @operator("ThresholdedRelu", "alpha")
-def thresholded_relu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _thresholded_relu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x where it is above alpha, else 0."""
     x: Array = inputs[0]
     alpha = np.float32(node.attributes.get("alpha", 1.0))
@@ -87,7 +87,7 @@ def thresholded_relu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("PRelu")
-def prelu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _prelu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x, below zero times a slope."""
     x: Array = inputs[0]
     slope: Array = inputs[1]
@@ -97,7 +97,7 @@ def prelu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Celu", "alpha")
-def celu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _celu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x, below zero alpha (e**(x / alpha) - 1)."""
     x: Array = inputs[0]
     alpha = np.float32(node.attributes.get("alpha", 1.0))
@@ -106,7 +106,7 @@ def celu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("HardSwish")
-def hard_swish(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _hard_swish(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x max(0, min(1, x / 6 + 1 / 2))."""
     x: Array = inputs[0]
     ramp = x * np.float32(1 / 6) + np.float32(0.5)
@@ -115,14 +115,14 @@ def hard_swish(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Swish", "alpha")
-def swish(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _swish(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x sigmoid(alpha x)."""
     x: Array = inputs[0]
     return np.multiply(x, _applied("sigmoid", np.float32(node.attributes.get("alpha", 1.0)) * x))
 
 
 @operator("Gelu", "approximate")
-def gelu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _gelu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x Phi(x), or its approximation by tanh."""
     x: Array = inputs[0]
     if node.attributes.get("approximate", "none") == "none":
@@ -132,8 +132,8 @@ def gelu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     return np.multiply(x, _applied("sigmoid", np.float32(1.5957691216) * (x + cubic)))
 
 
-@checked("Gelu")
-def check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
+@check_of("Gelu")
+def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
     """Refuse other approximations."""
     if (kind := node.attributes.get("approximate", "none")) not in ("none", "tanh"):
         raise UnsupportedError(f"{node}: approximate={kind!r} is not supported")
@@ -155,14 +155,14 @@ def _rows(node: NodeDef, x: Array, opset: int) -> tuple[Array, Callable[[Array],
 
 
 @operator("Softmax", "axis")
-def softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Compute softmax over one axis; before opset 13 over all axes from `axis` on."""
     rows, shaped = _rows(node, inputs[0], opset)
     return shaped(_applied("softmax", rows))
 
 
 @operator("LogSoftmax", "axis")
-def log_softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _log_softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Compute x - log(sum of e**x) over one axis; before opset 13 over all from `axis` on."""
     rows, shaped = _rows(node, inputs[0], opset)
     if not rows.size:
@@ -173,7 +173,7 @@ def log_softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("LayerNormalization", "axis", "epsilon", "stash_type")
-def layer_normalization(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
+def _layer_normalization(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
     """Return (x - mean) / sqrt(variance + epsilon) * scale + b over the axes from `axis` on.
 
     Also the mean and 1 / sqrt(variance + epsilon), where they are outputs.
@@ -207,7 +207,7 @@ def _moments(x: Array, rank: int, epsilon: float) -> list[Array]:
 
 
 @operator("BatchNormalization", "epsilon", "momentum", "spatial", "training_mode")
-def batch_normalization(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _batch_normalization(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return (x - mean) / sqrt(variance + epsilon) * scale + b of each channel, axis 1."""
     x, *given = inputs
     columns = [w.reshape(-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else w for w in given]
@@ -218,8 +218,8 @@ def batch_normalization(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     return made
 
 
-@checked("BatchNormalization")
-def check_batch_normalization(node: NodeDef, constants: Mapping[str, Array]) -> None:
+@check_of("BatchNormalization")
+def _check_batch_normalization(node: NodeDef, constants: Mapping[str, Array]) -> None:
     """Refuse training, whose mean is that of the batch."""
     refuse_other_outputs(node, constants)
     if node.attributes.get("training_mode", 0):

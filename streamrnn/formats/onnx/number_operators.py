@@ -13,7 +13,7 @@ from streamrnn.formats.onnx.operator_table import (
     NodeInputs,
     Pairwise,
     axes_of,
-    checked,
+    check_of,
     operator,
     require_room,
     tree,
@@ -70,7 +70,7 @@ _of_many("Sum", lambda a, b: a + b)
 
 
 @operator("Mean")
-def mean(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _mean_of_inputs(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the mean of the inputs."""
     total = reduce(lambda a, b: _pair(node, lambda x, y: x + y, a, b), inputs)
     made: Array = np.divide(total, np.float32(len(inputs)))
@@ -78,7 +78,7 @@ def mean(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Mod", "fmod")
-def mod(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _mod(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the remainder, with the sign of b, or with fmod=1 of a."""
     a, b = inputs
     if a.dtype.kind == "i" and (b == 0).any():
@@ -104,7 +104,7 @@ _each("Reciprocal", lambda x: np.float32(1) / x)
 
 
 @operator("Where")
-def where(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _where(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return values of a where the condition is true, else of b."""
     condition: Array = inputs[0]
     a: Array = inputs[1]
@@ -115,7 +115,7 @@ def where(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Clip", "min", "max")
-def clip(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _clip(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Limit x: by attributes up to opset 10, by inputs from 11 on."""
     x: Array = inputs[0]
     for position, key, limit in ((1, "min", np.maximum), (2, "max", np.minimum)):
@@ -126,7 +126,7 @@ def clip(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Pow")
-def power(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _power(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x to integers by products, to halves with a square root."""
     x, exponent = inputs[0], np.asarray(inputs[1])
     require_room(node, np.broadcast_shapes(x.shape, exponent.shape), x, exponent)
@@ -148,8 +148,8 @@ def power(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     return inverse
 
 
-@checked("Pow")
-def check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
+@check_of("Pow")
+def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
     """Refuse exponents that are not small multiples of one half."""
     exponent = constants.get(node.inputs[1])
     if exponent is None:

@@ -22,8 +22,8 @@ OPERATORS: dict[str, Operator] = {}
 ALLOWED: dict[str, frozenset[str]] = {}
 """The attributes that an operator's function supports."""
 
-Check = Callable[[NodeDef, Mapping[str, Array]], None]
-CHECKS: dict[str, Check] = {}
+OperatorCheck = Callable[[NodeDef, Mapping[str, Array]], None]
+CHECKS: dict[str, OperatorCheck] = {}
 """Raise UnsupportedError for a node that its function cannot run, given the constants."""
 
 MAX_VALUES = 1 << 25
@@ -42,10 +42,10 @@ def operator(name: str, *attributes: str) -> Callable[[Operator], Operator]:
     return register
 
 
-def checked(name: str) -> Callable[[Check], Check]:
+def check_of(name: str) -> Callable[[OperatorCheck], OperatorCheck]:
     """Register the check of an operator."""
 
-    def register(check: Check) -> Check:
+    def register(check: OperatorCheck) -> OperatorCheck:
         CHECKS[name] = check
         return check
 
@@ -55,7 +55,7 @@ def checked(name: str) -> Callable[[Check], Check]:
 def one_output(*names: str) -> None:
     """Register for operators that outputs after the first are refused."""
     for name in names:
-        checked(name)(refuse_other_outputs)
+        check_of(name)(refuse_other_outputs)
 
 
 def refuse_other_outputs(node: NodeDef, constants: Mapping[str, Array]) -> None:

@@ -10,7 +10,7 @@ from streamrnn.kernels import dense
 
 
 @operator("MatMul")
-def matmul(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _matmul(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x W. W: one matrix, or matrices whose leading axes are broadcast with those of x."""
     x, w = inputs
     if w.ndim == 1:
@@ -36,7 +36,7 @@ def _matrices(node: NodeDef, x: Array, w: Array) -> Array:
 
 
 @operator("Gemm", "alpha", "beta", "transA", "transB")
-def gemm(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _gemm(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return alpha x W + beta b."""
     a, b = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
     x, w = inputs[:2]

@@ -11,7 +11,7 @@ import numpy as np
 from streamrnn.arrays import Array
 from streamrnn.errors import UnsupportedError
 from streamrnn.formats.onnx.graph import NodeDef
-from streamrnn.formats.onnx.operator_table import NodeInputs, checked, operator
+from streamrnn.formats.onnx.operator_table import NodeInputs, check_of, operator
 
 QUANTIZED = frozenset({
     "ConvInteger",
@@ -54,7 +54,7 @@ def _along(node: NodeDef, x: Array, value: Array) -> Array:
 
 
 @operator("DequantizeLinear", "axis", "block_size", "output_dtype")
-def dequantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _dequantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return (x - zero point) * scale as float32."""
     x, scale = inputs[0], _along(node, inputs[0], inputs[1])
     zero = inputs[2] if len(inputs) > 2 else None
@@ -65,7 +65,7 @@ def dequantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("QuantizeLinear", "axis", "block_size", "output_dtype", "precision", "saturate")
-def quantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _quantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x / scale + zero point, rounded to even, limited to the range of the integers."""
     x, scale = inputs[0], _along(node, inputs[0], inputs[1])
     zero = inputs[2] if len(inputs) > 2 else None
@@ -79,9 +79,9 @@ def quantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     return made
 
 
-@checked("QuantizeLinear")
-@checked("DequantizeLinear")
-def check_quantization(node: NodeDef, constants: Mapping[str, Array]) -> None:
+@check_of("QuantizeLinear")
+@check_of("DequantizeLinear")
+def _check_quantization(node: NodeDef, constants: Mapping[str, Array]) -> None:
     """Refuse blocks, types other than 8 bits, and computed scales."""
     attributes = node.attributes
     if attributes.get("block_size", 0):

@@ -10,7 +10,7 @@ from streamrnn.formats.onnx.graph import NodeDef
 from streamrnn.formats.onnx.operator_table import (
     NodeInputs,
     axes_of,
-    checked,
+    check_of,
     ints_of,
     operator,
     require_room,
@@ -18,21 +18,21 @@ from streamrnn.formats.onnx.operator_table import (
 
 
 @operator("Identity")
-def identity(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _identity(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return x."""
     x: Array = inputs[0]
     return x
 
 
 @operator("Dropout", "ratio", "seed", "is_test")
-def dropout(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
+def _dropout(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
     """Return x and, as its mask, True everywhere: nothing is dropped outside training."""
     x: Array = inputs[0]
     return [x, np.ones(x.shape, np.bool_)]
 
 
-@checked("Dropout")
-def check_dropout(node: NodeDef, constants: Mapping[str, Array]) -> None:
+@check_of("Dropout")
+def _check_dropout(node: NodeDef, constants: Mapping[str, Array]) -> None:
     """Refuse training_mode, if it is set or not constant."""
     mode = node.inputs[2] if len(node.inputs) > 2 else ""
     if mode and (mode not in constants or constants[mode].any()):
@@ -51,14 +51,14 @@ _TYPES: dict[object, type[np.generic]] = {
 
 
 @operator("Cast", "to", "saturate", "round_mode")
-def cast(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _cast(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Cast x to a type, given by its code in TensorProto."""
     x: Array = inputs[0]
     return x.astype(_TYPES[node.attributes["to"]])
 
 
-@checked("Cast")
-def check_cast(node: NodeDef, constants: Mapping[str, Array]) -> None:
+@check_of("Cast")
+def _check_cast(node: NodeDef, constants: Mapping[str, Array]) -> None:
     """Refuse other types."""
     if node.attributes.get("to") not in _TYPES:
         raise UnsupportedError(
@@ -68,14 +68,14 @@ def check_cast(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 
 @operator("CastLike", "saturate", "round_mode")
-def cast_like(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _cast_like(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Cast x to the type of another input."""
     x: Array = inputs[0]
     return x.astype(inputs[1].dtype)
 
 
 @operator("Shape", "start", "end")
-def shape_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _shape_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the sizes of the axes."""
     shape = inputs[0].shape
     start, end = node.attributes.get("start", 0), node.attributes.get("end", len(shape))
@@ -83,7 +83,7 @@ def shape_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("ConstantOfShape", "value")
-def constant_of_shape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _constant_of_shape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Fill an array with one value."""
     shape = ints_of(inputs[0])
     require_room(node, shape)
@@ -92,7 +92,7 @@ def constant_of_shape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Expand")
-def expand(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _expand(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Repeat x along axes of size 1."""
     shape = np.broadcast_shapes(inputs[0].shape, tuple(ints_of(inputs[1])))
     require_room(node, shape)
@@ -100,13 +100,13 @@ def expand(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Transpose", "perm")
-def transpose(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _transpose(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Permute the axes of x."""
     return np.ascontiguousarray(np.transpose(inputs[0], node.attributes.get("perm")))
 
 
 @operator("Squeeze", "axes")
-def squeeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _squeeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Remove axes of size 1."""
     axes = axes_of(node, inputs)
     x: Array = inputs[0]
@@ -114,7 +114,7 @@ def squeeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Unsqueeze", "axes")
-def unsqueeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _unsqueeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Insert axes of size 1."""
     axes = axes_of(node, inputs)
     if axes is None:
@@ -123,7 +123,7 @@ def unsqueeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Reshape", "allowzero")
-def reshape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _reshape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Reshape x; 0 copies a size, -1 is inferred."""
     x: Array = inputs[0]
     shape = ints_of(inputs[1])
@@ -133,7 +133,7 @@ def reshape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Flatten", "axis")
-def flatten(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _flatten(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Reshape x to two axes: those before `axis`, and the others."""
     x: Array = inputs[0]
     axis = node.attributes.get("axis", 1)
@@ -142,13 +142,13 @@ def flatten(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Concat", "axis")
-def concat(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _concat(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Concatenate the inputs along an axis."""
     return np.concatenate(inputs, axis=node.attributes.get("axis", 0))
 
 
 @operator("Split", "axis", "split", "num_outputs")
-def split_of(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
+def _split_of(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
     """Split x along an axis, into equal parts or parts of given sizes."""
     x, axis = inputs[0], node.attributes.get("axis", 0)
     sizes = inputs[1] if len(inputs) > 1 else node.attributes.get("split")
@@ -160,7 +160,7 @@ def split_of(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
 
 
 @operator("Gather", "axis")
-def gather(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _gather(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Take the entries of x at these indices of an axis."""
     x, index = inputs
     axis = node.attributes.get("axis", 0)
@@ -173,7 +173,7 @@ def gather(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Slice", "starts", "ends", "axes")
-def slice_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _slice_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Slice x along some axes."""
     x = inputs[0]
     given = [inputs[i] if len(inputs) > i else None for i in range(1, 5)]
@@ -197,13 +197,13 @@ def _bounds(value: int, size: int, step: int) -> int:
 
 
 @operator("Size")
-def size_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _size_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the number of values."""
     return np.array(inputs[0].size, np.int64)
 
 
 @operator("Range")
-def range_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _range_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return start, start + step, …, below the limit."""
     start, limit, step = (np.asarray(x).reshape(()) for x in inputs)
     if step == 0:
@@ -216,7 +216,7 @@ def range_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Tile")
-def tile(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _tile(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Repeat x along its axes."""
     x, repeats = inputs[0], ints_of(inputs[1])
     require_room(node, (n * k for n, k in zip(x.shape, repeats, strict=True)), x)
@@ -224,7 +224,7 @@ def tile(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Pad", "mode", "pads", "value")
-def pad(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _pad(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Add entries at the ends of axes, or remove them where a number is negative."""
     x = inputs[0]
     pads = ints_of(node.attributes["pads"] if len(inputs) < 2 else inputs[1])
@@ -244,8 +244,8 @@ def pad(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     return np.pad(x, width, constant_values=value)
 
 
-@checked("Pad")
-def check_pad(node: NodeDef, constants: Mapping[str, Array]) -> None:
+@check_of("Pad")
+def _check_pad(node: NodeDef, constants: Mapping[str, Array]) -> None:
     """Refuse other modes."""
     mode = node.attributes.get("mode", "constant")
     if mode not in ("constant", "edge", "reflect"):

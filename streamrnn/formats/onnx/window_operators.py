@@ -10,7 +10,7 @@ from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.formats.onnx.graph import NodeDef
 from streamrnn.formats.onnx.operator_table import (
     NodeInputs,
-    checked,
+    check_of,
     ints_of,
     one_output,
     operator,
@@ -83,7 +83,7 @@ def _kernel_shape(node: NodeDef) -> tuple[int, ...]:
 
 
 @operator("Conv", *set(_WINDOW) - {"ceil_mode"}, "group")
-def convolution(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _convolution(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the products of windows of x (N, C, …) with W (M, C / group, sizes …), plus B (M,)."""
     x, w = inputs[:2]
     groups, sizes = node.attributes.get("group", 1), w.shape[2:]
@@ -110,7 +110,7 @@ def convolution(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("MaxPool", *_WINDOW, "storage_order")
-def max_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _max_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the largest value of each window."""
     x, sizes = inputs[0], _kernel_shape(node)
     view = _windows(node, x, sizes).of(node, x, -np.inf)
@@ -119,7 +119,7 @@ def max_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("AveragePool", *_WINDOW, "count_include_pad")
-def average_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _average_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the mean of each window; padding counts as zeros, or not at all."""
     x, sizes = inputs[0], _kernel_shape(node)
     windows = _windows(node, x, sizes)
@@ -148,7 +148,7 @@ def _flat(x: Array) -> Array:
 
 
 @operator("GlobalAveragePool")
-def global_average_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _global_average_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the mean of each channel, with axes of size 1."""
     x: Array = inputs[0]
     values = _flat(x)
@@ -157,7 +157,7 @@ def global_average_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("GlobalMaxPool")
-def global_max_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _global_max_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the largest value of each channel, with axes of size 1."""
     x: Array = inputs[0]
     largest: Array = _flat(x).max(axis=0)
@@ -178,7 +178,7 @@ def _check_pool(node: NodeDef, constants: Mapping[str, Array]) -> None:
         raise UnsupportedError(f"{node}: indices as a second output are not supported")
 
 
-checked("Conv")(_check)
-checked("AveragePool")(_check)
-checked("MaxPool")(_check_pool)
+check_of("Conv")(_check)
+check_of("AveragePool")(_check)
+check_of("MaxPool")(_check_pool)
 one_output("GlobalAveragePool", "GlobalMaxPool")
