@@ -29,6 +29,7 @@ _ROOMS = (
     "losses",
     "metrics",
     "models",
+    "ops",
     "optimizers",
     "outputs",
     "regularizers",
@@ -36,7 +37,6 @@ _ROOMS = (
 )
 _WHY_MISSING = {
     "backend": "arrays are NumPy's, in float32",
-    "ops": "use NumPy",
     "utils": "model.summary() prints layers, shapes and parameters",
 }
 

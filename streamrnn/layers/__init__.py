@@ -1,7 +1,7 @@
 """Layers and cells: Keras's names, arguments and weight layouts, in float32 NumPy arrays."""
 
 from streamrnn.errors import ArgumentError
-from streamrnn.layers import activations, initializers, registry, regularizers
+from streamrnn.layers import activations, initializers, ops, registry, regularizers
 from streamrnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from streamrnn.layers.bidirectional import Bidirectional
 from streamrnn.layers.category_encoding import CategoryEncoding
@@ -33,6 +33,7 @@ from streamrnn.layers.merge import (
 from streamrnn.layers.naming import clear_session
 from streamrnn.layers.noise import AlphaDropout, GaussianDropout, GaussianNoise, Identity
 from streamrnn.layers.normalization import BatchNormalization, LayerNormalization
+from streamrnn.layers.operation import Operation
 from streamrnn.layers.other_normalizations import (
     GroupNormalization,
     RMSNormalization,
@@ -110,6 +111,7 @@ __all__ = [
     "Multiply",
     "Normalization",
     "NotEqual",
+    "Operation",
     "PReLU",
     "PeepholeLSTMCell",
     "Permute",
@@ -136,6 +138,7 @@ __all__ = [
     "deserialize",
     "get",
     "initializers",
+    "ops",
     "register_layer",
     "regularizers",
     "serialize",

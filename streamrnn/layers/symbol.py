@@ -20,6 +20,17 @@ Nested: TypeAlias = list["Nested[T]"] | T
 """One value, or nested lists of them: states as Keras nests them."""
 
 
+def _operator(function: str, *, swapped: bool = False) -> Callable[..., "Symbol"]:
+    def operator(self: "Symbol", *others: object) -> "Symbol":
+        from streamrnn.layers.operation import operate
+
+        made: Symbol = operate(function, *((*others, self) if swapped else (self, *others)))
+        return made
+
+    operator.__doc__ = f"streamrnn.ops.{function}"
+    return operator
+
+
 class Symbol:
     """One tensor of a graph: `shape` with the batch first, `dtype`, and the node that makes it."""
 
@@ -53,6 +64,39 @@ class Symbol:
 
     def __repr__(self) -> str:
         return f"<Symbol {self.label} shape={self.shape} dtype={self.dtype}>"
+
+    # Operators are those of keras.ops; `==` is left to Python, which compares identities.
+    __add__, __radd__ = _operator("add"), _operator("add", swapped=True)
+    __sub__, __rsub__ = _operator("subtract"), _operator("subtract", swapped=True)
+    __mul__, __rmul__ = _operator("multiply"), _operator("multiply", swapped=True)
+    __truediv__, __rtruediv__ = _operator("true_divide"), _operator("true_divide", swapped=True)
+    __floordiv__, __rfloordiv__ = _operator("floor_divide"), _operator("floor_divide", swapped=True)
+    __mod__, __rmod__ = _operator("mod"), _operator("mod", swapped=True)
+    __pow__, __rpow__ = _operator("power"), _operator("power", swapped=True)
+    __abs__ = _operator("absolute")
+    __and__ = _operator("logical_and")
+    __ge__ = _operator("greater_equal")
+    __gt__ = _operator("greater")
+    __invert__ = _operator("logical_not")
+    __le__ = _operator("less_equal")
+    __lt__ = _operator("less")
+    __neg__ = _operator("negative")
+    __or__ = _operator("logical_or")
+    __array_ufunc__ = None  # array + symbol is left to the symbol
+
+    def __getitem__(self, key: Any) -> "Symbol":
+        from streamrnn.layers.operation import get_item
+
+        found: Symbol = get_item(self, key)
+        return found
+
+    def __iter__(self) -> Any:
+        raise TypeError("a symbol has no values to iterate over; index it, as in x[:, 0:1]")
+
+    def __matmul__(self, other: object) -> Any:
+        raise TypeError("a product of matrices is not an operation on symbols; use layers.Dense")
+
+    __rmatmul__ = __matmul__
 
 
 class Node:

@@ -10,7 +10,7 @@ From the inside out:
                 threads on a few large lanes
 - `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
                 each: the cell
-- `activation`, `normalization`                    on whole arrays
+- `activation`, `logarithm`, `normalization`                    on whole arrays
 - `bptt`, `bptt_cells`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`:
                 gradients of weights and of inputs; `derivatives`: of the activations; `losses`,
                 `row_losses`; `updates`: of optimizers; `random`: by counter; `sums`: in order
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         keys,
         layer_norm_bptt,
         layer_norm_lstm,
+        logarithm,
         losses,
         lstm,
         normalization,
@@ -79,6 +80,7 @@ __all__ = [
     "keys",
     "layer_norm_bptt",
     "layer_norm_lstm",
+    "logarithm",
     "losses",
     "lstm",
     "normalization",

@@ -25,6 +25,7 @@ from streamrnn.training.convolution import convolution
 from streamrnn.training.elementwise import ELEMENTWISE, check_activation, from_value
 from streamrnn.training.merges import MERGES
 from streamrnn.training.normalizations import NORMALIZATIONS
+from streamrnn.training.operations import check_operation, operation
 from streamrnn.training.pools import POOLS
 from streamrnn.training.recording import Recorded, Recording, Rule, one_to_one, total_of
 from streamrnn.training.recurrent import (
@@ -126,6 +127,7 @@ RULES: dict[type, Rule] = {
     layers.Flatten: _reshape,
     layers.GRU: recurrent,
     layers.LSTM: recurrent,
+    layers.Operation: operation,
     layers.RNN: recurrent,
     layers.RepeatVector: _repeat,
     layers.Reshape: _reshape,
@@ -141,6 +143,8 @@ def check_layer(layer: Any) -> None:
         check_directions(layer)
     elif isinstance(layer, layers.RNN):
         check_recurrent(layer)
+    elif isinstance(layer, layers.Operation):
+        check_operation(layer)
     elif isinstance(layer, layers.TimeDistributed):
         check_layer(layer.layer)
     elif isinstance(layer, layers.Dense | layers.Activation | layers.Conv1D):

@@ -18,6 +18,7 @@ from contracts.rows_layers import (
     every,
     inputs_of,
 )
+from contracts.rows_operations import OPERATIONS
 from contracts.rows_time import TIME
 
 import streamrnn
@@ -180,3 +181,4 @@ GRAPHS = {
 }
 
 LAYERS = {**RECURRENT, **FEATUREWISE, **SHAPES, **TIME, **MERGES, **TOKENS, **MASKS, **GRAPHS}
+LAYERS |= OPERATIONS

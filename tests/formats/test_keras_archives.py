@@ -152,13 +152,19 @@ def test_stateful_is_kept_with_the_batch_of_the_first_call(tmp_path):
     np.testing.assert_array_equal(model(x), carried)
 
 
-def test_operations_other_than_masks_are_refused(tmp_path):
-    """`a + b` on symbols is an operation, no layer."""
-    add = {"module": "keras.src.ops.numpy", "class_name": "Add", "config": {"name": "add"},
-           "registered_name": "Add", "name": "add", "inbound_nodes": []}  # fmt: skip
-    places = {"input_layers": [["x", 0, 0]], "output_layers": [["add", 0, 0]]}
-    config = {"class_name": "Functional", "config": {"layers": [add], **places}}
-    with pytest.raises(UnsupportedError, match=r"layer 'add' \(Add\): the operation Add"):
+@pytest.mark.parametrize(
+    ("kind", "match"),
+    [
+        ("Einsum", r"layer 'a' \(Einsum\): the operation Einsum \(keras.ops\) is not supported"),
+        ("Add", r"layer 'a' \(Add\): an operation is called once, this one 0 times"),
+    ],
+)
+def test_operations_that_cannot_be_computed_are_refused(kind, match, tmp_path):
+    operation = {"module": "keras.src.ops.numpy", "class_name": kind, "config": {"name": "a"},
+                 "registered_name": kind, "name": "a", "inbound_nodes": []}  # fmt: skip
+    places = {"input_layers": [["x", 0, 0]], "output_layers": [["a", 0, 0]]}
+    config = {"class_name": "Functional", "config": {"layers": [operation], **places}}
+    with pytest.raises(UnsupportedError, match=match):
         streamrnn.load_model(archive(tmp_path / "m.keras", config, {}))
 
 

@@ -6,10 +6,11 @@ No config causes an import or runs code: classes are those of streamrnn and regi
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
 from streamrnn.formats.guard import MAX_LAYERS
-from streamrnn.formats.keras import nodes
+from streamrnn.formats.keras import nodes, operations
 from streamrnn.formats.keras.keras1 import renamed
 from streamrnn.formats.keras.nodes import LayerConfig
 from streamrnn.layers import initializers, registry
@@ -80,7 +81,7 @@ def translate(entry: object, origin: WrittenBy) -> LayerConfig:
         return {"class_name": kind, "config": _functional(entry["config"], origin)}
     if not isinstance(entry["config"], Mapping):
         raise ModelFileError(f"the config of a {name} is not an object: {entry['config']!r:.60}")
-    if ".ops" in str(entry.get("module", "")):
+    if _is_operation(entry):
         if name not in _OPERATIONS:
             raise _unsupported(
                 entry, f"the operation {name} (keras.ops) is not supported, only layers"
@@ -95,6 +96,40 @@ def translate(entry: object, origin: WrittenBy) -> LayerConfig:
     if class_name != _CUDNN.get(name, name) or class_name not in registry.names():
         class_name = str(registered or name)
     return {"class_name": class_name, "config": _layer(class_name, name, entry["config"], origin)}
+
+
+def _is_operation(entry: object) -> bool:
+    return isinstance(entry, Mapping) and ".ops" in str(entry.get("module", ""))
+
+
+def _is_of_masks(entry: Mapping[str, Any]) -> bool:
+    """Return whether an operation is one that Keras writes masks with, in that form."""
+    kind, config = str(entry.get("class_name")), entry["config"]
+    if kind == "NotEqual":
+        args = [v for n in entry["inbound_nodes"] for v in (*n["args"], *n["kwargs"].values())]
+        return sum(isinstance(value, Mapping) for value in args) == len(entry["inbound_nodes"])
+    if kind == "Any":
+        return config.get("axis") in (-1, [-1], 2, [2]) and not config.get("keepdims")
+    if kind == "ExpandDims":
+        return bool(config.get("axis") == -1) and _first_dtype(entry) != "float32"
+    if kind == "Concatenate":
+        return _first_dtype(entry) != "float32"
+    if kind in ("ZerosLike", "OnesLike"):
+        return bool(config.get("dtype") == "bool")
+    return kind in _OPERATIONS
+
+
+def _first_dtype(entry: Mapping[str, Any]) -> object:
+    """Return the dtype of the first tensor that an operation is called on, None if not stated."""
+    value: Any = entry.get("inbound_nodes")
+    while isinstance(value, list) and value:
+        value = (
+            value[0].get("args")
+            if isinstance(value[0], Mapping) and "args" in value[0]
+            else value[0]
+        )
+    config = value.get("config") if isinstance(value, Mapping) else None
+    return config.get("dtype") if isinstance(config, Mapping) else None
 
 
 def _unsupported(entry: Mapping[str, object], reason: str) -> UnsupportedError:
@@ -199,6 +234,9 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
     for entry in _entries(config):
         if not isinstance(entry, Mapping):
             raise ModelFileError(f"expected a layer's config, received {entry!r:.80}")
+        if _is_operation(entry) and not _is_of_masks(entry):
+            layers.append(operations.translated(entry))
+            continue
         layer = translate(entry, origin)
         name = entry.get("name") or entry["config"]["name"]
         layer["config"] = {**layer["config"], "name": name}

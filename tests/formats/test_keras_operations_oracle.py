@@ -1,0 +1,120 @@
+"""Each function of streamrnn.ops beside keras.ops: on arrays, on symbols, and by way of a file."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+pytest.importorskip("keras", reason="needs the oracles extra")
+
+import keras
+
+import streamrnn
+from streamrnn import ops
+
+X, Z = np.random.default_rng(4).normal(size=(2, 3, 4, 2)).astype(np.float32)
+UNARY = [
+    "absolute",
+    "ceil",
+    "exp",
+    "floor",
+    "hard_sigmoid",
+    "logical_not",
+    "negative",
+    "ones_like",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "sign",
+    "silu",
+    "softplus",
+    "softsign",
+    "square",
+    "tanh",
+    "zeros_like",
+    "elu",
+    "leaky_relu",
+    "gelu",
+    "log_softmax",
+    "softmax",
+]
+BINARY = [
+    "add",
+    "subtract",
+    "multiply",
+    "true_divide",
+    "divide",
+    "floor_divide",
+    "mod",
+    "maximum",
+    "minimum",
+    "equal",
+    "not_equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "logical_and",
+    "logical_or",
+]
+CASES: dict[str, Any] = (
+    {name: lambda o, x, z, name=name: getattr(o, name)(x) for name in UNARY}
+    | {name: lambda o, x, z, name=name: getattr(o, name)(x, z) for name in BINARY}
+    | {
+        f"{name} over {axis}": lambda o, x, z, name=name, axis=axis: getattr(o, name)(x, axis=axis)
+        for name in ("sum", "mean", "var", "std", "max", "min")
+        for axis in (1, -1, (1, 2))
+    }
+    | {
+        "all": lambda o, x, z: o.all(x > 0, axis=1),
+        "any, kept": lambda o, x, z: o.any(x > 1, axis=2, keepdims=True),
+        "cast": lambda o, x, z: o.cast(x * 3, "int32"),
+        "clip": lambda o, x, z: o.clip(x, -0.5, 0.5),
+        "concatenate": lambda o, x, z: o.concatenate([x, z], axis=1),
+        "expand_dims": lambda o, x, z: o.expand_dims(x, 1),
+        "flip": lambda o, x, z: o.flip(x, axis=1),
+        "gelu, exact": lambda o, x, z: o.gelu(x, approximate=False),
+        "keywords": lambda o, x, z: o.multiply(x1=x, x2=2.0),
+        "leaky_relu, slope": lambda o, x, z: o.leaky_relu(x, negative_slope=0.3),
+        "log": lambda o, x, z: o.log(o.square(x)),
+        "power": lambda o, x, z: o.power(x, 3),
+        "repeat": lambda o, x, z: o.repeat(x, 2, axis=1),
+        "reshape": lambda o, x, z: o.reshape(x, (-1, 8)),
+        "rsqrt": lambda o, x, z: o.rsqrt(o.absolute(x)),
+        "softmax over time": lambda o, x, z: o.softmax(x, axis=1),
+        "sqrt": lambda o, x, z: o.sqrt(o.absolute(x)),
+        "squeeze": lambda o, x, z: o.squeeze(x[:, :, 1:], axis=2),
+        "stack": lambda o, x, z: o.stack([x, z], axis=2),
+        "transpose": lambda o, x, z: o.transpose(x, (0, 2, 1)),
+        "where": lambda o, x, z: o.where(x > z, x, 0.25),
+        "operators": lambda o, x, z: 2 - x / (1 + abs(z)) + (-x) ** 2 * 3 + x % 2 - z // 0.5,
+        "swapped": lambda o, x, z: 2 / (o.exp(x) + 1) + 7 % (abs(z) + 1),
+        "logic": lambda o, x, z: (x > 0) & (z >= 0) | ~(x <= z),
+        "last step": lambda o, x, z: x[:, -1],
+        "indices": lambda o, x, z: x[:, 1:, None, 0],
+        "ellipsis": lambda o, x, z: x[..., ::-1],
+    }
+)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_function_is_that_of_keras(name: str, tmp_path: Path) -> None:
+    """The shape that a symbol states, and values: of arrays, of a graph, of Keras's file."""
+    function = CASES[name]
+    inputs = [keras.Input((4, 2), name=key) for key in "xz"]
+    peer = keras.Model(inputs, function(keras.ops, *inputs))
+    expected = np.asarray(peer([X, Z]), np.float32)
+    peer.save(tmp_path / "m.keras")
+    symbols = [streamrnn.Input((4, 2)) for _ in range(2)]
+    model = streamrnn.Model(symbols, function(ops, *symbols))
+    assert model.output_shape == (None, *expected.shape[1:])
+    arrays = [model([X, Z]), streamrnn.load_model(tmp_path / "m.keras")({"x": X, "z": Z})]
+    if name not in ("operators", "swapped", "logic", "last step", "indices", "ellipsis"):
+        arrays.append(function(ops, X, Z))
+    for found in arrays:
+        assert np.shape(found) == expected.shape
+        np.testing.assert_allclose(np.asarray(found, np.float32), expected, rtol=2e-6, atol=2e-6)

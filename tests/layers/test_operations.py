@@ -1,0 +1,139 @@
+"""Operators on symbols and the functions of streamrnn.ops."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from layers.kinds import assert_same
+
+from streamrnn import Input, Model, layers, ops
+from streamrnn.errors import ArgumentError, ModelMismatchError, ShapeError
+from streamrnn.kernels.logarithm import natural_log as log
+from streamrnn.models import StepRunner
+
+RNG = np.random.default_rng(6)
+X = RNG.normal(size=(3, 5, 4)).astype(np.float32)
+
+
+def test_an_operator_is_a_layer_of_the_graph() -> None:
+    """Its name is the one that Keras gives it; arrays on either side are constants."""
+    x = Input((None, 4))
+    scale = np.array([1, 2, 3, 4], np.float32)
+    made = [x + 1, scale * x, x / scale, 1 - x, x[:, -1]]
+    assert [symbol.layer.name.split("_")[0] for symbol in made] == [
+        "add", "multiply", "true", "subtract", "get",
+    ]  # fmt: skip
+    assert [symbol.shape for symbol in made] == [(None, None, 4)] * 4 + [(None, 4)]
+    expected = [X + 1, scale * X, X / scale, 1 - X, X[:, -1]]
+    assert_same(Model(x, made)(X), expected)
+
+
+def test_functions_of_arrays_return_arrays() -> None:
+    masked = layers.Masking()(np.where(X[..., :1] > 0, X, 0).astype(np.float32))
+    for found in (ops.mean(X, axis=1), ops.exp(masked), ops.add(1, [2.0, 3.0])):
+        assert type(found) is np.ndarray
+        assert found.dtype == np.float32
+    assert ops.sum(X).shape == ()
+    assert ops.greater(X, 0).dtype == np.bool_
+
+
+def test_sums_do_not_depend_on_the_rows_beside_them() -> None:
+    """Added in float64 in one order: the same bits in any batch and chunk."""
+    large = (RNG.normal(size=(6, 300, 7)) * 1e3).astype(np.float32)
+    for axis in (1, 2):
+        whole = ops.mean(large, axis=axis)
+        assert_same(
+            np.concatenate([ops.mean(large[i : i + 1], axis=axis) for i in range(6)]), whole
+        )
+        np.testing.assert_array_equal(whole, large.mean(axis=axis, dtype=np.float64).astype("f"))
+
+
+def test_a_logarithm_is_near_that_of_float64() -> None:
+    values = np.exp(RNG.uniform(-100, 88, 5003)).astype(np.float32)
+    special = np.array([0, -0.0, -1, np.inf, -np.inf, np.nan, 1, 1e-45, 1e-38], np.float32)
+    with np.errstate(all="ignore"):
+        expected = np.log(special.astype(np.float64))
+    np.testing.assert_allclose(log(values), np.log(values.astype(np.float64)), rtol=3e-7, atol=1e-7)
+    np.testing.assert_allclose(log(special), expected, rtol=1e-6)
+    assert_same(log(values[:5]), log(values)[:5])
+
+
+def after_gru(tail: Any, *, every: bool = True) -> Model:
+    x = Input((None, 4))
+    return Model(x, tail(layers.GRU(3, return_sequences=every)(x)))
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_a_model_with_operators_runs_on_streams(every: bool) -> None:
+    """Each row as if its stream ended there; the operations count features from the end."""
+    model = after_gru(
+        lambda h: ops.softmax(h, axis=-1)[..., 1:] * 2 + ops.mean(h, axis=-1, keepdims=True) ** 2,
+        every=every,
+    )
+    (found,) = StepRunner(model).run_once([X], np.full(3, 5))
+    for steps in range(1, 6):
+        said = model(X[:, :steps])
+        assert_same(found[:, steps - 1], said[:, -1] if every else said)
+
+
+@pytest.mark.parametrize(
+    ("tail", "reason"),
+    [
+        (lambda h: ops.mean(h, axis=1), "mean combines the steps|other axes"),
+        (lambda h: ops.softmax(h, axis=1), "softmax combines the steps of the time axis"),
+        (lambda h: h[:, -1], "get_item"),
+        (lambda h: h[:, ::-1], "get_item takes some steps"),
+        (lambda h: h[..., 0], "other axes"),
+        (lambda h: ops.flip(h, axis=1), "flip combines the steps"),
+        (lambda h: h + np.ones((5, 1)), "add has another number for each step"),
+        (lambda h: ops.reshape(h, (-1, 5, 3)), "reshape may move the time axis"),
+    ],
+)
+def test_what_mixes_the_steps_is_refused_on_streams_by_name(tail: Any, reason: str) -> None:
+    x = Input((5, 4))
+    model = Model(x, tail(layers.GRU(3, return_sequences=True)(x)))
+    assert np.isfinite(model(X)).all()
+    with pytest.raises(ModelMismatchError, match=f"(?s)Operation.*{reason}"):
+        StepRunner(model)
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [
+        (lambda x: ops.mean(x), ArgumentError, "axis=None would combine the rows of a batch"),
+        (lambda x: ops.mean(x, axis=0), ArgumentError, "axis=0 is the batch"),
+        (lambda x: ops.sum(x, axis=3), ArgumentError, "axis=3 is not an axis of 3 axes"),
+        (lambda x: x[0], ArgumentError, "the first index is the batch"),
+        (lambda x: x[:, :, :, 0], ArgumentError, "4 indices do not fit 3 axes"),
+        (lambda x: x[:, [1, 2]], ArgumentError, "an integer, a slice, None or ..."),
+        (lambda x: x[:, :, 9], ShapeError, "do not fit.*out of bounds"),
+        (lambda x: x + np.ones(7), ShapeError, "do not fit.*broadcast"),
+        (lambda x: x**0.3, ArgumentError, "the exponent must be a whole number up to 64, or 0.5"),
+        (lambda x: x + "1", ArgumentError, "could not convert|must be a symbol or numbers"),
+        (lambda x: x + object(), ArgumentError, "must be a symbol or numbers"),
+        (lambda x: x @ x, TypeError, "use layers.Dense"),
+        (lambda x: list(x), TypeError, "no values to iterate over"),
+        (lambda x: layers.Operation("ad")(x), ArgumentError, "did you mean 'add'"),
+        (lambda x: layers.Operation("add", ["input", "input"])(x), ShapeError, "2 tensors"),
+        (lambda x: ops.cast(x, "complex64"), ArgumentError, "float32, int32, int64 or bool"),
+    ],
+)
+def test_a_wrong_operation_is_refused(use: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        use(Input((None, 4)))
+
+
+def test_a_mask_does_not_pass_an_operation() -> None:
+    """As in Keras: what follows sees all steps."""
+    x = Input((5, 4))
+    model = Model(x, layers.GRU(3)(layers.Masking()(x) * 2.0))
+    plain = Model(x, model.layers[-1](x * 2.0))
+    given = np.where(X[..., :1] > 0, X, 0).astype(np.float32)
+    assert_same(model(given), plain(given))
+
+
+def test_sequences_of_several_lengths_are_summed_within_their_own() -> None:
+    """A model that sums over time is given rows of one length at a time."""
+    model = after_gru(lambda h: ops.sum(h, axis=1))
+    assert not model.layers[-1].ragged
+    assert after_gru(lambda h: h * 2).layers[-1].ragged
