@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from streamrnn.config.problems import choices, did_you_mean, received
 
-FUNCTIONS = ("year", "month", "day", "hour")
+_FUNCTIONS = ("year", "month", "day", "hour")
 _LEVEL = re.compile(r"(?P<name>[^=]+?) *= *(?P<rule>.+)")
 _CALL = re.compile(r"(\w+) *\( *(.+?) *\)")
 _SPECIAL = set('/=%\\:*?"<>|')
@@ -78,12 +78,12 @@ def _rule(name: str, rule: Any) -> PartitionLevel:
     call = _CALL.fullmatch(rule) if isinstance(rule, str) else None
     if call is None:
         raise ValueError(
-            f"{name}: expected {', '.join(FUNCTIONS[:-1])} or {FUNCTIONS[-1]} of a column, such as "
+            f"{name}: expected {', '.join(_FUNCTIONS[:-1])} or {_FUNCTIONS[-1]} of a column, such as "
             f'"day(time)", received {received(rule)}'
         )
-    if call[1] not in FUNCTIONS:
-        hint = did_you_mean(call[1], FUNCTIONS)
-        raise ValueError(f"{name}: expected {choices(FUNCTIONS)}, received {call[1]!r}{hint}")
+    if call[1] not in _FUNCTIONS:
+        hint = did_you_mean(call[1], _FUNCTIONS)
+        raise ValueError(f"{name}: expected {choices(_FUNCTIONS)}, received {call[1]!r}{hint}")
     return PartitionLevel(name, call[2], call[1])
 
 

@@ -9,7 +9,7 @@ from streamrnn.errors import ArgumentError, DataError, ShapeError
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.encodings import ENCODINGS, SYNONYMS, encoded, joins_last
+from streamrnn.layers.encodings import ENCODINGS, SYNONYMS, encode_ids, joins_last
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape, Shapes, symbols_in
@@ -68,7 +68,7 @@ class CategoryEncoding(Layer):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         ids = self._checked(inputs if inputs.dtype == np.int64 else self._cast(inputs), context)
-        return encoded(ids, self.num_tokens, self.output_mode, joins=self._joins)
+        return encode_ids(ids, self.num_tokens, self.output_mode, joins=self._joins)
 
     def __call__(self, inputs: Any, *args: Any, count_weights: Any = None, **kwargs: Any) -> Any:
         """Encode integers; count_weights: with output_mode="count", what each adds."""
@@ -87,7 +87,9 @@ class CategoryEncoding(Layer):
                 f"{np.shape(count_weights)}"
             )
         joins = np.ndim(inputs) == 0 or joins_last(self.output_mode, ids.shape)
-        return encoded(ids, self.num_tokens, self.output_mode, joins=joins, weights=count_weights)
+        return encode_ids(
+            ids, self.num_tokens, self.output_mode, joins=joins, weights=count_weights
+        )
 
     def _checked(self, ids: Array, context: CallContext) -> Array:
         outside = (ids < 0) | (ids >= self.num_tokens)

@@ -21,7 +21,7 @@ def joins_last(mode: str, input_shape: Shape) -> bool:
     return mode != "one_hot" or (len(input_shape) > 1 and input_shape[-1] == 1)
 
 
-def encoded(
+def encode_ids(
     ids: Array, size: int, mode: str, *, joins: bool, weights: Sequence[float] | Array | None = None
 ) -> Floats:
     """Return 1 (count: how often, or the sum of `weights`) for each number; -1 is no number.
