@@ -78,8 +78,8 @@ def _rule(name: str, rule: Any) -> PartitionLevel:
     call = _CALL.fullmatch(rule) if isinstance(rule, str) else None
     if call is None:
         raise ValueError(
-            f"{name}: expected {', '.join(_FUNCTIONS[:-1])} or {_FUNCTIONS[-1]} of a column, such as "
-            f'"day(time)", received {received(rule)}'
+            f"{name}: expected {', '.join(_FUNCTIONS[:-1])} or {_FUNCTIONS[-1]} of a column, "
+            f'such as "day(time)", received {received(rule)}'
         )
     if call[1] not in _FUNCTIONS:
         hint = did_you_mean(call[1], _FUNCTIONS)

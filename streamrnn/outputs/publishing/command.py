@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamrnn.checkpoints import OutputFolder, read_manifest
-from streamrnn.config import recorded_rejects
+from streamrnn.config import recorded_alerts, recorded_rejects
 from streamrnn.errors import ConfigError
 from streamrnn.outputs.publishing.publisher import Published, Publisher
 
@@ -18,7 +18,8 @@ def publish(path: str, *, rejects: str | None = None) -> list[Published]:
     """
     found = read_manifest(path)
     beside = rejects or recorded_rejects(found.rejects_path, path)
-    with OutputFolder.open(path, rejects=beside) as folder:
+    alerts = recorded_alerts(found.alerts_path, path)
+    with OutputFolder.open(path, rejects=beside, alerts=alerts) as folder:
         manifest = folder.manifest or found
         publisher = Publisher.of(manifest.config, path)
         if not publisher.tables:
