@@ -180,7 +180,9 @@ def run(file: str, root: Path, reasons: dict[str, dict[str, str]]) -> Outcome:
         try:
             names = load_test_file(path)
         except Exception as error:  # noqa: BLE001 - counted as different
-            outcome.found.append(("(import)", "different", f"{type(error).__name__}: {error}"))
+            lacks = type(error).__name__ == "NotHere"
+            message = f"streamrnn has no {error}" if lacks else f"{type(error).__name__}: {error}"
+            outcome.found.append(("(import)", "named" if lacks else "different", message))
             return outcome
         tests_of(names, Case).run(outcome)
     return outcome
