@@ -353,6 +353,19 @@ TOKENS = {
         reads="words",
         model=embedded(5),
     ),
+    "StringLookup/one_hot": LayerRow(
+        lambda: layers.StringLookup(vocabulary=["b", "a"], output_mode="one_hot"),
+        lambda _, words: values.one_hot(values.numbers(words, ["b", "a"], lambda _: 0, 1), 3),
+        reads="words",
+        trained=NO_WEIGHTS,
+    ),
+    "StringLookup/counts": LayerRow(
+        lambda: layers.StringLookup(vocabulary=["b", "a"], output_mode="count"),
+        lambda _, words: values.counts(values.numbers(words, ["b", "a"], lambda _: 0, 1), 3),
+        reads="words",
+        cut="It counts what is in all steps.",
+        trained=NO_WEIGHTS,
+    ),
     "IntegerLookup": LayerRow(
         lambda: layers.IntegerLookup(vocabulary=[4, 1], num_oov_indices=2),
         lambda w, ids: naive.embedding(values.numbers(ids, [4, 1], lambda n: n % 2, 2), *w),

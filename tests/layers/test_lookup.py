@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import streamrnn
-from streamrnn import Input, Sequential, layers
+from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import DataError, DTypeError, UnsupportedError
 from streamrnn.models import SequenceRunner, StepRunner
 
@@ -47,9 +47,14 @@ def test_refusals():
         layer(np.array([1]))
     for options, expected in (
         ({"num_oov_indices": 2}, "TensorFlow's hash"),
-        ({"output_mode": "one_hot"}, "put a CategoryEncoding after it"),
-        ({"invert": True}, "invert=True"),
-        ({"vocabulary": None}, "expected vocabulary="),
+        ({"output_mode": "ragged"}, "output_mode must be one of int, one_hot, multi_hot, count"),
+        ({"invert": True, "output_mode": "count"}, 'invert=True needs output_mode="int"'),
+        ({"output_mode": "tf_idf"}, 'output_mode="tf_idf" needs idf_weights'),
+        ({"output_mode": "tf_idf", "idf_weights": [1, 2]}, "expected 1 idf_weights"),
+        ({"pad_to_max_tokens": True}, "pad_to_max_tokens=True needs max_tokens"),
+        ({"max_tokens": 1}, "max_tokens must be 2 or more"),
+        ({"salt": 3}, "TensorFlow's hashes are not reproduced"),
+        ({"vocabulary": 3}, "expected vocabulary="),
         ({"vocabulary": ["a", "a"]}, "'a' is in the vocabulary twice"),
         ({"vocabulary": ["a", "[UNK]"]}, r"special token '\[UNK\]'"),
     ):
@@ -104,3 +109,128 @@ def test_category_encoding_on_streams():
     joined = Sequential([Input((None,), dtype="int64"), layers.CategoryEncoding(3)])
     with pytest.raises(streamrnn.errors.ModelMismatchError, match="joins all steps"):
         StepRunner(joined)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "expected"),
+    [
+        ("multi_hot", {}, [[1, 1, 0], [0, 1, 1]]),
+        ("count", {}, [[1, 2, 0], [0, 1, 2]]),
+        ("binary", {}, [[1, 1, 0], [0, 1, 1]]),
+        ("count", {"mask_token": "b"}, [[1, 2], [0, 1]]),
+        ("count", {"max_tokens": 5, "pad_to_max_tokens": True}, [[1, 2, 0, 0, 0], [0, 1, 2, 0, 0]]),
+        ("tf_idf", {"idf_weights": [0.5, 0.25]}, [[0.375, 1, 0], [0, 0.5, 0.5]]),
+    ],
+)
+def test_vectors_of_sets(mode, options, expected):
+    """The last axis is a set; a mask token is no number; unknown words have the mean weight."""
+    vocabulary = ["a"] if "mask_token" in options else ["a", "b"]
+    layer = layers.StringLookup(vocabulary=vocabulary, output_mode=mode, **options)
+    words = np.array([["a", "?", "a"], ["b", "a", "b"]])
+    made = layer(words)
+    assert made.dtype == np.float32
+    np.testing.assert_array_equal(made, np.array(expected, np.float32))
+    np.testing.assert_array_equal(layer(words[1]), made[1])
+    again = layers.deserialize(layers.serialize(layer))
+    np.testing.assert_array_equal(again(words), made)
+
+
+def test_one_hot_vectors_stream():
+    """One vector a word; sets of words are refused on streams."""
+    x = Input((None,), dtype="string")
+    layer = layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")
+    model = Model(x, layers.GRU(2)(layer(x)))
+    words = np.array([["a", "?", "b"]])
+    np.testing.assert_array_equal(layer(words)[0], np.eye(3)[[1, 0, 2]])
+    assert layer(words[0]).shape == (3, 3)
+    stream = StepRunner(model)
+    states = stream.initial_state(1)
+    steps = stream.run([words], None, states)[0]
+    np.testing.assert_array_equal(steps[:, -1], model(words))
+    sets = layers.StringLookup(vocabulary=["a"], output_mode="multi_hot")
+    with pytest.raises(streamrnn.errors.ModelMismatchError, match='use output_mode="one_hot"'):
+        StepRunner(Model(x, sets(x)))
+
+
+def test_tokens_of_numbers():
+    """What is no number of the vocabulary is the oov token. Only arrays: no layer reads tokens."""
+    layer = layers.StringLookup(vocabulary=["a", "b"], mask_token="", invert=True)
+    assert layer(np.array([[0, 1, 2, 3, 9]])).tolist() == [["", "[UNK]", "a", "b", "[UNK]"]]
+    again = layers.deserialize(layers.serialize(layer))
+    assert again([3]).tolist() == ["b"]
+    numbers = layers.IntegerLookup(vocabulary=[7, 5], invert=True)
+    assert numbers([0, 1, 2, 3]).tolist() == [-1, 7, 5, -1]
+    with pytest.raises(UnsupportedError, match="call it on arrays"):
+        layer(Input((None,), dtype="int64"))
+
+
+def test_a_vocabulary_is_learned():
+    """By frequency, then the greater token first; special tokens and what is too much are left."""
+    layer = layers.StringLookup(max_tokens=4, mask_token="")
+    with pytest.raises(UnsupportedError, match="it has no vocabulary; call adapt"):
+        layer(np.array(["a"]))
+    words = [["c", "a", "a", ""], ["b", "c", "[UNK]"], ["d"]]
+    layer.adapt(words)
+    assert layer.get_vocabulary() == ["", "[UNK]", "c", "a"]
+    assert layer.get_vocabulary(include_special_tokens=False) == ["c", "a"]
+    layer.adapt(np.array(row) for row in words)
+    assert layer.get_vocabulary() == ["", "[UNK]", "c", "a"]
+    layer.adapt((np.array(row) for row in words), steps=1)
+    assert layer.get_vocabulary() == ["", "[UNK]", "a", "c"]
+    again = layers.StringLookup.from_config(layer.get_config())
+    assert again.get_vocabulary() == layer.get_vocabulary()
+    with pytest.raises(UnsupportedError, match="it was made with a vocabulary"):
+        layers.StringLookup(vocabulary=["a"]).adapt(words)
+    numbers = layers.IntegerLookup()
+    numbers.adapt(np.array([3, 3, 5, -1]))
+    assert numbers.get_vocabulary() == [-1, 3, 5]
+    numbers.set_vocabulary([9])
+    assert numbers([9, 3]).tolist() == [1, 0]
+
+
+def test_weights_are_learned():
+    """log(1 + rows / (1 + rows with the token)); special tokens have the mean."""
+    layer = layers.StringLookup(output_mode="tf_idf")
+    layer.adapt([["a", "a", "b"], ["a"], ["a", "b"]])
+    weights = [np.log(1 + 3 / 4), np.log(1 + 3 / 3)]
+    expected = [2 * np.mean(weights), weights[0], 0]
+    np.testing.assert_allclose(layer(np.array([["a", "?", "?"]])), [expected], rtol=1e-6)
+
+
+def test_a_vocabulary_from_a_file(tmp_path):
+    """One token a line; no file is read for a config, which may come from anybody."""
+    path = tmp_path / "words.txt"
+    path.write_text("b\na\n")
+    layer = layers.StringLookup(vocabulary=str(path))
+    assert layer.get_vocabulary() == ["[UNK]", "b", "a"]
+    assert layer.get_config()["vocabulary"] == ["b", "a"]
+    (tmp_path / "numbers.txt").write_text("7\n5")
+    assert layers.IntegerLookup(vocabulary=str(tmp_path / "numbers.txt"))([5]).tolist() == [2]
+    with pytest.raises(FileNotFoundError, match="no vocabulary file"):
+        layers.StringLookup(vocabulary=str(tmp_path / "none.txt"))
+    with pytest.raises(UnsupportedError, match="no file is read for a config"):
+        layers.StringLookup.from_config({"name": "it", "vocabulary": str(path)})
+
+
+def test_category_encoding_of_one_sample():
+    """Without a batch: a number, or a set of them."""
+    for mode, one, several in (
+        ("one_hot", [0, 1, 0], [[0, 1, 0], [0, 0, 1], [0, 0, 1]]),
+        ("multi_hot", [0, 1, 0], [0, 1, 1]),
+        ("count", [0, 1, 0], [0, 1, 2]),
+    ):
+        assert layers.CategoryEncoding(3, mode)(1).tolist() == one
+        assert layers.CategoryEncoding(3, mode)([1, 2, 2]).tolist() == several
+    assert layers.CategoryEncoding(3, "binary").output_mode == "multi_hot"
+
+
+def test_weighted_counts():
+    """Each number adds its weight."""
+    layer = layers.CategoryEncoding(3, "count")
+    ids, weights = np.array([[1, 2, 2]]), [[0.5, 1.0, 0.25]]
+    assert layer(ids, count_weights=weights).tolist() == [[0, 0.5, 1.25]]
+    assert layer(ids[0], count_weights=weights[0]).tolist() == [0, 0.5, 1.25]
+    with pytest.raises(streamrnn.errors.ShapeError, match=r"count_weights of shape \(1, 3\)"):
+        layer(ids, count_weights=[1.0])
+    with pytest.raises(UnsupportedError, match='count_weights are for output_mode="count"'):
+        layers.CategoryEncoding(3)(ids, count_weights=weights)
