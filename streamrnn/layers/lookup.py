@@ -14,7 +14,7 @@ from streamrnn.errors import ArgumentError, DataError, DTypeError, UnsupportedEr
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.casts import cast_ids
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.encodings import SYNONYMS, encoded, joins_last
+from streamrnn.layers.encodings import SYNONYMS, encode_ids, joins_last
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape, symbols_in
@@ -250,7 +250,7 @@ class _Lookup(Layer):
 
     def _vectors(self, numbers: Array, *, joins: bool) -> Floats:
         mode = "count" if self.output_mode == "tf_idf" else self.output_mode
-        made = encoded(numbers, self._size(), mode, joins=joins)
+        made = encode_ids(numbers, self._size(), mode, joins=joins)
         if self.idf_weights is None:
             return made
         weights = np.zeros(self._size(), np.float32)
