@@ -12,6 +12,8 @@ _OPERATORS = {
     "softplus": ("Softplus", ()),
     "softsign": ("Softsign", ()),
     "exponential": ("Exp", ()),
+    "celu": ("Celu", ("alpha",)),
+    "hard_silu": ("HardSwish", ()),
     "leaky_relu": ("LeakyRelu", ("alpha",)),
     "elu": ("Selu", ("alpha", "gamma")),
     "selu": ("Selu", ("alpha", "gamma")),
