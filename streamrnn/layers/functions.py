@@ -225,7 +225,7 @@ _ACTIVATIONS = (
     "tanh",
 )
 
-FUNCTIONS: dict[str, Function] = {
+ARRAY_FUNCTIONS: dict[str, Function] = {
     **{name: Function(_activation(name)) for name in _ACTIVATIONS},
     "absolute": Function(_of_floats(np.abs)),
     "add": Function(_of_floats(np.add)),

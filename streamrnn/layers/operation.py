@@ -11,7 +11,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers import naming
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.functions import FUNCTIONS
+from streamrnn.layers.functions import ARRAY_FUNCTIONS
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape, Shapes, Symbol, symbols_in
@@ -44,12 +44,12 @@ class Operation(Layer):
         arguments: Mapping[str, Any] | None = None,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        if function not in FUNCTIONS:
-            near = closest(function, FUNCTIONS)
+        if function not in ARRAY_FUNCTIONS:
+            near = closest(function, ARRAY_FUNCTIONS)
             raise ArgumentError(
                 f"Operation: the function {function!r} is not supported"
                 + (f"; did you mean {near!r}?" if near else "")
-                + f". Supported: {', '.join(sorted(FUNCTIONS))}"
+                + f". Supported: {', '.join(sorted(ARRAY_FUNCTIONS))}"
             )
         kwargs["name"] = kwargs.get("name") or naming.unique(function)
         super().__init__(**kwargs)
@@ -57,7 +57,7 @@ class Operation(Layer):
         self.operands = [_plain(operand) for operand in operands]
         self.arguments = {key: _plain(value) for key, value in (arguments or {}).items()}
         self.constants = [_constant(operand) for operand in self.operands]
-        self._along = FUNCTIONS[function].along
+        self._along = ARRAY_FUNCTIONS[function].along
 
     # ---- shapes
 
@@ -145,7 +145,9 @@ class Operation(Layer):
         arguments = dict(self.canonical)
         if self._along == "key" and on_stream and self.rank == 2:  # steps come after the rows
             arguments["key"] = [slice(None), *arguments["key"]]
-        return np.asarray(FUNCTIONS[self.function].compute(*self.all_operands(arrays), **arguments))
+        return np.asarray(
+            ARRAY_FUNCTIONS[self.function].compute(*self.all_operands(arrays), **arguments)
+        )
 
     # ---- as part of a stream
 
@@ -195,7 +197,7 @@ def operate(function: str, *operands: Any, **arguments: Any) -> Any:
         return layer(symbols if len(symbols) > 1 else symbols[0])
     if symbols_in(operands):
         raise ArgumentError(f"{function}: a list that holds symbols is not an operand; stack them")
-    compute: Callable[..., Any] = FUNCTIONS[function].compute
+    compute: Callable[..., Any] = ARRAY_FUNCTIONS[function].compute
     return compute(*operands, **arguments)
 
 

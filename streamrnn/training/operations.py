@@ -10,7 +10,7 @@ from streamrnn.arrays import Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels.gradients import summed_over, times_derivative
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.functions import FUNCTIONS, floats, truths
+from streamrnn.layers.functions import ARRAY_FUNCTIONS, floats, truths
 from streamrnn.training.recording import Recorded, Recording
 
 _Back = Callable[[Any, list[Any], Floats, Floats], list[Any]]
@@ -80,7 +80,7 @@ def _reshaped(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
 
 
 def _of_softmax(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
-    total = FUNCTIONS["sum"].compute(dy * y, axis=a["axis"], keepdims=True)
+    total = ARRAY_FUNCTIONS["sum"].compute(dy * y, axis=a["axis"], keepdims=True)
     return [y * (dy - total)]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.formats.keras.nodes import LayerConfig
-from streamrnn.layers.functions import FUNCTIONS
+from streamrnn.layers.functions import ARRAY_FUNCTIONS
 from streamrnn.layers.naming import snake_case
 from streamrnn.layers.operation import INPUT
 
@@ -24,12 +24,12 @@ def translated(entry: Mapping[str, Any]) -> LayerConfig:
     """
     name, kind = str(entry.get("name")), str(entry["class_name"])
     function = _RENAMED.get(snake_case(kind), snake_case(kind))
-    if function not in FUNCTIONS:
+    if function not in ARRAY_FUNCTIONS:
         raise _refused(
             name,
             kind,
             f"the operation {kind} (keras.ops) is not supported; supported: "
-            f"{', '.join(sorted(FUNCTIONS))}",
+            f"{', '.join(sorted(ARRAY_FUNCTIONS))}",
         )
     nodes = entry.get("inbound_nodes") or []
     if len(nodes) != 1 or not isinstance(nodes[0], Mapping):
