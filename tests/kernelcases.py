@@ -12,6 +12,7 @@ from streamrnn.kernels import (
     activation,
     dense,
     gru,
+    integers,
     layer_norm_lstm,
     lstm,
     recurrent,
@@ -34,6 +35,9 @@ class Kind(NamedTuple):
     own: tuple[tuple[int, ...], ...] = ()
     last: int = 0
     """How often the last activation is named beyond the first time."""
+    precision: str = "float32"
+    atol: float = 5e-6
+    """How far h may be from the oracle in float64."""
 
     def activations(self, given: dict[str, Any]) -> tuple[Any, ...]:
         """Those of the kernel, Keras's names for them taken out of the options `given`."""
@@ -48,7 +52,7 @@ def _layer_norm_lstm(kernel: Any, recurrent: Any, bias: Any, *own: Any) -> Packe
 
 _PEEPHOLES = ((3, 1),)
 _NORMS = ((4,), (4,), (4,), (4,), (1,), (1,))
-KINDS = {
+FLOATS = {
     "lstm": Kind(lstm.pack, 4, 2, naive.lstm, {}),
     "gru": Kind(gru.pack, 3, 1, naive.gru, {"reset_after": True}),
     "gru_before": Kind(gru.pack, 3, 1, naive.gru, {"reset_after": False}),
@@ -56,6 +60,11 @@ KINDS = {
     "peephole": Kind(lstm.pack_peephole, 4, 2, naive.peephole_lstm, {}, _PEEPHOLES, 1),
     "layer_norm": Kind(_layer_norm_lstm, 4, 2, naive.layer_norm_lstm, {}, _NORMS),
 }
+INTEGERS = {
+    f"{name}_int16": FLOATS[name]._replace(precision="int16", atol=5e-4)
+    for name in ("lstm", "gru", "gru_before", "simple_rnn")
+}
+KINDS = FLOATS | INTEGERS
 
 
 class Case:
@@ -66,7 +75,7 @@ class Case:
         rng = np.random.default_rng(7)
         columns = self.kind.gates * units
         shapes = [(features, columns), (units, columns), (columns,)]
-        if kind == "gru":
+        if self.kind.options.get("reset_after"):
             shapes[2] = (2, columns)
         scale = 1.5 / np.sqrt(units + features)
         self.weights = [(rng.standard_normal(s) * scale).astype(np.float32) for s in shapes]
@@ -75,7 +84,19 @@ class Case:
         for *rows, last in self.kind.own:
             own = rng.standard_normal((*rows, last * units)).astype(np.float32)
             self.weights.append(own if kind == "peephole" else 1 + 0.3 * own)
-        self.packed = self.kind.pack(*self.weights, **self.kind.options)
+        self.given = list(self.weights)
+        self.packed = self.pack(*self.given)
+
+    def pack(self, kernel: Any, recurrent: Any, *rest: Any) -> Packed:
+        """Pack the weights; where they are integers, `weights` become their values."""
+        if self.kind.precision != "float32":
+            self.integers = (
+                integers.rounded(kernel, self.kind.precision, factors=True),
+                integers.rounded(recurrent, self.kind.precision, factors=False),
+            )
+            kernel, recurrent = self.integers
+            self.weights = [kernel.floats(), recurrent.floats(), *rest]
+        return self.kind.pack(kernel, recurrent, *rest, **self.kind.options)
 
     def window(self, lanes: int, steps: int, seed: int = 1) -> np.ndarray:
         rng = np.random.default_rng(seed)

@@ -9,25 +9,29 @@ from streamrnn import simd
 from streamrnn.arrays import Floats
 from streamrnn.kernels import packing, stepwise
 from streamrnn.kernels.packed import Packed
+from streamrnn.kernels.packing import WeightsLike
 
 
-def pack(kernel_FG: Floats, recurrent_UG: Floats, bias_G: Floats | None = None) -> Packed:
+def pack(kernel_FG: WeightsLike, recurrent_UG: WeightsLike, bias_G: Floats | None = None) -> Packed:
     """Pack weights in Keras's layout, (F, 4U), (U, 4U), (4U,) or None, for `recurrent.run`.
 
-    Activations: of the gates, of c. States: [h_BU, c_BU].
+    Activations: of the gates, of c. States: [h_BU, c_BU]. Weights may be integers.
     """
     n, units = simd.jit.width(), recurrent_UG.shape[0]
     if bias_G is None:
         bias_G = np.zeros(4 * units, np.float32)
-    x, h, b = (np.split(a, 4, axis=-1) for a in (kernel_FG, recurrent_UG, bias_G))
+    x, h, b = (packing.split(a, 4) for a in (kernel_FG, recurrent_UG, bias_G))
+    word, rest = packing.word_of(kernel_FG), packing.rest_of(kernel_FG, recurrent_UG)
     return Packed(
-        packing.packed([(x, h)], [b], n, 1),
+        packing.packed([(x, h)], [b], n, 1, rest=rest),
         packing.groups_of(units, n, 1),
         stepwise.unless_row_wise(
-            partial(simd.lstm.entry, n), partial(stepwise.lstm, kernel_FG, recurrent_UG, bias_G)
+            partial(simd.lstm.entry, n, word),
+            partial(stepwise.lstm, kernel_FG, recurrent_UG, bias_G),
         ),
         partial(pack, kernel_FG, recurrent_UG, bias_G),
         lane_vectors=3,
+        word=word,
     )
 
 

@@ -11,10 +11,10 @@ class Packed:
 
     `groups`: of units, which threads may share. `entry(activations)` returns a kernel, compiled on
     first use. `again()` packs the weights again: unpickling calls it, in another process and
-    perhaps on another CPU. `lane_vectors`: see `simd.recurrent.scratch`.
+    perhaps on another CPU. `lane_vectors`, `word`: see `simd.recurrent.scratch`.
     """
 
-    __slots__ = ("_again", "_entry", "_kernels", "groups", "lane_vectors", "weights")
+    __slots__ = ("_again", "_entry", "_kernels", "groups", "lane_vectors", "weights", "word")
 
     def __init__(
         self,
@@ -23,8 +23,10 @@ class Packed:
         entry: Callable[[tuple[Spec, ...]], Kernel],
         again: Callable[[], "Packed"],
         lane_vectors: int = 0,
+        word: int = 1,
     ) -> None:
         self.weights, self.groups, self.lane_vectors = weights, groups, lane_vectors
+        self.word = word
         self._entry, self._again = entry, again
         self._kernels: dict[tuple[Spec, ...], Kernel] = {}
 

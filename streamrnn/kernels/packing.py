@@ -4,10 +4,38 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Array, Floats
+from streamrnn.kernels.integers import Integers
 from streamrnn.simd.arguments import Weights
 
 Gates = Sequence[Floats]
+
+WeightsLike = Floats | Integers
+"""The weights (K, G) of one operand, of inputs or of a state."""
+
+
+def split(weights: WeightsLike, gates: int) -> list[Array]:
+    """Split weights (K, gates * U) into those of each gate, as their kernel reads them."""
+    steps = weights.words() if isinstance(weights, Integers) else weights
+    return np.split(steps, gates, axis=-1)
+
+
+def floats_of(weights: WeightsLike) -> Floats:
+    """Return weights (K, G) as floats."""
+    return weights.floats() if isinstance(weights, Integers) else weights
+
+
+def word_of(weights: WeightsLike) -> int:
+    """Return how many weights a kernel reads as 32 bits."""
+    return weights.word if isinstance(weights, Integers) else 1
+
+
+def rest_of(kernel: WeightsLike, recurrent: WeightsLike) -> Floats:
+    """Return what a kernel of integers reads after the initial sums (`simd.arguments.FACTORS`)."""
+    if not isinstance(kernel, Integers) or not isinstance(recurrent, Integers):
+        return np.zeros(0, np.float32)
+    rest = np.array([kernel.top, recurrent.top, *kernel.factors()], np.float32)
+    return np.pad(rest, (0, -rest.size % 16))
 
 
 def aligned(size: int) -> Floats:
@@ -47,15 +75,17 @@ def packed(
     n: int,
     vectors: int,
     own: Gates = (),
+    rest: Floats | None = None,
 ) -> Weights:
     """Pack the weights of a kernel of groups of `vectors` of `n` units.
 
     `sweeps`: per sweep, the gates' (F, U) and (U, U) weights; `starts`: per sweep, its initial sums
-    (U,); `own`: (U,) each, the weights that a unit multiplies by itself.
+    (U,); `own`: (U,) each, the weights that a unit multiplies by itself; `rest`: `rest_of`.
     """
     sums = [by_group(gates, n, vectors).ravel() for gates in starts]
-    rest = [by_group([weights], n, vectors).ravel() for weights in own]
-    return Weights(_weights(sweeps, n, vectors), _flat([*sums, *rest]))
+    others = [by_group([weights], n, vectors).ravel() for weights in own]
+    others += [] if rest is None else [rest]
+    return Weights(_weights(sweeps, n, vectors), _flat([*sums, *others]))
 
 
 def _weights(sweeps: Sequence[tuple[Gates, Gates]], n: int, vectors: int) -> Floats:
@@ -63,7 +93,7 @@ def _weights(sweeps: Sequence[tuple[Gates, Gates]], n: int, vectors: int) -> Flo
     for x_gates, h_gates in sweeps:
         groups = [by_group(gates, n, vectors) for gates in (x_gates, h_gates) if gates]
         groups = [group.reshape(group.shape[0], -1) for group in groups]
-        flat.append(np.concatenate(groups, axis=1).ravel())
+        flat.append(np.concatenate(groups, axis=1).ravel().view(np.float32))
     return _flat(flat)
 
 

@@ -92,7 +92,7 @@ def _together(kernel: Kernel, window: _Arguments, packed: Packed, shares: int) -
     recurrent = simd.recurrent
     lanes, _, features = window[0].shape
     floats = recurrent.scratch(
-        packed.weights.unit.size, lanes, features, shares, packed.lane_vectors
+        packed.weights.unit.size, lanes, features, shares, packed.lane_vectors, packed.word
     )
     scratch, barrier = np.zeros(floats, np.float32), np.zeros(recurrent.ALONE + 1, np.int64)
     done = threads.together(

@@ -12,6 +12,7 @@ from streamrnn.arrays import Floats
 from streamrnn.kernels import dense, normalization
 from streamrnn.kernels.activation import ROW_WISE, Spec, applied
 from streamrnn.kernels.normalization import Norm
+from streamrnn.kernels.packing import WeightsLike, floats_of
 from streamrnn.simd.arguments import Kernel
 
 _Step = Callable[..., tuple[Floats, ...]]
@@ -58,9 +59,11 @@ def plain_window(step: _Step) -> Kernel:
     return run
 
 
-def lstm(kernel_FG: Floats, recurrent_UG: Floats, bias_G: Floats, f: Spec, g: Spec) -> _Step:
+def lstm(
+    kernel_FG: WeightsLike, recurrent_UG: WeightsLike, bias_G: Floats, f: Spec, g: Spec
+) -> _Step:
     """Make the step of an LSTM."""
-    gates = _linear(np.concatenate([kernel_FG, recurrent_UG]), bias_G)
+    gates = _linear(np.concatenate([floats_of(kernel_FG), floats_of(recurrent_UG)]), bias_G)
 
     def step(x, h, c):
         i, forget, new, o = np.split(gates(np.concatenate([x, h], axis=1)), 4, axis=1)
@@ -122,9 +125,15 @@ def layer_norm_lstm(
 
 
 def gru(
-    kernel_FG: Floats, recurrent_UG: Floats, bias_2G: Floats, reset_after: bool, f: Spec, g: Spec
+    kernel: WeightsLike,
+    recurrent: WeightsLike,
+    bias_2G: Floats,
+    reset_after: bool,
+    f: Spec,
+    g: Spec,
 ) -> _Step:
     """Make the step of a GRU in either form."""
+    kernel_FG, recurrent_UG = floats_of(kernel), floats_of(recurrent)
     cut = 2 * recurrent_UG.shape[0]
     weights = np.concatenate([kernel_FG, recurrent_UG])
     total = bias_2G[0] + bias_2G[1]
@@ -145,9 +154,9 @@ def gru(
     return step
 
 
-def simple_rnn(kernel_FU: Floats, recurrent_UU: Floats, bias_U: Floats, g: Spec) -> _Step:
+def simple_rnn(kernel_FU: WeightsLike, recurrent_UU: WeightsLike, bias_U: Floats, g: Spec) -> _Step:
     """Make the step of a SimpleRNN."""
-    both = _linear(np.concatenate([kernel_FU, recurrent_UU]), bias_U)
+    both = _linear(np.concatenate([floats_of(kernel_FU), floats_of(recurrent_UU)]), bias_U)
     return lambda x, h: (applied(g, both(np.concatenate([x, h], axis=1))),)
 
 

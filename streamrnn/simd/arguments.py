@@ -22,11 +22,16 @@ class Absent(NamedTuple):
 class Weights(NamedTuple):
     """Packed weights: `flat` in the order of the sweeps, `unit` the initial sums and own weights.
 
-    A unit's own weights are those that it multiplies by itself (peepholes, gains).
+    A unit's own weights are those that it multiplies by itself (peepholes, gains). Where `flat` has
+    integers they are: the largest integer of the inputs and of the state, and a factor per feature.
     """
 
     flat: Floats
     unit: Floats
+
+
+X_TOP, H_TOP, FACTORS = range(3)
+"""Places in `unit` after the initial sums, where `flat` has integers."""
 
 
 class Share(NamedTuple):

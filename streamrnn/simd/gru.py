@@ -9,14 +9,16 @@ from streamrnn.simd.sweep import OWN, TileShape
 from streamrnn.simd.vector import fma, load, store
 
 
-def entry(n: int, vectors: int, reset_after: bool, activations: tuple[Spec, ...]) -> Kernel:
+def entry(
+    n: int, vectors: int, reset_after: bool, word: int, activations: tuple[Spec, ...]
+) -> Kernel:
     """Return the kernel for groups of `vectors` of `n` floats; activations of gates and of h."""
     name, make = ("gru", _after) if reset_after else ("gru_before", _before)
     full = f"{name}-{n}x{vectors}"
-    return recurrent.entry(full, activations, 1, lambda: make(n, vectors, *activations))
+    return recurrent.entry(full, activations, 1, lambda: make(n, vectors, word, *activations), word)
 
 
-def _after(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) -> Kernel:
+def _after(n: int, vectors: int, word: int, recurrent_activation: Spec, activation: Spec) -> Kernel:
     """Apply the reset gate after the product with the state: the candidate has two sums."""
     f, g = function(recurrent_activation), function(activation)
 
@@ -26,11 +28,13 @@ def _after(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) -
         candidate = g(fma(reset, load(s, z + 3 * n, n), load(s, z + 2 * n, n)))
         store(s, new, fma(update, load(s, old, n), (1.0 - update) * candidate))
 
-    shape = TileShape(n, vectors, sums=4, x_into=(0, 1, 2), h_into=(0, 1, 3))
+    shape = TileShape(n, vectors, sums=4, x_into=(0, 1, 2), h_into=(0, 1, 3), word=word)
     return recurrent.window((recurrent.Phase(shape, cell),), states=1)
 
 
-def _before(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) -> Kernel:
+def _before(
+    n: int, vectors: int, word: int, recurrent_activation: Spec, activation: Spec
+) -> Kernel:
     """Apply the reset gate before the product, which needs it for all units: two sweeps."""
     f, g = function(recurrent_activation), function(activation)
 
@@ -44,7 +48,7 @@ def _before(n: int, vectors: int, recurrent_activation: Spec, activation: Spec) 
         update = load(s, new, n)
         store(s, new, fma(update, load(s, old, n), (1.0 - update) * g(load(s, z, n))))
 
-    both = TileShape(n, vectors, sums=2, x_into=(0, 1), h_into=(0, 1))
-    last = TileShape(n, vectors, sums=1, x_into=(0,), h_into=(0,))
+    both = TileShape(n, vectors, sums=2, x_into=(0, 1), h_into=(0, 1), word=word)
+    last = TileShape(n, vectors, sums=1, x_into=(0,), h_into=(0,), word=word)
     phases = (recurrent.Phase(both, gates), recurrent.Phase(last, cell, operand=OWN))
     return recurrent.window(phases, states=1, kept=1)

@@ -102,6 +102,11 @@ def registers() -> int:
     return 32 if "+avx512vl" in features or not triple.startswith(("x86", "i")) else 16
 
 
+def has(feature: str) -> bool:
+    """Return whether the CPU has a feature, by LLVM's name for it ("avx2")."""
+    return f"+{feature}" in _cpu()[2].split(",")
+
+
 def _cpu() -> tuple[str, str, str]:
     """Return the triple, CPU and features that Numba compiles for."""
     triple, cpu, features = registry.cpu_target.target_context.codegen().magic_tuple()

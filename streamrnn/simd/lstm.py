@@ -11,9 +11,14 @@ from streamrnn.simd.vector import fma, load, store
 _GATES = (0, 1, 2, 3)
 
 
-def entry(n: int, activations: tuple[Spec, ...]) -> Kernel:
-    """Return the kernel for vectors of `n` floats; activations of the gates and of c."""
-    return recurrent.entry(f"lstm-{n}", activations, 2, lambda: _window(n, _cell(n, *activations)))
+def entry(n: int, word: int, activations: tuple[Spec, ...]) -> Kernel:
+    """Return the kernel for vectors of `n` floats; activations of the gates and of c.
+
+    `word`: weights in 32 bits, 1 (float32) or 2 (int16); so in the other cells.
+    """
+    return recurrent.entry(
+        f"lstm-{n}", activations, 2, lambda: _window(n, _cell(n, *activations), word), word
+    )
 
 
 def peephole_entry(n: int, coupled: bool, activations: tuple[Spec, ...]) -> Kernel:
@@ -27,8 +32,8 @@ def peephole_entry(n: int, coupled: bool, activations: tuple[Spec, ...]) -> Kern
     )
 
 
-def _window(n: int, cell: Inlined) -> Kernel:
-    shape = TileShape(n, vectors=1, sums=4, x_into=_GATES, h_into=_GATES)
+def _window(n: int, cell: Inlined, word: int = 1) -> Kernel:
+    shape = TileShape(n, vectors=1, sums=4, x_into=_GATES, h_into=_GATES, word=word)
     return recurrent.window((recurrent.Phase(shape, cell),), states=2)
 
 

@@ -20,8 +20,21 @@ from streamrnn.simd import jit
 from streamrnn.simd.arguments import Absent, Kernel, Share, Weights
 from streamrnn.simd.jit import Inlined, inline_always, kernel
 from streamrnn.simd.names import Spec, label
+from streamrnn.simd.packed_rows import make_pack_inputs, make_pack_states, make_packed_floats
 from streamrnn.simd.spin_barrier import FOREVER, increment, spin_until
-from streamrnn.simd.sweep import NEW, OLD, OWN, START, Sizes, Span, TileShape, X, project, sweep
+from streamrnn.simd.sweep import (
+    NEW,
+    OLD,
+    OWN,
+    START,
+    Sizes,
+    Span,
+    TileShape,
+    X,
+    make_steps,
+    project,
+    sweep,
+)
 from streamrnn.simd.vector import make_copy
 
 LANES = 96
@@ -82,10 +95,11 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
     a step to the next. A row's other states, then the kept vectors, begin at `own`.
     """
     sweeps = tuple(phase for phase in phases if isinstance(phase, Phase))
-    n, vectors = sweeps[0].shape.n, sweeps[0].shape.vectors
+    n, vectors, word = sweeps[0].shape.n, sweeps[0].shape.vectors, sweeps[0].shape.word
     step, prepare = _step(phases), _prepare(sweeps)
     width = vectors * sum(phase.shape.sums for phase in sweeps)
     copy, barriers, lane_vectors = make_copy(n), len(phases), states + 1 + kept
+    packed_floats, pack_inputs = make_packed_floats(word), make_pack_inputs(n, word)
 
     @inline_always
     def absence(absent, lane, t):
@@ -156,7 +170,7 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
 
         # The scratch array: initial sums and the units' own weights, a tile's sums, the lanes'
         # states, and inputs: a lone lane's sums of a block of steps, or the inputs of all lanes
-        # at this step.
+        # at this step; then, for packed weights, the packed rows of each thread.
         room = min(LANES, last - first)
         z = weights.unit.size + number * 6 * width * n
         states = weights.unit.size + shares * 6 * width * n
@@ -164,13 +178,16 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
         inputs = states + room * per_lane
         total = inputs + (BLOCK * sums if alone else shares * room * features)
         inputs += 0 if alone else number * room * features
+        cap = max(room, BLOCK)
+        own_rows = packed_floats(features, units, cap, room)
+        packed = total + number * own_rows
+        total += shares * own_rows
         raw = share.scratch if shares > 1 else np.zeros(total + 16, np.float32)
         s = raw[(64 - raw.ctypes.data % 64) % 64 // 4 :]
-        cap = max(room, BLOCK)
-        offsets = np.zeros(5 * cap, np.int64)
+        offsets = np.zeros(6 * cap, np.int64)
         slot = np.zeros(room, np.int64)
         live = np.empty(room, np.int64)
-        sizes = Sizes(features, units, groups, padded, cap, sums)
+        sizes = Sizes(features, units, groups, padded, cap, sums, packed)
         span = Span(groups * number // shares, groups * (number + 1) // shares)
 
         copy(weights.unit, 0, s, 0, weights.unit.size)  # by every thread: all write the same
@@ -191,7 +208,12 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
                     rows = list_block(
                         absent, first, t, end, T, features, offsets, cap, inputs, sums
                     )
-                    prepare(rows, span, sizes, s, offsets, 0, x, w, 0)
+                    if word == 1:
+                        prepare(rows, span, sizes, s, offsets, 0, x, w, 0)
+                    else:
+                        for row in range(rows):
+                            pack_inputs(x, offsets[X * cap + row], s, sizes, offsets, row)
+                        prepare(rows, span, sizes, s, offsets, 0, s, w, 0)
                 rows = 0
                 for lane in range(lanes):
                     place = (first + lane) * T + t
@@ -200,6 +222,8 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
                     if status == 0:
                         if alone:
                             offsets[START * cap] = inputs + t % BLOCK * sums
+                        elif word > 1:
+                            pack_inputs(x, place * features, s, sizes, offsets, rows)
                         else:
                             offsets[X * cap + rows] = inputs + rows * features
                             copy(x, place * features, s, inputs + rows * features, features)
@@ -233,14 +257,19 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
     return run
 
 
-def scratch(unit: int, lanes: int, features: int, shares: int, lane_vectors: int) -> int:
+def scratch(
+    unit: int, lanes: int, features: int, shares: int, lane_vectors: int, word: int = 1
+) -> int:
     """Return an upper bound of the floats of the scratch array that `shares` threads use.
 
     `unit`: floats of the units' initial sums and own weights, at least a vector of units;
-    `lane_vectors`: h twice, a lane's other states, and its kept vectors.
+    `lane_vectors`: h twice, a lane's other states, and its kept vectors; `word`: as of a TileShape.
     """
     inputs = max(BLOCK * unit, shares * lanes * features)
-    return (1 + 6 * shares + lane_vectors * lanes) * unit + inputs + 16
+    floats = (1 + 6 * shares + lane_vectors * lanes) * unit + inputs + 16
+    if word == 1:
+        return floats
+    return floats + shares * (features + max(lanes, BLOCK) * (features + 2) + lanes * (unit + 2))
 
 
 def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
@@ -252,7 +281,7 @@ def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
     first, group, x_step, h_step = _phase(phase)
     if not more:
         return first
-    rest = _step(tuple(more))
+    rest, steps = _step(tuple(more)), make_steps(_word(phase))
 
     @inline_always
     def several(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
@@ -260,10 +289,14 @@ def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
         if shares > 1:
             barrier_wait(share.barrier, arrived + shares)
         start += sizes.groups * group
-        j += sizes.groups * (sizes.features * x_step + sizes.units * h_step)
+        j += sizes.groups * (steps(sizes.features) * x_step + steps(sizes.units) * h_step)
         rest(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived + shares)
 
     return several
+
+
+def _word(phase: Phase | RowPhase) -> int:
+    return phase.shape.word if isinstance(phase, Phase) else 1
 
 
 def _phase(phase: Phase | RowPhase) -> tuple[Inlined, int, int, int]:
@@ -274,10 +307,13 @@ def _phase(phase: Phase | RowPhase) -> tuple[Inlined, int, int, int]:
     if isinstance(phase, RowPhase):
         return _rows(phase.row), 0, 0, 0
     shape = phase.shape
-    run = sweep(shape, phase.cell, phase.operand)
+    run, word = sweep(shape, phase.cell, phase.operand), shape.word
+    pack_states = make_pack_states(shape.n, word, phase.operand)
 
     @inline_always
     def units(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
+        if word > 1:
+            pack_states(rows, s, sizes, offsets)
         run(rows, span, sizes, s, z, offsets, start, s, fed, w, j)
 
     return units, shape.group, shape.x_step, shape.h_step
@@ -300,24 +336,29 @@ def _prepare(phases: tuple[Phase, ...]) -> Inlined:
     first = project(shape)
     if not more:
         return first
-    rest = _prepare(more)
+    rest, steps = _prepare(more), make_steps(shape.word)
     group, x_step, h_step = shape.group, shape.x_step, shape.h_step
 
     @inline_always
     def several(rows, span, sizes, s, offsets, start, x, w, j):
         first(rows, span, sizes, s, offsets, start, x, w, j)
         start += sizes.groups * group
-        j += sizes.groups * (sizes.features * x_step + sizes.units * h_step)
+        j += sizes.groups * (steps(sizes.features) * x_step + steps(sizes.units) * h_step)
         rest(rows, span, sizes, s, offsets, start, x, w, j)
 
     return several
 
 
 def entry(
-    name: str, activations: tuple[Spec, ...], states: int, make: Callable[[], Kernel]
+    name: str,
+    activations: tuple[Spec, ...],
+    states: int,
+    make: Callable[[], Kernel],
+    word: int = 1,
 ) -> Kernel:
     """Return the machine code of a window kernel built by `make`, of lanes with `states` states."""
-    full = "-".join([name, *map(label, activations)])
+    packed = [] if word == 1 else [f"int{32 // word}"]
+    full = "-".join([name, *packed, *map(label, activations)])
     return jit.compiled(full, make, _signature(states))
 
 

@@ -9,18 +9,20 @@ from streamrnn.simd.sweep import TileShape
 from streamrnn.simd.vector import load, store
 
 
-def entry(n: int, vectors: int, activations: tuple[Spec, ...]) -> Kernel:
+def entry(n: int, vectors: int, word: int, activations: tuple[Spec, ...]) -> Kernel:
     """Return the kernel for groups of `vectors` of `n` floats; activation of h."""
     name = f"simple_rnn-{n}x{vectors}"
-    return recurrent.entry(name, activations, 1, lambda: _kernel(n, vectors, *activations))
+    return recurrent.entry(
+        name, activations, 1, lambda: _kernel(n, vectors, word, *activations), word
+    )
 
 
-def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:
+def _kernel(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
     g = function(activation)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):
         store(s, new, g(load(s, z, n)))
 
-    shape = TileShape(n, vectors, sums=1, x_into=(0,), h_into=(0,))
+    shape = TileShape(n, vectors, sums=1, x_into=(0,), h_into=(0,), word=word)
     return recurrent.window((recurrent.Phase(shape, cell),), states=1)

@@ -6,17 +6,20 @@ time (a tile), units `n` at a time (a *group*: `vectors` of `n` units, each with
 order of the additions of one unit of one row never depends on that: first the initial sum, then the
 inputs, then the state, each product added by one exact fma.
 
-Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`.
+Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. Those of a
+packed layer are 32-bit words of integers, one for several k, and after the last word of the inputs,
+and of the state, follow the scales of the gates (`simd.integer`).
 """
 
 from typing import NamedTuple
 
-from streamrnn.simd import tile
+from streamrnn.simd import integer, tile
 from streamrnn.simd.jit import Inlined, inline_always, registers
 
-START, X, OLD, NEW, OWN = range(5)
+START, X, OLD, NEW, OWN, PACKED = range(6)
 """Blocks of the array `offsets`, `cap` long each: the offsets of the rows' initial sums, inputs,
-old states, new states and other states. (Flat: a view of each block would count references.)"""
+old states, new states and other states, and, of packed weights, of the integers of the state (those
+of the inputs are X). (Flat: a view of each block would count references.)"""
 
 
 class Sizes(NamedTuple):
@@ -32,7 +35,9 @@ class Sizes(NamedTuple):
     """Capacity in rows of each block of `offsets`."""
     unit: int
     """Offset in the scratch array of the weights that a unit multiplies by itself, `padded` of each
-    kind (peepholes, gains)."""
+    kind (peepholes, gains); of packed weights, of what `kernels.packing.Tops` lists."""
+    packed: int = 0
+    """Offset in the scratch array of the integers of the first row's state."""
 
 
 class Span(NamedTuple):
@@ -55,6 +60,8 @@ class TileShape(NamedTuple):
     """The sum that each gate of the input's weights is added to."""
     h_into: tuple[int, ...]
     """The sum that each gate of the state's weights is added to."""
+    word: int = 1
+    """Weights in a 32-bit word: one float32, or two int16."""
 
     @property
     def group(self) -> int:
@@ -74,26 +81,52 @@ class TileShape(NamedTuple):
     def tile(self, m: int) -> tuple[Inlined, Inlined, Inlined]:
         """Make the functions of a tile of m rows: begin, feed inputs, feed states."""
         size = m, self.vectors * self.sums, self.n
-        feeds = (
+        x_feed, h_feed = (tile.feed(*size, into) for into in self._feeds)
+        return tile.begin(*size), x_feed, h_feed
+
+    def integer_tile(self, m: int, *, scattered: bool = False) -> tuple[Inlined, Inlined]:
+        """Make the functions of a tile of m packed rows: add inputs, add states."""
+        size = m, self.vectors * self.sums, self.n
+        x_add, h_add = (integer.add(*size, into, scattered=scattered) for into in self._feeds)
+        return x_add, h_add
+
+    @property
+    def _feeds(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The sums of a tile's row that the weights of a step are added to: inputs, states."""
+        x, h = (
             tuple(v * self.sums + s for v in range(self.vectors) for s in into)
             for into in (self.x_into, self.h_into)
         )
-        x_feed, h_feed = (tile.feed(*size, into) for into in feeds)
-        return tile.begin(*size), x_feed, h_feed
+        return x, h
+
+
+def make_steps(word: int) -> Inlined:
+    """Make the function from the number of inputs to the steps of their weights in memory."""
+
+    @inline_always
+    def steps(count):
+        return count if word == 1 else (count + word - 1) // word + 1
+
+    return steps
 
 
 def tile_rows(shape: TileShape) -> int:
     """Return the most rows of a tile whose sums, weights of a step and an input fit in registers.
 
     With 16 registers an LSTM has two rows, as a third would spill: 1.4-1.7 x as fast as three. A
-    Dense of many units too: 1.8 x.
+    Dense of many units too: 1.8 x. Sums of integers are those of one operand at a time; a product
+    that is not added by the same instruction takes a register.
     """
     weights = shape.vectors * max(len(shape.x_into), len(shape.h_into))
+    if shape.word > 1:
+        return max(1, min(6, (registers() - weights - 2) // weights))
     return max(1, min(6, (registers() - weights - 1) // (shape.vectors * shape.sums)))
 
 
 def _multiply(shape: TileShape, m: int, operand: int) -> Inlined:
     """Make the function that leaves the sums of rows i..i+m for one group in s[z:]."""
+    if shape.word > 1:
+        return _multiply_integers(shape, m)
     begin, feed_x, feed_h = shape.tile(m)
 
     @inline_always
@@ -102,6 +135,19 @@ def _multiply(shape: TileShape, m: int, operand: int) -> Inlined:
         sums = feed_x(sums, features, x, offsets, X * cap + i, w, jx)
         sums = feed_h(sums, units, s, offsets, operand * cap + i, w, jh)
         tile.put(sums, s, z)
+
+    return multiply
+
+
+def _multiply_integers(shape: TileShape, m: int) -> Inlined:
+    """Make the same for packed weights and rows: the operand is the block PACKED."""
+    add_x, add_h = shape.integer_tile(m)
+
+    @inline_always
+    def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
+        if features:
+            add_x(s, z, offsets, START * cap + i, start, 0, X * cap + i, features, w, jx)
+        add_h(s, z, offsets, START * cap + i, start, features, PACKED * cap + i, units, w, jh)
 
     return multiply
 
@@ -118,12 +164,14 @@ def sweep(shape: TileShape, cell: Inlined, operand: int = OLD) -> Inlined:
         _multiply(shape, min(m, most), operand) for m in (1, 2, 3, 4, 5, most)
     )
     n, vectors, sums, group = shape.n, shape.vectors, shape.sums, shape.group
-    x_step, h_step = shape.x_step, shape.h_step
+    x_step, h_step, steps = shape.x_step, shape.h_step, make_steps(shape.word)
 
     @inline_always
     def run(rows, span, sizes, s, z, offsets, start, x, fed, w, j):
         """Sweep the rows; `fed` is the number of inputs still to be added: all, or none."""
-        features, units, cap = sizes.features, sizes.units, sizes.cap
+        features, units, cap = steps(sizes.features), steps(sizes.units), sizes.cap
+        if fed:
+            fed = features
         start += span.low * group
         j += span.low * (features * x_step + units * h_step)
         for g in range(span.low, span.high):
@@ -170,6 +218,8 @@ def sweep(shape: TileShape, cell: Inlined, operand: int = OLD) -> Inlined:
 
 def _add_inputs(shape: TileShape, m: int) -> Inlined:
     """Make the function that adds the inputs of rows i..i+m for a group into s[offsets[NEW]:]."""
+    if shape.word > 1:
+        return _add_integer_inputs(shape, m)
     begin, feed, _ = shape.tile(m)
 
     @inline_always
@@ -181,17 +231,29 @@ def _add_inputs(shape: TileShape, m: int) -> Inlined:
     return add
 
 
+def _add_integer_inputs(shape: TileShape, m: int) -> Inlined:
+    """Make the same for packed weights and rows."""
+    add_x, _ = shape.integer_tile(m, scattered=True)
+
+    @inline_always
+    def add(s, offsets, cap, i, start, x, features, w, j):
+        add_x(s, NEW * cap + i, offsets, START * cap + i, start, 0, X * cap + i, features, w, j)
+
+    return add
+
+
 def project(shape: TileShape) -> Inlined:
     """Make the sweep that only adds the inputs and leaves the sums in s[offsets[NEW]:]."""
     most = tile_rows(shape)
     one, full = _add_inputs(shape, 1), _add_inputs(shape, most)
     group, x_step, h_step = shape.group, shape.x_step, shape.h_step
+    steps = make_steps(shape.word)
 
     @inline_always
     def run(rows, span, sizes, s, offsets, start, x, w, j):
-        features, cap = sizes.features, sizes.cap
+        features, units, cap = steps(sizes.features), steps(sizes.units), sizes.cap
         start += span.low * group
-        j += span.low * (features * x_step + sizes.units * h_step)
+        j += span.low * (features * x_step + units * h_step)
         for _ in range(span.low, span.high):
             i = 0
             while i < rows:
@@ -202,6 +264,6 @@ def project(shape: TileShape) -> Inlined:
                     one(s, offsets, cap, i, start, x, features, w, j)
                     i += 1
             start += group
-            j += features * x_step + sizes.units * h_step
+            j += features * x_step + units * h_step
 
     return run

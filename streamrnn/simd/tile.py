@@ -42,7 +42,7 @@ def begin(m: int, g: int, n: int) -> Inlined:
         def emit(context, builder, sig, args):
             array, offsets, i, k = args
             sums = ir.Constant(ir.ArrayType(ir.VectorType(F32, n), m * g), ir.Undefined)
-            for r, row in enumerate(_rows(builder, context, sig.args[1], offsets, i, m)):
+            for r, row in enumerate(rows_at(builder, context, sig.args[1], offsets, i, m)):
                 for q in range(g):
                     index = builder.add(builder.add(row, k), k.type(q * n))
                     value = emit_load(context, builder, sig.args[0], array, index, n)
@@ -69,7 +69,7 @@ def feed(m: int, g: int, n: int, into: tuple[int, ...]) -> Inlined:
             if not into:
                 return sums
             _, _, x_kind, offsets_kind, _, w_kind, _ = sig.args
-            rows = _rows(builder, context, offsets_kind, offsets, i, m)
+            rows = rows_at(builder, context, offsets_kind, offsets, i, m)
             held = [
                 cgutils.alloca_once_value(builder, builder.extract_value(sums, place))
                 for place in range(m * g)
@@ -116,7 +116,7 @@ def scatter(typingctx, sums, array, offsets, i, k):
     def emit(context, builder, sig, args):
         tile = sig.args[0]
         sums, array, offsets, i, k = args
-        for r, row in enumerate(_rows(builder, context, sig.args[2], offsets, i, tile.m)):
+        for r, row in enumerate(rows_at(builder, context, sig.args[2], offsets, i, tile.m)):
             for q in range(tile.g):
                 index = builder.add(builder.add(row, k), k.type(q * tile.n))
                 value = builder.extract_value(sums, r * tile.g + q)
@@ -125,7 +125,7 @@ def scatter(typingctx, sums, array, offsets, i, k):
     return types.void(sums, array, offsets, types.intp, types.intp), emit
 
 
-def _rows(builder, context, kind, offsets, i, m):
+def rows_at(builder, context, kind, offsets, i, m):
     """Load offsets[i : i + m] (int64), without Numba's wrap-around of negative indices."""
     start = address(context, builder, kind, offsets, i, m)
     return [builder.load(builder.gep(start, [i.type(r)])) for r in range(m)]
