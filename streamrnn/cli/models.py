@@ -56,6 +56,14 @@ def convert(
             help="Compare with recorded inputs x and outputs y of the original framework (.npz).",
         ),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="P",
+            help="int16: store LSTM, GRU and SimpleRNN as integers, half the size; up to twice as "
+            "fast. Try --check. It cannot be undone. Default: as IN.",
+        ),
+    ] = "auto",
     verbose: Verbose = False,
 ) -> None:
     """Convert a model to the native format, or to ONNX. Shows which array became which weight.
@@ -66,7 +74,13 @@ def convert(
     from streamrnn.formats.convert import is_onnx
 
     loaded, differences = convert_file(
-        source, target, layers=layers, node=node, strict=strict, check=check
+        source,
+        target,
+        layers=layers,
+        node=node,
+        strict=strict,
+        check=check,
+        precision=precision,
     )
     print("\n".join(loaded.table()))
     for difference in differences:

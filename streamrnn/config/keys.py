@@ -28,6 +28,7 @@ FREE = frozenset(
         "window.lanes",
         "model.path",  # the model's fingerprint is compared
         "model.layers",  # in the fingerprint
+        "model.precision",  # in the fingerprint
         "model.on_change",
         "model.threads",
         "sink.path",

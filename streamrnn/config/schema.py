@@ -258,6 +258,11 @@ class ModelSection(Section):
         description="what to do if the model is not that of the last run: error | carry (each "
         "stream keeps its state)",
     )
+    precision: Literal["auto", "float32", "int16"] = Field(
+        default="auto",
+        description="auto: the file's own, float32 unless converted | int16: LSTM, GRU, SimpleRNN "
+        "in integers",
+    )
     threads: Natural = Field(default=0, description="0: all cores; does not change results")
     inputs: ModelInputs = Field(
         default_factory=dict,

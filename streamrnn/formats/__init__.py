@@ -5,8 +5,10 @@ from pathlib import Path
 
 from streamrnn.formats.architecture import check_layers, has_custom_layers, untrained
 from streamrnn.formats.dispatch import load_weights, read
+from streamrnn.formats.guard import reading
 from streamrnn.formats.remote import file_name, on_disk
 from streamrnn.formats.tables import Tables
+from streamrnn.layers.precision import set_precision
 from streamrnn.models import Model
 
 
@@ -17,6 +19,7 @@ def load_model(
     node: str | None = None,
     strict: bool = False,
     state: Mapping[str, str] | None = None,
+    precision: str = "auto",
 ) -> Model:
     """Read a model file: .safetensors (native, or PyTorch's weights), .keras, .h5, .hdf5, .onnx.
 
@@ -26,11 +29,16 @@ def load_model(
     node: the recurrent node to extract from an ONNX graph.
     state: for an ONNX graph in a pipeline, input name -> name of the output that is its next value.
     strict: refuse a file with arrays that no layer uses.
+    precision: "int16" rounds the weights of LSTM, GRU and SimpleRNN to integers: up to twice as
+    fast, with an error (`streamrnn convert --check` shows it). "auto": as stored in the file.
 
     Raises MissingFileError, UnsupportedError (suffix, layer, option, operator), ConfigError (an
     argument) or ModelFileError (damaged, or arrays that do not fit), naming the file.
     """
-    return read(path, layers=layers, node=node, strict=strict, state=state).model
+    model = read(path, layers=layers, node=node, strict=strict, state=state).model
+    with reading(path):
+        set_precision(model, precision)
+    return model
 
 
 __all__ = [

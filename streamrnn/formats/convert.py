@@ -30,6 +30,7 @@ from streamrnn.formats.dispatch import read
 from streamrnn.formats.guard import reading, require_file
 from streamrnn.formats.onnx.export import save_onnx
 from streamrnn.formats.tables import Tables
+from streamrnn.layers.precision import set_precision
 from streamrnn.models import Model
 
 
@@ -58,14 +59,17 @@ def convert(
     strict: bool = False,
     state: Mapping[str, str] | None = None,
     check: str | Path | None = None,
+    precision: str = "auto",
 ) -> tuple[Loaded, list[Difference]]:
-    """Read `source`, compare it with the outputs in `check`, and write `target`.
+    """Read `source`, round it to `precision`, compare it with the outputs in `check`, and write it.
 
     target: .safetensors, the native format, or .onnx (`formats.onnx.export`). The other arguments
     and errors are those of load_model. Raises DataError if the arrays in `check` do not fit the
     model, UnsupportedError for a layer that ONNX does not have; then nothing is written.
     """
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
+    with reading(source):
+        set_precision(loaded.model, precision)
     differences = [] if check is None else compare(loaded.model, check)
     if is_onnx(target):
         save_onnx(loaded.model, target)

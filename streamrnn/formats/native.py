@@ -3,6 +3,7 @@
 Tensors: float32, one per weight, named by layer and weight ("lstm/cell/kernel"). Metadata:
 `format` = "streamrnn", `version` = "1", `config` = the model's config as JSON, `order` = the
 weights' names as JSON, in the order of `model.weights`. Equal models are saved as equal bytes.
+A model of lower precision has version "2": some weights are integers (`formats.integers`).
 """
 
 import json
@@ -16,17 +17,20 @@ from safetensors.numpy import save as to_bytes
 
 from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.formats import integers
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.formats.guard import build, parse_json, reading
 from streamrnn.formats.torch_tables import tables_of
 from streamrnn.formats.writing import checked_target, write_atomically
+from streamrnn.kernels.integers import Integers
 from streamrnn.layers import registry
+from streamrnn.layers.precision import assign_integers, packed_weights
 from streamrnn.models import Model
 
 if TYPE_CHECKING:
     from streamrnn.formats.onnx.model import OnnxModel
 
-NATIVE_VERSION = "1"
+NATIVE_VERSION, INTEGERS_VERSION = "1", "2"
 
 _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
 
@@ -40,13 +44,17 @@ def encoded(model: Model) -> bytes:
     """Return the bytes of a native file. Raises ConfigError for a model that is not built."""
     model.graph  # noqa: B018 (raises where the model is not built)
     weights = model.named_weights()
+    packed, tops = integers.split(packed_weights(model))
     metadata = {
         "format": "streamrnn",
-        "version": NATIVE_VERSION,
+        "version": INTEGERS_VERSION if packed else NATIVE_VERSION,
         "config": json.dumps(registry.serialize(model), separators=(",", ":")),
         "order": json.dumps(list(weights)),
     }
-    data = to_bytes({name: np.asarray(w, order="C") for name, w in weights.items()}, metadata)
+    if packed:
+        metadata["integers"] = tops
+    arrays = {name: np.asarray(w, order="C") for name, w in {**weights, **packed}.items()}
+    data = to_bytes(arrays, metadata)
     header, tensors = _in_order(data)
     return header + tensors
 
@@ -71,7 +79,8 @@ def load_weights(model: Model, path: str | Path) -> None:
     By name if all names are equal, else in order.
     """
     with reading(path):
-        metadata, arrays = read(path)
+        metadata, stored = read(path)
+        arrays, packed = integers.joined(metadata, stored)
         names = list(model.named_weights())
         sources = names
         if set(arrays) != set(names):
@@ -80,7 +89,7 @@ def load_weights(model: Model, path: str | Path) -> None:
                 raise ModelFileError(f"order is not a list of names: {order!r:.60}")
             if set(order) == set(arrays) and len(order) == len(names):
                 sources = order
-        _assign(model, dict(zip(names, sources, strict=True)), arrays)
+        _assign(model, dict(zip(names, sources, strict=True)), arrays, packed)
 
 
 def read(path: str | Path) -> tuple[dict[str, str], dict[str, Array]]:
@@ -112,20 +121,21 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
             "calls its layers, with those that have no weights (activations) in between:\n"
             f"{tables}"
         )
-    if metadata.get("version") != NATIVE_VERSION:
+    if metadata.get("version") not in (NATIVE_VERSION, INTEGERS_VERSION):
         raise ModelFileError(
             f"written in version {metadata.get('version')!r} of the native format; this release "
-            f"reads {NATIVE_VERSION!r}"
+            f"reads {NATIVE_VERSION!r} and {INTEGERS_VERSION!r}"
         )
     graphs = _graphs_in(metadata["config"])
     config = parse_json(metadata["config"], "the config")
     if not isinstance(config, Mapping):
         raise ModelFileError(f"the config is not an object: {config!r:.60}")
-    model = build(config, sum(int(array.size) for array in arrays.values()))
+    floats, packed = integers.joined(metadata, arrays)
+    model = build(config, sum(int(array.size) for array in floats.values()))
     if not isinstance(model, Model):
         raise ModelFileError("the config is not that of a model")
     names = list(model.named_weights())
-    assignments = _assign(model, dict(zip(names, names, strict=True)), arrays)
+    assignments = _assign(model, dict(zip(names, names, strict=True)), floats, packed)
     if isinstance(model, graphs):
         model.layer.check()
     return Loaded(model, assignments)
@@ -144,9 +154,17 @@ def _graphs_in(config: str) -> "tuple[type[OnnxModel], ...]":
 
 
 def _assign(
-    model: Model, sources: Mapping[str, str], arrays: Mapping[str, Array]
+    model: Model,
+    sources: Mapping[str, str],
+    arrays: Mapping[str, Array],
+    packed: Mapping[str, Integers],
 ) -> list[Assignment]:
-    """Assign to every weight the array that is its source, and use every array once."""
+    """Assign to every weight the array that is its source, and use every array once.
+
+    Those in `packed` become the integers of their cells.
+    """
     assignments = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
     used = set(sources.values())
-    return assign_weights(model, assignments, [name for name in arrays if name not in used])
+    found = assign_weights(model, assignments, [name for name in arrays if name not in used])
+    assign_integers(model, {t: packed[s] for t, s in sources.items() if s in packed})
+    return found

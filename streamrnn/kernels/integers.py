@@ -86,7 +86,7 @@ def rounded(weights_KG: Floats, precision: str, *, factors: bool) -> Integers:
 
     Raises ValueError for too many inputs (some 100,000), whose sums exceed 32 bits.
     """
-    weights = weights_KG.astype(np.float64)
+    weights = np.array(weights_KG, np.float64)
     exponents = _exponents(weights) if factors else np.zeros(len(weights), np.int8)
     weights /= _powers(exponents)[:, None]
     squares = _total(weights * weights)

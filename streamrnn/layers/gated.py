@@ -10,8 +10,10 @@ import numpy as np
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.kernels import recurrent
-from streamrnn.kernels.activation import Spec
+from streamrnn.kernels.activation import ROW_WISE, Spec
+from streamrnn.kernels.integers import Integers, rounded
 from streamrnn.kernels.packed import Packed
+from streamrnn.kernels.packing import WeightsLike
 from streamrnn.layers import activations, initializers, naming
 from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.arguments import CommonOptions, positive_integer
@@ -50,6 +52,8 @@ class GatedCell(Cell):
     fields: ClassVar[tuple[str, ...]] = ("units", "activation", "use_bias")
     drops_at_one: ClassVar[bool] = False
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
+    computes_in_integers: ClassVar[bool] = True
+    """Whether its kernel takes integers as weights."""
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class GatedCell(Cell):
         self.implementation = implementation
         self._random: np.random.Generator | None = None
         self._packed: Packed | None = None
+        self.integers: dict[str, Integers] = {}
 
     # ---- weights
 
@@ -103,8 +108,31 @@ class GatedCell(Cell):
 
     def weights_changed(self) -> None:
         self._packed = None
+        if self.integers:
+            self.round_weights(self.integers["kernel"].precision)
 
-    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
+    def packable(self) -> bool:
+        """Return whether its weights can be integers."""
+        return self.computes_in_integers and self.built and ROW_WISE.isdisjoint(self.activations())
+
+    def round_weights(self, precision: str) -> None:
+        """Round the weights to integers. With dropout, in training, their floats are used."""
+        w = self._weights
+        self.set_integers(
+            {
+                "kernel": rounded(w["kernel"], precision, factors=True),
+                "recurrent_kernel": rounded(w["recurrent_kernel"], precision, factors=False),
+            }
+        )
+
+    def set_integers(self, integers: dict[str, Integers]) -> None:
+        """Compute with these weights; their floats become the values of the weights."""
+        for name, values in integers.items():
+            self._weights[name].write(values.floats())
+        self.integers = integers
+        self._packed = None
+
+    def pack(self, kernel: WeightsLike, recurrent: WeightsLike, bias: Floats | None) -> Packed:
         """Return the weights in the layout of the kernel."""
         packed: Packed = self.kernels.pack(kernel, recurrent, bias)
         return packed
@@ -113,7 +141,7 @@ class GatedCell(Cell):
         """Return the packed weights, made on first use. Two threads may both make them safely."""
         packed = self._packed
         if packed is None:
-            w = self._weights
+            w: dict[str, Any] = self._weights | self.integers
             packed = self.pack(w["kernel"], w["recurrent_kernel"], w.get("bias"))
             self._packed = packed
         return packed

@@ -10,6 +10,7 @@ from typing import ClassVar, Unpack
 from streamrnn.arrays import Floats
 from streamrnn.kernels import gru
 from streamrnn.kernels.packed import Packed
+from streamrnn.kernels.packing import WeightsLike
 from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.gated import GatedCell, GatedOptions, GatedRNN, GatedRNNOptions, of_cell
 from streamrnn.layers.initializers import InitializerLike
@@ -71,7 +72,7 @@ class GRUCell(GatedCell):
         shape = (2, columns) if self.reset_after else (columns,)
         self.add_weight("bias", shape, self.bias_initializer)
 
-    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
+    def pack(self, kernel: WeightsLike, recurrent: WeightsLike, bias: Floats | None) -> Packed:
         return gru.pack(kernel, recurrent, bias, reset_after=self.reset_after)
 
 

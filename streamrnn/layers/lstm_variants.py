@@ -5,7 +5,7 @@ Names, arguments, weights and formulas are those of TensorFlow Addons
 """
 
 import math
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ArgumentError
@@ -32,6 +32,7 @@ class PeepholeLSTMCell(LSTMCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("input", "forget", "output")
+    computes_in_integers: ClassVar[bool] = False
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
@@ -42,7 +43,7 @@ class PeepholeLSTMCell(LSTMCell):
     def activations(self) -> tuple[Spec, ...]:
         return self.recurrent_activation, self.activation, self.activation
 
-    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
+    def pack(self, kernel: Any, recurrent: Any, bias: Floats | None) -> Packed:
         own = [self._weights[f"{gate}_gate_peephole_weights"] for gate in self.GATES]
         return lstm.pack_peephole(kernel, recurrent, bias, own)
 
@@ -58,6 +59,7 @@ class LayerNormLSTMCell(LSTMCell):
 
     fields: ClassVar[tuple[str, ...]] = (*LSTMCell.fields, "norm_epsilon")
     NORMS: ClassVar[tuple[str, ...]] = ("kernel_norm", "recurrent_norm", "state_norm")
+    computes_in_integers: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class LayerNormLSTMCell(LSTMCell):
             self.add_weight(f"{norm}_gamma", (size,), self.norm_gamma_initializer)
             self.add_weight(f"{norm}_beta", (size,), self.norm_beta_initializer)
 
-    def pack(self, kernel: Floats, recurrent: Floats, bias: Floats | None) -> Packed:
+    def pack(self, kernel: Any, recurrent: Any, bias: Floats | None) -> Packed:
         w = self._weights
         of_x, of_h, of_c = (Norm(w[f"{norm}_gamma"], w[f"{norm}_beta"]) for norm in self.NORMS)
         return layer_norm_lstm.pack(kernel, recurrent, bias, (of_x, of_h, of_c), self.norm_epsilon)

@@ -18,6 +18,7 @@ from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
+from streamrnn.layers.precision import packed_weights
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Node, Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
@@ -402,7 +403,7 @@ class Model(Trainable, Layer):
         }
 
     def fingerprint(self) -> str:
-        """Return a sha256 (hex) of the config and the weights, names included.
+        """Return a sha256 (hex) of the config and the weights, names and precision included.
 
         Regularizers and constraints, which only affect training, do not change it.
         """
@@ -412,6 +413,10 @@ class Model(Trainable, Layer):
         for name, weight in self.named_weights().items():
             digest.update(f"{name} {weight.shape}".encode())
             digest.update(weight.astype("<f4", copy=False).tobytes())
+        for name, integers in packed_weights(self).items():
+            digest.update(f"{name} {integers.precision} {integers.top}".encode())
+            digest.update(integers.scales.astype("<f4", copy=False).tobytes())
+            digest.update(integers.exponents.tobytes())
         return digest.hexdigest()
 
 

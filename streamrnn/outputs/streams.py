@@ -126,7 +126,7 @@ def _initial(manifest: Manifest, output: str) -> Mapping[str, Array]:
     if "model.path" not in config:
         raise StateError(f"{output}: its manifest does not record the path of the model")
     path = str(config["model.path"])
-    options = {name: config.get(f"model.{name}") for name in ("layers", "state")}
+    options = {name: config.get(f"model.{name}") for name in ("layers", "state", "precision")}
     model = load_model(path, **{name: value for name, value in options.items() if value})
     if model.fingerprint() != manifest.model:
         raise StateError(

@@ -114,6 +114,13 @@ def without_layers(config: Config) -> Config:
     return config.model_copy(update={"model": model})
 
 
+def for_training(config: Config) -> Config:
+    """Return the same for a model to be trained: [model] precision is of the runs after it."""
+    config = without_layers(config)
+    model = config.model.model_copy(update={"precision": "auto"})
+    return config.model_copy(update={"model": model})
+
+
 def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> dict[str, Any]:
     """Return what two fits must have in common for one to resume the other, by dotted keys."""
     canonical = loaded.config_with_vocabularies().canonical()

@@ -45,6 +45,7 @@ from streamrnn.pipeline.fit_request import (
     check_request,
     differences,
     fit_identity,
+    for_training,
     initial_model,
     refuse_another_fit,
     refuse_foreign_model,
@@ -213,7 +214,7 @@ class FitJob:
     def _loaded(self, initial: bytes, config: Config) -> LoadedPipeline:
         """Load the pipeline with the model that the fit starts from."""
         with self._folder.on_disk(initial) as path:
-            return LoadedPipeline(without_layers(config), self._read_init, path)
+            return LoadedPipeline(for_training(config), self._read_init, path)
 
     def _refuse_another(self, last: FitCommit, wanted: dict[str, Any]) -> None:
         then = last.facts["identity"]

@@ -248,7 +248,8 @@ def _load(config: Config, path: str) -> Model:
     spec = config.model
     layers = [dict(layer) for layer in spec.layers] if spec.layers else None
     try:
-        return load_model(path, layers=layers, state=dict(spec.state) if spec.state else None)
+        state = dict(spec.state) if spec.state else None
+        return load_model(path, layers=layers, state=state, precision=spec.precision)
     except MissingFileError as error:
         if config.target.column and path == spec.path:
             error.args = (f"{error}. Train it with: streamrnn fit PIPELINE; or fix the path",)

@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
+from streamrnn.kernels.integers import FLOAT32
 from streamrnn.layers.context import CallContext
+from streamrnn.layers.precision import precision_of
 from streamrnn.layers.weights import WeightSet
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
@@ -50,6 +52,11 @@ class Plan(NamedTuple):
     @classmethod
     def of_all(cls, model: Model) -> "Plan":
         """Return the plan of a model with any outputs. Raises UnsupportedError."""
+        if (precision := precision_of(model)) != FLOAT32:
+            raise UnsupportedError(
+                f"{model} has weights in {precision}, which cannot be trained: fit the float32 "
+                f"model, and round it afterwards (streamrnn convert IN OUT --precision {precision})"
+            )
         trained = Trained.of(model)
         check_trainable(model, trained)
         rows = zip(model.named_weights().items(), model.holders(), strict=True)

@@ -20,6 +20,8 @@ from streamrnn.formats.onnx.export_layers import exported
 from streamrnn.formats.onnx.graph import GraphDef, Value
 from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.writing import checked_target, write_atomically
+from streamrnn.kernels.integers import FLOAT32
+from streamrnn.layers.precision import precision_of
 from streamrnn.layers.symbol import Symbol, leaves
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
@@ -54,6 +56,11 @@ def graph_of(model: Model) -> GraphDef:
     """
     if isinstance(model, OnnxModel):
         raise UnsupportedError(f"{model} is a graph of ONNX already: copy its file")
+    if (precision := precision_of(model)) != FLOAT32:
+        raise UnsupportedError(
+            f"{model} has weights in {precision}, and would give other values as a graph of ONNX: "
+            "convert the float32 file that it was made from"
+        )
     builder = GraphBuilder()
     inputs = []
     for name, shape, dtype in model.input_specs:
