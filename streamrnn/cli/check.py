@@ -79,11 +79,13 @@ def explain(
         print_json(plan)
         return
     features, inputs = plan.pop("features"), plan.pop("inputs")
+    errors = plan.pop("precision_errors", [])
     print(facts(_in_words(plan)))
     for item in inputs:
         kind = f"{item['type']} {tuple(item['shape'])}"
         print(f"input {item['name']} ({kind}): {', '.join(item['columns'])}")
     _print_features(features)
+    _print_errors(errors)
 
 
 def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,6 +131,22 @@ def _resume(resume: Mapping[str, Any] | None) -> str:
     if "file" in resume:
         words += f", then row {resume['row']:,} of {resume['file']}"
     return f"{words}, {count(resume['streams'], 'stream')}"
+
+
+def _print_errors(errors: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of the differences of outputs from float32, in their units."""
+    if not errors:
+        return
+    rows = (
+        [error["output"], *(_short(error[name]) for name in ("largest", "rms", "growth"))]
+        for error in errors
+    )
+    precision = errors[0]["precision"]
+    print_table([f"output in {precision}, minus float32", "largest", "rms", "growth"], rows)
+
+
+def _short(number: float | None) -> str | None:
+    return None if number is None else f"{number:.3g}"
 
 
 def _print_features(features: Sequence[Mapping[str, Any]]) -> None:

@@ -72,6 +72,7 @@ def convert(
     """
     from streamrnn.formats.convert import convert as convert_file
     from streamrnn.formats.convert import is_onnx
+    from streamrnn.models.rounding import RoundingError
 
     loaded, differences = convert_file(
         source,
@@ -85,6 +86,8 @@ def convert(
     print("\n".join(loaded.table()))
     for difference in differences:
         print(f"checked: {difference}")
+        if isinstance(difference, RoundingError) and (warning := difference.warning()):
+            print(f"warning: {warning}")
     if is_onnx(target):
         from streamrnn.formats.onnx.export import state_names
 

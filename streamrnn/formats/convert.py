@@ -17,7 +17,7 @@ own names. In Keras, PyTorch and ONNX Runtime::
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,9 @@ from streamrnn.formats.dispatch import read
 from streamrnn.formats.guard import reading, require_file
 from streamrnn.formats.onnx.export import save_onnx
 from streamrnn.formats.tables import Tables
-from streamrnn.layers.precision import set_precision
+from streamrnn.layers.precision import precision_of, set_precision
 from streamrnn.models import Model
+from streamrnn.models.rounding import RoundingError
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def convert(
     state: Mapping[str, str] | None = None,
     check: str | Path | None = None,
     precision: str = "auto",
-) -> tuple[Loaded, list[Difference]]:
+) -> tuple[Loaded, list[Difference | RoundingError]]:
     """Read `source`, round it to `precision`, compare it with the outputs in `check`, and write it.
 
     target: .safetensors, the native format, or .onnx (`formats.onnx.export`). The other arguments
@@ -68,13 +69,21 @@ def convert(
     model, UnsupportedError for a layer that ONNX does not have; then nothing is written.
     """
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
+    model = loaded.model
+    checked = [] if check is None else _with_recorded(model, check)
+    before = precision_of(model)
     with reading(source):
-        set_precision(loaded.model, precision)
-    differences = [] if check is None else compare(loaded.model, check)
+        set_precision(model, precision)
+    differences: list[Difference | RoundingError] = []
+    if check is not None and precision_of(model) != before:
+        model.reset_state()
+        exact, checked = checked, _with_recorded(model, check)
+        differences += _rounding(precision, exact, checked)
+    differences += [_difference(*output) for output in checked]
     if is_onnx(target):
-        save_onnx(loaded.model, target)
+        save_onnx(model, target)
     else:
-        loaded.model.save(target)
+        model.save(target)
     return loaded, differences
 
 
@@ -85,6 +94,11 @@ def is_onnx(target: str | Path) -> bool:
 
 def compare(model: Model, path: str | Path) -> list[Difference]:
     """Compare the model's outputs with those recorded in an .npz file."""
+    return [_difference(*output) for output in _with_recorded(model, path)]
+
+
+def _with_recorded(model: Model, path: str | Path) -> list[tuple[str, Array, Array]]:
+    """Return name, output and recorded output of each that is in an .npz file."""
     path = require_file(path, "file of recorded outputs (check)")
     with reading(path):
         try:
@@ -92,10 +106,10 @@ def compare(model: Model, path: str | Path) -> list[Difference]:
                 arrays = {name: file[name] for name in file.files}
         except zipfile.BadZipFile as error:
             raise DataError(f"not an .npz file, or damaged ({error})") from None
-        return _compare(model, arrays)
+        return _outputs(model, arrays)
 
 
-def _compare(model: Model, arrays: Mapping[str, Array]) -> list[Difference]:
+def _outputs(model: Model, arrays: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
     inputs, left = _inputs(model, arrays)
     made = model(inputs if len(inputs) > 1 else next(iter(inputs.values())))
     outputs = made if isinstance(made, Mapping) else _named(model, made)
@@ -109,7 +123,7 @@ def _compare(model: Model, arrays: Mapping[str, Array]) -> list[Difference]:
             f"expected recorded outputs as y, y_0, y_1, … or {', '.join(outputs)}; the file "
             f"contains {', '.join(arrays)}"
         )
-    return [_difference(name, outputs[name], array) for name, array in recorded.items()]
+    return [(name, outputs[name], array) for name, array in recorded.items()]
 
 
 def _inputs(model: Model, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -140,6 +154,14 @@ def _named(model: Model, outputs: Array | list[Array]) -> dict[str, Array]:
     names = [symbol.layer.name for symbol in model.outputs]
     unique = [f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
     return dict(zip(unique, flat, strict=True))
+
+
+def _rounding(
+    precision: str, exact: list[tuple[str, Array, Array]], made: list[tuple[str, Array, Array]]
+) -> Iterator[RoundingError]:
+    """Compare the outputs in a lower precision with those in float32, step by step."""
+    for (name, one, _), (_, other, _) in zip(exact, made, strict=True):
+        yield RoundingError.of(name, precision, one, other, 1 if one.ndim > 2 else None)
 
 
 def _difference(name: str, output: Array, recorded: Array) -> Difference:

@@ -18,7 +18,7 @@ from streamrnn.kernels.integers import Integers, why_invalid
 _PARTS = ("scales", "exponents")
 
 
-def split(weights: Mapping[str, Integers]) -> tuple[dict[str, Array], str]:
+def stored(weights: Mapping[str, Integers]) -> tuple[dict[str, Array], str]:
     """Return what the file stores of these weights: arrays by name, and the metadata."""
     arrays: dict[str, Array] = {}
     for name, integers in weights.items():

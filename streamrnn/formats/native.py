@@ -44,7 +44,7 @@ def encoded(model: Model) -> bytes:
     """Return the bytes of a native file. Raises ConfigError for a model that is not built."""
     model.graph  # noqa: B018 (raises where the model is not built)
     weights = model.named_weights()
-    packed, tops = integers.split(packed_weights(model))
+    packed, tops = integers.stored(packed_weights(model))
     metadata = {
         "format": "streamrnn",
         "version": INTEGERS_VERSION if packed else NATIVE_VERSION,

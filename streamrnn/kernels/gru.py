@@ -25,7 +25,7 @@ def pack(
     may be integers.
     """
     n, units = simd.jit.width(), recurrent_UG.shape[0]
-    x, h = (packing.split(a, 3) for a in (kernel_FG, recurrent_UG))
+    x, h = (packing.by_gate(a, 3) for a in (kernel_FG, recurrent_UG))
     word, rest = packing.word_of(kernel_FG), packing.rest_of(kernel_FG, recurrent_UG)
     both = np.zeros((2, 3 * units), np.float32)
     if bias is not None:

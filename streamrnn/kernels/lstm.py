@@ -20,7 +20,7 @@ def pack(kernel_FG: WeightsLike, recurrent_UG: WeightsLike, bias_G: Floats | Non
     n, units = simd.jit.width(), recurrent_UG.shape[0]
     if bias_G is None:
         bias_G = np.zeros(4 * units, np.float32)
-    x, h, b = (packing.split(a, 4) for a in (kernel_FG, recurrent_UG, bias_G))
+    x, h, b = (packing.by_gate(a, 4) for a in (kernel_FG, recurrent_UG, bias_G))
     word, rest = packing.word_of(kernel_FG), packing.rest_of(kernel_FG, recurrent_UG)
     return Packed(
         packing.packed([(x, h)], [b], n, 1, rest=rest),

@@ -14,7 +14,7 @@ WeightsLike = Floats | Integers
 """The weights (K, G) of one operand, of inputs or of a state."""
 
 
-def split(weights: WeightsLike, gates: int) -> list[Array]:
+def by_gate(weights: WeightsLike, gates: int) -> list[Array]:
     """Split weights (K, gates * U) into those of each gate, as their kernel reads them."""
     steps = weights.words() if isinstance(weights, Integers) else weights
     return np.split(steps, gates, axis=-1)

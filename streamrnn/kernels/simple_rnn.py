@@ -20,7 +20,7 @@ def pack(kernel_FU: WeightsLike, recurrent_UU: WeightsLike, bias_U: Floats | Non
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)
     v = packing.vectors_a_group(units, n, 1)
-    x, h = (packing.split(a, 1) for a in (kernel_FU, recurrent_UU))
+    x, h = (packing.by_gate(a, 1) for a in (kernel_FU, recurrent_UU))
     word, rest = packing.word_of(kernel_FU), packing.rest_of(kernel_FU, recurrent_UU)
     return Packed(
         packing.packed([(x, h)], [[bias_U]], n, v, rest=rest),

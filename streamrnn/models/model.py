@@ -18,7 +18,7 @@ from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
-from streamrnn.layers.precision import packed_weights
+from streamrnn.layers.precision import packed_weights, precision_of
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Node, Shape, Symbol, map_structure, symbols_in
 from streamrnn.models import config as model_config
@@ -401,6 +401,11 @@ class Model(Trainable, Layer):
             }
             for layer in self.layers
         }
+
+    @property
+    def precision(self) -> str:
+        """The lowest precision of its weights: float32, or that of its packed layers."""
+        return precision_of(self)
 
     def fingerprint(self) -> str:
         """Return a sha256 (hex) of the config and the weights, names and precision included.

@@ -57,7 +57,7 @@ def comparison(
     `watch` is called with each record batch that is read. Raises what `evaluate` raises.
     """
     source = scored_source(loaded, output)
-    bound = _lenient(loaded).bind(source.schema, source.name)
+    bound = lenient(loaded).bind(source.schema, source.name)
     wide, target = with_target(bound, source)
     assert target is not None
     batches = wide.batches() if watch is None else _watched(wide.batches(), watch)
@@ -85,7 +85,7 @@ def scored_source(loaded: LoadedPipeline, output: str) -> SourceOfFiles:
 
     Raises MissingFileError if none of them is there.
     """
-    return _source(_lenient(loaded), read_manifest(output), output)
+    return _source(lenient(loaded), read_manifest(output), output)
 
 
 def _watched(
@@ -122,7 +122,7 @@ def _output_of(loaded: LoadedPipeline) -> str:
     return config.sink.folder
 
 
-def _lenient(loaded: LoadedPipeline) -> LoadedPipeline:
+def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     """Return a copy for which no row is an error.
 
     Rows that were scored are valid; others may be in files that were not scored yet.

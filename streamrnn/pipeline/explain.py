@@ -32,6 +32,7 @@ from streamrnn.pipeline.preflight import (
     seen_before,
 )
 from streamrnn.pipeline.publishing import RunTables
+from streamrnn.pipeline.rounding import rounding_errors
 from streamrnn.pipeline.statistics import features_of, warnings_of
 from streamrnn.pipeline.targets import with_target
 from streamrnn.scoring import Summary, starting_table
@@ -101,6 +102,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
     plan: dict[str, Any] = {
         "model": config.model.path,
         "model_fingerprint": short_model(loaded.fingerprint),
+        "precision": loaded.model.precision,
         "inputs": _inputs(loaded),
         "features": [item.as_dict() for item in features],
         "kind": config.window.kind,
@@ -117,9 +119,11 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         return plan
     streams = committed.state_rows if committed else 0
     resume, files = _next_run(loaded, bound, source, committed)
-    notes = _notes(loaded, source) + warnings_of(loaded, features)
+    errors, warnings = rounding_errors(loaded)
+    notes = _notes(loaded, source) + warnings_of(loaded, features) + warnings
     return {
         **plan,
+        "precision_errors": [error.as_dict() for error in errors],
         "output_columns": bound.emitter.schema.names,
         **_files(source, config.source.order),
         "state_bytes_per_stream": stream_bytes(bound),
