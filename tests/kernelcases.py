@@ -61,7 +61,8 @@ FLOATS = {
     "layer_norm": Kind(_layer_norm_lstm, 4, 2, naive.layer_norm_lstm, {}, _NORMS),
 }
 INTEGERS = {
-    f"{name}_int16": FLOATS[name]._replace(precision="int16", atol=5e-4)
+    f"{name}_{precision}": FLOATS[name]._replace(precision=precision, atol=atol)
+    for precision, atol in (("int16", 5e-4), ("int8", 0.1))
     for name in ("lstm", "gru", "gru_before", "simple_rnn")
 }
 KINDS = FLOATS | INTEGERS

@@ -60,8 +60,8 @@ def convert(
         str,
         typer.Option(
             metavar="P",
-            help="int16: store LSTM, GRU and SimpleRNN as integers, half the size; up to twice as "
-            "fast. Try --check. It cannot be undone. Default: as IN.",
+            help="int16 or int8: store LSTM, GRU and SimpleRNN as integers, a half or a quarter of "
+            "the size, and faster. See the error with --check. Default: as IN.",
         ),
     ] = "auto",
     verbose: Verbose = False,

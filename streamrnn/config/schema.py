@@ -258,10 +258,10 @@ class ModelSection(Section):
         description="what to do if the model is not that of the last run: error | carry (each "
         "stream keeps its state)",
     )
-    precision: Literal["auto", "float32", "int16"] = Field(
+    precision: Literal["auto", "float32", "int16", "int8"] = Field(
         default="auto",
-        description="auto: the file's own, float32 unless converted | int16: LSTM, GRU, SimpleRNN "
-        "in integers",
+        description="auto: the file's own, float32 unless converted | float32 | int16 | int8: of "
+        "LSTM, GRU, SimpleRNN",
     )
     threads: Natural = Field(default=0, description="0: all cores; does not change results")
     inputs: ModelInputs = Field(

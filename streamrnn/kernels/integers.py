@@ -25,11 +25,11 @@ from streamrnn.arrays import Array, Floats
 
 FLOAT32 = "float32"
 
-PRECISIONS = (FLOAT32, "int16")
+PRECISIONS = (FLOAT32, "int16", "int8")
 """Of the products in recurrent layers. Biases, gates and states are float32 in all of them."""
 
-_TOPS = {"int16": (16384, 8192, 4096, 2048)}
-_LARGEST = {"int16": 32767}
+_TOPS = {"int16": (16384, 8192, 4096, 2048), "int8": (127,)}
+_LARGEST = {"int16": 32767, "int8": 127}
 
 _LEAST_EXPONENT = -24
 """An input with smaller weights, by this power of two, is scaled like one with such weights."""
@@ -71,14 +71,20 @@ class Integers(NamedTuple):
         return (products * _powers(self.exponents)[:, None]).astype(np.float32)
 
     def words(self) -> Array:
-        """Return words (steps, G) int32 as a kernel reads them, the scales after the last one."""
+        """Return words (steps, G) int32 as a kernel reads them.
+
+        After the last one come the starts of the sums, for int8, and the scales (`simd.integer`).
+        """
         rows, columns = self.values.shape
         steps = -(-rows // self.word)
         padded = np.zeros((steps * self.word, columns), self.values.dtype)
         padded[:rows] = self.values
         together = padded.reshape(steps, self.word, columns).swapaxes(1, 2)
         words = np.ascontiguousarray(together).view(np.int32).reshape(steps, columns)
-        return np.concatenate([words, self.scales.view(np.int32)[None]])
+        rest = [self.scales.view(np.int32)[None]]
+        if self.word == 4:
+            rest.insert(0, -128 * self.values.sum(axis=0, dtype=np.int32)[None])
+        return np.concatenate([words, *rest])
 
 
 def rounded(weights_KG: Floats, precision: str, *, factors: bool) -> Integers:

@@ -14,7 +14,7 @@ _GATES = (0, 1, 2, 3)
 def entry(n: int, word: int, activations: tuple[Spec, ...]) -> Kernel:
     """Return the kernel for vectors of `n` floats; activations of the gates and of c.
 
-    `word`: weights in 32 bits, 1 (float32) or 2 (int16); so in the other cells.
+    `word`: weights in 32 bits, 1 (float32), 2 (int16) or 4 (int8); so in the other cells.
     """
     return recurrent.entry(
         f"lstm-{n}", activations, 2, lambda: _window(n, _cell(n, *activations), word), word

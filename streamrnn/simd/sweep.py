@@ -61,7 +61,7 @@ class TileShape(NamedTuple):
     h_into: tuple[int, ...]
     """The sum that each gate of the state's weights is added to."""
     word: int = 1
-    """Weights in a 32-bit word: one float32, or two int16."""
+    """Weights in a 32-bit word: one float32, two int16, or four int8."""
 
     @property
     def group(self) -> int:
@@ -87,7 +87,9 @@ class TileShape(NamedTuple):
     def integer_tile(self, m: int, *, scattered: bool = False) -> tuple[Inlined, Inlined]:
         """Make the functions of a tile of m packed rows: add inputs, add states."""
         size = m, self.vectors * self.sums, self.n
-        x_add, h_add = (integer.add(*size, into, scattered=scattered) for into in self._feeds)
+        x_add, h_add = (
+            integer.add(*size, into, self.word, scattered=scattered) for into in self._feeds
+        )
         return x_add, h_add
 
     @property
@@ -102,10 +104,11 @@ class TileShape(NamedTuple):
 
 def make_steps(word: int) -> Inlined:
     """Make the function from the number of inputs to the steps of their weights in memory."""
+    rest = integer.rest_steps(word)
 
     @inline_always
     def steps(count):
-        return count if word == 1 else (count + word - 1) // word + 1
+        return count if word == 1 else (count + word - 1) // word + rest
 
     return steps
 
