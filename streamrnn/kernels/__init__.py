@@ -1,6 +1,7 @@
 """The host side of the kernels: packed weights, calls, threads. The compiled side is `simd`.
 
-- `packing`     weights in the order in which a sweep reads them; `packed`: they and their kernels
+- `packing`     weights in the order in which a sweep reads them; `packed`: they and their kernels;
+                `integers`: weights rounded to int16 or int8
 - `lstm`, `gru`, `simple_rnn`, `dense`, `conv1d`   `pack`: weights in Keras's layout to packed ones
 - `recurrent`   the one `run` of all recurrent operators; `stepwise`: the slow path, for softmax
                 inside a cell; `cell`: custom cells

@@ -389,7 +389,10 @@ class Model(Trainable, Layer):
         _formats("native").save(self, path)
 
     def load_weights(self, path: str | Path) -> None:
-        """Set the weights from a file in the native format or in one of Keras's formats."""
+        """Set the weights from a file in the native format or in one of Keras's formats.
+
+        Weights that are integers in the file stay so: the model has its precision from then on.
+        """
         _formats().load_weights(self, path)
 
     def layer_shapes(self) -> dict[str, LayerShapes]:

@@ -4,7 +4,8 @@ From the inside out:
 
 - `jit`         compiler options, the width of vectors, compiled kernels kept on disk
 - `vector`      a vector of float32 as a Numba type; `functions`: activations on it
-- `tile`        rows x vectors of sums in registers, fed with inputs times weights
+- `tile`        rows x vectors of sums in registers, fed with inputs times weights; `integer`,
+                `packed_rows`: the same in integers
 - `sweep`       all rows times all weights, tile by tile, then a cell
 - `recurrent`   the loop over steps and lanes: masks, lengths, states; `spin_barrier`: for several
                 threads on a few large lanes

@@ -106,10 +106,10 @@ def openvino(kind: str, weights: Weights, x_BTF: np.ndarray, threads: int) -> Ch
     return chunk
 
 
-def torch(kind: str, weights: Weights, x_BTF: np.ndarray, threads: int) -> Chunk:
+def torch_layer(kind: str, weights: Weights) -> Any:
+    """A layer of PyTorch with these weights."""
     import torch as t
 
-    t.set_num_threads(threads)
     kernel, recurrent, bias = weights
     order = (0, 1, 2, 3) if kind == "lstm" else (1, 0, 2)
     biases = [bias, np.zeros_like(bias)] if kind == "lstm" else list(bias)
@@ -119,6 +119,14 @@ def torch(kind: str, weights: Weights, x_BTF: np.ndarray, threads: int) -> Chunk
         layer.weight_hh_l0.copy_(t.from_numpy(gates(recurrent, order)))
         layer.bias_ih_l0.copy_(t.from_numpy(gates(biases[0], order)))
         layer.bias_hh_l0.copy_(t.from_numpy(gates(biases[1], order)))
+    return layer
+
+
+def torch(kind: str, weights: Weights, x_BTF: np.ndarray, threads: int) -> Chunk:
+    import torch as t
+
+    t.set_num_threads(threads)
+    layer = torch_layer(kind, weights)
     x, arrays = _time_first(kind, weights, x_BTF)
     inputs = t.from_numpy(x)
     states = [t.from_numpy(array) for array in arrays]

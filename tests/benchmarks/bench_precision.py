@@ -1,0 +1,224 @@
+"""Recurrent layers in int16 and int8 against float32 and against others' low precision.
+
+    python tests/benchmarks/bench_precision.py --markdown tests/benchmarks/README.md
+
+Needs the extra bench; a runtime that is not installed is left out. Each side runs on one thread, in
+turns, and its time is that of the process's CPU: what counts are ratios to our float32, each the
+median over all rounds. Errors are largest differences of h from our float32 after one chunk. Then
+the weather pipeline in each precision: RMSE, and how far its forecasts are from those in float32.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peers
+from timing import add_markdown, machine, publish, table
+
+import streamrnn
+from streamrnn import Pipeline
+from streamrnn.kernels import gru, integers, lstm, recurrent
+
+GRID = [
+    *((1, 16, 64, 128), (1, 64, 128, 128), (32, 16, 16, 128), (32, 16, 32, 128)),
+    *((32, 16, 64, 128), (64, 64, 128, 128), (64, 64, 256, 64), (64, 128, 512, 32)),
+    (1, 128, 512, 64),
+]
+KINDS = {"lstm": (lstm, 4, 2), "gru": (gru, 3, 1)}
+PRECISIONS = ("float32", "int16", "int8")
+ROOT = Path(__file__).parents[2]
+
+Chunk = Callable[[], np.ndarray]
+
+
+def ours(kind: str, weights: peers.Weights, x: np.ndarray, precision: str) -> Chunk:
+    module, _, states = KINDS[kind]
+    kernel, other, bias = weights
+    packed = (
+        module.pack(kernel, other, bias)
+        if precision == "float32"
+        else module.pack(
+            integers.rounded(kernel, precision, factors=True),
+            integers.rounded(other, precision, factors=False),
+            bias,
+        )
+    )
+    y = np.empty((*x.shape[:2], len(other)), np.float32)
+
+    def chunk() -> np.ndarray:
+        state = [np.zeros((len(x), len(other)), np.float32) for _ in range(states)]
+        recurrent.run(packed, ("sigmoid", "tanh"), x, None, None, state, y)
+        return y
+
+    return chunk
+
+
+def onnxruntime_int8(kind: str, weights: peers.Weights, x: np.ndarray) -> Chunk:
+    """Quantized as its documentation does; it leaves a GRU in float32."""
+    import onnx
+    import onnxruntime as ort
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    if kind == "gru":
+        raise ImportError("ONNX Runtime does not quantize a GRU")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        model = onnx.load_from_string(peers.onnx_model(kind, weights))
+        onnx.save(model, f"{folder}/m.onnx")
+        quantize_dynamic(f"{folder}/m.onnx", f"{folder}/q.onnx", weight_type=QuantType.QInt8)
+        session = ort.InferenceSession(
+            f"{folder}/q.onnx", options, providers=["CPUExecutionProvider"]
+        )
+    first = np.ascontiguousarray(x.transpose(1, 0, 2))
+    zeros = np.zeros((1, len(x), len(weights[1])), np.float32)
+
+    def chunk() -> np.ndarray:
+        y = session.run(None, {"X": first, "h0": zeros, "c0": zeros})[0]
+        found: np.ndarray = y[:, 0].transpose(1, 0, 2)
+        return found
+
+    return chunk
+
+
+def _torch(kind: str, weights: peers.Weights, x: np.ndarray, change: Callable[[Any], Any]) -> Chunk:
+    import torch
+
+    layer = change(peers.torch_layer(kind, weights))
+    torch.set_num_threads(1)
+    kept = next(iter(layer.parameters()), None)
+    kind_of = torch.float32 if kept is None else kept.dtype
+    inputs = torch.from_numpy(np.ascontiguousarray(x.transpose(1, 0, 2))).to(kind_of)
+
+    def chunk() -> np.ndarray:
+        with torch.inference_mode():
+            found: np.ndarray = layer(inputs)[0].float().numpy().transpose(1, 0, 2)
+            return found
+
+    return chunk
+
+
+def torch_int8(kind: str, weights: peers.Weights, x: np.ndarray) -> Chunk:
+    import torch
+
+    modules = {torch.nn.LSTM, torch.nn.GRU}
+    quantize = torch.ao.quantization.quantize_dynamic
+
+    def change(layer: Any) -> Any:
+        return quantize(torch.nn.Sequential(layer), modules, dtype=torch.qint8)[0]
+
+    return _torch(kind, weights, x, change)
+
+
+def torch_bf16(kind: str, weights: peers.Weights, x: np.ndarray) -> Chunk:
+    return _torch(kind, weights, x, lambda layer: layer.bfloat16())
+
+
+OTHERS = {"onnxruntime int8": onnxruntime_int8, "torch int8": torch_int8, "torch bf16": torch_bf16}
+
+
+def cpu_ratios(sides: dict[str, Chunk], rounds: int) -> dict[str, float]:
+    """Median over rounds of the CPU time of float32 over that of each side."""
+    calls = {}
+    for name, side in sides.items():
+        side()
+        start = time.process_time()
+        side()
+        calls[name] = max(1, round(0.02 / max(time.process_time() - start, 1e-6)))
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        times = {}
+        for name, side in sides.items():
+            start = time.process_time()
+            for _ in range(calls[name]):
+                side()
+            times[name] = (time.process_time() - start) / calls[name]
+        for name in sides:
+            found[name].append(times["float32"] / times[name])
+    return {name: statistics.median(ratios) for name, ratios in found.items()}
+
+
+def speed(rounds: int) -> str:
+    head = ["", "B, F, H, T", *PRECISIONS[1:], *OTHERS]
+    rows = []
+    for kind, (_, gates, _) in KINDS.items():
+        for lanes, features, units, steps in GRID:
+            rng = np.random.default_rng(0)
+            shapes = [(features, gates * units), (units, gates * units)]
+            shapes.append((2, gates * units) if kind == "gru" else (gates * units,))
+            kernel, other, bias = (
+                (rng.normal(size=s) / np.sqrt(units)).astype(np.float32) for s in shapes
+            )
+            weights = kernel, other, bias
+            x = rng.normal(size=(lanes, steps, features)).astype(np.float32)
+            sides = {p: ours(kind, weights, x, p) for p in PRECISIONS}
+            for name, make in OTHERS.items():
+                try:
+                    sides[name] = make(kind, weights, x)
+                except ImportError:
+                    continue
+            exact = sides["float32"]().copy()
+            errors = {name: float(np.abs(side() - exact).max()) for name, side in sides.items()}
+            ratios = cpu_ratios(sides, rounds)
+            cells = [
+                f"x{ratios[name]:.2f} ({errors[name]:.0e})" if name in sides else ""
+                for name in head[2:]
+            ]
+            rows.append([kind.upper(), f"{lanes}, {features}, {units}, {steps}", *cells])
+            print(*rows[-1], flush=True)
+    return table(head, rows)
+
+
+def weather() -> str:
+    """Errors of the weather pipeline, in degrees Fahrenheit."""
+    outputs, scores = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for precision in PRECISIONS:
+            path = f"{folder}/{precision}"
+            job = Pipeline.from_toml(
+                ROOT / "pipelines/weather.toml",
+                [f"model.precision={precision}", f"sink.path={path}"],
+            )
+            job.run()
+            scores[precision] = job.evaluate(by="stream").table.to_pylist()[1:]
+            outputs[precision] = job.preview(30_000)["temp_3h"].drop_null().to_numpy()
+    exact = outputs["float32"]
+    rows = []
+    for precision in PRECISIONS:
+        off = np.abs(outputs[precision].astype(np.float64) - exact)
+        tenths = [part.max() for part in np.array_split(off, 10)]
+        rows.append(
+            [
+                precision,
+                *(f"{row['rmse']:.4f}" for row in scores[precision]),
+                f"{off.max():.1e}",
+                f"{np.sqrt(np.mean(off**2)):.1e}",
+                " ".join(f"{value:.0e}" for value in tenths),
+            ]
+        )
+    names = [f"RMSE {row['origin']}" for row in scores["float32"]]
+    return table(["precision", *names, "largest", "rms", "largest by tenths of the rows"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    add_markdown(parser)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    streamrnn.set_threads(1)
+    text = (
+        f"{machine('numba')}\n\n{speed(options.rounds)}\n\n"
+        f"The weather pipeline, in degrees Fahrenheit:\n\n{weather()}"
+    )
+    publish({"precision": text}, options.markdown)
+
+
+if __name__ == "__main__":
+    main()
