@@ -20,7 +20,7 @@ def by_gate(weights: WeightsLike, gates: int) -> list[Array]:
     return np.split(steps, gates, axis=-1)
 
 
-def floats_of(weights: WeightsLike) -> Floats:
+def dequantized(weights: WeightsLike) -> Floats:
     """Return weights (K, G) as floats."""
     return weights.floats() if isinstance(weights, Integers) else weights
 

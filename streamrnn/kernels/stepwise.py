@@ -12,7 +12,7 @@ from streamrnn.arrays import Floats
 from streamrnn.kernels import dense, normalization
 from streamrnn.kernels.activation import ROW_WISE, Spec, applied
 from streamrnn.kernels.normalization import Norm
-from streamrnn.kernels.packing import WeightsLike, floats_of
+from streamrnn.kernels.packing import WeightsLike, dequantized
 from streamrnn.simd.arguments import Kernel
 
 _Step = Callable[..., tuple[Floats, ...]]
@@ -63,7 +63,7 @@ def lstm(
     kernel_FG: WeightsLike, recurrent_UG: WeightsLike, bias_G: Floats, f: Spec, g: Spec
 ) -> _Step:
     """Make the step of an LSTM."""
-    gates = _linear(np.concatenate([floats_of(kernel_FG), floats_of(recurrent_UG)]), bias_G)
+    gates = _linear(np.concatenate([dequantized(kernel_FG), dequantized(recurrent_UG)]), bias_G)
 
     def step(x, h, c):
         i, forget, new, o = np.split(gates(np.concatenate([x, h], axis=1)), 4, axis=1)
@@ -133,7 +133,7 @@ def gru(
     g: Spec,
 ) -> _Step:
     """Make the step of a GRU in either form."""
-    kernel_FG, recurrent_UG = floats_of(kernel), floats_of(recurrent)
+    kernel_FG, recurrent_UG = dequantized(kernel), dequantized(recurrent)
     cut = 2 * recurrent_UG.shape[0]
     weights = np.concatenate([kernel_FG, recurrent_UG])
     total = bias_2G[0] + bias_2G[1]
@@ -156,7 +156,7 @@ def gru(
 
 def simple_rnn(kernel_FU: WeightsLike, recurrent_UU: WeightsLike, bias_U: Floats, g: Spec) -> _Step:
     """Make the step of a SimpleRNN."""
-    both = _linear(np.concatenate([floats_of(kernel_FU), floats_of(recurrent_UU)]), bias_U)
+    both = _linear(np.concatenate([dequantized(kernel_FU), dequantized(recurrent_UU)]), bias_U)
     return lambda x, h: (applied(g, both(np.concatenate([x, h], axis=1))),)
 
 
