@@ -229,6 +229,7 @@ class Pipeline(ReportsOutput):
 
         Nothing is written, and what earlier runs committed is ignored.
         """
+        self.config.require_run()
         return preview_rows(self.loaded, limit)
 
     def windows(self) -> SourceWindows:

@@ -12,7 +12,6 @@ from streamrnn.scoring import LoadedPipeline, RunOptions, Scorer
 
 def preview_rows(loaded: LoadedPipeline, limit: int) -> pa.Table:
     """Score the first `limit` rows of the source: see `Pipeline.preview`."""
-    loaded.config.require_run()
     rows = min(limit, loaded.config.source.batch_rows)
     source = open_source(loaded, RunOptions(), rows)
     if not source.replayable:

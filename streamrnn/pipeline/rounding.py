@@ -48,5 +48,6 @@ def _in_float32(loaded: LoadedPipeline) -> LoadedPipeline:
 
 
 def _column(table: pa.Table, name: str) -> Floats:
-    column: Floats = table.column(name).combine_chunks().to_numpy(zero_copy_only=False)
+    """Return the scores; rows of the warm-up have none."""
+    column: Floats = table.column(name).drop_null().to_numpy()
     return column.astype(np.float32, copy=False)

@@ -74,6 +74,15 @@ def test_explain_shows_the_error_on_the_rows_of_the_source(base: Path) -> None:
     assert 0 < error["largest"] == pytest.approx(difference.max(), rel=1e-3)
     assert error["rms"] == pytest.approx(np.sqrt(np.mean(difference**2)), rel=1e-3)
     assert job().explain()["precision_errors"] == []
+    config = logs.config("in", "m.safetensors", "out", model={"precision": "int16"})
+    del config["sink"]
+    assert Pipeline.from_dict(config).explain()["precision_errors"] == [error]
+
+
+def test_the_error_leaves_out_rows_of_the_warm_up(base: Path) -> None:
+    (without,) = job(precision="int16").explain()["precision_errors"]
+    (error,) = job(precision="int16", output={"warmup": 9}).explain()["precision_errors"]
+    assert error["rms"] > 0.5 * without["rms"]
 
 
 def test_a_packed_file_has_nothing_to_compare_with(base: Path) -> None:
