@@ -18,7 +18,7 @@ from streamrnn.layers.encodings import SYNONYMS, encode_ids, joins_last
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape, symbols_in
-from streamrnn.layers.vocabulary import Counts, Token, batches_of, read_vocabulary
+from streamrnn.layers.vocabulary import Counts, Token, read_vocabulary, token_batches
 
 _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 
@@ -170,7 +170,7 @@ class _Lookup(Layer):
                 f"{self}: it was made with a vocabulary; make it without one to adapt it"
             )
         counts = Counts()
-        for batch in batches_of(data, steps):
+        for batch in token_batches(data, steps):
             counts.add(batch, self._token)
         most = None if self.max_tokens is None else self.max_tokens - self._first_token
         tokens = counts.learned((self.mask_token, self.oov_token), most)

@@ -66,7 +66,7 @@ def _rows(batch: Any) -> list[list[Any]]:
     return [row.reshape(-1).tolist() for row in array]
 
 
-def batches_of(data: Any, steps: int | None) -> Iterable[Any]:
+def token_batches(data: Any, steps: int | None) -> Iterable[Any]:
     """Yield what `adapt` reads: one array or list (each value of a flat one is a row), or batches.
 
     Raises ArgumentError for data that is none of these.
