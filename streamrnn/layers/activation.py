@@ -1,12 +1,12 @@
 """Activations as layers."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
 from streamrnn.arrays import Array
-from streamrnn.errors import ArgumentError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.arguments import LayerOptions
@@ -15,7 +15,9 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.symbol import Shape, symbols_in
+
+_LEAST = np.float32(-3e38)
 
 
 @builtin_layer
@@ -164,7 +166,11 @@ class PReLU(Layer):
 
 @builtin_layer
 class Softmax(Layer):
-    """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams."""
+    """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams.
+
+    A call on arrays takes a mask of values, too: of as many axes as the inputs, or of any for
+    (B, F). Where it is False the output is 0, and the sum leaves the value out, as in Keras.
+    """
 
     stepwise = True
 
@@ -179,6 +185,23 @@ class Softmax(Layer):
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return None if self.ragged else "its sum is over the steps of a sequence; use axis=-1"
+
+    def __call__(self, inputs: Any, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
+        """Compute the outputs; see Layer, and above for the mask."""
+        of_steps = mask is None or bool(symbols_in([inputs, mask]))
+        if of_steps or (np.ndim(inputs) > 2 and np.ndim(mask) < np.ndim(inputs)):
+            return super().__call__(inputs, *args, mask=mask, **kwargs)
+        x, taken = self._cast(inputs), np.asarray(mask)
+        taken = taken if taken.dtype == bool else taken > 0.5
+        try:
+            taken = np.broadcast_to(taken, x.shape)
+        except ValueError:
+            raise ShapeError(
+                f"{self}: expected a mask that is broadcastable to the inputs, shape {x.shape}, "
+                f"received {taken.shape}"
+            ) from None
+        made = super().__call__(np.where(taken, x, _LEAST), *args, **kwargs)
+        return np.where(taken, made, np.float32(0))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         rows, shape = as_rows(inputs, self.axes)

@@ -156,13 +156,13 @@ def threshold(x: npt.ArrayLike, threshold: float, default_value: float) -> Float
     return compute(("threshold", float(threshold), float(default_value)), x)
 
 
-def softmax(x: npt.ArrayLike, axis: int = -1) -> Floats:
-    """Return exp(x) / sum of exp(x) over an axis."""
+def softmax(x: npt.ArrayLike, axis: int | Sequence[int] = -1) -> Floats:
+    """Return exp(x) / sum of exp(x) over an axis, or over several."""
     return compute_over("softmax", x, axis)
 
 
-def log_softmax(x: npt.ArrayLike, axis: int = -1) -> Floats:
-    """Return x - log(sum of exp(x)) over an axis."""
+def log_softmax(x: npt.ArrayLike, axis: int | Sequence[int] = -1) -> Floats:
+    """Return x - log(sum of exp(x)) over an axis, or over several."""
     return compute_over("log_softmax", x, axis)
 
 
@@ -236,12 +236,30 @@ def spec_of_relu(negative_slope: float, max_value: float | None, threshold: floa
     return ("relu", slope, limit, float(max_value)) if slope else ("relu6", float(max_value))
 
 
-def compute_over(name: str, x: npt.ArrayLike, axis: int) -> Floats:
-    """Apply an activation of rows along an axis. Raises ShapeError if there is no such axis."""
+def compute_over(name: str, x: npt.ArrayLike, axis: int | Sequence[int]) -> Floats:
+    """Apply an activation of rows along an axis, or over the values of several.
+
+    Raises ShapeError if there is no such axis.
+    """
     array = np.asarray(x, dtype=np.float32)
+    if not isinstance(axis, int):
+        return _compute_over_all(name, array, tuple(axis))
     if not -array.ndim <= axis < array.ndim:
         raise ShapeError(f"{name}: axis={axis} is out of range for an array of shape {array.shape}")
     return np.ascontiguousarray(np.moveaxis(compute(name, np.moveaxis(array, axis, -1)), -1, axis))
+
+
+def _compute_over_all(name: str, array: Floats, axes: tuple[int, ...]) -> Floats:
+    outside = [axis for axis in axes if not -array.ndim <= axis < array.ndim]
+    if outside or not axes or len({axis % array.ndim for axis in axes}) < len(axes):
+        raise ShapeError(
+            f"{name}: axis={axes} must be different axes of an array of shape {array.shape}"
+        )
+    ends = tuple(range(-len(axes), 0))
+    moved = np.ascontiguousarray(np.moveaxis(array, axes, ends))
+    rows = moved.reshape(*moved.shape[: -len(axes)], -1)
+    made = compute(name, rows).reshape(moved.shape)
+    return np.ascontiguousarray(np.moveaxis(made, ends, axes))
 
 
 def _checked(name: str, numbers: Sequence[float]) -> kernel.Spec:

@@ -12,23 +12,33 @@ from streamrnn.layers.symbol import Shape
 Axes = tuple[int, ...]
 """Axes in order, -1 the last."""
 
+_INTEGERS = "Invalid value for `axis` argument: expected an int or a list/tuple of ints."
+
+
+def checked_axis(owner: object, axis: Any, words: str = _INTEGERS) -> Any:
+    """Return an axis, or a list of axes for several. Raises ArgumentError for anything else."""
+    several = isinstance(axis, list | tuple)
+    for number in axis if several else [axis]:
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise ArgumentError(f"{owner}: {words}, received {axis!r}")
+    return [int(number) for number in axis] if several else int(axis)
+
 
 def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
     """Return axes of an input of `rank` axes, in order, from the end.
 
     Raises ArgumentError for one that is out of range, named twice, or the batch.
     """
-    given: list[Any] = list(axis) if isinstance(axis, list | tuple) else [axis]
+    found = checked_axis(owner, axis)
+    given: list[int] = found if isinstance(found, list) else [found]
     for number in given:
-        if isinstance(number, bool) or not isinstance(number, int | np.integer):
-            raise ArgumentError(f"{owner}: axis must be an integer or a list, received {axis!r}")
         if not -rank <= number < rank:
             raise ArgumentError(
-                f"{owner}: axis={axis} is out of range for an input of {rank} axes (batch first)"
+                f"{owner}: axis={axis} is out of bounds for an input of {rank} axes (batch first)"
             )
-    axes = sorted(int(number) % rank - rank for number in given)
+    axes = sorted(number % rank - rank for number in given)
     if not axes or len(set(axes)) < len(axes):
-        raise ArgumentError(f"{owner}: expected different axes, received axis={axis}")
+        raise ArgumentError(f"{owner}: Duplicate axes, or none: received axis={axis}")
     if axes[0] == -rank:
         raise ArgumentError(
             f"{owner}: axis={axis} is the batch, which would mix streams; choose another axis"

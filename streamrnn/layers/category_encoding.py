@@ -35,15 +35,17 @@ class CategoryEncoding(Layer):
         **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
+        if num_tokens is None:
+            raise ArgumentError(f"{self}: num_tokens must be set to use this layer")
         if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
             raise ArgumentError(
-                f"{self}: num_tokens must be a positive integer, received {num_tokens!r}"
+                f"{self}: `num_tokens` must be >= 1, an integer, received {num_tokens!r}"
             )
         output_mode = SYNONYMS.get(output_mode, output_mode)
         if output_mode not in ENCODINGS:
             raise ArgumentError(
-                f"{self}: output_mode must be one of {', '.join(ENCODINGS)}, received "
-                f"{output_mode!r}"
+                f"{self}: Unknown arg for output_mode: {output_mode}; expected one of "
+                f"{', '.join(ENCODINGS)}"
             )
         self.num_tokens = num_tokens
         self.output_mode = output_mode
@@ -79,7 +81,10 @@ class CategoryEncoding(Layer):
         if symbolic:
             raise ArgumentError(f"{self}: count_weights belong to arrays, not to the graph")
         if count_weights is not None and self.output_mode != "count":
-            raise ArgumentError(f'{self}: count_weights are for output_mode="count" only')
+            raise ArgumentError(
+                f"{self}: `count_weights` is not used when `output_mode` is not 'count', received "
+                f"output_mode={self.output_mode!r}"
+            )
         ids = self._checked(np.atleast_1d(self._cast(inputs)), CallContext())
         if count_weights is not None and np.shape(count_weights) != ids.shape:
             raise ShapeError(

@@ -60,6 +60,11 @@ class Conv1D(Layer):
     ) -> None:
         super().__init__(**kwargs)
         check_data_format(self, data_format)
+        if isinstance(filters, int) and filters < 1:
+            raise ArgumentError(
+                f"{self}: Invalid value for argument `filters`. Expected a strictly positive "
+                f"value. Received filters={filters}."
+            )
         self.filters = positive_integer(str(self), "filters", filters)
         self.kernel_size = one_size(self, "kernel_size", kernel_size)
         self.strides = one_size(self, "strides", strides)

@@ -9,15 +9,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.display import closest
-from streamrnn.errors import ArgumentError, UnsupportedError
+from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.kernels.orthogonal import orthonormal
+from streamrnn.layers.arguments import check_dtype
 from streamrnn.layers.draws import normal, uniform
 from streamrnn.layers.naming import snake_case
 from streamrnn.layers.registry import ConfigDict
@@ -84,8 +85,9 @@ class Initializer:
 
     fields: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, shape: Sequence[int]) -> Floats:
-        """Return a new array of this shape."""
+    def __call__(self, shape: Sequence[int], dtype: object = None) -> Floats:
+        """Return a new array of this shape, float32. Raises ArgumentError for another dtype."""
+        check_dtype(type(self).__name__, dtype)
         make = _stand_in.get()
         if make is not None:
             return make(tuple(shape))
@@ -99,9 +101,18 @@ class Initializer:
         """Return the constructor's arguments."""
         return {field: getattr(self, field) for field in self.fields}
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make an initializer from what `get_config` returned, here or in Keras."""
+        return cls(**config)
+
     def generator(self) -> np.random.Generator:
         """Return a new generator from the seed, so that a seed gives the same values each time."""
         seed, seeds = getattr(self, "seed", None), _seeds.get()
+        if seed is not None and not isinstance(seed, int | np.integer):
+            raise ArgumentError(
+                f"{type(self).__name__}: `seed` must be an integer or None, received {seed!r}"
+            )
         return np.random.default_rng(next(seeds) if seed is None and seeds is not None else seed)
 
 
@@ -127,8 +138,18 @@ class Constant(Initializer):
     def __init__(self, value: npt.ArrayLike = 0.0) -> None:
         self.value = value
 
+    def get_config(self) -> ConfigDict:
+        return {"value": self.value.tolist() if isinstance(self.value, np.ndarray) else self.value}
+
     def draw(self, shape: tuple[int, ...]) -> Array:
-        return np.broadcast_to(np.asarray(self.value, dtype=np.float32), shape).copy()
+        value = np.asarray(self.value, dtype=np.float32)
+        try:
+            return np.broadcast_to(value, shape).copy()
+        except ValueError:
+            raise ShapeError(
+                f"Constant: Expected `shape` to be {value.shape}, that of its value, received "
+                f"{shape}"
+            ) from None
 
 
 class RandomUniform(Initializer):
@@ -175,13 +196,21 @@ def _truncated(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return values
 
 
+_AXES = ("input_axes", "output_axes")
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform", "untruncated_normal")
 
 
 class VarianceScaling(Initializer):
-    """Scaled by the fan: variance scale / fan (Glorot & Bengio 2010, He et al. 2015)."""
+    """Scaled by the fan: variance scale / fan (Glorot & Bengio 2010, He et al. 2015).
 
-    fields: ClassVar[tuple[str, ...]] = ("scale", "mode", "distribution", "seed")
+    input_axes, output_axes: the axes whose sizes multiply to the fans; by default the last two, and
+    all before them count for both.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = (
+        *("scale", "mode", "distribution", "seed"),
+        *("input_axes", "output_axes"),
+    )
 
     def __init__(
         self,
@@ -189,6 +218,8 @@ class VarianceScaling(Initializer):
         mode: str = "fan_in",
         distribution: str = "truncated_normal",
         seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
     ) -> None:
         if not scale > 0:
             raise ArgumentError(
@@ -201,9 +232,28 @@ class VarianceScaling(Initializer):
         # Keras 2's "normal" is what Keras 3 calls truncated.
         self.distribution = "truncated_normal" if distribution == "normal" else distribution
         self.seed = seed
+        self.input_axes = None if input_axes is None else list(input_axes)
+        self.output_axes = None if output_axes is None else list(output_axes)
+
+    def get_config(self) -> ConfigDict:
+        config = super().get_config()
+        unset = [name for name in _AXES if config.get(name, 0) is None]
+        return {name: value for name, value in config.items() if name not in unset}
+
+    def _fans(self, shape: tuple[int, ...]) -> tuple[float, float]:
+        if self.input_axes is None or self.output_axes is None:
+            return _fans(shape)
+        axes = (self.input_axes, self.output_axes)
+        if any(not -len(shape) <= axis < len(shape) for axis in [*axes[0], *axes[1]]):
+            raise ShapeError(
+                f"{type(self).__name__}: input_axes={axes[0]} and output_axes={axes[1]} are out "
+                f"of bounds for a weight of shape {shape}"
+            )
+        fan_in, fan_out = (math.prod(shape[axis] for axis in which) for which in axes)
+        return float(fan_in), float(fan_out)
 
     def draw(self, shape: tuple[int, ...]) -> Array:
-        fan_in, fan_out = _fans(shape)
+        fan_in, fan_out = self._fans(shape)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
@@ -370,7 +420,4 @@ def get(identifier: object) -> Initializer:
 
 def serialize(initializer: Initializer) -> ConfigDict:
     """Return the config of an initializer, as Keras writes it."""
-    config = initializer.get_config()
-    if isinstance(config.get("value"), np.ndarray):
-        config["value"] = config["value"].tolist()
-    return {"class_name": type(initializer).__name__, "config": config}
+    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}

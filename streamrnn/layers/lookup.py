@@ -416,6 +416,10 @@ class IntegerLookup(_Lookup):
             salt,
             **kwargs,
         )
+        if vocabulary_dtype != "int64":
+            raise ArgumentError(
+                f"{self}: vocabulary_dtype must be 'int64', received {vocabulary_dtype!r}"
+            )
         self.vocabulary_dtype = vocabulary_dtype
 
     def _token(self, token: Any) -> int:

@@ -14,12 +14,21 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels import normalization
 from streamrnn.layers import initializers
 from streamrnn.layers.arguments import LayerOptions
-from streamrnn.layers.axes import as_rows, axes_from_end, from_rows, has_time, sizes_on
+from streamrnn.layers.axes import (
+    as_rows,
+    axes_from_end,
+    checked_axis,
+    from_rows,
+    has_time,
+    sizes_on,
+)
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
+
+_INTEGERS = "Expected an int or a list/tuple of ints for the argument 'axis'"
 
 
 class _OnAxes(Layer):
@@ -39,7 +48,7 @@ class _OnAxes(Layer):
         **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
-        self.axis = axis
+        self.axis = checked_axis(self, axis, _INTEGERS)
         self.epsilon = epsilon
         self.center = center
         self.scale = scale
@@ -65,13 +74,17 @@ class _OnAxes(Layer):
                 f"{self}: expected sizes {self.shape} on axis {self.axis}, received shape {shape}"
             )
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        axes_from_end(self, self.axis, len(input_shape))
+        return input_shape
+
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return self.why if self.on_time else None
 
     def get_config(self) -> ConfigDict:
         return {
             **super().get_config(),
-            "axis": list(self.axis) if isinstance(self.axis, list | tuple) else self.axis,
+            "axis": self.axis,
             "epsilon": self.epsilon,
             "center": self.center,
             "scale": self.scale,
@@ -150,6 +163,11 @@ class BatchNormalization(_OnAxes):
         **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(axis, epsilon, center, scale, **kwargs)
+        if renorm:
+            raise ArgumentError(
+                f"{self}: renorm=True is refused: its moments are of training, and no layer here "
+                "keeps them; train with renorm=False"
+            )
         self.momentum = momentum
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)

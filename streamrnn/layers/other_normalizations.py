@@ -12,7 +12,14 @@ from streamrnn.kernels import normalization
 from streamrnn.kernels.normalization import Root
 from streamrnn.layers import initializers
 from streamrnn.layers.arguments import LayerOptions
-from streamrnn.layers.axes import as_rows, axes_from_end, from_rows, has_time, sizes_on
+from streamrnn.layers.axes import (
+    as_rows,
+    axes_from_end,
+    checked_axis,
+    from_rows,
+    has_time,
+    sizes_on,
+)
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
@@ -28,7 +35,7 @@ class RootNormalization(Layer):
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
-        self.axis = list(axis) if isinstance(axis, list | tuple) else axis
+        self.axis = checked_axis(self, axis)
 
     def build(self, input_shape: Shape) -> None:
         self.axes = axes_from_end(self, self.axis, len(input_shape))

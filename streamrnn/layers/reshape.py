@@ -74,8 +74,8 @@ class Permute(_ChangesShape):
         self.dims = tuple(dims)
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ArgumentError(
-                f"{self}: dims must be the numbers 1 to {len(self.dims)} in some order, received "
-                f"{dims}"
+                f"{self}: Invalid permutation argument `dims`: expected the numbers 1 to "
+                f"{len(self.dims)} in some order, received {dims}"
             )
 
     def check_input(self, shape: Shape) -> None:

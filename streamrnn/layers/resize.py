@@ -86,7 +86,8 @@ class Cropping1D(_Resizes):
             return given
         if given <= sum(self.cropping):
             raise ShapeError(
-                f"{self}: cropping={self.cropping} leaves nothing of {given} steps; pass more"
+                f"{self}: the `cropping` parameter of `Cropping1D` layer must be smaller than the "
+                f"input, received cropping={self.cropping} for {given} steps"
             )
         return given - sum(self.cropping)
 

@@ -65,3 +65,24 @@ def test_invalid_parameters_are_refused() -> None:
         activations.softmax(X, axis=2)
     with pytest.raises(ArgumentError, match="axis=0 is the batch"):
         layers.Softmax(axis=0)(X)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_several_axes_are_one_row(name: str) -> None:
+    function = getattr(activations, name)
+    x = np.random.default_rng(2).normal(size=(2, 3, 4)).astype(np.float32)
+    as_row = function(x.transpose(1, 0, 2).reshape(3, 8)).reshape(3, 2, 4).transpose(1, 0, 2)
+    np.testing.assert_array_equal(function(x, axis=(0, -1)), as_row)
+    with pytest.raises(ShapeError, match=r"axis=\(0, 3\) must be different axes"):
+        function(x, axis=(0, 3))
+
+
+def test_a_masked_value_has_no_share() -> None:
+    x = np.array([[1, 2, 5], [1, 1, 1]], np.float32)
+    found = layers.Softmax()(x, mask=[[True, True, False], [False] * 3])
+    two = np.exp([1.0, 2.0])
+    np.testing.assert_allclose(found, [[*two / two.sum(), 0], [0, 0, 0]], rtol=1e-6)
+    of_steps = layers.Softmax()(x[:, None], mask=[[True], [False]])
+    np.testing.assert_array_equal(of_steps, layers.Softmax()(x[:, None]))
+    with pytest.raises(ShapeError, match="expected a mask that is broadcastable"):
+        layers.Softmax()(x[:1], mask=np.ones((2, 3), bool))

@@ -9,6 +9,7 @@ import pytest
 from layers.kinds import assert_same
 
 from streamrnn import initializers
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels.orthogonal import orthonormal
 from streamrnn.layers.draws import normal, uniform
 
@@ -77,3 +78,37 @@ def test_draws_leave_the_generator_as_numpy_does() -> None:
     wanted = (other.standard_normal((3, 4000)), other.uniform(-0.5, 2.0, (5,)))
     assert_same(draws[1], wanted[1])
     assert one.bit_generator.state == other.bit_generator.state
+
+
+@pytest.mark.parametrize("name", [*HASHES, "Zeros", "Ones", "Identity"])
+def test_a_config_makes_the_same_initializer(name: str) -> None:
+    cls = getattr(initializers, name)
+    made = cls.from_config(cls().get_config())
+    assert made.get_config() == cls().get_config()
+
+
+def test_an_array_is_a_constant_of_its_shape() -> None:
+    made = initializers.Constant.from_config(initializers.get(np.eye(2)).get_config())
+    assert_same(made((2, 2), dtype="float32"), np.eye(2, dtype=np.float32))
+    with pytest.raises(ShapeError, match=r"Expected `shape` to be \(2, 2\)"):
+        made((3, 3))
+    with pytest.raises(ArgumentError, match="dtype must be 'float32'"):
+        made((2, 2), dtype="float16")
+
+
+def test_named_axes_make_the_fans() -> None:
+    """Keras's formula: scale / the product of the sizes."""
+    shape = (300, 4, 2)
+    given = initializers.VarianceScaling(seed=1, input_axes=[0], output_axes=[1, 2])
+    again = initializers.get(initializers.serialize(given))
+    usual = initializers.VarianceScaling(seed=1)(shape)
+    assert_same(again(shape), given(shape))
+    np.testing.assert_allclose(given(shape), usual * math.sqrt(4), rtol=1e-6)
+    assert "input_axes" not in initializers.VarianceScaling().get_config()
+    with pytest.raises(ShapeError, match=r"out of bounds for a weight of shape \(2, 3\)"):
+        initializers.VarianceScaling(input_axes=[0], output_axes=[2])((2, 3))
+
+
+def test_a_seed_is_an_integer() -> None:
+    with pytest.raises(ArgumentError, match="`seed` must be an integer or None"):
+        initializers.HeNormal(seed="1")((2, 2))  # type: ignore[arg-type]

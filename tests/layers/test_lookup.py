@@ -232,5 +232,5 @@ def test_weighted_counts():
     assert layer(ids[0], count_weights=weights[0]).tolist() == [0, 0.5, 1.25]
     with pytest.raises(streamrnn.errors.ShapeError, match=r"count_weights of shape \(1, 3\)"):
         layer(ids, count_weights=[1.0])
-    with pytest.raises(UnsupportedError, match='count_weights are for output_mode="count"'):
+    with pytest.raises(UnsupportedError, match="`count_weights` is not used when"):
         layers.CategoryEncoding(3)(ids, count_weights=weights)
