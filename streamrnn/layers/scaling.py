@@ -3,8 +3,9 @@
 A mask passes through both, as in Keras 3.
 """
 
-from collections.abc import Sequence
-from typing import Unpack
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,10 @@ class Normalization(Layer):
         super().__init__(**kwargs)
         self.axis = tuple(axis) if isinstance(axis, list | tuple) else axis
         if (mean is None) != (variance is None):
-            raise ArgumentError(f"{self}: pass both mean and variance, or neither")
+            raise ArgumentError(
+                f"{self}: both `mean` and `variance` must be set, or neither, received "
+                f"mean={mean!r}, variance={variance!r}"
+            )
         self.mean = None if mean is None else np.array(mean, dtype=np.float32)
         self.variance = None if variance is None else np.array(variance, dtype=np.float32)
         self.invert = invert
@@ -49,9 +53,19 @@ class Normalization(Layer):
     def build(self, input_shape: Shape) -> None:
         rank = len(input_shape)
         axes = () if self.axis is None else np.atleast_1d(self.axis)
+        if any(not -rank <= axis < rank for axis in axes):
+            raise ArgumentError(
+                f"{self}: All `axis` values must be in the range [-ndim, ndim), received "
+                f"axis={self.axis!r} for an input of {rank} axes"
+            )
         if any(axis % rank != rank - 1 for axis in axes):
             raise ArgumentError(
                 f"{self}: axis must be -1 (features) or None, received {self.axis!r}"
+            )
+        if len(axes) and input_shape[-1] is None:
+            raise ShapeError(
+                f"{self}: All `axis` values to be kept must have a known shape: the features of "
+                f"{input_shape} are unknown"
             )
         shape = (self.known_features(input_shape),) if len(axes) else ()
         if self.mean is None:
@@ -70,16 +84,35 @@ class Normalization(Layer):
         if self.features is not None:
             self.expect_features(shape, self.features)
 
-    def adapt(self, data: npt.ArrayLike) -> None:
-        """Learn mean and variance from data (…, F), summed in float64."""
-        x = np.asarray(data, dtype=np.float64)
-        self.ensure_built((None, *x.shape[1:]))
+    def adapt(self, data: npt.ArrayLike | Iterable[Any]) -> None:
+        """Learn mean and variance from data (…, F), or from batches of it, in float64.
+
+        data: an array, or an iterable of arrays, which is read once; of tuples (x, y, …), x counts.
+        Raises ArgumentError for no batches, ShapeError for one that has other features.
+        """
         if self.mean is not None:
             raise ArgumentError(
                 f"{self}: mean and variance were passed, so adapt has nothing to do"
             )
-        axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
-        self.set_weights([x.mean(axis=axes), x.var(axis=axes), np.float32(len(x))])
+        mean, variance, rows, count = np.float64(0), np.float64(0), 0, 0
+        for x in _batches(self, data):
+            self.ensure_built((None, *x.shape[1:]))
+            if self.features is not None and x.shape[-1] != self.features:
+                raise ShapeError(
+                    f"{self}: adapt received data of an incompatible shape {x.shape}: it was built "
+                    f"for {self.features} features"
+                )
+            axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
+            if not rows:
+                mean, variance = x.mean(axis=axes), x.var(axis=axes)
+            else:
+                mean, variance = _joined(
+                    (mean, variance, count), (x.mean(axis=axes), x.var(axis=axes), _count(x, axes))
+                )
+            rows, count = rows + len(x), count + _count(x, axes)
+        if not rows:
+            raise ArgumentError(f"{self}: adapt received an empty iterable; pass one batch or more")
+        self.set_weights([mean, variance, np.float32(rows)])
 
     def deviation(self) -> Floats:
         """Return what inputs are divided by."""
@@ -131,6 +164,47 @@ class Rescaling(Layer):
     def get_config(self) -> ConfigDict:
         config = {"scale": self.scale.tolist(), "offset": self.offset.tolist()}
         return {**super().get_config(), **config}
+
+
+def _batches(layer: Layer, data: Any) -> Iterator[Array]:
+    """Yield the arrays of an iterable of them, or the data as one. Raises ArgumentError."""
+    several = isinstance(data, list | tuple)
+    nested = several and len(data) > 0 and not any(hasattr(_of_batch(x), "shape") for x in data)
+    if nested or hasattr(data, "__array__"):
+        yield np.asarray(data, dtype=np.float64)
+        return
+    if not isinstance(data, Iterable):
+        raise ArgumentError(
+            f"{layer}: adapt expects an array, or an iterable of batches, received {data!r:.80}"
+        )
+    for item in data:
+        batch = _of_batch(item)
+        if not hasattr(batch, "shape"):
+            raise ArgumentError(
+                f"{layer}: adapt expects batches that are arrays, with a `.shape`, received "
+                f"{batch!r:.80}"
+            )
+        if len(batch):
+            yield np.asarray(batch, dtype=np.float64)
+
+
+def _of_batch(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple) and item else item
+
+
+def _count(x: Array, axes: tuple[int, ...]) -> int:
+    return math.prod(x.shape[axis] for axis in axes)
+
+
+def _joined(one: tuple[Any, Any, int], other: tuple[Any, Any, int]) -> tuple[Any, Any]:
+    """Return mean and variance of two sets, from mean, variance and count of each.
+
+    Chan, Golub and LeVeque 1979.
+    """
+    (mean, variance, n), (new_mean, new_variance, m) = one, other
+    share, apart = m / (n + m), new_mean - mean
+    joined = variance * (1 - share) + new_variance * share + apart * apart * (share * (1 - share))
+    return mean + apart * share, joined
 
 
 def _numbers(layer: Layer, argument: str, value: npt.ArrayLike) -> Floats:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from layers.kinds import assert_same
 
 from streamrnn import layers
+from streamrnn.errors import ShapeError
 
 QUICK = settings(max_examples=20, deadline=None)
 SIZES = st.sampled_from([1, 3, 8, 17])
@@ -89,6 +90,24 @@ def test_normalization_learns_by_adapt() -> None:
     single = layers.Normalization(axis=None)
     single.adapt(x)
     close(single(x).mean(), 0)
+
+
+@pytest.mark.parametrize("axis", [-1, None])
+def test_normalization_learns_from_batches_what_it_learns_from_all(axis: int | None) -> None:
+    """Batches of different sizes, of a list or a generator, with labels or without."""
+    x = np.random.default_rng(3).normal([0, 50, -1000], [1, 3, 0.01], (11, 2, 3))
+    whole = layers.Normalization(axis=axis)
+    whole.adapt(x)
+    parts = [x[:2], x[2:3], x[3:3], x[3:]]
+    for data in (parts, iter(parts), ((part, np.zeros(len(part))) for part in parts)):
+        layer = layers.Normalization(axis=axis)
+        layer.adapt(data)
+        for found, expected in zip(layer.get_weights(), whole.get_weights(), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=2e-7)
+    with pytest.raises(ShapeError, match=r"an incompatible shape \(2, 4\): it was built for 3"):
+        layers.Normalization().adapt([np.ones((2, 3)), np.ones((2, 4))])
+    with pytest.raises(ShapeError, match="must have a known shape"):
+        layers.Normalization().build((None, None))
 
 
 def test_rescaling() -> None:
