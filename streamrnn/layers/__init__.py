@@ -54,6 +54,13 @@ from streamrnn.layers.simple_rnn import SimpleRNN, SimpleRNNCell
 from streamrnn.layers.stacked import StackedRNNCells
 from streamrnn.layers.time_distributed import TimeDistributed
 
+AvgPool1D = AveragePooling1D
+Convolution1D = Conv1D
+GlobalAvgPool1D = GlobalAveragePooling1D
+GlobalMaxPool1D = GlobalMaxPooling1D
+MaxPool1D = MaxPooling1D
+SeparableConvolution1D = SeparableConv1D
+
 
 def __getattr__(name: str) -> object:
     why = registry.why_missing(name, __all__)
@@ -76,12 +83,14 @@ __all__ = [
     "ArgumentError",
     "Average",
     "AveragePooling1D",
+    "AvgPool1D",
     "BatchNormalization",
     "Bidirectional",
     "CategoryEncoding",
     "Cell",
     "Concatenate",
     "Conv1D",
+    "Convolution1D",
     "Cropping1D",
     "Dense",
     "DepthwiseConv1D",
@@ -92,6 +101,8 @@ __all__ = [
     "GaussianDropout",
     "GaussianNoise",
     "GlobalAveragePooling1D",
+    "GlobalAvgPool1D",
+    "GlobalMaxPool1D",
     "GlobalMaxPooling1D",
     "GroupNormalization",
     "Identity",
@@ -105,6 +116,7 @@ __all__ = [
     "LeakyReLU",
     "MaskedArray",
     "Masking",
+    "MaxPool1D",
     "MaxPooling1D",
     "Maximum",
     "Minimum",
@@ -121,6 +133,7 @@ __all__ = [
     "Rescaling",
     "Reshape",
     "SeparableConv1D",
+    "SeparableConvolution1D",
     "SimpleRNN",
     "SimpleRNNCell",
     "Softmax",

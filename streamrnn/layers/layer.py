@@ -9,6 +9,7 @@ from streamrnn.errors import ArgumentError, ConfigError, ShapeError
 from streamrnn.layers.casts import cast_floats
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.definition import LayerDefinition
+from streamrnn.layers.keras_call import apply_by_call, own_call, shape_by_call
 from streamrnn.layers.masked_array import MaskedArray
 from streamrnn.layers.masks import carried, carry, joined_mask, joined_masks
 from streamrnn.layers.symbol import Node, Symbol, map_lists, map_structure, symbols_in
@@ -39,6 +40,9 @@ class Layer(LayerDefinition):
     (2, 5, 3)
 
     The context has the mask (bool (B, T) or None), the initial_state and `training` of the call.
+    A class written for Keras may keep its `call(self, inputs)`, with `mask` and `training` if it
+    has these arguments; without compute_output_shape, zeros are passed through it to learn the
+    shape. It is on streams in kind carry only if it says `stepwise = True`, and is not trained.
     """
 
     def children(self) -> dict[str, "Layer"]:
@@ -53,6 +57,21 @@ class Layer(LayerDefinition):
                 if isinstance(item, Layer) and item not in found.values():
                     found[f"{name}/{i}" if several else name] = item
         return found
+
+    # ---- what a class with Keras's `call` inherits
+
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        """Compute the outputs: arrays in, arrays out, in the structure of the output shape.
+
+        context: mask, initial state, training, and what a model around this layer passes on.
+        """
+        return apply_by_call(self, inputs, context)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape, or list of shapes, of the outputs for an input of this shape."""
+        if own_call(self) is None:
+            return super().compute_output_shape(input_shape)
+        return shape_by_call(self, input_shape)
 
     # ---- the call
 

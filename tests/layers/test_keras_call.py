@@ -1,0 +1,119 @@
+"""Layers written for Keras, with `call` in place of `apply`, and other names of classes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamrnn import Input, Model, Sequential, layers, register_layer
+from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
+from streamrnn.models import StepRunner
+
+X = np.random.default_rng(4).normal(size=(2, 5, 3)).astype(np.float32)
+
+
+class Linear(layers.Layer):
+    """As in Keras's guide to custom layers."""
+
+    def __init__(self, units: int = 4, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape: Any) -> None:
+        self.w = self.add_weight(
+            shape=(input_shape[-1], self.units), initializer="random_normal", trainable=True
+        )
+
+    def call(self, inputs: Any) -> Any:
+        return inputs @ self.w
+
+
+class Noisy(layers.Layer):
+    """It has the arguments that Keras passes."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        shown = inputs if mask is None else inputs * mask[..., None]
+        return shown + 1 if training else shown
+
+
+class Stacked(layers.Layer):
+    """Two layers inside, and no compute_output_shape."""
+
+    stepwise = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first = layers.Dense(6, activation="tanh")
+        self.second = layers.Dense(2)
+
+    def call(self, inputs: Any) -> Any:
+        return self.second(self.first(inputs))
+
+
+class Turned(layers.Layer):
+    def call(self, inputs: Any) -> Any:
+        return np.zeros((1,) * inputs.shape[1])
+
+
+def test_a_call_is_what_a_layer_computes() -> None:
+    layer = Linear(7)
+    np.testing.assert_allclose(layer(X), X @ np.asarray(layer.w), rtol=1e-6)
+    assert layer(X).dtype == np.float32
+    assert [w.name for w in layer.weights] == ["variable"]
+
+
+def test_mask_and_training_are_passed_if_the_call_has_them() -> None:
+    mask = np.array([[True] * 5, [True] * 3 + [False] * 2])
+    np.testing.assert_array_equal(Noisy()(X, mask=mask, training=True), X * mask[..., None] + 1)
+    np.testing.assert_array_equal(Noisy()(X), X)
+
+
+def test_the_shape_on_symbols_is_that_on_arrays() -> None:
+    x = Input((None, 3))
+    assert Linear(7)(x).shape == (None, None, 7)
+    assert Stacked()(x).shape == (None, None, 2)
+    with pytest.raises(ShapeError, match="implement compute_output_shape"):
+        Turned()(x)
+
+
+def test_a_model_of_it_is_saved_and_loaded(tmp_path: Any) -> None:
+    import streamrnn
+
+    register_layer("Stacked", Stacked)
+    x = Input((None, 3))
+    model = Model(x, layers.GRU(4, return_sequences=True)(Stacked()(x)))
+    model.save(tmp_path / "m.safetensors")
+    again = streamrnn.load_model(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again(X), model(X))
+
+
+def test_it_is_on_streams_only_if_it_says_so() -> None:
+    assert Sequential([Input((None, 3)), Stacked()])(X).shape == (2, 5, 2)
+    StepRunner(Sequential([Input((None, 3)), Stacked()]))
+    with pytest.raises(StreamRNNError, match="it may need the whole time axis"):
+        StepRunner(Sequential([Input((None, 3)), Linear()]))
+
+
+def test_it_is_not_trained() -> None:
+    with pytest.raises(UnsupportedError, match="Linear"):
+        Sequential([Input((None, 3)), Linear()]).compile("sgd", "mse")
+
+
+def test_a_layer_without_either_says_what_it_lacks() -> None:
+    with pytest.raises(NotImplementedError, match=r"`apply\(inputs, context\)`, or Keras's `call"):
+        layers.Layer()(X)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("MaxPool1D", "MaxPooling1D"),
+        ("AvgPool1D", "AveragePooling1D"),
+        ("GlobalMaxPool1D", "GlobalMaxPooling1D"),
+        ("GlobalAvgPool1D", "GlobalAveragePooling1D"),
+        ("Convolution1D", "Conv1D"),
+        ("SeparableConvolution1D", "SeparableConv1D"),
+    ],
+)
+def test_other_names_of_keras(name: str, other: str) -> None:
+    assert getattr(layers, name) is getattr(layers, other)
