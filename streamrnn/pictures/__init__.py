@@ -1,5 +1,23 @@
 """Pictures of a report: their numbers and words in, one HTML file out."""
 
-from streamrnn.pictures.picture import MOST_MARKS, Drawn, Missing, Panel, Picture, ReportPage
+from streamrnn.pictures.picture import (
+    LONGEST_HEAD,
+    MOST_MARKS,
+    Drawn,
+    Missing,
+    Panel,
+    Picture,
+    ReportPage,
+    is_report,
+)
 
-__all__ = ["MOST_MARKS", "Drawn", "Missing", "Panel", "Picture", "ReportPage"]
+__all__ = [
+    "LONGEST_HEAD",
+    "MOST_MARKS",
+    "Drawn",
+    "Missing",
+    "Panel",
+    "Picture",
+    "ReportPage",
+    "is_report",
+]

@@ -21,7 +21,7 @@ from typing import Any
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.pictures.charts import hue, spec_of, tips
-from streamrnn.pictures.picture import Missing, Picture, ReportPage
+from streamrnn.pictures.picture import GENERATOR, Missing, Picture, ReportPage
 
 _CODE = re.compile("`([^`]*)`")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T([\d:]+)(Z?)")
@@ -37,6 +37,7 @@ def page(report: ReportPage) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{GENERATOR}
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(report.title)}</title>

@@ -9,6 +9,10 @@ from typing import Any, Literal
 Chart = Literal["band", "lines", "stack", "bars", "dots", "reliability"]
 MOST_MARKS = 5000
 """Rows, and so marks, of one picture."""
+GENERATOR = '<meta name="generator" content="streamrnn report">'
+"""The element of a page by which an earlier report is known."""
+LONGEST_HEAD = 200
+"""Bytes from the start of a page that have `GENERATOR`."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,11 @@ class Missing:
     def as_dict(self) -> dict[str, Any]:
         """Return the words, for JSON."""
         return {"id": self.id, "title": self.title, "missing": self.sentence}
+
+
+def is_report(start: bytes) -> bool:
+    """Return whether a file that starts with these bytes is the page of a report."""
+    return start.startswith(b"<!DOCTYPE html>") and GENERATOR.encode() in start[:LONGEST_HEAD]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ from pipeline.evaluated import log, model, write
 
 from streamrnn import Pipeline
 from streamrnn.cli import main
-from streamrnn.pictures import Drawn, Missing, Panel, Picture, ReportPage, page
+from streamrnn.pictures import (
+    LONGEST_HEAD,
+    Drawn,
+    Missing,
+    Panel,
+    Picture,
+    ReportPage,
+    is_report,
+    page,
+)
 from streamrnn.pictures.charts import spec_of
 from streamrnn.pictures.page import page as page_of
 
@@ -76,7 +85,6 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(capsys, "p.toml", "-o", "other.html", "--quiet") == (0, "", "")
     assert Path("other.html").read_text() == text
     assert command(capsys, "p.toml", "-o", "-") == (0, text, "")
-    Path("other.html").write_text("old")
     code, out, _ = command(capsys, "out", "--json", "-o", "other.html")
     found = json.loads(out)
     assert (code, found["rows"], found["pipeline"]) == (0, len(log()), None)
@@ -98,6 +106,51 @@ def test_arguments_that_do_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = command(capsys, "p.toml", "-o", "m.safetensors/r.html")
     assert code != 0
     assert "cannot write the report" in err
+
+
+@pytest.mark.parametrize("subject", ["p.toml", "out"])
+def test_only_an_earlier_report_is_replaced(
+    subject: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No file of the pipeline, no other file; and nothing is added to its folders."""
+    run(log())
+    Path("notes.html").write_text("<!DOCTYPE html>\n<p>mine</p>")
+    Path("link.html").symlink_to("p.toml")
+    part = next(Path("out").glob("*.parquet"))
+    files = ["p.toml", "m.safetensors", "in/0.parquet", str(part), "notes.html", "link.html"]
+    before = {name: Path(name).read_bytes() for name in files}
+    for name in [*files, f"file://{Path('p.toml').resolve()}"]:
+        code, _, err = command(capsys, subject, "-o", name)
+        assert (code, "report:" in err, "Choose" in err) == (78, True, True), name
+    assert {name: Path(name).read_bytes() for name in files} == before
+    for name in ("out/r.html", "out/_streamrnn/r.html", "out.new/../out/r.html", "in/r.html"):
+        code, _, err = command(capsys, subject, "-o", name, "--json")
+        assert (code, "Choose a path beside it" in err) == (78, True), name
+        assert not Path(name).exists()
+    for _ in range(2):
+        assert command(capsys, subject, "-o", "new/r.html")[0] == 0
+    text = Path("new/r.html").read_text()
+    assert is_report(text.encode()[:LONGEST_HEAD])
+    Path("m.safetensors").rename("m2.safetensors")
+    code, _, err = command(capsys, subject, "-o", "m.safetensors")
+    assert (code, "[model] path" in err) == (78, True)
+    assert not Path("m.safetensors").exists()
+
+
+def test_a_path_that_is_no_file_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    run(log())
+    Path("folder").mkdir()
+    code, _, err = command(capsys, "p.toml", "-o", "folder")
+    assert (code, "folder is a folder: add the name of a file, folder/report" in err) == (78, True)
+    code, _, err = command(capsys, "p.toml", "-o", "")
+    assert (code, "expected the path of a file" in err) == (78, True)
+
+
+def test_since_must_be_before_until(capsys: pytest.CaptureFixture[str]) -> None:
+    run(log())
+    code, _, err = command(capsys, "p.toml", "--since", "2030-01-02", "--until", "2030-01-01")
+    assert (code, "since 2030-01-02 is not before until 2030-01-01" in err) == (78, True)
+    assert not Path("report.html").exists()
 
 
 def test_without_the_library_there_are_numbers(

@@ -38,7 +38,7 @@ class OutputColumns:
     def of(
         cls, manifest: Manifest, since: str | None = None, until: str | None = None
     ) -> OutputColumns:
-        """Find them in a manifest. Raises ConfigError for limits without times."""
+        """Find them in a manifest. Raises ConfigError for limits without times, or in no order."""
         schema, config = decode_schema(manifest.schema), manifest.config
         present = set(schema.names)
         keys = value_of("source.key", config) or ()
@@ -49,12 +49,19 @@ class OutputColumns:
                 "since and until need the time of the rows in the output: add [source] time to "
                 "[output] columns, and score again with --full-refresh"
             )
+        begin = None if time is None or since is None else parse_time(since, time.type, "since")
+        end = None if time is None or until is None else parse_time(until, time.type, "until")
+        if begin is not None and end is not None and begin >= end:
+            raise ConfigError(
+                f"since {since} is not before until {until}: no row is drawn. Swap them, or leave "
+                "one out"
+            )
         return cls(
             tuple(schema.field(key) for key in keys) if present.issuperset(keys) else (),
             time,
             tuple(_outputs(schema, config)),
-            None if time is None or since is None else parse_time(since, time.type, "since"),
-            None if time is None or until is None else parse_time(until, time.type, "until"),
+            begin,
+            end,
         )
 
     @property

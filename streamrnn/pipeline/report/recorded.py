@@ -19,11 +19,16 @@ def recorded_pipeline(output: str) -> LoadedPipeline | str:
     Relative paths are those of the run. Vocabularies are not recorded, only what they were. Raises
     MissingFileError or CheckpointError without a readable output.
     """
-    config = read_manifest(output).config
+    config = recorded_config(output)
     try:
         return LoadedPipeline(Config.parse(_tables(config)))
     except StreamRNNError as error:
         return f"the pipeline cannot be loaded as the output records it: {error}. {_INSTEAD}."
+
+
+def recorded_config(output: str) -> Mapping[str, Any]:
+    """Return the values by key that the last commit of an output records."""
+    return read_manifest(output).config
 
 
 def _tables(flat: Mapping[str, Any]) -> dict[str, Any]:
