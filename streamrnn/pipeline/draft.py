@@ -58,6 +58,8 @@ def draft_pipeline(
     table = open_table(data, "auto", None)
     files = list_files(data, suffixes_of("auto")) if table is None else table.files
     if not files:
+        if table is not None:
+            raise DataError(f"{data}: the table has no rows, from which columns are guessed")
         raise DataError(
             f"{data}: no file to read (expected {' or '.join(suffixes_of('auto'))} in a folder; "
             "name files of another format by a pattern, such as data/*.csv)"

@@ -18,3 +18,30 @@ class Position:
     row: int
     file_row: int
     done: bool
+
+
+def position_within(name: str, position: Position | None) -> Position | None:
+    """Return a position if it is in this file, else None."""
+    return position if position is not None and position.file == name else None
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The position of a reader in one file."""
+
+    name: str
+    sizes: list[int]
+    row_group: int
+    row: int
+    file_row: int
+
+    def after(self, rows: int) -> Cursor:
+        group, row = self.row_group, self.row + rows
+        while group < len(self.sizes) and row >= self.sizes[group]:
+            row -= self.sizes[group]
+            group += 1
+        return Cursor(self.name, self.sizes, group, row, self.file_row + rows)
+
+    def position(self) -> Position:
+        done = self.row_group >= len(self.sizes)
+        return Position(self.name, self.row_group, self.row, self.file_row, done)

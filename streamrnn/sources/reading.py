@@ -6,11 +6,11 @@ import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
-from streamrnn.errors import ConfigError, DataError
+from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.sources.base import SourceBatch
 from streamrnn.sources.casts import cast_columns, type_named
 from streamrnn.sources.content import NOTHING, Content
@@ -26,13 +26,14 @@ from streamrnn.sources.formats import (
     format_of,
 )
 from streamrnn.sources.gathering import Piece, gather_pieces
-from streamrnn.sources.position import Position
+from streamrnn.sources.position import Cursor, Position, position_within
 from streamrnn.sources.renames import NamesInFiles, RenamingReader, new_names
 from streamrnn.sources.schema import (
     check_present,
     common_schema,
     earlier_schema,
     in_earlier_types,
+    refuse_unknown_types,
     select,
     used_schema,
     value_type,
@@ -94,8 +95,8 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        """The path of the first file, whose schema all must have."""
-        return self.files[0].path
+        """The path of the first file, whose schema all must have; of a table without files, its."""
+        return self.files[0].path if self.files or self.table is None else self.table.root
 
     @property
     def identity(self) -> Hashable:
@@ -119,6 +120,11 @@ class FileSource:
 
         A damaged file, or one without these columns, may have been used already; reading it raises.
         """
+        if not self.files and self.table is not None:
+            raise MissingFileError(
+                f"{self.table.root}: {self.table.version} of the table has no rows yet. Append "
+                "some, or wait for them with --follow."
+            )
         errors = []
         for file in self.files:
             try:
@@ -130,7 +136,9 @@ class FileSource:
                 errors.append(DataError(f"{file.path}: has no rows, and so no columns"))
                 continue
             try:
-                used = used_schema(self._columns(file, reader), self.columns, file.path)
+                columns = self._columns(file, reader)
+                refuse_unknown_types(self._types, columns.names, self.columns, file.path)
+                used = used_schema(columns, self.columns, file.path)
                 return file, used if self._format_of(file).typed else self._with_types(used, file)
             except DataError as error:
                 if not self.earlier:
@@ -276,7 +284,9 @@ class FileSource:
         pieces = (
             piece
             for file in self.files
-            for piece in self._pieces_of(file, _within(file, start), _within(file, stop))
+            for piece in self._pieces_of(
+                file, position_within(file.name, start), position_within(file.name, stop)
+            )
         )
         return gather_pieces(pieces, self.rows, before or NOTHING, self._contents)
 
@@ -295,7 +305,7 @@ class FileSource:
         changed = sum(a.type != b.type for a, b in zip(own, self.schema, strict=True))
         sizes = self._footer(file, reader, None).groups
         # Counted from the first row: a rewritten file may have other row groups.
-        cursor = _Cursor(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
+        cursor = Cursor(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
         if start is not None and not 0 <= start.file_row <= sum(sizes):
             raise DataError(
                 f"{file.path}: the run cannot resume at row {start.file_row:,}: the file has "
@@ -326,7 +336,7 @@ class FileSource:
             ) from error
 
     def _read(
-        self, file: SourceFile, reader: FileReader, schema: pa.Schema, start: _Cursor
+        self, file: SourceFile, reader: FileReader, schema: pa.Schema, start: Cursor
     ) -> Iterator[pa.RecordBatch]:
         # A column in the file takes precedence over a partition of that name.
         wanted = [n for n in schema.names if n in reader.schema.names]
@@ -444,33 +454,6 @@ class FileSource:
             if name not in schema.names:
                 schema = schema.append(pa.field(name, value.type))
         return schema
-
-
-def _within(file: SourceFile, position: Position | None) -> Position | None:
-    """Return a position if it is in this file, else None."""
-    return position if position is not None and position.file == file.name else None
-
-
-@dataclass(frozen=True)
-class _Cursor:
-    """The position of a reader in one file."""
-
-    name: str
-    sizes: list[int]
-    row_group: int
-    row: int
-    file_row: int
-
-    def after(self, rows: int) -> _Cursor:
-        group, row = self.row_group, self.row + rows
-        while group < len(self.sizes) and row >= self.sizes[group]:
-            row -= self.sizes[group]
-            group += 1
-        return _Cursor(self.name, self.sizes, group, row, self.file_row + rows)
-
-    def position(self) -> Position:
-        done = self.row_group >= len(self.sizes)
-        return Position(self.name, self.row_group, self.row, self.file_row, done)
 
 
 def _of_constant(value: pa.Scalar, rows: int) -> ColumnStatistics:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -90,6 +90,15 @@ def missing_column(path: str, name: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{path}: column {name!r} not found.{hint} Available columns: {', '.join(names)}"
+
+
+def refuse_unknown_types(
+    declared: Iterable[str], names: Sequence[str], columns: Sequence[str] | None, path: str
+) -> None:
+    """Raise DataError if [source] types names a column that is neither in a file nor in use."""
+    for name in declared:
+        if name not in names and name not in (columns or ()):
+            raise DataError(f"[source] types: {missing_column(path, name, names)}")
 
 
 def earlier_schema(earlier: Mapping[str, str], columns: Sequence[str] | None) -> pa.Schema | None:

@@ -14,7 +14,7 @@ from sources.deltalog import DeltaLog
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, DataError, MissingFileError
 from streamrnn.outputs import diff_states
-from streamrnn.pipeline import Progress
+from streamrnn.pipeline import Progress, draft_pipeline
 
 LOG = logs.random_log(300, nulls=0.1)
 PIECES = [LOG.slice(first, 60) for first in range(0, 300, 60)]
@@ -275,3 +275,17 @@ def _mapped(value: Any) -> Any:
         return value
     maps = ("partitionValues", "configuration", "options")
     return {k: list(v.items()) if k in maps else _mapped(v) for k, v in value.items()}
+
+
+def test_a_table_without_rows_is_said_to_have_none() -> None:
+    made = table()
+    made.append()
+    for call in (run, pipeline().explain, pipeline().validate):
+        with pytest.raises(
+            MissingFileError, match=r"version 0 of the table has no rows yet.*--foll"
+        ):
+            call()
+    with pytest.raises(DataError, match="table has no rows"):
+        draft_pipeline("table", "m.safetensors")
+    made.append(LOG)
+    assert run() == 300

@@ -213,3 +213,11 @@ def test_row_deletes_are_refused_by_name(kind: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ManifestFile, "fetch_manifest_entry", entries)
     with pytest.raises(DataError, match=rf"has {kind.lower().replace('_', ' ')} \(.*rewrite_data"):
         run()
+
+
+def test_a_table_without_a_snapshot_has_no_rows_yet() -> None:
+    made = table()
+    with pytest.raises(MissingFileError, match="the first version of the table has no rows yet"):
+        run()
+    made.append(LOG)
+    assert run() == 300

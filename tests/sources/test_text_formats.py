@@ -116,6 +116,16 @@ def test_a_declared_integer_may_have_leading_zeros(tmp_path: Path) -> None:
     assert rows(source(tmp_path / "in", b"id\n007\n", types={"id": "int64"})) == [{"id": 7}]
 
 
+@pytest.mark.parametrize("columns", [None, ["id"]])
+def test_a_type_for_a_column_that_no_file_has_is_refused(
+    columns: list[str] | None, tmp_path: Path
+) -> None:
+    made = source(tmp_path / "in", b"id,x\n7,1\n", types={"ids": "string"})
+    made.columns = columns
+    with pytest.raises(DataError, match=r"types: .*'ids' not found\. Did you mean 'id'\?"):
+        rows(made)
+
+
 # ---- what is in a file
 
 
@@ -176,6 +186,25 @@ def test_a_torn_file_is_not_complete_at_any_byte(tmp_path: Path) -> None:
         assert complete == (size in ends), text[:size]
         if complete:
             assert rows(found) == whole[: ends[size]]
+
+
+@pytest.mark.parametrize("last", [b'"', b'"say ""', b'"hello\r', b'"a""b""'])
+@pytest.mark.parametrize("names", [b"b", b"a,b"])
+def test_a_file_that_ends_in_a_quoted_value_is_cut_off(
+    last: bytes, names: bytes, tmp_path: Path
+) -> None:
+    before = b"x," if b"," in names else b""
+    whole = names + b"\r\n" + before + b'"y\r\n"\r\n'
+    torn = whole + before + last + (b"" if last.endswith(b"\r") else b"\n")
+    found = source(tmp_path / "in", torn)
+    assert not found.is_complete(found.files[0])
+    with pytest.raises(DataError, match="cut off: a quote is not closed"):
+        rows(found)
+    complete = source(tmp_path / "whole", whole)
+    assert complete.is_complete(complete.files[0])
+    assert [row["b"] for row in rows(complete)] == ["y\r\n"]
+    inches = source(tmp_path / "inches", names + b"\n" + before + b'5" pipe\n')
+    assert [row["b"] for row in rows(inches)] == ['5" pipe']
 
 
 def test_rows_that_are_appended_during_the_read_are_left(tmp_path: Path) -> None:

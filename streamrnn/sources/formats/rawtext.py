@@ -6,18 +6,19 @@ import pyarrow as pa
 
 _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _HEAD = 4096
+_NEWLINES = (b"\n", b"\r")
 
 
 class RawText:
     """The decompressed bytes of an open file, from the beginning, for Arrow's readers.
 
-    Whether a file is compressed shows at its beginning. Closing this leaves the file open. `tail`
-    are the last bytes that were read.
+    Whether a file is compressed shows at its beginning. Closing this leaves the file open. If the
+    file ends with a newline, the bytes `appended` follow once. `tail` are its own last bytes.
     """
 
     closed = False
 
-    def __init__(self, stream: pa.NativeFile) -> None:
+    def __init__(self, stream: pa.NativeFile, appended: bytes = b"") -> None:
         stream.seek(0)
         start = stream.read(4)
         stream.seek(0)
@@ -26,12 +27,15 @@ class RawText:
             if start.startswith(magic):
                 self._source = pa.CompressedInputStream(pa.PythonFile(self._source, "r"), codec)
         self.tail = b""
+        self._appended = appended
 
     def read(self, size: int = -1) -> bytes:
         """Read at most `size` bytes; none at the end. Raises OSError for a torn compressed file."""
         data: bytes = self._source.read() if size < 0 else self._source.read(size)
         if data:
             self.tail = (self.tail + data[-2:])[-2:]
+        elif self.tail.endswith(_NEWLINES):
+            data, self._appended = self._appended, b""
         return data
 
     def check_text(self) -> None:
@@ -44,7 +48,7 @@ class RawText:
 
     def check_end(self) -> None:
         """Raise ValueError unless what was read ends with a newline."""
-        if not self.tail.endswith((b"\n", b"\r")):
+        if not self.tail.endswith(_NEWLINES):
             raise ValueError(
                 "the last line does not end with a newline: it may be cut off, or the file still "
                 "being written. If it is complete, append a newline"

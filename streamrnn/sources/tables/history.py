@@ -57,7 +57,7 @@ class Table:
     ) -> None:
         self.version = version
         self.renames = renames or {}
-        self._root = root
+        self.root = root
         self._commits = commits
         self._removed = {file.name for commit in commits for file in commit.removed}
         active = {file.name: file for file in base}
@@ -137,7 +137,7 @@ class Table:
         lost = [
             name
             for name in used
-            if name not in active and name not in self._removed and name.startswith(self._root)
+            if name not in active and name not in self._removed and name.startswith(self.root)
         ]
         if lost:
             raise CheckpointError(

@@ -33,7 +33,8 @@ def open_iceberg(path: str, version: int | None) -> Table:
     snapshots = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
     current = table.metadata.current_snapshot_id if version is None else version
     if current is None:
-        return Table("", "an empty table", [], [])
+        root = canonical_name(table.location()).rstrip("/") + "/"
+        return Table(root, "the first version", [], [])
     if current not in snapshots:
         raise MissingFileError(
             f"[source] version: {path}: expected one of the snapshots {sorted(snapshots)}, "
