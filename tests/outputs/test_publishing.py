@@ -200,9 +200,22 @@ def test_names_that_a_delta_table_cannot_have_are_refused(tmp_path, monkeypatch)
         log.check(pa.schema([("p", pa.int64()), ("P", pa.int64())]))
 
 
-def test_credentials_are_not_in_the_message_of_a_failure() -> None:
-    error = OSError("cannot reach s3://key:secret@bucket/x?secret_key=y, sorry\ntrace")
-    assert publisher._reason(error) == "OSError: cannot reach s3://bucket/x?, sorry."
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot reach s3://key:secret@bucket/x?secret_key=y, sorry\nTraceback (most recent\n a",
+         "cannot reach s3://bucket/x?, sorry"),
+        ("Generic error\n  \x1b[31m↳\x1b[0m Unable to open file /out/x\n \x1b[31m↳\x1b[0m Denied\n",
+         "Generic error: Unable to open file /out/x: Denied"),
+        ("no file\n(Background on this error at: https://sqlalche.me/e/21/e3q8)", "no file"),
+        ("ServerError: down.\n\tat org.x.Main(Main.java:9)\n\tat b(c)", "ServerError: down"),
+        ("a" * 600 + ":\nthe cause", "a" * 250 + " … " + "a" * 239 + ": the cause"),
+        ("", ""),
+    ],
+    ids=["credentials", "causes", "link", "trace", "long", "empty"],
+)  # fmt: skip
+def test_a_failure_is_told_with_its_causes_and_no_more(text: str, shown: str) -> None:
+    assert publisher._reason(OSError(text)) == f"OSError: {shown}".rstrip(": ") + "."
 
 
 def test_an_output_without_tables_needs_no_library(tmp_path) -> None:

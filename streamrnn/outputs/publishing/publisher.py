@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ from streamrnn.storage.opening import open_files
 
 _LOGGER = logging.getLogger("streamrnn.outputs")
 TABLE_KEYS = ("publish.delta", "publish.iceberg")
+_LONGEST = 500
+_DECORATION = re.compile(r"\x1b\[[\d;]*m|↳ ?")
+_AFTER = re.compile(r"^\s*(?:Traceback |at \S+\(|\(Background on )", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,14 @@ def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of a library's error, without a trace that it may include."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    shown = next((line for line in lines if line), "")[:500]
-    return f"{type(error).__name__}: {without_credentials(shown)}".rstrip(": ") + "."
+    """Return the message of a library's error with its causes, on one line.
+
+    Without what may follow it (a trace, a link) and the colors of a terminal.
+    """
+    text = _AFTER.split(_DECORATION.sub("", str(error)), maxsplit=1)[0]
+    causes = [line.strip().rstrip(".:") for line in text.splitlines() if line.strip()]
+    shown = without_credentials(": ".join(causes))
+    if len(shown) > _LONGEST:
+        half = _LONGEST // 2
+        shown = f"{shown[:half]} … {shown[-half:]}"  # the last cause is the first one
+    return f"{type(error).__name__}: {shown}".rstrip(": ") + "."

@@ -28,11 +28,10 @@ def changes(
     if found is not None and found.commit is not None and found.commit > manifest.commit:
         found = replace(found, commit=None)  # the folder is one from before, from a backup
     if found is None:
-        return TableChanges(manifest.parts)
+        return TableChanges(manifest.parts, columns=True)
     if not found.same_schema:
-        return TableChanges(
-            manifest.parts, {n: f for n, f in found.files.items() if n not in parts}
-        )
+        remove = {name: file for name, file in found.files.items() if name not in parts}
+        return TableChanges(manifest.parts, remove, columns=True)
     add = [part for name, part in parts.items() if _is_news(part, found.files.get(name), found)]
     remove = {name: file for name, file in found.files.items() if name not in parts}
     if merged:

@@ -50,15 +50,17 @@ class TableChanges:
     """What makes a table equal to an output: parts to add, and files of the table to remove.
 
     A part to add replaces a file of its name. `moved`: names, on both sides, of rows that the table
-    had before; its readers need not see them as new.
+    had before; its readers need not see them as new. `columns`: the table does not exist, or its
+    columns are others; it changes even if the output has no part.
     """
 
     add: Sequence[Part] = ()
     remove: Mapping[str, TableFile] = field(default_factory=dict)
     moved: frozenset[str] = frozenset()
+    columns: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.add or self.remove)
+        return bool(self.add or self.remove or self.columns)
 
 
 class PublishedTable(Protocol):

@@ -1,0 +1,51 @@
+"""Tables of outputs without a row, of copies, and those that nothing keeps up to date any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import outputs
+from streamrnn.errors import PublishError
+
+for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
+    pytest.importorskip(library, reason="needs the oracles extra")
+
+from outputs.lake import Lake  # noqa: E402
+
+SETTINGS = "ignore::DeprecationWarning", "ignore::ResourceWarning"
+pytestmark = [pytest.mark.filterwarnings(setting) for setting in SETTINGS]
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    return Lake(tmp_path, monkeypatch)
+
+
+def test_an_output_without_a_part_has_a_table_that_follows_its_columns(lake: Lake) -> None:
+    folders = {"sink": {"partition_by": ["id"]}}
+    pq.write_table(lake.log.slice(0, 0), lake.base / "in" / "0.parquet")
+    made = lake.run(tables=dict(folders)).published
+    assert [(item["added"], item["removed"]) for item in made] == [(0, 0), (0, 0)]
+    assert [len(found) for found in lake.readings()] == [0] * 5
+    assert outputs.verify(lake.out).behind == ()
+    assert outputs.publish(lake.out) == []
+    columns = {"output": {"columns": ["id", "b"]}}
+    lake.run(tables={**folders, **columns}, full_refresh=True)
+    assert [sorted(found.columns) for found in lake.readings()] == [["b", "id", "score"]] * 5
+    assert outputs.verify(lake.out).behind == ()
+    lake.run(1, tables={**folders, **columns})
+    assert [len(found) for found in lake.readings()] == [100] * 5
+
+
+def test_a_failure_names_its_cause_and_the_path(lake: Lake) -> None:
+    lake.publish = {"delta": True}
+    lake.run(0)
+    log = Path(lake.out, "_delta_log")
+    log.rename(lake.base / "log")
+    log.write_text("")
+    with pytest.raises(PublishError, match=r"_delta_log/\S+: Not a directory") as found:
+        lake.run(1)
+    assert "\x1b" not in str(found.value)
