@@ -37,6 +37,7 @@ from streamrnn.simd.vector import (
 )
 
 ROUND = 12582912.0  # 1.5 * 2**23: adding and subtracting it rounds to an integer
+SMALLEST_NORMAL = 2.0**-126
 LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504, 0.693359375, -2.12194440e-4
 
 
@@ -137,6 +138,14 @@ def log(x):
     p = fma(e, LN2_LOW, p * m * s)
     finite = fma(e, LN2_HIGH, m + fma(s, -0.5, p))
     return where_less(x, np.inf, finite, x)
+
+
+@inline
+def log_of_any(x):
+    """Return the logarithm of any float: NaN below zero, -inf at zero."""
+    scaled = log(where_less(x, SMALLEST_NORMAL, x * 2.0**24, x))
+    y = where_less(x, SMALLEST_NORMAL, scaled - 16.635532, scaled)  # 24 * log(2)
+    return where_less(0.0, x, y, where_less(x, 0.0, np.nan, x - np.inf))
 
 
 @inline
@@ -303,7 +312,7 @@ _PLAIN: dict[str, Inlined] = {
     "sparse_plus": sparse_plus,
     "sparse_sigmoid": hard_sigmoid(0.5, 0.5),
     "tanh_shrink": tanh_shrink,
-    "log": log,
+    "log": log_of_any,
     "erf": erf,
 }
 _MADE: dict[str, Callable[..., Inlined]] = {

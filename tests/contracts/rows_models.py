@@ -1,7 +1,7 @@
 """One row of contracts for every format of model files, and for every file of tests/formats."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,13 @@ class FormatRow(Row):
 BACKWARDS = "One of its layers reads the sequence from the end."
 STATE_USED = "Its decoder begins from the encoder's state at the end."
 
+
+def alone(file: str, test: str) -> FormatRow:
+    """A file with recorded outputs of its own, for the steps and types that its model has."""
+    reason = f"tests/formats/{test} runs it, on inputs of its own steps and types."
+    return FormatRow(file, recorded=reason, config=reason, saved=reason, cut=reason, apart=reason)
+
+
 FORMATS = {
     ".safetensors/native": FormatRow(
         "../../../pipelines/weather/model.safetensors",
@@ -94,4 +101,8 @@ FORMATS = {
     ".onnx/ids": FormatRow("ids.onnx"),
     ".onnx/states": FormatRow("torch_old.onnx"),
     ".onnx/dynamo": FormatRow("torch_dynamo.onnx"),
+    ".keras/operations": alone("operations.keras", "test_keras_operations.py"),
+    ".onnx/keras_tf2onnx": replace(alone("keras_tf2onnx.onnx", "test_onnx_keras.py"), cut=HOLDS),
+    ".onnx/keras_tf2onnx_whole": alone("keras_tf2onnx_whole.onnx", "test_onnx_keras.py"),
+    ".onnx/keras_torch": alone("keras_torch.onnx", "test_onnx_keras.py"),
 }

@@ -139,6 +139,13 @@ REFUSED: dict[str, tuple[Callable[[], Model], str]] = {
         lambda: model_of(layers.Conv1D(2, 2, padding="causal", name="it")),
         "or write the model as .safetensors",
     ),
+    **{
+        f"axis 1 of {kind.__name__}": (
+            lambda kind=kind: Sequential([layers.Input((4, 3)), kind(axis=1, name="it")]),
+            "other axes than the last",
+        )
+        for kind in (layers.LayerNormalization, layers.BatchNormalization, layers.Softmax)
+    },
     "a threshold": (lambda: model_of(layers.ReLU(threshold=1.0, name="it")), "its threshold"),
     "a layer inside": (
         lambda: model_of(layers.TimeDistributed(layers.Flatten(), name="it")),

@@ -61,21 +61,10 @@ def _applied(kernel: str, x: Array) -> Array:
     return y
 
 
-_SMALLEST_NORMAL = np.float32(2.0**-126)
-_LOG_OF_2_24 = np.float32(16.635532)
-
-
 @operator("Log")
 def _log_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
     """Return the logarithm: -inf of 0, NaN below."""
-    return _log(inputs[0])
-
-
-def _log(x: Array) -> Array:
-    small = x < _SMALLEST_NORMAL
-    y = _applied("log", np.where(small, x * np.float32(2**24), x))
-    y = np.where(small, y - _LOG_OF_2_24, y)
-    return np.where(x > 0, y, np.where(x == 0, np.float32(-np.inf), np.float32(np.nan)))
+    return _applied("log", inputs[0])
 
 
 @operator("ThresholdedRelu", "alpha")
@@ -169,7 +158,7 @@ def _log_softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
         return shaped(rows)
     rows = rows - rows.max(axis=-1, keepdims=True)
     total = tree_sum(np.moveaxis(_applied("exponential", rows), -1, 0))
-    return shaped(rows - _log(total)[..., None])
+    return shaped(rows - _applied("log", total)[..., None])
 
 
 @operator("LayerNormalization", "axis", "epsilon", "stash_type")

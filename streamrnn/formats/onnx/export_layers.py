@@ -32,6 +32,8 @@ def exported(call: LayerCall) -> list[str]:
             "it masks steps, and recurrent nodes of ONNX have no masks; leave out the steps before "
             "the model"
         )
+    if getattr(layer, "axes", (-1,)) != (-1,):
+        raise call.refused("it works on other axes than the last; use axis = -1")
     if type(layer) in _RECURRENT:
         return recurrent_node(call)
     write = _WRITERS.get(type(layer))
