@@ -197,8 +197,8 @@ class Softmax(Layer):
             taken = np.broadcast_to(taken, x.shape)
         except ValueError:
             raise ShapeError(
-                f"{self}: expected a mask that is broadcastable to the inputs, shape {x.shape}, "
-                f"received {taken.shape}"
+                f"{self}: a mask must be broadcastable to the inputs, shape {x.shape}, and must "
+                f"not have more dimensions, received shape {taken.shape}"
             ) from None
         made = super().__call__(np.where(taken, x, _LEAST), *args, **kwargs)
         return np.where(taken, made, np.float32(0))

@@ -142,6 +142,16 @@ def positive_integer(owner: str, argument: str, value: object) -> int:
     return number
 
 
+def strictly_positive(owner: str, argument: str, value: object) -> int:
+    """Return a number of filters, 1 or more. Raises ArgumentError, in the words of Keras."""
+    if isinstance(value, int) and value < 1:
+        raise ArgumentError(
+            f"{owner}: Invalid value for argument `{argument}`. Expected a strictly positive "
+            f"value. Received {argument}={value}."
+        )
+    return positive_integer(owner, argument, value)
+
+
 def given_arguments(
     layer: object, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> dict[str, object]:

@@ -12,7 +12,7 @@ from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
-from streamrnn.layers.arguments import LayerOptions, positive_integer
+from streamrnn.layers.arguments import LayerOptions, positive_integer, strictly_positive
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
@@ -60,12 +60,7 @@ class Conv1D(Layer):
     ) -> None:
         super().__init__(**kwargs)
         check_data_format(self, data_format)
-        if isinstance(filters, int) and filters < 1:
-            raise ArgumentError(
-                f"{self}: Invalid value for argument `filters`. Expected a strictly positive "
-                f"value. Received filters={filters}."
-            )
-        self.filters = positive_integer(str(self), "filters", filters)
+        self.filters = strictly_positive(str(self), "filters", filters)
         self.kernel_size = one_size(self, "kernel_size", kernel_size)
         self.strides = one_size(self, "strides", strides)
         self.dilation_rate = one_size(self, "dilation_rate", dilation_rate)

@@ -12,7 +12,7 @@ from streamrnn.arrays import Array, Bools, Floats
 from streamrnn.kernels import dense
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
-from streamrnn.layers.arguments import LayerOptions, positive_integer
+from streamrnn.layers.arguments import LayerOptions, strictly_positive
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
@@ -57,7 +57,7 @@ class _Depthwise(Layer):
         self.dilation_rate = one_size(self, "dilation_rate", dilation_rate)
         self.padding = checked_padding(self, padding, "valid", "same")
         self.window = TimeWindow(self.kernel_size, self.strides, self.dilation_rate, self.padding)
-        self.depth_multiplier = positive_integer(str(self), "depth_multiplier", depth_multiplier)
+        self.depth_multiplier = strictly_positive(str(self), "depth_multiplier", depth_multiplier)
         self.activation = activations.get(activation, str(self))
         self.use_bias = use_bias
         self.depthwise_initializer = initializers.get(depthwise_initializer)
@@ -196,7 +196,7 @@ class SeparableConv1D(_Depthwise):
             bias_initializer,
             **kwargs,
         )
-        self.filters = positive_integer(str(self), "filters", filters)
+        self.filters = strictly_positive(str(self), "filters", filters)
         self.pointwise_initializer = initializers.get(pointwise_initializer)
 
     def build(self, input_shape: Shape) -> None:

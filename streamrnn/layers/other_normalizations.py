@@ -146,7 +146,8 @@ class GroupNormalization(Layer):
         super().__init__(**kwargs)
         if isinstance(groups, bool) or not isinstance(groups, int) or groups < -1 or groups == 0:
             raise ArgumentError(
-                f"{self}: groups must be a positive integer, or -1, received {groups!r}"
+                f"{self}: the argument `groups` must be a positive integer, or -1, received "
+                f"{groups!r}"
             )
         self.groups, self.axis, self.epsilon = groups, axis, epsilon
         self.center, self.scale = center, scale
@@ -155,12 +156,22 @@ class GroupNormalization(Layer):
 
     def build(self, input_shape: Shape) -> None:
         self.axes = axes_from_end(self, self.axis, len(input_shape))
+        if len(self.axes) == 1 and input_shape[self.axes[0]] is None:
+            raise ShapeError(
+                f"{self}: axis={self.axis} of the input tensor should have a defined dimension but "
+                f"the layer received an input with shape {input_shape}"
+            )
         (self.features,) = sizes_on(self, self.axes, input_shape)
+        if self.groups > self.features:
+            raise ArgumentError(
+                f"{self}: groups={self.groups} cannot be more than the number of channels "
+                f"({self.features})"
+            )
         self.ragged = len(input_shape) < 3
         if self.features % self.groups:
             raise ArgumentError(
-                f"{self}: the size of axis {self.axis} must be a multiple of groups="
-                f"{self.groups}, received {self.features}"
+                f"{self}: the number of channels, {self.features}, must be a multiple of groups="
+                f"{self.groups}"
             )
         for name, wanted in (("gamma", self.scale), ("beta", self.center)):
             if wanted:

@@ -108,7 +108,7 @@ class UpSampling1D(_Resizes):
     def __init__(self, size: int = 2, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ArgumentError(f"{self}: size must be a positive integer, received {size!r}")
+            raise ArgumentError(f"{self}: `size` should be a positive integer, received {size!r}")
         self.size = size
 
     def steps(self, given: int | None) -> int | None:

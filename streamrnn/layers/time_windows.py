@@ -49,8 +49,9 @@ class TimeWindow(NamedTuple):
         found = self.count(steps)
         if found < 1:
             raise ShapeError(
-                f"{owner}: a window needs {self.reach + 1} steps, received {steps}; use "
-                'padding="same", or sequences that are longer'
+                f"{owner}: Computed output size would be zero or negative. A window needs "
+                f'{self.reach + 1} steps, received {steps}; use padding="same", or sequences that '
+                "are longer"
             )
         return found
 

@@ -84,5 +84,5 @@ def test_a_masked_value_has_no_share() -> None:
     np.testing.assert_allclose(found, [[*two / two.sum(), 0], [0, 0, 0]], rtol=1e-6)
     of_steps = layers.Softmax()(x[:, None], mask=[[True], [False]])
     np.testing.assert_array_equal(of_steps, layers.Softmax()(x[:, None]))
-    with pytest.raises(ShapeError, match="expected a mask that is broadcastable"):
+    with pytest.raises(ShapeError, match="a mask must be broadcastable"):
         layers.Softmax()(x[:1], mask=np.ones((2, 3), bool))
