@@ -13,14 +13,6 @@ from streamrnn.errors import ConfigError
 if TYPE_CHECKING:
     from streamrnn.outputs import Evaluation
 
-_REASONS = {
-    "no_score": "without a score",
-    "no_source": "without a row in the source",
-    "no_label": "without a label",
-    "no_weight": "with weight 0",
-    "no_value": "without a value of their own, for persistence",
-}
-
 
 def evaluate(
     pipeline: PipelineFile,
@@ -79,16 +71,14 @@ def _quantiles(text: str | None) -> list[float]:
 
 
 def _print(found: "Evaluation", by: str | None) -> None:
+    from streamrnn.outputs import not_compared
+
     names = found.table.column_names
     groups = names.index("output") if by else 0
     lines = [_cells(row, groups) for row in rows_of(found.table)]
     print_table([name.replace("_", " ") for name in names], lines)
-    left = [
-        f"{number:,} {_REASONS[name]}"
-        for name, number in found.counts().items()
-        if number and name in _REASONS
-    ]
-    rest = f"; not compared: {', '.join(left)}" if left else ""
+    left = not_compared(found.counts())
+    rest = f"; not compared: {left}" if left else ""
     print(f"\n{count(found.rows, 'row')} of {found.output} compared{rest}")
 
 

@@ -11,7 +11,7 @@ and `streamrnn state` do:
 """
 
 from streamrnn.checkpoints import read_manifest
-from streamrnn.outputs.compared import EvaluationPlan
+from streamrnn.outputs.compared import EvaluationPlan, not_compared
 from streamrnn.outputs.evaluation import Evaluation, evaluate
 from streamrnn.outputs.metrics_file import MetricsFile, Series
 from streamrnn.outputs.naming import files_named, used_files
@@ -49,6 +49,7 @@ __all__ = [
     "history",
     "import_state",
     "merge_small_parts",
+    "not_compared",
     "publish",
     "read_manifest",
     "read_states",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -54,6 +54,26 @@ class EvaluationPlan:
     quantiles: tuple[float, ...] = ()
     spreads: bool = False
     source_begins: int | None = None
+
+
+_REASONS = {
+    "no_score": "without a score",
+    "no_source": "without a row in the source",
+    "no_label": "without a label",
+    "no_weight": "with weight 0",
+    "no_value": "without a value of their own, for persistence",
+}
+
+
+def not_compared(counts: Mapping[str, int]) -> str:
+    """Return in words how many rows were not compared, and why; "" if all were.
+
+    >>> not_compared({"rows": 9, "no_label": 2, "no_weight": 0})
+    '2 without a label'
+    """
+    return ", ".join(
+        f"{counts[name]:,} {reason}" for name, reason in _REASONS.items() if counts.get(name)
+    )
 
 
 @dataclass

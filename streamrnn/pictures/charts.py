@@ -6,6 +6,7 @@ Colours are variables of the page's style sheet, so that light and dark need no 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,17 +77,28 @@ def _x(picture: Picture, field: str = "x") -> ChartSpec:
     return {"field": field, "type": "temporal", "axis": axis, "scale": {"type": "utc"}}
 
 
-def _y(picture: Picture, field: str) -> ChartSpec:
+def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
     scale: ChartSpec = {"zero": picture.from_zero, "nice": True}
+    ends = _ends(picture, picture.panels if picture.shared else [panel])
     # One layer sets the domain: Vega-Lite takes the union of those of several for data.
-    if picture.shared and field == picture.series[0].field and (ends := _ends(picture)):
+    if picture.shared and field == picture.series[0].field and ends:
         scale["domain"] = ends
-    if picture.from_zero and not any(_ends(picture)):
-        scale["domain"] = [0, 1]  # zeros only, which would float in the middle
+    if ends and ends[0] == ends[1]:  # as one number only it would be written as an integer
+        scale["domain"] = _around(ends[0], from_zero=picture.from_zero)
     axis: ChartSpec = {"title": None, "tickCount": 4}
     if _counts(picture):
         axis["tickMinStep"] = 1
+        top = _top(picture, panel)
+        if picture.from_zero and top < axis["tickCount"]:  # the step of so few is a half
+            axis["values"] = list(range(max(1, top) + 1))
     return {"field": field, "type": "quantitative", "axis": axis, "scale": scale}
+
+
+def _around(value: float, *, from_zero: bool = False) -> list[float]:
+    """Return a domain about a number that is alone."""
+    if from_zero and value == 0:
+        return [0, 1]
+    return [value - (abs(value) / 10 or 1), value + (abs(value) / 10 or 1)]
 
 
 def _counts(picture: Picture) -> bool:
@@ -95,15 +107,25 @@ def _counts(picture: Picture) -> bool:
     return all(isinstance(row[series.field], int) for series in picture.series for row in rows)
 
 
-def _ends(picture: Picture) -> list[float]:
+def _top(picture: Picture, panel: Panel) -> int:
+    """Return the greatest number of something; of a stack, the sum of what is in it."""
+    whole = sum if picture.chart == "stack" else max
+    return max(
+        (whole(row[series.field] for series in picture.series) for row in panel.rows), default=0
+    )
+
+
+def _ends(picture: Picture, panels: Sequence[Panel]) -> list[float]:
+    """Return the ends of all that is drawn in some panels; of none, no ends."""
     names = [name for series in picture.series for name in (series.field, series.low) if name]
     values = [
-        row[name]
-        for panel in picture.panels
-        for row in panel.rows
-        for name in names
+        row[name] for panel in panels for row in panel.rows for name in names
         if row[name] is not None
-    ]
+    ]  # fmt: skip
+    for panel in panels:
+        if panel.reference is not None and values:
+            mean, deviation = panel.reference
+            values += [mean - deviation, mean + deviation]
     return [0 if picture.from_zero else min(values), max(values)] if values else []
 
 
@@ -151,7 +173,7 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
         line: ChartSpec = {"type": "rule", "color": "var(--muted)", "strokeDash": [4, 3]}
         layers.append({"mark": line, "encoding": {"y": {"datum": mean}}})
     for index, series in reversed(list(enumerate(picture.series))):
-        y, color = _y(picture, series.field), _color(hue(picture, index))
+        y, color = _y(picture, panel, series.field), _color(hue(picture, index))
         if series.low:
             mark: ChartSpec = {"type": "area", "color": color, "opacity": 0.25}
             ends = {"x": _x(picture), "y": y, "y2": {"field": series.low}}
@@ -201,7 +223,7 @@ def _stack(picture: Picture, panel: Panel) -> ChartSpec:
                 "encoding": {
                     "x": _x(picture),
                     "x2": {"field": "x2"},
-                    "y": _y(picture, f"above{index}"),
+                    "y": _y(picture, panel, f"above{index}"),
                     "y2": {"field": f"below{index}"},
                 },
             }
@@ -223,7 +245,7 @@ def _bars(picture: Picture, panel: Panel) -> ChartSpec:
                 },
                 "encoding": {
                     "x": {"field": picture.x_field, "type": "ordinal", "sort": None, "axis": axis},
-                    "y": {**_y(picture, field), "stack": None},
+                    "y": {**_y(picture, panel, field), "stack": None},
                     "opacity": {"condition": _AT, "value": 1},
                     "tooltip": _tooltip(picture, panel),
                 },
@@ -234,28 +256,29 @@ def _bars(picture: Picture, panel: Panel) -> ChartSpec:
 
 def _dots(picture: Picture, panel: Panel) -> ChartSpec:
     """Dots on a line for each row; the first series is compared with the others."""
-    y = {
-        "field": picture.x_field,
-        "type": "nominal",
-        "sort": None,
-        "axis": {"title": None, "labelLimit": _LONGEST_NAME},
-    }
+    names = json.dumps([row[picture.x_field] for row in panel.rows])
+    axis = {"title": None, "labelLimit": _LONGEST_NAME, "labelExpr": f"{names}[datum.value]"}
+    y = {"field": "row", "type": "ordinal", "axis": axis}  # two rows may have one name
+    ends = _ends(picture, [panel])
+    scale: ChartSpec = {"zero": False}
+    if ends and ends[0] == ends[1]:
+        scale["domain"] = _around(ends[0])
     layers: list[ChartSpec] = []
     fields = [series.field for series in picture.series]
     if len(fields) > 1:
         line = {"type": "rule", "color": "var(--grid)", "strokeWidth": 3}
-        ends = {
+        between = {
             "y": y,
-            "x": {"field": fields[0], "type": "quantitative"},
+            "x": {"field": fields[0], "type": "quantitative", "scale": scale},
             "x2": {"field": fields[1]},
         }
-        layers.append({"mark": line, "encoding": ends})
+        layers.append({"mark": line, "encoding": between})
     for index, field in reversed(list(enumerate(fields))):
         x = {
             "field": field,
             "type": "quantitative",
             "axis": {"title": None, "tickCount": {"signal": "ceil(width / 90)"}},
-            "scale": {"zero": False},
+            "scale": scale,
         }
         mark: ChartSpec = {"type": "circle", "opacity": 1, "color": _color(index)}
         encoding: ChartSpec = {"y": y, "x": x, "size": {"value": 60}}

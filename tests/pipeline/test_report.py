@@ -15,8 +15,10 @@ from pipeline.evaluated import TARGETS, config, log, model, pairs_of, write
 
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, MissingFileError
+from streamrnn.outputs.reporting import even_histogram
 from streamrnn.pictures import MOST_MARKS
 from streamrnn.pipeline import report_output
+from streamrnn.pipeline.report.streams import histogram_rows
 
 IDS = {
     *("outputs", "each-stream", "error-time", "error-stream", "error-hour", "reliability"),
@@ -379,3 +381,56 @@ def test_a_partitioned_output_has_the_same_report() -> None:
         assert parted[name]["panels"] == found[name]["panels"], name
     streams = {panel["label"]: panel["rows"] for panel in found["each-stream"]["panels"]}
     assert {p["label"]: p["rows"] for p in parted["each-stream"]["panels"]} == streams
+
+
+def test_streams_whose_keys_join_to_one_text_have_names_of_their_own() -> None:
+    """As `--key` reads them: they are told apart in errors, panels and sentences."""
+    pairs = [("a, b", "c"), ("a", "b, c"), ("x", ""), ("long" * 50, "z")]
+    table = log()
+    picked = [pairs[int(key[1:])] for key in table["id"].to_pylist()]
+    for at, name in enumerate(("id", "part")):
+        column = pa.array([pair[at] for pair in picked])
+        table = (
+            table.set_column(table.column_names.index(name), name, column)
+            if name in table.column_names
+            else table.append_column(name, column)
+        )
+    write(table)
+    data = config("plain", TARGETS["ahead"], source={"key": ["id", "part"]})
+    pipeline = Pipeline.from_dict(data)
+    pipeline.run()
+    found = by_id(pipeline.report())
+    names = {'"a, b",c', 'a,"b, c"', "x,", f"{'long' * 50},z"}
+    assert {row["stream"] for row in rows(found["error-stream"])} == names
+    assert {panel["label"] for panel in found["each-stream"]["panels"]} == names
+    assert max(len(found[id]["sentence"]) for id in ("error-stream", "each-stream")) < 200
+    chosen = by_id(pipeline.report(keys=['"a, b",c']))["each-stream"]
+    assert [panel["label"] for panel in chosen["panels"]] == ['"a, b",c']
+
+
+def test_rows_that_evaluate_leaves_out_are_stated() -> None:
+    pipeline = ran()
+    counts = pipeline.evaluate().counts()
+    assert counts["no_value"] > 0
+    notes = " ".join(by_id(pipeline.report())["error-time"]["notes"])
+    assert f"{counts['no_label']} without a label" in notes
+    assert f"{counts['no_value']} without a value of their own" in notes
+
+
+def test_classes_of_a_narrow_histogram_have_labels_of_their_own() -> None:
+    """Also if the numbers differ in their last bits only."""
+    for width in (1.0, 1e-3, 1e-9, 1e-15, 2e-16):
+        table = even_histogram(1.51 + width * np.linspace(0, 1, 300), 20)
+        found = histogram_rows(table, "norm", "streams")
+        assert len({row["norm"] for row in found}) == len(found)
+        assert sum(row["streams"] for row in found) == 300
+
+
+def test_what_does_not_change_is_not_between_two_numbers() -> None:
+    """One constant feature, one stream: its value, once."""
+    table = log().filter(pa.compute.equal(log()["id"], "s0"))
+    ones = pa.array(np.full(len(table), 0.4, np.float32))
+    table = table.set_column(table.column_names.index("a"), "a", ones)
+    found = scored(table, source={"nulls": 0.0})
+    assert found["features"]["sentence"] == "Median a 0.4 throughout."
+    assert found["streams"]["sentence"] == "1 stream; active: 1 throughout."

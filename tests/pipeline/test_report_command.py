@@ -5,6 +5,7 @@ import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -230,6 +231,42 @@ def test_zeros_alone_stand_at_the_bottom() -> None:
     )
     line = spec_of(picture, panel)["layer"][0]
     assert line["encoding"]["y"]["scale"]["domain"] == [0, 1]
+
+
+def axis_of(rows: list[dict[str, Any]], **words: Any) -> tuple[Any, Any]:
+    """The domain and the ticks of the vertical axis of lines over `rows`."""
+    panel = Panel("", rows, words.pop("reference", None))
+    fields = [name for name in rows[0] if name != "commit"]
+    series = [Drawn(name, name) for name in fields]
+    picture = Picture("a", "t", "s", "lines", [panel], series, "commit", "c", "y", **words)
+    y = spec_of(picture, panel)["layer"][-2]["encoding"]["y"]
+    return y["scale"].get("domain"), y["axis"].get("values")
+
+
+@pytest.mark.parametrize(("value", "domain"), [(0.5, [0.45, 0.55]), (-20.0, [-22, -18])])
+def test_a_constant_has_room_on_its_axis(value: float, domain: list[float]) -> None:
+    """Vega writes the only number of a domain as an integer: 0.4 as 0."""
+    rows = [{"commit": 1, "x": value}, {"commit": 2, "x": value}]
+    assert axis_of(rows)[0] == pytest.approx(domain)
+    assert axis_of(rows, shared=True)[0] == pytest.approx(domain)
+    assert axis_of([{"commit": 1, "x": 0.0}])[0] == [-1, 1]
+    assert axis_of([*rows, {"commit": 3, "x": 7.0}])[0] is None
+    assert axis_of(rows, reference=(3.0, 1.0))[0] is None
+    panel = Panel("", [{"stream": "a", "error": value}, {"stream": "a", "error": value}])
+    picture = Picture("a", "t", "s", "dots", [panel], [Drawn("error", "e")], "stream", "c", "y")
+    dots = spec_of(picture, panel)["layer"][0]["encoding"]
+    assert dots["x"]["scale"]["domain"] == pytest.approx(domain)
+    assert (dots["y"]["field"], dots["y"]["axis"]["labelExpr"]) == (
+        "row",
+        '["a", "a"][datum.value]',
+    )
+
+
+@pytest.mark.parametrize("top", [1, 2, 3])
+def test_few_of_something_have_whole_ticks(top: int) -> None:
+    rows = [{"commit": 1, "n": 0}, {"commit": 2, "n": top}]
+    assert axis_of(rows, from_zero=True)[1] == list(range(top + 1))
+    assert axis_of([*rows, {"commit": 3, "n": 9}], from_zero=True)[1] is None
 
 
 def test_the_page_loads_nothing() -> None:

@@ -12,6 +12,7 @@ from streamrnn.outputs.reporting.scan import (
     extent_of,
     scan,
     stream_means,
+    texts_of_keys,
 )
 from streamrnn.outputs.reporting.source_values import SourceColumn, SourceValues
 from streamrnn.outputs.reporting.state_norms import (
@@ -45,4 +46,5 @@ __all__ = [
     "scan",
     "stream_means",
     "text_of",
+    "texts_of_keys",
 ]

@@ -26,7 +26,7 @@ def log_histogram(value_N: Ints) -> pa.Table:
 
 
 def even_histogram(value_N: Doubles, classes: int = 30) -> pa.Table:
-    """Count numbers in `classes` of one width from the least to the greatest."""
+    """Count numbers in up to `classes` of one width from the least to the greatest."""
     value = value_N[np.isfinite(value_N)]
     if not len(value):
         return pa.table({"from": np.zeros(0), "to": np.zeros(0), "count": np.zeros(0, np.int64)})
@@ -34,6 +34,8 @@ def even_histogram(value_N: Doubles, classes: int = 30) -> pa.Table:
     if low == high:
         return pa.table({"from": [low], "to": [high], "count": [len(value)]})
     edges = low + (high - low) * np.arange(classes + 1) / classes
+    edges = np.unique(edges)  # fewer, if so many numbers do not fit in between
+    classes = len(edges) - 1
     at = np.searchsorted(edges, value, side="right") - 1
     count = np.bincount(at.clip(0, classes - 1), minlength=classes)
     return pa.table({"from": edges[:-1], "to": edges[1:], "count": count})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 
 import numpy as np
 import pyarrow as pa
@@ -119,12 +121,10 @@ class OutputStreams:
         return np.bincount(bucket, minlength=self._timeline.buckets)
 
     def keys(self, slots: Ints) -> list[str]:
-        """Return the keys of some slots as text; several columns are joined by commas."""
+        """Return the keys of some slots as text, as `texts_of_keys` does."""
         if self._index is None:
             return ["all rows"] * len(slots)
-        columns = [key.take(pa.array(slots)) for key in self._index.arrays()]
-        texts = [[_text(value) for value in column] for column in columns]
-        return [", ".join(row) for row in zip(*texts, strict=True)]
+        return texts_of_keys([key.take(pa.array(slots)) for key in self._index.arrays()])
 
     def key_arrays(self) -> list[pa.Array]:
         """Return the keys of all slots, an array for each key column."""
@@ -226,6 +226,24 @@ def stream_means(
 def _names(columns: OutputColumns) -> list[str]:
     time = [] if columns.time is None else [columns.time.name]
     return [*(field.name for field in columns.keys), *time, *columns.drawn]
+
+
+def texts_of_keys(columns: Sequence[pa.Array]) -> list[str]:
+    """Return keys as text, from an array for each key column.
+
+    Several columns are a line of CSV, as `--key` reads it. One column is plain text; in quotes if
+    nothing of it would be seen.
+    """
+    texts = [[_text(value) for value in column] for column in columns]
+    if len(columns) == 1:
+        return [text if text.strip() else f'"{text}"' for text in texts[0]]
+    return [_csv_line(row) for row in zip(*texts, strict=True)]
+
+
+def _csv_line(values: Sequence[str]) -> str:
+    line = StringIO()
+    csv.writer(line, lineterminator="").writerow(values)
+    return line.getvalue()
 
 
 def _text(value: pa.Scalar) -> str:

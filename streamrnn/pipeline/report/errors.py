@@ -9,10 +9,21 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.display import count
-from streamrnn.outputs.reporting import MOST_OUTPUTS, Errors, ForecastErrors
+from streamrnn.outputs.compared import not_compared
+from streamrnn.outputs.reporting import MOST_OUTPUTS, Errors, ForecastErrors, texts_of_keys
 from streamrnn.pictures import Drawn, Missing, Panel, Picture
 from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import Row, axis, buckets_of, per, rows_of_columns, short, span
+from streamrnn.pipeline.report.words import (
+    Row,
+    axis,
+    between,
+    brief,
+    buckets_of,
+    per,
+    rows_of_columns,
+    short,
+    span,
+)
 
 TITLES = {
     "error-time": "Error over time",
@@ -39,14 +50,14 @@ def error_pictures(
         text = "no row has both a score and a label yet."
         return [Missing(id, title, text) for id, title in TITLES.items()]
     return [
-        _over_time(subject, found.by_time()),
+        _over_time(subject, found.by_time(), not_compared(vars(found.counts))),
         _by_stream(found.by_stream(), keys),
         _by_hour(subject, found.by_hour()),
         _reliability(found.reliability()),
     ]
 
 
-def _over_time(subject: Subject, errors: Sequence[Errors]) -> Picture:
+def _over_time(subject: Subject, errors: Sequence[Errors], left: str) -> Picture:
     at = axis(subject.timeline, subject.timed)
     panels = [
         Panel(
@@ -64,7 +75,7 @@ def _over_time(subject: Subject, errors: Sequence[Errors]) -> Picture:
         _series(errors[0]),
         y_title=_title(errors[0]),
         from_zero=True,
-        notes=_unit(errors),
+        notes=[*_unit(errors), *([f"Not compared: {left}."] if left else [])],
         **at,
     )
 
@@ -99,8 +110,7 @@ def _by_stream(errors: Sequence[Errors], keys: list[pa.Array]) -> Picture:
     order = np.argsort(-item.rows, kind="stable")
     most = order[: min(_MOST_STREAMS, int((item.rows > 0).sum()))]
     most = most[np.argsort(item.error[most], kind="stable")]
-    texts = [[str(value) for value in key.take(pa.array(most)).to_pylist()] for key in keys]
-    names = [", ".join(row) for row in zip(*texts, strict=True)]
+    names = texts_of_keys([key.take(pa.array(most)) for key in keys])
     columns = {name: values[most] for name, values in _of(item).items()}
     rows = rows_of_columns({"stream": names, **columns})
     streams = int((item.rows > 0).sum())
@@ -110,8 +120,9 @@ def _by_stream(errors: Sequence[Errors], keys: list[pa.Array]) -> Picture:
     return Picture(
         "error-stream",
         TITLES["error-stream"],
-        f"{_title(item)} of {item.output}: lowest for {rows[0]['stream']}, "
-        f"{short(rows[0]['error'])}; highest for {rows[-1]['stream']}, {short(rows[-1]['error'])}.",
+        f"{_title(item)} of {item.output}: lowest for {brief(names[0])}, "
+        f"{short(rows[0]['error'])}; highest for {brief(names[-1])}, "
+        f"{short(rows[-1]['error'])}.",
         "dots",
         [Panel("", rows)],
         _series(item),
@@ -182,9 +193,8 @@ def _unit(errors: Sequence[Errors]) -> list[str]:
 
 def _sentence(errors: Sequence[Errors], panels: Sequence[Panel]) -> str:
     rows: Sequence[Row] = panels[0].rows  # type: ignore[assignment]
-    low, high = span(rows, "error") or (None, None)
     total = int(errors[0].rows.sum())
     return (
-        f"{_title(errors[0])} of {errors[0].output} between {short(low)} and {short(high)}, over "
+        f"{_title(errors[0])} of {errors[0].output} {between(span(rows, 'error'))}, over "
         f"{count(total, 'row')}."
     )

@@ -6,7 +6,15 @@ from streamrnn.display import count
 from streamrnn.outputs.reporting import SourceColumn, SourceValues
 from streamrnn.pictures import Drawn, Panel, Picture
 from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import axis, buckets_of, per, rows_of_columns, short, span
+from streamrnn.pipeline.report.words import (
+    axis,
+    between,
+    buckets_of,
+    per,
+    rows_of_columns,
+    short,
+    span,
+)
 from streamrnn.pipeline.statistics import scaling_of
 from streamrnn.scoring import LoadedPipeline
 
@@ -81,4 +89,4 @@ def _sentence(panels: list[Panel], scaled: bool) -> str:
     ends = span(panels[0].rows, "median")  # type: ignore[arg-type]
     if ends is None:
         return f"{panels[0].label} has no finite value."
-    return f"Median {panels[0].label} between {short(ends[0])} and {short(ends[1])}."
+    return f"Median {panels[0].label} {between(ends)}."

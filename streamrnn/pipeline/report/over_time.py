@@ -11,7 +11,16 @@ from streamrnn.display import count
 from streamrnn.outputs.reporting import StreamMeans, stream_means
 from streamrnn.pictures import Drawn, Missing, Panel, Picture
 from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import Row, axis, buckets_of, per, rows_of_columns, short, span
+from streamrnn.pipeline.report.words import (
+    Row,
+    axis,
+    between,
+    brief,
+    buckets_of,
+    per,
+    rows_of_columns,
+    span,
+)
 
 MOST_POINTS = 100
 """Buckets of a stream by itself: more cannot be told apart in a small panel."""
@@ -68,7 +77,7 @@ def _sentence(panels: list[Panel]) -> str:
         if ends is None:
             texts.append(f"{panel.label} has no finite value")
         else:
-            texts.append(f"median {panel.label} between {short(ends[0])} and {short(ends[1])}")
+            texts.append(f"median {panel.label} {between(ends)}")
     text = "; ".join(texts)
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -162,14 +171,13 @@ def _present(times: dict[str, Any], values: Array, names: list[str]) -> list[Row
 
 def _each_sentence(panels: list[Panel], name: str) -> str:
     rows = [row for panel in panels for row in panel.rows]
-    low, high = span(rows, "output") or (None, None)  # type: ignore[arg-type]
-    means = {
-        panel.label: np.mean([row["output"] for row in panel.rows if row["output"] is not None])
+    means = [
+        (np.mean([row["output"] for row in panel.rows if row["output"] is not None]), panel.label)
         for panel in panels
         if any(row["output"] is not None for row in panel.rows)
-    }
-    text = f"{name} between {short(low)} and {short(high)}"
+    ]
+    text = f"{name} {between(span(rows, 'output'))}"  # type: ignore[arg-type]
     if len(means) > 1:
-        highest, lowest = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+        highest, lowest = (brief(one(means, key=lambda mean: mean[0])[1]) for one in (max, min))
         text += f", on average highest for {highest} and lowest for {lowest}"
     return f"{text}."

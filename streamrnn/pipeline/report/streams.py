@@ -9,7 +9,16 @@ from streamrnn.display import count
 from streamrnn.outputs.reporting import log_histogram
 from streamrnn.pictures import Drawn, Missing, Panel, Picture
 from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import Row, axis, buckets_of, per, rows_of_columns, short
+from streamrnn.pipeline.report.words import (
+    Row,
+    axis,
+    between,
+    buckets_of,
+    distinct,
+    per,
+    rows_of_columns,
+    short,
+)
 
 _HOUR, _DAY = 3600, 86400
 _UNIT = {"days": "a full day", "hours": "a full hour"}
@@ -32,8 +41,7 @@ def streams_over_time(subject: Subject) -> Picture | Missing:
     return Picture(
         "streams",
         title,
-        f"{count(len(streams), 'stream')}; between {int(some.min()):,} and {int(some.max()):,} "
-        "active.",
+        f"{count(len(streams), 'stream')}; active: {between((int(some.min()), int(some.max())))}.",
         "lines",
         [Panel("", rows_of_columns(columns))],
         [Drawn("active", "active, with a row"), Drawn("new", "new, with their first row")],
@@ -111,11 +119,16 @@ def steps(subject: Subject, state: pa.Table | None) -> Picture | Missing:
 
 
 def histogram_rows(table: pa.Table, name: str, counted: str) -> list[Row]:
-    """Return the classes of a histogram with their limits as text."""
+    """Return the classes of a histogram with their limits as text, of no two the same."""
+    rows = table.to_pylist()
+    limits = sorted({limit for row in rows for limit in (row["from"], row["to"])})
+    text = dict(zip(limits, distinct(limits), strict=True))
     return [
-        {name: _class(row["from"], row["to"]), counted: row["count"]} for row in table.to_pylist()
+        {
+            name: text[row["from"]]
+            if row["from"] == row["to"]
+            else f"{text[row['from']]}–{text[row['to']]}",
+            counted: row["count"],
+        }
+        for row in rows
     ]
-
-
-def _class(low: float, high: float) -> str:
-    return short(low) if low == high else f"{short(low)}–{short(high)}"

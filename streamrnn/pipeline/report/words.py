@@ -9,6 +9,8 @@ from typing import Any
 from streamrnn.outputs.reporting import Timeline
 
 Row = dict[str, Any]
+_MOST_DIGITS = 17
+_LONGEST = 40
 
 
 def rows_of_columns(columns: Mapping[str, Iterable[Any]]) -> list[Row]:
@@ -39,10 +41,46 @@ def short(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def distinct(values: Sequence[float]) -> list[str]:
+    """Return numbers that differ as texts that differ, with three digits or as many as it takes.
+
+    >>> distinct([1.5, 1.5103, 1.5108]), distinct([1, 1023])
+    (['1.500', '1.510', '1.511'], ['1', '1,023'])
+    """
+    texts = [short(value) for value in values]
+    digits = 3
+    while len(set(texts)) < len(values) and digits < _MOST_DIGITS:
+        digits += 1
+        texts = [f"{value:#,.{digits}g}".rstrip(".") for value in values]
+    return texts
+
+
 def span(rows: Sequence[Row], field: str) -> tuple[float, float] | None:
     """Return the least and the greatest value of a field; None if there is none."""
     values = [row[field] for row in rows if row[field] is not None]
     return (min(values), max(values)) if values else None
+
+
+def between(ends: tuple[float, float] | None) -> str:
+    """Return the least and the greatest value in words.
+
+    >>> between((1, 2)), between((0.19, 0.19)), between(None)
+    ('between 1 and 2', '0.19 throughout', 'never finite')
+    """
+    if ends is None:
+        return "never finite"
+    if ends[0] == ends[1]:
+        return f"{short(ends[0])} throughout"
+    return "between {} and {}".format(*distinct(ends))
+
+
+def brief(name: str) -> str:
+    """Return a name as it stands in a sentence: of a long one the start and the end.
+
+    >>> brief("JFK"), brief("abcdefghij" * 20)
+    ('JFK', 'abcdefghijabcdefghijabcd…ijabcdefghij')
+    """
+    return name if len(name) <= _LONGEST else f"{name[:24]}…{name[-12:]}"
 
 
 def x_title(timeline: Timeline, timed: bool) -> str:
