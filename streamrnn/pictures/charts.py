@@ -90,7 +90,7 @@ def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
         axis["tickMinStep"] = 1
         top = _top(picture, panel)
         if picture.from_zero and top < axis["tickCount"]:  # the step of so few is a half
-            axis["values"] = list(range(max(1, top) + 1))
+            axis |= {"values": list(range(max(1, top) + 1)), "format": "d"}
     return {"field": field, "type": "quantitative", "axis": axis, "scale": scale}
 
 

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html import escape
 from importlib import import_module
 from importlib.resources import files
@@ -24,6 +25,10 @@ from streamrnn.pictures.charts import hue, spec_of, tips
 from streamrnn.pictures.picture import GENERATOR, Missing, Picture, ReportPage
 
 _CODE = re.compile("`([^`]*)`")
+# Not the joiners of emoji and scripts, U+200C and U+200D, nor white space.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T([\d:]+)(Z?)")
 
 
@@ -32,7 +37,7 @@ def page(report: ReportPage) -> str:
     scripts = [_library(), _read("page.js")]
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'"
-    body = "\n".join(_section(item) for item in report.items)
+    body = "\n".join(map(_section, report.pictures)) + _not_drawn(report)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -40,7 +45,7 @@ def page(report: ReportPage) -> str:
 {GENERATOR}
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(report.title)}</title>
+<title>{_attribute(report.title)}</title>
 <style>{_read("page.css")}</style>
 </head>
 <body>
@@ -50,7 +55,7 @@ def page(report: ReportPage) -> str:
 {_facts(report)}
 </header>
 <nav aria-label="Pictures">
-<ol>{"".join(map(_entry, report.items))}</ol>
+<ol>{_entries(report)}</ol>
 </nav>
 <main id="pictures">
 <noscript><p>The pictures are drawn by the script in this file, which your browser does not
@@ -91,8 +96,17 @@ def _prose(text: str) -> str:
 
 def _text(value: object) -> str:
     """Return text that is inert in HTML; each piece keeps its own direction of writing."""
-    text = escape(str(value))
+    text = escape(_visible(str(value)))
     return text if text.isascii() else f"<bdi>{text}</bdi>"
+
+
+def _visible(text: str) -> str:
+    """Return text with characters that show nothing, or turn others around, as their codes."""
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _attribute(text: str) -> str:
+    return escape(_visible(text), quote=True)
 
 
 def _facts(report: ReportPage) -> str:
@@ -113,17 +127,37 @@ def _shown(value: object) -> str:
     return f"{moment[1]} {moment[2]}{' UTC' if moment[3] else ''}" if moment else str(value)
 
 
-def _entry(item: Picture | Missing) -> str:
-    kind = ' class="none"' if isinstance(item, Missing) else ""
-    rest = " (not drawn)" if isinstance(item, Missing) else ""
-    return f'<li{kind}><a href="#{item.id}">{_text(item.title)}</a>{rest}</li>'
+def _entries(report: ReportPage) -> str:
+    entries = [f'<li><a href="#{item.id}">{_text(item.title)}</a></li>' for item in report.pictures]
+    missing = len(report.items) - len(entries)
+    if missing:
+        entries.append(f'<li class="none"><a href="#not-drawn">Not drawn</a> ({missing})</li>')
+    return "".join(entries)
 
 
-def _section(item: Picture | Missing) -> str:
+def _not_drawn(report: ReportPage) -> str:
+    """Return one list of what is missing; what is so for one reason stands together."""
+    reasons: dict[str, list[Missing]] = {}
+    for item in report.items:
+        if isinstance(item, Missing):
+            reasons.setdefault(item.sentence, []).append(item)
+    if not reasons:
+        return ""
+    rows = "".join(
+        "<div>"
+        + "".join(f'<dt id="{item.id}">{_text(item.title)}</dt>' for item in items)
+        + f"<dd>{_prose(sentence[:1].upper() + sentence[1:])}</dd></div>"
+        for sentence, items in reasons.items()
+    )
+    return (
+        '\n<section id="not-drawn" aria-labelledby="not-drawn-title">'
+        f'<h2 id="not-drawn-title">Not drawn</h2><dl class="missing">{rows}</dl></section>'
+    )
+
+
+def _section(item: Picture) -> str:
     head = f'<section id="{item.id}" aria-labelledby="{item.id}-title">'
     title = f'<h2 id="{item.id}-title">{_text(item.title)}</h2>'
-    if isinstance(item, Missing):
-        return f'{head}{title}<p class="missing">Not drawn: {_prose(item.sentence)}</p></section>'
     notes = f"<p>{_prose(' '.join(item.notes))}</p>" if item.notes else ""
     figures = "".join(_figure(item, index) for index in range(len(item.panels)))
     kind = "" if len(item.panels) > 1 else " narrow" if item.chart == "reliability" else " one"
@@ -132,7 +166,7 @@ def _section(item: Picture | Missing) -> str:
         f'<div class="panels{kind}">{figures}</div>'
         f'<div class="notes">{notes}</div>'
         '<details><summary>Numbers of this picture</summary><div class="scroll" tabindex="0" '
-        f'role="region" aria-label="Numbers: {escape(item.title, quote=True)}"></div></details>'
+        f'role="region" aria-label="Numbers: {_attribute(item.title)}"></div></details>'
         "</section>"
     )
 
@@ -152,20 +186,37 @@ def _figure(item: Picture, index: int) -> str:
     panel = item.panels[index]
     label = f"{item.title}: {panel.label}. {item.sentence}" if panel.label else item.sentence
     label += " Arrow keys read the rows."
-    head = f"<h3>{_text(panel.label)}</h3>" if panel.label else ""
+    head = f'<h3 title="{_attribute(panel.label)}">{_text(panel.label)}</h3>' if panel.label else ""
     return (
         f'<figure id="{item.id}-{index}">{head}'
         '<div class="chart" role="img" tabindex="0" '
-        f'aria-label="{escape(label, quote=True)}"><div aria-hidden="true"></div></div>'
+        f'aria-label="{_attribute(label)}"><div aria-hidden="true"></div></div>'
         '<p class="told" role="status"></p></figure>'
     )
 
 
 def _data(report: ReportPage) -> str:
     """Return what the script draws as JSON that no HTML parser takes for a tag."""
-    data = [_picture(item) for item in report.pictures]
+    data = [_picture(_visible_picture(item)) for item in report.pictures]
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _visible_picture(item: Picture) -> Picture:
+    """Return a picture with the names as the page shows them."""
+    panels = [
+        replace(
+            panel,
+            label=_visible(panel.label),
+            rows=[
+                {n: _visible(v) if isinstance(v, str) else v for n, v in row.items()}
+                for row in panel.rows
+            ],
+        )
+        for panel in item.panels
+    ]
+    series = [replace(drawn, label=_visible(drawn.label)) for drawn in item.series]
+    return replace(item, panels=panels, series=series)
 
 
 def _picture(item: Picture) -> dict[str, Any]:

@@ -201,12 +201,36 @@ def test_names_are_inert_and_shown(name: str) -> None:
     found = parsed(page_of(report))
     assert found.tags.count("script") == plain.tags.count("script")
     assert "img" not in found.tags
-    shown = name.replace("`", "")
+    shown = name.replace("`", "").replace("\u202e", "\\u202e")
     assert found.text.replace("`", "").count(shown) >= 8
+    assert "\u202e" not in page_of(report)
     data = re.search(r'id="report-data">(.*?)</script>', page_of(report), re.DOTALL)
     assert data is not None
     (picture,) = json.loads(data[1])
-    assert picture["panels"][0]["label"] == name
+    assert picture["panels"][0]["label"] == name.replace("\u202e", "\\u202e")
+
+
+def test_what_is_missing_is_one_list_by_reason() -> None:
+    panel = Panel("", [{"commit": 1, "x": 2}])
+    drawn = Picture("a", "t", "s", "lines", [panel], [Drawn("x", "x")], "commit", "c", "y")
+    missing = [
+        Missing(id, id.upper(), why) for id, why in (("b", "one."), ("c", "2."), ("d", "one."))
+    ]
+    text = page_of(ReportPage("t", {}, [missing[0], drawn, *missing[1:]]))
+    assert text.count("<section") == 2
+    assert '<a href="#not-drawn">Not drawn</a> (3)' in text
+    assert '<div><dt id="b">B</dt><dt id="d">D</dt><dd>One.</dd></div><div><dt id="c">' in text
+    assert "not-drawn" not in page_of(ReportPage("t", {}, [drawn]))
+
+
+def test_a_blank_key_has_a_title(capsys: pytest.CaptureFixture[str]) -> None:
+    """In quotes, with which --key finds it."""
+    table = log()
+    keys = pa.array([{"s0": " ", "s1": ""}.get(key, key) for key in table["id"].to_pylist()])
+    run(table.set_column(table.column_names.index("id"), "id", keys))
+    found = json.loads(command(capsys, "out", "--json", "--key", '" "', "--key", '""')[1])
+    (each,) = [item for item in found["pictures"] if item["id"] == "each-stream"]
+    assert {panel["label"] for panel in each["panels"]} == {'" "', '""'}
 
 
 def test_streams_with_such_names_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:

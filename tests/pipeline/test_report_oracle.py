@@ -15,6 +15,7 @@ from pipeline.evaluated import config, log, model, write
 from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline
+from streamrnn.errors import ConfigError
 from streamrnn.pipeline import report_output
 
 selenium = pytest.importorskip("selenium", reason="needs the oracles extra")
@@ -256,7 +257,10 @@ def test_an_output_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         fs.create_dir("bucket")
         data = logs.config("in", "m.safetensors", uri.format("out"), source={"nulls": 0.0})
         Pipeline.from_dict(data).run()
-        found = report_output(uri.format("out"), uri.format("report.html"))
+        with pytest.raises(ConfigError, match="lies inside the output"):
+            report_output(uri.format("out"), uri.format("out/report.html"))
+        for _ in range(2):  # the second one replaces the first
+            found = report_output(uri.format("out"), uri.format("report.html"))
         with fs.open_input_stream("bucket/report.html") as file:
             text = file.read().decode()
         assert found.facts["rows"] == len(log())
