@@ -138,10 +138,8 @@ class OutputFolder:
             self.rows.layouts = None  # not known, and all that is there is ours
         if are_ours(self.rows, self.rejects, self.rejects_path, last, full_refresh):
             self._held.take(self.rejects)
-        if last is not None and last.alerts:
-            path = self.alerts_path
-            if are_ours(self.rows, self.alerts, path, last, full_refresh, "alerts"):
-                self._held.take(self.alerts)
+        if are_ours(self.rows, self.alerts, self.alerts_path, last, full_refresh, "alerts"):
+            self._held.take(self.alerts)
         if full_refresh:
             self._ledger.reconciled = False
         elif last is None:
@@ -282,7 +280,6 @@ class OutputFolder:
         if self.alerts not in self._held:
             refuse_foreign_entries(self.alerts, NOT_OURS)
             self._held.take(self.alerts)
-            self.alerts.reconcile(self.manifest.alerts if self.manifest else ())
         self.alerts.mark(self._output)
 
     def renew(self) -> None:

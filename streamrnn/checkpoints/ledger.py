@@ -102,6 +102,10 @@ class Ledger:
         for directory, before in renamed:
             directory.withdraw(before)
         layouts = frozenset([layout_in(manifest.config)])
+        if not self.reconciled:  # if this run dies, the next one finds what to remove
+            for directory in self._beside.values():
+                if directory in self._held:
+                    directory.mark(manifest.output)
         if self._rows.layouts != layouts:  # parts of others are removed below
             self._rows.keep_layouts()
         self._files.put(MANIFEST, manifest.to_bytes())

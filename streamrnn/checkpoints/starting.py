@@ -84,13 +84,16 @@ def are_ours(
 ) -> bool:
     """Whether to lock the folder of rejects or alerts: it exists, and is not of another output.
 
-    Raises CheckpointError if it holds foreign files, or if earlier ones are elsewhere.
+    A commit without any may have replaced one that had some, and its run died before it removed
+    them. Raises CheckpointError if rejects are among foreign files (alerts are refused when there
+    is a filter), or if earlier ones are elsewhere.
     """
     lost = full_refresh and last is None and bool(rows.foreign_entries())
     if last is not None and getattr(last, key) and not full_refresh:
         _check_path(rows, beside, path, last, key)
     elif not lost and (last is None or beside.owner() != last.output):
-        if last is not None and not full_refresh and beside.foreign_entries():
+        may_wait = key == "alerts" or (last is not None and not full_refresh)
+        if may_wait and beside.foreign_entries():
             return False  # refused when the first row comes
         refuse_foreign_entries(beside, NOT_OURS)
     return INSIDE in beside.files.entries("")

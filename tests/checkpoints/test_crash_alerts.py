@@ -1,5 +1,6 @@
 """A run with alerts, stopped anywhere and started again; see `test_crash`."""
 
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -90,6 +91,63 @@ def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch
         lengths.add((history(str(path))[-1].rows, read_manifest(str(path)).alerted))
         assert_recovers(path, point)
     assert lengths == {(len(small_run.expected(n)[0]), len(alerts(n))) for n in (1, STEPS)}
+
+
+SECOND = "stream = 5"  # the first commit has no such row
+
+
+def to_first(path):
+    rewind(str(path), 1)
+
+
+def refresh_without_alerts(path):
+    run(path, steps=1, full_refresh=True, where=SECOND)
+
+
+def refresh_without_filter(path):
+    run(path, steps=1, full_refresh=True, where="")
+
+
+def with_alerts(path):
+    run(path, steps=STEPS, keep=3, where=SECOND)
+
+
+def with_alerts_and_no_manifest(path):
+    with_alerts(path)
+    manifest = path / "_streamrnn/_manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("before", "act"),
+    [
+        (with_alerts, to_first),
+        (with_alerts, refresh_without_alerts),
+        (with_alerts, refresh_without_filter),
+        (with_alerts_and_no_manifest, refresh_without_alerts),
+    ],
+)
+def test_alerts_go_if_a_commit_without_any_is_stopped(tmp_path, monkeypatch, before, act):
+    """Those that a rewind or refresh withdraws, by the next run at the latest."""
+    points = points_of(tmp_path, monkeypatch, before, act)
+    counts = set()
+    for number, point, path in copies(tmp_path, before, points, "after"):
+        stop(act, path, StoppingDisk(str(path), number), monkeypatch)
+        run(path, steps=1, where="", full_refresh=not is_readable(path))
+        kept = read_manifest(str(path)).alerted
+        assert len(small_run.visible(f"{path}.alerts")) == kept, point
+        run(path, steps=STEPS, where=SECOND)
+        assert len(small_run.visible(f"{path}.alerts")) == 1, point
+        verify(str(path))
+        counts.add(kept)
+    assert 0 in counts
+
+
+def is_readable(path):
+    with suppress(CheckpointError):
+        read_manifest(str(path))
+        return True
+    return False
 
 
 def test_a_filter_may_come_and_go(tmp_path):
