@@ -25,6 +25,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _DEEPEST = 100
+_MOST = 1000  # comparisons
 
 
 class FilterColumn(NamedTuple):
@@ -118,6 +119,7 @@ class _Parser:
         self._tokens = list(self._read())
         self._next = 0
         self._depth = 0
+        self._comparisons = 0
 
     def _read(self) -> list[_Token]:
         found, at = [], 0
@@ -192,6 +194,11 @@ class _Parser:
             self._depth -= 1
 
     def _comparison(self) -> Filter:
+        self._comparisons += 1
+        if self._comparisons > _MOST:
+            at = self._tokens[self._next].at
+            message = f"more than {_MOST:,} comparisons: compare with a list by `in` (…)"
+            raise self._fail(at, message)
         left = self._operand("a column")
         operator = self._take("sign", *_SIGNS)
         if operator is not None:

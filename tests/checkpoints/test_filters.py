@@ -178,7 +178,7 @@ MISTAKES = [
     ("pp > 1", 1, '`pp` is not a column of the output; did you mean "p"?'),
     ("origin = JFK", 10, "text stands in single quotes"),
     ("n = 2.5", 5, "expected an integer, as `n` is int32"),
-    ("n > 3000000000", 5, "3000000000 is no value of `n`, which is int32"),
+    ("n = 3000000000", 5, "3000000000 is no value of `n`, which is int32"),
     ("p > 'x'", 5, "expected a number, as `p` is float"),
     ("p > true", 5, "expected a number, as `p` is float"),
     ("origin = 1", 10, "expected 'text', as `origin` is string"),
@@ -187,7 +187,9 @@ MISTAKES = [
     ("t > 'yesterday'", 5, "'yesterday' is no value of `t`"),
     ('"the day" = 5', 13, "expected a 'time', as `the day` is date32"),
     ("p = origin", 5, "`origin` is string, and `p` is float"),
-    ("blob is null", 1, "`blob` is binary, which is not compared here"),
+    ("blob = 'x'", 1, "`blob` is binary, which is not compared here (`is null` is known)"),
+    ("t > '2013-11-03T01:30'", 5, "is not one time in America/New_York"),
+    (" or ".join(["p > 1"] * 1001), 9001, "more than 1,000 comparisons"),
     ("p", 2, "expected a comparison, `in` or `is`, received the end"),
     ("(p > 1", 7, "expected `)`, received the end"),
     ("p > 0.9 & n = 1", 9, "`&` is not known here"),
@@ -222,3 +224,77 @@ def test_a_mistake_is_pointed_at(text: str, place: int, message: str) -> None:
 def test_any_text_is_a_filter_or_one_error(text: str) -> None:
     with suppress(ConfigError):
         row_filter(text, SCHEMA)
+
+
+def found(text: str, values: list[Any], kind: pa.DataType, other: Any = None) -> list[int]:
+    """Which rows pass: of column x, and y if there is another."""
+    columns = {"x": pa.array(values, kind), "row": pa.array(range(len(values)))}
+    if other is not None:
+        columns["y"] = other
+    table = pa.table(columns)
+    rows: list[int] = table.filter(row_filter(text, table.schema))["row"].to_pylist()
+    return rows
+
+
+def test_long_filters_are_evaluated_and_a_list_is_looked_up() -> None:
+    values = ", ".join(f"'{number}'" for number in range(20_000))
+    assert found(f"x in ({values})", ["7", "x", None], pa.string()) == [0]
+    assert found(f"x not in ({values})", ["7", "x", None], pa.string()) == [1]
+    assert found(" and ".join(["x > 0"] * 1000), [1, 0], pa.int8()) == [0]
+
+
+def test_a_list_is_of_equal_values() -> None:
+    assert found("x in (0, 0.9)", [-0.0, 0.9, 1.0, None], pa.float32()) == [0, 1]
+    assert found("x in (0, 1)", [-0.0, 0.9, 1.0, None], pa.float16()) == [0, 2]
+    assert found("not x in (0)", [-0.0, 0.9, None], pa.float64()) == [1]
+
+
+@pytest.mark.parametrize("sign", [*COMPARE, *ORDER])
+@pytest.mark.parametrize(
+    "value", [300, 127, -128, -129, 1.5, -1.5, 2.0, 1e30, -1e400, 1e400, 2**64 - 1]
+)
+def test_integers_are_compared_with_any_number_in_order(sign: str, value: float) -> None:
+    for kind, values in (
+        (pa.int8(), [-128, -2, -1, 1, 2, 127, None]),
+        (pa.uint64(), [0, 1, 2, 300, 2**63, 2**64 - 1, None]),
+    ):
+        shown = repr(value).replace("inf", "1e400")
+        try:
+            rows = found(f"x {sign} {shown}", values, kind)
+            turned = found(f"{shown} {sign} x", values, kind)
+        except ConfigError:
+            assert sign in COMPARE
+            assert value not in values
+            continue
+        compare = {**COMPARE, **ORDER}[sign]
+        known = [(row, x) for row, x in enumerate(values) if x is not None]
+        assert rows == [row for row, x in known if compare(x, value)]
+        assert turned == [row for row, x in known if compare(value, x)]
+
+
+@pytest.mark.parametrize("sign", [*COMPARE, *ORDER])
+def test_signed_and_unsigned_columns_are_compared_exactly(sign: str) -> None:
+    one, other = [-1, 0, 5, 2**63 - 1, None, -1], [2**64 - 1, 2**63, 5, 2**63 - 1, 1, None]
+    compare = {**COMPARE, **ORDER}[sign]
+    pairs = [(row, a, b) for row, (a, b) in enumerate(zip(one, other, strict=True))]
+    known = [(row, a, b) for row, a, b in pairs if a is not None and b is not None]
+    rows = found(f"x {sign} y", one, pa.int64(), pa.array(other, pa.uint64()))
+    assert rows == [row for row, a, b in known if compare(a, b)]
+    rows = found(f"y {sign} x", one, pa.int64(), pa.array(other, pa.uint64()))
+    assert rows == [row for row, a, b in known if compare(b, a)]
+
+
+def test_float16_is_compared() -> None:
+    assert found("x > 0.1", [0.0, 0.1, 0.2, None], pa.float16()) == [2]
+    assert found("x = 0.1 or x > y", [0.1, 2.0], pa.float16(), pa.array([3, 1])) == [0, 1]
+
+
+def test_times_of_two_units_and_zones_are_compared() -> None:
+    time = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    later = time + datetime.timedelta(microseconds=1)
+    other = pa.array([time, later], pa.timestamp("us", "Europe/Paris"))
+    assert found("x < y", [time, time], pa.timestamp("s", "UTC"), other) == [1]
+
+
+def test_any_column_may_be_null() -> None:
+    assert found("x is null", [[1], None], pa.list_(pa.int8())) == [1]
