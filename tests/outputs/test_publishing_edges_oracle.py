@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,6 +16,7 @@ for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
 
 from outputs.lake import Lake  # noqa: E402
+from readme import located  # noqa: E402
 
 SETTINGS = "ignore::DeprecationWarning", "ignore::ResourceWarning"
 pytestmark = [pytest.mark.filterwarnings(setting) for setting in SETTINGS]
@@ -49,3 +52,12 @@ def test_a_failure_names_its_cause_and_the_path(lake: Lake) -> None:
     with pytest.raises(PublishError, match=r"_delta_log/\S+: Not a directory") as found:
         lake.run(1)
     assert "\x1b" not in str(found.value)
+
+
+def test_polars_reads_a_published_output_as_the_readme_says(lake: Lake) -> None:
+    lake.run(0)
+    (pattern,) = re.findall(
+        r'scan_parquet\("out/weather(.*?)"(.*?)\)', located("README.md").read_text()
+    )
+    options = dict(re.findall(r'(\w+)="(.*?)"', pattern[1]))
+    assert len(pl.scan_parquet(f"{lake.out}{pattern[0]}", **options).collect()) == 100
