@@ -72,6 +72,7 @@ class OutputFolder:
         self.alerts = PartDirectory(open_files(alerts or alerts_beside(path)))
         self._ledger = Ledger(self.rows, self.rejects, self.alerts, self._held)
         self._schema: pa.Schema | None = None
+        self._table = ""
         self.partitioning: Partitioning | None = None
         self._model = ""
         self._config: dict[str, Any] = {}
@@ -231,6 +232,7 @@ class OutputFolder:
             select=select,
         )
         self._known.update(plan, reader)
+        self._table = "" if reader.table is None else reader.table.id
         return plan
 
     def refresh_sources(self) -> None:
@@ -240,7 +242,10 @@ class OutputFolder:
         """
         assert self.manifest is not None
         assert self._known.files is not None
-        self.replace(sources=self._known.files, home=self.home, kept=self.manifest.kept)
+        table = self._table or self.manifest.table
+        self.replace(
+            sources=self._known.files, home=self.home, table=table, kept=self.manifest.kept
+        )
 
     def load_state(self) -> pa.Table | None:
         """Return the state table of the last commit; None before the first, or without state."""
@@ -387,6 +392,7 @@ class OutputFolder:
                 end_of_run=end_of_run,
                 # Names in the manifest are current only if this run has checked the sources.
                 home=self.home if last is None or self._known.files is not None else last.home,
+                table=self._table or (last.table if last else ""),
             )
             manifest = self._ledger.install(manifest)
             self._known.commit(manifest)

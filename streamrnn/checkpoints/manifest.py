@@ -127,7 +127,8 @@ class Manifest:
     """What is committed: rows (as parts), position in the source, and the state, at one moment.
 
     `output` is a random name of the folder from its first commit, which its rejects store too;
-    `home` is where the folder was ("" in version 1). `sources` are in the order in which they were
+    `home` is where the folder was ("" in version 1), `table` the id of the table whose files were
+    read ("" if unknown, or none). `sources` are in the order in which they were
     read; if `position` is not None, it is in one of them and the others are done; it is never at
     the end of a file. `segments`: name of a list -> the files with its first entries (the list
     itself has them too, see the module `segments`). `counters` is what the run passed to `commit`.
@@ -154,6 +155,7 @@ class Manifest:
     counters: Mapping[str, Any] = field(default_factory=dict)
     kept: tuple[RetainedCommit, ...] = ()
     home: str = ""
+    table: str = ""
     end_of_run: bool = True
     segments: Mapping[str, tuple[Segment, ...]] = field(default_factory=dict)
     version: int = VERSION
@@ -232,6 +234,8 @@ class Manifest:
             del found["alerts"], found["alerts_path"]
             kept = map(fields_of, self.kept)
             found["kept"] = tuple({k: v for k, v in item.items() if k != "alerts"} for item in kept)
+        if not self.table:  # as before there were tables
+            del found["table"]
         rest = (",\n".join(f' "{key}": {_json(value)}' for key, value in found.items())).encode()
         rest += b"\n}\n"
         return b'{\n "sha256": "' + hashlib.sha256(rest).hexdigest().encode() + b'",\n' + rest

@@ -32,6 +32,8 @@ def check_same_pipeline(
     with both fingerprints, and both values of all differing keys.
     """
     then, now = plain(manifest.config), plain(config)
+    if "source.schema" in then:
+        then["source.schema"] = _typed(then["source.schema"], now.get("source.schema"))
     keys = [
         key
         for key in sorted(then.keys() | now.keys())
@@ -68,6 +70,13 @@ def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
             "Set [output] names to those of the output, set another [sink] path, or start over "
             "with --full-refresh."
         )
+
+
+def _typed(then: Any, now: Any) -> Any:
+    """Return the types of columns, with those now of columns that had no values then."""
+    if not isinstance(then, Mapping) or not isinstance(now, Mapping):
+        return then
+    return {k: now.get(k, kind) if kind == "null" else kind for k, kind in then.items()}
 
 
 def _columns(schema: pa.Schema) -> str:

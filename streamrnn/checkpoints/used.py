@@ -94,7 +94,7 @@ def plan_sources(
     names = current_names(manifest, listed, home)
     known = _renamed(manifest.sources, names)
     position = manifest.position
-    table = _in_table(reader.table, known, position)
+    table = _in_table(reader.table, known, position, _table_of(manifest))
     if table is not None:
         present = reader.files = table.files
         listed = {file.name: file for file in present}
@@ -147,12 +147,20 @@ def plan_sources(
     )
 
 
+def _table_of(manifest: Manifest | SeenFiles) -> str:
+    return manifest.table if isinstance(manifest, Manifest) else ""
+
+
 def _in_table(
-    table: Table | None, known: Sequence[UsedFile], position: Position | None
+    table: Table | None, known: Sequence[UsedFile], position: Position | None, id: str
 ) -> Listing | None:
-    """Return the files of a table that have unread rows, or were used. Raises CheckpointError."""
+    """Return the files of a table that have unread rows, or were used.
+
+    Raises CheckpointError, also unless it is the table with this id ("": any).
+    """
     if table is None:
         return None
+    table.refuse_another(id)
     gone = {file.path for file in known if file.gone}
     partly = "" if position is None or position.done else position.file
     return table.listing({file.path for file in known}, gone, partly)
@@ -181,7 +189,7 @@ def changed_files(
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
     known = _renamed(manifest.sources, names)
-    table = _in_table(reader.table, known, manifest.position)
+    table = _in_table(reader.table, known, manifest.position, manifest.table)
     verdicts = _verdicts(known, listed, manifest.position, reader) | _removed(known, table)
     return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
 

@@ -121,6 +121,7 @@ class LoadedPipeline:
             types=config.types,
             delimiter=config.delimiter,
             table=table,
+            roles=self.contract.columns(()),
         )
 
     def for_worker(self) -> LoadedPipeline:

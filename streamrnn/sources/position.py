@@ -27,7 +27,7 @@ def position_within(name: str, position: Position | None) -> Position | None:
 
 @dataclass(frozen=True)
 class Cursor:
-    """The position of a reader in one file."""
+    """The position of a reader in one file, whose row groups have `sizes` rows."""
 
     name: str
     sizes: list[int]
@@ -36,6 +36,7 @@ class Cursor:
     file_row: int
 
     def after(self, rows: int) -> Cursor:
+        """Return the position so many rows later."""
         group, row = self.row_group, self.row + rows
         while group < len(self.sizes) and row >= self.sizes[group]:
             row -= self.sizes[group]
@@ -43,5 +44,6 @@ class Cursor:
         return Cursor(self.name, self.sizes, group, row, self.file_row + rows)
 
     def position(self) -> Position:
+        """Return it as a manifest has it."""
         done = self.row_group >= len(self.sizes)
         return Position(self.name, self.row_group, self.row, self.file_row, done)

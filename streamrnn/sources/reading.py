@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
@@ -56,8 +56,9 @@ class FileSource:
     `earlier`: columns and types, as text, of the first file of earlier runs, in their order; or
     `schema`, which replaces that of the first file. `format`: that of all files; "auto" goes by
     suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
-    otherwise have the types that the first file and earlier runs gave them. `table`: the table
-    whose files they are.
+    otherwise have the types that the first file and earlier runs gave them; those not among
+    `roles` (None: all) are text if no file has values for them. `table`: the table whose files they
+    are.
     """
 
     replayable = True
@@ -75,6 +76,7 @@ class FileSource:
         types: Mapping[str, str] | None = None,
         delimiter: str = "",
         table: Table | None = None,
+        roles: Collection[str] | None = None,
     ) -> None:
         self.files = list(files)
         self.columns = columns
@@ -87,6 +89,7 @@ class FileSource:
         self._types = {n: type_named(t) or pa.type_for_alias(t) for n, t in (types or {}).items()}
         self._delimiter = delimiter
         self.table = table
+        self._roles = roles
         self._first = _EARLIER if schema is not None else ""
         self._schema = schema
         self._footers: dict[str, Footer] = {}
@@ -108,7 +111,8 @@ class FileSource:
         """Names and types of the columns in use, dictionaries decoded."""
         if self._schema is None:
             self._first = _EARLIER
-            self._schema = earlier_schema(self.earlier, self.columns)
+            known = earlier_schema(self.earlier, self.columns)
+            self._schema = known and self._with_types(known, self.files, self._features)
         if self._schema is None:
             first, used = self._first_readable()
             self._first = _EARLIER if self.earlier else first.path
@@ -139,28 +143,47 @@ class FileSource:
                 columns = self._columns(file, reader)
                 refuse_unknown_types(self._types, columns.names, self.columns, file.path)
                 used = used_schema(columns, self.columns, file.path)
-                return file, used if self._format_of(file).typed else self._with_types(used, file)
+                later = self.files[self.files.index(file) + 1 :]
+                return file, self._with_text(self._with_types(used, later, used.names))
             except DataError as error:
                 if not self.earlier:
                     raise
                 errors.append(error)
         raise errors[0]
 
-    def _with_types(self, used: pa.Schema, first: SourceFile) -> pa.Schema:
-        """Return the columns in use of a file of text with types for those without values in it.
+    def _with_types(
+        self, used: pa.Schema, files: Sequence[SourceFile], names: Collection[str]
+    ) -> pa.Schema:
+        """Return the columns in use with types for those of `names` without values so far.
 
-        They are those in the next file that has values.
+        They are those in the first of `files` of text that has values.
         """
-        for file in self.files[self.files.index(first) + 1 :]:
-            names = [field.name for field in used if pa.types.is_null(field.type)]
-            if not names:
+        for file in files:
+            pending = [f.name for f in used if f.name in names and pa.types.is_null(f.type)]
+            if not pending:
                 break
+            if self._format_of(file).typed:
+                continue
             with suppress(DataError):
                 found = self._columns(file, self._open(file))
-                for name in set(names).intersection(found.names):
+                for name in set(pending).intersection(found.names):
                     index = used.get_field_index(name)
                     used = used.set(index, pa.field(name, value_type(found.field(name).type)))
         return used
+
+    def _with_text(self, used: pa.Schema) -> pa.Schema:
+        """Return the columns in use; those of text without values that outputs have are text.
+
+        An output cannot change their types when values come.
+        """
+        if self._roles is None or all(self._format_of(file).typed for file in self.files):
+            return used
+        return pa.schema(
+            field.with_type(pa.string())
+            if pa.types.is_null(field.type) and field.name not in self._roles
+            else field
+            for field in used
+        )
 
     def subset(self, files: Sequence[SourceFile]) -> FileSource:
         """Return a source of some of the files, in the schema of all of them."""
@@ -176,6 +199,8 @@ class FileSource:
         wide.files = list(self.files)
         if wide.columns is not None:
             wide.columns = list(dict.fromkeys([*wide.columns, *names]))
+        if wide._roles is not None:
+            wide._roles = [*wide._roles, *names]
         wide._schema, wide._first, wide._last_common = None, "", None
         return wide
 

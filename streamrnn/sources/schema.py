@@ -122,7 +122,8 @@ def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema
     fields = []
     for field in map(schema.field, names):
         kind = type_named(earlier.get(field.name, ""))
-        fields.append(field if kind is None else field.with_type(kind))
+        known = kind is not None and not pa.types.is_null(kind)
+        fields.append(field.with_type(kind) if known else field)
     return pa.schema(fields)
 
 
@@ -156,9 +157,15 @@ def common_schema(
         if field.name in features:
             check_feature(other.type, features[field.name], path)
         elif not may_cast(other.type, field.type):
+            advice = "Cast one of the files."
+            if pa.types.is_null(field.type):
+                advice = (
+                    "It had no values there, and the output has no type for any. Start over with "
+                    "--full-refresh (and, for files of text, [source] types)."
+                )
             raise DataError(
                 f"{path}: column {field.name!r}: expected {field.type} as in {origin}, "
-                f"received {other.type}. Cast one of the files."
+                f"received {other.type}. {advice}"
             )
         target.append(other if field.name in features else field)
     if extra := [name for name in found.names if name not in expected.names]:

@@ -1,6 +1,7 @@
 """Runs over Delta tables: what is new in a later version, and what is refused."""
 
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 from sources.deltalog import DeltaLog
 
 from streamrnn import Pipeline
+from streamrnn.checkpoints import read_manifest
 from streamrnn.errors import CheckpointError, DataError, MissingFileError
 from streamrnn.outputs import diff_states
 from streamrnn.pipeline import Progress, draft_pipeline
+from streamrnn.sources import Table
 
 LOG = logs.random_log(300, nulls=0.1)
 PIECES = [LOG.slice(first, 60) for first in range(0, 300, 60)]
@@ -289,3 +292,26 @@ def test_a_table_without_rows_is_said_to_have_none() -> None:
         draft_pipeline("table", "m.safetensors")
     made.append(LOG)
     assert run() == 300
+
+
+def test_a_table_that_was_made_again_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that does not know the id of its table learns it; a table may change its id."""
+    made = table()
+    made.append(PIECES[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "id", "")
+        run()
+    assert read_manifest("out").table == ""
+    made.append(PIECES[1])
+    assert run() == 60
+    assert read_manifest("out").table == "1"
+    made.commit("SET", [{"metaData": {**made.metadata, "id": "2"}}])
+    made.append(PIECES[2])
+    assert run() == 60
+    shutil.move("table", "gone")
+    again = table()
+    again.metadata["id"] = "3"
+    again.append(LOG)
+    with pytest.raises(CheckpointError, match=r"expected the table 2, .* received the table 3"):
+        run()
+    assert "dropped and made again" in pipeline().explain()["would_refuse"]

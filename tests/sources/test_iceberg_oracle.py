@@ -221,3 +221,17 @@ def test_a_table_without_a_snapshot_has_no_rows_yet() -> None:
         run()
     made.append(LOG)
     assert run() == 300
+
+
+def test_a_table_made_again_at_another_place_is_refused(tmp_path: Path) -> None:
+    made = table()
+    made.append(PIECES[0])
+    run()
+    catalog = catalogs.load_catalog("lake")
+    catalog.drop_table("logs.rows")
+    again = catalog.create_table("logs.rows", schema=LOG.schema, location=f"file://{tmp_path}/b")
+    with pytest.raises(CheckpointError, match="dropped and made again"):
+        run()
+    again.append(LOG)
+    with pytest.raises(CheckpointError, match="dropped and made again"):
+        run()

@@ -70,9 +70,11 @@ def open_delta(path: str, version: int | None) -> Table:
         )
     first = log.first(last)
     base, state = log.checkpoint(first - 1) if first else ([], {})
+    ids = [state["metaData"].get("id")] if "metaData" in state else []
     numbered = [(number, log.actions(number)) for number in range(first, last + 1)]
     for _, actions in numbered:
         _update(state, actions)
+        ids += [found.get("id") for found in _of("metaData", actions)]
     name = f"version {last}"
     _check_features(path, state, name)
     reader = _Files(path, log.store, log.location, state)
@@ -82,6 +84,7 @@ def open_delta(path: str, version: int | None) -> Table:
         name,
         [reader.file(action) for action in added],
         [reader.commit(number, actions) for number, actions in numbered],
+        ids=[id for id in ids if id],
     )
     reader.refuse_vectors({file.name for file in table.files}, name)
     return table

@@ -44,7 +44,8 @@ class Table:
     That order is the one of versions, then of the log; a rewritten file has the place of the first
     that it replaces. `base` are the files from before the first of `commits`, `root` is the
     canonical name of the folder that the files are in, with a slash, `version` is for messages,
-    `renames` are old names of columns, which older files have.
+    `renames` are old names of columns, which older files have, `ids` the names that the format gave
+    the table, the last of which holds.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class Table:
         base: Sequence[SourceFile],
         commits: Sequence[Commit],
         renames: Mapping[str, tuple[str, ...]] | None = None,
+        ids: Sequence[str] = (),
     ) -> None:
         self.version = version
         self.renames = renames or {}
+        self._ids = ids
         self.root = root
         self._commits = commits
         self._removed = {file.name for commit in commits for file in commit.removed}
@@ -74,6 +77,20 @@ class Table:
                 first = min((place[file.name] for file in old if file.name in place), default=end)
                 place |= {file.name: first for file in new}
         self.files = sorted(active.values(), key=lambda file: place[file.name])
+
+    @property
+    def id(self) -> str:
+        """The name that the format gave the table; "" if it has none."""
+        return self._ids[-1] if self._ids else ""
+
+    def refuse_another(self, known: str) -> None:
+        """Raise CheckpointError unless `known` ("": unknown) is or was the id of this table."""
+        if known and self._ids and known not in self._ids:
+            raise CheckpointError(
+                f"{self.root}: expected the table {known}, whose rows were read before, received "
+                f"the table {self.id}: it was dropped and made again. Which rows are new is "
+                "unknown: write them to another [sink] path, or start over with --full-refresh."
+            )
 
     def listing(self, used: Collection[str], gone: Collection[str], partly: str) -> Listing:
         """Find the files with unread rows, given the names of the used ones.

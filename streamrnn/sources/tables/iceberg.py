@@ -32,9 +32,10 @@ def open_iceberg(path: str, version: int | None) -> Table:
     table = _load(path)
     snapshots = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
     current = table.metadata.current_snapshot_id if version is None else version
+    ids = [str(table.metadata.table_uuid)]
+    root = canonical_name(table.location()).rstrip("/") + "/"
     if current is None:
-        root = canonical_name(table.location()).rstrip("/") + "/"
-        return Table(root, "the first version", [], [])
+        return Table(root, "the first version", [], [], ids=ids)
     if current not in snapshots:
         raise MissingFileError(
             f"[source] version: {path}: expected one of the snapshots {sorted(snapshots)}, "
@@ -59,8 +60,7 @@ def open_iceberg(path: str, version: int | None) -> Table:
         commits.append(_commit(snapshot, before, after, deletes=reader.deletes(snapshot)))
         before = after
     reader.refuse_deletes(snapshots[current], name)
-    root = canonical_name(table.location()).rstrip("/") + "/"
-    return Table(root, name, base, commits, renames=_renames(path, table))
+    return Table(root, name, base, commits, renames=_renames(path, table), ids=ids)
 
 
 def _load(path: str) -> Any:
