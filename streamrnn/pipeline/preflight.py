@@ -16,7 +16,6 @@ from streamrnn.checkpoints import (
     refuse_nested_output,
     refuse_no_directory,
     seen_files,
-    select_all,
 )
 from streamrnn.config import Config, alerts_beside
 from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
@@ -149,16 +148,17 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
 
 
 def after_rule(loaded: LoadedPipeline, source: SourceOfFiles) -> Select:
-    """Return what leaves out the new files that do not come after `[source] after`.
+    """Return what leaves out new files without rows so far, and those not after `[source] after`.
 
     If the output has used files, the file that it names may be gone. The call raises ConfigError
     and DataError.
     """
     config, after = loaded.config.source, loaded.config.source.after
-    if after is None:
-        return select_all
 
     def select(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[SourceFile]:
+        new = [file for file in new if not source.awaits_rows(file)]
+        if after is None:
+            return new
         if after.path is not None:
             chosen = {file.name for file in after_path(source.files, after.path, used)}
             return [file for file in new if file.name in chosen]

@@ -63,6 +63,9 @@ class Source(Protocol):
     def of_files(self) -> SourceOfFiles | None:
         """The source itself if it consists of files that can be read again; None for a pipe."""
 
+    def awaits_rows(self, file: SourceFile) -> bool:
+        """Return whether a file has no rows yet, and its writer will append some."""
+
     def total_rows(self) -> int | None:
         """Return the rows of all files; None if unknown before they are read."""
 

@@ -6,11 +6,10 @@ import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import replace
 
 import pyarrow as pa
 
-from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
 from streamrnn.sources.base import SourceBatch
 from streamrnn.sources.casts import cast_columns, type_named
 from streamrnn.sources.content import NOTHING, Content
@@ -42,6 +41,8 @@ from streamrnn.sources.tables import Table
 from streamrnn.sources.timeline import FileTimes, by_time
 
 _EARLIER = "the files of earlier runs"
+# Larger files of text have rows.
+_HEADER = 1 << 20
 # The columns of a file, and those of its partitions.
 _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
@@ -129,15 +130,19 @@ class FileSource:
                 f"{self.table.root}: {self.table.version} of the table has no rows yet. Append "
                 "some, or wait for them with --follow."
             )
-        errors = []
+        errors: list[StreamRNNError] = []
         for file in self.files:
+            if self.awaits_rows(file):
+                errors.append(
+                    MissingFileError(
+                        f"{file.path}: has no rows yet. Write some, or wait for them with --follow."
+                    )
+                )
+                continue
             try:
                 reader = self._open(file)
             except DataError as error:
                 errors.append(error)
-                continue
-            if not reader.schema.names:
-                errors.append(DataError(f"{file.path}: has no rows, and so no columns"))
                 continue
             try:
                 columns = self._columns(file, reader)
@@ -215,7 +220,7 @@ class FileSource:
             kind = self.schema.field(self.time).type if self.time is not None else None
             footer = self._footer(file, self._open(file), kind)
             if self.time in (parts := self._partitions(file)) and footer.times is None:
-                footer = _with_time(footer, parts[str(self.time)])
+                footer = footer.with_time(parts[str(self.time)])
             self._footers[file.name] = footer
         return self._footers[file.name]
 
@@ -267,7 +272,7 @@ class FileSource:
             constants = self._partitions(file)
             for name in columns:
                 if name not in reader.schema.names and name in constants:
-                    found[name] += _of_constant(constants[name], rows)
+                    found[name] += ColumnStatistics.of_constant(constants[name], rows)
                 else:
                     found[name] += recorded.get(name, ColumnStatistics(rows, unrecorded=rows))
         return found
@@ -375,15 +380,22 @@ class FileSource:
     def is_complete(self, file: SourceFile) -> bool:
         """Return whether a file can be opened: while being written, it has no footer yet.
 
-        A file of text is read to its end, which must be that of a line.
+        A file of text is read to its end, which must be that of a line, and has rows.
         """
         try:
             reader = self._open(file)
-            if not self._format_of(file).typed:
-                self._footer(file, reader, None)
+            return self._format_of(file).typed or self._footer(file, reader, None).rows > 0
         except DataError:
             return False
-        return True
+
+    def awaits_rows(self, file: SourceFile) -> bool:
+        """Return whether a file of text is empty, or has a header alone: its writer has begun."""
+        if self._format_of(file).typed or file.size > _HEADER:
+            return False
+        try:
+            return not file.size or not self._footer(file, self._open(file), None).rows
+        except DataError:  # the run says what is wrong
+            return False
 
     def _open(self, file: SourceFile) -> FileReader:
         return self._reader(file, self._stream(file))
@@ -479,19 +491,6 @@ class FileSource:
             if name not in schema.names:
                 schema = schema.append(pa.field(name, value.type))
         return schema
-
-
-def _of_constant(value: pa.Scalar, rows: int) -> ColumnStatistics:
-    """Return the statistics of a column that has one value in all rows: that of a partition."""
-    if not value.is_valid:
-        return ColumnStatistics(rows, rows)
-    number = value.as_py() if pa.types.is_integer(value.type) else None
-    return ColumnStatistics(rows, 0, number, number)
-
-
-def _with_time(footer: Footer, value: pa.Scalar) -> Footer:
-    """Return the footer of a file whose times all equal the value of a partition."""
-    return replace(footer, times=(value.as_py(),) * 2 if isinstance(value.as_py(), int) else None)
 
 
 def _one_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.checkpoints import read_manifest
-from streamrnn.errors import DataError
+from streamrnn.errors import DataError, MissingFileError
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +63,13 @@ def test_a_type_that_an_output_cannot_change_is_named() -> None:
     run(1, rows(1, "", "x"), columns="b")
     with pytest.raises(DataError, match=r"'b': expected null.*no values there.*--full-refresh"):
         run(2, rows(2, "5", "x"), columns="b")
+
+
+@pytest.mark.parametrize("start", ["", "id,t,a,b,note\n"])
+def test_a_file_without_rows_is_not_used_until_it_has_some(start: str) -> None:
+    with pytest.raises(MissingFileError, match=r"1\.csv: has no rows yet"):
+        run(1, start)
+    run(1, rows(1, "1", "x"))
+    assert run(2, start) == 0
+    assert len(read_manifest("out").sources) == 1
+    assert run(2, rows(2, "1", "x")) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -25,6 +25,11 @@ class Footer:
         """Rows of the file."""
         return sum(self.groups)
 
+    def with_time(self, value: pa.Scalar) -> Footer:
+        """Return the footer of a file whose times all equal the value of a partition."""
+        time = value.as_py()
+        return replace(self, times=(time, time) if isinstance(time, int) else None)
+
 
 @dataclass(frozen=True)
 class ColumnStatistics:
@@ -39,6 +44,14 @@ class ColumnStatistics:
     minimum: float | None = None
     maximum: float | None = None
     unrecorded: int = 0
+
+    @classmethod
+    def of_constant(cls, value: pa.Scalar, rows: int) -> ColumnStatistics:
+        """Return those of a column that has one value in all rows: that of a partition."""
+        if not value.is_valid:
+            return cls(rows, rows)
+        number = value.as_py() if pa.types.is_integer(value.type) else None
+        return cls(rows, 0, number, number)
 
     def __add__(self, other: ColumnStatistics) -> ColumnStatistics:
         """Return the statistics of the rows of both."""
