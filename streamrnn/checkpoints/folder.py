@@ -242,10 +242,8 @@ class OutputFolder:
         """
         assert self.manifest is not None
         assert self._known.files is not None
-        table = self._table or self.manifest.table
-        self.replace(
-            sources=self._known.files, home=self.home, table=table, kept=self.manifest.kept
-        )
+        last, table = self.manifest, self._table or self.manifest.table
+        self.replace(sources=self._known.files, home=self.home, table=table, kept=last.kept)
 
     def load_state(self) -> pa.Table | None:
         """Return the state table of the last commit; None before the first, or without state."""

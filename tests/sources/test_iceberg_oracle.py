@@ -235,3 +235,9 @@ def test_a_table_made_again_at_another_place_is_refused(tmp_path: Path) -> None:
     again.append(LOG)
     with pytest.raises(CheckpointError, match="dropped and made again"):
         run()
+
+
+def test_a_damaged_catalog_is_named(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").write_bytes(b"garbage" * 99)
+    with pytest.raises(DataError, match=r"the catalog cannot be read: .*not a database"):
+        run()

@@ -146,6 +146,11 @@ def test_delimiters_are_those_of_the_name_or_the_key(tmp_path: Path) -> None:
     assert rows(found) == [{"a": 1, "b": "2,5"}]
 
 
+def test_the_format_goes_by_the_suffix_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "A.TSV").write_bytes(b"a\tb\n1\t2\n")
+    assert rows(FileSource(list_files(str(tmp_path / "A.TSV")), None, 3)) == [{"a": 1, "b": 2}]
+
+
 def test_an_empty_field_is_null_and_a_quoted_one_is_not(tmp_path: Path) -> None:
     found = source(tmp_path / "in", b'id,x\n,1\n"",2\na,3\n')
     assert [row["id"] for row in rows(found)] == [None, "", "a"]

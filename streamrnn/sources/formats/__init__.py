@@ -26,7 +26,9 @@ def format_of(path: str, name: str) -> FileFormat:
     """Return the named format; for "auto", that of the file's suffix, or else Parquet."""
     if name != "auto":
         return SOURCE_FORMATS[name]
-    matches = (format for format in SOURCE_FORMATS.values() if path.endswith(format.suffixes))
+    matches = (
+        format for format in SOURCE_FORMATS.values() if path.lower().endswith(format.suffixes)
+    )
     return next(matches, SOURCE_FORMATS["parquet"])
 
 

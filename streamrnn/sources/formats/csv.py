@@ -44,7 +44,7 @@ class CsvReader:
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
         self._stream = stream
-        self._delimiter = hints.delimiter or ("\t" if hints.path.endswith(_TABS) else ",")
+        self._delimiter = hints.delimiter or ("\t" if hints.path.lower().endswith(_TABS) else ",")
         self._declared = hints.declared
         self._counted = hints.rows
         RawText(stream).check_text()

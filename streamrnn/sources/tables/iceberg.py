@@ -85,6 +85,12 @@ def _load(path: str) -> Any:
         raise MissingFileError(f"[source] path: {path}: no such Iceberg table: {error}") from error
     except (errors.ValidationError, ValueError, OSError, KeyError) as error:
         raise DataError(f"{path}: not a readable Iceberg table: {error}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("sqlalchemy."):
+            raise
+        raise DataError(
+            f"{path}: the catalog cannot be read: {error}. Check its uri, or restore its database."
+        ) from error
 
 
 class _Files:
