@@ -13,7 +13,7 @@ from streamrnn.models import StepRunner
 
 
 def recorded(name, kind):
-    return [RECORDED[key] for key in sorted(RECORDED.files) if key.startswith(f"{name}/{kind}_")]
+    return [RECORDED[key] for key in sorted(RECORDED) if key.startswith(f"{name}/{kind}_")]
 
 
 def needs(path):
