@@ -63,9 +63,6 @@ class Source(Protocol):
     def of_files(self) -> SourceOfFiles | None:
         """The source itself if it consists of files that can be read again; None for a pipe."""
 
-    def awaits_rows(self, file: SourceFile) -> bool:
-        """Return whether a file has no rows yet, and its writer will append some."""
-
     def total_rows(self) -> int | None:
         """Return the rows of all files; None if unknown before they are read."""
 
@@ -121,6 +118,9 @@ class SourceOfFiles(Source, Protocol):
 
     def total_rows(self) -> int:
         """Return the rows of all files."""
+
+    def awaits_rows(self, file: SourceFile) -> bool:
+        """Return whether a file has no rows yet, and its writer will append some."""
 
     def largest_group(self) -> int:
         """Return the rows of the largest group, or batch, that is read at once."""
