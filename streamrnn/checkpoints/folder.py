@@ -40,7 +40,7 @@ from streamrnn.checkpoints.versions import (
     read_shards,
     write_version,
 )
-from streamrnn.config import alerts_beside, rejects_beside, value_of
+from streamrnn.config import alerts_beside, rejects_beside, to_record, value_of
 from streamrnn.display import location
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks import PART_FORMATS, Partitioning, StagedPart
@@ -61,8 +61,8 @@ class OutputFolder:
         self, path: str, rejects: str | None, keep: int, alerts: str | None = None
     ) -> None:
         self.path = location(path)
-        self.rejects_path = location(rejects or "")
-        self.alerts_path = location(alerts or "")
+        self.rejects_path = to_record(rejects, rejects_beside(path))
+        self.alerts_path = to_record(alerts, alerts_beside(path))
         self.keep = keep
         self.recovered: list[str] = []
         self.rows = PartDirectory(open_files(path))
@@ -137,9 +137,9 @@ class OutputFolder:
             self.rows.add_kept_layouts()
         elif full_refresh:
             self.rows.layouts = None  # not known, and all that is there is ours
-        if are_ours(self.rows, self.rejects, self.rejects_path, last, full_refresh):
+        if are_ours(self.rows, self.rejects, last, full_refresh):
             self._held.take(self.rejects)
-        if are_ours(self.rows, self.alerts, self.alerts_path, last, full_refresh, "alerts"):
+        if are_ours(self.rows, self.alerts, last, full_refresh, "alerts"):
             self._held.take(self.alerts)
         if full_refresh:
             self._ledger.reconciled = False

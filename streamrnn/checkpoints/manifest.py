@@ -229,7 +229,8 @@ class Manifest:
         found = dict(vars(self))
         for key, segments in self.segments.items():
             found[key] = found[key][sum(item.count for item in segments) :]
-        if not self.alerted and not any(kept.alerts for kept in self.kept):  # as version 4
+        used = self.alerted or self.alerts_path or any(kept.alerts for kept in self.kept)
+        if not used:  # as version 4
             found["version"] = WITHOUT_ALERTS if self.version == VERSION else self.version
             del found["alerts"], found["alerts_path"]
             kept = map(fields_of, self.kept)

@@ -10,7 +10,7 @@ from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import find_commit, find_manifest, lists_manifest
 from streamrnn.checkpoints.versions import check_shards
-from streamrnn.config import same_place
+from streamrnn.config import alerts_beside, rejects_beside, same_place
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
@@ -77,7 +77,6 @@ def check_files(
 def are_ours(
     rows: PartDirectory,
     beside: PartDirectory,
-    path: str,
     last: Manifest | None,
     full_refresh: bool,
     key: str = "rejects",
@@ -90,7 +89,7 @@ def are_ours(
     """
     lost = full_refresh and last is None and bool(rows.foreign_entries())
     if last is not None and getattr(last, key) and not full_refresh:
-        _check_path(rows, beside, path, last, key)
+        _check_place(rows, beside, last, key)
     elif not lost and (last is None or beside.owner() != last.output):
         may_wait = key == "alerts" or (last is not None and not full_refresh)
         if may_wait and beside.foreign_entries():
@@ -99,16 +98,21 @@ def are_ours(
     return INSIDE in beside.files.entries("")
 
 
-def _check_path(
-    rows: PartDirectory, beside: PartDirectory, path: str, last: Manifest, key: str
-) -> None:
-    then = getattr(last, f"{key}_path")
-    if not same_place(then, path):
-        name = "[sink] rejects" if key == "rejects" else "[alerts] path"
+def _check_place(rows: PartDirectory, beside: PartDirectory, last: Manifest, key: str) -> None:
+    default = rejects_beside(rows.path) if key == "rejects" else alerts_beside(rows.path)
+    then = getattr(last, f"{key}_path") or default
+    held = sum(part.rows for part in getattr(last, key))
+    name = "[sink] rejects" if key == "rejects" else "[alerts] path"
+    if not same_place(then, beside.path) and beside.owner() != last.output:
         raise CheckpointError(
-            f"the {key} of {rows.path} are in {then or f'{rows.path}.{key}'} "
-            f"({sum(part.rows for part in getattr(last, key))} rows); {name} is now {beside.path}. "
+            f"the {key} of {rows.path} are in {then} ({held} rows); {name} is now {beside.path}. "
             "Change it back, or start over with --full-refresh."
+        )
+    if INSIDE not in beside.files.entries(""):
+        raise CheckpointError(
+            f"the {key} of {rows.path} ({held} rows) are not in {beside.path}. Was the output "
+            f"moved, copied or linked without them? Move them there, or set {name} to where they "
+            "are; or start over with --full-refresh."
         )
 
 

@@ -11,6 +11,7 @@ from streamrnn.config.paths import (
     recorded_rejects,
     rejects_beside,
     same_place,
+    to_record,
     without_secrets,
 )
 from streamrnn.config.problems import did_you_mean
@@ -44,6 +45,7 @@ __all__ = [
     "rejects_beside",
     "same_place",
     "sample",
+    "to_record",
     "value_of",
     "whole_schedule",
     "without_secrets",

@@ -1,5 +1,6 @@
 """Paths derived from other paths of a pipeline file."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -39,6 +40,19 @@ def _beside(path: str, end: str) -> str:
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + end))
 
 
+def to_record(path: str | None, beside: str) -> str:
+    """Return a directory for the manifest, as it is found from any working directory.
+
+    "" for the default `beside` the output, which moves with it.
+
+    >>> to_record("s3://key:secret@logs/bad", "out.rejects")
+    's3://logs/bad'
+    """
+    if path is None or same_place(path, beside):
+        return ""
+    return location(path) if "://" in path else os.path.abspath(path)
+
+
 def recorded_alerts(recorded: str, output: str) -> str | None:
     """Return the directory of alerts that an output recorded, as `recorded_rejects`."""
     beside = alerts_beside(output)
@@ -69,14 +83,14 @@ def recorded_rejects(recorded: str, output: str) -> str | None:
 
 
 def same_place(a: str, b: str) -> bool:
-    """Return whether two paths are spelled alike: URIs by scheme, bucket and key only.
+    """Return whether two paths name one place: URIs by scheme, bucket and key only.
 
     >>> same_place("s3://key:secret@logs/a?region=x&scheme=http", "s3://logs/a?scheme=http")
     True
     """
     if "://" in a and "://" in b:
         return _place(a) == _place(b)
-    return a == b
+    return "://" not in a + b and os.path.realpath(a) == os.path.realpath(b)
 
 
 def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:

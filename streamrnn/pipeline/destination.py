@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,10 +14,14 @@ from streamrnn.checkpoints import (
     OutputFolder,
     SeenFiles,
     SourcePlan,
+    has_manifest,
     plan_sources,
+    read_manifest,
 )
-from streamrnn.config import value_of
+from streamrnn.config import recorded_alerts, value_of
+from streamrnn.config.load import Config
 from streamrnn.engines import FolderTarget, StreamTarget
+from streamrnn.errors import CheckpointError
 from streamrnn.outputs import TABLE_KEYS, merge_small_parts
 from streamrnn.pipeline.preflight import after_rule, run_config, seen_before
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions, Target
@@ -198,6 +202,16 @@ class StreamDestination:
         """Do nothing: no table indexes a stream."""
 
 
+def _alerts(config: Config) -> str | None:
+    """Return the folder of alerts; without a filter that of the last commit, for its alerts."""
+    output = str(config.sink.folder)
+    if not config.alerts.where:
+        with suppress(CheckpointError):  # raised when the output is opened
+            if has_manifest(output):
+                return recorded_alerts(read_manifest(output).alerts_path, output)
+    return config.alerts.path
+
+
 @contextmanager
 def open_destination(
     loaded: LoadedPipeline, options: RunOptions, source: Source
@@ -219,7 +233,7 @@ def open_destination(
     with OutputFolder.open(
         config.sink.folder,
         rejects=config.sink.rejects,
-        alerts=config.alerts.path,
+        alerts=_alerts(config),
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:

@@ -181,3 +181,48 @@ def test_what_the_file_alone_shows_is_refused_by_name(place: Path) -> None:
 def test_explain_shows_the_filter(place: Path) -> None:
     assert pipeline(place).explain()["alerts"] == WHERE
     assert pipeline(place, where="").explain()["alerts"] is None
+
+
+def two_runs(place: Path, **alerts: Any) -> None:
+    """Two commits; the first is of one file."""
+    later = [path.rename(place / path.name) for path in sorted((place / "log").iterdir())[1:]]
+    pipeline(place, alerts=alerts).run()
+    for path in later:
+        path.rename(place / "log" / path.name)
+    pipeline(place, alerts=alerts).run()
+
+
+def test_relative_folders_are_found_from_anywhere(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    two_runs(place, path="mine/../passed")
+    before = len(rows(place / "passed"))
+    (place / "away").mkdir()
+    monkeypatch.chdir(place / "away")
+    verify("../out")
+    rewind("../out", history("../out")[0].commit)
+    assert 0 < len(rows(place / "passed")) < before
+    verify("../out")
+    pipeline(place, alerts={"path": "../passed"}).run()
+    assert len(rows(place / "passed")) == before
+
+
+def test_a_missing_folder_is_told_before_a_rewind(place: Path) -> None:
+    two_runs(place)
+    (place / "out.alerts").rename(place / "moved")
+    commit = history(str(place / "out"))[0].commit
+    with pytest.raises(CheckpointError, match=r"(?s)moved, copied or linked.*\[alerts\] path"):
+        rewind(str(place / "out"), commit)
+    assert len(history(str(place / "out"))) == 2
+    pipeline(place, alerts={"path": str(place / "moved")}).run()
+
+
+def test_without_a_filter_the_folder_may_be_named_or_not(place: Path) -> None:
+    two_runs(place, path=str(place / "mine"))
+    found = rows(place / "mine")
+    pipeline(place, where="").run()
+    assert rows(place / "mine") == found
+    pipeline(place, where="").run(full_refresh=True)
+    assert rows(place / "mine") == []
+    verify(str(place / "out"))
