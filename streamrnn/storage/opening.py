@@ -29,6 +29,21 @@ def in_the_way(path: str) -> str | None:
     return None if stat.S_ISDIR(stats.st_mode) else place
 
 
+def open_like(uri: str, files: Files) -> Files:
+    """Open the folder of a URI without options; as `files` connects, if its scheme is the same.
+
+    Raises ConfigError if the URI cannot be opened.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "file":
+        return LocalFiles(rest)
+    if isinstance(files, RemoteFiles) and scheme in ("s3", "gs", "gcs"):
+        own = urlsplit(files.uri)
+        if own.scheme == scheme:
+            return RemoteFiles(files.fs, rest, f"{uri}?{own.query}")
+    return open_files(uri)
+
+
 def open_files(path: str) -> Files:
     """Open `path`, a directory or a URI that pyarrow.fs supports.
 

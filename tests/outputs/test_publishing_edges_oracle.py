@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -61,3 +63,32 @@ def test_polars_reads_a_published_output_as_the_readme_says(lake: Lake) -> None:
     )
     options = dict(re.findall(r'(\w+)="(.*?)"', pattern[1]))
     assert len(pl.scan_parquet(f"{lake.out}{pattern[0]}", **options).collect()) == 100
+
+
+def test_a_copy_does_not_take_the_iceberg_table_of_its_original(lake: Lake) -> None:
+    folders = {"sink": {"partition_by": ["id"]}}
+    lake.run(0, tables=dict(folders))
+    original, copy = lake.out, str(lake.base / "copy")
+    shutil.copytree(original, copy)
+    lake.out = copy
+    with pytest.raises(PublishError, match=f"has the parts of file://{original}, which is still"):
+        lake.run(1, tables=dict(folders))
+    assert f"file://{copy} is a copy" in outputs.verify(copy).behind[0]
+    lake.out = original
+    assert outputs.verify(original).behind == ()
+    lake.run(tables=dict(folders))
+    assert [len(found) for found in lake.readings()] == [200] * 5
+    shutil.rmtree(original)
+    lake.out = copy
+    assert lake.run(tables=dict(folders)).published[0]["added"] == 10
+    assert [len(found) for found in lake.readings()] == [200] * 5
+
+
+def test_an_output_seen_under_two_paths_is_no_copy(lake: Lake, monkeypatch) -> None:
+    lake.run(0)
+    monkeypatch.setattr(os.path, "samefile", lambda *paths: True)
+    copy = lake.base / "mounted"
+    shutil.copytree(lake.out, copy)
+    lake.out = str(copy)
+    lake.run(1)
+    assert len(lake.assert_equal()) == 200

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest
-from streamrnn.errors import ConfigError
+from streamrnn.errors import ConfigError, PublishError
+from streamrnn.outputs.publishing.copies import is_another_folder
 from streamrnn.outputs.publishing.footers import part_footer
 from streamrnn.outputs.publishing.iceberg_columns import (
     divide_by,
@@ -89,6 +90,8 @@ class IcebergCatalogTable:
         foreign = [
             file.file_path for name, file in found.items() if not (ours or self._is_ours(name))
         ]
+        if ours:
+            self._refuse_original([name for name in found if "://" in name], manifest)
         if any(task.delete_files for task in tasks):
             output = None
         return TableContents(
@@ -185,6 +188,20 @@ class IcebergCatalogTable:
 
     def _is_ours(self, name: str) -> bool:
         return "://" not in name and number_of(name.rpartition("/")[2]) is not None
+
+    def _refuse_original(self, paths: Sequence[str], manifest: Manifest) -> None:
+        """Raise PublishError if parts in another folder are there of an output with our id.
+
+        If they are gone, the output was moved; if not, it was copied.
+        """
+        levels = len(partitions_of(manifest)) + 1
+        for root in dict.fromkeys(path.rsplit("/", levels)[0] for path in paths):
+            if is_another_folder(root, self._files, manifest.output):
+                raise PublishError(
+                    f"{self.title} has the parts of {root}, which is still there; {self._root} is "
+                    "a copy of it. Name another table in [publish] iceberg for the copy. If the "
+                    "copy replaces that output, move that folder away first."
+                )
 
     def _data_file(self, part: Part, statistics: Any, values: Sequence[Any], spec: int) -> Any:
         """Describe a part to Iceberg, with statistics from its footer."""

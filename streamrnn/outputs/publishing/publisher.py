@@ -143,6 +143,8 @@ class Publisher:
             try:
                 table.check(columns_of(manifest))
                 found += _differences(table, manifest)
+            except PublishError as error:
+                found.append(str(error))
             except Exception as error:  # noqa: BLE001 - of any library, catalog or store
                 found.append(f"{table.title} cannot be compared: {_reason(error)}")
         return found
