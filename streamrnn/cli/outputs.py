@@ -34,6 +34,7 @@ def verify(
             f"{count(found.rows, 'row')}{rejected}, state of {count(found.state_rows, 'stream')}, "
             f"{found.bytes / 1e6:,.1f} MB"
         )
+        print("".join(f"note     {table}\n" for table in found.left), end="")
     if found.behind:
         raise PublishError("\n".join(found.behind))
 

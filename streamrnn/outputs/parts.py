@@ -33,7 +33,10 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` has read and found intact; `behind`: how tables of [publish] differ from it."""
+    """What `verify` has read and found intact.
+
+    `behind`: how tables of [publish] differ from it; `left`: a table in it that is not among them.
+    """
 
     commit: int
     parts: int
@@ -42,6 +45,7 @@ class Verified:
     state_rows: int
     bytes: int
     behind: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 def verify(path: str, *, rejects: str | None = None) -> Verified:
@@ -74,6 +78,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
         wrong += _foreign(directory, manifest.parts)
         if wrong:
             raise CheckpointError("\n".join(dict.fromkeys(wrong)))
+        tables = Publisher.of(manifest.config, path)
         return Verified(
             manifest.commit,
             len(manifest.parts),
@@ -82,7 +87,8 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             manifest.state_rows,
             sum(part.bytes for part in (*manifest.parts, *manifest.rejects, *manifest.alerts))
             + sum(file.bytes for shard in manifest.shards for file in shard.files),
-            tuple(Publisher.of(manifest.config, path).problems(manifest)),
+            tuple(tables.problems(manifest)),
+            tuple(tables.left({"publish.delta": True})),
         )
 
     return consistent_read(path, read)

@@ -27,9 +27,10 @@ class RunTables:
     """
 
     def __init__(self, config: Config, summary: Summary) -> None:
-        self._tables: Publisher | None = None
-        if config.sink.folder is not None and config.publish.used:
-            self._tables = Publisher.of(config.canonical(), config.sink.folder)
+        self._named: Publisher | None = None
+        if config.sink.folder is not None:
+            self._named = Publisher.of(config.canonical(), config.sink.folder)
+        self._tables = self._named if config.publish.used else None
         self._summary = summary
         self._error: PublishError | None = None
         self._tried = float("-inf")
@@ -44,6 +45,12 @@ class RunTables:
     def titles(self) -> list[str]:
         """The tables, for messages."""
         return [] if self._tables is None else self._tables.titles
+
+    def warn_of_left(self, before: Manifest | None) -> None:
+        """Warn of tables of the last commit that this run does not keep up to date."""
+        if before is not None and self._named is not None:
+            for table in self._named.left(before.config):
+                _LOGGER.warning("%s", table)
 
     def after_commit(self, manifest: Manifest | None) -> None:
         """Publish a commit, unless an earlier one of these files failed."""

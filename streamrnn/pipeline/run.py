@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import pyarrow as pa
@@ -12,11 +12,18 @@ import pyarrow as pa
 from streamrnn.checkpoints import (
     Manifest,
     SourcePlan,
+    read_manifest,
     with_seen_files,
 )
 from streamrnn.display import count, location
 from streamrnn.engines import Engine, LocalEngine, open_engine
-from streamrnn.errors import ConfigError, LateRowError, StreamRNNError
+from streamrnn.errors import (
+    CheckpointError,
+    ConfigError,
+    LateRowError,
+    MissingFileError,
+    StreamRNNError,
+)
 from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, note_on_order
@@ -71,6 +78,7 @@ class Job:
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source)
+        replaced = self._replaced()
         with (
             self._reloaded(source),
             open_destination(self.loaded, self.options, source) as output,
@@ -82,6 +90,7 @@ class Job:
             if self._metrics is not None:
                 self._metrics.watch(self.summary, output)
             self._committed = partial(self._after_commit, output)
+            self._tables.warn_of_left(output.last or replaced)
             self._tables.publish(output.last)
             if self.options.follow:
                 self._follow(output)
@@ -91,6 +100,13 @@ class Job:
             self._report_commits(output, before)
             self._tables.finish(output.last)
         return self.summary
+
+    def _replaced(self) -> Manifest | None:
+        """Return the last commit of an output that starts over, if it can be read."""
+        if self.options.full_refresh and self.config.sink.folder is not None:
+            with suppress(CheckpointError, MissingFileError):
+                return read_manifest(self.config.sink.folder)
+        return None
 
     def _report_commits(self, output: Destination, before: int) -> None:
         """Set the last commit, and the parts added by commits after number `before`."""

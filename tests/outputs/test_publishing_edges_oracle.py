@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import outputs
+from streamrnn.cli import main
 from streamrnn.errors import PublishError
 
 for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
@@ -92,3 +93,43 @@ def test_an_output_seen_under_two_paths_is_no_copy(lake: Lake, monkeypatch) -> N
     lake.out = str(copy)
     lake.run(1)
     assert len(lake.assert_equal()) == 200
+
+
+@pytest.mark.parametrize("full_refresh", [False, True])
+def test_tables_that_are_not_named_any_more_are_told(lake: Lake, caplog, full_refresh) -> None:
+    lake.run(0)
+    lake.publish = {"iceberg": {"catalog": "lake", "table": "weather.other"}}
+    lake.run(1, full_refresh=full_refresh)
+    delta, iceberg = (record.getMessage() for record in caplog.records)
+    assert f"the Delta table {lake.out} is no longer kept up to date" in delta
+    assert f"Remove {lake.out}/_delta_log" in delta
+    assert "the Iceberg table lake.weather.scores is no longer kept up to date" in iceberg
+    assert "Drop it without its files" in iceberg
+    caplog.clear()
+    lake.run(2)
+    assert not caplog.records  # told once, when the keys change
+    assert outputs.verify(lake.out).left == (delta,)
+    assert outputs.verify(lake.out).behind == ()
+    assert outputs.publish(lake.out) == []
+
+
+def test_a_log_that_was_removed_or_is_named_again_is_not_told(lake: Lake, caplog, capsys) -> None:
+    lake.publish = {"delta": True}
+    lake.run(0)
+    assert outputs.verify(lake.out).left == ()
+    lake.publish = {}
+    lake.run(1)
+    assert len(caplog.records) == 1
+    with pytest.raises(SystemExit, match="0"):
+        main(["verify", lake.out])
+    printed = capsys.readouterr().out
+    assert f"\nnote     the Delta table {lake.out} is no longer kept up to date" in printed
+    caplog.clear()
+    lake.publish = {"delta": True}
+    lake.run(2)
+    assert outputs.verify(lake.out).left == ()
+    shutil.rmtree(Path(lake.out, "_delta_log"))
+    lake.publish = {}
+    lake.run()
+    assert not caplog.records
+    assert outputs.verify(lake.out).left == ()

@@ -129,6 +129,17 @@ class DeltaLog:
         done = self._open()
         return f"version {done.version() if done is not None else 0}"
 
+    def left(self) -> str:
+        """Describe a table that [publish] names no longer, and how to remove it."""
+        names = [name for name in self._files.entries(_LOG) if name.endswith(".json")]
+        if not any(_OUTPUT in _commit_info(self._files, name) for name in reversed(names)):
+            return ""
+        return (
+            f"{self.title} is no longer kept up to date, as [publish] does not name it: "
+            "its readers miss new rows, and fail after compact, rewind or --full-refresh. Remove "
+            f"{self._path}/{_LOG}, or set [publish] delta = true again."
+        )
+
     def advice(self, found: TableContents) -> str:
         """Return how to get rid of foreign files."""
         return (
@@ -155,10 +166,7 @@ class DeltaLog:
 
     def _last_commit(self, version: int) -> dict[str, Any]:
         """Read who made a version; deltalake's own call stops all threads of Python meanwhile."""
-        log = self._files.read(f"{_LOG}/{version:020d}.json").decode()
-        actions = [json.loads(line) for line in log.splitlines() if line]
-        found = (action["commitInfo"] for action in actions if "commitInfo" in action)
-        return next(found, {})
+        return _commit_info(self._files, f"{version:020d}.json")
 
     def _has_columns(self, table: Any, manifest: Manifest) -> bool:
         columns = [field.name for field in partitions_of(manifest)]
@@ -184,6 +192,14 @@ class DeltaLog:
             app_transactions=transactions,
             max_commit_retries=0,  # another writer's version is read before anything is added to it
         )
+
+
+def _commit_info(files: Files, name: str) -> dict[str, Any]:
+    """Return who wrote a file of the log."""
+    log = files.read(f"{_LOG}/{name}").decode()
+    actions = [json.loads(line) for line in log.splitlines() if line]
+    found = (action["commitInfo"] for action in actions if "commitInfo" in action)
+    return next(found, {})
 
 
 def _delta_schema(manifest: Manifest) -> Any:

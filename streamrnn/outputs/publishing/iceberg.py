@@ -152,6 +152,14 @@ class IcebergCatalogTable:
                     file = self._data_file(part, facts, values, metadata.default_spec_id)
                     snapshot.append_data_file(file)
 
+    def left(self) -> str:
+        """Describe a table that [publish] names no longer, and how to remove it."""
+        return (
+            f"{self.title} is no longer kept up to date, as [publish] does not name it: "
+            "its readers miss new rows, and fail after compact, rewind or --full-refresh. Drop "
+            "it without its files, or name it again."
+        )
+
     def advice(self, found: TableContents) -> str:
         """Return how to get rid of foreign files."""
         return (

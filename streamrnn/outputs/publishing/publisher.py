@@ -62,6 +62,7 @@ class Publisher:
     def __init__(
         self, path: str, tables: Sequence[PublishedTable], config: Mapping[str, Any]
     ) -> None:
+        self._place = path
         self.path = location(path)
         self.tables = tables
         self._config = config
@@ -135,6 +136,13 @@ class Publisher:
             + "\nFix the cause. The next run repeats it, even if it has nothing new to score, and "
             f"so does: streamrnn publish {self.path}"
         )
+
+    def left(self, before: Mapping[str, Any]) -> list[str]:
+        """Describe tables of an earlier config (dotted key -> value) that are no longer named."""
+        earlier = Publisher.of(before, self._place).tables
+        return [
+            found for table in earlier if table.title not in self.titles and (found := table.left())
+        ]
 
     def problems(self, manifest: Manifest) -> list[str]:
         """Describe how the tables differ from the parts of the manifest."""

@@ -85,5 +85,11 @@ class PublishedTable(Protocol):
         `found` is what `read` returned; for None the table is created.
         """
 
+    def left(self) -> str:
+        """Describe a table that [publish] names no longer, and how to remove it.
+
+        "" if there is none, as far as that is known.
+        """
+
     def advice(self, found: TableContents) -> str:
         """Return how to get rid of foreign files."""
