@@ -132,7 +132,7 @@ class FileSource:
             )
         errors: list[StreamRNNError] = []
         for file in self.files:
-            if self.awaits_rows(file):
+            if file.size and self.awaits_rows(file):
                 errors.append(
                     MissingFileError(
                         f"{file.path}: has no rows yet. Write some, or wait for them with --follow."
