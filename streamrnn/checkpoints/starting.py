@@ -3,6 +3,7 @@
 They find whether it belongs to this output, whether it is intact, and which commit is next.
 """
 
+import logging
 import re
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ from streamrnn.config import alerts_beside, rejects_beside, same_place
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
+_LOGGER = logging.getLogger("streamrnn.checkpoints")
 NOT_OURS = "its files are not of this output"
 _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 
@@ -87,6 +89,8 @@ def are_ours(
     them. Raises CheckpointError if rejects are among foreign files (alerts are refused when there
     is a filter), or if earlier ones are elsewhere.
     """
+    if last is not None and full_refresh:
+        _warn_of_earlier(rows, beside, last, key)
     lost = full_refresh and last is None and bool(rows.foreign_entries())
     if last is not None and getattr(last, key) and not full_refresh:
         _check_place(rows, beside, last, key)
@@ -98,9 +102,24 @@ def are_ours(
     return INSIDE in beside.files.entries("")
 
 
-def _check_place(rows: PartDirectory, beside: PartDirectory, last: Manifest, key: str) -> None:
+def _warn_of_earlier(rows: PartDirectory, beside: PartDirectory, last: Manifest, key: str) -> None:
+    then = _place_then(rows, last, key)
+    if getattr(last, key) and not same_place(then, beside.path):
+        _LOGGER.warning(
+            "%s: the %s of the output that is replaced stay in %s; remove that folder",
+            rows.path,
+            key,
+            then,
+        )
+
+
+def _place_then(rows: PartDirectory, last: Manifest, key: str) -> str:
     default = rejects_beside(rows.path) if key == "rejects" else alerts_beside(rows.path)
-    then = getattr(last, f"{key}_path") or default
+    return str(getattr(last, f"{key}_path") or default)
+
+
+def _check_place(rows: PartDirectory, beside: PartDirectory, last: Manifest, key: str) -> None:
+    then = _place_then(rows, last, key)
     held = sum(part.rows for part in getattr(last, key))
     name = "[sink] rejects" if key == "rejects" else "[alerts] path"
     if not same_place(then, beside.path) and beside.owner() != last.output:

@@ -139,12 +139,16 @@ def compact(
     """Merge small parts into larger ones. Rows, their order and the state do not change."""
     from streamrnn import outputs
 
-    before = len(outputs.read_manifest(out).parts)
+    last = outputs.read_manifest(out)
     manifest = outputs.compact(out, rejects=rejects)
-    after = before if manifest is None else len(manifest.parts)
+    before, after = len(last.parts), len((manifest or last).parts)
     if as_json:
         print_json({"parts_before": before, "parts_after": after})
     elif manifest is None:
         print(f"{location(out)}: no small parts to merge")
     else:
-        print(f"{location(out)}: merged {count(before, 'part')} into {after}")
+        beside = ""
+        for key in ("rejects", "alerts"):
+            then, now = len(getattr(last, key)), len(getattr(manifest, key))
+            beside += f", {then} of {key} into {now}" if now < then else ""
+        print(f"{location(out)}: merged {count(before, 'part')} into {after}{beside}")

@@ -67,9 +67,11 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
         wrong = _wrong_parts(directory, manifest.parts)
         if manifest.rejects:
             wrong += _wrong_parts(PartDirectory(open_files(beside)), manifest.rejects)
-        if manifest.alerts:
-            where = recorded_alerts(manifest.alerts_path, path) or alerts_beside(path)
-            wrong += _wrong_parts(PartDirectory(open_files(where)), manifest.alerts)
+        where = recorded_alerts(manifest.alerts_path, path) or alerts_beside(path)
+        alerts = PartDirectory(open_files(where))
+        wrong += _wrong_parts(alerts, manifest.alerts)
+        if manifest.alerts or alerts.owner() == manifest.output:
+            wrong += _foreign(alerts, manifest.alerts)
         for shards in (manifest.shards, *(kept.shards for kept in manifest.kept)):
             try:
                 check_shards(files, INSIDE, shards, whole=True)
@@ -221,7 +223,8 @@ def merge_small_parts(
     parts = _merge(folder, folder.rows, groups[0])
     rejected = _merge(folder, folder.rejects, groups[1])
     alerts = _merge(folder, folder.alerts, groups[2])
-    before, after = len(manifest.parts) + len(manifest.rejects), len(parts) + len(rejected)
+    before = len(manifest.parts) + len(manifest.rejects) + len(manifest.alerts)
+    after = len(parts) + len(rejected) + len(alerts)
     _LOGGER.debug("%s: merged %d parts into %d", folder.path, before, after)
     return folder.replace(parts=parts, rejects=rejected, alerts=alerts, kept=manifest.kept)
 

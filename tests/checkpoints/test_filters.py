@@ -298,3 +298,9 @@ def test_times_of_two_units_and_zones_are_compared() -> None:
 
 def test_any_column_may_be_null() -> None:
     assert found("x is null", [[1], None], pa.list_(pa.int8())) == [1]
+
+
+def test_nan_is_unequal_to_every_number() -> None:
+    nan = float("nan")
+    assert found("x > 0.9 or x <= 0.9 or x = 0.9 or x in (0.9)", [nan], pa.float32()) == []
+    assert found("x != 0.9 and not x > 0.9 and x not in (0.9)", [nan], pa.float32()) == [0]

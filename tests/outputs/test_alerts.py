@@ -13,6 +13,7 @@ from engines.in_process import TasksHere
 
 from streamrnn import Pipeline
 from streamrnn.checkpoints import load_state, read_manifest
+from streamrnn.cli import main
 from streamrnn.engines import opening
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import compact, history, rewind, verify
@@ -226,3 +227,28 @@ def test_without_a_filter_the_folder_may_be_named_or_not(place: Path) -> None:
     pipeline(place, where="").run(full_refresh=True)
     assert rows(place / "mine") == []
     verify(str(place / "out"))
+
+
+def test_files_that_no_commit_names_are_told(place: Path) -> None:
+    pipeline(place).run()
+    (place / "out.alerts/more.parquet").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"out\.alerts holds files of rows .*more\.parquet"):
+        verify(str(place / "out"))
+
+
+def test_a_refresh_with_another_folder_names_the_one_that_stays(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline(place).run()
+    pipeline(place, alerts={"path": str(place / "mine")}).run(full_refresh=True)
+    assert f"replaced stay in {place / 'out.alerts'}; remove that folder" in caplog.text
+    assert rows(place / "mine") == rows(place / "out.alerts")
+
+
+def test_compact_counts_merged_alerts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two_runs(place)
+    last = read_manifest(str(place / "out"))
+    with pytest.raises(SystemExit) as ended:
+        main(["compact", str(place / "out")])
+    assert ended.value.code == 0
+    assert f", {len(last.alerts)} of alerts into 1" in capsys.readouterr().out
