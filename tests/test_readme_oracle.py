@@ -28,5 +28,5 @@ def test_the_page_of_the_readme_is_written(tmp_path: Path) -> None:
     )
     clone = make_clone(tmp_path)
     shell("streamrnn run pipelines/weather.toml -q", clone)
-    assert shell(command, clone) == "wrote weather.html: 12 pictures\n"
+    assert shell(command, clone) == "wrote weather.html: 11 pictures\n"
     assert 800_000 < (clone / "weather.html").stat().st_size < 6_000_000
