@@ -145,6 +145,8 @@ ELEMENTWISE: dict[str, Callable[..., float]] = {
     # of ONNX, operator RNN, "activations"
     "affine": lambda x, alpha=1.0, beta=0.0: alpha * x + beta,
     "scaled_tanh": lambda x, alpha=1.0, beta=1.0: alpha * math.tanh(beta * x),
+    "erf": math.erf,
+    "log": lambda x: math.log(x) if x > 0 else -math.inf if x == 0 else math.nan,
     "thresholded_relu": lambda x, alpha=1.0: x if x >= alpha or x != x else 0.0,
 }
 

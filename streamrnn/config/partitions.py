@@ -31,9 +31,8 @@ class PartitionLevel(NamedTuple):
 def partition_levels(texts: Iterable[str]) -> tuple[PartitionLevel, ...]:
     """Read levels in the form that an output records. Raises ValueError for another form.
 
-    >>> partition_levels(["origin", "date = day(time)"])
-    (PartitionLevel(name='origin', column='origin', function=''),
-     PartitionLevel(name='date', column='time', function='day'))
+    >>> [str(level) for level in partition_levels(["origin", "date = day(time)"])]
+    ['origin', 'date = day(time)']
     """
     return tuple(map(_level, texts))
 

@@ -97,7 +97,8 @@ def config_error(
     if len(messages) == 1:
         return ConfigError(messages[0])
     head = f"{file or 'the pipeline config'} has {len(messages)} problems:"
-    return ConfigError("\n  ".join([head, *messages]))
+    indented = [text.replace("\n", "\n  ") for text in messages]
+    return ConfigError("\n  ".join([head, *indented]))
 
 
 def _nearest(path: Path, locations: Mapping[Path, _Location]) -> _Location | None:

@@ -1,6 +1,5 @@
 """One row of contracts for every activation."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -63,10 +62,6 @@ def capped(x: float, largest: float = 6.0) -> float:
     return min(max(x, 0.0), largest)
 
 
-def logarithm(x: float) -> float:
-    return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
-
-
 ONNX_ALONE = "Only graphs of ONNX name it: no layer takes it, and no Keras file has it."
 
 ACTIVATIONS = {
@@ -100,7 +95,7 @@ ACTIVATIONS = {
     "hard_sigmoid_02": of_numbers(hard_sigmoid_02, 0.3, 0.4),
     "scaled_tanh": of_numbers(naive.ELEMENTWISE["scaled_tanh"], 1.7, 0.6, named=ONNX_ALONE),
     "affine": of_numbers(naive.ELEMENTWISE["affine"], 2.0, -0.5, named=ONNX_ALONE),
-    "erf": of_numbers(math.erf, named=ONNX_ALONE),
-    "log": of_numbers(logarithm, named=ONNX_ALONE),
+    "erf": of_numbers(naive.ELEMENTWISE["erf"], named=ONNX_ALONE),
+    "log": of_numbers(naive.ELEMENTWISE["log"], named=ONNX_ALONE),
     "thresholded_relu": of_numbers(naive.ELEMENTWISE["thresholded_relu"], 0.5, named=ONNX_ALONE),
 }

@@ -133,6 +133,8 @@ def test_infinities_give_the_limit() -> None:
         "scaled_tanh": (-1, 1),
         "affine": (-inf, inf),
         "thresholded_relu": (0, inf),
+        "erf": (-1, 1),
+        "log": (nan, inf),
         "celu": (-1, inf),
         "hard_shrink": (-inf, inf),
         "hard_silu": (0, inf),
