@@ -40,6 +40,7 @@ _KINDS = {
 }
 # Reader features that change neither which rows there are nor how files are read.
 _FEATURES = {"timestampNtz", "vacuumProtocolCheck", "deletionVectors", "columnMapping"}
+_MAPS = {"partitionValues", "configuration", "tags"}
 _Actions = list[dict[str, Any]]
 
 
@@ -144,11 +145,17 @@ class _Log:
                 )
             with self.store.open(path) as file:
                 table = pq.ParquetFile(file).read(columns=["add", "metaData", "protocol"])
-            rows = table.to_pylist(maps_as_pydicts="strict")
-            actions += [{k: v for k, v in row.items() if v is not None} for row in rows]
+            for row in table.to_pylist():
+                found = {name: _with_maps(v) for name, v in row.items() if v is not None}
+                actions.append(found)
         state: dict[str, Any] = {}
         _update(state, actions)
         return actions, state
+
+
+def _with_maps(action: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an action of a checkpoint as in JSON: Arrow gives maps as lists of pairs."""
+    return {name: dict(value or ()) if name in _MAPS else value for name, value in action.items()}
 
 
 class _Files:
