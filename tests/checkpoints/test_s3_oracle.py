@@ -2,6 +2,7 @@
 
 import io
 import time
+import urllib.request
 
 import logs
 import pyarrow.dataset as ds
@@ -25,6 +26,8 @@ def bucket(monkeypatch_module):
     running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()  # objects of other tests in this process
     query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
     fs, _ = arrow_fs.FileSystem.from_uri(f"s3://bucket/x?{query}&allow_bucket_creation=true")
     fs.create_dir("bucket")
