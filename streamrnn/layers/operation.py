@@ -145,9 +145,8 @@ class Operation(Layer):
         arguments = dict(self.canonical)
         if self._along == "key" and on_stream and self.rank == 2:  # steps come after the rows
             arguments["key"] = [slice(None), *arguments["key"]]
-        return np.asarray(
-            ARRAY_FUNCTIONS[self.function].compute(*self.all_operands(arrays), **arguments)
-        )
+        made = ARRAY_FUNCTIONS[self.function].compute(*self.all_operands(arrays), **arguments)
+        return np.ascontiguousarray(made)  # a slice is a view, and kernels read rows in one piece
 
     # ---- as part of a stream
 

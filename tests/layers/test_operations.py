@@ -137,3 +137,25 @@ def test_sequences_of_several_lengths_are_summed_within_their_own() -> None:
     model = after_gru(lambda h: ops.sum(h, axis=1))
     assert not model.layers[-1].ragged
     assert after_gru(lambda h: h * 2).layers[-1].ragged
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda: layers.Conv1D(2, 2),
+        lambda: layers.GRU(3),
+        lambda: layers.LSTM(3, return_sequences=True),
+        lambda: layers.Dense(2),
+        lambda: layers.Bidirectional(layers.SimpleRNN(2)),
+    ],
+)
+@pytest.mark.parametrize(
+    "key", [(slice(None), slice(None), slice(1, 3)), (slice(None), slice(None, None, 2))]
+)
+def test_a_layer_reads_a_slice_as_its_values(after: Any, key: Any) -> None:
+    """Not the memory beside them: a slice is a view."""
+    x = np.random.default_rng(2).normal(size=(3, 8, 4)).astype(np.float32)
+    inputs = Input((8, 4))
+    layer = after()
+    model = Model(inputs, layer(inputs[key]))
+    np.testing.assert_array_equal(model(x), layer(np.ascontiguousarray(x[key])))
