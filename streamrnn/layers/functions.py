@@ -48,6 +48,15 @@ def _of_floats(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *xs: function(*map(floats, xs))
 
 
+def _add(x: Any, y: Any) -> Any:
+    if np.asarray(x).dtype == bool and np.asarray(y).dtype == bool:
+        raise ArgumentError(
+            "add: the sum of two booleans is logical_or in Keras; write that, or cast them to "
+            "float32 to count"
+        )
+    return np.add(floats(x), floats(y))
+
+
 def _of_truths(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *xs: function(*map(truths, xs))
 
@@ -228,7 +237,7 @@ _ACTIVATIONS = (
 ARRAY_FUNCTIONS: dict[str, Function] = {
     **{name: Function(_activation(name)) for name in _ACTIVATIONS},
     "absolute": Function(_of_floats(np.abs)),
-    "add": Function(_of_floats(np.add)),
+    "add": Function(_add),
     "all": Function(_quantifier(np.all), "axis"),
     "any": Function(_quantifier(np.any), "axis"),
     "cast": Function(_cast),

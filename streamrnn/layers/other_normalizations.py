@@ -6,7 +6,7 @@ from typing import Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats
+from streamrnn.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels import normalization
 from streamrnn.kernels.normalization import Root
@@ -99,6 +99,10 @@ class RMSNormalization(RootNormalization):
     ) -> None:
         super().__init__(axis, **kwargs)
         self.epsilon = epsilon
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        """Return None: Keras's does not pass masks on, unlike other normalizations."""
+        return None
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)

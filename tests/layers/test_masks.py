@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from layers.kinds import assert_same, built
 
-from streamrnn import Model, Sequential, layers
+from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import DTypeError, ShapeError
 
 RNG = np.random.default_rng(2)
@@ -112,3 +112,12 @@ def test_wrong_masks_and_lengths(arguments: Any, error: type[Exception], message
         with pytest.raises(error, match=message) as caught:
             called(X, **arguments)
         assert called.name in str(caught.value)
+
+
+def test_an_rms_normalization_ends_a_mask() -> None:
+    """As in Keras, whose other normalizations pass it on."""
+    x = np.random.default_rng(0).normal(size=(3, 8, 4)).astype(np.float32)
+    x[:, 5:], x[1, 2:] = 0, 0
+    inputs, gru, norm = Input((8, 4)), layers.GRU(3), layers.RMSNormalization()
+    masked = Model(inputs, gru(norm(layers.Masking()(inputs))))
+    np.testing.assert_array_equal(masked(x), Model(inputs, gru(norm(inputs)))(x))

@@ -159,3 +159,10 @@ def test_a_layer_reads_a_slice_as_its_values(after: Any, key: Any) -> None:
     layer = after()
     model = Model(inputs, layer(inputs[key]))
     np.testing.assert_array_equal(model(x), layer(np.ascontiguousarray(x[key])))
+
+
+def test_the_sum_of_booleans_is_refused() -> None:
+    """Keras takes it for logical_or, NumPy counts."""
+    x = Input((3,))
+    with pytest.raises(ArgumentError, match="add: the sum of two booleans is logical_or in Keras"):
+        Model(x, (x > 0) + (x < 1))(np.zeros((2, 3), np.float32))
