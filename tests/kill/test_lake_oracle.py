@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pytest
 from kill import case
@@ -25,6 +24,7 @@ from streamrnn import outputs
 for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
 
+import polars as pl  # noqa: E402
 from outputs.lake import Lake  # noqa: E402
 from pyiceberg.exceptions import NoSuchTableError  # noqa: E402
 

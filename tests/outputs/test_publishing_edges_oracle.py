@@ -7,7 +7,6 @@ import re
 import shutil
 from pathlib import Path
 
-import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,6 +17,7 @@ from streamrnn.errors import PublishError
 for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
 
+import polars as pl  # noqa: E402
 from outputs.lake import Lake  # noqa: E402
 from readme import located  # noqa: E402
 

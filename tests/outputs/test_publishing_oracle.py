@@ -7,7 +7,6 @@ import shutil
 import threading
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +24,7 @@ from streamrnn.sinks import part
 for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
 
+import polars as pl  # noqa: E402
 from deltalake import write_deltalake  # noqa: E402
 from outputs.lake import BOTH, TABLE, Lake, ordered  # noqa: E402
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
@@ -14,9 +13,10 @@ from streamrnn import outputs
 from streamrnn.errors import PublishError
 
 server = pytest.importorskip("moto.server", reason="needs the oracles extra")
-for library in ("deltalake", "pyiceberg", "sqlalchemy"):
+for library in ("polars", "deltalake", "pyiceberg", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
 
+import polars as pl  # noqa: E402
 from deltalake import DeltaTable  # noqa: E402
 from outputs.lake import Lake, ordered  # noqa: E402
 
