@@ -1,8 +1,11 @@
 """What developers and users rely on that is no code: versions, systems, documents of the house."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import streamrnn
 from streamrnn.checkpoints.manifest import READABLE, VERSION
@@ -54,3 +57,15 @@ def test_every_file_that_contributors_are_sent_to_is_there() -> None:
 def test_every_table_of_contracts_is_named_to_contributors() -> None:
     tables = {path.name for path in (ROOT / "tests" / "contracts").glob("rows_*.py")}
     assert {name for name in tables if name not in CONTRIBUTING} == set()
+
+
+def test_the_top_level_has_nothing_else() -> None:
+    """What a trial leaves in a checkout is not committed with it."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("the files are not in a checkout")
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    shown = {name.partition("/")[0] for name in listed.split() if not name.startswith(".")}
+    folders = {"data", "pipelines", "streamrnn", "tests"}
+    assert shown == folders | {"LICENSE", "README.md", "pyproject.toml"}
