@@ -14,7 +14,6 @@ import numpy as np
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.kernels.activation import applied
-from streamrnn.kernels.logarithm import natural_log
 
 
 class Function(NamedTuple):
@@ -181,7 +180,7 @@ def _softmax(x: Any, axis: int = -1) -> Floats:
 def _log_softmax(x: Any, axis: int = -1) -> Floats:
     x = floats(x)
     below = x - np.max(x, axis=axis, keepdims=True)
-    y: Floats = below - natural_log(_sum(applied("exponential", below), axis, keepdims=True))
+    y: Floats = below - applied("log", _sum(applied("exponential", below), axis, keepdims=True))
     return y
 
 
@@ -260,7 +259,7 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     ),
     "less": Function(_of_floats(np.less)),
     "less_equal": Function(_of_floats(np.less_equal)),
-    "log": Function(_of_floats(natural_log)),
+    "log": Function(_activation("log")),
     "log_softmax": Function(_log_softmax, "axis"),
     "logical_and": Function(_of_truths(np.logical_and)),
     "logical_not": Function(_of_truths(np.logical_not)),

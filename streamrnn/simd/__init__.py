@@ -11,7 +11,7 @@ From the inside out:
                 threads on a few large lanes
 - `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
                 each: the cell
-- `activation`, `logarithm`, `normalization`                    on whole arrays
+- `activation`, `normalization`   on whole arrays
 - `bptt`, `bptt_cells`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`:
                 gradients of weights and of inputs; `derivatives`: of the activations; `losses`,
                 `row_losses`; `updates`: of optimizers; `random`: by counter; `sums`: in order
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
         keys,
         layer_norm_bptt,
         layer_norm_lstm,
-        logarithm,
         losses,
         lstm,
         normalization,
@@ -81,7 +80,6 @@ __all__ = [
     "keys",
     "layer_norm_bptt",
     "layer_norm_lstm",
-    "logarithm",
     "losses",
     "lstm",
     "normalization",
