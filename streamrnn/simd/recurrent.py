@@ -1,8 +1,6 @@
 """The loop over lanes and steps that all recurrent kernels share.
 
-Each lane has two slots for h in the scratch array and writes them alternately, so a step never
-overwrites what another group of units still reads, and an absent or masked step changes nothing.
-Each step lists the live lanes and sweeps only those.
+Each step sweeps the lanes that have it (`simd.lanes`).
 
 Lanes are divided among threads. A few lanes of many units are shared by several (`shares`): each
 computes some of the units, and a barrier ends each step. If other processes occupy their cores,
@@ -18,7 +16,18 @@ from numba.core.typing.templates import Signature
 
 from streamrnn.simd import jit
 from streamrnn.simd.arguments import Absent, Kernel, Share, Weights
-from streamrnn.simd.jit import Inlined, inline_always, kernel
+from streamrnn.simd.jit import Inlined, inline_always, kernel, uncounted
+from streamrnn.simd.lanes import (
+    LanePlaces,
+    LaneRange,
+    advance,
+    list_block,
+    list_rows,
+    make_enter,
+    make_hold,
+    make_leave,
+    most_steps,
+)
 from streamrnn.simd.names import Spec, label
 from streamrnn.simd.packed_rows import make_pack_inputs, make_pack_states, make_packed_floats
 from streamrnn.simd.spin_barrier import FOREVER, increment, spin_until
@@ -99,74 +108,93 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
     step, prepare = _step(phases), _prepare(sweeps)
     width = vectors * sum(phase.shape.sums for phase in sweeps)
     copy, barriers, lane_vectors = make_copy(n), len(phases), states + 1 + kept
+    enter, leave, hold = make_enter(n), make_leave(n), make_hold(n)
     packed_floats, pack_inputs = make_packed_floats(word), make_pack_inputs(n, word)
 
-    @inline_always
-    def absence(absent, lane, t):
-        """Return 0 if the lane has this step, 1 if it is masked, 2 if it is past the length."""
-        if absent.lengths_B.size and t >= absent.lengths_B[lane]:
-            return 2
-        return 1 if absent.mask_BT.size and not absent.mask_BT[lane, t] else 0
+    @uncounted
+    def pass_steps(x_BTF, absent, states_BU, y, weights, zero_masked, lanes, share, s, at, sizes):
+        """Pass lanes.first..lanes.last through their steps."""
+        number, shares, barrier = share.number, share.shares, share.barrier
+        first, last, offsets, current, listed, place = lanes
+        T, features, units = x_BTF.shape[1], sizes.features, sizes.units
+        x, w, cap = x_BTF.reshape(-1), weights.flat, sizes.cap
+        sums = sizes.groups * width * n
+        alone = last - first == 1 and T > 1
+        fed = 0 if alone else features
+        uneven = max(1, (last - first) * w.size // (shares * UNEVEN))
+        span = Span(sizes.groups * number // shares, sizes.groups * (number + 1) // shares)
+        arrived = 0
 
-    @inline_always
-    def most_steps(lengths_B, T, first, lanes):
-        steps = 0 if lengths_B.size else T
-        for lane in range(lanes if lengths_B.size else 0):
-            steps = max(steps, min(lengths_B[first + lane], T))
-        return steps
-
-    @inline_always
-    def enter(states_BU, s, begin, sizes, first, lanes):
-        """Copy the states of the lanes into the scratch array."""
-        units, padded = sizes.units, sizes.padded
-        for k in range(len(states_BU)):
-            source, target = states_BU[k].reshape(-1), begin + (k + 1 if k else 0) * padded
-            for lane in range(first, first + lanes):
-                copy(source, lane * units, s, target, units)
-                target += lane_vectors * padded
-
-    @inline_always
-    def leave(states_BU, s, begin, sizes, first, lanes, slot):
-        """Copy the states of the lanes from the scratch array back to `states_BU`."""
-        units, padded = sizes.units, sizes.padded
-        for k in range(len(states_BU)):
-            target, source = states_BU[k].reshape(-1), begin + (k + 1 if k else 0) * padded
-            for lane in range(lanes):
-                offsets = source if k else source + slot[lane] * padded
-                copy(s, offsets, target, (first + lane) * units, units)
-                source += lane_vectors * padded
-
-    @inline_always
-    def list_block(absent, lane, t, end, T, features, offsets, cap, inputs, sums):
-        """List the present steps of t..end of a lone lane; the sums of t begin at `inputs`."""
-        rows = 0
-        for later in range(t, end):
-            if absence(absent, lane, later) == 0:
-                offsets[START * cap + rows] = 0
-                offsets[X * cap + rows] = (lane * T + later) * features
-                offsets[NEW * cap + rows] = inputs + (later - t) * sums
-                rows += 1
-        return rows
-
-    @inline_always
-    def list_state(offsets, cap, row, state, slot, padded):
-        """List the row's states: it reads one of the two slots for h and writes the other."""
-        offsets[OLD * cap + row] = state + slot * padded
-        offsets[NEW * cap + row] = state + (1 - slot) * padded
-        offsets[OWN * cap + row] = state + 2 * padded
+        copy(weights.unit, 0, s, 0, weights.unit.size)  # by every thread: all write the same
+        while first < last:
+            count = min(LANES, last - first)
+            steps = most_steps(absent, T, first, count)
+            for lane in range(count):
+                current[lane] = at.states + lane * at.per_lane
+            if number == 0:
+                enter(states_BU, s, at, sizes, first, count)
+            if shares > 1:
+                arrived += shares
+                barrier_wait(barrier, arrived)
+                if number == 0 and barrier[1] < START_PATIENCE * (shares - 1):
+                    barrier[1] = 0
+            rows = until = end = 0
+            for t in range(steps):
+                if alone and t % BLOCK == 0:
+                    end = min(t + BLOCK, steps)
+                    rows = list_block(absent, first, t, end, T, sizes, offsets, at.inputs, sums)
+                    if word == 1:
+                        prepare(rows, span, sizes, s, offsets, 0, x, w, 0)
+                    else:
+                        for row in range(rows):
+                            pack_inputs(x, offsets[X * cap + row], s, sizes, offsets, row)
+                        prepare(rows, span, sizes, s, offsets, 0, s, w, 0)
+                if t < until:
+                    advance(rows, offsets, cap, place)
+                else:
+                    rows, until = list_rows(absent, lanes, first, count, t, T, at, sizes)
+                if absent.mask_BT.size and y.size and number == 0:
+                    hold(absent, first, count, t, T, s, current, y, units, zero_masked)
+                if alone:
+                    until = min(until, end)  # the list of the next block takes the place of the row
+                    offsets[START * cap] = at.inputs + t % BLOCK * sums
+                else:
+                    for row in range(rows):
+                        i, j = place[row] * features, at.inputs + row * features
+                        if word > 1:
+                            pack_inputs(x, i, s, sizes, offsets, row)
+                        else:
+                            offsets[X * cap + row] = j
+                            copy(x, i, s, j, features)
+                step(rows, span, sizes, s, at.z, offsets, 0, fed, w, 0, share, shares, arrived)
+                if shares > 1:
+                    arrived += shares * barriers
+                    if number == 0 and barrier[1] > (PATIENCE + (t + 1) * uneven) * (shares - 1):
+                        barrier[ALONE] = arrived
+                    barrier_wait(barrier, arrived)
+                    # Equal, not at least: the first thread may have set it for the next step.
+                    if barrier[ALONE] == arrived:
+                        if number:
+                            return
+                        shares, span = 1, Span(0, sizes.groups)
+                if y.size and number == 0:
+                    for row in range(rows):
+                        copy(s, offsets[NEW * cap + row], y, place[row] * units, units)
+                if t + 1 >= until:
+                    for row in range(rows):
+                        current[listed[row]] = offsets[NEW * cap + row]
+            if number == 0:
+                leave(states_BU, s, at, sizes, first, count, current)
+            first += count
 
     @kernel
     def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
         number, shares = share.number, share.shares
         T, features, units = x_BTF.shape[1], x_BTF.shape[2], states_BU[0].shape[1]
-        x, y, w, barrier = x_BTF.reshape(-1), y_BTU.reshape(-1), weights.flat, share.barrier
         groups = (units + n * vectors - 1) // (n * vectors)
         padded = groups * n * vectors
         sums = groups * width * n
         alone = last - first == 1 and T > 1
-        fed = 0 if alone else features
-        uneven = max(1, (last - first) * w.size // (shares * UNEVEN))
-        arrived = 0
 
         # The scratch array: initial sums and the units' own weights, a tile's sums, the lanes'
         # states, and inputs: a lone lane's sums of a block of steps, or the inputs of all lanes
@@ -184,75 +212,21 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
         total += shares * own_rows
         raw = share.scratch if shares > 1 else np.zeros(total + 16, np.float32)
         s = raw[(64 - raw.ctypes.data % 64) % 64 // 4 :]
-        offsets = np.zeros(6 * cap, np.int64)
-        slot = np.zeros(room, np.int64)
-        live = np.empty(room, np.int64)
-        sizes = Sizes(features, units, groups, padded, cap, sums, packed)
-        span = Span(groups * number // shares, groups * (number + 1) // shares)
-
-        copy(weights.unit, 0, s, 0, weights.unit.size)  # by every thread: all write the same
-        while first < last:
-            lanes = min(LANES, last - first)
-            steps = most_steps(absent.lengths_B, T, first, lanes)
-            slot[:] = 0
-            if number == 0:
-                enter(states_BU, s, states, sizes, first, lanes)
-            if shares > 1:
-                arrived += shares
-                barrier_wait(barrier, arrived)
-                if number == 0 and barrier[1] < START_PATIENCE * (shares - 1):
-                    barrier[1] = 0
-            for t in range(steps):
-                if alone and t % BLOCK == 0:
-                    end = min(t + BLOCK, steps)
-                    rows = list_block(
-                        absent, first, t, end, T, features, offsets, cap, inputs, sums
-                    )
-                    if word == 1:
-                        prepare(rows, span, sizes, s, offsets, 0, x, w, 0)
-                    else:
-                        for row in range(rows):
-                            pack_inputs(x, offsets[X * cap + row], s, sizes, offsets, row)
-                        prepare(rows, span, sizes, s, offsets, 0, s, w, 0)
-                rows = 0
-                for lane in range(lanes):
-                    place = (first + lane) * T + t
-                    state = states + lane * per_lane
-                    status = absence(absent, first + lane, t)
-                    if status == 0:
-                        if alone:
-                            offsets[START * cap] = inputs + t % BLOCK * sums
-                        elif word > 1:
-                            pack_inputs(x, place * features, s, sizes, offsets, rows)
-                        else:
-                            offsets[X * cap + rows] = inputs + rows * features
-                            copy(x, place * features, s, inputs + rows * features, features)
-                        list_state(offsets, cap, rows, state, slot[lane], padded)
-                        live[rows] = lane
-                        rows += 1
-                    elif status == 1 and y.size and number == 0:
-                        copy(s, state + slot[lane] * padded, y, place * units, units)
-                        if zero_masked:
-                            y[place * units : (place + 1) * units] = 0
-                step(rows, span, sizes, s, z, offsets, 0, fed, w, 0, share, shares, arrived)
-                if shares > 1:
-                    arrived += shares * barriers
-                    if number == 0 and barrier[1] > (PATIENCE + (t + 1) * uneven) * (shares - 1):
-                        barrier[ALONE] = arrived
-                    barrier_wait(barrier, arrived)
-                    # Equal, not at least: the first thread may have set it for the next step.
-                    if barrier[ALONE] == arrived:
-                        if number:
-                            return
-                        shares, span = 1, Span(0, groups)
-                for row in range(rows):
-                    slot[live[row]] = 1 - slot[live[row]]
-                    if y.size and number == 0:
-                        place = (first + live[row]) * T + t
-                        copy(s, offsets[NEW * cap + row], y, place * units, units)
-            if number == 0:
-                leave(states_BU, s, states, sizes, first, lanes, slot)
-            first += lanes
+        offsets, current = np.zeros(6 * cap, np.int64), np.empty(room, np.int64)
+        listed, place = np.empty(room, np.int64), np.empty(room, np.int64)
+        pass_steps(
+            x_BTF,
+            absent,
+            states_BU,
+            y_BTU.reshape(-1),
+            weights,
+            zero_masked,
+            LaneRange(first, last, offsets, current, listed, place),
+            share,
+            s,
+            LanePlaces(z, states, per_lane, inputs),
+            Sizes(features, units, groups, padded, cap, sums, packed),
+        )
 
     return run
 
