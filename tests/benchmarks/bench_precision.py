@@ -4,8 +4,8 @@
 
 Needs the extra bench; a runtime that is not installed is left out. Each side runs on one thread, in
 turns, and its time is that of the process's CPU: what counts are ratios to our float32, each the
-median over all rounds. Errors are largest differences of h from our float32 after one chunk. Then
-the weather pipeline in each precision: RMSE, and how far its forecasts are from those in float32.
+median over all rounds. Errors are largest differences of h from our float32 after one chunk;
+bench_accuracy.py has those of trained models.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ import peers
 from timing import add_markdown, machine, publish, table
 
 import streamrnn
-from streamrnn import Pipeline
 from streamrnn.kernels import gru, integers, lstm, recurrent
 
 GRID = [
@@ -32,7 +30,6 @@ GRID = [
 ]
 KINDS = {"lstm": (lstm, 4, 2), "gru": (gru, 3, 1)}
 PRECISIONS = ("float32", "int16", "int8")
-ROOT = Path(__file__).parents[2]
 
 Chunk = Callable[[], np.ndarray]
 
@@ -175,37 +172,6 @@ def speed(rounds: int) -> str:
     return table(head, rows)
 
 
-def weather() -> str:
-    """Errors of the weather pipeline, in degrees Fahrenheit."""
-    outputs, scores = {}, {}
-    with tempfile.TemporaryDirectory() as folder:
-        for precision in PRECISIONS:
-            path = f"{folder}/{precision}"
-            job = Pipeline.from_toml(
-                ROOT / "pipelines/weather.toml",
-                [f"model.precision={precision}", f"sink.path={path}"],
-            )
-            job.run()
-            scores[precision] = job.evaluate(by="stream").table.to_pylist()[1:]
-            outputs[precision] = job.preview(30_000)["temp_3h"].drop_null().to_numpy()
-    exact = outputs["float32"]
-    rows = []
-    for precision in PRECISIONS:
-        off = np.abs(outputs[precision].astype(np.float64) - exact)
-        tenths = [part.max() for part in np.array_split(off, 10)]
-        rows.append(
-            [
-                precision,
-                *(f"{row['rmse']:.4f}" for row in scores[precision]),
-                f"{off.max():.1e}",
-                f"{np.sqrt(np.mean(off**2)):.1e}",
-                " ".join(f"{value:.0e}" for value in tenths),
-            ]
-        )
-    names = [f"RMSE {row['origin']}" for row in scores["float32"]]
-    return table(["precision", *names, "largest", "rms", "largest by tenths of the rows"], rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
@@ -213,10 +179,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     streamrnn.set_threads(1)
-    text = (
-        f"{machine('numba')}\n\n{speed(options.rounds)}\n\n"
-        f"The weather pipeline, in degrees Fahrenheit:\n\n{weather()}"
-    )
+    text = f"{machine('numba')}\n\n{speed(options.rounds)}"
     publish({"precision": text}, options.markdown)
 
 
