@@ -76,7 +76,9 @@ def onnxruntime(kind: str, weights: Weights, x_BTF: np.ndarray, threads: int) ->
     return chunk
 
 
-def openvino(kind: str, weights: Weights, x_BTF: np.ndarray, threads: int) -> Chunk:
+def openvino(
+    kind: str, weights: Weights, x_BTF: np.ndarray, threads: int, precision: str = "f32"
+) -> Chunk:
     import openvino as ov
 
     core = ov.Core()
@@ -90,7 +92,7 @@ def openvino(kind: str, weights: Weights, x_BTF: np.ndarray, threads: int) -> Ch
         "CPU",
         {
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": 1,
         },
     )
