@@ -1,13 +1,15 @@
 """Parquet to Parquet, against the limit and against what one writes today with ONNX Runtime.
 
-    python tests/benchmarks/bench_pipeline.py [--rows N] [--streams N …] [--markdown FILE …]
+    python tests/benchmarks/bench_pipeline.py [--rows N] [--streams N …] [--precisions P …]
+        [--rounds N] [--markdown FILE …]
 
 2,000,000 rows, 8 float features, LSTM(64) and Dense(1), string keys, streams interleaved by time.
-Limit: the kernels alone on the same rows (two threads) plus pyarrow alone reading these columns and
-writing that output. Peers, onnxruntime with two threads: `loop` (pandas group by key in each record
-batch, one call a key, states in a dict) and `careful` (numpy sort, streams of equal length in
-batches of 64, states in arrays). All sides score the same rows, are compared with one another, and
-take turns; medians. Needs `pip install -e '.[bench]' onnx`.
+Ours in each precision, with its own limit: the kernels alone on the same rows (two threads) plus
+pyarrow alone reading these columns and writing that output. Peers, onnxruntime in float32 with two
+threads: `loop` (pandas group by key in each record batch, one call a key, states in a dict) and
+`careful` (numpy sort, streams of equal length in batches of 64, states in arrays). All sides score
+the same rows, are compared with one another, and take turns; medians. Needs
+`pip install -e '.[bench]' onnx`.
 """
 
 import argparse
@@ -32,6 +34,8 @@ FEATURES = 8
 UNITS = 64
 BATCH = 131_072
 LANES = 64
+PRECISIONS = {"float32": 2e-5, "int16": 1e-3, "int8": 0.05}
+"""How far outputs may be from those of ONNX Runtime."""
 NAMES = [f"x{i}" for i in range(FEATURES)]
 
 
@@ -68,12 +72,12 @@ def make_model(path: Path) -> list[np.ndarray]:
 # --- ours -------------------------------------------------------------------------------------
 
 
-def ours(source: Path, model: Path, out: Path) -> Callable[[], pa.Table]:
+def ours(source: Path, model: Path, out: Path, precision: str) -> Callable[[], Path]:
     from streamrnn import Pipeline
 
     config = {
         "source": {"path": str(source), "key": "id", "time": "t", "features": NAMES},
-        "model": {"path": str(model)},
+        "model": {"path": str(model), "precision": precision},
         "output": {"names": ["y"]},
         "sink": {"path": str(out)},
     }
@@ -86,16 +90,13 @@ def ours(source: Path, model: Path, out: Path) -> Callable[[], pa.Table]:
     return run
 
 
-def kernels_alone(rows: int, streams: int, weights: list[np.ndarray]) -> Callable[[], None]:
+def kernels_alone(rows: int, streams: int, model: Path, precision: str) -> Callable[[], None]:
     """LSTM and Dense over the windows that the pipeline makes, from arrays already there."""
-    from streamrnn import Sequential, layers
+    from streamrnn import load_model
     from streamrnn.models import StepRunner
     from streamrnn.operators import Workers
 
-    lstm = layers.LSTM(UNITS, return_sequences=True)
-    model = Sequential([layers.Input((None, FEATURES)), lstm, layers.Dense(1)])
-    model.set_weights(weights)
-    stream = StepRunner(model)
+    stream = StepRunner(load_model(model, precision=precision))
     windows: list[tuple[int, int]] = []
     rng = np.random.default_rng(1)
     for first in range(0, rows, BATCH):
@@ -263,72 +264,81 @@ def in_turn(
     return seconds
 
 
-def check_same(a: Path, b: Path) -> None:
+def check_same(a: Path, b: Path, tolerance: float) -> None:
     left, right = (pq.read_table(p).column("y").to_numpy() for p in (a, b))
-    np.testing.assert_allclose(left, right, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(left, right, rtol=0, atol=tolerance)
 
 
-def peak_memory(source: Path, model: Path, out: Path) -> float:
+def peak_memory(source: Path, model: Path, out: Path, precision: str) -> float:
     """MiB of a process of its own that runs the pipeline once."""
     code = (
         "import sys, resource, pathlib; sys.path.insert(0, sys.argv[1])\n"
         "import bench_pipeline as b\n"
-        "b.ours(*map(pathlib.Path, sys.argv[2:]))()\n"
+        "b.ours(*map(pathlib.Path, sys.argv[2:5]), sys.argv[5])()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    arguments = [str(Path(__file__).parent), str(source), str(model), str(out)]
+    arguments = [str(Path(__file__).parent), str(source), str(model), str(out), precision]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
     )
     return int(done.stdout) / 1024
 
 
-def bench(rows: int, streams: int, rounds: int, slow_rounds: int, base: Path) -> list[str]:
+def bench(
+    rows: int, streams: int, precisions: list[str], rounds: int, slow_rounds: int, base: Path
+) -> list[list[str]]:
+    """A row of the table for each precision."""
     source, model = base / f"{streams}.parquet", base / "model.safetensors"
-    for left in ("out", "out-memory"):
-        shutil.rmtree(base / left, ignore_errors=True)
     make_log(source, rows, streams)
-    weights = make_model(model)
-    session = ort_session(weights, base / "model.onnx")
-    mine = ours(source, model, base / "out")
-    kernels = kernels_alone(rows, streams, weights)
-    mine()
-    kernels()
-    careful_run = careful(source, base / "careful.parquet", session, streams)
-    loop_run = loop(source, base / "loop.parquet", session)
-    check_same(base / "out", careful_run())
-    files = pyarrow_alone(source, base / "out", base / "copy.parquet")
-    sides = {"ours": mine, "kernels": kernels, "pyarrow": files, "careful": careful_run}
-    outputs = {
-        "ours": base / "out",
-        "pyarrow": base / "copy.parquet",
-        "careful": base / "careful.parquet",
-        "loop": base / "loop.parquet",
-    }
+    session = ort_session(make_model(model), base / "model.onnx")
+    outputs = {p: base / f"out-{p}" for p in precisions}
+    mine = {p: ours(source, model, outputs[p], p) for p in precisions}
+    kernels = {f"{p} kernels": kernels_alone(rows, streams, model, p) for p in precisions}
+    for out in outputs.values():
+        shutil.rmtree(out, ignore_errors=True)
+    for side in (*mine.values(), *kernels.values()):
+        side()
+    outputs["careful"], outputs["loop"] = base / "careful.parquet", base / "loop.parquet"
+    careful_run = careful(source, outputs["careful"], session, streams)
+    loop_run = loop(source, outputs["loop"], session)
+    careful_run()
+    for p in precisions:
+        check_same(outputs[p], outputs["careful"], PRECISIONS[p])
+    outputs["pyarrow"] = base / "copy.parquet"
+    files = pyarrow_alone(source, outputs[precisions[0]], outputs["pyarrow"])
+    sides = {**mine, **kernels, "pyarrow": files, "careful": careful_run}
     seconds = in_turn(sides, rounds, outputs)
     if slow_rounds:
         seconds |= in_turn({"loop": loop_run}, slow_rounds, outputs)
-        check_same(base / "out", base / "loop.parquet")
+        check_same(outputs["careful"], outputs["loop"], PRECISIONS["float32"])
     else:
         seconds["loop"] = [float("nan")]
     median = {name: statistics.median(s) for name, s in seconds.items()}
-    limit = median["kernels"] + median["pyarrow"]
-    memory = peak_memory(source, model, base / "out-memory")
-    cells = [f"{median[n]:.2f}" for n in ("ours", "kernels", "pyarrow")]
+    found = []
+    for p in precisions:
+        shutil.rmtree(base / "out-memory", ignore_errors=True)
+        memory = peak_memory(source, model, base / "out-memory", p)
+        found.append([f"{rows:,}", f"{streams:,}", p, *_cells(median, p), f"{memory:.0f}"])
+    return found
+
+
+def _cells(median: dict[str, float], precision: str) -> list[str]:
+    own, kernels = median[precision], median[f"{precision} kernels"]
+    compared = precision != "float32" and "float32" in median
     return [
-        f"{rows:,}",
-        f"{streams:,}",
-        *cells,
-        f"{median['ours'] / limit:.2f}",
-        f"{median['careful']:.2f} ({median['careful'] / median['ours']:.2f}x)",
-        f"{median['loop']:.2f} ({median['loop'] / median['ours']:.1f}x)",
-        f"{memory:.0f}",
+        f"{own:.2f} ({median['float32'] / own:.2f}x)" if compared else f"{own:.2f}",
+        f"{kernels:.2f}",
+        f"{median['pyarrow']:.2f}",
+        f"{own / (kernels + median['pyarrow']):.2f}",
+        f"{median['careful']:.2f} ({median['careful'] / own:.2f}x)",
+        f"{median['loop']:.2f} ({median['loop'] / own:.1f}x)",
     ]
 
 
 HEAD = [
     "rows",
     "streams",
+    "precision",
     "ours, s",
     "kernels alone",
     "pyarrow alone",
@@ -343,6 +353,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--streams", type=int, nargs="+", default=[1_000, 100_000])
+    parser.add_argument(
+        "--precisions", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS)
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument(
         "--slow-rounds", type=int, default=1, help="of the loop, which is slow (0: none)"
@@ -352,11 +365,16 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for streams in arguments.streams:
-            row = bench(
-                arguments.rows, streams, arguments.rounds, arguments.slow_rounds, Path(name)
-            )
-            rows.append(row)
-            print(dict(zip(HEAD, row, strict=True)), flush=True)
+            for row in bench(
+                arguments.rows,
+                streams,
+                arguments.precisions,
+                arguments.rounds,
+                arguments.slow_rounds,
+                Path(name),
+            ):
+                rows.append(row)
+                print(dict(zip(HEAD, row, strict=True)), flush=True)
     machine = timing.machine("numba", "pyarrow", "onnxruntime", "pandas")
     texts = {"pipeline": f"{machine}\n\n{timing.table(HEAD, rows)}"}
     timing.publish(texts, arguments.markdown)
