@@ -7,11 +7,11 @@ From the inside out:
 - `tile`        rows x vectors of sums in registers, fed with inputs times weights; `integer`,
                 `packed_rows`: the same in integers
 - `sweep`       all rows times all weights, tile by tile, then a cell
-- `recurrent`   the loop over steps and lanes: masks, lengths, states; `spin_barrier`: for several
-                threads on a few large lanes
+- `recurrent`   the loop over steps and lanes; `lanes`: which have a step (lengths, masks), and
+                their states; `spin_barrier`: for several threads on a few large lanes
 - `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
                 each: the cell
-- `activation`, `normalization`   on whole arrays
+- `activation`, `normalization`   on whole arrays; `embedding`: rows of a table
 - `bptt`, `bptt_cells`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`:
                 gradients of weights and of inputs; `derivatives`: of the activations; `losses`,
                 `row_losses`; `updates`: of optimizers; `random`: by counter; `sums`: in order
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         dense,
         derivatives,
         digest,
+        embedding,
         gru,
         jit,
         keys,
@@ -75,6 +76,7 @@ __all__ = [
     "dense",
     "derivatives",
     "digest",
+    "embedding",
     "gru",
     "jit",
     "keys",

@@ -115,6 +115,19 @@ def test_embedding_takes_rows() -> None:
     np.testing.assert_array_equal(y, table[ids])
 
 
+@pytest.mark.parametrize("size", [1, 16, 37])
+def test_threads_take_the_rows_of_an_embedding(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "MIN_PRODUCTS", 0)
+    table, ids = random(50, size)[:, ::-1], RNG.integers(0, 50, 60)[::2]
+    y = np.full((30, size), np.nan, np.float32)
+    set_threads(3)
+    try:
+        embedding.run(table, ids, y)
+    finally:
+        set_threads(0)
+    np.testing.assert_array_equal(y, table[ids])
+
+
 def test_layer_norm_agrees_with_the_oracle() -> None:
     x, gamma, beta = random(5, 11), random(11), random(11)
     y = np.empty_like(x)
