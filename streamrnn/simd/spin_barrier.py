@@ -14,7 +14,6 @@ from collections.abc import Callable
 from llvmlite import ir
 from numba.core import types
 from numba.core.cgutils import alloca_once_value
-from numba.np.arrayobj import make_array
 
 from streamrnn.arrays import Ints
 from streamrnn.simd.jit import compiled, intrinsic, kernel
@@ -44,7 +43,7 @@ def increment(typingctx, counter):
     """Add 1 to counter[0]. A thread that sees it also sees all earlier writes of this thread."""
 
     def emit(context, builder, sig, args):
-        place = make_array(sig.args[0])(context, builder, args[0]).data
+        place = context.make_array(sig.args[0])(context, builder, args[0]).data
         builder.atomic_rmw("add", place, COUNTER(1), "seq_cst")
 
     return types.void(counter), emit
@@ -55,7 +54,7 @@ def spin_until(typingctx, counter, expected, looks):
     """Return once counter[0] is `expected` or more, or after `looks` polls."""
 
     def emit(context, builder, sig, args):
-        place = make_array(sig.args[0])(context, builder, args[0]).data
+        place = context.make_array(sig.args[0])(context, builder, args[0]).data
         left = alloca_once_value(builder, args[2])
         look, wait, after = (builder.append_basic_block(name) for name in ("look", "wait", "seen"))
         builder.branch(look)

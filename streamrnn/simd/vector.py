@@ -14,7 +14,6 @@ from numba.core import types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import models, register_model
-from numba.np.arrayobj import make_array
 
 from streamrnn.simd import jit
 from streamrnn.simd.jit import Inlined, intrinsic
@@ -44,7 +43,7 @@ class VectorModel(models.PrimitiveModel):
 
 def address(context, builder, kind, array, index, count):
     """Emit a pointer to `array.flat[index]`; STREAMRNN_BOUNDSCHECK=1 checks `count` floats."""
-    parts = make_array(kind)(context, builder, array)
+    parts = context.make_array(kind)(context, builder, array)
     if jit.CHECKED:
         zero, end = index.type(0), builder.add(index, index.type(count))
         low = builder.icmp_signed("<", index, zero)

@@ -230,3 +230,38 @@ print("numba" in sys.modules)
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+ALLOCATES = """
+import sys
+import numba
+import numpy as np
+from streamrnn.simd import jit
+
+def allocate(size):
+    return np.empty(size).size
+
+run = jit.compiled("allocate", lambda: jit.kernel(allocate), numba.types.int64(numba.types.int64))
+assert run(3) == 3
+try:
+    run(1 << 57)
+except MemoryError as error:
+    print("numba.np.arrayobj" in sys.modules, error)
+"""
+
+
+def test_a_loaded_kernel_imports_no_code_of_the_compiler_and_raises_as_before(
+    tmp_path: Path,
+) -> None:
+    """The code of Numba's array functions takes a tenth of a second to import."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
+    compiled, loaded = (
+        subprocess.run(
+            [sys.executable, "-c", ALLOCATES], env=env, capture_output=True, text=True, check=True
+        ).stdout.split(" ", 1)
+        for _ in range(2)
+    )
+    assert compiled[0] == "True"
+    assert loaded[0] == "False"
+    assert compiled[1] == loaded[1]
+    assert "llocat" in loaded[1]
