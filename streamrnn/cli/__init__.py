@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from streamrnn.cli.lean import collect_rarely
 from streamrnn.cli.signals import exit_on_signal
 
 __all__ = ["main"]
@@ -14,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     if arguments is None:
         exit_on_signal()  # before the imports, which take most of a start
+        collect_rarely()
     from streamrnn.cli.app import main
 
     main(arguments)
