@@ -15,6 +15,7 @@ from streamrnn.checkpoints import (
     read_manifest,
     with_seen_files,
 )
+from streamrnn.config import alerts_beside
 from streamrnn.display import count, location
 from streamrnn.engines import Engine, LocalEngine, open_engine
 from streamrnn.errors import (
@@ -116,8 +117,11 @@ class Job:
             self.summary.parts = list(added)
             new = (part.rows for part in output.last.alerts if part.commit > before)
             self.summary.alerts = sum(new)
-            if output.folder is not None and self.summary.alerts:
-                self.summary.alerts_path = output.folder.alerts.path
+            folder = self.config.sink.folder
+            if folder is not None and self.summary.alerts:
+                self.summary.alerts_path = location(
+                    self.config.alerts.path or alerts_beside(folder)
+                )
 
     def _refuse_options(self, source: Source) -> None:
         on_files = source.replayable and self.config.sink.folder is not None

@@ -14,6 +14,7 @@ from engines.in_process import TasksHere
 from streamrnn import Pipeline
 from streamrnn.checkpoints import load_state, read_manifest
 from streamrnn.cli import main
+from streamrnn.cli.run import in_words
 from streamrnn.engines import opening
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import compact, history, rewind, verify
@@ -207,6 +208,23 @@ def test_relative_folders_are_found_from_anywhere(
     verify("../out")
     pipeline(place, alerts={"path": "../passed"}).run()
     assert len(rows(place / "passed")) == before
+
+
+@pytest.mark.parametrize(
+    ("out", "path", "shown"),
+    [("out", None, "out.alerts"), ("./out/", None, "./out.alerts"), ("out", "../a", "../a")],
+)
+def test_the_summary_shows_the_folder_as_it_is_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch, out: str, path: str | None, shown: str
+) -> None:
+    """Like those of output and rejects, which are relative paths here, too."""
+    (place / "here").mkdir()
+    monkeypatch.chdir(place / "here")
+    named = {"path": path} if path else {}
+    summary = pipeline(place, sink={"path": out}, alerts=named).run()
+    assert summary.output == out
+    assert summary.alerts_path == shown
+    assert f"\nalerts   {shown} ({summary.alerts} rows)\n" in in_words(summary)
 
 
 def test_a_missing_folder_is_told_before_a_rewind(place: Path) -> None:
