@@ -160,6 +160,11 @@ def test_an_empty_field_is_null_and_a_quoted_one_is_not(tmp_path: Path) -> None:
     ("data", "message"),
     [
         (b"", "it is empty"),
+        (b"id,te", r"the header does not end with a newline: .* append a newline"),
+        (b'"id","te', r"the header does not end with a newline"),
+        (b'"id","te\n1,2\n', r"the header is cut off: a quote is not closed"),
+        (_zstd(b"id,te"), r"the header does not end with a newline"),
+        (b"\r\n\n", r"it has no header"),
         (b"a,b\n1,2\n3\n", r"line 3: expected 2 values, as in the header, received 1: 3"),
         (b"a,b\n1,2\n3,4,5\n", r"line 3: expected 2 values, .* received 3: 3,4,5"),
         (b"a,b\n1,2\n3,4", r"the last line does not end with a newline"),

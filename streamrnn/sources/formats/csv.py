@@ -20,6 +20,7 @@ from streamrnn.sources.formats.text import UnfitTextError, infer, parse_texts
 _BLOCK = 1 << 20
 # Columns without values there get types from the next ones.
 _FIRST_BLOCKS = 16
+_BLANK = b"\r\n\xef\xbb\xbf"
 _ENDINGS = ("", ".gz", ".zst")
 _TABS = tuple(f".tsv{end}" for end in _ENDINGS)
 
@@ -110,10 +111,27 @@ class CsvReader:
         return rows - 1
 
     def _names(self) -> list[str]:
-        """Return the names in the header."""
-        with self._located():
-            names: list[str] = self._open(RawText(self._stream), None).schema.names
+        """Return the names in the header. Raises ValueError if it is missing or cut off."""
+        raw = RawText(self._stream)
+        try:
+            with self._located():
+                names: list[str] = self._open(raw, None).schema.names
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" in str(error):
+                raise ValueError(self._no_header(raw)) from error
+            raise
         return names
+
+    def _no_header(self, raw: RawText) -> str:
+        """Return what is wrong with the header of a file that was read to its end."""
+        if not raw.ends_with_newline:
+            return (
+                "the header does not end with a newline: it may be cut off, or the file still "
+                "being written. If it is complete, append a newline"
+            )
+        if RawText(self._stream).read(_BLOCK).strip(_BLANK):
+            return "the header is cut off: a quote is not closed. Write the file again"
+        return "it has no header: write the names of the columns into its first line"
 
     def _inferred(self, names: list[str]) -> dict[str, pa.DataType]:
         """Infer types from the first block; of columns without values there, from later ones."""

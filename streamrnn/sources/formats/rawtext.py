@@ -34,7 +34,7 @@ class RawText:
         data: bytes = self._source.read() if size < 0 else self._source.read(size)
         if data:
             self.tail = (self.tail + data[-2:])[-2:]
-        elif self.tail.endswith(_NEWLINES):
+        elif self.ends_with_newline:
             data, self._appended = self._appended, b""
         return data
 
@@ -46,9 +46,14 @@ class RawText:
         if b"\0" in head:
             raise ValueError("expected text in UTF-8, received bytes of value 0 (UTF-16, binary?)")
 
+    @property
+    def ends_with_newline(self) -> bool:
+        """Whether what was read does."""
+        return self.tail.endswith(_NEWLINES)
+
     def check_end(self) -> None:
         """Raise ValueError unless what was read ends with a newline."""
-        if not self.tail.endswith(_NEWLINES):
+        if not self.ends_with_newline:
             raise ValueError(
                 "the last line does not end with a newline: it may be cut off, or the file still "
                 "being written. If it is complete, append a newline"
