@@ -265,3 +265,61 @@ def test_a_loaded_kernel_imports_no_code_of_the_compiler_and_raises_as_before(
     assert loaded[0] == "False"
     assert compiled[1] == loaded[1]
     assert "llocat" in loaded[1]
+
+
+ACTIVATION = """
+import sys
+import numpy as np
+from streamrnn.kernels import activation
+for name in sys.argv[1:]:
+    y = np.array([0.25], np.float32)
+    activation.run(name, y, y)
+    print(name, y[0])
+"""
+RECURRENT = """
+import sys
+import numpy as np
+from streamrnn.kernels import recurrent, simple_rnn
+packed = simple_rnn.pack(np.eye(1, dtype=np.float32), np.eye(1, dtype=np.float32))
+for name in sys.argv[1:]:
+    y = np.full((1, 3, 1), 0.25, np.float32)
+    recurrent.run(packed, (name,), y.copy(), None, None, [np.zeros((1, 1), np.float32)], y)
+    print(name, y.ravel())
+"""
+
+
+@pytest.mark.parametrize("code", [ACTIVATION, RECURRENT])
+def test_kernels_that_several_processes_compiled_are_not_confused(
+    tmp_path: Path, code: str
+) -> None:
+    """Numba numbers the functions in each process anew: those of two kernels share names."""
+
+    def run(*names: str) -> list[str]:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
+        command = [sys.executable, "-c", code, *names]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    names = ["tanh", "sigmoid"]
+    alone = [line for name in names for line in run(name)]
+    assert alone[0].split()[1:] != alone[1].split()[1:]
+    assert run(*names) == alone
+    assert run(*names[::-1]) == alone[::-1]
+
+
+def test_a_kernel_that_calls_a_function_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of another kernel may have the same name, and would be called instead."""
+    monkeypatch.setattr(jit, "folders", lambda: (tmp_path, tmp_path))
+
+    @jit.kernel
+    def fibonacci(n):
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    def whole(n):
+        return fibonacci(n)
+
+    signature = numba.types.int64(numba.types.int64)
+    with pytest.raises(RuntimeError, match=r"whole calls functions that are not inlined: \['_ZN"):
+        jit.compiled("whole", lambda: jit.kernel(whole), signature)
