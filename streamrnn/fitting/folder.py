@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from streamrnn.storage import LocalFiles, sink_errors
 
 _COMMIT, _LOCK, _ROWS, _NOTICE = "commit", "lock", "rows", ".gitignore"
 _INITIAL, _NEXT = "initial.safetensors", "next."
+MEMBERS = "seeds"
+"""Folder of the fits of several seeds, one folder each."""
 HISTORY_FILE, STATE_FILE = "history.parquet", "state.parquet"
 """Names of results in the folder."""
 _VERSION = 1
@@ -168,7 +170,8 @@ class FitFolder:
     def publish(self, commit: FitCommit) -> None:
         """Put all pending results into place, after the commit of a finished fit.
 
-        Safe to repeat: a fit that died in between does the rest at its next start.
+        Members of earlier fits are removed. Safe to repeat: a fit that died in between does the
+        rest at its next start.
         """
         for name in self._files.entries(""):
             if not name.startswith(_NEXT):
@@ -180,6 +183,18 @@ class FitFolder:
             self._files.delete(STATE_FILE)  # of an earlier fit
         self._files.sync("..")  # before the folder that the model left
         self._files.sync("")
+        self._remove_other_members(commit.facts["identity"])
+
+    def _remove_other_members(self, identity: Mapping[str, Any]) -> None:
+        first, seeds = identity.get("train.seed", 0), identity.get("train.seeds", 1)
+        kept = {str(seed) for seed in range(first, first + seeds)} if seeds > 1 else set()
+        folder = self.path / MEMBERS
+        for member in list(folder.iterdir()) if folder.is_dir() else ():
+            if member.name.isdigit() and member.name not in kept:
+                shutil.rmtree(member, ignore_errors=True)
+        if not kept:
+            with suppress(OSError):  # missing, or with files of others
+                folder.rmdir()
 
     def restore_model(self, commit: FitCommit) -> None:
         """Write the model of a finished fit again, unless the file is there."""

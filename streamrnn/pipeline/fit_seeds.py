@@ -17,7 +17,7 @@ from streamrnn.config import Config, value_of
 from streamrnn.display import location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.fitting import FitCommit, FitFolder, FitProgress, Limit, Reader
-from streamrnn.fitting.folder import HISTORY_FILE, STATE_FILE
+from streamrnn.fitting.folder import HISTORY_FILE, MEMBERS, STATE_FILE
 from streamrnn.formats import has_custom_layers, load_model
 from streamrnn.formats.native import encoded
 from streamrnn.kernels.threads import get_threads
@@ -33,7 +33,6 @@ from streamrnn.scoring import LoadedPipeline, Scorer, starting_table
 from streamrnn.sources import SourceBatch
 from streamrnn.states import write_state_file
 
-_MEMBERS = "seeds"
 _PATIENCE = 10.0
 """Seconds; a process ends within milliseconds after the one that started it."""
 _OWN = ("train.seed", "train.seeds", "train.keep")
@@ -93,7 +92,7 @@ class SeedsJob:
 
     def _member(self, seed: int, threads: int) -> Config:
         """Return the config of the fit of one seed."""
-        config, own = self.config, self._folder.path / _MEMBERS / str(seed)
+        config, own = self.config, self._folder.path / MEMBERS / str(seed)
         train = config.train.model_copy(update={"seed": seed, "seeds": 1, "keep": "best"})
         path = str(own / self._folder.model.name)
         model = config.model.model_copy(update={"path": path, "threads": threads})
@@ -156,7 +155,7 @@ class SeedsJob:
             self.summary.committed = any(self._of(seed).read() for seed in self.seeds)
             if not self.summary.committed and last is None:
                 folder.withdraw()
-                shutil.rmtree(folder.path / _MEMBERS, ignore_errors=True)
+                shutil.rmtree(folder.path / MEMBERS, ignore_errors=True)
         if self.summary.interrupted:
             return
         members = [self._digest(seed) for seed in self.seeds]
@@ -189,7 +188,7 @@ class SeedsJob:
         return last
 
     def _of(self, seed: int) -> FitFolder:
-        return FitFolder(self._folder.path / _MEMBERS / str(seed) / self._folder.model.name)
+        return FitFolder(self._folder.path / MEMBERS / str(seed) / self._folder.model.name)
 
     def _digest(self, seed: int) -> str | None:
         return self._of(seed).model_digest()

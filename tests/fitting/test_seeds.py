@@ -329,3 +329,34 @@ def test_one_seed_and_several_are_different_fits(
     with pytest.raises(CheckpointError, match=r"train\.seeds: 3 then, 1 now"):
         alone(three[0], 0)
     assert load_model(tmp_path / "model.safetensors").count_params()
+
+
+def members(folder: Path) -> list[str]:
+    """The names in the folder of members, if there is one."""
+    seeds = folder / "model.safetensors.fit" / "seeds"
+    return sorted(path.name for path in seeds.iterdir()) if seeds.exists() else []
+
+
+def test_a_full_refresh_removes_the_members_of_the_fit_before(tmp_path: Path) -> None:
+    fits.fit(tmp_path, tables(seeds=4, epochs=1))
+    (tmp_path / "model.safetensors.fit" / "seeds" / "notes").mkdir()
+    fits.fit(tmp_path, tables(seeds=2, seed=1, epochs=1), full_refresh=True)
+    assert members(tmp_path) == ["1", "2", "notes"]
+    with pytest.raises(CheckpointError, match=r"train\.seeds: 2 then, 3 now"):
+        fits.fit(tmp_path, tables(seeds=3, epochs=1))
+    assert members(tmp_path) == ["1", "2", "notes"]
+    fits.fit(tmp_path, tables(seeds=1, epochs=1), full_refresh=True)
+    assert members(tmp_path) == ["notes"]
+
+
+def test_the_next_fit_removes_members_that_a_crash_left(tmp_path: Path) -> None:
+    """After the commit, before their folders were removed."""
+    two = tables(seeds=2, epochs=1)
+    fits.fit(tmp_path, two)
+    (tmp_path / "model.safetensors.fit" / "seeds" / "7").mkdir()
+    assert fits.fit(tmp_path, two).nothing_new
+    assert members(tmp_path) == ["0", "1"]
+    alone(tmp_path / "one", 0)
+    (tmp_path / "one" / "model.safetensors.fit" / "seeds" / "7").mkdir(parents=True)
+    assert alone(tmp_path / "one", 0).nothing_new
+    assert members(tmp_path / "one") == []
