@@ -303,6 +303,17 @@ def test_a_csv_file_is_complete_after_each_epoch(tmp_path: Path) -> None:
     assert len(rows(path)) == 2
 
 
+@pytest.mark.parametrize("header", ["epoch;loss", "epoch;mae;loss", "epoch,loss,val_loss"])
+def test_a_csv_file_with_other_columns_is_not_appended_to(tmp_path: Path, header: str) -> None:
+    """Where Keras writes values below the names of others."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"{header}\n")
+    logger = callbacks.CSVLogger(path, separator=";", append=True)
+    with pytest.raises(SinkError, match=r"expected the columns epoch, loss, val_loss, .*another"):
+        fit(linear(), logger)
+    assert path.read_text() == f"{header}\n"
+
+
 def rows(path: Path) -> list[list[str]]:
     with path.open(newline="") as file:
         return list(csv.reader(file, delimiter=";"))

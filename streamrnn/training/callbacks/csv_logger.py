@@ -16,6 +16,7 @@ class CSVLogger(Callback):
 
     append: add to an existing file, without a second header. Columns are those of the first epoch,
     sorted; without any "val_" among them, also theirs (for epochs with a validation). NA: no value.
+    Raises SinkError in the first epoch if the file has others (Keras mixes them up).
     """
 
     def __init__(
@@ -40,11 +41,21 @@ class CSVLogger(Callback):
             self.keys = sorted(logs)
             if not any(key.startswith("val_") for key in self.keys):
                 self.keys += [f"val_{key}" for key in self.keys]
+            self._refuse_other_columns(["epoch", *self.keys])
         with Path(self.filename).open("a", newline="") as file:
             writer = csv.writer(file, delimiter=self.sep)
             if file.tell() == 0:
                 writer.writerow(["epoch", *self.keys])
             writer.writerow([epoch, *(_cell(logs.get(key, "NA")) for key in self.keys)])
+
+    def _refuse_other_columns(self, columns: list[str]) -> None:
+        with Path(self.filename).open(newline="") as file:
+            found = next(csv.reader(file, delimiter=self.sep), columns)
+        if found != columns:
+            raise SinkError(
+                f"{self.filename}: expected the columns {', '.join(columns)}, as this fit reports "
+                f"them, received {', '.join(found)}. Append to another file, or set append=False"
+            )
 
 
 def _cell(value: Any) -> Any:
