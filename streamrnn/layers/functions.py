@@ -155,12 +155,17 @@ def _std(x: Any, axis: Any = None, keepdims: bool = False) -> Floats:
 
 def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
     def compute(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Floats:
-        if initial is not None:
-            raise ArgumentError("max, min: initial= is not supported")
-        found = function(floats(x), axis=_axes(axis), keepdims=keepdims)
+        given = {} if initial is None else {"initial": _initial(initial)}
+        found = function(floats(x), axis=_axes(axis), keepdims=keepdims, **given)
         return np.asarray(found + np.float32(0))  # of 0 and -0 either may be found
 
     return compute
+
+
+def _initial(value: Any) -> np.float32:
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "fiub":
+        raise ArgumentError(f"max, min: initial must be a number, received {value!r:.60}")
+    return np.float32(value)
 
 
 def _quantifier(function: Callable[..., Any]) -> Callable[..., Any]:

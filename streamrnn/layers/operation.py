@@ -82,8 +82,8 @@ class Operation(Layer):
         given = self.arguments.get("axis", -1 if last else None)
         if given is None:
             raise ArgumentError(f"{self}: axis=None would combine the rows of a batch; pass axis=")
-        rank = self.rank + (self._along == "new")
         axes = [int(axis) for axis in np.atleast_1d(given)]
+        rank = self.rank + len(axes) * (self._along == "new")
         for axis in axes:
             if not -rank <= axis < rank:
                 raise ArgumentError(f"{self}: axis={axis} is not an axis of {rank} axes")
@@ -170,8 +170,9 @@ class Operation(Layer):
             axes = np.atleast_1d(self.canonical["axis"]) % self.rank
             return over_time if (axes == 1).any() else None
         if self._along == "new":
-            at = self.canonical["axis"] % (self.rank + 1)
-            return f"{self.function} moves the time axis" if at <= 1 else None
+            new = np.atleast_1d(self.canonical["axis"])
+            at = new % (self.rank + len(new))
+            return f"{self.function} moves the time axis" if (at <= 1).any() else None
         if self._along == "key" and sequence and self.canonical["key"][1] != slice(None):
             return f"{self.function} takes some steps of the time axis"
         return None

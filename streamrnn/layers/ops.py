@@ -105,6 +105,20 @@ def _over_axes(name: str, doc: str) -> Callable[..., Any]:
     return function
 
 
+def _extreme(name: str, doc: str) -> Callable[..., Any]:
+    def function(
+        x: Any,
+        axis: int | Sequence[int] | None = None,
+        keepdims: bool = False,
+        initial: float | None = None,
+    ) -> Any:
+        given = {} if initial is None else {"initial": initial}
+        return operate(name, x, axis=axis, keepdims=keepdims, **given)
+
+    function.__name__, function.__doc__ = name, doc
+    return function
+
+
 add = _binary("add", "x1 + x2")
 subtract = _binary("subtract", "x1 - x2")
 multiply = _binary("multiply", "x1 * x2")
@@ -148,8 +162,8 @@ sum = _over_axes("sum", "The sum over an axis, or several.")
 mean = _over_axes("mean", "The mean over an axis, or several.")
 var = _over_axes("var", "The variance over an axis, or several.")
 std = _over_axes("std", "The standard deviation over an axis, or several.")
-max = _over_axes("max", "The largest value over an axis, or several.")
-min = _over_axes("min", "The smallest value over an axis, or several.")
+max = _extreme("max", "The largest value over an axis, or several, and of `initial`.")
+min = _extreme("min", "The smallest value over an axis, or several, and of `initial`.")
 any = _over_axes("any", "Whether any value over an axis, or several, is not 0 (bool).")
 all = _over_axes("all", "Whether no value over an axis, or several, is 0 (bool).")
 abs = absolute
@@ -177,8 +191,8 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     return operate("elu", x, alpha=alpha)
 
 
-def expand_dims(x: Any, axis: int) -> Any:
-    """Return x with a new axis of size 1."""
+def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
+    """Return x with a new axis of size 1, or several: `axis` counts those of the result."""
     return operate("expand_dims", x, axis=axis)
 
 

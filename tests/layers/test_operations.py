@@ -36,6 +36,31 @@ def test_functions_of_arrays_return_arrays() -> None:
     assert ops.greater(X, 0).dtype == np.bool_
 
 
+@pytest.mark.parametrize("axis", [(1, 2), (1, 3), [-1, 1], (-1, -3), [2], ()])
+def test_several_new_axes_are_where_numpy_puts_them(axis: Any) -> None:
+    x = Input((5, 4))
+    assert_same(Model(x, ops.expand_dims(x, axis))(X), np.expand_dims(X, axis))
+    assert_same(ops.expand_dims(X, axis), np.expand_dims(X, axis))
+
+
+def test_new_axes_of_features_run_on_streams() -> None:
+    x = Input((None, 4))
+    h = ops.expand_dims(layers.GRU(3, return_sequences=True)(x), (2, 4))
+    model = Model(x, layers.Dense(2)(ops.squeeze(h, (2, 4))))
+    stream = StepRunner(model)
+    assert_same(stream.run([X], None, stream.initial_state(3)), [model(X)])
+
+
+def test_the_largest_and_smallest_value_include_an_initial_one() -> None:
+    x = Input((5, 4))
+    model = Model(x, [ops.max(x, axis=1, initial=0.5), ops.min(x, axis=1, initial=-0.5)])
+    expected = [X.max(1, initial=0.5), X.min(1, initial=-0.5)]
+    assert_same(model(X), expected)
+    assert_same(Model.from_config(model.get_config())(X), expected)
+    assert ops.max(X[:0], initial=-1) == -1
+    assert "initial" not in ops.max(x, axis=1).layer.arguments  # as in files of earlier versions
+
+
 def test_sums_do_not_depend_on_the_rows_beside_them() -> None:
     """Added in float64 in one order: the same bits in any batch and chunk."""
     large = (RNG.normal(size=(6, 300, 7)) * 1e3).astype(np.float32)
@@ -88,6 +113,7 @@ def test_a_model_with_operators_runs_on_streams(every: bool) -> None:
         (lambda h: ops.flip(h, axis=1), "flip combines the steps"),
         (lambda h: h + np.ones((5, 1)), "add has another number for each step"),
         (lambda h: ops.reshape(h, (-1, 5, 3)), "reshape may move the time axis"),
+        (lambda h: ops.squeeze(ops.expand_dims(h, (1, 4)), (1, 4)), "expand_dims moves the time"),
     ],
 )
 def test_what_mixes_the_steps_is_refused_on_streams_by_name(tail: Any, reason: str) -> None:
@@ -116,6 +142,11 @@ def test_what_mixes_the_steps_is_refused_on_streams_by_name(tail: Any, reason: s
         (lambda x: list(x), TypeError, "no values to iterate over"),
         (lambda x: layers.Operation("ad")(x), ArgumentError, "did you mean 'add'"),
         (lambda x: layers.Operation("add", ["input", "input"])(x), ShapeError, "2 tensors"),
+        (lambda x: ops.expand_dims(x, (0, 2)), ArgumentError, "axis=0 is the batch"),
+        (lambda x: ops.expand_dims(x, (1, 5)), ArgumentError, "axis=5 is not an axis of 5 axes"),
+        (lambda x: ops.expand_dims(x, (2, 2)), ShapeError, "do not fit: repeated axis"),
+        (lambda x: ops.max(x, axis=1, initial="0"), ArgumentError, "initial must be a number"),
+        (lambda x: ops.min(X, initial=[0.0, 1.0]), ArgumentError, "initial must be a number"),
         (lambda x: ops.cast(x, "complex64"), ArgumentError, "float32, int32, int64 or bool"),
     ],
 )
