@@ -288,6 +288,11 @@ def test_a_second_signal_aborts_at_once():
         (OSError(errno.ENOSPC, "No space left on device", "out/x"), 1, "out/x: no space left"),
         (MemoryError(), 1, "error: out of memory; reduce window.lanes"),
         (PipeClosed("the reader went away"), 0, ""),
+        (
+            SystemError("error return without exception set"),
+            1,
+            "error: a library failed: error return without exception set. Is there enough memory",
+        ),
         (ZeroDivisionError("oops"), 1, "error: unexpected ZeroDivisionError: oops\nThis is a bug"),
     ],
 )
@@ -301,7 +306,7 @@ def test_errors_become_one_message_and_a_code(cli, folder, during, problem, code
     assert message in err if code else err == ""
     assert "Traceback" not in err
     _, _, err = cli("run", "p.toml", "-v")
-    assert ("Traceback" in err) == isinstance(problem, ZeroDivisionError)
+    assert ("Traceback" in err) == isinstance(problem, ZeroDivisionError | SystemError)
 
 
 def test_validate_and_explain(cli, folder):

@@ -120,6 +120,11 @@ def _unexpected(problem: Exception) -> str:
             "cannot start a thread: not enough memory, or too many processes of this user "
             "(ulimit -v, ulimit -u)"
         )
+    if isinstance(problem, SystemError):  # of C code that failed, mostly to allocate
+        return (
+            f"a library failed: {problem}. Is there enough memory (ulimit -v)? Otherwise report it "
+            "with the output of the same command and -v."
+        )
     return (
         f"unexpected {type(problem).__name__}: {problem}\n"
         "This is a bug in streamrnn. Please report it with the output of the same command and -v."
