@@ -9,6 +9,10 @@ from streamrnn.arrays import Array, Doubles
 GROWTH = 3.0
 """Growth of the error from which on a model is said not to forget."""
 
+_STILL = 1.25
+"""Growth in the second half alone that tells such a model from one that starts from zero states:
+its error grows at first, too, but then stays."""
+
 _TENTHS = 10
 
 
@@ -16,7 +20,8 @@ _TENTHS = 10
 class RoundingError:
     """The differences of one output from float32, in its units: the largest, and their rms.
 
-    `first`, `last`: rms in the first and the last tenth of the steps; None for fewer steps than 10.
+    `first`, `middle`, `last`: rms in the first, fifth and last tenth of the steps; None for fewer
+    steps than 10.
     """
 
     output: str
@@ -24,6 +29,7 @@ class RoundingError:
     largest: float
     rms: float
     first: float | None
+    middle: float | None
     last: float | None
 
     @classmethod
@@ -32,13 +38,14 @@ class RoundingError:
     ) -> "RoundingError":
         """Compare arrays; `steps` is the axis of the steps, if there is one."""
         difference = _difference(exact, rounded)
-        first = last = None
+        first = middle = last = None
         if steps is not None and difference.shape[steps] >= _TENTHS:
             along = np.moveaxis(difference, steps, 0)
             tenth = len(along) // _TENTHS
             first, last = _rms(along[:tenth]), _rms(along[-tenth:])
+            middle = _rms(along[4 * tenth : 5 * tenth])
         largest = float(difference.max(initial=0))
-        return cls(output, precision, largest, _rms(difference), first, last)
+        return cls(output, precision, largest, _rms(difference), first, middle, last)
 
     def as_dict(self) -> dict[str, str | float | None]:
         """Return all fields and the growth by name."""
@@ -46,14 +53,14 @@ class RoundingError:
 
     @property
     def growth(self) -> float | None:
-        """The error in the last tenth over that in the first; None if it was not measured."""
-        if self.first is None or self.last is None:
-            return None
-        return self.last / self.first if self.first else 1.0 if not self.last else float("inf")
+        """The error in the last tenth over that in the first; None without steps, or one there."""
+        return self.last / self.first if self.first and self.last is not None else None
 
     def warning(self) -> str | None:
         """Return what a growing error means, None if it does not grow."""
-        if self.growth is None or self.growth <= GROWTH:
+        if self.growth is None or self.middle is None or self.last is None:
+            return None
+        if self.growth <= GROWTH or self.last <= _STILL * self.middle:
             return None
         return (
             f"the error of {self.output} in {self.precision} grows {self.growth:.3g} times from "

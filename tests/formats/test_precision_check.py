@@ -72,3 +72,14 @@ def test_the_warning_begins_at_three_times(last: float, warned: bool) -> None:
     assert error.growth == pytest.approx(last)
     assert (error.warning() is not None) == warned
     assert RoundingError.of("y", "int16", exact[:9], rounded[:9], 0).growth is None
+
+
+def test_an_error_that_grows_from_zero_states_and_then_stays_is_no_warning() -> None:
+    exact, rounded = np.zeros((50, 2)), np.ones((50, 2))
+    rounded[:5] = 0.1
+    error = RoundingError.of("y", "int16", exact, rounded, 0)
+    assert error.growth == pytest.approx(10)
+    assert error.warning() is None
+    rounded[:5] = 0
+    assert RoundingError.of("y", "int16", exact, rounded, 0).growth is None
+    assert RoundingError.of("y", "int16", exact, exact, 0).growth is None

@@ -13,7 +13,7 @@ from streamrnn import Input, Pipeline, Sequential, layers, load_model
 from streamrnn.checkpoints import read_manifest
 from streamrnn.cli import main
 from streamrnn.errors import CheckpointError, UnsupportedError
-from streamrnn.outputs import reset_streams
+from streamrnn.outputs import export_state, reset_streams
 
 LOG = logs.random_log(400)
 
@@ -77,6 +77,17 @@ def test_explain_shows_the_error_on_the_rows_of_the_source(base: Path) -> None:
     config = logs.config("in", "m.safetensors", "out", model={"precision": "int16"})
     del config["sink"]
     assert Pipeline.from_dict(config).explain()["precision_errors"] == [error]
+
+
+def test_a_state_in_another_precision_does_not_keep_explain_from_comparing(base: Path) -> None:
+    (error,) = job(precision="int16").explain()["precision_errors"]
+    job().run()
+    export_state("out", "state.parquet")
+    logs.write(LOG.slice(170), Path("in") / "b.parquet")
+    more = {"state": {"init": "state.parquet"}, "sink": {"path": "next"}}
+    later = job(precision="int16", model={"on_change": "carry"}, **more)
+    (same,) = later.explain()["precision_errors"]
+    assert same["largest"] >= error["largest"]
 
 
 def test_the_error_leaves_out_rows_of_the_warm_up(base: Path) -> None:
