@@ -52,11 +52,7 @@ class Plan(NamedTuple):
     @classmethod
     def of_all(cls, model: Model) -> "Plan":
         """Return the plan of a model with any outputs. Raises UnsupportedError."""
-        if (precision := precision_of(model)) != FLOAT32:
-            raise UnsupportedError(
-                f"{model} has weights in {precision}, which cannot be trained: fit the float32 "
-                f"model, and round it afterwards (streamrnn convert IN OUT --precision {precision})"
-            )
+        _refuse_integers(model)
         trained = Trained.of(model)
         check_trainable(model, trained)
         rows = zip(model.named_weights().items(), model.holders(), strict=True)
@@ -66,6 +62,14 @@ class Plan(NamedTuple):
         holders = {id(holder): holder for holder, _, _ in weights.values()}
         penalty = Penalty.of(model, weights)
         return cls(model.graph, trained, weights, list(holders.values()), penalty)
+
+
+def _refuse_integers(model: Model) -> None:
+    if (precision := precision_of(model)) != FLOAT32:
+        raise UnsupportedError(
+            f"{model} has weights in {precision}, which cannot be trained: fit the float32 "
+            f"model, and round it afterwards (streamrnn convert IN OUT --precision {precision})"
+        )
 
 
 class Trainer:
@@ -103,7 +107,11 @@ class Trainer:
 
     @property
     def plan(self) -> Plan:
-        """What is trained: made once, for the weights that are trainable then, as in Keras."""
+        """What is trained: made once, for the weights that are trainable then, as in Keras.
+
+        Raises UnsupportedError, also for weights that were loaded later.
+        """
+        _refuse_integers(self.model)
         if self._plan is None or self._plan.graph is not self.model.graph:
             self._plan = Plan.of_all(self.model)
         return self._plan

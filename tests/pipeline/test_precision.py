@@ -115,6 +115,16 @@ def test_explain_prints_a_table(base: Path, capsys: pytest.CaptureFixture[str]) 
     assert "output in int16, minus float32" in capsys.readouterr().out
 
 
+def test_weights_in_integers_that_are_loaded_after_compile_are_not_trained(base: Path) -> None:
+    model = load_model("m.safetensors")
+    model.compile("sgd", "mse")
+    x, y = np.zeros((1, 3, 2), np.float32), np.zeros((1, 1), np.float32)
+    model.train_on_batch(x, y)
+    model.load_weights("packed.safetensors")
+    with pytest.raises(UnsupportedError, match="has weights in int16, which cannot be trained"):
+        model.train_on_batch(x, y)
+
+
 def test_fit_does_not_train_a_packed_model(base: Path) -> None:
     config = logs.config("in", "new.safetensors", "out")
     config |= {"target": {"column": "a"}, "train": {"init": "packed.safetensors", "epochs": 1}}
