@@ -253,8 +253,11 @@ class FitJob:
 
     def _stage(self, fit: FitSource) -> tuple[Staged, Reader]:
         source = self.config.source
+        # The state after the last fit is of the same model, but in the precision of the runs.
+        extend = self.options.extend
+        notes: list[str] = [] if extend else self.summary.notes
         reader = Reader(
-            Scorer(fit.bound, starting_table(fit.bound, None, "", self.summary.notes)),
+            Scorer(fit.bound, starting_table(fit.bound, None, "", notes, carry=extend)),
             fit.target,
             Limit(source.time, self.config.train.until, self.options.limit),
         )

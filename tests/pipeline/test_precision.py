@@ -141,3 +141,19 @@ def test_fit_trains_in_float32_for_a_run_in_int16(base: Path) -> None:
     assert load_model("new.safetensors").get_weights()[0].dtype == np.float32
     Pipeline.from_dict(config).run()
     assert scores().num_rows == 170
+
+
+def test_a_fit_for_int16_is_continued(base: Path) -> None:
+    config = logs.config("in", "new.safetensors", "out", model={"precision": "int16"})
+    config |= {"target": {"column": "a"}, "train": {"init": "m.safetensors", "epochs": 1}}
+    config["window"] = {"lanes": 2, "steps": 5}
+    Pipeline.from_dict(config).fit()
+    before = load_model("new.safetensors").get_weights()
+    logs.write(LOG.slice(170), Path("in") / "b.parquet")
+    summary = Pipeline.from_dict(config).fit(extend=True)
+    assert summary.rows == LOG.num_rows - 170
+    assert not summary.notes
+    after = load_model("new.safetensors").get_weights()
+    assert not np.array_equal(before[0], after[0])
+    later = Pipeline.from_dict(config | {"state": {"init": "new.safetensors.fit/state.parquet"}})
+    assert later.preview(5).num_rows == 0  # the state has seen all rows
