@@ -10,6 +10,7 @@ import pytest
 
 from streamrnn.kernels import (
     activation,
+    conv1d,
     dense,
     gru,
     integers,
@@ -164,6 +165,22 @@ def digest(kinds: list[str]) -> str:
         packed = dense.pack(np.ascontiguousarray(kernel[:, :units]))
         dense.run(packed, x, y, activation="softmax")
         bits.update(y.tobytes())
+    for precision in sorted({KINDS[kind].precision for kind in kinds} - {"float32"}):
+        for y in rows_of_integers(precision):
+            bits.update(y.tobytes())
     activation.run("tanh", x, x)
     bits.update(x.tobytes())
     return bits.hexdigest()
+
+
+def rows_of_integers(precision: str) -> list[np.ndarray]:
+    """Outputs of a Dense and a convolution whose weights are integers."""
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((3, 13, 7)).astype(np.float32)
+    made = [np.empty((3, 13, 37), np.float32) for _ in range(2)]
+    kernels = (rng.standard_normal(s).astype(np.float32) for s in ((7, 37), (3, 7, 37)))
+    one, several = (integers.rounded(kernel, precision, factors=True) for kernel in kernels)
+    dense.run(dense.pack(one), x.reshape(39, 7), made[0].reshape(39, 37))
+    past = rng.standard_normal((3, 4, 7)).astype(np.float32)
+    conv1d.run(conv1d.pack(several, dilation=2), x, None, None, past, made[1])
+    return made

@@ -125,6 +125,22 @@ def simple_rnn(x: Weights, h: Weights, bias: Vector, g: Activation) -> Any:
     return lambda row, states: [g(h.sums(states[0], x.sums(row, bias)))]
 
 
+def dense(w: Weights, bias: Vector, g: Activation, rows: list[Vector]) -> list[Vector]:
+    """A Dense layer of each row."""
+    return [g(w.sums(row, bias)) for row in rows]
+
+
+def conv1d(
+    w: Weights, bias: Vector, g: Activation, rows: list[Vector], past: list[Vector], dilation: int
+) -> list[Vector]:
+    """A causal convolution of one sequence; `past`: the (taps - 1) * dilation inputs before it."""
+    series = past + rows
+    taps = len(past) // dilation + 1
+    windows = [series[t : t + len(past) + 1 : dilation] for t in range(len(rows))]
+    assert all(len(window) == taps for window in windows)
+    return dense(w, bias, g, [[v for step in window for v in step] for window in windows])
+
+
 CELLS = {"lstm": lstm, "gru": gru, "gru_before": gru_before, "simple_rnn": simple_rnn}
 
 

@@ -60,8 +60,9 @@ def convert(
         str,
         typer.Option(
             metavar="P",
-            help="int16 or int8: store LSTM, GRU and SimpleRNN as integers, a half or a quarter of "
-            "the size, and faster. See the error with --check. Default: as IN.",
+            help="int16 or int8: store LSTM, GRU and SimpleRNN, and large Dense and Conv1D, as "
+            "integers: a half or a quarter of the size, and faster. See the error with --check. "
+            "Default: as IN.",
         ),
     ] = "auto",
     verbose: Verbose = False,

@@ -261,7 +261,7 @@ class ModelSection(Section):
     precision: Literal["auto", "float32", "int16", "int8"] = Field(
         default="auto",
         description="auto: the file's own, float32 unless converted | float32 | int16 | int8: of "
-        "LSTM, GRU, SimpleRNN",
+        "recurrent, wide layers",
     )
     threads: Natural = Field(default=0, description="0: all cores; does not change results")
     inputs: ModelInputs = Field(

@@ -19,24 +19,25 @@ from streamrnn.kernels.gradients import (
     padded_columns,
 )
 from streamrnn.kernels.packed import Packed
+from streamrnn.kernels.packing import WeightsLike
 from streamrnn.kernels.recurrent import NO_LENGTHS, NO_MASK
 from streamrnn.simd.arguments import Absent, Kernel
 
 
-def pack(kernel_KFU: Floats, bias_U: Floats | None = None, *, dilation: int = 1) -> Packed:
-    """Pack weights (K, F, U) and (U,) or None for `run`."""
-    n, (taps, features, units) = simd.jit.width(), kernel_KFU.shape
+def pack(kernel_KFU: WeightsLike, bias_U: Floats | None = None, *, dilation: int = 1) -> Packed:
+    """Pack weights (K, F, U) and (U,) or None for `run`. Weights may be integers."""
+    n, (taps, _, units) = simd.jit.width(), kernel_KFU.shape
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)
-    v = packing.vectors_a_group(units, n, 1)
-    flat_FU = np.reshape(kernel_KFU, (taps * features, units))
+    v, word = packing.vectors_a_group(units, n, 1), packing.word_of(kernel_KFU)
+    flat = packing.flattened(kernel_KFU)
 
     def kernel(activations: tuple[Spec, ...]) -> Kernel:
-        entry = simd.conv1d.entry(n, v, *activations)
+        entry = simd.conv1d.entry(n, v, word, *activations)
         return lambda *window, lanes: entry(*window, taps, dilation, *lanes)
 
     return Packed(
-        packing.packed([([flat_FU], [])], [[bias_U]], n, v),
+        packing.packed([([flat], [])], [[bias_U]], n, v, rest=packing.rest_of(kernel_KFU)),
         1,
         kernel,
         partial(pack, kernel_KFU, bias_U, dilation=dilation),

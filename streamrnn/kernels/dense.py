@@ -14,28 +14,31 @@ from streamrnn.arrays import Floats
 from streamrnn.kernels import activation as activations
 from streamrnn.kernels import packing, threads
 from streamrnn.kernels.activation import Spec
+from streamrnn.kernels.integers import Integers
 from streamrnn.kernels.packed import Packed
+from streamrnn.kernels.packing import WeightsLike
 from streamrnn.simd.arguments import Weights
 
 FEW = 4
 """Most units for which vectors hold features."""
 
 
-def pack(kernel_FU: Floats, bias_U: Floats | None = None) -> Packed:
-    """Pack weights (F, U) and (U,) or None for `run`."""
+def pack(kernel_FU: WeightsLike, bias_U: Floats | None = None) -> Packed:
+    """Pack weights (F, U) and (U,) or None for `run`. Weights may be integers."""
     n, (features, units) = simd.jit.width(), kernel_FU.shape
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)
-    again = partial(pack, kernel_FU, bias_U)
-    if units <= FEW:
+    again, word = partial(pack, kernel_FU, bias_U), packing.word_of(kernel_FU)
+    if units <= FEW and not isinstance(kernel_FU, Integers):
         sums, vectors = simd.dense.SUMS, 0
         filled = np.zeros((units, -(-features // sums) * sums), np.float32)
         filled[:, :features] = kernel_FU.T
         weights = Weights(filled.reshape(-1), np.ascontiguousarray(bias_U, np.float32))
     else:
         vectors = packing.vectors_a_group(units, n, 1)
-        weights = packing.packed([([kernel_FU], [])], [[bias_U]], n, vectors)
-    return Packed(weights, 1, lambda names: simd.dense.entry(n, vectors, *names), again)
+        flat, rest = packing.flattened(kernel_FU), packing.rest_of(kernel_FU)
+        weights = packing.packed([([flat], [])], [[bias_U]], n, vectors, rest=rest)
+    return Packed(weights, 1, lambda names: simd.dense.entry(n, vectors, word, *names), again)
 
 
 def run(packed: Packed, x_NF: Floats, y_NU: Floats, *, activation: Spec = "linear") -> None:

@@ -11,13 +11,20 @@ from streamrnn.simd.arguments import Weights
 Gates = Sequence[Floats]
 
 WeightsLike = Floats | Integers
-"""The weights (K, G) of one operand, of inputs or of a state."""
+"""The weights (K, G) of one operand, of inputs or of a state; of a convolution (taps, F, G)."""
 
 
 def by_gate(weights: WeightsLike, gates: int) -> list[Array]:
     """Split weights (K, gates * U) into those of each gate, as their kernel reads them."""
     steps = weights.words() if isinstance(weights, Integers) else weights
     return np.split(steps, gates, axis=-1)
+
+
+def flattened(weights: WeightsLike) -> Array:
+    """Return weights (…, G) of one gate as their kernel reads them."""
+    if isinstance(weights, Integers):
+        return weights.words()
+    return np.reshape(weights, (-1, weights.shape[-1]))
 
 
 def dequantized(weights: WeightsLike) -> Floats:
@@ -30,11 +37,12 @@ def word_of(weights: WeightsLike) -> int:
     return weights.word if isinstance(weights, Integers) else 1
 
 
-def rest_of(kernel: WeightsLike, recurrent: WeightsLike) -> Floats:
+def rest_of(kernel: WeightsLike, recurrent: WeightsLike | None = None) -> Floats:
     """Return what a kernel of integers reads after the initial sums (`simd.arguments.FACTORS`)."""
-    if not isinstance(kernel, Integers) or not isinstance(recurrent, Integers):
+    if not isinstance(kernel, Integers):
         return np.zeros(0, np.float32)
-    rest = np.array([kernel.top, recurrent.top, *kernel.factors()], np.float32)
+    h_top = recurrent.top if isinstance(recurrent, Integers) else 0
+    rest = np.array([kernel.top, h_top, *kernel.factors()], np.float32)
     return np.pad(rest, (0, -rest.size % 16))
 
 

@@ -9,13 +9,15 @@ from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ArgumentError
 from streamrnn.kernels import conv1d
 from streamrnn.kernels.activation import Spec
+from streamrnn.kernels.integers import integers_pay
 from streamrnn.kernels.packed import Packed
+from streamrnn.kernels.packing import WeightsLike
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.arguments import LayerOptions, positive_integer, strictly_positive
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
-from streamrnn.layers.layer import Layer
+from streamrnn.layers.packable import Packable
 from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 from streamrnn.layers.time_windows import (
@@ -28,7 +30,7 @@ from streamrnn.layers.time_windows import (
 
 
 @builtin_layer
-class Conv1D(Layer):
+class Conv1D(Packable):
     """(B, T, F) -> (B, windows, filters).
 
     Weights: kernel (kernel_size, F / groups, filters), bias (filters,).
@@ -83,7 +85,7 @@ class Conv1D(Layer):
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
-        self._packed: list[Packed] = []
+        self._packed: list[Packed] | None = None
 
     def build(self, input_shape: Shape) -> None:
         self.features = self.known_features(input_shape)
@@ -102,8 +104,11 @@ class Conv1D(Layer):
         self.expect_features(shape, self.features, rank=3)
         self.window.count_for(self, shape[1])
 
-    def weights_changed(self) -> None:
-        self._packed = []
+    def packable(self) -> bool:
+        return self.built and self.groups == 1 and self._weights["kernel"].size > 0
+
+    def pays(self) -> bool:
+        return integers_pay(self.kernel_size * self.features, self.filters)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.window.count_for(self, input_shape[1]), self.filters)
@@ -150,16 +155,17 @@ class Conv1D(Layer):
         self, x: Floats, lengths: Ints | None, past: Floats, y: Floats, activation: Spec
     ) -> None:
         """Write the outputs of steps below `lengths` to `y`; advance `past`, in place."""
-        if not self._packed:
-            self._packed = [
+        by_group = self._packed
+        if by_group is None:
+            by_group = self._packed = [
                 conv1d.pack(kernel, bias, dilation=self.dilation_rate)
                 for kernel, bias in self.weights_by_group()
             ]
         if self.groups == 1:
-            conv1d.run(self._packed[0], x, lengths, None, past, y, activation=activation)
+            conv1d.run(by_group[0], x, lengths, None, past, y, activation=activation)
             return
         for packed, own, made in zip(
-            self._packed, self.shares(x.shape[-1]), self.shares(self.filters), strict=True
+            by_group, self.shares(x.shape[-1]), self.shares(self.filters), strict=True
         ):
             of_past, of_y = past[..., own].copy(), np.ascontiguousarray(y[..., made])
             share = np.ascontiguousarray(x[..., own])
@@ -173,11 +179,11 @@ class Conv1D(Layer):
         share = size // self.groups
         return (slice(i * share, (i + 1) * share) for i in range(self.groups))
 
-    def weights_by_group(self) -> list[tuple[Floats, Floats | None]]:
+    def weights_by_group(self) -> Sequence[tuple[WeightsLike, Floats | None]]:
         """Return the kernel and the bias of each group."""
         kernel, bias = self._weights["kernel"], self._weights.get("bias")
         if self.groups == 1:
-            return [(kernel, bias)]
+            return [(self.integers.get("kernel", kernel), bias)]
         return [
             (np.ascontiguousarray(kernel[..., own]), None if bias is None else bias[own])
             for own in self.shares(self.filters)

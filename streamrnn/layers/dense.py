@@ -6,19 +6,20 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.kernels import dense
+from streamrnn.kernels.integers import integers_pay
 from streamrnn.kernels.packed import Packed
 from streamrnn.layers import activations, initializers
 from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.arguments import LayerOptions, positive_integer
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
-from streamrnn.layers.layer import Layer
+from streamrnn.layers.packable import Packable
 from streamrnn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.layers.symbol import Shape
 
 
 @builtin_layer
-class Dense(Layer):
+class Dense(Packable):
     """(…, F) -> (…, units). Weights: kernel (F, units), bias (units,)."""
 
     stepwise = True
@@ -50,8 +51,11 @@ class Dense(Layer):
     def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self._weights["kernel"].shape[0])
 
-    def weights_changed(self) -> None:
-        self._packed = None
+    def packable(self) -> bool:
+        return self.built and self._weights["kernel"].size > 0
+
+    def pays(self) -> bool:
+        return integers_pay(*self._weights["kernel"].shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
@@ -59,7 +63,8 @@ class Dense(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         packed = self._packed
         if packed is None:
-            packed = dense.pack(self._weights["kernel"], self._weights.get("bias"))
+            kernel = self.integers.get("kernel", self._weights["kernel"])
+            packed = dense.pack(kernel, self._weights.get("bias"))
             self._packed = packed
         y = np.empty((*inputs.shape[:-1], self.units), np.float32)
         dense.run(

@@ -1,8 +1,9 @@
 """The common part of SimpleRNN, GRU and LSTM: weights, packing, dropout, and their layer."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from operator import index
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar, Self, SupportsIndex, Unpack
 
 import numpy as np
@@ -11,7 +12,6 @@ from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.kernels import recurrent
 from streamrnn.kernels.activation import ROW_WISE, Spec
-from streamrnn.kernels.integers import Integers, rounded
 from streamrnn.kernels.packed import Packed
 from streamrnn.kernels.packing import WeightsLike
 from streamrnn.layers import activations, initializers, naming
@@ -19,6 +19,7 @@ from streamrnn.layers.activations import ActivationLike
 from streamrnn.layers.arguments import CommonOptions, positive_integer
 from streamrnn.layers.cell import Cell
 from streamrnn.layers.initializers import InitializerLike
+from streamrnn.layers.packable import Packable
 from streamrnn.layers.registry import ConfigDict, StoredConfig
 from streamrnn.layers.rnn import RNN
 from streamrnn.layers.symbol import Nested, Shape, T
@@ -38,7 +39,7 @@ class GatedRNNOptions(CommonOptions, total=False):
     zero_output_for_mask: bool
 
 
-class GatedCell(Cell):
+class GatedCell(Packable, Cell):
     """A cell of `gates` blocks of units: kernel (F, gates*U), recurrent kernel (U, gates*U).
 
     dropout, recurrent_dropout: only with training=True; one mask per call and row, the same for all
@@ -53,7 +54,10 @@ class GatedCell(Cell):
     drops_at_one: ClassVar[bool] = False
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
-    """Whether its kernel takes integers as weights."""
+    """Whether its kernel takes integers as weights. With dropout, in training, it gets floats."""
+    rounded_weights: ClassVar[Mapping[str, bool]] = MappingProxyType(
+        {"kernel": True, "recurrent_kernel": False}
+    )
 
     def __init__(
         self,
@@ -87,7 +91,6 @@ class GatedCell(Cell):
         self.implementation = implementation
         self._random: np.random.Generator | None = None
         self._packed: Packed | None = None
-        self.integers: dict[str, Integers] = {}
 
     # ---- weights
 
@@ -106,31 +109,8 @@ class GatedCell(Cell):
     def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self._weights["kernel"].shape[0])
 
-    def weights_changed(self) -> None:
-        self._packed = None
-        if self.integers:
-            self.round_weights(self.integers["kernel"].precision)
-
     def packable(self) -> bool:
-        """Return whether its weights can be integers."""
         return self.computes_in_integers and self.built and ROW_WISE.isdisjoint(self.activations())
-
-    def round_weights(self, precision: str) -> None:
-        """Round the weights to integers. With dropout, in training, their floats are used."""
-        w = self._weights
-        self.set_integers(
-            {
-                "kernel": rounded(w["kernel"], precision, factors=True),
-                "recurrent_kernel": rounded(w["recurrent_kernel"], precision, factors=False),
-            }
-        )
-
-    def set_integers(self, integers: dict[str, Integers]) -> None:
-        """Compute with these weights; their floats become the values of the weights."""
-        for name, values in integers.items():
-            self._weights[name].write(values.floats())
-        self.integers = integers
-        self._packed = None
 
     def pack(self, kernel: WeightsLike, recurrent: WeightsLike, bias: Floats | None) -> Packed:
         """Return the weights in the layout of the kernel."""
@@ -141,7 +121,7 @@ class GatedCell(Cell):
         """Return the packed weights, made on first use. Two threads may both make them safely."""
         packed = self._packed
         if packed is None:
-            w: dict[str, Any] = self._weights | self.integers
+            w: dict[str, Any] = {**self._weights, **self.integers}
             packed = self.pack(w["kernel"], w["recurrent_kernel"], w.get("bias"))
             self._packed = packed
         return packed

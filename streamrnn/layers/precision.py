@@ -1,41 +1,52 @@
-"""The precision of recurrent layers: weights as float32, or as integers (`kernels.integers`)."""
+"""The precision of a model's layers: weights as float32, or as integers (`kernels.integers`).
+
+LSTM, GRU and SimpleRNN have integers at any size. Dense and Conv1D have them where they are faster
+(`Packable.pays`): with few inputs or few units, as in most last layers, they stay float32, as do
+all other layers. Weights that a file stores as integers are integers at any size.
+"""
 
 from collections.abc import Iterator, Mapping
 
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
-from streamrnn.kernels.integers import FLOAT32, PRECISIONS, Integers
-from streamrnn.layers.gated import GatedCell
+from streamrnn.kernels.integers import (
+    FLOAT32,
+    LEAST_INPUTS,
+    LEAST_UNITS,
+    PRECISIONS,
+    Integers,
+)
 from streamrnn.layers.layer import Layer
+from streamrnn.layers.packable import Packable
 
 
-def gated_cells(layer: Layer, path: str = "") -> Iterator[tuple[str, GatedCell]]:
-    """Yield the cells in a layer or model that may be packed, each with the path of its weights."""
-    if isinstance(layer, GatedCell) and layer.packable():
+def packable_layers(layer: Layer, path: str = "") -> Iterator[tuple[str, Packable]]:
+    """Yield the layers and cells that may be packed, each with the path of its weights."""
+    if isinstance(layer, Packable) and layer.packable():
         yield path, layer
     for name, child in layer.children().items():
-        yield from gated_cells(child, f"{path}/{name}".lstrip("/"))
+        yield from packable_layers(child, _joined(path, name))
 
 
 def packed_weights(layer: Layer) -> dict[str, Integers]:
     """Return the weights that are integers, by the names of `named_weights`."""
     return {
-        f"{path}/{name}".lstrip("/"): integers
-        for path, cell in gated_cells(layer)
-        for name, integers in cell.integers.items()
+        _joined(path, name): integers
+        for path, packable in packable_layers(layer)
+        for name, integers in packable.integers.items()
     }
 
 
 def precision_of(layer: Layer) -> str:
-    """Return the precision of a layer or model: of its packed cells, float32 if there are none."""
+    """Return the precision of a layer or model: of its packed layers, float32 if it has none."""
     found = [integers.precision for integers in packed_weights(layer).values()]
     return found[0] if found else FLOAT32
 
 
 def set_precision(model: Layer, precision: str) -> None:
-    """Round the weights of all LSTM, GRU and SimpleRNN cells, in place; other layers keep float32.
+    """Round the weights of all layers where it pays, in place; the others keep float32.
 
     `precision`: one of PRECISIONS, or "auto", which changes nothing. Raises ConfigError for another
-    one, or for weights that are integers already, UnsupportedError if there is no such cell.
+    one, or for weights that are integers already, UnsupportedError if there is no such layer.
     """
     before = precision_of(model)
     if precision not in (*PRECISIONS, "auto"):
@@ -49,25 +60,31 @@ def set_precision(model: Layer, precision: str) -> None:
             f"the weights of {model} are stored as {before}: they cannot become {precision} again. "
             f'Use the float32 file that this one was converted from, or precision = "{before}"'
         )
-    cells = [cell for _, cell in gated_cells(model)]
-    if not cells:
+    found = dict.fromkeys(layer for _, layer in packable_layers(model) if layer.pays())
+    if not found:
         raise UnsupportedError(
-            f"{model} has no layer that computes in {precision}: LSTM, GRU and SimpleRNN do, but "
-            "not those of an ONNX graph, or with softmax as an activation. Leave precision out"
+            f"{model} has no layer that computes in {precision}: LSTM, GRU and SimpleRNN do, also "
+            "as nodes of an ONNX graph, but not with peepholes, or softmax as an activation; and "
+            f"Dense and Conv1D of {LEAST_INPUTS} inputs (times taps) and {LEAST_UNITS} units or "
+            "more. Leave precision out"
         )
-    for cell in cells:
-        cell.round_weights(precision)
+    for layer in found:
+        layer.round_weights(precision)
 
 
 def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
-    """Make these weights, by the names of `named_weights`, those of their cells.
+    """Make these weights, by the names of `named_weights`, those of their layers.
 
-    Raises ModelFileError if a cell does not take them, or gets one of its two.
+    Raises ModelFileError if a layer does not take them, or gets only some of its own.
     """
     left = dict(weights)
-    for path, cell in gated_cells(model):
-        names = {name: f"{path}/{name}".lstrip("/") for name in ("kernel", "recurrent_kernel")}
+    for path, layer in packable_layers(model):
+        names = {name: _joined(path, name) for name in layer.rounded_weights}
         if all(own in left for own in names.values()):
-            cell.set_integers({name: left.pop(own) for name, own in names.items()})
+            layer.set_integers({name: left.pop(own) for name, own in names.items()})
     if left:
         raise ModelFileError(f"stored as integers, but no layer reads them so: {', '.join(left)}")
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}/{name}".lstrip("/")

@@ -8,7 +8,8 @@ from streamrnn.simd import jit
 from streamrnn.simd.arguments import Absent, Kernel, Weights
 from streamrnn.simd.dense import linear
 from streamrnn.simd.jit import kernel
-from streamrnn.simd.names import Spec, label
+from streamrnn.simd.names import Spec, label, packed_name
+from streamrnn.simd.packed_rows import make_pack_inputs, make_packed_floats
 from streamrnn.simd.sweep import NEW, Sizes, Span, X
 from streamrnn.simd.vector import make_copy
 
@@ -16,17 +17,18 @@ ROWS = 48
 """Steps of a lane that pass through all units before the next ones."""
 
 
-def entry(n: int, vectors: int, activation: Spec) -> Kernel:
-    """Return the kernel for groups of `vectors` of `n` floats.
+def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
+    """Return the kernel for groups of `vectors` of `n` floats. `word`: as of a TileShape.
 
     Called as `(x_BTF, absent, state_BCF, y_BTU, weights, taps, dilation, first, last)`.
     """
-    name = f"conv1d-{n}x{vectors}-{label(activation)}"
-    return jit.compiled(name, lambda: _kernel(n, vectors, activation), _signature())
+    name = f"{packed_name('conv1d', word)}-{n}x{vectors}-{label(activation)}"
+    return jit.compiled(name, lambda: _kernel(n, vectors, word, activation), _signature())
 
 
-def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:
-    copy, multiply = make_copy(n), linear(n, vectors, activation)
+def _kernel(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
+    copy, multiply = make_copy(n), linear(n, vectors, word, activation)
+    packed_floats, pack_inputs = make_packed_floats(word), make_pack_inputs(n, word)
 
     @kernel
     def conv1d(x_BTF, absent, state_BCF, y_BTU, weights, taps, dilation, first, last):
@@ -38,18 +40,18 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:
         width = taps * features
         groups = (units + n * vectors - 1) // (n * vectors)
         padded = groups * n * vectors
-        z = padded
+        z = weights.unit.size
         series = z + 6 * n * vectors  # a lane's past, then its live inputs
         rows_in = series + past + steps * features
         out = rows_in + ROWS * width
-        s = np.zeros(out + ROWS * padded, np.float32)
+        packed = out + ROWS * padded
+        s = np.zeros(packed + packed_floats(width, 0, ROWS, 0), np.float32)
         offsets = np.zeros(5 * ROWS, np.int64)
         position = np.zeros(steps, np.int64)
         for row in range(ROWS):
-            offsets[X * ROWS + row] = rows_in + row * width
             offsets[NEW * ROWS + row] = out + row * padded
-        span, sizes = Span(0, groups), Sizes(width, 0, groups, padded, ROWS, padded)
-        copy(weights.unit, 0, s, 0, padded)
+        span, sizes = Span(0, groups), Sizes(width, 0, groups, padded, ROWS, padded, packed)
+        copy(weights.unit, 0, s, 0, z)
         for lane in range(first, last):
             copy(state, lane * past, s, series, past)
             live = 0
@@ -61,9 +63,17 @@ def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:
             for begin in range(0, live, ROWS):
                 rows = min(ROWS, live - begin)
                 for row in range(rows):
-                    for tap in range(taps):
-                        source = series + (begin + row + tap * dilation) * features
-                        copy(s, source, s, rows_in + row * width + tap * features, features)
+                    source = series + (begin + row) * features
+                    if dilation > 1:
+                        gathered = rows_in + row * width
+                        for tap in range(taps):
+                            ahead = tap * dilation * features
+                            copy(s, source + ahead, s, gathered + tap * features, features)
+                        source = gathered
+                    if word > 1:
+                        pack_inputs(s, source, s, sizes, offsets, row)
+                    else:
+                        offsets[X * ROWS + row] = source
                 multiply(rows, span, sizes, s, z, offsets, 0, s, width, w, 0)
                 for row in range(rows):
                     copy(s, out + row * padded, y, position[begin + row] * units, units)

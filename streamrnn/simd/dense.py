@@ -10,7 +10,8 @@ from streamrnn.simd import jit
 from streamrnn.simd.arguments import Kernel
 from streamrnn.simd.functions import activation as function
 from streamrnn.simd.jit import Inlined, inline, kernel
-from streamrnn.simd.names import Spec, label
+from streamrnn.simd.names import Spec, label, packed_name
+from streamrnn.simd.packed_rows import make_pack_inputs, make_packed_floats
 from streamrnn.simd.sweep import NEW, Sizes, Span, TileShape, X, sweep
 from streamrnn.simd.vector import fma, load, make_copy, make_transpose, splat, store
 
@@ -23,19 +24,19 @@ widest vector has elements, on every machine, so that the bits are the same."""
 
 
 @functools.cache
-def entry(n: int, vectors: int, activation: Spec) -> Kernel:
+def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
     """Return the kernel for groups of `vectors` of `n` floats, or with 0 vectors for few units.
 
-    Called as `(x_NF, y_NU, weights, bias, first, last)`.
+    Called as `(x_NF, y_NU, weights, unit, first, last)`. `word`: as of a TileShape.
     """
     return jit.compiled(
-        f"dense-{n}x{vectors}-{label(activation)}",
-        lambda: _kernel(n, vectors, activation) if vectors else _few(n, activation),
+        f"{packed_name('dense', word)}-{n}x{vectors}-{label(activation)}",
+        lambda: _kernel(n, vectors, word, activation) if vectors else _few(n, activation),
         _signature(),
     )
 
 
-def linear(n: int, vectors: int, activation: Spec) -> Inlined:
+def linear(n: int, vectors: int, word: int, activation: Spec) -> Inlined:
     """Make the sweep of rows without a state: the activation of inputs times weights."""
     g = function(activation)
 
@@ -43,31 +44,39 @@ def linear(n: int, vectors: int, activation: Spec) -> Inlined:
     def cell(s, z, old, new, own, unit, padded):
         store(s, new, g(load(s, z, n)))
 
-    return sweep(TileShape(n, vectors, sums=1, x_into=(0,), h_into=()), cell)
+    return sweep(TileShape(n, vectors, sums=1, x_into=(0,), h_into=(), word=word), cell)
 
 
-def _kernel(n: int, vectors: int, activation: Spec) -> Kernel:
-    copy, multiply = make_copy(n), linear(n, vectors, activation)
+def _kernel(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
+    copy, multiply = make_copy(n), linear(n, vectors, word, activation)
+    packed_floats, pack_inputs = make_packed_floats(word), make_pack_inputs(n, word)
 
     @kernel
-    def dense(x_NF, y_NU, w, bias, first, last):
+    def dense(x_NF, y_NU, w, unit, first, last):
         features, units = x_NF.shape[1], y_NU.shape[1]
         x, y = x_NF.reshape(-1), y_NU.reshape(-1)
         groups = (units + n * vectors - 1) // (n * vectors)
         padded = groups * n * vectors
         cap = min(ROWS, last - first)
-        z = padded
+        z = unit.size
         out = z + 6 * n * vectors
-        s = np.zeros(out + cap * padded, np.float32)
+        packed = out + cap * padded
+        s = np.zeros(packed + packed_floats(features, 0, cap, 0), np.float32)
         offsets = np.zeros(5 * cap, np.int64)
-        span, sizes = Span(0, groups), Sizes(features, 0, groups, padded, cap, padded)
-        copy(bias, 0, s, 0, padded)
+        span, sizes = Span(0, groups), Sizes(features, 0, groups, padded, cap, padded, packed)
+        copy(unit, 0, s, 0, unit.size)
         for begin in range(first, last, cap):
             rows = min(cap, last - begin)
             for row in range(rows):
-                offsets[X * cap + row] = (begin + row) * features
+                if word > 1:
+                    pack_inputs(x, (begin + row) * features, s, sizes, offsets, row)
+                else:
+                    offsets[X * cap + row] = (begin + row) * features
                 offsets[NEW * cap + row] = out + row * padded
-            multiply(rows, span, sizes, s, z, offsets, 0, x, features, w, 0)
+            if word > 1:
+                multiply(rows, span, sizes, s, z, offsets, 0, s, features, w, 0)
+            else:
+                multiply(rows, span, sizes, s, z, offsets, 0, x, features, w, 0)
             for row in range(rows):
                 copy(s, out + row * padded, y, (begin + row) * units, units)
 

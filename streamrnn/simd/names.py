@@ -92,6 +92,11 @@ FROM_ROW = frozenset({"softmax", "log_softmax"})
 CLIPPED = "clipped"
 
 
+def packed_name(name: str, word: int) -> str:
+    """Return the name of a kernel whose 32-bit words hold `word` weights: dense-int16."""
+    return name if word == 1 else f"{name}-int{32 // word}"
+
+
 def clipped(limit: float, spec: Spec) -> Spec:
     """Return the activation with its inputs clipped to -limit..limit."""
     return (CLIPPED, float(limit), *((spec,) if isinstance(spec, str) else spec))

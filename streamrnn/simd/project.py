@@ -31,7 +31,7 @@ def entry(vectors: int) -> Kernel:
 
 
 def _kernel(n: int, vectors: int) -> Kernel:
-    copy, multiply = make_copy(n), linear(n, vectors, "linear")
+    copy, multiply = make_copy(n), linear(n, vectors, 1, "linear")
 
     @kernel
     def project(d, start, step, count, w, y_BTF, first, last):

@@ -28,7 +28,7 @@ from streamrnn.simd.lanes import (
     make_leave,
     most_steps,
 )
-from streamrnn.simd.names import Spec, label
+from streamrnn.simd.names import Spec, label, packed_name
 from streamrnn.simd.packed_rows import make_pack_inputs, make_pack_states, make_packed_floats
 from streamrnn.simd.spin_barrier import FOREVER, increment, spin_until
 from streamrnn.simd.sweep import (
@@ -331,8 +331,7 @@ def entry(
     word: int = 1,
 ) -> Kernel:
     """Return the machine code of a window kernel built by `make`, of lanes with `states` states."""
-    packed = [] if word == 1 else [f"int{32 // word}"]
-    full = "-".join([name, *packed, *map(label, activations)])
+    full = "-".join([packed_name(name, word), *map(label, activations)])
     return jit.compiled(full, make, _signature(states))
 
 

@@ -145,12 +145,24 @@ def _multiply(shape: TileShape, m: int, operand: int) -> Inlined:
 def _multiply_integers(shape: TileShape, m: int) -> Inlined:
     """Make the same for packed weights and rows: the operand is the block PACKED."""
     add_x, add_h = shape.integer_tile(m)
+    if not shape.h_into:
+        return _multiply_inputs(add_x)
 
     @inline_always
     def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
         if features:
             add_x(s, z, offsets, START * cap + i, start, 0, X * cap + i, features, w, jx)
         add_h(s, z, offsets, START * cap + i, start, features, PACKED * cap + i, units, w, jh)
+
+    return multiply
+
+
+def _multiply_inputs(add_x: Inlined) -> Inlined:
+    """Make the same for rows without a state."""
+
+    @inline_always
+    def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
+        add_x(s, z, offsets, START * cap + i, start, 0, X * cap + i, features, w, jx)
 
     return multiply
 

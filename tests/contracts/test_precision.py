@@ -10,11 +10,19 @@ from contracts.rows_layers import READS
 
 from streamrnn import Model
 from streamrnn.errors import UnsupportedError
+from streamrnn.kernels import integers
 from streamrnn.kernels.integers import PRECISIONS
-from streamrnn.layers.precision import gated_cells, precision_of, set_precision
+from streamrnn.layers.precision import packable_layers, precision_of, set_precision
 
 TOLERANCES = {"int16": 2e-3, "int8": 0.2}
-PACKABLE = {name for name, row in LAYERS.items() if list(gated_cells(row.made()))}
+PACKABLE = {name for name, row in LAYERS.items() if list(packable_layers(row.made()))}
+
+
+@pytest.fixture(autouse=True)
+def of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dense and Conv1D in integers, though these are too small to gain."""
+    monkeypatch.setattr(integers, "LEAST_INPUTS", 1)
+    monkeypatch.setattr(integers, "LEAST_UNITS", 1)
 
 
 def both(contract: str) -> pytest.MarkDecorator:

@@ -12,6 +12,7 @@ from streamrnn import Input, Model, Sequential, layers, load_model
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.formats.convert import convert
 from streamrnn.formats.onnx.export import save_onnx
+from streamrnn.layers.precision import packable_layers, packed_weights
 
 X = np.random.default_rng(1).normal(size=(3, 12, 4)).astype(np.float32)
 
@@ -67,7 +68,7 @@ def test_an_unknown_precision_is_refused(path: Path) -> None:
 
 
 def test_a_model_without_such_layers_is_refused(tmp_path: Path) -> None:
-    dense = Sequential([Input((None, 4)), layers.Dense(2)])
+    dense = Sequential([Input((None, 512)), layers.Dense(2)])
     dense.save(tmp_path / "dense.safetensors")
     with pytest.raises(UnsupportedError, match="no layer that computes in int16: LSTM, GRU and"):
         load_model(tmp_path / "dense.safetensors", precision="int16")
@@ -90,6 +91,56 @@ def test_cells_that_have_no_integers_stay_as_they_are(tmp_path: Path) -> None:
         tops = json.loads(file.metadata()["integers"])
     assert sorted(tops) == ["stack/cell/2/kernel", "stack/cell/2/recurrent_kernel"]
     np.testing.assert_array_equal(load_model(tmp_path / "packed.safetensors")(X), rounded(X))
+
+
+def wide() -> Sequential:
+    """Dense and Conv1D of sizes where integers pay, and of sizes where they do not."""
+    return Sequential(
+        [
+            Input((None, 32)),
+            layers.Conv1D(64, 4, padding="causal", dilation_rate=2, name="conv"),
+            layers.Conv1D(128, 1, padding="causal", groups=2, name="shared"),
+            layers.GRU(3, return_sequences=True, name="gru"),
+            layers.Dense(128, name="few_inputs"),
+            layers.TimeDistributed(layers.Dense(64, activation="softmax"), name="each"),
+            layers.Dense(63, name="few_units"),
+        ]
+    )
+
+
+def test_dense_and_convolutions_are_packed_where_it_pays(tmp_path: Path) -> None:
+    exact, x = wide(), np.random.default_rng(3).normal(size=(3, 9, 32)).astype(np.float32)
+    exact.save(tmp_path / "m.safetensors")
+    rounded = load_model(tmp_path / "m.safetensors", precision="int16")
+    assert 0 < np.abs(exact(x) - rounded(x)).max() < 1e-3
+    lines: list[str] = []
+    rounded.summary(print_fn=lines.append)
+    assert "Precision: int16 in conv, gru, each; else float32" in lines
+    rounded.save(tmp_path / "packed.safetensors")
+    packed = load_model(tmp_path / "packed.safetensors")
+    np.testing.assert_array_equal(packed(x), rounded(x))
+    assert packed.fingerprint() == rounded.fingerprint()
+    with safe_open(tmp_path / "packed.safetensors", framework="numpy") as file:
+        assert file.get_tensor("conv/kernel").shape == (4, 32, 64)
+        assert file.get_tensor("conv/kernel").dtype == np.int16
+        assert file.get_tensor("shared/kernel").dtype == np.float32
+
+
+def test_a_file_with_fewer_packed_layers_keeps_them(tmp_path: Path) -> None:
+    """As one written before Dense could be packed: the same bits, and another fingerprint."""
+    before = wide()
+    ((_, gru),) = (layer for layer in packable_layers(before) if layer[0] == "gru/cell")
+    gru.round_weights("int16")
+    before.save(tmp_path / "packed.safetensors")
+    again = load_model(tmp_path / "packed.safetensors", precision="int16")
+    x = np.random.default_rng(3).normal(size=(3, 9, 32)).astype(np.float32)
+    np.testing.assert_array_equal(again(x), before(x))
+    assert sorted(packed_weights(again)) == ["gru/cell/kernel", "gru/cell/recurrent_kernel"]
+    fingerprint = before.fingerprint()
+    for _, layer in packable_layers(before):
+        if layer.pays():
+            layer.round_weights("int16")
+    assert before.fingerprint() != fingerprint == again.fingerprint()
 
 
 def test_weights_set_later_are_rounded_too(path: Path) -> None:

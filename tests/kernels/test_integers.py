@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from kernelcases import INTEGERS, Case
 
-from streamrnn.kernels import activation, integers
+from streamrnn import simd
+from streamrnn.kernels import activation, conv1d, dense, integers
 from streamrnn.kernels.integers import Integers, rounded
 
 
@@ -23,8 +24,9 @@ def of_list(name: str) -> naive_integers.Activation:
 
 
 def oracle_weights(weights: Integers) -> naive_integers.Weights:
+    values = weights.values.reshape(-1, weights.shape[-1])
     return naive_integers.Weights(
-        weights.values.tolist(), weights.scales.tolist(), weights.factors().tolist(), weights.top
+        values.tolist(), weights.scales.tolist(), weights.factors().tolist(), weights.top
     )
 
 
@@ -56,6 +58,46 @@ def test_every_bit_is_that_of_exact_integers(kind: str, lanes: int) -> None:
     expected, after = oracle(case, kind, x, start, *names)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(states, after)
+
+
+@pytest.mark.parametrize("precision", ["int16", "int8"])
+@pytest.mark.parametrize("features", [1, 7, 36])
+def test_every_bit_of_dense_is_that_of_exact_integers(features: int, precision: str) -> None:
+    """Of more rows than go at once, too."""
+    rng = np.random.default_rng(features)
+    kernel, bias = (rng.standard_normal(s).astype(np.float32) for s in ((features, 37), 37))
+    x = rng.standard_normal((simd.dense.ROWS + 3, features)).astype(np.float32)
+    x[3], x[4, 0] = 0, 1e4
+    weights, y = rounded(kernel, precision, factors=True), np.empty((len(x), 37), np.float32)
+    dense.run(dense.pack(weights, bias), x, y)
+    wanted = naive_integers.dense(
+        oracle_weights(weights), bias.tolist(), of_list("linear"), x.tolist()
+    )
+    np.testing.assert_array_equal(y, np.array(wanted, np.float32))
+
+
+@pytest.mark.parametrize("precision", ["int16", "int8"])
+@pytest.mark.parametrize(("taps", "dilation"), [(1, 1), (3, 1), (2, 4)])
+def test_every_bit_of_a_convolution_is_that_of_exact_integers(
+    taps: int, dilation: int, precision: str
+) -> None:
+    rng = np.random.default_rng(taps)
+    kernel, bias = (rng.standard_normal(s).astype(np.float32) for s in ((taps, 3, 37), 37))
+    x = rng.standard_normal((2, 9, 3)).astype(np.float32)
+    past = rng.standard_normal((2, (taps - 1) * dilation, 3)).astype(np.float32)
+    weights, y = rounded(kernel, precision, factors=True), np.empty((2, 9, 37), np.float32)
+    assert weights.shape == kernel.shape
+    conv1d.run(conv1d.pack(weights, bias, dilation=dilation), x, None, None, past.copy(), y)
+    for b in range(2):
+        wanted = naive_integers.conv1d(
+            oracle_weights(weights),
+            bias.tolist(),
+            of_list("linear"),
+            x[b].tolist(),
+            past[b].tolist(),
+            dilation,
+        )
+        np.testing.assert_array_equal(y[b], np.array(wanted, np.float32))
 
 
 @pytest.mark.parametrize("kind", INTEGERS)

@@ -1,6 +1,7 @@
 """Dense, Conv1D, Embedding and normalisation: against the oracle, row by row, cut anywhere."""
 
 import pickle
+from typing import Any
 
 import naive
 import numpy as np
@@ -15,12 +16,18 @@ from streamrnn.kernels import (
     set_threads,
     threads,
 )
+from streamrnn.kernels.integers import rounded
 
 RNG = np.random.default_rng(11)
 
 
 def random(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
+
+
+def weights(precision: str, *shape: int) -> Any:
+    kernel = random(*shape)
+    return kernel if precision == "float32" else rounded(kernel, precision, factors=True)
 
 
 @pytest.mark.parametrize("units", [1, 2, 5, 40, 64, 70])
@@ -35,12 +42,14 @@ def test_dense_agrees_with_the_oracle(rows: int, features: int, units: int) -> N
     np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float32", "int16", "int8"])
 @pytest.mark.parametrize(("features", "units"), [(6, 5), (6, 1), (21, 2), (64, 1), (40, 4)])
 def test_a_row_of_dense_does_not_see_the_others(
-    features: int, units: int, monkeypatch: pytest.MonkeyPatch
+    features: int, units: int, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In any company, at any place among the rows, on any thread."""
-    x, packed = random(205, features), dense.pack(random(features, units), random(units))
+    x = random(205, features)
+    packed = dense.pack(weights(precision, features, units), random(units))
     with one_thread():
         alone = np.empty((205, units), np.float32)
         for i in range(205):
@@ -77,9 +86,10 @@ def test_conv1d_agrees_with_the_oracle_cut_anywhere(taps: int, dilation: int) ->
         np.testing.assert_array_equal(state, end)
 
 
-def test_absent_steps_are_not_in_the_past_of_a_convolution() -> None:
+@pytest.mark.parametrize("precision", ["float32", "int16", "int8"])
+def test_absent_steps_are_not_in_the_past_of_a_convolution(precision: str) -> None:
     """Neither those past a length nor masked ones; nothing is written for them."""
-    x, packed = random(4, 9, 2), conv1d.pack(random(3, 2, 5))
+    x, packed = random(4, 9, 2), conv1d.pack(weights(precision, 3, 2, 5))
     lengths, mask = np.array([9, 0, 4, 7]), RNG.random((4, 9)) < 0.6
     past = random(4, 2, 2)
     y, state = np.full((4, 9, 5), -7, np.float32), past.copy()
@@ -93,11 +103,12 @@ def test_absent_steps_are_not_in_the_past_of_a_convolution() -> None:
         assert (np.delete(y[b], live, axis=0) == -7).all()
 
 
-def test_packed_rows_can_be_pickled() -> None:
+@pytest.mark.parametrize("precision", ["float32", "int16"])
+def test_packed_rows_can_be_pickled(precision: str) -> None:
     x = random(1, 4, 3)
     for packed, module in (
-        (dense.pack(random(3, 5)), dense),
-        (conv1d.pack(random(1, 3, 5)), conv1d),
+        (dense.pack(weights(precision, 3, 5)), dense),
+        (conv1d.pack(weights(precision, 1, 3, 5)), conv1d),
     ):
         y, z = np.empty((2, 1, 4, 5), np.float32)
         for out, one in ((y, packed), (z, pickle.loads(pickle.dumps(packed)))):

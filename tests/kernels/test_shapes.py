@@ -3,10 +3,14 @@
 test_modes.py runs this file again with every load and store checked.
 """
 
+import naive
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernelcases import KINDS, Case
+
+from streamrnn.kernels import conv1d, dense
+from streamrnn.kernels.integers import rounded
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -34,3 +38,28 @@ def test_any_shape(kind, lanes, steps, features, units, seed, ragged, masked) ->
         assert (y[b, length:] == -7).all()
     for state, wanted in zip(states, after, strict=True):
         np.testing.assert_allclose(state, wanted, rtol=1e-5, atol=case.kind.atol)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    precision=st.sampled_from(["int16", "int8"]),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 60), st.integers(1, 19)),
+    units=st.sampled_from([33, 36, 37]),
+    taps=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    seed=st.integers(0, 999),
+)
+def test_any_shape_of_rows_of_integers(precision, shape, units, taps, dilation, seed) -> None:
+    rng = np.random.default_rng(seed)
+    kernel = rng.standard_normal((taps, shape[2], units)).astype(np.float32)
+    bias, x = (rng.standard_normal(s).astype(np.float32) for s in (units, shape))
+    near = {"int16": 2e-3, "int8": 0.5}[precision]
+    weights, y = rounded(kernel, precision, factors=True), np.empty((*shape[:2], units), np.float32)
+    past = np.zeros((shape[0], (taps - 1) * dilation, shape[2]), np.float32)
+    conv1d.run(conv1d.pack(weights, bias, dilation=dilation), x, None, None, past, y)
+    wanted = np.array(naive.conv1d_causal(x, kernel, bias, dilation))
+    np.testing.assert_allclose(y, wanted, rtol=0, atol=near)
+    rows, flat = x.reshape(-1, shape[2]), y.reshape(-1, units)
+    dense.run(dense.pack(rounded(kernel[0], precision, factors=True), bias), rows, flat)
+    wanted = np.array(naive.dense(rows, kernel[0], bias))
+    np.testing.assert_allclose(flat, wanted, rtol=0, atol=near)
