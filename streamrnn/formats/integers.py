@@ -2,7 +2,8 @@
 
 The weight "lstm/cell/kernel" is stored as its integers (int8 or int16) under that name, with
 "lstm/cell/kernel.scales" (float32, one a column) and "lstm/cell/kernel.exponents" (int8, one a row;
-see `kernels.integers`). The metadata `integers` is JSON: the name of each such weight -> `top`.
+see `kernels.integers`). The metadata `integers` is JSON: the name of each such weight -> `top`, or
+[`top`, "inputs last"].
 """
 
 import json
@@ -16,6 +17,7 @@ from streamrnn.formats.guard import parse_json
 from streamrnn.kernels.integers import Integers, why_invalid
 
 _PARTS = ("scales", "exponents")
+_LAST = "inputs last"
 
 
 def stored(weights: Mapping[str, Integers]) -> tuple[dict[str, Array], str]:
@@ -24,7 +26,10 @@ def stored(weights: Mapping[str, Integers]) -> tuple[dict[str, Array], str]:
     for name, integers in weights.items():
         arrays[name] = integers.values
         arrays |= {f"{name}.{part}": getattr(integers, part) for part in _PARTS}
-    tops = {name: integers.top for name, integers in weights.items()}
+    tops = {
+        name: [integers.top, _LAST] if integers.inputs_last else integers.top
+        for name, integers in weights.items()
+    }
     return arrays, json.dumps(tops, separators=(",", ":"))
 
 
@@ -43,7 +48,8 @@ def joined(
         if missing := [key for key in _names(name) if key not in floats]:
             raise ModelFileError(f"the file lacks {', '.join(missing)}, a part of {name}")
         values, scales, exponents = (np.ascontiguousarray(floats.pop(key)) for key in _names(name))
-        integers = Integers(values, scales, exponents, top)
+        last = isinstance(top, list) and top[1:] == [_LAST]
+        integers = Integers(values, scales, exponents, top[0] if last else top, last)
         if why := why_invalid(integers):
             raise ModelFileError(f"{name} cannot be weights as integers: {why}")
         floats[name], found[name] = integers.floats(), integers

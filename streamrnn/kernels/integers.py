@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats
+from streamrnn.arrays import Array, Floats, Ints
 
 FLOAT32 = "float32"
 
@@ -44,13 +44,15 @@ _LEAST_SCALE = 2.0**-120
 class Integers(NamedTuple):
     """Weights (K, G) as integers: `values`, `scales` (G,), exponents (K,) of the factors, `top`.
 
-    Those of a convolution (taps, F, G), with K = taps * F.
+    `values` has the shape of the weights: that of a convolution is (taps, F, G), with K = taps * F.
+    `inputs_last`: it is (…, K), with G the product of the other axes, as in ONNX.
     """
 
     values: Array
     scales: Floats
     exponents: Array
     top: int
+    inputs_last: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,16 +75,24 @@ class Integers(NamedTuple):
 
     def floats(self) -> Floats:
         """Return the weights as float32, rounded once."""
-        products = _rows(self.values).astype(np.float64) * self.scales.astype(np.float64)
+        products = self.rows().astype(np.float64) * self.scales.astype(np.float64)
         floats = (products * _powers(self.exponents)[:, None]).astype(np.float32)
-        return floats.reshape(self.shape)
+        return _shaped(floats, self.shape, self.inputs_last)
+
+    def rows(self) -> Array:
+        """Return the values as (K, G)."""
+        return _rows(self.values, self.inputs_last)
+
+    def columns(self, chosen: Ints) -> "Integers":
+        """Return some of the columns, (K, chosen)."""
+        return Integers(self.rows()[:, chosen], self.scales[chosen], self.exponents, self.top)
 
     def words(self) -> Array:
         """Return words (steps, G) int32 as a kernel reads them.
 
         After the last one come the starts of the sums, for int8, and the scales (`simd.integer`).
         """
-        values = _rows(self.values)
+        values = self.rows()
         rows, columns = values.shape
         steps = -(-rows // self.word)
         padded = np.zeros((steps * self.word, columns), values.dtype)
@@ -95,22 +105,26 @@ class Integers(NamedTuple):
         return np.concatenate([words, *rest])
 
 
-def rounded(weights_KG: Floats, precision: str, *, factors: bool) -> Integers:
+def rounded(
+    weights: Floats, precision: str, *, factors: bool, inputs_last: bool = False
+) -> Integers:
     """Round weights to integers; `factors`: with a factor per input, for inputs of unlike units.
 
     Raises ValueError for too many inputs (some 100,000), whose sums exceed 32 bits.
     """
-    weights = _rows(np.array(weights_KG, np.float64))
-    exponents = _exponents(weights) if factors else np.zeros(len(weights), np.int8)
-    weights /= _powers(exponents)[:, None]
-    squares = _total(weights * weights)
-    tops = [top for top in _TOPS[precision] if _room(top, len(weights)) > 0]
+    weights_KG = np.array(_rows(weights, inputs_last), np.float64)
+    inputs = len(weights_KG)
+    exponents = _exponents(weights_KG) if factors else np.zeros(inputs, np.int8)
+    weights_KG /= _powers(exponents)[:, None]
+    squares = _total(weights_KG * weights_KG)
+    tops = [top for top in _TOPS[precision] if _room(top, inputs) > 0]
     if not tops:
-        raise ValueError(f"too many inputs for {precision}: {len(weights)}")
-    found = {top: _scales(weights, top, _LARGEST[precision]) for top in tops}
-    top = min(tops, key=lambda top: _error(squares, len(weights), found[top], top))
-    values = np.rint(weights / found[top].astype(np.float64)).astype(precision)
-    return Integers(values.reshape(weights_KG.shape), found[top], exponents, top)
+        raise ValueError(f"too many inputs for {precision}: {inputs}")
+    found = {top: _scales(weights_KG, top, _LARGEST[precision]) for top in tops}
+    top = min(tops, key=lambda top: _error(squares, inputs, found[top], top))
+    values = np.rint(weights_KG / found[top].astype(np.float64)).astype(precision)
+    values = _shaped(values, weights.shape, inputs_last)
+    return Integers(values, found[top], exponents, top, inputs_last)
 
 
 def integers_pay(inputs: int, units: int) -> bool:
@@ -125,11 +139,13 @@ def integers_pay(inputs: int, units: int) -> bool:
 
 def why_invalid(integers: Integers) -> str:
     """Return why these, read from a file, cannot be weights; "" if they can."""
-    values, scales, exponents, top = integers
+    values, scales, exponents, top, _ = integers
     precision = values.dtype.name
     if precision not in _TOPS:
         return f"they are {precision}, expected one of {', '.join(_TOPS)}"
-    if values.ndim < 2 or (exponents.shape + scales.shape) != _rows(values).shape:
+    if values.ndim < 2 or not values.shape[-1]:
+        return f"values {values.shape}"
+    if exponents.shape + scales.shape != integers.rows().shape:
         return f"values {values.shape}, scales {scales.shape} and exponents {exponents.shape}"
     if scales.dtype != np.float32 or exponents.dtype != np.int8 or top not in _TOPS[precision]:
         return f"scales {scales.dtype}, exponents {exponents.dtype}, top {top!r}"
@@ -137,14 +153,20 @@ def why_invalid(integers: Integers) -> str:
         return "a scale is not positive and finite"
     if ((exponents > 0) | (exponents < _LEAST_EXPONENT)).any():
         return f"an exponent is not in {_LEAST_EXPONENT}…0"
-    if (np.abs(_rows(values).astype(np.int64)).sum(axis=0) * top >= 2**31).any():
+    if (np.abs(integers.rows().astype(np.int64)).sum(axis=0) * top >= 2**31).any():
         return "a sum of products would exceed 32 bits"
     return ""
 
 
-def _rows(weights: Array) -> Array:
-    """Return weights (…, G) as (K, G)."""
-    return np.reshape(weights, (-1, weights.shape[-1]))
+def _rows(weights: Array, inputs_last: bool) -> Array:
+    """Return weights (…, G), or (…, K), as (K, G)."""
+    rows = np.reshape(weights, (-1, weights.shape[-1]))
+    return rows.T if inputs_last else rows
+
+
+def _shaped(rows: Array, shape: tuple[int, ...], inputs_last: bool) -> Array:
+    """Return (K, G) in the shape that `_rows` received."""
+    return np.ascontiguousarray(rows.T if inputs_last else rows).reshape(shape)
 
 
 def _room(top: int, rows: int) -> int:

@@ -104,8 +104,9 @@ class Conv1D(Packable):
         self.expect_features(shape, self.features, rank=3)
         self.window.count_for(self, shape[1])
 
-    def packable(self) -> bool:
-        return self.built and self.groups == 1 and self._weights["kernel"].size > 0
+    def packable(self) -> dict[str, bool]:
+        whole = self.built and self.groups == 1 and self._weights["kernel"].size
+        return {"kernel": True} if whole else {}
 
     def pays(self) -> bool:
         return integers_pay(self.kernel_size * self.features, self.filters)

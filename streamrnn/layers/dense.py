@@ -51,8 +51,8 @@ class Dense(Packable):
     def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self._weights["kernel"].shape[0])
 
-    def packable(self) -> bool:
-        return self.built and self._weights["kernel"].size > 0
+    def packable(self) -> dict[str, bool]:
+        return {"kernel": True} if self.built and self._weights["kernel"].size else {}
 
     def pays(self) -> bool:
         return integers_pay(*self._weights["kernel"].shape)

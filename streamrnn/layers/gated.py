@@ -1,9 +1,8 @@
 """The common part of SimpleRNN, GRU and LSTM: weights, packing, dropout, and their layer."""
 
-from collections.abc import Mapping
 from contextlib import suppress
 from operator import index
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any, ClassVar, Self, SupportsIndex, Unpack
 
 import numpy as np
@@ -55,9 +54,6 @@ class GatedCell(Packable, Cell):
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
     """Whether its kernel takes integers as weights. With dropout, in training, it gets floats."""
-    rounded_weights: ClassVar[Mapping[str, bool]] = MappingProxyType(
-        {"kernel": True, "recurrent_kernel": False}
-    )
 
     def __init__(
         self,
@@ -109,8 +105,11 @@ class GatedCell(Packable, Cell):
     def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self._weights["kernel"].shape[0])
 
-    def packable(self) -> bool:
-        return self.computes_in_integers and self.built and ROW_WISE.isdisjoint(self.activations())
+    def packable(self) -> dict[str, bool]:
+        row_wise = not ROW_WISE.isdisjoint(self.activations())
+        if row_wise or not (self.computes_in_integers and self.built):
+            return {}
+        return {"kernel": True, "recurrent_kernel": False}
 
     def pack(self, kernel: WeightsLike, recurrent: WeightsLike, bias: Floats | None) -> Packed:
         """Return the weights in the layout of the kernel."""

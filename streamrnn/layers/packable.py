@@ -1,6 +1,6 @@
 """Layers whose kernel takes integers as weights (`kernels.integers`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -11,39 +11,55 @@ from streamrnn.layers.layer import Layer
 class Packable(Layer):
     """A layer or cell that packs its weights on first use, as float32 or as integers."""
 
-    rounded_weights: ClassVar[Mapping[str, bool]] = MappingProxyType({"kernel": True})
-    """The weights that can be integers: name -> whether their inputs have units of their own, each
-    a factor (`kernels.integers`)."""
+    inputs_last: ClassVar[bool] = False
+    """Whether the last axis of these weights is that of the inputs."""
     integers: Mapping[str, Integers] = MappingProxyType({})
-    """Those that are, all or none."""
+    """The weights that are integers: all that can be, or none."""
     _packed: Any = None
 
-    def packable(self) -> bool:
-        """Return whether its weights can be integers."""
-        return self.built
+    def packable(self) -> dict[str, bool]:
+        """Return the weights that can be integers, and whether each of their inputs has a factor.
+
+        See `kernels.integers`. Empty if none can be.
+        """
+        raise NotImplementedError
 
     def pays(self) -> bool:
         """Return whether integers are faster. Depends on its sizes only, as the bits do."""
         return True
 
+    def packed_parts(self) -> list[str]:
+        """Return the names of the parts of this layer that are packed, if it has parts."""
+        return []
+
     def weights_changed(self) -> None:
+        self.unpack()
+        if self.integers:
+            self.round_weights(next(iter(self.integers.values())).precision)
+
+    def unpack(self) -> None:
+        """Forget the packed weights."""
         self._packed = None
-        for integers in self.integers.values():
-            self.round_weights(integers.precision)
-            return
 
     def round_weights(self, precision: str) -> None:
         """Round the weights to integers."""
         self.set_integers(
             {
-                name: rounded(self._weights[name], precision, factors=factors)
-                for name, factors in self.rounded_weights.items()
+                name: rounded(
+                    self._weights[name], precision, factors=factors, inputs_last=self.inputs_last
+                )
+                for name, factors in self.packable().items()
             }
         )
+
+    def takes(self, integers: Sequence[Integers]) -> bool:
+        """Return whether its kernel can read these."""
+        one_precision = len({each.precision for each in integers}) == 1
+        return one_precision and all(each.inputs_last == self.inputs_last for each in integers)
 
     def set_integers(self, integers: Mapping[str, Integers]) -> None:
         """Compute with these weights; their floats become the values of the weights."""
         for name, values in integers.items():
             self._weights[name].write(values.floats())
         self.integers = integers
-        self._packed = None
+        self.unpack()

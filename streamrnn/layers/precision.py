@@ -36,6 +36,15 @@ def packed_weights(layer: Layer) -> dict[str, Integers]:
     }
 
 
+def packed_names(model: Layer) -> list[str]:
+    """Return the names of a model's layers, or nodes of its graph, that have such weights."""
+    names: dict[str, None] = {}
+    for path, layer in packable_layers(model):
+        if layer.integers:
+            names |= dict.fromkeys(layer.packed_parts() or [path.partition("/")[0]])
+    return list(names)
+
+
 def precision_of(layer: Layer) -> str:
     """Return the precision of a layer or model: of its packed layers, float32 if it has none."""
     found = [integers.precision for integers in packed_weights(layer).values()]
@@ -79,9 +88,12 @@ def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
     """
     left = dict(weights)
     for path, layer in packable_layers(model):
-        names = {name: _joined(path, name) for name in layer.rounded_weights}
-        if all(own in left for own in names.values()):
-            layer.set_integers({name: left.pop(own) for name, own in names.items()})
+        own = [(name, _joined(path, name)) for name in layer.packable()]
+        found = {name: left[full] for name, full in own if full in left}
+        if len(found) == len(own) and layer.takes(list(found.values())):
+            layer.set_integers(found)
+            for _, full in own:
+                del left[full]
     if left:
         raise ModelFileError(f"stored as integers, but no layer reads them so: {', '.join(left)}")
 

@@ -7,7 +7,7 @@ from streamrnn.display import count, listed
 from streamrnn.errors import ConfigError
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.precision import packed_weights, precision_of
+from streamrnn.layers.precision import packed_names, precision_of
 from streamrnn.models.graph import Graph
 
 if TYPE_CHECKING:
@@ -54,9 +54,8 @@ def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> N
     print_fn(f"Total params: {total:,}")
     print_fn(f"Trainable params: {trainable:,}")
     print_fn(f"Non-trainable params: {total - trainable:,}")
-    if packed := packed_weights(model):
-        names = dict.fromkeys(name.partition("/")[0] for name in packed)
-        print_fn(f"Precision: {precision_of(model)} in {', '.join(names)}; else float32")
+    if packed := packed_names(model):
+        print_fn(f"Precision: {precision_of(model)} in {', '.join(packed)}; else float32")
     print_fn("_" * line_length)
 
 

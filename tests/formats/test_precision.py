@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from streamrnn import Input, Model, Sequential, layers, load_model
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.formats.convert import convert
 from streamrnn.formats.onnx.export import save_onnx
-from streamrnn.layers.precision import packable_layers, packed_weights
+from streamrnn.layers.precision import assign_integers, packable_layers, packed_weights
 
 X = np.random.default_rng(1).normal(size=(3, 12, 4)).astype(np.float32)
 
@@ -199,6 +200,23 @@ def test_a_damaged_file_is_refused(
     edited(path, **changes)
     with pytest.raises(ModelFileError, match=message):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "recurrent"), [({"inputs_last": True}, {}), ({}, {"values": np.int8})]
+)
+def test_integers_that_a_kernel_would_read_otherwise_are_refused(
+    kernel: dict[str, Any], recurrent: dict[str, Any], path: Path
+) -> None:
+    """The inputs on another axis, or two precisions in one layer: it would read beside them."""
+    full, names = load_model(path), ("gru/cell/kernel", "gru/cell/recurrent_kernel")
+    found = packed_weights(load_model(path, precision="int16"))
+    changed = {}
+    for name, change in zip(names, (kernel, recurrent), strict=True):
+        values = found[name].values.astype(change.pop("values", np.int16))
+        changed[name] = found[name]._replace(values=values, **change)
+    with pytest.raises(ModelFileError, match="no layer reads them so: gru/cell/kernel, gru/cell/r"):
+        assign_integers(full, changed)
 
 
 def test_a_graph_keeps_shared_and_nested_layers(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ from streamrnn.arrays import Array, Ints
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.formats.onnx.graph import Arrays, GraphDef, NodeDef
 from streamrnn.formats.onnx.operators import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
-from streamrnn.formats.onnx.recurrent import GATES, Recurrent, check, prepare, weight_names
+from streamrnn.formats.onnx.recurrent import (
+    GATES,
+    NO_INTEGERS,
+    Recurrent,
+    check,
+    prepare,
+    weight_names,
+)
+from streamrnn.kernels.integers import Integers
 
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
 _MAX_FOLDED = 1 << 22
@@ -78,11 +86,11 @@ def _key(node: NodeDef) -> str:
 class Evaluator:
     """A graph with packed recurrent nodes. Threads may share it: a run changes nothing."""
 
-    def __init__(self, graph: GraphDef) -> None:
+    def __init__(self, graph: GraphDef, integers: Mapping[str, Integers] = NO_INTEGERS) -> None:
         self.graph = graph
         self.labels = labels(graph.nodes)
         self.recurrent: dict[str, Recurrent] = {
-            self.labels[_key(node)]: prepare(node, graph.constants)
+            self.labels[_key(node)]: prepare(node, graph.constants, integers)
             for node in graph.nodes
             if node.op in GATES and all(n in graph.constants for n in weight_names(node))
         }

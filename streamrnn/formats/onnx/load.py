@@ -10,6 +10,7 @@ from streamrnn.formats.onnx.graph import GraphDef, NodeDef
 from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.onnx.parse import parse
 from streamrnn.formats.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
+from streamrnn.kernels.packing import dequantized
 from streamrnn.layers import Input, PeepholeLSTMCell, registry
 from streamrnn.layers.naming import snake_case
 from streamrnn.models import Sequential
@@ -54,8 +55,10 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
     for side, direction in zip(sides, recurrent.directions, strict=False):
         bias = node.inputs[3] if len(node.inputs) > 3 and node.inputs[3] else "(no bias)"
         assignments += [
-            Assignment(node.inputs[1], f"{label}/{side}/kernel", direction.kernel),
-            Assignment(node.inputs[2], f"{label}/{side}/recurrent_kernel", direction.recurrent),
+            Assignment(node.inputs[1], f"{label}/{side}/kernel", dequantized(direction.kernel)),
+            Assignment(
+                node.inputs[2], f"{label}/{side}/recurrent_kernel", dequantized(direction.recurrent)
+            ),
             Assignment(bias, f"{label}/{side}/bias", direction.bias),
         ]
         if direction.peepholes is not None:

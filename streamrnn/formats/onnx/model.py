@@ -13,12 +13,14 @@ from streamrnn.formats.onnx import probe
 from streamrnn.formats.onnx.evaluate import Evaluator, require_supported
 from streamrnn.formats.onnx.layout import GraphLayout, Place, find_layout
 from streamrnn.formats.onnx.probe import OnnxStates
+from streamrnn.formats.onnx.recurrent import packable_weights
 from streamrnn.formats.onnx.wiring import Wiring, wire
 from streamrnn.layers import Identity, Input
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import Constant
 from streamrnn.layers.layer import Layer
+from streamrnn.layers.packable import Packable
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.symbol import Shape, symbols_in
 from streamrnn.models import Model
@@ -30,7 +32,7 @@ GraphConfig = graphs.GraphDef | Mapping[str, Any]
 
 
 @builtin_layer
-class OnnxGraph(Layer):
+class OnnxGraph(Packable):
     """A graph as one layer of a model: (B, T, F), (B, T) in, (B, T, U) or (B, U) out.
 
     Weights: the graph's float32 constants, by name. Its state is carried by the pipeline: that of
@@ -40,6 +42,7 @@ class OnnxGraph(Layer):
 
     ragged = False
     takes_state = False
+    inputs_last = True
 
     def __init__(
         self, graph: GraphConfig, state: Mapping[str, str] | None = None, **kwargs: Any
@@ -59,7 +62,7 @@ class OnnxGraph(Layer):
     @cached_property
     def evaluator(self) -> Evaluator:
         """The packed graph. If two threads both make it, either one is valid."""
-        return Evaluator(self._graph.with_constants(dict(self._weights)))
+        return Evaluator(self._graph.with_constants(dict(self._weights)), self.integers)
 
     @cached_property
     def wiring(self) -> Wiring:
@@ -83,7 +86,15 @@ class OnnxGraph(Layer):
         require_supported(graph)
         self.wiring  # noqa: B018 (prepares every recurrent node, checks the names in `state`)
 
-    def weights_changed(self) -> None:
+    def packable(self) -> dict[str, bool]:
+        nodes = self.evaluator.recurrent.values()
+        return packable_weights(self.evaluator.graph, nodes)
+
+    def packed_parts(self) -> list[str]:
+        recurrent = self.evaluator.recurrent
+        return [label for label, r in recurrent.items() if r.packed[0].word > 1]
+
+    def unpack(self) -> None:
         for name in ("evaluator", "wiring", "layout", "_why_not"):
             self.__dict__.pop(name, None)
 

@@ -7,21 +7,24 @@ leaves open. Source: onnx/defs/rnn/defs.cc.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
-from streamrnn.formats.onnx.graph import Arrays, NodeDef
-from streamrnn.kernels import activation, gru, lstm, recurrent, simple_rnn
+from streamrnn.formats.onnx.graph import Arrays, GraphDef, NodeDef
+from streamrnn.kernels import activation, gru, lstm, packing, recurrent, simple_rnn
 from streamrnn.kernels.activation import Spec
+from streamrnn.kernels.integers import Integers
 from streamrnn.kernels.packed import Packed
+from streamrnn.kernels.packing import WeightsLike
 from streamrnn.layers.rnn import reverse
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+NO_INTEGERS: Mapping[str, Integers] = MappingProxyType({})
 _KERNELS: dict[str, ModuleType] = {"LSTM": lstm, "GRU": gru, "RNN": simple_rnn}
 _DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 _ATTRIBUTES = (
@@ -63,8 +66,8 @@ class Direction:
     """
 
     backwards: bool
-    kernel: Floats
-    recurrent: Floats
+    kernel: WeightsLike
+    recurrent: WeightsLike
     bias: Floats
     activations: tuple[Spec, ...]
     peepholes: Floats | None = None
@@ -192,8 +195,35 @@ def weight_names(node: NodeDef) -> list[str]:
     return [name for name in (*node.inputs[1:4], *node.inputs[7:8]) if name]
 
 
-def prepare(node: NodeDef, constants: Arrays) -> Recurrent:
-    """Pack the weights of a checked node. Raises ModelFileError if their shapes are invalid."""
+def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, bool]:
+    """Return the weights of these nodes that can be integers, and whether inputs have factors.
+
+    Those of nodes without peepholes, that no other operator reads.
+    """
+    plain = {
+        id(recurrent.node): recurrent.node
+        for recurrent in nodes
+        if all(direction.as_keras for direction in recurrent.directions)
+    }
+    read: dict[str, set[int]] = {value.name: {0} for value in graph.outputs}
+    for node in graph.nodes:
+        for place, name in enumerate(node.inputs):
+            read.setdefault(name, set()).add(place if id(node) in plain else 0)
+    found: dict[str, bool] = {}
+    for node in plain.values():
+        _, w, r = node.inputs[:3]
+        if read[w] == {1} and read[r] == {2} and graph.constants[w].size:
+            found |= {w: True, r: False}
+    return found
+
+
+def prepare(
+    node: NodeDef, constants: Arrays, integers: Mapping[str, Integers] = NO_INTEGERS
+) -> Recurrent:
+    """Pack the weights of a checked node; `integers`: those that are, by name.
+
+    Raises ModelFileError if their shapes are invalid.
+    """
     gates, attributes, backwards = GATES[node.op], node.attributes, _directions(node)
     w, r = (_weight(node, i, constants, len(backwards)) for i in (1, 2))
     units = r.shape[2]
@@ -206,8 +236,15 @@ def prepare(node: NodeDef, constants: Arrays) -> Recurrent:
     specs = _activations(node, len(backwards))
     coupled = node.op == "LSTM" and bool(attributes.get("input_forget", 0))
     peepholes = _peepholes(node, constants, len(backwards), units)
+    packed = {name: integers[name] for name in node.inputs[1:3] if name in integers}
+    operands = (w, r) if len(packed) < 2 else (packed[name] for name in node.inputs[1:3])
+    kernels, recurrents = (
+        _by_direction(node.op, weights, units, len(backwards)) for weights in operands
+    )
     directions = tuple(
-        _direction(node.op, after, back, w[i], r[i], b[i], specs[i], peepholes[i], coupled)
+        _direction(
+            node.op, after, back, kernels[i], recurrents[i], b[i], specs[i], peepholes[i], coupled
+        )
         for i, back in enumerate(backwards)
     )
     return Recurrent(
@@ -257,29 +294,37 @@ def _peepholes(
     return [p.reshape(3, units)[[0, 2, 1]] for p in constants[name]]
 
 
+def _by_direction(op: str, weights: WeightsLike, units: int, count: int) -> list[WeightsLike]:
+    """Return the weights (dirs, gates * U, K) as (K, gates * U) in Keras's order of gates."""
+    order = _order(op, units)
+    if isinstance(weights, Integers):
+        return [weights.columns(i * order.size + order) for i in range(count)]
+    return [np.ascontiguousarray(one[order].T) for one in weights]
+
+
+def _order(op: str, units: int) -> Ints:
+    """Return the place in ONNX of each row in Keras."""
+    gates = np.arange(GATES[op] * units).reshape(-1, units)
+    return (gates[[0, 2, 3, 1]] if op == "LSTM" else gates).reshape(-1)
+
+
 def _direction(
     op: str,
     after: bool,
     backwards: bool,
-    w: Floats,
-    r: Floats,
+    kernel: WeightsLike,
+    recurrent: WeightsLike,
     b: Array,
     specs: tuple[Spec, ...],
     peepholes: Floats | None,
     coupled: bool,
 ) -> Direction:
-    def ordered(rows: Array) -> Array:
-        if op != "LSTM":
-            return rows
-        i, o, f, c = np.split(rows, 4)
-        return np.concatenate([i, f, c, o])
-
-    bias = np.stack([ordered(b[0]), ordered(b[1])])
+    bias = b[:, _order(op, recurrent.shape[0])]
     return Direction(
         backwards,
-        np.ascontiguousarray(ordered(w).T),
-        np.ascontiguousarray(ordered(r).T),
-        bias if after else bias[0] + bias[1],
+        kernel,
+        recurrent,
+        np.ascontiguousarray(bias) if after else bias[0] + bias[1],
         specs,
         peepholes,
         coupled,
@@ -287,11 +332,13 @@ def _direction(
 
 
 def _pack(op: str, after: bool, direction: Direction) -> Packed:
-    weights = direction.kernel, direction.recurrent, direction.bias
+    kernel, recurrent, bias = direction.kernel, direction.recurrent, direction.bias
     if op == "LSTM" and not direction.as_keras:
-        return lstm.pack_peephole(*weights, direction.peepholes, coupled=direction.coupled)
+        kernel, recurrent = packing.dequantized(kernel), packing.dequantized(recurrent)
+        own = direction.peepholes
+        return lstm.pack_peephole(kernel, recurrent, bias, own, coupled=direction.coupled)
     options = {"reset_after": after} if op == "GRU" else {}
-    packed: Packed = _KERNELS[op].pack(*weights, **options)
+    packed: Packed = _KERNELS[op].pack(kernel, recurrent, bias, **options)
     return packed
 
 
