@@ -16,6 +16,7 @@ own names. In Keras, PyTorch and ONNX Runtime::
     numpy.savez("check.npz", x=x, h=h, **dict(zip(names, outputs)))
 """
 
+import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from streamrnn.arrays import Array
-from streamrnn.errors import DataError
+from streamrnn.errors import ConfigError, DataError
 from streamrnn.formats.assignment import Loaded
 from streamrnn.formats.dispatch import read
 from streamrnn.formats.guard import reading, require_file
@@ -66,7 +67,8 @@ def convert(
 
     target: .safetensors, the native format, or .onnx (`formats.onnx.export`). The other arguments
     and errors are those of load_model. Raises DataError if the arrays in `check` do not fit the
-    model, UnsupportedError for a layer that ONNX does not have; then nothing is written.
+    model, UnsupportedError for a layer that ONNX does not have, ConfigError for a target that is
+    the source of a model to be rounded; then nothing is written.
     """
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     model = loaded.model
@@ -75,7 +77,13 @@ def convert(
     with reading(source):
         set_precision(model, precision)
     differences: list[Difference | RoundingError] = []
-    if check is not None and precision_of(model) != before:
+    is_rounded = precision_of(model) != before
+    if is_rounded and _is_one_file(source, target):
+        raise ConfigError(
+            f"{target}: is IN and OUT. Name another file: weights in {precision} cannot become "
+            "float32 again"
+        )
+    if check is not None and is_rounded:
         model.reset_state()
         exact, checked = checked, _with_recorded(model, check)
         differences += _rounding(precision, exact, checked)
@@ -85,6 +93,10 @@ def convert(
     else:
         model.save(target)
     return loaded, differences
+
+
+def _is_one_file(source: str | Path, target: str | Path) -> bool:
+    return os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target)
 
 
 def is_onnx(target: str | Path) -> bool:

@@ -37,6 +37,10 @@ _LARGEST = {"int16": 32767, "int8": 127}
 _LEAST_EXPONENT = -24
 """An input with smaller weights, by this power of two, is scaled like one with such weights."""
 
+_NONE = -128
+"""The exponent of an input whose weights are all zero: its factor is zero, so that it does not
+drown the others."""
+
 _LEAST_SCALE = 2.0**-120
 """Below it, float32 has fewer bits for a scale."""
 
@@ -115,7 +119,8 @@ def rounded(
     weights_KG = np.array(_rows(weights, inputs_last), np.float64)
     inputs = len(weights_KG)
     exponents = _exponents(weights_KG) if factors else np.zeros(inputs, np.int8)
-    weights_KG /= _powers(exponents)[:, None]
+    some = exponents != _NONE
+    weights_KG[some] /= _powers(exponents[some])[:, None]
     squares = _total(weights_KG * weights_KG)
     tops = [top for top in _TOPS[precision] if _room(top, inputs) > 0]
     if not tops:
@@ -151,8 +156,9 @@ def why_invalid(integers: Integers) -> str:
         return f"scales {scales.dtype}, exponents {exponents.dtype}, top {top!r}"
     if not ((scales >= _LEAST_SCALE) & np.isfinite(scales)).all():
         return "a scale is not positive and finite"
-    if ((exponents > 0) | (exponents < _LEAST_EXPONENT)).any():
-        return f"an exponent is not in {_LEAST_EXPONENT}…0"
+    small = (exponents < _LEAST_EXPONENT) & (exponents != _NONE)
+    if ((exponents > 0) | small).any():
+        return f"an exponent is neither in {_LEAST_EXPONENT}…0 nor {_NONE}"
     if (np.abs(integers.rows().astype(np.int64)).sum(axis=0) * top >= 2**31).any():
         return "a sum of products would exceed 32 bits"
     return ""
@@ -197,13 +203,13 @@ def _exponents(weights: Array) -> Array:
     largest = np.abs(weights).max(axis=1, initial=0)
     _, exponents = np.frexp(np.where(largest > 0, largest, 1))
     highest = exponents[largest > 0].max(initial=-(2**15))
-    relative = np.where(largest > 0, exponents - highest, _LEAST_EXPONENT)
-    return np.maximum(relative, _LEAST_EXPONENT).astype(np.int8)
+    relative = np.maximum(exponents - highest, _LEAST_EXPONENT)
+    return np.where(largest > 0, relative, _NONE).astype(np.int8)
 
 
 def _powers(exponents: Array) -> Array:
-    """Return the powers of two (K,), exactly."""
-    return np.array([2.0**exponent for exponent in exponents.tolist()])
+    """Return the powers of two (K,), exactly; zero for inputs without weights."""
+    return np.array([0.0 if each == _NONE else 2.0**each for each in exponents.tolist()])
 
 
 def _total(weights: Array) -> Array:

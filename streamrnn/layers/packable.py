@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from streamrnn.kernels.integers import Integers, rounded
 from streamrnn.layers.layer import Layer
 
@@ -33,9 +35,17 @@ class Packable(Layer):
         return []
 
     def weights_changed(self) -> None:
+        """Round the weights that have changed: to round twice would change the others, too."""
         self.unpack()
         if self.integers:
-            self.round_weights(next(iter(self.integers.values())).precision)
+            self.set_integers(
+                {
+                    name: integers
+                    if np.array_equal(integers.floats(), self._weights[name])
+                    else self._rounded(name, integers.precision)
+                    for name, integers in self.integers.items()
+                }
+            )
 
     def unpack(self) -> None:
         """Forget the packed weights."""
@@ -43,13 +53,12 @@ class Packable(Layer):
 
     def round_weights(self, precision: str) -> None:
         """Round the weights to integers."""
-        self.set_integers(
-            {
-                name: rounded(
-                    self._weights[name], precision, factors=factors, inputs_last=self.inputs_last
-                )
-                for name, factors in self.packable().items()
-            }
+        self.set_integers({name: self._rounded(name, precision) for name in self.packable()})
+
+    def _rounded(self, name: str, precision: str) -> Integers:
+        factors = self.packable()[name]
+        return rounded(
+            self._weights[name], precision, factors=factors, inputs_last=self.inputs_last
         )
 
     def takes(self, integers: Sequence[Integers]) -> bool:

@@ -46,6 +46,35 @@ def test_rounded_when_loaded_or_converted_it_is_the_same_model(path: Path, tmp_p
     assert load_model(out, precision="int16").fingerprint() == packed.fingerprint()
 
 
+def test_weights_that_are_set_to_what_they_are_stay_the_same_integers(path: Path) -> None:
+    rounded = load_model(path, precision="int16")
+    before, y = rounded.fingerprint(), rounded(X)
+    rounded.set_weights(rounded.get_weights())
+    assert rounded.fingerprint() == before
+    weights = rounded.get_weights()
+    weights[0] = 2 * weights[0]
+    rounded.set_weights(weights)
+    assert rounded.fingerprint() != before
+    weights[0] = weights[0] / 2
+    rounded.set_weights(weights)
+    np.testing.assert_allclose(rounded(X), y, atol=1e-3)
+
+
+def test_a_model_is_not_rounded_in_place(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"is IN and OUT\. Name another file"):
+        convert(path, path.parent / "." / path.name, precision="int16")
+    assert path.read_bytes() == before
+    convert(path, path)
+
+
+def test_integers_of_two_precisions_in_one_layer_are_refused(path: Path) -> None:
+    both = [packed_weights(load_model(path, precision=each)) for each in ("int16", "int8")]
+    mixed = both[0] | {name: each for name, each in both[1].items() if "recurrent" in name}
+    with pytest.raises(ModelFileError, match="stored as integers, but no layer reads them so"):
+        assign_integers(load_model(path), mixed)
+
+
 def test_a_packed_file_is_half_the_size(tmp_path: Path) -> None:
     large = Sequential([Input((None, 64)), layers.LSTM(128)])
     large.save(tmp_path / "large.safetensors")
@@ -190,7 +219,7 @@ def edited(path: Path, **changes: np.ndarray | None) -> None:
         ({"scales": np.ones(3, np.float32)}, "values .*, scales .* and exponents"),
         ({"values": np.full((10, 18), 32767, np.int16)}, "a sum of products would exceed 32 bits"),
         ({"values": np.zeros((10, 18), np.int32)}, "they are int32, expected one of int16"),
-        ({"exponents": np.full(10, 3, np.int8)}, "an exponent is not in -24…0"),
+        ({"exponents": np.full(10, 3, np.int8)}, "an exponent is neither in -24…0 nor -128"),
     ],
 )
 def test_a_damaged_file_is_refused(

@@ -112,6 +112,17 @@ def test_a_state_may_be_of_any_size(kind: str) -> None:
     assert np.abs(y - expected).max() < near * np.abs(expected).max()
 
 
+def test_a_feature_without_weights_drowns_no_other() -> None:
+    weights = np.random.default_rng(6).standard_normal((3, 5)).astype(np.float32)
+    weights[1] = 0
+    found, alone = (rounded(w, "int16", factors=True) for w in (weights, weights[[0, 2]]))
+    assert found.factors()[1] == 0
+    assert not found.floats()[1].any()
+    np.testing.assert_array_equal(found.factors()[[0, 2]], alone.factors())
+    np.testing.assert_array_equal(found.values[[0, 2]], alone.values)
+    assert not rounded(np.zeros((3, 5), np.float32), "int8", factors=True).floats().any()
+
+
 def test_a_feature_in_small_units_is_not_drowned() -> None:
     """Pressure in pascals beside wind in m/s: its weights are as small as its values are large."""
     rng = np.random.default_rng(5)
