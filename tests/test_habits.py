@@ -34,7 +34,7 @@ def test_the_readme_names_the_versions_that_are_read() -> None:
     assert rows == {
         "manifest of an output folder": f"{READABLE[0]} to {READABLE[-1]}, writes {VERSION}",
         "state table (in an output, exported, or a `checkpoint`)": FORMAT_VERSION,
-        "native model file": native.NATIVE_VERSION,
+        "native model file": f"{native.NATIVE_VERSION}, {native.INTEGERS_VERSION} with integers",
     }
 
 
