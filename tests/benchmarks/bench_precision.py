@@ -1,4 +1,4 @@
-"""Recurrent layers in int16 and int8 against float32 and against others' low precision.
+"""Layers in int16 and int8 against float32; recurrent ones against others' low precision too.
 
     python tests/benchmarks/bench_precision.py --markdown tests/benchmarks/README.md
 
@@ -22,13 +22,20 @@ import peers
 from timing import add_markdown, machine, publish, table
 
 import streamrnn
-from streamrnn.kernels import gru, integers, lstm, recurrent
+from streamrnn.kernels import conv1d, dense, gru, integers, lstm, recurrent
 
 GRID = [
     *((1, 16, 64, 128), (1, 64, 128, 128), (32, 16, 16, 128), (32, 16, 32, 128)),
     *((32, 16, 64, 128), (64, 64, 128, 128), (64, 64, 256, 64), (64, 128, 512, 32)),
     (1, 128, 512, 64),
 ]
+ROWS_GRID = [
+    *((4096, 64, 1), (4096, 128, 10), (4096, 64, 64), (4096, 128, 32), (4096, 128, 64)),
+    *((4096, 128, 128), (4096, 256, 256), (4096, 512, 512), (64, 128, 128), (64, 512, 512)),
+    *((1, 128, 128), (1, 512, 512)),
+]
+CONV_GRID = [(64, 64, 16, 64), (64, 64, 64, 64), (64, 64, 128, 128), (64, 64, 256, 256)]
+TAPS = 5
 KINDS = {"lstm": (lstm, 4, 2), "gru": (gru, 3, 1)}
 PRECISIONS = ("float32", "int16", "int8")
 
@@ -193,6 +200,82 @@ def speed(rounds: int) -> str:
     return table(head, rows)
 
 
+def rows_speed(rounds: int) -> str:
+    """Dense and Conv1D of one size after another, also where they stay float32 in a model."""
+    table_rows = []
+    for rows, features, units in ROWS_GRID:
+        sides = dense_sides(rows, features, units)
+        table_rows.append(measured("Dense", f"{rows}, {features}, {units}", sides, rounds))
+    for lanes, steps, features, units in CONV_GRID:
+        sides = conv_sides(lanes, steps, features, units)
+        name = f"{lanes} x {steps}, {TAPS} x {features}, {units}"
+        table_rows.append(measured("Conv1D", name, sides, rounds))
+    return table(["", "rows, inputs, units", "float32, µs", *PRECISIONS[1:]], table_rows)
+
+
+def dense_sides(rows: int, features: int, units: int) -> dict[str, Chunk]:
+    rng = np.random.default_rng(0)
+    kernel = normal(rng, features, units)
+    x = rng.normal(size=(rows, features)).astype(np.float32)
+
+    def side(precision: str) -> Chunk:
+        packed, y = dense.pack(in_precision(kernel, precision)), np.empty((rows, units), np.float32)
+
+        def chunk() -> np.ndarray:
+            dense.run(packed, x, y, activation="relu")
+            return y
+
+        return chunk
+
+    return {precision: side(precision) for precision in PRECISIONS}
+
+
+def conv_sides(lanes: int, steps: int, features: int, units: int) -> dict[str, Chunk]:
+    rng = np.random.default_rng(0)
+    kernel = normal(rng, TAPS, features, units)
+    x = rng.normal(size=(lanes, steps, features)).astype(np.float32)
+
+    def side(precision: str) -> Chunk:
+        packed = conv1d.pack(in_precision(kernel, precision))
+        y = np.empty((lanes, steps, units), np.float32)
+
+        def chunk() -> np.ndarray:
+            past = np.zeros((lanes, TAPS - 1, features), np.float32)
+            conv1d.run(packed, x, None, None, past, y, activation="relu")
+            return y
+
+        return chunk
+
+    return {precision: side(precision) for precision in PRECISIONS}
+
+
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Weights that keep the size of their inputs."""
+    found: np.ndarray = rng.normal(size=shape).astype(np.float32)
+    return found / np.float32(np.prod(shape[:-1]) ** 0.5)
+
+
+def in_precision(kernel: np.ndarray, precision: str) -> Any:
+    if precision == "float32":
+        return kernel
+    return integers.rounded(kernel, precision, factors=True)
+
+
+def measured(kind: str, name: str, sides: dict[str, Chunk], rounds: int) -> list[str]:
+    exact = sides["float32"]().copy()
+    errors = {p: float(np.abs(sides[p]() - exact).max()) for p in PRECISIONS[1:]}
+    ratios = cpu_ratios(sides, rounds)
+    start, calls = time.process_time(), 0
+    while time.process_time() - start < 0.05:
+        sides["float32"]()
+        calls += 1
+    each = (time.process_time() - start) / calls * 1e6
+    took = f"{each:,.0f}" if each >= 100 else f"{each:.3g}"
+    row = [kind, name, took, *(f"x{ratios[p]:.2f} ({errors[p]:.0e})" for p in errors)]
+    print(*row, flush=True)
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
@@ -202,7 +285,8 @@ def main() -> None:
     streamrnn.set_threads(1)
     installed = [name for name in ("onnxruntime", "torch", "openvino") if find_spec(name)]
     text = f"{machine('numba', *installed)}\n\n{speed(options.rounds)}"
-    publish({"precision": text}, options.markdown)
+    rows = f"{machine('numba')}\n\n{rows_speed(options.rounds)}"
+    publish({"precision": text, "precision of rows": rows}, options.markdown)
 
 
 if __name__ == "__main__":
