@@ -183,7 +183,7 @@ def _compile(name: str, function: Callable[..., object], signature: Signature) -
     _LOGGER.debug("compiling %s", name)
     function.compile(signature)
     result: Any = function.overloads[signature.args]
-    _refuse_calls(name, result.library.get_llvm_str())
+    _refuse_calls(name, result.library.get_llvm_str(), result.fndesc.llvm_func_name)
     # The last part is the environments of inlined functions, which only code that prints, or raises
     # with values, uses. To load those of Numba's array functions takes 0.1 s of imports.
     *parts, _environments = result._reduce()
@@ -191,13 +191,13 @@ def _compile(name: str, function: Callable[..., object], signature: Signature) -
     return cast(CompileResult, result)
 
 
-def _refuse_calls(name: str, code: str) -> None:
-    """Raise RuntimeError if a kernel contains a function besides its own that can be called.
+def _refuse_calls(name: str, code: str, own: str) -> None:
+    """Raise RuntimeError if a kernel calls a function besides `own`, or those of Numba.
 
     Numba numbers functions in each process anew. Two kernels that two processes compiled may hold
     different functions of one name, and a process that loads both would call the first for both.
     """
-    called = re.findall(r"^define linkonce_odr [^@]*@(?!NRT_)([^(]*)", code, re.MULTILINE)
+    called = set(re.findall(r"\bcall [^@\n]*@(_Z(?!N5numba)[^(\s]*)", code)) - {own}
     if called:
         raise RuntimeError(f"the kernel {name} calls functions that are not inlined: {called}")
 

@@ -321,5 +321,5 @@ def test_a_kernel_that_calls_a_function_is_refused(
         return fibonacci(n)
 
     signature = numba.types.int64(numba.types.int64)
-    with pytest.raises(RuntimeError, match=r"whole calls functions that are not inlined: \['_ZN"):
+    with pytest.raises(RuntimeError, match=r"whole calls functions that are not inlined: {'_ZN"):
         jit.compiled("whole", lambda: jit.kernel(whole), signature)

@@ -173,7 +173,7 @@ def test_an_empty_field_is_null_and_a_quoted_one_is_not(tmp_path: Path) -> None:
         (b"a,b\nx,\xff\n", r"invalid UTF8"),
         (b"a,a\n1,2\n", r"column 'a': expected once, found 2 times"),
         (b"a,b\n1," + b"x" * (1 << 21) + b"\n", r"a row is longer than 1,048,576 bytes"),
-        (gzip.compress(b"a,b\n" + b"1,2\n" * 9)[:-9], r"Truncated compressed stream"),
+        (gzip.compress(b"a,b\n" + b"1,2\n" * 9, mtime=0)[:-9], r"Truncated compressed stream"),
         (_zstd(b"a,b\n" + b"1,2\n" * 9)[:-3], r"Truncated compressed stream"),
     ],
 )
