@@ -1,6 +1,6 @@
 """Layers whose kernel takes integers as weights (`kernels.integers`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -61,10 +61,14 @@ class Packable(Layer):
             self._weights[name], precision, factors=factors, inputs_last=self.inputs_last
         )
 
-    def takes(self, integers: Sequence[Integers]) -> bool:
-        """Return whether its kernel can read these."""
-        one_precision = len({each.precision for each in integers}) == 1
-        return one_precision and all(each.inputs_last == self.inputs_last for each in integers)
+    def takes(self, integers: Mapping[str, Integers]) -> bool:
+        """Return whether its kernel can read these: one precision, factors where it has them."""
+        factors = self.packable()
+        one_precision = len({each.precision for each in integers.values()}) == 1
+        return one_precision and all(
+            each.inputs_last == self.inputs_last and (factors[name] or not each.exponents.any())
+            for name, each in integers.items()
+        )
 
     def set_integers(self, integers: Mapping[str, Integers]) -> None:
         """Compute with these weights; their floats become the values of the weights."""

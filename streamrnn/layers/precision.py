@@ -66,7 +66,7 @@ def set_precision(model: Layer, precision: str) -> None:
         return
     if before != FLOAT32:
         raise ConfigError(
-            f"the weights of {model} are stored as {before}: they cannot become {precision} again. "
+            f"the weights of {model} are stored as {before}, and cannot become {precision}. "
             f'Use the float32 file that this one was converted from, or precision = "{before}"'
         )
     found = dict.fromkeys(layer for _, layer in packable_layers(model) if layer.pays())
@@ -87,11 +87,13 @@ def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
     Raises ModelFileError if a layer does not take them, or gets only some of its own.
     """
     left = dict(weights)
+    if len(found := {each.precision for each in weights.values()}) > 1:
+        raise ModelFileError(f"weights in {' and '.join(sorted(found))}: expected one precision")
     for path, layer in packable_layers(model):
         own = [(name, _joined(path, name)) for name in layer.packable()]
-        found = {name: left[full] for name, full in own if full in left}
-        if len(found) == len(own) and layer.takes(list(found.values())):
-            layer.set_integers(found)
+        given = {name: left[full] for name, full in own if full in left}
+        if len(given) == len(own) and layer.takes(given):
+            layer.set_integers(given)
             for _, full in own:
                 del left[full]
     if left:

@@ -10,7 +10,7 @@ GROWTH = 3.0
 """Growth of the error from which on a model is said not to forget."""
 
 _STILL = 1.25
-"""Growth in the second half alone that tells such a model from one that starts from zero states:
+"""Growth since the third tenth that tells such a model from one that starts from zero states:
 its error grows at first, too, but then stays."""
 
 _TENTHS = 10
@@ -20,7 +20,7 @@ _TENTHS = 10
 class RoundingError:
     """The differences of one output from float32, in its units: the largest, and their rms.
 
-    `first`, `middle`, `last`: rms in the first, fifth and last tenth of the steps; None for fewer
+    `first`, `middle`, `last`: rms in the first, third and last tenth of the steps; None for fewer
     steps than 10.
     """
 
@@ -42,8 +42,9 @@ class RoundingError:
         if steps is not None and difference.shape[steps] >= _TENTHS:
             along = np.moveaxis(difference, steps, 0)
             tenth = len(along) // _TENTHS
-            first, last = _rms(along[:tenth]), _rms(along[-tenth:])
-            middle = _rms(along[4 * tenth : 5 * tenth])
+            first, middle, last = (
+                _rms(along[begin : begin + tenth]) for begin in (0, 2 * tenth, len(along) - tenth)
+            )
         largest = float(difference.max(initial=0))
         return cls(output, precision, largest, _rms(difference), first, middle, last)
 
@@ -53,7 +54,7 @@ class RoundingError:
 
     @property
     def growth(self) -> float | None:
-        """The error in the last tenth over that in the first; None without steps, or one there."""
+        """`last` over `first`; None without steps, or an error there."""
         return self.last / self.first if self.first and self.last is not None else None
 
     def warning(self) -> str | None:
@@ -64,8 +65,9 @@ class RoundingError:
             return None
         return (
             f"the error of {self.output} in {self.precision} grows {self.growth:.3g} times from "
-            "the first tenth of the steps to the last: this model does not forget (a gate that is "
-            "exactly 1?), so errors add up. Stay with float32"
+            "the first tenth of the steps to the last, and still grows: unless its inputs do so, "
+            "this model does not forget (a gate that is exactly 1?), and errors add up. Stay with "
+            "float32"
         )
 
     def __str__(self) -> str:

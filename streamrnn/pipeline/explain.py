@@ -61,7 +61,7 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     wide.check_schemas([file for file in source.files if file.name not in used])
     notes: list[str] = []
     if last is None:
-        starting_table(bound, None, "", notes)
+        starting_table(bound, None, "", notes, carry=loaded.config.model.carries)
     else:
         _check_last(loaded, bound, last, notes)
     refuse_own_output(loaded, source)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Floats, Ints
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.integers import FLOAT32
 from streamrnn.models.rounding import RoundingError
@@ -34,10 +37,11 @@ def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[s
             "float32 file that it was made from in [model] path, or use streamrnn convert --check"
         ]
     before, after = (preview_rows(_from_zeros(each), COMPARED) for each in (exact, loaded))
-    found = [
-        RoundingError.of(name, precision, _column(before, name), _column(after, name), steps=0)
-        for name in loaded.names
-    ]
+    steps = _steps(after, loaded.contract.key)
+    found = []
+    for name in loaded.names:
+        one, other = _columns(name, before, after, steps)
+        found.append(RoundingError.of(name, precision, one, other, steps=0))
     return found, [warning for error in found if (warning := error.warning())]
 
 
@@ -55,7 +59,22 @@ def _from_zeros(loaded: LoadedPipeline) -> LoadedPipeline:
     return found
 
 
-def _column(table: pa.Table, name: str) -> Floats:
-    """Return the scores; rows of the warm-up have none."""
-    column: Floats = table.column(name).drop_null().to_numpy()
-    return column.astype(np.float32, copy=False)
+def _columns(name: str, exact: pa.Table, rounded: pa.Table, steps: Ints) -> tuple[Floats, Floats]:
+    """Return the scores in the order of their steps; rows of the warm-up have none."""
+    scored = exact.column(name).is_valid().to_numpy()
+    order = np.argsort(steps[scored], kind="stable")
+    one, other = (table.column(name).drop_null().to_numpy() for table in (exact, rounded))
+    return one.astype(np.float32)[order], other.astype(np.float32)[order]
+
+
+def _steps(rows: pa.Table, key: Sequence[str]) -> Ints:
+    """Return the step of each row within its stream; of all rows if the output lacks the key."""
+    if not {*key} <= {*rows.column_names}:
+        return np.arange(rows.num_rows)
+    seen: Counter[tuple[object, ...]] = Counter()
+    steps = np.empty(rows.num_rows, np.int64)
+    columns = (rows.column(name).to_pylist() for name in key)
+    for row, stream in enumerate(zip(*columns, strict=True)):
+        steps[row] = seen[stream]
+        seen[stream] += 1
+    return steps

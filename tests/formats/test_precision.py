@@ -71,7 +71,7 @@ def test_a_model_is_not_rounded_in_place(path: Path) -> None:
 def test_integers_of_two_precisions_in_one_layer_are_refused(path: Path) -> None:
     both = [packed_weights(load_model(path, precision=each)) for each in ("int16", "int8")]
     mixed = both[0] | {name: each for name, each in both[1].items() if "recurrent" in name}
-    with pytest.raises(ModelFileError, match="stored as integers, but no layer reads them so"):
+    with pytest.raises(ModelFileError, match="weights in int16 and int8: expected one precision"):
         assign_integers(load_model(path), mixed)
 
 
@@ -88,7 +88,7 @@ def test_a_packed_file_is_half_the_size(tmp_path: Path) -> None:
 def test_a_packed_file_cannot_go_back(path: Path, tmp_path: Path) -> None:
     out = tmp_path / "packed.safetensors"
     load_model(path, precision="int16").save(out)
-    with pytest.raises(ConfigError, match=r"stored as int16: they cannot become float32 again"):
+    with pytest.raises(ConfigError, match=r"stored as int16, and cannot become float32"):
         load_model(out, precision="float32")
 
 
@@ -232,18 +232,18 @@ def test_a_damaged_file_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("kernel", "recurrent"), [({"inputs_last": True}, {}), ({}, {"values": np.int8})]
+    ("kernel", "recurrent"),
+    [({"inputs_last": True}, {}), ({}, {"exponents": np.full(6, -1, np.int8)})],
 )
 def test_integers_that_a_kernel_would_read_otherwise_are_refused(
     kernel: dict[str, Any], recurrent: dict[str, Any], path: Path
 ) -> None:
-    """The inputs on another axis, or two precisions in one layer: it would read beside them."""
+    """The inputs on another axis, or factors of a state, which a kernel does not read."""
     full, names = load_model(path), ("gru/cell/kernel", "gru/cell/recurrent_kernel")
     found = packed_weights(load_model(path, precision="int16"))
     changed = {}
     for name, change in zip(names, (kernel, recurrent), strict=True):
-        values = found[name].values.astype(change.pop("values", np.int16))
-        changed[name] = found[name]._replace(values=values, **change)
+        changed[name] = found[name]._replace(**change)
     with pytest.raises(ModelFileError, match="no layer reads them so: gru/cell/kernel, gru/cell/r"):
         assign_integers(full, changed)
 

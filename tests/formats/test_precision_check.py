@@ -12,8 +12,8 @@ from streamrnn.models.rounding import RoundingError
 STEPS = 300
 
 
-def write(folder: Path, model: Sequential) -> None:
-    x = np.random.default_rng(2).normal(size=(2, STEPS, 3)).astype(np.float32)
+def write(folder: Path, model: Sequential, mean: float = 0) -> None:
+    x = np.random.default_rng(2).normal(mean, size=(2, STEPS, 3)).astype(np.float32)
     model.save(folder / "in.safetensors")
     np.savez(folder / "check.npz", x=x, y=model(x))
 
@@ -45,12 +45,13 @@ def test_a_model_that_does_not_forget_is_warned_of(tmp_path: Path) -> None:
         4, activation="linear", recurrent_activation="hard_sigmoid", return_sequences=True
     )
     model = Sequential([Input((None, 3)), lstm])
-    kernel, recurrent, bias = model.get_weights()
+    _, recurrent, bias = model.get_weights()
+    kernel = np.random.default_rng(3).normal(size=(3, 16)).astype(np.float32)
     bias[4:8], bias[12:] = 99, 99
     recurrent[:] = 0
     kernel[:, 4:8], kernel[:, 12:] = 0, 0
     model.set_weights([kernel, recurrent, bias])
-    write(tmp_path, model)
+    write(tmp_path, model, mean=1)
     said = checked(tmp_path)
     assert "this model does not forget (a gate that is exactly 1?)" in said
     assert "Stay with float32" in said
@@ -65,9 +66,9 @@ def test_a_nan_in_one_of_the_two_is_an_infinite_difference() -> None:
 
 @pytest.mark.parametrize(("last", "warned"), [(2.9, False), (3.1, True)])
 def test_the_warning_begins_at_three_times(last: float, warned: bool) -> None:
-    exact = np.zeros((50, 2))
-    rounded = np.ones((50, 2))
-    rounded[-5:] = last
+    exact = np.full((50, 2), 9.0)
+    rounded = exact + 1
+    rounded[-5:] = exact[-5:] + last
     error = RoundingError.of("y", "int16", exact, rounded, 0)
     assert error.growth == pytest.approx(last)
     assert (error.warning() is not None) == warned
@@ -75,11 +76,12 @@ def test_the_warning_begins_at_three_times(last: float, warned: bool) -> None:
 
 
 def test_an_error_that_grows_from_zero_states_and_then_stays_is_no_warning() -> None:
-    exact, rounded = np.zeros((50, 2)), np.ones((50, 2))
-    rounded[:5] = 0.1
+    exact = np.full((50, 2), 9.0)
+    rounded = exact + 1
+    rounded[:5] -= 0.9
     error = RoundingError.of("y", "int16", exact, rounded, 0)
     assert error.growth == pytest.approx(10)
     assert error.warning() is None
-    rounded[:5] = 0
+    rounded[:5] = exact[:5]
     assert RoundingError.of("y", "int16", exact, rounded, 0).growth is None
     assert RoundingError.of("y", "int16", exact, exact, 0).growth is None

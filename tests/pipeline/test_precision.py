@@ -62,7 +62,7 @@ def test_another_precision_is_another_model(base: Path) -> None:
     model = job(precision="int16").loaded.fingerprint
     assert read_manifest("out").model == model
     assert scores().num_rows == LOG.num_rows
-    assert reset_streams("out", ["s1"]) >= 0  # reads the model in the precision of the run
+    assert reset_streams("out", ["s1"]) == 1  # reads the model in the precision of the run
 
 
 def test_explain_shows_the_error_on_the_rows_of_the_source(base: Path) -> None:
@@ -88,6 +88,19 @@ def test_a_state_in_another_precision_does_not_keep_explain_from_comparing(base:
     later = job(precision="int16", model={"on_change": "carry"}, **more)
     (same,) = later.explain()["precision_errors"]
     assert same["largest"] >= error["largest"]
+    assert later.preview(3).num_rows == 3
+    later.validate()
+
+
+def test_growth_is_by_the_steps_of_each_stream(base: Path) -> None:
+    """The file may have one stream after the other."""
+    (interleaved,) = job(precision="int16").explain()["precision_errors"]
+    logs.write(
+        LOG.slice(0, 170).sort_by([("id", "ascending"), ("t", "ascending")]), Path("in/a.parquet")
+    )
+    (sorted_,) = job(precision="int16").explain()["precision_errors"]
+    assert sorted_["growth"] == pytest.approx(interleaved["growth"], rel=0.3)
+    assert sorted_["largest"] == interleaved["largest"]
 
 
 def test_the_error_leaves_out_rows_of_the_warm_up(base: Path) -> None:
