@@ -65,7 +65,10 @@ def explain(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show what a run would do. Files, rows, streams, memory, and where it would resume."""
+    """Show what a run would do. Files, rows, streams, memory, and where it would resume.
+
+    In a lower [model] precision, the first 20,000 rows are scored in float32, too, and compared.
+    """
     if mermaid and as_json:
         raise typer.BadParameter("--mermaid cannot be combined with --json")
     from streamrnn.pipeline import Pipeline

@@ -62,7 +62,7 @@ def convert(
             metavar="P",
             help="int16 or int8: store LSTM, GRU and SimpleRNN, and large Dense and Conv1D, as "
             "integers: a half or a quarter of the size, and faster. See the error with --check. "
-            "Default: as IN.",
+            "auto: as IN.",
         ),
     ] = "auto",
     verbose: Verbose = False,
@@ -85,6 +85,8 @@ def convert(
         precision=precision,
     )
     print("\n".join(loaded.table()))
+    if loaded.model.precision != "float32":
+        print(f"precision: {loaded.model.precision}; streamrnn summary {target} names the layers")
     for difference in differences:
         print(f"checked: {difference}")
         if isinstance(difference, RoundingError) and (warning := difference.warning()):

@@ -37,7 +37,7 @@ class Sizes(NamedTuple):
     """Offset in the scratch array of the weights that a unit multiplies by itself, `padded` of each
     kind (peepholes, gains); of packed weights, of what `kernels.packing.Tops` lists."""
     packed: int = 0
-    """Offset in the scratch array of the integers of the first row's state."""
+    """Offset in the scratch array of this thread's packed rows (`simd.packed_rows`)."""
 
 
 class Span(NamedTuple):
