@@ -136,8 +136,8 @@ def integers_pay(inputs: int, units: int) -> bool:
     """Return whether integers make the product of rows and weights (inputs, units) faster.
 
     With AVX-512 VNNI, on 4,096 rows: int16 1.2 times at (128, 64) and 0.9 times at (128, 32), where
-    rounding the rows takes longer than is saved. The rule cannot depend on
-    the rows, the threads or the CPU, as then bits would.
+    rounding the rows takes longer than is saved. The rule cannot depend on the rows, the threads or
+    the CPU, as then bits would.
     """
     return inputs >= LEAST_INPUTS and units >= LEAST_UNITS
 
