@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.sources import FileSource, list_files, suffixes_of
+from streamrnn.sources.formats.rawtext import RawText
 from streamrnn.sources.formats.text import infer, parse_texts
 
 
@@ -293,3 +295,17 @@ def test_a_key_that_no_row_has_is_missing(tmp_path: Path) -> None:
         rows(source(tmp_path / "in", first, _lines({"id": 2, "y": 1.5}), name=".ndjson"))
     found = source(tmp_path / "in", first, _lines({"id": 2, "x": None}), name=".ndjson")
     assert rows(found)[1] == {"id": 2, "x": None}
+
+
+@pytest.mark.parametrize("pack", PACKERS.values(), ids=["plain", "gz", "zst"])
+def test_two_passes_over_a_file_do_not_share_a_position(pack: Callable[[bytes], bytes]) -> None:
+    """Arrow reads ahead in a thread, also when the next pass has begun."""
+    content = np.random.default_rng(1).integers(0, 256, 300_000, np.uint8).tobytes()
+    stream = pa.BufferReader(pack(content))
+    one, other = RawText(stream), RawText(stream)
+    parts: list[list[bytes]] = [[], []]
+    while data := one.read(70_000):
+        parts[0].append(data)
+        parts[1].append(other.read(50_000))
+    parts[1].append(other.read())
+    assert b"".join(parts[0]) == b"".join(parts[1]) == content

@@ -19,9 +19,7 @@ class RawText:
     closed = False
 
     def __init__(self, stream: pa.NativeFile, appended: bytes = b"") -> None:
-        stream.seek(0)
-        start = stream.read(4)
-        stream.seek(0)
+        start = stream.read_at(4, 0)
         self._source: pa.NativeFile | _Open = _Open(stream)
         for magic, codec in _CODECS.items():
             if start.startswith(magic):
@@ -76,15 +74,23 @@ class RawText:
 
 
 class _Open:
-    """A file that a reader cannot close."""
+    """A file that a reader cannot close, read from its beginning at a position of its own.
+
+    Arrow reads ahead in a thread, also after the next pass has begun: with the position of the file
+    one pass would get bytes of another.
+    """
 
     closed = False
 
     def __init__(self, stream: pa.NativeFile) -> None:
         self._stream = stream
+        self._position = 0
 
     def read(self, size: int = -1) -> bytes:
-        data: bytes = self._stream.read() if size < 0 else self._stream.read(size)
+        if size < 0:
+            size = self._stream.size() - self._position
+        data: bytes = self._stream.read_at(size, self._position)
+        self._position += len(data)
         return data
 
     def close(self) -> None:
