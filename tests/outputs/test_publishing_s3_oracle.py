@@ -82,10 +82,10 @@ def port() -> Iterator[int]:
 def test_tables_of_an_output_in_a_bucket_follow_it(
     port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lake = S3Lake(tmp_path, monkeypatch, port, "scores")
+    lake = S3Lake(tmp_path, monkeypatch, port, "indexed")
     for day in range(3):
         (delta, iceberg) = lake.run(day).published
-        assert (delta["table"], delta["added"]) == ("the Delta table s3://bucket/scores", 1)
+        assert (delta["table"], delta["added"]) == ("the Delta table s3://bucket/indexed", 1)
         assert iceberg["added"] == 1
     assert len(lake.assert_equal()) == 300
     outputs.compact(lake.out)
@@ -102,7 +102,7 @@ def test_tables_of_an_output_in_a_bucket_follow_it(
 def test_keys_of_the_uri_are_used_and_never_shown(
     port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lake = S3Lake(tmp_path, monkeypatch, port, "private")
+    lake = S3Lake(tmp_path, monkeypatch, port, "indexed-private")
     lake.out = lake.out.replace("s3://", "s3://mykey:mysecret@")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -116,7 +116,7 @@ def test_keys_of_the_uri_are_used_and_never_shown(
 def test_a_store_that_refuses_the_log_does_not_lose_the_run(
     port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lake = S3Lake(tmp_path, monkeypatch, port, "refused")
+    lake = S3Lake(tmp_path, monkeypatch, port, "indexed-refused")
     lake.publish = {"delta": True}
     from streamrnn.outputs.publishing import delta
 

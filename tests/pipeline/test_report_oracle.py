@@ -255,16 +255,16 @@ def test_an_output_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         create = uri.format("x") + "&allow_bucket_creation=true"
         fs, _ = arrow_fs.FileSystem.from_uri(create)
         fs.create_dir("bucket")
-        data = logs.config("in", "m.safetensors", uri.format("out"), source={"nulls": 0.0})
+        data = logs.config("in", "m.safetensors", uri.format("reported"), source={"nulls": 0.0})
         Pipeline.from_dict(data).run()
         with pytest.raises(ConfigError, match="lies inside the output"):
-            report_output(uri.format("out"), uri.format("out/report.html"))
+            report_output(uri.format("reported"), uri.format("reported/report.html"))
         for _ in range(2):  # the second one replaces the first
-            found = report_output(uri.format("out"), uri.format("report.html"))
+            found = report_output(uri.format("reported"), uri.format("report.html"))
         with fs.open_input_stream("bucket/report.html") as file:
             text = file.read().decode()
         assert found.facts["rows"] == len(log())
         assert "hunter2" not in text
-        assert "s3://bucket/out" in text
+        assert "s3://bucket/reported" in text
     finally:
         running.stop()
