@@ -183,7 +183,7 @@ def _compile(name: str, function: Callable[..., object], signature: Signature) -
     _LOGGER.debug("compiling %s", name)
     function.compile(signature)
     result: Any = function.overloads[signature.args]
-    _refuse_calls(name, result.library.get_llvm_str(), result.fndesc.llvm_func_name)
+    _refuse_calls(name, function.inspect_llvm(signature.args), result.fndesc.llvm_func_name)
     # The last part is the environments of inlined functions, which only code that prints, or raises
     # with values, uses. To load those of Numba's array functions takes 0.1 s of imports.
     *parts, _environments = result._reduce()
