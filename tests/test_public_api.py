@@ -101,9 +101,3 @@ def test_the_names_of_a_room_are_sorted_and_not_repeated(room: str) -> None:
     """So that a merge cannot lose one."""
     names = importlib.import_module(f"streamrnn.{room}").__all__
     assert names == sorted(set(names), key=lambda name: (_group(name), name))
-
-
-def test_no_file_is_long() -> None:
-    """500 lines at most; what grows beyond that is two things."""
-    lines = {p: len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
-    assert {str(p): n for p, n in lines.items() if n > 500} == {}
