@@ -78,8 +78,51 @@ def test_the_sentence_on_kernels_says_what_their_tables_say() -> None:
     means = re.findall(r"geometric mean of the ratios: grid ([\d.]+),", tables)
     least = re.findall(r"least ratio: ([\d.]+) ", tables)
     shapes = len(re.findall(r"^\| (?:LSTM|GRU) \|", tables.partition("**2 threads**")[0], re.M))
-    found = re.findall(r"\d+\.\d+|(?<=all )\d+", marked(README, "kernels in short"))
-    assert found == [*means, str(shapes), *least]
+    sentence = marked(README, "kernels in short")
+    figures = re.findall(r"\d+\.\d+|(?<=all )\d+", sentence)
+    assert figures == [*means, str(shapes), *least]
+    assert sentence.strip().partition(":")[0] == tables.strip().partition(";")[0]
+
+
+def test_the_sentence_on_a_whole_job_says_what_its_table_says() -> None:
+    ratios = [float(line.split("|")[7]) for line in _lines("pipeline") if "float32" in line]
+    assert f"takes {min(ratios):.2f} to {max(ratios):.2f} times as long as" in README
+
+
+def test_the_sentence_on_integers_says_what_its_table_says() -> None:
+    (row,) = [line for line in _lines("precision") if line.startswith("| LSTM | 64, 128, 512, 32 ")]
+    int16, int8 = re.findall(r"x([\d.]+)", row)[:2]
+    assert f"on 64 lanes is {int16} (int16) and {int8} (int8) times as fast" in README
+
+
+def test_the_sentence_on_rounding_says_what_its_table_says() -> None:
+    worst: dict[str, float] = {}
+    for line in _lines("rounding")[2:]:
+        stack, library, _, figure, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        name = f"{library}, {stack[-3:]}"
+        worst[name] = max(worst.get(name, 0.0), float(figure))
+    (sentence,) = re.findall(r"[^.]* draws were at most .*?\)[^)]*\)\.", README)
+    figures = [float(figure) for figure in re.findall(r"\d\.\de-\d", sentence)]
+    assert figures == [
+        worst[f"{library}, x {scale}"]
+        for scale in "16"
+        for library in ("streamrnn", "PyTorch", "ONNX Runtime")
+    ]
+
+
+def test_the_sentence_on_the_tests_of_keras_says_what_their_table_says() -> None:
+    suites = (ROOT / "tests" / "suites" / "README.md").read_text()
+    (row,) = re.findall(r"^\| \*\*sum\*\* \| \d+ → (.*) \|$", suites, re.MULTILINE)
+    passed, not_claimed, refused, words, different = row.split(" | ")
+    assert (
+        f"{passed} pass, {refused} need what is refused by name, {words} expect other words in an "
+        f"error, {different} differ, and {not_claimed} are of what is not claimed"
+    ) in README
+
+
+def _lines(name: str) -> list[str]:
+    """The lines of the table that a benchmark wrote."""
+    return [line for line in marked(BENCHMARKS, name).splitlines() if line.startswith("|")]
 
 
 @pytest.mark.parametrize("page", [*PAGES, "pipelines/README.md", "data/README.md"])

@@ -185,9 +185,9 @@ def in_short(results: list[Result]) -> str:
         means.append(f"{timing.geometric_mean(grid):.2f}{times} on {_threads(threads)}")
         least.append(f"{min(ratios):.2f}")
     return (
-        f"LSTM and GRU kernels against the fastest of {', '.join(others)} and {last}, "
-        f"shape by shape: {', '.join(means)} (geometric mean of the grid of {len(grid)}; least of "
-        f"all {len(ratios)} shapes: {', '.join(least)})."
+        f"{timing.machine().partition(';')[0]}: LSTM and GRU kernels in float32 against the "
+        f"fastest of {', '.join(others)} and {last}, shape by shape: {', '.join(means)} (geometric "
+        f"mean of the grid of {len(grid)}; least of all {len(ratios)} shapes: {', '.join(least)})."
     )
 
 
