@@ -38,6 +38,11 @@ def test_the_readme_names_the_versions_that_are_read() -> None:
     }
 
 
+def test_the_readme_names_the_oldest_python() -> None:
+    oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
+    assert re.findall(r"Python ([\d.]+) or newer", README) == [oldest, oldest]
+
+
 def test_each_tool_has_one_version() -> None:
     """A newer ruff or mypy finds more: that is a change of its own, not of whoever runs it."""
     assert all(
