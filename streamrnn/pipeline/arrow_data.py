@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
 
 import pyarrow as pa
 
 from streamrnn.errors import DTypeError
 from streamrnn.scoring.scorer import Scored
+from streamrnn.sources import Feature, cast_columns, common_schema, select
+
+BATCH = "the batch"
+"""What messages call the data of a call."""
 
 
 class CheckedSchema(NamedTuple):
-    """A valid schema of data; the columns in use, and their indices if none needs a cast."""
+    """A valid schema of data, and how its record batches become those that are scored.
+
+    `used` has the columns in use as the data has them, dictionaries decoded; `target` in the types
+    to cast them to, which `origin` gave; `indices` are the columns, None if one is converted.
+    `changed` is the number of columns whose type differs from that in `origin`.
+    """
 
     schema: pa.Schema
     used: pa.Schema
+    target: pa.Schema
+    origin: str
     indices: list[int] | None
+    changed: int
 
-    def require_types_of(self, earlier: pa.Schema, name: str) -> None:
-        """Raise DTypeError unless the columns in use have the types that they had in `earlier`."""
-        for field in earlier:
-            if self.used.field(field.name).type != field.type:
-                raise DTypeError(
-                    f"{name}: column {field.name!r}: expected {field.type} as in the first call, "
-                    f"received {self.used.field(field.name).type}"
-                )
+    @classmethod
+    def of(
+        cls,
+        schema: pa.Schema,
+        used: pa.Schema,
+        expected: pa.Schema,
+        origin: str,
+        features: Mapping[str, Feature],
+    ) -> Self:
+        """Check the columns in use of a schema against those of `origin`, as a run checks files.
 
+        Columns that are `features` alone may have any type that can be read. Raises DataError and
+        DTypeError.
+        """
+        used, target = common_schema(expected, used, BATCH, origin, features)
+        changed = sum(a.type != b.type for a, b in zip(used, expected, strict=True))
+        as_it_is = all(schema.field(field.name).type == field.type for field in target)
+        indices = [schema.get_field_index(name) for name in target.names] if as_it_is else None
+        return cls(schema, used, target, origin, indices, changed)
 
-def column_indices(schema: pa.Schema, used: pa.Schema) -> list[int] | None:
-    """Return the index of each column in use; None if one of them needs a cast."""
-    if any(schema.field(field.name).type != field.type for field in used):
-        return None
-    return [schema.get_field_index(field.name) for field in used]
+    def columns_of(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        """Return the columns to score; `first_row` is the number of its first row in messages.
+
+        Raises DataError for a value that the type to cast to cannot hold.
+        """
+        if self.indices is not None:
+            return batch.select(self.indices)
+        batch = select(batch, self.used)
+        if self.used == self.target:
+            return batch
+        return cast_columns(batch, self.target, BATCH, first_row, self.origin)
 
 
 def _table(data: object) -> pa.Table:

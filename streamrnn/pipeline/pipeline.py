@@ -18,7 +18,7 @@ from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError
 from streamrnn.kernels import Compiled
 from streamrnn.outputs import Evaluation
-from streamrnn.pipeline.arrow_data import CheckedSchema, batches_of, column_indices, rejects_of
+from streamrnn.pipeline.arrow_data import BATCH, CheckedSchema, batches_of, rejects_of
 from streamrnn.pipeline.deferred import check_fit, fit_pipeline
 from streamrnn.pipeline.evaluating import evaluate_pipeline
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
@@ -43,13 +43,11 @@ from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.positions import CallPosition, next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import Origin, Rows, new_names, select, with_new_names
+from streamrnn.sources import Origin, Rows, new_names, used_schema, with_new_names, with_values
 from streamrnn.states import OwnLock, StateTable
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.fit_summary import FitProgress, FitSummary
-
-_BATCH = "the batch"
 
 
 class Pipeline(ReportsOutput):
@@ -259,8 +257,13 @@ class Pipeline(ReportsOutput):
 
         Returns a RecordBatch for a RecordBatch, else a Table, of the output rows in the order of
         the input; the state of each stream is carried to the next call. Rejected rows
-        are in `rejects` until then. Raises DataError for invalid rows; then no row of `data` is
-        counted. After an interrupt either all rows are, or none. Not for kind whole.
+        are in `rejects` until then. Not for kind whole.
+
+        The first call gives each column that is a key, the time or copied to the output its type.
+        Later data may have another one: values are cast as `run` casts those of files, and refused
+        where that would change one. A column without values (of type null) has its type from the
+        first call that has some. Raises DataError for invalid rows; then no row of `data` is
+        counted. After an interrupt either all rows are, or none.
 
         `position` names the place of `data` in its source: an offset, a file name, a list of these.
         It is stored in checkpoints. Raises AlreadyProcessed, with the state unchanged, unless it is
@@ -272,7 +275,7 @@ class Pipeline(ReportsOutput):
             raise ConfigError(f'process: kind "{kind}" needs all rows at once; use run()')
         batches, schema = batches_of(data)
         if renames := self.loaded.renames:
-            names = new_names(schema.names, renames, _BATCH)
+            names = new_names(schema.names, renames, BATCH)
             schema = with_new_names(schema, names)
             batches = [batch.rename_columns(schema.names) for batch in batches]
         with self._lock.lock:
@@ -300,10 +303,8 @@ class Pipeline(ReportsOutput):
         return [scorer.score(self._rows(item, checked, scorer), position) for item in batches]
 
     def _rows(self, batch: pa.RecordBatch, checked: CheckedSchema, scorer: Scorer) -> Rows:
-        origin = Origin.consecutive(_BATCH, scorer.rows_read, batch.num_rows)
-        if checked.indices is None:
-            return self.loaded.contract.read(select(batch, checked.used), origin)
-        return self.loaded.contract.read(batch.select(checked.indices), origin)
+        origin = Origin.consecutive(BATCH, scorer.rows_read, batch.num_rows)
+        return self.loaded.contract.read(checked.columns_of(batch, scorer.rows_read), origin)
 
     @property
     def position(self) -> CallPosition | None:
@@ -491,9 +492,13 @@ class Pipeline(ReportsOutput):
         checked = self._checked
         if self._scorer is not None and checked is not None and checked.schema.equals(schema):
             return self._scorer, checked
-        bound = self.loaded.bind(schema, _BATCH)
-        checked = CheckedSchema(schema, bound.schema, column_indices(schema, bound.schema))
-        if self._scorer is None:
-            return Scorer(bound, logged_table(bound)), checked
-        checked.require_types_of(self._scorer.bound.schema, _BATCH)
-        return self._scorer, checked
+        loaded, scorer = self.loaded, self._scorer
+        used = used_schema(schema, loaded.columns, BATCH)
+        if scorer is None:
+            bound = loaded.bind(schema, BATCH)
+            scorer = Scorer(bound, logged_table(bound))
+        elif (types := with_values(scorer.bound.schema, used)) != scorer.bound.schema:
+            scorer = scorer.copy(loaded.bind(types, BATCH))
+        features = loaded.contract.features_alone(loaded.config.columns)
+        expected = scorer.bound.schema
+        return scorer, CheckedSchema.of(schema, used, expected, "earlier calls", features)

@@ -139,16 +139,16 @@ class Scorer:
             return None
         return self.bound.emitter.final(self.table)
 
-    def copy(self) -> Scorer:
-        """Return an independent scorer with a copy of the state."""
+    def copy(self, bound: BoundPipeline | None = None) -> Scorer:
+        """Return an independent scorer with a copy of the state.
+
+        `bound`: the same pipeline, with types for columns that had no values so far.
+        """
+        bound = bound or self.bound
         table = from_arrow(
-            self.table.to_arrow(),
-            self.bound.layout,
-            self.bound.initial(),
-            "the state",
-            same_pipeline=True,
+            self.table.to_arrow(), bound.layout, bound.initial(), "the state", same_pipeline=True
         )
-        copy = Scorer(self.bound, table)
+        copy = Scorer(bound, table)
         copy.resume_counts(self.counters())
         copy.position = self.position
         return copy

@@ -2,7 +2,7 @@
 
 from streamrnn.sources.after import after_partition, after_path, after_time, parse_time
 from streamrnn.sources.base import Source, SourceBatch, SourceOfFiles
-from streamrnn.sources.casts import fitted, shown
+from streamrnn.sources.casts import cast_columns, fitted, shown
 from streamrnn.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
 from streamrnn.sources.contract import Contract, Feature, Rows, ticks
 from streamrnn.sources.faults import Faults
@@ -19,10 +19,13 @@ from streamrnn.sources.position import Position
 from streamrnn.sources.reading import FileSource
 from streamrnn.sources.renames import joined_renames, new_names, with_new_names
 from streamrnn.sources.schema import (
+    common_schema,
+    in_earlier_types,
     missing_column,
     select,
     used_schema,
     value_type,
+    with_values,
 )
 from streamrnn.sources.stream import DAMAGE, StreamSource
 from streamrnn.sources.tables import TABLE_FORMATS, Listing, Table, open_table
@@ -66,9 +69,12 @@ __all__ = [
     "after_path",
     "after_time",
     "canonical_name",
+    "cast_columns",
+    "common_schema",
     "etag",
     "fitted",
     "hashes_of",
+    "in_earlier_types",
     "joined_renames",
     "last_with",
     "list_files",
@@ -90,4 +96,5 @@ __all__ = [
     "used_schema",
     "value_type",
     "with_new_names",
+    "with_values",
 ]

@@ -132,7 +132,7 @@ def cast_columns(
             raise DataError(
                 f"{file}: row {first_row + error.row} (from 0): column {field.name!r}: expected "
                 f"{field.type} as in {origin}, received {shown(array, error.row)} ({array.type}), "
-                f"which {field.type} cannot hold. Cast one of the files."
+                f"which {field.type} cannot hold. Cast one of them."
             ) from None
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

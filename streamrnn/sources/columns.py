@@ -193,6 +193,8 @@ def to_identifiers(
     name: str,
 ) -> tuple[Array, Bools]:
     """Convert a column to int64 or text (object); the second array is True where present."""
+    if pa.types.is_null(array.type):
+        array = pa.nulls(len(array), pa.string() if kind == "string" else pa.int64())
     missing = _null_mask(array)
     if kind == "string":
         array = array.fill_null("") if missing is not None else array

@@ -283,10 +283,11 @@ def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
         return
     types = pa.types
     text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    empty = types.is_null(kind)  # it has no values, which any type can hold
     if feature.kind == "string":
-        good, expected = text, "string"
+        good, expected = text or empty, "string"
     elif feature.kind == "int64":
-        good, expected = types.is_integer(kind), "integer"
+        good, expected = types.is_integer(kind) or empty, "integer"
     else:
         good, expected = is_number(kind), "number or boolean"
     if not good:

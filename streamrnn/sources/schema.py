@@ -127,6 +127,16 @@ def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema
     return pa.schema(fields)
 
 
+def with_values(schema: pa.Schema, later: pa.Schema) -> pa.Schema:
+    """Return a schema in which columns without values so far have the types of a later one."""
+    return pa.schema(
+        later.field(field.name)
+        if pa.types.is_null(field.type) and field.name in later.names
+        else field
+        for field in schema
+    )
+
+
 def check_present(expected: pa.Schema, found: pa.Schema, path: str, origin: str) -> None:
     """Raise DataError if a file lacks a column of `expected`, the schema of `origin`."""
     for name in expected.names:
@@ -157,7 +167,7 @@ def common_schema(
         if field.name in features:
             check_feature(other.type, features[field.name], path)
         elif not may_cast(other.type, field.type):
-            advice = "Cast one of the files."
+            advice = "Cast one of them."
             if pa.types.is_null(field.type):
                 advice = (
                     "It had no values there, and the output has no type for any. Start over with "

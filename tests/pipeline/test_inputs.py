@@ -249,3 +249,34 @@ def test_a_vocabulary_or_a_fill_beyond_the_ids_of_the_model(tmp_path: Path) -> N
     for nulls in (9, -1):
         with pytest.raises(ConfigError, match=rf"{nulls} cannot replace a null of 'token': layer"):
             _run(_embedding(9), tmp_path, _table(), {"name": "token", "nulls": nulls})
+
+
+@pytest.mark.parametrize("kind", ["int64", "string"])
+def test_ids_and_text_may_be_missing_from_a_whole_batch(kind: str, tmp_path: Path) -> None:
+    """Then Arrow has a column without a type: its nulls are those of a column with one."""
+    ids = Input((None,), dtype=kind, name="ids")
+    number = ids if kind == "int64" else layers.StringLookup(vocabulary=["p", "q"])(ids)
+    x = Input((None, 1), name="x")
+    both = layers.Concatenate()([layers.Embedding(4, 3)(number), x])
+    model = _drawn(Model([ids, x], layers.GRU(2, return_sequences=True)(both)))
+    some: list[Any] = [1, None, 2] if kind == "int64" else ["p", None, "q"]
+    arrow = pa.int64() if kind == "int64" else pa.string()
+    found = []
+    for nothing in (pa.nulls(3), pa.nulls(3, arrow)):
+        model.save(tmp_path / "m.safetensors")
+        pipeline = Pipeline.from_dict(
+            {
+                "source": {"key": "k", "features": ["i", "x"], "nulls": "previous"},
+                "model": {
+                    "path": str(tmp_path / "m.safetensors"),
+                    "inputs": {"ids": "i", "x": ["x"]},
+                },
+            }
+        )
+        columns = {"k": ["a", "b", "a"], "x": [0.5, 1.0, 2.0]}
+        rows = [
+            pipeline.process(pa.table({**columns, "i": values})).to_pylist()
+            for values in (nothing, pa.array(some, arrow), nothing)
+        ]
+        found.append((rows, pa.table(pipeline.state)))
+    assert found[0] == found[1]

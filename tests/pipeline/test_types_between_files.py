@@ -138,37 +138,38 @@ def _two_days(**types: pa.DataType) -> pa.Table:
     return log
 
 
+REFUSED = [
+    ("n", [5, 3_000_000_000], pa.int64(), "expected int32 as in {}, received 3000000000"),
+    ("x", [0.5, 0.1], pa.float64(), "expected float as in {}, received 0.1"),
+    (
+        "t",
+        [1_000, 1_700_000_000_000_001],
+        pa.timestamp("us", UTC),
+        r"received 2023-11-14 22:13:20",
+    ),
+    ("n", ["1"], pa.string(), "expected int32 as in {}, received string. Cast one of"),
+    ("n", [1.0], pa.float64(), "expected int32 as in {}, received double. Cast one of"),
+    ("t", [1000], pa.timestamp("ms"), r"expected timestamp\[ms, tz=UTC\] as in {}, received"),
+    (
+        "x",
+        [Decimal("0.30"), Decimal("123456.78")],
+        pa.decimal128(20, 2),
+        r"expected float as in {}, received Decimal\('123456.78'\) \(decimal128\(20, 2\)\)",
+    ),
+    (
+        "x",
+        [Decimal("0.5"), Decimal("0.1234567")],
+        pa.decimal128(38, 18),
+        r"received Decimal\('0.123456700000000000'\) .*, which float cannot hold",
+    ),
+    ("n", [Decimal(1)], pa.decimal128(9, 0), "expected int32 as in {}, received decimal128"),
+    ("id", [b"a"], pa.binary(), "expected string as in {}, received binary"),
+]
+"""Column, values and type of a later file, and the message about it."""
+
+
 @pytest.mark.parametrize("alone", [False, True], ids=["one run", "two runs"])
-@pytest.mark.parametrize(
-    ("name", "values", "kind", "message"),
-    [
-        ("n", [5, 3_000_000_000], pa.int64(), "expected int32 as in {}, received 3000000000"),
-        ("x", [0.5, 0.1], pa.float64(), "expected float as in {}, received 0.1"),
-        (
-            "t",
-            [1_000, 1_700_000_000_000_001],
-            pa.timestamp("us", UTC),
-            r"received 2023-11-14 22:13:20",
-        ),
-        ("n", ["1"], pa.string(), "expected int32 as in {}, received string. Cast one of"),
-        ("n", [1.0], pa.float64(), "expected int32 as in {}, received double. Cast one of"),
-        ("t", [1000], pa.timestamp("ms"), r"expected timestamp\[ms, tz=UTC\] as in {}, received"),
-        (
-            "x",
-            [Decimal("0.30"), Decimal("123456.78")],
-            pa.decimal128(20, 2),
-            r"expected float as in {}, received Decimal\('123456.78'\) \(decimal128\(20, 2\)\)",
-        ),
-        (
-            "x",
-            [Decimal("0.5"), Decimal("0.1234567")],
-            pa.decimal128(38, 18),
-            r"received Decimal\('0.123456700000000000'\) .*, which float cannot hold",
-        ),
-        ("n", [Decimal(1)], pa.decimal128(9, 0), "expected int32 as in {}, received decimal128"),
-        ("id", [b"a"], pa.binary(), "expected string as in {}, received binary"),
-    ],
-)
+@pytest.mark.parametrize(("name", "values", "kind", "message"), REFUSED)
 def test_a_value_that_would_change_is_refused(
     name: str, values: list[Any], kind: pa.DataType, message: str, alone: bool
 ) -> None:
@@ -188,6 +189,77 @@ def test_a_value_that_would_change_is_refused(
     assert str(caught.value).startswith("in/day-1.arrow: ")
     assert f"column '{name}'" in str(caught.value)
     assert ("row 9 (from 0)" in str(caught.value)) == (len(values) > 1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_process_casts_as_a_run_does(seed: int) -> None:
+    """Each call has random types: rows, rejects, state and counters of the run over such files."""
+    rng = np.random.default_rng(seed)
+    process = Pipeline.from_dict(_config())
+    rows, rejects = [], []
+    for day in range(DAYS):
+        types = {
+            name: kinds[rng.integers(len(kinds)) if day else 0] for name, kinds in DRIFTS.items()
+        }
+        _day(_log(seed=seed).slice(50 * day, 50), day, **types)
+        with pa.ipc.open_file(Path("in") / f"day-{day}.arrow") as file:
+            rows.append(process.process(file.read_all()))
+        if process.rejects is not None:
+            rejects.append(pa.Table.from_batches([process.rejects]))
+    _run(source={"format": "arrow"})
+    assert _bits(pa.concat_tables(rows).combine_chunks()) == _bits(_rows("out"))
+    assert len(rejects) > 1
+    theirs, ours = (
+        table.drop(["file", "row"]).combine_chunks()
+        for table in (_rows("out.rejects"), pa.concat_tables(rejects))
+    )
+    assert _bits(ours) == _bits(theirs)
+    assert pa.table(process.state).equals(read_states("out"))
+
+
+@pytest.mark.parametrize(("name", "values", "kind", "message"), REFUSED)
+def test_process_refuses_what_a_run_refuses(
+    name: str, values: list[Any], kind: pa.DataType, message: str
+) -> None:
+    """With its words; the call counts nothing, and the next one goes on."""
+    first = {"n": pa.int32(), "x": pa.float32(), "t": pa.timestamp("ms", UTC)}
+    log = _log(100)
+    for column, other in first.items():
+        log = log.set_column(log.schema.names.index(column), column, _cast(log[column], other))
+    pipeline, twin = (Pipeline.from_dict(_config()) for _ in range(2))
+    for one in (pipeline, twin):
+        one.process(log.slice(0, 50))
+    wrong = pa.chunked_array([pa.array((values[:1] * 9 + values[-1:] * 41), kind)])
+    piece = log.slice(50)
+    with pytest.raises(DataError, match=message.replace("{}", "earlier calls")) as caught:
+        pipeline.process(piece.set_column(piece.schema.names.index(name), name, wrong))
+    assert str(caught.value).startswith("the batch: ")
+    assert ("row 59 (from 0)" in str(caught.value)) == (len(values) > 1)
+    assert pipeline.process(piece).equals(twin.process(piece))
+
+
+@pytest.mark.parametrize("emit", ["every", "final"])
+@pytest.mark.parametrize("columns", ["*", ["id", "t", "a", "n"]])
+def test_a_column_without_values_in_the_first_call_gets_its_type_later(
+    columns: Any, emit: str
+) -> None:
+    """Also one that the output has, or that a model reads as ids."""
+    log = _log(60)
+    output = {"columns": columns, "emit": emit}
+    nulls = log.slice(0, 10)
+    for name in ("a", "b", "n"):
+        nulls = nulls.set_column(nulls.schema.names.index(name), name, pa.nulls(10))
+    typed = nulls.cast(log.schema)
+    found = []
+    for first in (nulls, typed):
+        pipeline = Pipeline.from_dict(_config(source={"nulls": 0.5}, output=output))
+        rows = [pipeline.process(first), pipeline.process(log.slice(10, 1))]
+        rows.append(pipeline.process(log.slice(11)))
+        last = pipeline.finish()
+        found.append(
+            ([table.to_pylist() for table in rows], rows[1].schema, last, pa.table(pipeline.state))
+        )
+    assert found[0] == found[1]
 
 
 DECIMALS = (
