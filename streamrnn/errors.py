@@ -21,7 +21,8 @@
     ├── SinkError (OSError)                                1  output cannot be written
     ├── PublishError (OSError)                            75  a table of [publish] is behind
     ├── EngineError (RuntimeError)                         1  workers that cannot be reached
-    ├── AlreadyProcessed (ValueError)                     65  batch that was scored before
+    ├── AlreadyProcessed (ValueError)                     65  batch at the last position again
+    ├── PositionError (ValueError)                        65  batch that is not after the last one
     └── PipeClosed                                         0  reader is gone: no failure
 
 In parentheses: the builtin exception that a class also is. `exit_code` is what the command line
@@ -47,6 +48,7 @@ __all__ = [
     "ModelFileError",
     "ModelMismatchError",
     "PipeClosed",
+    "PositionError",
     "PublishError",
     "ShapeError",
     "SinkError",
@@ -186,9 +188,9 @@ class EngineError(StreamRNNError, RuntimeError):
 
 
 class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it
-    """The position of a batch is not greater than that of the last one; nothing was scored.
+    """The position of a batch equals the last one; nothing was scored.
 
-    `position` is that of the batch, `last` that of the last one scored.
+    `position` is that of the batch, `last` that of the last one scored: a dict has all partitions.
     """
 
     exit_code = 65
@@ -200,8 +202,37 @@ class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may
 
     def __str__(self) -> str:
         return (
-            f"process: the batch at position {self.position!r} was processed before: the last "
-            f"position is {self.last!r}. Skip it: its rows are in the state."
+            f"process: position {self.position!r} equals the last one; nothing was scored. A batch "
+            "that is sent again can be skipped; one with other rows needs a later position."
+        )
+
+
+class PositionError(StreamRNNError, ValueError):
+    """The position of a batch is not after the last one; nothing was scored.
+
+    Its rows may have been scored before, or not. With positions of partitions each of them has to
+    be after its last one. `position` and `last` are as in AlreadyProcessed.
+    """
+
+    exit_code = 65
+
+    def __init__(self, position: object, last: object) -> None:
+        super().__init__(position, last)
+        self.position = position
+        self.last = last
+
+    def __str__(self) -> str:
+        last, advice = self.last, ""
+        if isinstance(last, dict) and isinstance(self.position, dict):
+            last = {name: last[name] for name in self.position if name in last}
+            advice = " Partitions can be sent in batches of their own."
+        elif isinstance(last, list):
+            advice = " A list is one sequence: positions of partitions belong in a dict."
+        return (
+            f"process: expected a position after the last one, {last!r}, received "
+            f"{self.position!r}; nothing was scored. Whether rows of this batch were scored before "
+            "is not known here: look for them in the output. Skip those that are there, and send "
+            f"the others at a position after the last one.{advice}"
         )
 
 

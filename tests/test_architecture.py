@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "sinks": "errors storage",
     "operators": "arrays display errors kernels models states sources windows",
     "checkpoints": "arrays display errors config states sources sinks storage",
-    "scoring": "arrays display errors config formats kernels models states sources windows "
+    "scoring": "arrays display errors config formats kernels models states sources storage windows "
     "operators",
     "fitting": "arrays errors kernels layers models checkpoints scoring sources states storage "
     "training windows",

@@ -9,6 +9,7 @@ then the checkpoint. The position is a list: day, file, row.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -19,16 +20,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn import Pipeline
-from streamrnn.errors import AlreadyProcessed, DataError, MissingFileError, StreamRNNError
+from streamrnn.errors import (
+    AlreadyProcessed,
+    DataError,
+    MissingFileError,
+    PositionError,
+    StreamRNNError,
+)
 
 BATCH_ROWS = 2048
 Position = list[str | int]
 
 
+def in_order(file: Path) -> list[str | int]:
+    """Return a sort key of the order of positions: numbers in a name count as numbers."""
+    return [int(part) if part.isdigit() else part for part in re.split("([0-9]+)", file.name)]
+
+
 def batches(log: str, day: str) -> Iterator[tuple[Position, pa.RecordBatch]]:
     """Read the batches of a day, each with its position: that of its last row."""
     folder = Path(log) / f"date={day}"
-    files = sorted(folder.glob("*.parquet"), key=lambda file: file.name)
+    files = sorted(folder.glob("*.parquet"), key=in_order)
     if not files:
         raise MissingFileError(f"{folder}: no file whose name ends in .parquet")
     for file in files:
@@ -52,7 +64,7 @@ def score_day(pipeline: str, log: str, out: str, day: str) -> dict[str, Any]:
         part = folder / f"{Path(str(file)).stem}-{row:08d}.parquet"
         try:
             scored = scorer.process(batch, position=position)
-        except AlreadyProcessed as error:
+        except (AlreadyProcessed, PositionError) as error:
             if part.exists():
                 continue
             # Not scored before: it was missing when later ones were.

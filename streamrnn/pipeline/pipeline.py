@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -265,10 +266,16 @@ class Pipeline(ReportsOutput):
         first call that has some. Raises DataError for invalid rows; then no row of `data` is
         counted. After an interrupt either all rows are, or none.
 
-        `position` names the place of `data` in its source: an offset, a file name, a list of these.
-        It is stored in checkpoints. Raises AlreadyProcessed, with the state unchanged, unless it is
-        greater than that of the last call; DTypeError for a position of another type; ConfigError
-        for none after one.
+        `position` names the place of `data` in its source: an offset, a file name, a list of these,
+        or a dict from partition to one of these. It has to be after the last one, and is stored in
+        checkpoints. Numbers in text count as numbers: "part-9" is before "part-10". A list is one
+        sequence, compared item by item: a day, a file, a row. Partitions that advance on their own
+        belong in a dict, {partition: offset}, which has those with rows in `data`; each is compared
+        alone, one that is new is after all. It may be empty if `data` is.
+
+        Raises AlreadyProcessed for a position equal to the last one, PositionError for one before
+        it, or equal in some partitions and later in others; DTypeError for one of another type;
+        ConfigError for none after one. Then nothing was scored, and the state is unchanged.
         """
         if self.loaded.kind.needs_end:
             kind = self.config.window.kind
@@ -280,7 +287,7 @@ class Pipeline(ReportsOutput):
             batches = [batch.rename_columns(schema.names) for batch in batches]
         with self._lock.lock:
             scorer, checked = self._bound_scorer(schema)
-            position = next_position(position, self.position)
+            position = next_position(position, self.position, sum(map(len, batches)))
             if len(batches) > 1:
                 scorer = scorer.copy()  # the assignment below commits all of them, or none
             scored = self._score(batches, checked, scorer, position)
@@ -308,8 +315,11 @@ class Pipeline(ReportsOutput):
 
     @property
     def position(self) -> CallPosition | None:
-        """The position of the last batch that `process` scored; None if it had none."""
-        return None if self._scorer is None else self._scorer.position
+        """The position of the last batch that `process` scored; None if it had none.
+
+        With positions of partitions it has all of them, each with its last position.
+        """
+        return None if self._scorer is None else copy.copy(self._scorer.position)
 
     @property
     def rejects(self) -> pa.RecordBatch | None:

@@ -1,5 +1,6 @@
 """Positions of batches, and checkpoints that are resumed elsewhere."""
 
+import copy
 import json
 import os
 import pickle
@@ -21,6 +22,7 @@ from streamrnn.errors import (
     DataError,
     DTypeError,
     MissingFileError,
+    PositionError,
     StateError,
     UnsupportedError,
 )
@@ -48,9 +50,19 @@ def _pipeline(**tables: Any) -> Pipeline:
     [
         (0, 7, -1),
         ("a", "b", ""),
-        (b"\x00\xff", b"\x01", b""),
+        ("part-9", "part-10", "part-8"),
+        ("9", "10", "1"),
+        ("01", "1", "0"),  # the same number: by their text
+        ("9" * 5000, "1" + "0" * 5000, "8" + "9" * 4999),
+        (b"\x01", b"\x01\xff", b""),
         ([3, "x"], [3, "y"], (2, "z")),
+        (["day-2", "9.csv", 7], ["day-10", "1.csv", 0], ["day-2", "8.csv", 9]),
         ([0, 1], [0, 5], [-1, 9]),
+        (np.int64(3), np.uint8(200), np.int32(2)),
+        ({0: 5}, {0: 6}, {0: 4}),
+        ({"a": "part-9"}, {"a": "part-10"}, {"a": "part-8"}),
+        ({b"\xff": b"1", 2: 2}, {2: 9, b"\xff": b"2"}, {2: 1}),
+        ({np.int64(0): np.int64(5)}, {0: 6}, {0: np.int8(1)}),
     ],
 )
 def test_a_batch_counts_once(base: Path, first: Any, second: Any, before: Any) -> None:
@@ -59,19 +71,106 @@ def test_a_batch_counts_once(base: Path, first: Any, second: Any, before: Any) -
     assert pipeline.position is None
     pipeline.process(ROWS.slice(0, 100), position=first)
     state = pipeline.state.to_arrow()
-    for again in (first, before):
-        with pytest.raises(AlreadyProcessed, match="was processed before") as caught:
+    refusals: list[tuple[Any, Any]] = [(first, AlreadyProcessed), (before, PositionError)]
+    for again, error in refusals:
+        with pytest.raises(error) as caught:
             pipeline.process(ROWS.slice(0, 100), position=again)
-        assert (caught.value.position, caught.value.last) == (again, pipeline.position)
+        expected = list(again) if isinstance(again, tuple) else again
+        assert (caught.value.position, caught.value.last) == (expected, pipeline.position)
         assert pipeline.state.to_arrow() == state
     pipeline.process(ROWS.slice(100), position=second)
-    assert pipeline.position == (list(second) if isinstance(second, list) else second)
+    assert pipeline.position == second
     whole = _pipeline()
     whole.process(ROWS)
     assert pipeline.state.to_arrow() == whole.state.to_arrow()
 
 
-@pytest.mark.parametrize("wrong", [1.5, True, object, [], [1.0], [[1]], {"a": 1}])
+def test_each_partition_is_compared_alone(base: Path) -> None:
+    """A batch names the partitions that it has rows of; one that is new is after all others."""
+    pipeline = _pipeline()
+    batches = [ROWS.slice(start, 10) for start in range(0, 100, 10)]
+    for batch, position, merged in [
+        (batches[0], {0: 5, 1: 9}, {0: 5, 1: 9}),
+        (batches[1], {0: 6}, {0: 6, 1: 9}),
+        (batches[2], {1: 20}, {0: 6, 1: 20}),  # a gap
+        (batches[3], {2: 0, 0: 7}, {0: 7, 1: 20, 2: 0}),
+    ]:
+        pipeline.process(batch, position=position)
+        assert pipeline.position == merged
+    state = pipeline.state.to_arrow()
+    for again in ({0: 7}, {2: 0}, {0: 7, 1: 20}, {0: 7, 1: 20, 2: 0}):
+        with pytest.raises(AlreadyProcessed, match="equals the last one; nothing was scored"):
+            pipeline.process(batches[4], position=again)
+    for behind in ({0: 6}, {0: 8, 1: 19}, {0: 8, 1: 20}, {0: 7, 3: 1}, {0: 7, 1: 19}):
+        with pytest.raises(PositionError) as caught:
+            pipeline.process(batches[4], position=behind)
+        assert not isinstance(caught.value, AlreadyProcessed)
+        shown = {name: merged[name] for name in behind if name in merged}
+        assert f"{shown!r}, received {behind!r}" in str(caught.value)
+    assert pipeline.position == merged
+    assert pipeline.state.to_arrow() == state
+
+
+def test_a_smaller_position_says_nothing_about_its_rows(base: Path) -> None:
+    pipeline = _pipeline()
+    pipeline.process(ROWS.slice(0, 10), position=[0, 9])
+    with pytest.raises(PositionError) as caught:
+        pipeline.process(ROWS.slice(10, 10), position=[0, 8])
+    text = str(caught.value)
+    assert "[0, 9], received [0, 8]; nothing was scored" in text
+    assert "is not known here" in text
+    assert "positions of partitions belong in a dict" in text
+    assert "in the state" not in text
+    assert issubclass(PositionError, ValueError)
+    assert PositionError.exit_code == 65
+
+
+def test_what_a_refused_position_advises_loses_no_row(base: Path) -> None:
+    """Rows that come late are scored at a later position, or each partition in its own batch."""
+    pipeline = _pipeline()
+    pipeline.process(ROWS.slice(0, 100), position="part-9")
+    with pytest.raises(PositionError, match="send the others at a position after the last one"):
+        pipeline.process(ROWS.slice(100), position="part-7")
+    pipeline.process(ROWS.slice(100), position="part-9-7")
+    partitions = _pipeline()
+    partitions.process(ROWS.slice(0, 100), position={0: 9})
+    with pytest.raises(PositionError, match="can be sent in batches of their own"):
+        partitions.process(ROWS, position={0: 9, 1: 3})
+    with pytest.raises(AlreadyProcessed):
+        partitions.process(ROWS.slice(0, 100), position={0: 9})
+    partitions.process(ROWS.slice(100), position={1: 3})
+    whole = _pipeline()
+    whole.process(ROWS)
+    assert pipeline.state.to_arrow() == whole.state.to_arrow()
+    assert partitions.state.to_arrow() == whole.state.to_arrow()
+
+
+@pytest.mark.parametrize("first", [[1, 2], {0: 1}], ids=["list", "dict"])
+def test_what_a_caller_does_to_a_position_does_not_matter(base: Path, first: Any) -> None:
+    """Its own after the call, or the one that the pipeline returns."""
+    pipeline = _pipeline()
+    position = copy.copy(first)
+    pipeline.process(ROWS.slice(0, 10), position=position)
+    with pytest.raises(AlreadyProcessed) as caught:
+        pipeline.process(ROWS.slice(0, 10), position=first)
+    for each in (position, pipeline.position, caught.value.last):
+        each[0] = 99  # type: ignore[index]
+    assert pipeline.position == first
+
+
+def test_a_batch_without_rows_has_no_partition(base: Path) -> None:
+    pipeline = _pipeline()
+    with pytest.raises(DTypeError, match="the position of each partition with rows"):
+        pipeline.process(ROWS, position={})
+    pipeline.process(ROWS.slice(0, 0), position={})
+    pipeline.process(ROWS, position={0: 1})
+    pipeline.process(LOG.slice(0, 0), position={})
+    assert pipeline.position == {0: 1}
+
+
+@pytest.mark.parametrize(
+    "wrong", [1.5, True, object, [], [1.0], [[1]], {"a": 1.5}, {True: 1}, {0: [1]}, {None: 1}]
+)
 def test_what_is_no_position_is_refused(base: Path, wrong: Any) -> None:
     pipeline = _pipeline()
     with pytest.raises(DTypeError, match="expected a position that is"):
@@ -79,7 +178,21 @@ def test_what_is_no_position_is_refused(base: Path, wrong: Any) -> None:
     pipeline.process(ROWS, position=1)
 
 
-@pytest.mark.parametrize(("first", "other"), [(1, "2"), ([1], 2), ([1, 2], [3]), ("a", b"b")])
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        (1, "2"),
+        ([1], 2),
+        ([1, 2], [3]),
+        ("a", b"b"),
+        ([0, 1], {0: 1}),
+        ({0: 1}, [0, 2]),
+        ({0: 1}, 2),
+        ({0: 1}, {0: "2"}),
+        ({0: 1}, {"0": 2}),  # partitions that went through JSON
+        ({0: 1, "a": 2}, {1: 1, b"a": 2}),
+    ],
+)
 def test_positions_are_of_one_type(base: Path, first: Any, other: Any) -> None:
     pipeline = _pipeline()
     pipeline.process(ROWS.slice(0, 10), position=first)
@@ -107,19 +220,30 @@ def test_an_empty_batch_moves_the_position(base: Path) -> None:
     assert pipeline.position == 2
 
 
-@pytest.mark.parametrize("position", [5, "x", b"\xff", [1, "two", b"3"]])
+@pytest.mark.parametrize(
+    "position", [5, "x", b"\xff", [1, "two", b"3"], {0: 1, "a": "b", b"\xff": b"\x00"}, {}]
+)
 def test_a_checkpoint_and_a_pickle_hold_the_position(base: Path, position: Any) -> None:
     pipeline = _pipeline()
-    pipeline.process(ROWS.slice(0, 100), position=position)
+    pipeline.process(ROWS.slice(0, 100 if position != {} else 0), position=position)
     pipeline.checkpoint("c.arrow")
     for again in (Pipeline.resume("c.arrow"), pickle.loads(pickle.dumps(pipeline))):
         assert again.position == position
-        with pytest.raises(AlreadyProcessed):
+        with pytest.raises(DTypeError if position == {} else AlreadyProcessed):
             again.process(ROWS, position=position)
 
 
-def test_the_error_can_be_pickled(base: Path) -> None:
-    error = pickle.loads(pickle.dumps(AlreadyProcessed([1], [2])))
+def test_equal_positions_are_equal_bytes_in_a_checkpoint(base: Path) -> None:
+    for name, order in (("a.arrow", [0, 1, 2]), ("b.arrow", [2, 0, 1])):
+        pipeline = _pipeline()
+        pipeline.process(ROWS, position=dict.fromkeys(order, 7))
+        pipeline.checkpoint(name)
+    assert Path("a.arrow").read_bytes() == Path("b.arrow").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [AlreadyProcessed, PositionError])
+def test_the_error_can_be_pickled(base: Path, kind: type[AlreadyProcessed | PositionError]) -> None:
+    error = pickle.loads(pickle.dumps(kind([1], [2])))
     assert (error.position, error.last) == ([1], [2])
 
 

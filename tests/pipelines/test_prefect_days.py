@@ -108,3 +108,16 @@ def test_a_day_without_files_is_retried(job: ModuleType, arguments: tuple[str, s
 def test_invalid_data_is_final_and_other_errors_are_not(job: ModuleType) -> None:
     errors = (DataError("any"), LateRowError("any", "", "", 0), CheckpointError("any"), OSError())
     assert [job.is_final(error) for error in errors] == [True, True, False, False]
+
+
+def test_files_are_read_in_the_order_of_their_numbers(
+    job: ModuleType, arguments: tuple[str, str, str], log: Path, tmp_path: Path
+) -> None:
+    """As positions are compared: 9 before 10."""
+    pipeline, _, out = arguments
+    day, copy = days.DAYS[0], tmp_path / "log"
+    shutil.copytree(log / f"date={day}", copy / f"date={day}")
+    for old, new in (("0", "part-9"), ("36", "part-10")):
+        (copy / f"date={day}" / f"{old}.parquet").rename(copy / f"date={day}" / f"{new}.parquet")
+    scored = job.score_day(pipeline, str(copy), out, day)
+    assert (scored["rows"], scored["position"]) == (72, [day, "part-10.parquet", 36])
