@@ -33,10 +33,14 @@ def lists(values: Any) -> Any:
 # --- vectors ------------------------------------------------------------------------------------
 
 
-def matmul(x: Vector, kernel: list[Vector]) -> Vector:
-    """x @ kernel for one row vector."""
-    columns = len(kernel[0])
-    return [sum(x[f] * kernel[f][u] for f in range(len(x))) for u in range(columns)]
+def matmul(x: Vector, kernel: list[Vector], masks: Any = None) -> Vector:
+    """x @ kernel for one row vector; with dropout, x times the mask of each block of columns."""
+    columns, masks = len(kernel[0]), lists(masks) or [[1.0] * len(x)]
+    block = columns // len(masks)
+    return [
+        sum(x[f] * masks[u // block][f] * kernel[f][u] for f in range(len(x)))
+        for u in range(columns)
+    ]
 
 
 def add(*vectors: Vector) -> Vector:
@@ -204,14 +208,21 @@ def _cell(step: Callable[..., Any], sizes: list[int]) -> Cell:
     return Cell(step, lambda: [zeros(n) for n in sizes], lambda states: list(states[0]), sizes[0])
 
 
-def simple_rnn(kernel: Any, recurrent: Any, bias: Any = None, activation: str = "tanh") -> Cell:
-    """Elman 1990: h' = g(x @ K + b + h @ R)."""
+def simple_rnn(
+    kernel: Any,
+    recurrent: Any,
+    bias: Any = None,
+    activation: str = "tanh",
+    masks: Any = (None, None),
+) -> Cell:
+    """Elman 1990: h' = g(x @ K + b + h @ R). masks: of x and h, where they are dropped."""
     kernel, recurrent = lists(kernel), lists(recurrent)
     units = len(recurrent)
     b = lists(bias) if bias is not None else zeros(units)
 
     def step(x: Vector, states: States) -> tuple[Vector, States]:
-        h = activate(activation, add(matmul(x, kernel), b, matmul(states[0], recurrent)))
+        z = add(matmul(x, kernel, masks[0]), b, matmul(states[0], recurrent, masks[1]))
+        h = activate(activation, z)
         return h, [h]
 
     return _cell(step, [units])
@@ -223,6 +234,7 @@ def lstm(
     bias: Any = None,
     activation: str = "tanh",
     recurrent_activation: str = "sigmoid",
+    masks: Any = (None, None),
 ) -> Cell:
     """Hochreiter and Schmidhuber 1997, forget gate of Gers et al. 2000; gates i, f, c, o."""
     kernel, recurrent = lists(kernel), lists(recurrent)
@@ -231,7 +243,9 @@ def lstm(
 
     def step(x: Vector, states: States) -> tuple[Vector, States]:
         h, c = states
-        zi, zf, zc, zo = split(add(matmul(x, kernel), b, matmul(h, recurrent)), 4)
+        zi, zf, zc, zo = split(
+            add(matmul(x, kernel, masks[0]), b, matmul(h, recurrent, masks[1])), 4
+        )
         i = activate(recurrent_activation, zi)  # i = s(x @ Ki + bi + h @ Ri)
         f = activate(recurrent_activation, zf)  # f = s(x @ Kf + bf + h @ Rf)
         o = activate(recurrent_activation, zo)  # o = s(x @ Ko + bo + h @ Ro)
@@ -249,6 +263,7 @@ def gru(
     activation: str = "tanh",
     recurrent_activation: str = "sigmoid",
     reset_after: bool = True,
+    masks: Any = (None, None),
 ) -> Cell:
     """Cho et al. 2014 (arXiv 1406.1078), gates z, r, h.
 
@@ -263,12 +278,13 @@ def gru(
 
     def step(x: Vector, states: States) -> tuple[Vector, States]:
         (h,) = states
-        xz, xr, xh = split(add(matmul(x, kernel), of_x), 3)
-        hz, hr, hh = split(add(matmul(h, recurrent), of_h), 3)
+        xz, xr, xh = split(add(matmul(x, kernel, masks[0]), of_x), 3)
+        hz, hr, hh = split(add(matmul(h, recurrent, masks[1]), of_h), 3)
         z = activate(recurrent_activation, add(xz, hz))  # z = s(x @ Kz + h @ Rz + b)
         r = activate(recurrent_activation, add(xr, hr))  # r = s(x @ Kr + h @ Rr + b)
         # Equation 8 of the paper is (r * h) @ Rh; cuDNN, and Keras since 2.3, r * (h @ Rh + b1).
-        inner = multiply(r, hh) if reset_after else matmul(multiply(r, h), recurrent_h)
+        last = None if masks[1] is None else lists(masks[1])[-1:]
+        inner = multiply(r, hh) if reset_after else matmul(multiply(r, h), recurrent_h, last)
         candidate = activate(activation, add(xh, inner))
         h = [z[u] * h[u] + (1.0 - z[u]) * candidate[u] for u in range(units)]  # equation 7
         return h, [h]
@@ -283,6 +299,7 @@ def peephole_lstm(
     peephole: Any,
     activation: str = "tanh",
     recurrent_activation: str = "sigmoid",
+    masks: Any = (None, None),
 ) -> Cell:
     """Gers et al. 2002 (Graves 2013, equations 7 to 11): gates i, f, c, o.
 
@@ -295,7 +312,9 @@ def peephole_lstm(
 
     def step(x: Vector, states: States) -> tuple[Vector, States]:
         h, c = states
-        zi, zf, zc, zo = split(add(matmul(x, kernel), b, matmul(h, recurrent)), 4)
+        zi, zf, zc, zo = split(
+            add(matmul(x, kernel, masks[0]), b, matmul(h, recurrent, masks[1])), 4
+        )
         i = activate(recurrent_activation, add(zi, multiply(p_i, c)))
         f = activate(recurrent_activation, add(zf, multiply(p_f, c)))
         c = add(multiply(f, c), multiply(i, activate(activation, zc)))
@@ -314,6 +333,7 @@ def layer_norm_lstm(
     activation: str = "tanh",
     recurrent_activation: str = "sigmoid",
     epsilon: float = 1e-3,
+    masks: Any = (None, None),
 ) -> Cell:
     """Ba et al. 2016, equations 20 to 22: gates i, f, c, o.
 
@@ -331,7 +351,8 @@ def layer_norm_lstm(
 
     def step(x: Vector, states: States) -> tuple[Vector, States]:
         h, c = states
-        z = add(normal(matmul(x, kernel), of_x), normal(matmul(h, recurrent), of_h), b)
+        from_x, from_h = matmul(x, kernel, masks[0]), matmul(h, recurrent, masks[1])
+        z = add(normal(from_x, of_x), normal(from_h, of_h), b)
         zi, zf, zc, zo = split(z, 4)
         i, f = activate(recurrent_activation, zi), activate(recurrent_activation, zf)
         c = normal(add(multiply(f, c), multiply(i, activate(activation, zc))), of_c)
@@ -612,6 +633,25 @@ def batch_normalization(
         return add(scaled, beta) if beta is not None else scaled
 
     return last_axis(normalize, x)
+
+
+def moments(x: Any, mask_BT: Any = None) -> tuple[Vector, Vector]:
+    """Mean and variance of each feature over rows and steps: algorithm 1 of the same paper."""
+    x, mask = lists(x), lists(mask_BT)
+    kept = [
+        step for b, row in enumerate(x) for t, step in enumerate(row) if mask is None or mask[b][t]
+    ]
+    means = [sum(values) / len(kept) for values in zip(*kept, strict=True)]
+    variances = [
+        sum((v - mean) ** 2 for v in values) / len(kept)
+        for values, mean in zip(zip(*kept, strict=True), means, strict=True)
+    ]
+    return means, variances
+
+
+def moved(moving: Vector, moment: Vector, momentum: float) -> Vector:
+    """A moving mean or variance after one more batch, as in Keras."""
+    return [m * momentum + v * (1.0 - momentum) for m, v in zip(moving, moment, strict=True)]
 
 
 def conv1d_causal(

@@ -11,7 +11,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels import cell as kernel
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.casts import cast_floats
-from streamrnn.layers.context import CallContext
+from streamrnn.layers.context import CallContext, resolve_training
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.rowwise import row_by_row
 from streamrnn.layers.symbol import Nested, Shape, T, leaves
@@ -271,7 +271,7 @@ class Cell(Layer):
         )
 
     def __call__(  # type: ignore[override]
-        self, inputs: Any, states: Any, *, training: bool = False
+        self, inputs: Any, states: Any, *, training: bool | None = None
     ) -> tuple[Floats, list[Any]]:
         """One step: inputs (B, F), states a list of (B, …) -> (output (B, U), new states)."""
         x = self._cast(inputs)
@@ -282,7 +282,7 @@ class Cell(Layer):
         flat = initial_states(str(self), self.state_shapes(), states, len(x))
         held = np.zeros((len(x), self.output_features()), np.float32) if self.holds_output else None
         y = np.empty((len(x), 1, self.output_features()), np.float32)
-        self.run_window(x[:, None], None, None, flat, held, y, training=training)
+        self.run_window(x[:, None], None, None, flat, held, y, training=resolve_training(training))
         return y[:, 0], self.nest(flat)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -1,11 +1,31 @@
 """What one call of a layer carries beside its inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal, Protocol
 
 from streamrnn.arrays import Floats, Ints
 
 CallKind = Literal["call", "stream", "whole"]
+
+
+_training: ContextVar[bool] = ContextVar("training", default=False)
+
+
+def resolve_training(training: bool | None) -> bool:
+    """Return `training` of a call: where it is None, that of the call around it, as in Keras."""
+    return _training.get() if training is None else bool(training)
+
+
+@contextmanager
+def training_inside(training: bool) -> Iterator[None]:
+    """Let calls of layers, while code of a user computes a layer, have this `training`."""
+    token = _training.set(training)
+    try:
+        yield
+    finally:
+        _training.reset(token)
 
 
 class Carrier(Protocol):

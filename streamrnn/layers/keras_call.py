@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ShapeError
-from streamrnn.layers.context import CallContext
+from streamrnn.layers.context import CallContext, training_inside
 from streamrnn.layers.definition import LayerDefinition
 from streamrnn.layers.symbol import Shape, map_lists, map_structure
 
@@ -27,7 +27,8 @@ def apply_by_call(layer: LayerDefinition, inputs: Any, context: CallContext) -> 
         )
     given = {"mask": context.mask, "training": context.training}
     known = inspect.signature(call).parameters
-    made = call(inputs, **{name: value for name, value in given.items() if name in known})
+    with training_inside(context.training):
+        made = call(inputs, **{name: value for name, value in given.items() if name in known})
     return map_structure(lambda x: np.asarray(x, np.float32), made)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from streamrnn.arrays import Array
 from streamrnn.errors import ArgumentError, ConfigError, ShapeError
 from streamrnn.layers.casts import cast_floats
-from streamrnn.layers.context import CallContext
+from streamrnn.layers.context import CallContext, resolve_training
 from streamrnn.layers.definition import LayerDefinition
 from streamrnn.layers.keras_call import apply_by_call, own_call, shape_by_call
 from streamrnn.layers.masked_array import MaskedArray
@@ -88,7 +88,9 @@ class Layer(LayerDefinition):
 
         initial_state: recurrent layers. mask: bool (B, T), False where a step is to be left out;
         of several inputs a list with one (or None) each, or one for all. lengths: int (B,), a short
-        form of a mask that leaves out each row's end. training: True applies dropout.
+        form of a mask that leaves out each row's end. training: True applies dropout and noise, and
+        BatchNormalization takes the moments of the batch; None is that of the layer around this
+        one whose `call` makes this call, else False.
 
         Without `mask`, the inputs' own is used: an array that a layer returned carries the mask of
         its steps (`layers.MaskedArray`) if some are left out, to every call, also one with an
@@ -104,17 +106,18 @@ class Layer(LayerDefinition):
                     "call"
                 )
             return self.connect(inputs, initial_state=initial_state, mask=mask, training=training)
+        training = resolve_training(training)
         arrays = map_structure(self._cast, inputs) if _several(inputs) else self._cast(inputs)
         shape = [a.shape for a in arrays] if isinstance(arrays, list) else arrays.shape
         self.ensure_built(map_lists(lambda s: (None, *s[1:]), shape))
         self.check_input(shape)
         if initial_state is not None and not self.takes_state:
-            return self._step_of_a_cell(arrays, initial_state, mask, lengths, bool(training))
+            return self._step_of_a_cell(arrays, initial_state, mask, lengths, training)
         if mask is not None or lengths is not None:
             mask = self.make_mask(shape, carried(inputs) if mask is None else mask, lengths)
         elif not plain:
             mask = carried(inputs)
-        context = CallContext(mask, initial_state, bool(training))
+        context = CallContext(mask, initial_state, training)
         try:
             outputs, masks = self.forward(arrays, context)
         except BaseException:

@@ -1,4 +1,4 @@
-"""LayerNormalization, and BatchNormalization in inference.
+"""LayerNormalization and BatchNormalization.
 
 On the last axis, features, they need one step only. On the time axis they cannot run on streams.
 """
@@ -9,7 +9,7 @@ from typing import ClassVar, Unpack
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats
+from streamrnn.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels import normalization
 from streamrnn.layers import initializers
@@ -139,10 +139,14 @@ class LayerNormalization(_OnAxes):
 class BatchNormalization(_OnAxes):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 
-    Always the moving statistics, also with training=True: Monte Carlo dropout needs them. In a
-    model that is trained it must be frozen (trainable=False). axis: the one that has statistics of
-    its own for each place. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
+    Called with training=True, unless it is frozen (trainable=False): with mean and variance of the
+    batch, without masked steps; the moving ones change in place, to
+    momentum * moving + (1 - momentum) * of the batch. In a model that is trained it must be frozen.
+    axis: the one that has statistics of its own for each place. Weights: gamma, beta, moving_mean,
+    moving_variance, (F,) each.
     """
+
+    moves_in_training = True
 
     why = "it has statistics for each step of a sequence; use axis=-1"
 
@@ -181,19 +185,41 @@ class BatchNormalization(_OnAxes):
         self.add_weight("moving_variance", shape, self.moving_variance_initializer, trainable=False)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        w, factor = self._weights, self.factor()
-        shift = -w["moving_mean"] * factor
+        w = self._weights
+        mean, variance = w["moving_mean"].value, w["moving_variance"].value
+        if context.training and self.trainable:
+            mean, variance = self._moments(inputs, context.mask)
+            momentum = np.float32(self.momentum)
+            for name, moment in (("moving_mean", mean), ("moving_variance", variance)):
+                w[name].assign(w[name] * momentum + moment * (1 - momentum))
+        factor = self.factor(variance)
+        shift = -mean * factor
         if self.center:
             shift = shift + w["beta"]
-        beside = (slice(None), *(None,) * (-1 - self.axes[0]))
-        y: Floats = inputs * factor[beside] + shift[beside]
+        y: Floats = inputs * factor[self._beside()] + shift[self._beside()]
         return y
 
-    def factor(self) -> Floats:
+    def _beside(self) -> tuple[slice | None, ...]:
+        """Return the index that puts numbers for each place beside the axes of the inputs."""
+        return (slice(None), *(None,) * (-1 - self.axes[0]))
+
+    def _moments(self, inputs: Floats, mask: Bools | None) -> tuple[Floats, Floats]:
+        """Return mean and variance for each place on the axis, of the steps that are present."""
+        others = tuple(axis for axis in range(-inputs.ndim, 0) if axis != self.axes[0])
+        present = np.ones((1,) * inputs.ndim, np.bool_)
+        if mask is not None:
+            present = mask.reshape(*mask.shape, *(1,) * (inputs.ndim - mask.ndim))
+        present = np.broadcast_to(present, inputs.shape)
+        count = np.maximum(present.sum(others), 1)
+        mean = inputs.sum(others, np.float64, where=present) / count
+        squares = (inputs - mean[self._beside()]) ** 2
+        variance = squares.sum(others, np.float64, where=present) / count
+        return mean.astype(np.float32), variance.astype(np.float32)
+
+    def factor(self, variance: Floats) -> Floats:
         """Return what inputs are multiplied by, one number for each place on the axis."""
-        w = self._weights
-        factor: Floats = np.float32(1) / np.sqrt(w["moving_variance"] + np.float32(self.epsilon))
-        return factor * w["gamma"] if self.scale else factor
+        factor: Floats = np.float32(1) / np.sqrt(variance + np.float32(self.epsilon))
+        return factor * self._weights["gamma"] if self.scale else factor
 
     def get_config(self) -> ConfigDict:
         return {

@@ -8,6 +8,7 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ShapeError
+from streamrnn.layers.context import training_inside
 
 RowStep = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], None]
 
@@ -25,7 +26,8 @@ def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowSte
     def step(x: Floats, states: tuple[Floats, ...], weights: tuple[Floats, ...], y: Floats) -> None:
         # Copies: `call` may return the very arrays that were passed, for instance in another order.
         rows = [state[None].copy() for state in states]
-        output, new = _pair(cell, call(x[None].copy(), rows, **options))
+        with training_inside(training):
+            output, new = _pair(cell, call(x[None].copy(), rows, **options))
         if len(new) != len(states):
             raise ShapeError(f"{cell}: call returned {len(new)} states, expected {len(states)}")
         _require_row(cell, "output", output, y)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Self, Unpack
 
+import numpy as np
+
 from streamrnn.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.layers import registry
@@ -15,7 +17,11 @@ from streamrnn.layers.symbol import Shape, Shapes
 
 @builtin_layer
 class TimeDistributed(Layer):
-    """(B, T, …) -> (B, T, …): `layer` gets each step of each row as a separate row."""
+    """(B, T, …) -> (B, T, …): `layer` gets each step of each row as a separate row.
+
+    With training=True it is called step by step, as in Keras: a BatchNormalization inside takes the
+    moments of one step at a time.
+    """
 
     sequence_input = True
     stepwise = True
@@ -53,9 +59,18 @@ class TimeDistributed(Layer):
         return (*input_shape[:2], *inner[1:])
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        rows = inputs.reshape(-1, *inputs.shape[2:])
         y: Array
-        y, _ = self.layer.forward(rows, CallContext(kind="whole", training=context.training))
+        if context.training and inputs.shape[1]:
+            one_each = context.mask is not None and inputs.ndim == 3
+            masks = context.mask.T if one_each else [None] * inputs.shape[1]
+            by_step = np.ascontiguousarray(inputs.swapaxes(0, 1))
+            steps = [
+                self.layer.forward(x, CallContext(mask, training=True, kind="whole"))[0]
+                for x, mask in zip(by_step, masks, strict=True)
+            ]
+            return np.stack(steps, axis=1)
+        rows = inputs.reshape(-1, *inputs.shape[2:])
+        y, _ = self.layer.forward(rows, CallContext(kind="whole"))
         return y.reshape(*inputs.shape[:2], *y.shape[1:])
 
     def get_config(self) -> ConfigDict:

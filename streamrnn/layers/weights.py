@@ -17,8 +17,11 @@ from streamrnn.layers.variable import Variable
 class WeightSet:
     """Named float32 arrays, in Keras's order: own weights first, then those of `children`."""
 
+    moves_in_training: bool = False
+    """Whether a call with training=True changes its weights, unless it is frozen."""
+
     def __init__(self, *, trainable: bool) -> None:
-        self.trainable = trainable
+        self._trainable = trainable
         self.built = False
         self._path = ""
         self._weights: dict[str, Variable] = {}
@@ -27,6 +30,17 @@ class WeightSet:
     def children(self) -> Mapping[str, "WeightSet"]:
         """Return what is inside, by the name that its weights have as a prefix."""
         return {}
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes its weights. Set, it is set in all layers inside, too."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, trainable: bool) -> None:
+        self._trainable = trainable
+        for child in self.children().values():
+            child.trainable = trainable
 
     @property
     def path(self) -> str:

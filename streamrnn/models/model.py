@@ -12,10 +12,17 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.display import html_table
-from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError, StateError
+from streamrnn.errors import (
+    ArgumentError,
+    ConfigError,
+    DTypeError,
+    ModelMismatchError,
+    ShapeError,
+    StateError,
+)
 from streamrnn.layers.arguments import without_training
 from streamrnn.layers.casts import cast_floats, cast_ids
-from streamrnn.layers.context import CallContext
+from streamrnn.layers.context import CallContext, resolve_training
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
 from streamrnn.layers.precision import packed_weights, precision_of
@@ -187,7 +194,7 @@ class Model(Trainable, Layer):
             masks = self._masks(arrays, mask if own is None else own, lengths)
         else:
             masks = own if isinstance(own, list) else [own]
-        context = CallContext(training=bool(training))
+        context = CallContext(training=resolve_training(training))
         try:
             outputs, made = self.graph.run(arrays, masks, context)
         except BaseException:
@@ -266,12 +273,15 @@ class Model(Trainable, Layer):
 
         training=True, samples=n: Monte Carlo dropout. The model is run n times, each time with new
         dropout masks; returns (mean, standard deviation) of the n outputs (Gal & Ghahramani 2016),
-        each in the model's output structure.
+        each in the model's output structure. A BatchNormalization must be frozen (trainable=False):
+        ConfigError for one that the batches would change.
         """
         if steps is not None or callbacks is not None:
             raise ArgumentError(f"{self}: predict takes no steps= and no callbacks=")
         arrays = self.check_arrays(x)
         masks = self._masks(arrays, mask, lengths)
+        if training:
+            self._require_fixed_moments()
         if samples is None:
             return self._structured(self._in_batches(arrays, masks, batch_size, training))
         if not training or samples < 1:
@@ -284,6 +294,15 @@ class Model(Trainable, Layer):
         mean = [output.mean(axis=0, dtype=np.float64).astype(np.float32) for output in stacked]
         deviation = [output.std(axis=0, dtype=np.float64).astype(np.float32) for output in stacked]
         return self._structured(mean), self._structured(deviation)
+
+    def _require_fixed_moments(self) -> None:
+        for holder, _, _ in self.holders():
+            if holder.moves_in_training and holder.trainable:
+                raise ConfigError(
+                    f"{self}: predict(training=True) draws dropout and noise, and changes no "
+                    f"weight; {holder} would take the moments of each batch and change its moving "
+                    "ones. Set its trainable = False, and it uses the moving ones"
+                )
 
     def _in_batches(
         self,
@@ -469,6 +488,20 @@ def _input_dtype(graph: Graph, symbol: Symbol) -> str:
             return dtype
     declared = {"int32": "int64", "int64": "int64", "string": "string"}
     return declared.get(symbol.dtype, "float32")
+
+
+def require_inference(model: Model, path: str = "") -> None:
+    """Raise ModelMismatchError for a call in the graph that always has training=True."""
+    for step in model.graph.steps:
+        layer = step.node.layer
+        if step.training:
+            raise ModelMismatchError(
+                f"layer {path + layer.name!r} ({type(layer).__name__}) is called with "
+                "training=True inside the model: outputs of a pipeline would be random, or depend "
+                "on other rows. Build the model without it, with the same weights"
+            )
+        if isinstance(layer, Model):
+            require_inference(layer, f"{path}{layer.name}/")
 
 
 def _checked(model: Model, spec: tuple[str, Shape, str], x: object) -> Array:

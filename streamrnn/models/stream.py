@@ -9,7 +9,7 @@ from streamrnn.errors import ModelMismatchError
 from streamrnn.layers.context import CallContext, CallKind
 from streamrnn.layers.symbol import Symbol, leaves
 from streamrnn.models.graph import Graph, Step
-from streamrnn.models.model import Model
+from streamrnn.models.model import Model, require_inference
 
 
 class StepRunner:
@@ -27,6 +27,7 @@ class StepRunner:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        require_inference(model)
         _require_stepwise(model.graph, "")
         masked = _masked_paths(model.graph, [False] * len(model.graph.inputs), "")
         self._shapes = {

@@ -8,7 +8,7 @@ from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.layers.context import CallContext, CallKind
 from streamrnn.layers.layer import Layer
 from streamrnn.models.lengths import fixed_steps
-from streamrnn.models.model import Model
+from streamrnn.models.model import Model, require_inference
 
 
 class SequenceRunner:
@@ -25,6 +25,7 @@ class SequenceRunner:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        require_inference(model)
         symbols = model.graph.outputs
         self.outputs = [(symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in symbols]
         self.sequences = [len(symbol.shape) > 2 for symbol in symbols]

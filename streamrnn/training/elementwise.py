@@ -89,7 +89,7 @@ def _of_normalization(layer: Any, x: Floats, y: Floats) -> Floats:
 
 
 def _of_batch_normalization(layer: Any, x: Floats, y: Floats) -> Floats:
-    factor: Floats = layer.factor()
+    factor: Floats = layer.factor(layer.moving_variance.value)
     return factor[(slice(None), *(None,) * (-1 - layer.axes[0]))]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import naive
 import naive_values as values
+import numpy as np
 from contracts.rows_layers import (
     FEATUREWISE,
     MERGES,
@@ -15,8 +16,10 @@ from contracts.rows_layers import (
     TOKENS,
     LayerRow,
     before,
+    drawn,
     every,
     inputs_of,
+    same,
 )
 from contracts.rows_operations import OPERATIONS
 from contracts.rows_time import TIME
@@ -144,6 +147,17 @@ def naive_model(w: Any, x: Any) -> Any:
 OF_ONNX = "A graph of ONNX has no rule in streamrnn/training/rules.py."
 RECORDED = "Its graph is judged by ONNX Runtime's recorded outputs: the row of the format .onnx."
 
+
+def dropping_model() -> Model:
+    x = Input((None, 4))
+    return Model(x, layers.Dropout(0.5, seed=1)(x))
+
+
+def dropped(model: Any, _: Any, x: Any) -> Any:
+    drop = model.layers[-1]
+    return np.where(drawn(drop, *np.shape(x)) < 0.5, 0, x) / 0.5
+
+
 GRAPHS = {
     "InputLayer": LayerRow(
         lambda: layers.InputLayer((None, 4)),
@@ -156,10 +170,16 @@ GRAPHS = {
         lambda w, x: naive.activation(naive_model(w, x), "softmax"),
         model=before(layers.Softmax),
     ),
+    "Model/dropping": LayerRow(
+        dropping_model, same, model=lambda model, _: model, training=dropped
+    ),
     "Sequential": LayerRow(
-        lambda: Sequential([Input((None, 4)), gru(), layers.Dense(2)]),
+        lambda: Sequential([Input((None, 4)), gru(), layers.Dense(2), layers.Dropout(0.5, seed=1)]),
         lambda w, x: naive.dense(every(naive.gru(*w[:3]), x), *w[3:]),
         model=lambda model, _: model,
+        training=lambda model, w, x: dropped(
+            model, w, naive.dense(every(naive.gru(*w[:3]), x), *w[3:])
+        ),
     ),
     "OnnxModel": LayerRow(
         lambda: streamrnn.load_model(GRAPH),
@@ -167,6 +187,7 @@ GRAPHS = {
         reads="three",
         model=lambda model, _: model,
         trained=OF_ONNX,
+        training="It takes its inputs by name, and no training.",
     ),
     "OnnxGraph": LayerRow(
         lambda: streamrnn.load_model(GRAPH).layer, RECORDED, reads="three", trained=OF_ONNX

@@ -6,6 +6,7 @@ it. `reads` names what the layer is called on, `model` the model around it (defa
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import naive
@@ -15,6 +16,7 @@ from contracts.declared import HOLDS, Contract, Row
 from contracts.models import ROWS, STEPS
 
 from streamrnn import Input, Model, Sequential, initializers, layers
+from streamrnn.layers import draws
 
 RNG = np.random.default_rng(7)
 GAPS = (RNG.random((2, ROWS, STEPS, 1)) < 0.7).astype(np.float32)
@@ -78,7 +80,9 @@ class LayerRow(Row):
     config: a config makes the same layer. saved: the native file gives back the model. cut: on a
     stream, outputs and states do not depend on where rows and steps are cut, and no stream sees
     another. apart: nor does a sequence see another in the same batch. trained: the gradients of its
-    weights, and of those before it, are the oracle's.
+    weights, and of those before it, are the oracle's. training: with training=True it gives the
+    same bits, or what training(layer, weights, *inputs) gives; the layer draws the numbers that the
+    model's draws.
     """
 
     layer: Callable[[], layers.Layer]
@@ -90,6 +94,7 @@ class LayerRow(Row):
     cut: Contract = HOLDS
     apart: Contract = HOLDS
     trained: Contract = HOLDS
+    training: Contract = HOLDS
 
     def made(self) -> Model:
         """The model around a new layer."""
@@ -113,14 +118,58 @@ def same(_: Any, x: Any) -> Any:
     return x
 
 
+def dropping(
+    cell: Callable[..., Any], outputs: Callable[..., Any] = every, part: Any = None
+) -> Callable[..., Any]:
+    """With dropout: cell(*weights, masks=…), which has other masks for each row of the batch.
+
+    part: the one inside the layer that draws the masks; by default the layer's cell, or itself.
+    """
+
+    def oracle(layer: Any, w: Any, x: Any) -> Any:
+        drawn = part(layer) if part else getattr(layer, "cell", layer)
+        masks = zip(*drawn.draw_masks(len(x), len(x[0][0])), strict=True)
+        return [outputs(cell(*w, masks=pair), [row])[0] for row, pair in zip(x, masks, strict=True)]
+
+    return oracle
+
+
+def drawn(layer: Any, *shape: int) -> np.ndarray:
+    """The first uniform numbers of a layer's seed."""
+    return np.random.default_rng(layer.seed).random(shape, dtype=np.float32)
+
+
+def noise(layer: Any, deviation: float) -> np.ndarray:
+    return draws.normal(np.random.default_rng(layer.seed), X.shape) * deviation
+
+
+def alpha_dropout(layer: Any, _: Any, x: Any) -> Any:
+    """Klambauer et al. 2017: dropped to -lambda alpha, then scaled to mean 0 and variance 1."""
+    low, rate = -1.0507009873554805 * 1.6732632423543772, layer.rate
+    a = ((1 - rate) * (1 + rate * low**2)) ** -0.5
+    return a * np.where(drawn(layer, ROWS, 1, 4) < rate, low, x) - a * low * rate
+
+
+def over_batch(_: Any, w: Any, x: Any) -> Any:
+    """BatchNormalization without gamma: beta is the first weight."""
+    return naive.batch_normalization(x, *naive.moments(x), beta=w[0])
+
+
+def over_batch_by_step(_: Any, w: Any, x: Any) -> Any:
+    """The same, step by step."""
+    steps = [over_batch(_, w, [[row[t]] for row in x]) for t in range(len(x[0]))]
+    return values.joined_in_time(*steps)
+
+
 NO_WEIGHTS = "It reads ids, and the model around it has no weights."
 NEEDS_ALL = "It needs the whole time axis."
 MAKES_TIME = "It makes a new sequence of a single value."
 
 RECURRENT = {
     "SimpleRNN": LayerRow(
-        lambda: layers.SimpleRNN(3, activation="relu", use_bias=False),
+        lambda: layers.SimpleRNN(3, activation="relu", use_bias=False, dropout=0.3, seed=4),
         lambda w, x: last(naive.simple_rnn(*w, activation="relu"), x),
+        training=dropping(partial(naive.simple_rnn, bias=None, activation="relu"), last),
     ),
     "SimpleRNN/backwards": LayerRow(
         lambda: layers.SimpleRNN(3, activation="relu", use_bias=False, go_backwards=True),
@@ -129,13 +178,29 @@ RECURRENT = {
     ),
     "GRU": LayerRow(
         lambda: layers.GRU(
-            3, reset_after=False, recurrent_activation="hard_sigmoid", dropout=0.1, seed=4
+            3,
+            reset_after=False,
+            recurrent_activation="hard_sigmoid",
+            dropout=0.1,
+            recurrent_dropout=0.4,
+            seed=4,
         ),
         lambda w, x: last(naive.gru(*w, reset_after=False, recurrent_activation="hard_sigmoid"), x),
+        training=dropping(
+            partial(naive.gru, reset_after=False, recurrent_activation="hard_sigmoid"), last
+        ),
     ),
     "LSTM": LayerRow(
-        lambda: layers.LSTM(3, unit_forget_bias=False, return_sequences=True, stateful=True),
+        lambda: layers.LSTM(
+            3,
+            unit_forget_bias=False,
+            return_sequences=True,
+            stateful=True,
+            recurrent_dropout=0.3,
+            seed=2,
+        ),
         lambda w, x: every(naive.lstm(*w), x),
+        training=dropping(naive.lstm),
     ),
     "LSTM/states": LayerRow(
         lambda: layers.LSTM(3, return_sequences=True, return_state=True),
@@ -144,8 +209,9 @@ RECURRENT = {
         trained="States as outputs are trained in tests of their own (test_bidirectional).",
     ),
     "RNN": LayerRow(
-        lambda: layers.RNN(layers.SimpleRNNCell(3, recurrent_dropout=0.2)),
+        lambda: layers.RNN(layers.SimpleRNNCell(3, recurrent_dropout=0.2, seed=5)),
         lambda w, x: last(naive.simple_rnn(*w), x),
+        training=dropping(naive.simple_rnn, last),
     ),
     "RNN/stacked": LayerRow(
         lambda: layers.RNN(
@@ -154,46 +220,78 @@ RECURRENT = {
         lambda w, x: last(naive.stacked(naive.lstm(*w[:3]), naive.gru(*w[3:])), x),
     ),
     "SimpleRNNCell": LayerRow(
-        lambda: layers.SimpleRNNCell(3, activation="relu", use_bias=False),
+        lambda: layers.SimpleRNNCell(
+            3, activation="relu", use_bias=False, recurrent_dropout=0.5, seed=2
+        ),
         lambda w, x: every(naive.simple_rnn(*w, activation="relu"), x),
         model=inside_rnn,
+        training=dropping(partial(naive.simple_rnn, bias=None, activation="relu")),
     ),
     "GRUCell": LayerRow(
-        lambda: layers.GRUCell(3, reset_after=False, recurrent_activation="hard_sigmoid"),
+        lambda: layers.GRUCell(
+            3, reset_after=False, recurrent_activation="hard_sigmoid", dropout=0.5, seed=2
+        ),
         lambda w, x: every(
             naive.gru(*w, reset_after=False, recurrent_activation="hard_sigmoid"), x
         ),
         model=inside_rnn,
+        training=dropping(
+            partial(naive.gru, reset_after=False, recurrent_activation="hard_sigmoid")
+        ),
     ),
     "PeepholeLSTMCell": LayerRow(
-        lambda: layers.PeepholeLSTMCell(3, recurrent_activation="hard_sigmoid"),
+        lambda: layers.PeepholeLSTMCell(
+            3, recurrent_activation="hard_sigmoid", recurrent_dropout=0.3, seed=2
+        ),
         lambda w, x: every(
             naive.peephole_lstm(*w[:3], peephole=w[3:], recurrent_activation="hard_sigmoid"), x
         ),
         model=inside_rnn,
+        training=dropping(
+            lambda *w, masks: naive.peephole_lstm(
+                *w[:3], peephole=w[3:], recurrent_activation="hard_sigmoid", masks=masks
+            )
+        ),
     ),
     "LayerNormLSTMCell": LayerRow(
-        lambda: layers.LayerNormLSTMCell(3, norm_epsilon=0.01),
+        lambda: layers.LayerNormLSTMCell(3, norm_epsilon=0.01, recurrent_dropout=0.3, seed=2),
         lambda w, x: every(naive.layer_norm_lstm(*w, epsilon=0.01), x),
         model=inside_rnn,
+        training=dropping(partial(naive.layer_norm_lstm, epsilon=0.01)),
     ),
     "LSTMCell": LayerRow(
         lambda: layers.LSTMCell(3, unit_forget_bias=False, dropout=0.5, seed=1),
         lambda w, x: every(naive.lstm(*w), x),
         model=inside_rnn,
+        training=dropping(naive.lstm),
     ),
     "StackedRNNCells": LayerRow(
-        lambda: layers.StackedRNNCells([layers.GRUCell(3), layers.LSTMCell(2)]),
+        lambda: layers.StackedRNNCells(
+            [layers.GRUCell(3, dropout=0.3, seed=2), layers.LSTMCell(2)]
+        ),
         lambda w, x: every(naive.stacked(naive.gru(*w[:3]), naive.lstm(*w[3:])), x),
         model=inside_rnn,
+        training=dropping(
+            lambda *w, masks: naive.stacked(naive.gru(*w[:3], masks=masks), naive.lstm(*w[3:])),
+            part=lambda stack: stack.cells[0],
+        ),
     ),
     "Bidirectional": LayerRow(
         lambda: layers.Bidirectional(
-            layers.GRU(3), merge_mode="sum", backward_layer=layers.SimpleRNN(3, go_backwards=True)
+            layers.GRU(3, recurrent_dropout=0.3, seed=2),
+            merge_mode="sum",
+            backward_layer=layers.SimpleRNN(3, go_backwards=True),
         ),
         lambda w, x: naive.bidirectional(
             naive.gru(*w[:3]), naive.simple_rnn(*w[3:]), x, "sum", return_sequences=False
         )[0],
+        training=dropping(
+            lambda *w, masks: (naive.gru(*w[:3], masks=masks), naive.simple_rnn(*w[3:])),
+            lambda pair, x: naive.bidirectional(pair[0], pair[1], x, "sum", return_sequences=False)[
+                0
+            ],
+            part=lambda layer: layer.forward_layer.cell,
+        ),
         cut="Its second half begins at the end of the sequence.",
     ),
 }
@@ -206,6 +304,12 @@ FEATUREWISE = {
     "TimeDistributed": LayerRow(
         lambda: layers.TimeDistributed(layers.Dense(2, activation="softmax")),
         lambda w, x: naive.dense(x, *w, activation="softmax"),
+    ),
+    "TimeDistributed/moments": LayerRow(
+        lambda: layers.TimeDistributed(layers.BatchNormalization(scale=False)),
+        lambda w, x: naive.batch_normalization(x, w[1], w[2], beta=w[0]),
+        trained="In training it takes moments over the batch.",
+        training=over_batch_by_step,
     ),
     "Conv1D": LayerRow(
         lambda: layers.Conv1D(
@@ -221,6 +325,7 @@ FEATUREWISE = {
         lambda: layers.BatchNormalization(momentum=0.9, scale=False),
         lambda w, x: naive.batch_normalization(x, w[1], w[2], beta=w[0]),
         trained="In training it takes moments over the batch.",
+        training=over_batch,
     ),
     "BatchNormalization/frozen": LayerRow(
         lambda: layers.BatchNormalization(epsilon=0.01, trainable=False),
@@ -268,15 +373,33 @@ FEATUREWISE = {
         lambda _, x: values.turned(naive.activation(values.turned(x), "softmax")),
         cut="Its sum is over the steps of a sequence.",
     ),
-    "Dropout": LayerRow(lambda: layers.Dropout(0.5, noise_shape=(None, 1, None), seed=3), same),
-    "SpatialDropout1D": LayerRow(lambda: layers.SpatialDropout1D(0.5, seed=3), same),
+    "Dropout": LayerRow(
+        lambda: layers.Dropout(0.25, noise_shape=(None, None, 1), seed=3),
+        same,
+        training=lambda layer, _, x: np.where(drawn(layer, ROWS, STEPS, 1) < 0.25, 0, x) / 0.75,
+    ),
+    "SpatialDropout1D": LayerRow(
+        lambda: layers.SpatialDropout1D(0.5, seed=3),
+        same,
+        training=lambda layer, _, x: np.where(drawn(layer, ROWS, 1, 4) < 0.5, 0, x) / 0.5,
+    ),
     "ActivityRegularization": LayerRow(
         lambda: layers.ActivityRegularization(0.1, 0.2), same, trained="It adds to the loss."
     ),
     "Identity": LayerRow(layers.Identity, same),
-    "GaussianNoise": LayerRow(lambda: layers.GaussianNoise(0.3, seed=2), same),
-    "GaussianDropout": LayerRow(lambda: layers.GaussianDropout(0.3, seed=2), same),
-    "AlphaDropout": LayerRow(lambda: layers.AlphaDropout(0.3, (None, 1, None), seed=2), same),
+    "GaussianNoise": LayerRow(
+        lambda: layers.GaussianNoise(0.3, seed=2),
+        same,
+        training=lambda layer, _, x: x + noise(layer, 0.3),
+    ),
+    "GaussianDropout": LayerRow(
+        lambda: layers.GaussianDropout(0.2, seed=2),
+        same,
+        training=lambda layer, _, x: x * (1 + noise(layer, (0.2 / 0.8) ** 0.5)),
+    ),
+    "AlphaDropout": LayerRow(
+        lambda: layers.AlphaDropout(0.3, (None, 1, None), seed=2), same, training=alpha_dropout
+    ),
 }
 
 SHAPES = {

@@ -1,6 +1,7 @@
 """Every registered layer keeps its contracts, or its row says why not."""
 
 import importlib
+import inspect
 import pkgutil
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ import naive
 import numpy as np
 import pytest
 from contracts import models
-from contracts.declared import assert_declared, holding, reasoned
+from contracts.declared import HOLDS, assert_declared, holding, reasoned
 from contracts.rows_graphs import LAYERS
 from contracts.rows_layers import NO_WEIGHTS, READS, LayerRow, alone, inputs_of
+from layers.kinds import assert_same
 
 import streamrnn
 from streamrnn import Model, layers
-from streamrnn.errors import ModelMismatchError, UnsupportedError
+from streamrnn.errors import ModelMismatchError, StreamRNNError, UnsupportedError
 from streamrnn.layers import registry
 from streamrnn.models import StepRunner
 
@@ -154,6 +156,55 @@ def test_a_layer_that_cannot_be_trained_is_refused(name: str) -> None:
     model = row.made() if name == "OnnxModel" else behind_dense(row)
     with pytest.raises(UnsupportedError, match="training"):
         model.compile("sgd", "mse")
+
+
+@pytest.mark.parametrize("name", holding(LAYERS, "training"))
+def test_a_call_in_training_is_the_same_call_or_what_the_row_says(name: str) -> None:
+    """Of the weights it changes those of a layer that has moving statistics, and no others."""
+    row = LAYERS[name]
+    model, inputs = models.with_weights(row.made()), READS[row.reads]
+    before = model.get_weights()
+    outputs = model(list(inputs), training=True)
+    model.reset_state()
+    if row.training is HOLDS:
+        assert_same(outputs, model(list(inputs)))
+    else:
+        x = models.naive_lists(inputs)
+        expected = row.training(row.layer(), models.naive_lists(before), *x)
+        np.testing.assert_allclose(outputs, np.array(expected), rtol=1e-5, atol=1e-5)
+    moves = any(holder.moves_in_training and holder.trainable for holder, _, _ in model.holders())
+    after = model.get_weights()
+    assert any((a != b).any() for a, b in zip(before, after, strict=True)) == moves
+
+
+@pytest.mark.parametrize("name", reasoned(LAYERS, "training"))
+def test_a_layer_that_cannot_be_in_training_refuses_it_by_name(name: str) -> None:
+    """A reason that has become wrong fails too."""
+    model = LAYERS[name].made()
+    with pytest.raises(StreamRNNError, match=f"{model.name!r}.*training"):
+        model(list(READS[LAYERS[name].reads]), training=True)
+
+
+def takes_training(layer: type) -> bool:
+    """Whether code of the class, or of one above it, reads `training`."""
+    bodies = [
+        function.__code__
+        for kind in layer.__mro__
+        if kind not in layers.Layer.__mro__
+        for function in vars(kind).values()
+        if inspect.isfunction(function)
+    ]
+    return any("training" in (*body.co_names, *body.co_varnames) for body in bodies)
+
+
+def test_a_layer_that_takes_training_has_a_row_that_says_what_it_computes(
+    new_layer: type[layers.Layer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {name.partition("/")[0] for name, row in LAYERS.items() if row.training is not HOLDS}
+    taking = {name for name in registered() if takes_training(registry.get(name))}
+    assert taking <= said, f"add a row with training= to {FILE} for {sorted(taking - said)}"
+    monkeypatch.setattr(new_layer, "apply", layers.Dropout.apply)
+    assert takes_training(new_layer)
 
 
 def test_stepwise_is_a_promise_that_some_row_keeps() -> None:

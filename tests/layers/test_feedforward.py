@@ -64,14 +64,13 @@ def test_conv1d(seed: int, taps: int, dilation: int, features: int, units: int) 
 @given(seed=SEEDS, features=SIZES)
 @QUICK
 def test_normalisations(seed: int, features: int) -> None:
-    """LayerNormalization, BatchNormalization (also in training), Normalization and back."""
+    """LayerNormalization, BatchNormalization, Normalization and back."""
     x = inputs(seed, features) * 3
     layer = ready(layers.LayerNormalization(epsilon=0.01), features, seed)
     close(layer(x), naive.layer_normalization(x, *layer.get_weights(), epsilon=0.01))
     batch = ready(layers.BatchNormalization(), features, seed)
     gamma, beta, mean, variance = batch.get_weights()
     close(batch(x), naive.batch_normalization(x, mean, variance, gamma, beta))
-    assert_same(batch(x, training=True), batch(x))
     scaled = ready(layers.Normalization(), features, seed)
     mean, variance, _ = scaled.get_weights()
     close(scaled(x), naive.normalization(x, mean, variance))
