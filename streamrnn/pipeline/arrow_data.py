@@ -50,13 +50,11 @@ class CheckedSchema(NamedTuple):
         indices = [schema.get_field_index(name) for name in target.names] if as_it_is else None
         return cls(schema, used, target, origin, indices, changed)
 
-    def columns_of(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        """Return the columns to score; `first_row` is the number of its first row in messages.
+    def cast(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        """Return the columns to score, converted; `first_row` is the number of its first row.
 
         Raises DataError for a value that the type to cast to cannot hold.
         """
-        if self.indices is not None:
-            return batch.select(self.indices)
         batch = select(batch, self.used)
         if self.used == self.target:
             return batch

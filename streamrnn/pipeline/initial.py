@@ -1,26 +1,52 @@
-"""The state that a pipeline starts from: named by [state] init, or given in memory (`state=`)."""
+"""The state that a pipeline starts from: of [state] init, in memory (`state=`), of its output."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 
-from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.checkpoints import check_same_pipeline, has_manifest, load_state, read_manifest
+from streamrnn.config import Config
+from streamrnn.display import count, location
+from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
 from streamrnn.outputs import read_states
-from streamrnn.pipeline.preflight import open_source
-from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions, starting_table
+from streamrnn.pipeline.arrow_data import BATCH
+from streamrnn.pipeline.preflight import open_source, run_config
+from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions, Scorer, starting_table
+from streamrnn.sources import canonical_name, in_earlier_types
 from streamrnn.states import StateTable, as_table, key_names, state_digest
 
 GivenState = pa.Table | StateTable | str | os.PathLike[str]
-"""A state table, or the path of an exported one or of an output folder."""
+"""A state table, "output", or the path of an exported table or of an output folder."""
+Start = Literal["init", "given", "output"]
+"""Where `process` starts: as the pipeline file says, from `state=`, from its own output."""
 
 _IN_MEMORY = "memory:"
 _LOGGER = logging.getLogger("streamrnn.pipeline")
+
+
+def start_of(state: object) -> Start:
+    """Return where a pipeline with this `state=` starts."""
+    if state is None:
+        return "init"
+    return "output" if isinstance(state, str) and state == "output" else "given"
+
+
+def require_output(config: Config) -> None:
+    """Raise ConfigError if there can be no output to start from."""
+    if config.sink.folder is None:
+        path = "none" if config.sink.path is None else repr(config.sink.path)
+        raise ConfigError(
+            f'state="output": expected [sink] path to name the folder of an output, received {path}'
+            '. A state in a folder with the name output is state="./output"'
+        )
 
 
 class InitialState(NamedTuple):
@@ -119,6 +145,59 @@ def _assumed_schema(loaded: LoadedPipeline, table: pa.Table, name: str) -> pa.Sc
         types[contract.time] = table.schema.field("last_time").type
     columns = contract.columns(carried)
     return pa.schema([(column, types.get(column, pa.timestamp("us"))) for column in columns])
+
+
+def first_scorer(loaded: LoadedPipeline, schema: pa.Schema, start: Start) -> Scorer:
+    """Return the scorer of the first call of `process`, whose data has this schema.
+
+    Raises what a run raises that cannot start, or resume, from that state.
+    """
+    folder = loaded.config.sink.folder
+    if start == "output" and folder is not None:
+        if has_manifest(folder):
+            return _output_scorer(loaded, schema, folder)
+        _LOGGER.warning(
+            "%s has no commit yet: streams start from the initial state", location(folder)
+        )
+    bound = loaded.bind(schema, BATCH)
+    return Scorer(bound, logged_table(bound))
+
+
+def _output_scorer(loaded: LoadedPipeline, schema: pa.Schema, folder: str) -> Scorer:
+    """Return a scorer with the state, and the types of columns, of the last commit of an output."""
+    last, notes = read_manifest(folder), list[str]()
+    bound = loaded.bind(in_earlier_types(schema, last.config.get("source.schema", {})), BATCH)
+    carries = loaded.config.model.carries
+    check_same_pipeline(last, loaded.fingerprint, run_config(bound), folder, new_model=carries)
+    table = starting_table(
+        bound,
+        load_state(folder),
+        f"the state of {location(folder)}",
+        notes,
+        new_model=last.model != loaded.fingerprint,
+        earlier_map=last.config.get("state.map", {}),
+    )
+    for note in notes:
+        _LOGGER.warning("%s: %s", location(folder), note)
+    return Scorer(bound, table)
+
+
+def warn_of_output(config: Config) -> None:
+    """Warn the caller of `process` that it does not start from the state of the output."""
+    folder, init = config.sink.folder, config.state.init
+    if folder is None or (init is not None and canonical_name(init) == canonical_name(folder)):
+        return
+    with suppress(StreamRNNError, OSError, pa.ArrowException):
+        last = read_manifest(folder)
+        if last.state_rows:
+            warnings.warn(
+                f"process starts from {'the initial state' if init is None else '[state] init'}: "
+                f"{location(folder)}, the output of this pipeline, has the state of "
+                f"{count(last.state_rows, 'stream')} after commit {last.commit}. To start from "
+                'it, load the pipeline with state="output".',
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def logged_table(bound: BoundPipeline) -> StateTable:

@@ -23,7 +23,17 @@ from streamrnn.pipeline.arrow_data import BATCH, CheckedSchema, batches_of, reje
 from streamrnn.pipeline.deferred import check_fit, fit_pipeline
 from streamrnn.pipeline.evaluating import evaluate_pipeline
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
-from streamrnn.pipeline.initial import GivenState, InitialState, initial_table, logged_table, reader
+from streamrnn.pipeline.initial import (
+    GivenState,
+    InitialState,
+    Start,
+    first_scorer,
+    initial_table,
+    reader,
+    require_output,
+    start_of,
+    warn_of_output,
+)
 from streamrnn.pipeline.mermaid import mermaid
 from streamrnn.pipeline.previewing import preview_rows
 from streamrnn.pipeline.reporting import ReportsOutput
@@ -44,7 +54,7 @@ from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.positions import CallPosition, next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import Origin, Rows, new_names, used_schema, with_new_names, with_values
+from streamrnn.sources import Origin, new_names, used_schema, with_new_names, with_values
 from streamrnn.states import OwnLock, StateTable
 
 if TYPE_CHECKING:
@@ -61,9 +71,16 @@ class Pipeline(ReportsOutput):
     """
 
     def __init__(
-        self, config: Config, state_table: pa.Table | None = None, name: str | None = None
+        self,
+        config: Config,
+        state_table: pa.Table | None = None,
+        name: str | None = None,
+        start: Start = "init",
     ) -> None:
+        if start == "output":
+            require_output(config)
         self.config = config
+        self._start = start
         self._name = name  # of the pipeline file
         self._given = state_table  # the one that [state] init names, if it is in memory
         self._folder = os.getcwd()  # relative paths are resolved from it
@@ -85,20 +102,24 @@ class Pipeline(ReportsOutput):
     ) -> Pipeline:
         """Read a pipeline file; `overrides` are strings such as "window.lanes=32".
 
-        `state` replaces [state] init: a state table in memory (a pa.Table, a StateTable, or an
-        object with the Arrow PyCapsule interface), or the path of an exported table or an output
-        folder. A table in memory is treated as the same table in a file: the same checks and
-        messages, the same [state] map. Its name in messages is "memory:" and a digest. A
-        StateTable is copied.
+        With `state` "output", `process` starts where the last run into [sink] path ended: with its
+        state, read at the first call, and the types of its columns. Before the first commit there
+        is none: then it starts from the initial state, and logs a warning. `run` is as without it.
+
+        Another `state` replaces [state] init: a state table in memory (a pa.Table, a StateTable,
+        or an object with the Arrow PyCapsule interface), or the path of an exported table or an
+        output folder (one with the name output is "./output"). A table in memory is treated as the
+        same table in a file: the same checks and messages, the same [state] map. Its name in
+        messages is "memory:" and a digest. A StateTable is copied.
 
         Raises ConfigError, which lists all problems; DTypeError or DataError for a `state` that is
         not an Arrow table, or damaged.
         """
-        name = os.path.basename(path)
-        if state is None:
-            return cls(Config.load(path, overrides), name=name)
+        name, start = os.path.basename(path), start_of(state)
+        if state is None or start == "output":
+            return cls(Config.load(path, overrides), None, name, start)
         initial = InitialState.of(state)
-        return cls(Config.load(path, overrides, initial.override), initial.table, name)
+        return cls(Config.load(path, overrides, initial.override), initial.table, name, start)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, state: GivenState | None = None) -> Pipeline:
@@ -106,10 +127,11 @@ class Pipeline(ReportsOutput):
 
         `state` and errors are as in `from_toml`.
         """
-        if state is None:
-            return cls(Config.parse(data))
+        start = start_of(state)
+        if state is None or start == "output":
+            return cls(Config.parse(data), start=start)
         initial = InitialState.of(state)
-        return cls(Config.parse(initial.set_in(data)), initial.table)
+        return cls(Config.parse(initial.set_in(data)), initial.table, start=start)
 
     def __repr__(self) -> str:
         facts = "; ".join(f"{name} {value}" for name, value in self._facts())
@@ -286,6 +308,8 @@ class Pipeline(ReportsOutput):
             schema = with_new_names(schema, names)
             batches = [batch.rename_columns(schema.names) for batch in batches]
         with self._lock.lock:
+            if self._scorer is None and self._start == "init":
+                warn_of_output(self.config)
             scorer, checked = self._bound_scorer(schema)
             position = next_position(position, self.position, sum(map(len, batches)))
             if len(batches) > 1:
@@ -307,11 +331,15 @@ class Pipeline(ReportsOutput):
     ) -> list[Scored]:
         if not batches:
             scorer.position = position
-        return [scorer.score(self._rows(item, checked, scorer), position) for item in batches]
-
-    def _rows(self, batch: pa.RecordBatch, checked: CheckedSchema, scorer: Scorer) -> Rows:
-        origin = Origin.consecutive(BATCH, scorer.rows_read, batch.num_rows)
-        return self.loaded.contract.read(checked.columns_of(batch, scorer.rows_read), origin)
+        scored = []
+        for batch in batches:
+            origin = Origin.consecutive(BATCH, scorer.rows_read, batch.num_rows)
+            if checked.indices is None:
+                batch = checked.cast(batch, scorer.rows_read)
+            else:
+                batch = batch.select(checked.indices)
+            scored.append(scorer.score(self.loaded.contract.read(batch, origin), position))
+        return scored
 
     @property
     def position(self) -> CallPosition | None:
@@ -377,14 +405,18 @@ class Pipeline(ReportsOutput):
     def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[object, ...]]:
         with self._lock.lock:
             if self._scorer is None:
-                return Pipeline._unpickled, (self.config, self._given, self._model_file)
+                saved = (self.config, self._given, self._model_file, self._start)
+                return Pipeline._unpickled, saved
             return Pipeline._from_portable, (self._portable(), "the pickled pipeline", self._given)
 
     @staticmethod
     def _unpickled(
-        config: Config, given: pa.Table | None, model_file: ModelFile | None
+        config: Config,
+        given: pa.Table | None,
+        model_file: ModelFile | None,
+        start: Start = "init",
     ) -> Pipeline:
-        pipeline = Pipeline(config, given)
+        pipeline = Pipeline(config, given, start=start)
         pipeline._model_file = model_file
         return pipeline
 
@@ -434,12 +466,15 @@ class Pipeline(ReportsOutput):
             return self._scorer.table
 
     def _state_of_last_run(self) -> StateTable | None:
-        """Return the state after `run`; None before it, or if it keeps no state."""
-        if self._last_run is None:
+        """Return the state after `run`; None before it, or if it keeps no state.
+
+        That of the output also before it, if `process` starts from that.
+        """
+        if self._last_run is None and self._start != "output":
             return None
         folder = self.config.sink.folder
         if folder is None:
-            return self._last_run.unsaved
+            return None if self._last_run is None else self._last_run.unsaved
         table = load_state(folder) if has_manifest(folder) else None
         return None if table is None else StateTable.from_arrow(table, self.loaded.initial())
 
@@ -505,10 +540,9 @@ class Pipeline(ReportsOutput):
         loaded, scorer = self.loaded, self._scorer
         used = used_schema(schema, loaded.columns, BATCH)
         if scorer is None:
-            bound = loaded.bind(schema, BATCH)
-            scorer = Scorer(bound, logged_table(bound))
+            scorer = first_scorer(loaded, used, self._start)
         elif (types := with_values(scorer.bound.schema, used)) != scorer.bound.schema:
             scorer = scorer.copy(loaded.bind(types, BATCH))
         features = loaded.contract.features_alone(loaded.config.columns)
         expected = scorer.bound.schema
-        return scorer, CheckedSchema.of(schema, used, expected, "earlier calls", features)
+        return scorer, CheckedSchema.of(schema, used, expected, "earlier rows", features)

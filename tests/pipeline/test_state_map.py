@@ -35,7 +35,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     logs.write(LOG.slice(0, 200), Path("in") / "1.parquet")
     Pipeline.from_dict(_config("m1")).run()
     logs.write(LOG.slice(200), Path("in") / "2.parquet")
-    pipeline = Pipeline.from_dict(_config("m1"))
+    pipeline = Pipeline.from_dict({**_config("m1"), "sink": {}})
     pipeline.process(LOG.slice(0, 200))
     pipeline.checkpoint("c.arrow")
     return tmp_path

@@ -231,7 +231,7 @@ def test_process_refuses_what_a_run_refuses(
         one.process(log.slice(0, 50))
     wrong = pa.chunked_array([pa.array((values[:1] * 9 + values[-1:] * 41), kind)])
     piece = log.slice(50)
-    with pytest.raises(DataError, match=message.replace("{}", "earlier calls")) as caught:
+    with pytest.raises(DataError, match=message.replace("{}", "earlier rows")) as caught:
         pipeline.process(piece.set_column(piece.schema.names.index(name), name, wrong))
     assert str(caught.value).startswith("the batch: ")
     assert ("row 59 (from 0)" in str(caught.value)) == (len(values) > 1)

@@ -161,7 +161,7 @@ def test_streams_resume_from_the_initial_state_and_later_resets_do_not(seen: int
     whole.run()
     log = pq.read_table("in")
     expected = rows_of_run()
-    first = Pipeline.from_dict(data)
+    first = Pipeline.from_dict({**data, "sink": {}})
     first.process(log.slice(0, seen))
     logs.write(log.slice(seen), Path("rest/0.parquet"))
     data["source"]["path"] = "rest"
@@ -188,7 +188,7 @@ def test_a_reset_at_a_row_that_is_no_step_counts() -> None:
     logs.small_model("LSTM").save("m.safetensors")
     rules = {"nulls": "skip", "reset": "new", "batch_rows": 2}
     data = logs.config("in", "m.safetensors", None, source=rules)
-    first = Pipeline.from_dict(data)
+    first = Pipeline.from_dict({**data, "sink": {}})
     first.process(log.slice(0, 2))
     logs.write(log.slice(2), Path("in/0.parquet"))
     data["window"] = {"lanes": 3, "steps": 4}

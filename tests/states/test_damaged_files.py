@@ -48,7 +48,7 @@ class Scene:
         )
         Pipeline.from_dict(config).run()
         shutil.copytree(self.out, self.folder / "kept")
-        pipeline = Pipeline.from_dict(config)
+        pipeline = Pipeline.from_dict({**config, "sink": {}})
         pipeline.process(LOG.slice(0, 80))
         self.file = self.folder / f"s{suffix}"
         pipeline.checkpoint(self.file)
@@ -100,7 +100,7 @@ def _diff(at: Scene) -> None:
 
 
 def _init(at: Scene) -> None:
-    Pipeline.from_dict(at.config).process(LOG.slice(80))
+    Pipeline.from_dict({**at.config, "sink": {}}).process(LOG.slice(80))
 
 
 def _resume(at: Scene) -> None:
