@@ -29,6 +29,11 @@ from streamrnn.storage.files import Files
 
 INSIDE = "_streamrnn"
 STAGING = f"{INSIDE}/staging"
+RESTORE = (
+    "Restore it from a backup, go back to a retained commit that does not need it (`streamrnn "
+    "rewind OUT` lists them), or start over with --full-refresh."
+)
+"""What to do about a file of an output that is damaged or gone."""
 # Files of an attempt, of rows or of state: commit, shard, token.
 _ATTEMPT = re.compile(r"_?(?:state-)?(\d{5,})-\d{3,}-[0-9a-f]{16}")
 # All files inside begin with "_" too: Polars tells hidden files by their own names.
@@ -293,8 +298,7 @@ class PartDirectory:
             f"{self.files.show(part.name)} "
             + ("is missing" if size is None else f"has {size} bytes")
             + f"; expected {part.bytes} bytes with {part.rows} rows (commit "
-            f"{part.commit}). Restore it from a backup, go back to an earlier commit with "
-            "`streamrnn rewind`, or start over with --full-refresh."
+            f"{part.commit}). {RESTORE}"
         )
 
     def reconcile(self, parts: Sequence[Part], after: int | None = None) -> tuple[int, int]:

@@ -88,8 +88,8 @@ def read_manifest(path: str) -> Manifest:
     if manifest is None:
         if _is_empty(files):
             raise MissingFileError(
-                f"{path}: no such output folder, or it is empty. Pass the [sink] path of a "
-                "pipeline that has run."
+                f"{path}: no such output folder, or it is empty. Run its pipeline first (streamrnn "
+                "run), or pass the [sink] path of one that has run."
             )
         raise CheckpointError(
             f"{path} has no {MANIFEST}: it is not the output of a streamrnn run, or its first run "

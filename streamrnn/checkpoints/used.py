@@ -109,8 +109,11 @@ def plan_sources(
     verdicts = _verdicts(known, listed, position, reader) | _removed(known, table)
     changed = [verdict for verdict in verdicts.values() if verdict.changed]
     if changed and not force:
-        origin = manifest if isinstance(manifest, SeenFiles) else seen()
-        raise CheckpointError(_changed(changed, origin, committed=origin is not manifest))
+        if isinstance(manifest, SeenFiles):
+            raise CheckpointError(_changed(changed, manifest, committed=False))
+        first = min(i for i, verdict in verdicts.items() if verdict.changed)
+        early = any(kept.sources <= first for kept in manifest.kept)
+        raise CheckpointError(_changed(changed, seen(), committed=True, early=early))
     used = {file.path: file for file in known}
     by_output = [file.path for file in known] if isinstance(manifest, Manifest) else []
     again = set() if table is None else {f.name for f in (*table.covered, *table.taken)}
@@ -365,7 +368,10 @@ def _before(used: UsedFile, file: SourceFile, position: Position, reader: Source
     return reader.content(file, position.file_row)
 
 
-def _changed(changed: Sequence[_Verdict], seen: SeenFiles | None, committed: bool) -> str:
+def _changed(
+    changed: Sequence[_Verdict], seen: SeenFiles | None, *, committed: bool, early: bool = False
+) -> str:
+    """Return the message for used files that changed; `early`: a commit before them is retained."""
     lines = [f"  {verdict.known.path}: {verdict.changed}" for verdict in changed]
     by_init = () if seen is None else seen.among([verdict.known.path for verdict in changed])
     one = len(changed) == 1
@@ -376,9 +382,13 @@ def _changed(changed: Sequence[_Verdict], seen: SeenFiles | None, committed: boo
             f"of {them} with --force."
         )
     else:
+        keep = f"keep the output and score no other row of {them} with --force"
         advice = (
-            f"Score {them} again from the commit before with --reload; keep the output and score "
-            f"no other row of {them} with --force; or start over with --full-refresh."
+            f"Score {them} again from the commit before with --reload; {keep}; or start over with "
+            "--full-refresh."
+            if early
+            else f"No retained commit is from before {them}: start over with --full-refresh, or "
+            f"{keep}."
         )
     return (
         f"{count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.arrays import Ints
+from streamrnn.checkpoints.directory import RESTORE
 from streamrnn.checkpoints.manifest import Shard, StateFile
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.states import StateTable
@@ -152,7 +153,7 @@ def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: 
     if len(base) != rows:
         raise CheckpointError(
             f"{files.show(folder)}: the state has {len(base)} rows, expected {rows} as in the "
-            "manifest. Go back with `streamrnn rewind`, or start over with --full-refresh."
+            f"manifest. {RESTORE}"
         )
     return base
 
@@ -201,6 +202,5 @@ def damaged_state(files: Files, folder: str, file: StateFile, found: str) -> str
     """Return the message for a file of state that does not match the manifest."""
     return (
         f"{files.show(f'{folder}/{file.name}')} is damaged: expected {file.bytes} bytes with "
-        f"sha256 {file.sha256[:16]}…, found {found}. Restore it from a backup, go back to a commit "
-        "that does not need it with `streamrnn rewind`, or start over with --full-refresh."
+        f"sha256 {file.sha256[:16]}…, found {found}. {RESTORE}"
     )

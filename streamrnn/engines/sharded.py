@@ -284,7 +284,8 @@ class ShardedEngine:
         if self._rejected > limit:
             raise DataError(
                 f"{self._rejected} rows are rejected in all shards together, more than [source] "
-                f"max_rejects = {limit}. Nothing of this epoch was committed."
+                f"max_rejects = {limit}. Nothing of this epoch was committed. Fix the data, or set "
+                "a larger max_rejects."
             )
 
     def _readings(self, splits: Sequence[Split]) -> dict[str, Reading]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from streamrnn.checkpoints.attempt import draw_name
-from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
+from streamrnn.checkpoints.directory import INSIDE, RESTORE, STAGING, PartDirectory
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.partitioning import layout_in, row_directory
@@ -132,9 +132,8 @@ def _fault(directory: PartDirectory, location: str, part: Part) -> str:
     digest = _read(directory.files.sha256, location, part) or "nothing"
     if digest != part.sha256:
         return (
-            f"is damaged: expected sha256 {part.sha256[:16]}…, found {digest[:16]}…. Restore "
-            f"it from a backup, go back to a commit before {part.commit} with "
-            "`streamrnn rewind`, or start over with --full-refresh."
+            f"is damaged: expected sha256 {part.sha256[:16]}…, found {digest[:16]}… (commit "
+            f"{part.commit}). {RESTORE}"
         )
     expected = count(part.rows, "row")
     found = _read(partial(_rows, directory.files, part.format), location, part)

@@ -55,12 +55,12 @@ def _check_columns(
     schema: pa.Schema, wanted: ScoreColumns, path: str, written: Sequence[str]
 ) -> None:
     present = f"(columns: {', '.join(written)})"
-    for name in (*wanted.keys, wanted.time.name):
-        if name not in schema.names:
-            raise ConfigError(
-                f"{location(path)} has no column {name!r} {present}. Scores are joined with labels "
-                "by key and time: add it to [output] columns, and score again with --full-refresh"
-            )
+    if missing := [name for name in (*wanted.keys, wanted.time.name) if name not in schema.names]:
+        raise ConfigError(
+            f"{location(path)} has no column {missing[0]!r} {present}. Scores are joined with "
+            f"labels by key and time: add {', '.join(map(repr, missing))} to [output] columns, and "
+            "score again with --full-refresh"
+        )
     for name in wanted.scores:
         if name not in schema.names:
             raise ConfigError(

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.arrays import Ints
+from streamrnn.display import count
 from streamrnn.errors import DataError
 from streamrnn.operators import ModelOutput, check_finite
 from streamrnn.scoring.bind import BoundPipeline
@@ -230,13 +231,14 @@ class Scorer:
             ).at(rows.number(row))
 
     def _limit_rejects(self, rows: Rows, by_stream: StreamBatch) -> None:
-        count = self.rejected + by_stream.counts["rejected"]
+        rejected = self.rejected + by_stream.counts["rejected"]
         limit = self.bound.loaded.config.source.max_rejects
-        if count > limit:
+        if rejected > limit:
             row = int(by_stream.rejected[-1])
             raise DataError(
-                f"{rows.place(row)}: {count} rows are rejected, more than [source] max_rejects = "
-                f"{limit}. The last one: {_reason(rows, row)}"
+                f"{rows.place(row)}: {count(rejected, 'rejected row')}, more than [source] "
+                f"max_rejects = {limit}. The last one: {_reason(rows, row)}. Fix the data, or set "
+                "a larger max_rejects."
             ).at(rows.number(row))
 
     def _rejects(self, rows: Rows, by_stream: StreamBatch) -> pa.RecordBatch | None:

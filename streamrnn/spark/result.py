@@ -66,7 +66,8 @@ class ScoredFrames:
         if summary.rejected > limit:
             raise DataError(
                 f"{summary.rejected} rows are rejected, more than [source] max_rejects = {limit}. "
-                "The `rejects` of the result have their reasons"
+                "The `rejects` of the result have their reasons. Fix the data, or set a larger "
+                "max_rejects."
             )
         return summary
 

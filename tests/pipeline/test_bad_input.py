@@ -169,7 +169,7 @@ def output_folder_of_somebody_else(base: Path, table: pa.Table) -> dict[str, Any
     return {"sink": {"path": str(base / "mine")}}
 
 
-@case(65, "max_rejects = 2", "3 rows are rejected")
+@case(65, "max_rejects = 2", "3 rejected rows", "set a larger max_rejects")
 def too_many_rejects(base: Path, table: pa.Table) -> dict[str, Any]:
     for row in (5, 6, 7):
         table = _set(table, "a", row, float("nan"))

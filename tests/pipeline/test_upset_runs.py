@@ -159,7 +159,7 @@ def test_process_counts_rejects_over_its_calls(base: Path) -> None:
     spoilt = table.set_column(2, "a", pa.array(values))
     pipeline.process(spoilt.slice(0, 20))
     before = pa.table(pipeline.state)
-    with pytest.raises(DataError, match="2 rows are rejected, more than"):
+    with pytest.raises(DataError, match="2 rejected rows, more than"):
         pipeline.process(spoilt.slice(20))
     assert pa.table(pipeline.state) == before
     pipeline.process(table.slice(20))
