@@ -8,7 +8,7 @@ import typer
 from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.fit_progress import fit_progress
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json
-from streamrnn.cli.run import DROPPED, INTERRUPTED, VALUE_NOTES
+from streamrnn.cli.run import DROPPED, INTERRUPTED, NOT_IN_VOCABULARY, VALUE_NOTES
 from streamrnn.cli.signals import stop_on_signal
 
 if TYPE_CHECKING:
@@ -137,8 +137,13 @@ def _row_notes(counts: dict[str, int]) -> list[str]:
         "rejected": ("row", "rejected"),
         **VALUE_NOTES,
     }
+    unknown = {
+        name: ("value", f"{name}: {NOT_IN_VOCABULARY}")
+        for name in counts
+        if name.startswith("unknown in ")
+    }
     return [
         f"{count(counts[name], noun)} {what}"
-        for name, (noun, what) in texts.items()
+        for name, (noun, what) in {**texts, **unknown}.items()
         if counts.get(name)
     ]

@@ -26,6 +26,7 @@ VALUE_NOTES = {
     "clipped": ("value", "limited by `clip`"),
 }
 """Of counts of values: what is counted, and what was done with it."""
+NOT_IN_VOCABULARY = "not in its vocabulary, with id 0"
 _WHOLE_SECONDS = re.compile(r"\.0+(?!\d)")
 
 
@@ -43,7 +44,10 @@ def run(
         bool, typer.Option("--full-refresh", help="Discard output and state, and start over.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Resume even if a used file has changed.")
+        bool,
+        typer.Option(
+            "--force", help="Run even if a used file has changed, or no value is in its vocabulary."
+        ),
     ] = False,
     new_model: Annotated[
         bool,
@@ -216,6 +220,10 @@ def _notes(summary: "Summary") -> list[str]:
         (s.dropped_late, *DROPPED),
         (s.rejected, "row", "rejected; each has its reason in the rejects table"),
         *((getattr(s, name), *texts) for name, texts in VALUE_NOTES.items()),
+        *(
+            (number, "value", f"unknown in {name}: {NOT_IN_VOCABULARY}")
+            for name, number in s.unknown_by_feature.items()
+        ),
         (s.cast, "value", "cast: their file has another type for the column than the first file"),
         (s.fresh_starts, "stream", "reset by `reset` or `max_gap`"),
         (s.fresh_init_streams, "stream", "not in the initial state table, started from zero"),

@@ -24,7 +24,7 @@ class LocalEngine:
         every: int,
         committed: Callable[[], None],
     ) -> None:
-        self._loop = Loop(scorer, summary, options, every, committed)
+        self._loop = Loop(scorer, summary, options, every, committed, judges=not options.force)
 
     @property
     def table(self) -> StateTable:

@@ -33,7 +33,7 @@ from streamrnn.scoring import (
     Summary,
     starting_table,
 )
-from streamrnn.sources import Origin, Position, SourceBatch
+from streamrnn.sources import LookedUp, Origin, Position, SourceBatch
 from streamrnn.states import StateTable
 
 _NOWHERE = Position("", 0, 0, 0, False)
@@ -83,7 +83,8 @@ class Outcome:
     """What the scoring of one shard of one commit gave.
 
     `facts` is None after an `error`, or if a piece could not be read. `rejected` is the number of
-    rejected rows, `times` the first and last time in ticks, `seconds` the time of the whole task.
+    rejected rows, `times` the first and last time in ticks, `looked_up` what became of values that
+    have a vocabulary, `seconds` the time of the whole task.
     """
 
     shard: int
@@ -91,6 +92,7 @@ class Outcome:
     error: StreamRNNError | None = None
     summary: Summary = field(default_factory=Summary)
     times: tuple[int, int] | None = None
+    looked_up: dict[str, LookedUp] = field(default_factory=dict)
     rejected: int = 0
     streams: int = 0
     seconds: float = 0.0
@@ -179,6 +181,7 @@ def _scored(
             attempt.abandon()
     outcome.facts = None if any(chunk.failed for chunk in read) else target.facts
     outcome.times = loop.times
+    outcome.looked_up = dict(loop.looked_up)
     outcome.rejected = loop.scorer.rejected
     outcome.streams = len(table)
     return table.to_arrow()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +19,17 @@ from streamrnn.engines.targets import FolderTarget
 from streamrnn.engines.workload import WorkloadCounts
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.scoring import BoundPipeline, Progress, RunOptions, Summary, show_times
-from streamrnn.sources import NOTHING, Content, Position, Reading, Source, SourceFile, SourceOfFiles
+from streamrnn.sources import (
+    NOTHING,
+    Content,
+    LookedUp,
+    Position,
+    Reading,
+    Source,
+    SourceFile,
+    SourceOfFiles,
+    refuse_all_unknown,
+)
 from streamrnn.states import by_shard, key_hashes, shard_of
 
 Handle = Any
@@ -219,6 +229,8 @@ class ShardedEngine:
         splits = [self._tasks.get(split) for split in epoch.splits]
         _raise_first(splits, outcomes)
         self._refuse_rejects(outcomes)
+        if not (self._summary.commits or self._options.force):
+            self._refuse_unknown(outcomes)
         readings = self._readings(splits)
         self._counts.add(splits, outcomes)
         self._scored += epoch.epoch.rows
@@ -287,6 +299,14 @@ class ShardedEngine:
                 f"max_rejects = {limit}. Nothing of this epoch was committed. Fix the data, or set "
                 "a larger max_rejects."
             )
+
+    def _refuse_unknown(self, outcomes: Sequence[Outcome]) -> None:
+        """Raise DataError if all shards together know no value of a feature."""
+        looked_up: defaultdict[str, LookedUp] = defaultdict(LookedUp)
+        for outcome in outcomes:
+            for name, seen in outcome.looked_up.items():
+                looked_up[name].add(seen)
+        refuse_all_unknown(self._bound.loaded.contract.vocabularies, looked_up)
 
     def _readings(self, splits: Sequence[Split]) -> dict[str, Reading]:
         """Return what was read of each file up to the end of these pieces, by name."""

@@ -31,6 +31,7 @@ METRICS = {
     "rows_late_total": "Rows dropped as earlier than the last time of their stream, over all runs.",
     "rows_skipped_total": "Rows without a score because a feature was null, over all runs.",
     "values_filled_total": "Nulls that were filled, over all runs.",
+    "values_unknown_total": "Values outside the vocabulary of their feature, over all runs.",
     "phase_seconds_total": "Busy seconds of each phase, over all runs; phases overlap.",
     "commit": "Number of the last commit.",
     "published_commit": "Number of the last commit that all tables of [publish] have.",

@@ -180,7 +180,8 @@ class Pipeline(ReportsOutput):
         """Score what is new in the source since the last run, and commit it to the sink.
 
         `full_refresh` discards output and state first; `force` resumes past used files that
-        changed; with `new_model` another model takes over the state of each stream; `reload` first
+        changed, and past a vocabulary (`oov` = 1) that has none of 100 or more values; with
+        `new_model` another model takes over the state of each stream; `reload` first
         rewinds to the last commit before the used files that changed, or before the named ones;
         `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
         set, the run commits and ends (`Summary.interrupted` if there was more to read). `engine`

@@ -27,6 +27,7 @@ _COUNTERS = {
     "rows_late_total": "dropped_late",
     "rows_skipped_total": "skipped",
     "values_filled_total": "filled",
+    "values_unknown_total": "unknown",
 }
 """Counter -> the field of the summary that it adds up."""
 

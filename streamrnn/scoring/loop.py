@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,10 +20,12 @@ from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.scoring.threads import BackgroundWriter, Prefetcher
 from streamrnn.sources import (
     Contract,
+    LookedUp,
     Position,
     Reading,
     Rows,
     SourceBatch,
+    refuse_all_unknown,
     shown_time,
     time_of,
     unix_seconds,
@@ -71,7 +74,9 @@ class Loop:
 
     A commit is made every `every` record batches (0: one at the end); `committed` is called after
     each. `readings` is what was read of each file, by name, since the last commit. `times` are the
-    first and last time of the valid rows, in ticks. `summary` is updated in place.
+    first and last time of the valid rows, in ticks; `looked_up` what became of values that have a
+    vocabulary. With `judges`, a feature all of whose values are unknown is an error at the first
+    commit. `summary` is updated in place.
     """
 
     scorer: Scorer
@@ -79,6 +84,7 @@ class Loop:
     options: RunOptions
     every: int
     committed: Callable[[], None] = lambda: None
+    judges: bool = False
     total_rows: int | None = None
     began: float = field(default_factory=time.monotonic)
     streams_before: int = 0
@@ -89,6 +95,7 @@ class Loop:
         self._watch = Stopwatch(self.summary.seconds_by_phase)
         self._file: str | None = None
         self.times: tuple[int, int] | None = None
+        self.looked_up: defaultdict[str, LookedUp] = defaultdict(LookedUp)
 
     def run(self, batches: Iterator[SourceBatch], target: Target, last: bool) -> None:
         """Read to the end, or until `options.stop` is set, and commit.
@@ -170,6 +177,8 @@ class Loop:
         complete: bool,
         continues: bool,
     ) -> None:
+        if self.judges and not self.summary.commits:
+            refuse_all_unknown(self.scorer.bound.loaded.contract.vocabularies, self.looked_up)
         writer.wait()  # for the previous commit, which this one builds on
         show_times(self.summary, self.scorer.bound, self.times)
         read = Read(position, self.readings)
@@ -188,6 +197,8 @@ class Loop:
         self.summary.cast += work.source.cast
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
+        for name, seen in rows.looked_up.items():
+            self.looked_up[name].add(seen)
         if rows.time is not None:
             valid = rows.time if not rows.faults.reasons else rows.time[rows.faults.codes == 0]
             if len(valid):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from streamrnn.display import count, html_table, location
+from streamrnn.sources import UNKNOWN_IN
 
 COUNTS = (
     "skipped",
@@ -15,6 +16,7 @@ COUNTS = (
     "nan",
     "clipped",
     "out_of_range",
+    "unknown",
     "cast",
     "fresh_starts",
 )
@@ -64,6 +66,8 @@ class Summary:
     the run added to the output. `published` has one entry for each table of [publish] that was
     changed: table, version, commit, parts added and removed, and a note; `published_commit` is the
     last commit that all of them have, None if the run saw none.
+    `unknown` counts values that are not in the vocabulary of their feature and have id 0, in all
+    and by feature.
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
     earlier run. `workload` is None if this process scored all streams.
@@ -81,6 +85,8 @@ class Summary:
     nan: int = 0
     clipped: int = 0
     out_of_range: int = 0
+    unknown: int = 0
+    unknown_by_feature: dict[str, int] = field(default_factory=dict)
     cast: int = 0
     fresh_starts: int = 0
     fresh_init_streams: int = 0
@@ -171,6 +177,7 @@ class Summary:
         self.rows += other.rows
         self.rows_out += other.rows_out
         self.add({name: getattr(other, name) for name in COUNTS})
+        self.add({UNKNOWN_IN + name: n for name, n in other.unknown_by_feature.items()})
         for phase, seconds in other.seconds_by_phase.items():
             self.seconds_by_phase[phase] = self.seconds_by_phase.get(phase, 0.0) + seconds
 
@@ -178,3 +185,7 @@ class Summary:
         """Add the counts of a record batch."""
         for name in COUNTS:
             setattr(self, name, getattr(self, name) + counts.get(name, 0))
+        for name, number in counts.items():
+            if name.startswith(UNKNOWN_IN):
+                feature, unknown = name.removeprefix(UNKNOWN_IN), self.unknown_by_feature
+                unknown[feature] = unknown.get(feature, 0) + number

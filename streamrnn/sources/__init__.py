@@ -38,6 +38,7 @@ from streamrnn.sources.timeline import (
     time_of,
     unix_seconds,
 )
+from streamrnn.sources.vocabulary import UNKNOWN_IN, LookedUp, refuse_all_unknown
 from streamrnn.sources.vocabulary_files import load_vocabulary
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "NOTHING",
     "SOURCE_FORMATS",
     "TABLE_FORMATS",
+    "UNKNOWN_IN",
     "ColumnStatistics",
     "Content",
     "Contract",
@@ -54,6 +56,7 @@ __all__ = [
     "FileSource",
     "FileTimes",
     "Listing",
+    "LookedUp",
     "Origin",
     "Position",
     "Reading",
@@ -83,6 +86,7 @@ __all__ = [
     "new_names",
     "open_table",
     "parse_time",
+    "refuse_all_unknown",
     "select",
     "shown",
     "shown_time",

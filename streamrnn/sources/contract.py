@@ -18,7 +18,7 @@ from streamrnn.sources.casts import is_number, shown
 from streamrnn.sources.columns import check_ids, fill_plain, limit, to_float32, to_identifiers
 from streamrnn.sources.faults import Faults
 from streamrnn.sources.origin import Origin
-from streamrnn.sources.vocabulary import Vocabulary
+from streamrnn.sources.vocabulary import UNKNOWN_IN, LookedUp, Vocabulary
 
 _CAST_IDS = (
     ". The model reads it as ids. pandas makes double of integers beside a null: cast the column "
@@ -52,6 +52,7 @@ class Rows:
 
     `features` (N, F) float32 has NaN for null; `identifiers` maps a feature of kind int64 or string
     to its values and a bool array that is True where they are present. `time` is in ticks.
+    `looked_up` has the columns with a vocabulary.
     """
 
     batch: pa.RecordBatch
@@ -63,6 +64,7 @@ class Rows:
     reset: Bools | None
     faults: Faults
     counts: dict[str, int]
+    looked_up: dict[str, LookedUp]
     key_fields: Sequence[pa.Field]
     time_name: str | None
 
@@ -145,7 +147,10 @@ class Contract:
         """Convert a record batch of N rows to arrays; invalid rows are listed in `faults`."""
         faults = Faults.of_rows(batch.num_rows)
         counts = {"filled": 0, "nan": 0, "clipped": 0, "out_of_range": 0}
-        column = partial(self._column, batch, faults) if self.vocabularies else batch.column
+        looked_up: dict[str, LookedUp] = {}
+        column = batch.column
+        if self.vocabularies:
+            column = partial(self._column, batch, faults, counts, looked_up)
         keys = [batch.column(name) for name in self.key]
         for name, array in zip(self.key, keys, strict=True):
             if array.null_count:
@@ -169,6 +174,7 @@ class Contract:
             reset=self._reset(batch, faults),
             faults=faults,
             counts=counts,
+            looked_up=looked_up,
             key_fields=[batch.schema.field(name) for name in self.key],
             time_name=self.time,
         )
@@ -192,12 +198,24 @@ class Contract:
         values: Bools = array.fill_null(False).to_numpy(zero_copy_only=False)
         return values
 
-    def _column(self, batch: pa.RecordBatch, faults: Faults, name: str) -> pa.Array:
+    def _column(
+        self,
+        batch: pa.RecordBatch,
+        faults: Faults,
+        counts: dict[str, int],
+        looked_up: dict[str, LookedUp],
+        name: str,
+    ) -> pa.Array:
         """Return a column, or the ids of its values."""
         array = batch.column(name)
         if name not in self.vocabularies:
             return array
-        return self.vocabularies[name].look_up(array, name, faults)
+        ids, seen = self.vocabularies[name].look_up(array, name, faults)
+        looked_up[name] = seen
+        if seen.unknown:
+            counts["unknown"] = counts.get("unknown", 0) + seen.unknown
+            counts[f"{UNKNOWN_IN}{name}"] = seen.unknown
+        return ids
 
     def _floats(
         self,

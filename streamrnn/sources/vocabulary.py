@@ -8,19 +8,53 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.errors import ConfigError, DTypeError
+from streamrnn.display import count
+from streamrnn.errors import ConfigError, DataError, DTypeError
 from streamrnn.sources.casts import shown
 from streamrnn.sources.faults import Faults
 
 _SPECIAL: dict[type, str | int] = {str: "[UNK]", int: -1}
 """The tokens of Keras for unknown values."""
+
+
+UNKNOWN_IN = "unknown in "
+"""Before the name of a column, a count: its values that are not in its vocabulary."""
+_FEW = 100
+"""All of fewer values may be unknown."""
+_SHOWN = 5
+_COMPARED = 50
+
+
+@dataclass
+class LookedUp:
+    """How many values of a column were looked up, how many are unknown, and some of these."""
+
+    values: int = 0
+    unknown: int = 0
+    examples: list[str | int] = field(default_factory=list)
+
+    def add(self, other: LookedUp) -> None:
+        """Add those of other rows."""
+        self.values += other.values
+        self.unknown += other.unknown
+        new = [value for value in other.examples if value not in self.examples]
+        self.examples = [*self.examples, *new][:_COMPARED]
+
+
+def refuse_all_unknown(
+    vocabularies: Mapping[str, Vocabulary], looked_up: Mapping[str, LookedUp]
+) -> None:
+    """Raise DataError for a column that has at least 100 values, all of them unknown."""
+    for column, seen in looked_up.items():
+        if seen.unknown == seen.values >= _FEW:
+            vocabularies[column].refuse_all(column, seen)
 
 
 @dataclass(frozen=True)
@@ -31,8 +65,10 @@ class Vocabulary:
     for a column of integers.
 
     >>> carriers = Vocabulary.of(["AA", "UA"], oov=1, label="the list")
-    >>> carriers.look_up(pa.array(["UA", "XX", None]), "carrier", Faults.of_rows(3)).to_pylist()
-    [2, 0, None]
+    >>> values = pa.array(["UA", "XX", None])
+    >>> ids, seen = carriers.look_up(values, "carrier", Faults.of_rows(3))
+    >>> ids.to_pylist(), seen
+    ([2, 0, None], LookedUp(values=2, unknown=1, examples=['XX']))
     """
 
     values: tuple[str | int, ...]
@@ -140,23 +176,42 @@ class Vocabulary:
             f"of its vocabulary ({self.label}), received {kind}"
         )
 
-    def look_up(self, array: pa.Array, column: str, faults: Faults) -> pa.Array:
-        """Return the ids (N,) int64 of N values; null stays null.
+    def look_up(self, array: pa.Array, column: str, faults: Faults) -> tuple[pa.Array, LookedUp]:
+        """Return the ids (N,) int64 of N values, and how many are unknown; null stays null.
 
         An unknown value has id 0 and, unless `oov` is 1, is a fault.
         """
+        seen = LookedUp(len(array) - array.null_count)
         if pa.types.is_null(array.type):
-            return pa.nulls(len(array), pa.int64())
+            return pa.nulls(len(array), pa.int64()), seen
         if array.type not in self._tables:
             self._tables[array.type] = self._table(array.type)
         values, ids = self._tables[array.type]
         ids = ids.take(pc.index_in(array, value_set=values))
         if ids.null_count == array.null_count:
-            return ids
+            return ids, seen
         unknown = pc.and_(array.is_valid(), ids.is_null())
-        if not self.oov:
+        if self.oov:
+            seen.unknown = unknown.true_count
+            seen.examples = _values(array.filter(unknown).unique()[:_COMPARED])
+        else:
             self._refuse(array, unknown, column, faults)
-        return pc.if_else(unknown, pa.scalar(0, pa.int64()), ids)
+        return pc.if_else(unknown, pa.scalar(0, pa.int64()), ids), seen
+
+    def refuse_all(self, column: str, seen: LookedUp) -> None:
+        """Raise DataError: no value of a column is known; say how they differ, where it shows."""
+        likely = _difference(map(str, seen.examples), map(str, self.values))
+        if blank := [v for v in map(str, self.values) if v != v.strip()]:
+            likely += (
+                f"{count(len(blank), 'value')} of the vocabulary with blanks at the ends, such as "
+                f"{blank[0]!r}. "
+            )
+        raise DataError(
+            f"feature {column!r}: none of its {seen.values:,} values so far is in the "
+            f"vocabulary ({self.label}), so all have id 0. Received: {_some(seen.examples)}; the "
+            f"vocabulary has: {_some(self.values)}. {likely}Correct the vocabulary or the column; "
+            "if these values are meant to be unknown, use --force."
+        )
 
     def _refuse(self, array: pa.Array, unknown: pa.Array, column: str, faults: Faults) -> None:
         rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
@@ -185,6 +240,33 @@ class Vocabulary:
             return None
         written = [str(number) for number in numbers] == [str(value) for value in self.values]
         return numbers if written else None
+
+
+def _values(array: pa.Array) -> list[str | int]:
+    """Return values of a column; bytes that are not UTF-8 are replaced."""
+    if not _is_text(array.type):
+        return list(array.to_pylist())
+    return [value.decode(errors="replace") for value in array.cast(pa.large_binary()).to_pylist()]
+
+
+def _some(values: Sequence[str | int]) -> str:
+    return ", ".join(map(repr, values[:_SHOWN])) + (", …" if len(values) > _SHOWN else "")
+
+
+def _difference(received: Iterable[str], listed: Iterable[str]) -> str:
+    """Return how a received value differs from a listed one: in case, or in blanks at its ends."""
+    received, listed = list(received), list(listed)
+    forms: dict[str, Callable[[str], str]] = {
+        "blanks at the ends": str.strip,
+        "case": str.casefold,
+        "case and blanks at the ends": lambda value: value.strip().casefold(),
+    }
+    for what, form in forms.items():
+        same = {form(value): value for value in listed}
+        for value in received:
+            if form(value) in same:
+                return f"Received {value!r} differs from {same[form(value)]!r} only in {what}. "
+    return ""
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -9,12 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from engines.in_process import TasksHere
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
 from streamrnn.checkpoints import read_manifest
+from streamrnn.cli.fit import _row_notes
+from streamrnn.cli.run import in_words
+from streamrnn.engines import opening
 from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError
 from streamrnn.outputs import read_states
 from streamrnn.scoring.summary import Summary
+from streamrnn.sources import Faults, load_vocabulary, refuse_all_unknown
 
 CARRIERS = ["AA", "B6", "DL", "UA"]
 
@@ -119,6 +124,106 @@ def test_an_unknown_value_is_an_error_with_row_and_value() -> None:
     summary = _run("in", "out", _with(oov=0), bad="reject")
     assert summary.rejected == pc.sum(pc.equal(log["carrier"], "ZZ")).as_py()
     assert set(_rows("out.rejects")["carrier"].to_pylist()) == {"ZZ"}
+
+
+def test_unknown_values_are_counted_by_feature() -> None:
+    """In the summary, in the texts of the command, and in the metrics, run by run."""
+    log = _log([*CARRIERS, "XX"], pa.string())
+    unknown = log["carrier"].to_pylist().count("XX")
+    logs.write(log, Path("in/0.parquet"))
+    job = Pipeline.from_dict(_config("in", "out", _with(), batch_rows=40))
+    summary = job.run(metrics="m.prom")
+    assert (summary.unknown, summary.unknown_by_feature) == (unknown, {"carrier": unknown})
+    assert f"unknown {unknown}" in repr(summary)
+    note = f"{unknown} values unknown in carrier: not in its vocabulary, with id 0"
+    assert note in in_words(summary)
+    assert _row_notes({"unknown": unknown, "unknown in carrier": unknown}) == [note]
+    assert f'values_unknown_total{{pipeline="out"}} {unknown}\n' in Path("m.prom").read_text()
+    assert not _run("in", "known", _with([*CARRIERS, "XX"])).unknown_by_feature
+
+
+def _refused(values: list[Any], carrier: dict[str, Any], **source: Any) -> str:
+    """The error of a run over a log of these values; it leaves no output."""
+    logs.write(_log(values, pa.string()), Path("in/0.parquet"))
+    with pytest.raises(DataError, match=r"feature 'carrier': none of its .* so far") as error:
+        _run("in", "out", carrier, **source)
+    assert error.value.exit_code == 65
+    assert not list(Path("out").glob("*.parquet"))
+    return str(error.value)
+
+
+def test_a_vocabulary_that_has_no_value_of_the_data_is_an_error_unless_forced() -> None:
+    text = _refused(["aa", "b6"], _with(), batch_rows=40)
+    assert "none of its 300 values so far is in the vocabulary ([source] feat" in text
+    assert "vocabulary of 'carrier': carriers.txt), so all have id 0. Received" in text
+    assert "'b6'" in text
+    assert "; the vocabulary has: 'AA', 'B6', 'DL', 'UA'. Received '" in text
+    assert "' only in case. Correct the vocabulary or the column;" in text
+    assert text.endswith("if these values are meant to be unknown, use --force.")
+    job = Pipeline.from_dict(_config("in", "out", _with(), batch_rows=40, late="apply"))
+    assert job.run(force=True).unknown == 300
+    logs.write(_log(["zz"], pa.string()), Path("in/1.parquet"))
+    with pytest.raises(DataError, match="'zz'; the vocabulary has"):  # a later run, too
+        job.run()
+    logs.write(_log([*["zz"] * 9, "AA"], pa.string()), Path("in/1.parquet"))
+    assert 0 < job.run().unknown < 300
+
+
+def test_shards_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that knows no value is no error while another does."""
+    monkeypatch.setattr(opening, "_tasks", lambda *_: TasksHere(1))
+    log = _log(["zz"], pa.string())
+    job = Pipeline.from_dict(
+        {**_config("in", "out", _with()), "engine": {"type": "ray", "shards": 3, "epoch_rows": 200}}
+    )
+    logs.write(log, Path("in/0.parquet"))
+    with pytest.raises(DataError, match="none of its 300 values so far"):
+        job.run()
+    one = pc.if_else(pc.equal(log["id"], log["id"][0]), "AA", "zz")
+    logs.write(
+        log.set_column(log.schema.names.index("carrier"), "carrier", one), Path("in/0.parquet")
+    )
+    summary = job.run()
+    assert summary.unknown_by_feature == {"carrier": one.to_pylist().count("zz")}
+
+
+@pytest.mark.parametrize(
+    ("values", "listed", "said"),
+    [
+        (["AA "], CARRIERS, "'AA ' differs from 'AA' only in blanks at the ends. Correct"),
+        (["ua\r"], CARRIERS, r"'ua\r' differs from 'UA' only in case and blanks at the ends. Cor"),
+        (
+            ["AA"],
+            ["AA ", "UA\t", "DL"],
+            "differs from 'AA ' only in blanks at the ends. 2 values of the vocabulary with blanks "
+            "at the ends, such as 'AA '. Correct",
+        ),
+        (["1", "2"], CARRIERS, "'DL', 'UA'. Correct the vocabulary"),
+    ],
+)
+def test_the_error_says_how_values_differ(values: Any, listed: Any, said: str) -> None:
+    assert said in _refused(values, _with(listed))
+
+
+def test_few_values_may_all_be_unknown() -> None:
+    """And nulls are no values; nor is a text that is not UTF-8 a reason to fail otherwise."""
+    log = _log(["zz", None], pa.string(), rows=150)
+    log = log.slice(0, 99 + log["carrier"].slice(0, 99).null_count)
+    assert len(log) - log["carrier"].null_count < 100
+    logs.write(log, Path("in/0.parquet"))
+    assert _run("in", "out", _with(nulls="skip")).unknown == len(log) - log["carrier"].null_count
+    seen = pa.array([b"\xff\xfe"] * 100, pa.binary()).view(pa.string())
+    vocabulary = load_vocabulary(CARRIERS, 1, "x")
+    with pytest.raises(DataError, match="Received: '��'"):
+        refuse_all_unknown(
+            {"c": vocabulary}, {"c": vocabulary.look_up(seen, "c", Faults.of_rows(100))[1]}
+        )
+
+
+def test_process_never_refuses_unknown_values() -> None:
+    log = _log(["zz"], pa.string())
+    scored = Pipeline.from_dict(_config("in", "out", _with())).process(log)
+    assert len(scored) == 300
 
 
 def test_a_model_that_takes_ids_as_numbers() -> None:

@@ -21,7 +21,9 @@ INTEGERS = (pa.int8(), pa.int16(), pa.int64(), pa.uint8(), pa.uint64())
 def _ids(vocabulary: Vocabulary, array: pa.Array) -> tuple[list[int | None], list[int], Faults]:
     faults = Faults.of_rows(len(array))
     vocabulary.check(array.type, "x", "f")
-    found = vocabulary.look_up(array, "x", faults)
+    found, seen = vocabulary.look_up(array, "x", faults)
+    assert seen.values == len(array) - array.null_count
+    assert seen.unknown == (found.to_pylist().count(0) if vocabulary.oov else 0)
     assert found.type == pa.int64()
     return found.to_pylist(), np.flatnonzero(faults.codes).tolist(), faults
 
