@@ -1,6 +1,7 @@
 """Imports point one way, and nothing heavy is loaded before it is needed."""
 
 import ast
+import functools
 import graphlib
 import re
 import subprocess
@@ -81,10 +82,17 @@ def _room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@functools.cache
+def _nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of a file."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
 def _imported(path: Path) -> set[str]:
     """Dotted names of all modules that a file imports, wherever in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -96,29 +104,30 @@ def _imported(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_one_way(path: Path) -> None:
-    """A room imports itself and the rooms below it; a library is used where it belongs."""
+def _refused_imports(path: Path) -> set[str]:
+    """Libraries and rooms that a file imports and must not."""
     room = _room(path)
     imported = _imported(path)
-    assert not {name.split(".")[0] for name in imported} & NEVER
-    for library, rooms in ONLY_IN.items():
-        if any(name.split(".")[0] == library for name in imported):
-            assert room in rooms.split(), f"{room} must not import {library}"
+    libraries = {name.split(".")[0] for name in imported}
+    refused = libraries & NEVER
+    refused |= {name for name in libraries & set(ONLY_IN) if room not in ONLY_IN[name].split()}
     if room == "__init__" or room in KERAS_NAMES:
-        return
+        return refused
     names = {n.split(".")[1] for n in imported if n.startswith("streamrnn.")} - {"__version__"}
     rooms_used = {HOME.get(name, name) for name in names}
     doors = {below for file, below in DOORS if path == PACKAGE / file}
-    extra = rooms_used - {room} - doors - set(MAY_IMPORT[room].split())
-    assert not extra, f"{room} must not import {', '.join(sorted(extra))}"
+    return refused | rooms_used - {room} - doors - set(MAY_IMPORT[room].split())
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_no_product_is_left_to_blas(path: Path) -> None:
+def test_imports_point_one_way() -> None:
+    """A room imports itself and the rooms below it; a library is used where it belongs."""
+    assert {path: refused for path in FILES if (refused := _refused_imports(path))} == {}
+
+
+def test_no_product_is_left_to_blas() -> None:
     """Functions of BLAS and LAPACK are banned by ruff (pyproject.toml); this is the operator."""
-    tree = ast.walk(ast.parse(path.read_text()))
-    assert not any(isinstance(node, ast.MatMult) for node in tree)
+    operators = {path for path in FILES for node in _nodes(path) if isinstance(node, ast.MatMult)}
+    assert operators == set()
 
 
 # `CallContext.kind` of a layer, or the whole of a model: another word than [window] kind.
@@ -126,60 +135,64 @@ OTHER_KINDS = {("layers", "whole"), ("models", "whole")}
 NAMES_A_KIND = re.compile(r"carry|independent|fixed|whole|.*\bkind\W+(carry|independent|whole)\b")
 
 
-def _strings(tree: ast.Module) -> set[str]:
+def _strings(path: Path) -> set[str]:
     """All strings of a module that are code: docstrings are not."""
     texts = {
         id(node.value)
-        for node in ast.walk(tree)
+        for node in _nodes(path)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     return {
         node.value
-        for node in ast.walk(tree)
+        for node in _nodes(path)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts
     }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_kind_of_window_is_named_where_it_is_defined(path: Path) -> None:
+def test_a_kind_of_window_is_named_where_it_is_defined() -> None:
     """Everyone else asks the kind: its name, whether it needs the end, whether its rows wait."""
-    named = {text for text in _strings(ast.parse(path.read_text())) if NAMES_A_KIND.match(text)}
-    named -= {kind for room, kind in OTHER_KINDS if room == _room(path)}
-    may = _room(path) == "config" or path.relative_to(PACKAGE).as_posix() in {
-        f"operators/{name}.py" for name in ("carry", "independent", "whole")
+    kinds = {PACKAGE / "operators" / f"{name}.py" for name in ("carry", "independent", "whole")}
+    named = {
+        (path, text)
+        for path in FILES
+        if _room(path) != "config" and path not in kinds
+        for text in _strings(path)
+        if NAMES_A_KIND.match(text) and (_room(path), text) not in OTHER_KINDS
     }
-    assert may or not named
+    assert named == set()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_the_path_that_stands_for_a_pipe_is_compared_in_the_config_alone(path: Path) -> None:
+def test_the_path_that_stands_for_a_pipe_is_compared_in_the_config_alone() -> None:
     """Everyone else asks whether the source is piped, or which folder the sink has."""
     compared = {
-        ast.unparse(side)
-        for node in ast.walk(ast.parse(path.read_text()))
+        (path, ast.unparse(node))
+        for path in FILES
+        if _room(path) != "config"
+        for node in _nodes(path)
         if isinstance(node, ast.Compare)
         for side in (node.left, *node.comparators)
+        if ast.unparse(side) in {repr("-"), "PIPE", "config.PIPE"}
     }
-    assert _room(path) == "config" or not compared & {repr("-"), "PIPE", "config.PIPE"}
+    assert compared == set()
 
 
 FILE_CALLS = {"fsync", "rename", "replace", "scandir", "walk", "listdir", "unlink", "mkdir"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_data_is_listed_and_written_through_storage(path: Path) -> None:
+def test_data_is_listed_and_written_through_storage() -> None:
     """Sources, sinks and states know no disk and no object store: a test that fails one in
     `storage` has failed it everywhere. (Not so the cache of `kernels`, and model files, which need
     no Arrow.)"""
-    if _room(path) in {"storage", "kernels", "formats"}:
-        return
-    assert "pyarrow.fs" not in _imported(path)
+    others = [path for path in FILES if _room(path) not in {"storage", "kernels", "formats"}]
+    assert [path for path in others if "pyarrow.fs" in _imported(path)] == []
     calls = {
-        node.attr
-        for node in ast.walk(ast.parse(path.read_text()))
+        (path, node.attr)
+        for path in others
+        for node in _nodes(path)
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os"
+        if node.attr in FILE_CALLS
     }
-    assert not calls & FILE_CALLS
+    assert calls == set()
 
 
 def _module(path: Path) -> str:
@@ -222,10 +235,10 @@ def test_every_room_stands_in_the_table() -> None:
     assert {_room(path) for path in FILES} - {"__init__"} - KERAS_NAMES == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if _room(p) in KERAS_NAMES], ids=_room)
-def test_a_module_of_keras_repeats_names_only(path: Path) -> None:
-    _, *statements = ast.parse(path.read_text()).body
-    assert all(isinstance(node, ast.ImportFrom) for node in statements)
+def test_a_module_of_keras_repeats_names_only() -> None:
+    for path in (path for path in FILES if _room(path) in KERAS_NAMES):
+        _, *statements = ast.parse(path.read_text()).body
+        assert all(isinstance(node, ast.ImportFrom) for node in statements), path
 
 
 @pytest.mark.parametrize("name", sorted(KERAS_NAMES))
@@ -243,16 +256,16 @@ def test_a_module_of_keras_is_imported_in_each_way(name: str) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_logger_has_the_name_of_its_room(path: Path) -> None:
+def test_a_logger_has_the_name_of_its_room() -> None:
     """So that a program can turn one room up or down; the command line has the one above all."""
-    own = "streamrnn" if _room(path) == "cli" else f"streamrnn.{_room(path)}"
-    names = {
-        ast.literal_eval(node.args[0])
-        for node in ast.walk(ast.parse(path.read_text()))
+    loggers = {
+        (path, ast.literal_eval(node.args[0]))
+        for path in FILES
+        for node in _nodes(path)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "logging.getLogger"
     }
-    assert names <= {own}
+    names = {path: f"streamrnn.{_room(path)}".removesuffix(".cli") for path, _ in loggers}
+    assert {(path, name) for path, name in loggers if name != names[path]} == set()
 
 
 HEAVY = ("numpy", "numba", "pyarrow", "typer", "pydantic", "rich", "safetensors", "h5py", "onnx")
@@ -290,7 +303,7 @@ def test_nobody_but_the_state_table_reaches_into_it() -> None:
     table = PACKAGE / "states" / "table.py"
     own = {
         node.attr
-        for node in ast.walk(ast.parse(table.read_text()))
+        for node in _nodes(table)
         if isinstance(node, ast.Attribute) and node.attr.startswith("_")
         if isinstance(node.ctx, ast.Store)
     }
@@ -298,7 +311,7 @@ def test_nobody_but_the_state_table_reaches_into_it() -> None:
     found = [
         f"{path.name}:{node.lineno} {ast.unparse(node)}"
         for path in [*FILES, *Path(__file__).parent.rglob("*.py")]
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in _nodes(path)
         if isinstance(node, ast.Attribute)
         and node.attr in own
         and ast.unparse(node.value) != "self"
