@@ -67,8 +67,8 @@ def _table(data: object) -> pa.Table:
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
         return pa.table(data)
     raise DTypeError(
-        "process: expected a RecordBatch, a Table, or an object with the Arrow PyCapsule "
-        f"interface, received {type(data).__name__}"
+        "process: expected a RecordBatch, a Table, an object with the Arrow PyCapsule interface, "
+        f"or a list of dicts, received {type(data).__name__}"
     )
 
 

@@ -38,6 +38,7 @@ from streamrnn.pipeline.mermaid import mermaid
 from streamrnn.pipeline.previewing import preview_rows
 from streamrnn.pipeline.reporting import ReportsOutput
 from streamrnn.pipeline.resuming import check_arguments, resume_scorer, resumed_config
+from streamrnn.pipeline.row_dicts import table_of_dicts
 from streamrnn.pipeline.run import Job
 from streamrnn.pipeline.run_metrics import recorded
 from streamrnn.pipeline.session import (
@@ -49,7 +50,7 @@ from streamrnn.pipeline.session import (
 )
 from streamrnn.pipeline.windows import source_windows
 from streamrnn.scoring import SourceWindows, compile_kernels
-from streamrnn.scoring.bind import LoadedPipeline
+from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.positions import CallPosition, next_position
 from streamrnn.scoring.scorer import Scored, Scorer
@@ -277,11 +278,18 @@ class Pipeline(ReportsOutput):
     def process(
         self, data: object, position: CallPosition | None = None
     ) -> pa.RecordBatch | pa.Table:
-        """Score a RecordBatch, a Table, or any Arrow PyCapsule object (pandas, Polars, …).
+        """Score a RecordBatch, a Table, any Arrow PyCapsule object (pandas, Polars, …), or dicts.
 
         Returns a RecordBatch for a RecordBatch, else a Table, of the output rows in the order of
         the input; the state of each stream is carried to the next call. Rejected rows
         are in `rejects` until then. Not for kind whole.
+
+        A list of dicts has a row in each: column -> value, of Python or NumPy. A key that is
+        missing is null, one that the pipeline does not use is ignored. Numbers for a feature are
+        float64, whether they are integers or not, unless the model reads it as ids; times are
+        datetimes, all with a zone or all without. A list without rows before the first row has
+        nothing to take types from: its table has columns of type null, and its position is not
+        kept.
 
         The first call gives each column that is a key, the time or copied to the output its type.
         Later data may have another one: values are cast as `run` casts those of files, and refused
@@ -303,14 +311,21 @@ class Pipeline(ReportsOutput):
         if self.loaded.kind.needs_end:
             kind = self.config.window.kind
             raise ConfigError(f'process: kind "{kind}" needs all rows at once; use run()')
-        batches, schema = batches_of(data)
-        if renames := self.loaded.renames:
-            names = new_names(schema.names, renames, BATCH)
-            schema = with_new_names(schema, names)
-            batches = [batch.rename_columns(schema.names) for batch in batches]
         with self._lock.lock:
             if self._scorer is None and self._start == "init":
                 warn_of_output(self.config)
+            if isinstance(data, list):
+                data = table = self._table_of(data)
+                if not table.num_rows and self._scorer is None:
+                    self._rejects = self._local.rows = None
+                    return BoundPipeline(
+                        self.loaded, table.schema, BATCH
+                    ).emitter.schema.empty_table()
+            batches, schema = batches_of(data)
+            if renames := self.loaded.renames:
+                names = new_names(schema.names, renames, BATCH)
+                schema = with_new_names(schema, names)
+                batches = [batch.rename_columns(schema.names) for batch in batches]
             scorer, checked = self._bound_scorer(schema)
             position = next_position(position, self.position, sum(map(len, batches)))
             if len(batches) > 1:
@@ -322,6 +337,12 @@ class Pipeline(ReportsOutput):
         if isinstance(data, pa.RecordBatch):
             return scored[0].output
         return pa.Table.from_batches([s.output for s in scored], scorer.bound.emitter.schema)
+
+    def _table_of(self, rows: list[Any]) -> pa.Table:
+        scorer = self._scorer
+        if scorer is None:
+            return table_of_dicts(rows, self.loaded, None, 0)
+        return table_of_dicts(rows, self.loaded, scorer.bound.schema, scorer.rows_read)
 
     def _score(
         self,
