@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from html import escape
+from urllib.parse import unquote
 
 __all__ = [
     "closest",
@@ -27,27 +28,17 @@ _OPTIONS = {
     *("credential_kind", "background_writes", "blob_storage_authority", "blob_storage_scheme"),
     *("dfs_storage_authority", "dfs_storage_scheme", "default_bucket_location"),
 }
-# After "://", or after "s3:/", which pathlib makes of it: a user, and a password that may hold
-# characters that should have been encoded, even "@": the last one that a bucket or host may follow
-# ends it. What follows the colon of another scheme may be a port.
-_NAME = r"(?=[A-Za-z0-9][\w.-]{2,62}(?:[/?#\s'\",;:)]|$))"
-_KEY = r"[^\s/?#@:'\"]*:"
-_NO_PORT = r"(?!\d*(?:[\s/?#'\"]|$))"
-_WORD, _LINE = (rf"(?:(?!://)[^{end}'\"])*@" for end in (r"\s", r"\n"))
-_AUTHORITY = r"[^\s/?#'\"]*@"
-_USER = re.compile(
-    rf"(\b(?:s3|gs|gcs):/+)(?:{_KEY}{_WORD}{_NAME}|{_AUTHORITY}|{_KEY}{_LINE}{_NAME}"
-    rf"|{_KEY}{_WORD}|{_KEY}(?:(?!://)[^@\n])*@)"
-    rf"|(\b(?:abfss?|wasbs?|hdfs|https?):/(?!/)|://)(?:{_KEY}{_NO_PORT}{_WORD}{_NAME}"
-    rf"|{_AUTHORITY}|{_KEY}{_NO_PORT}(?:(?!://)[^@'\"\n])*@)"
+_BUCKETS = "s3[an]?|gs|gcs"
+# Also a misspelled one: after white space or a quote, with one slash or none, without its colon.
+_URI = re.compile(
+    rf"(?P<before>[\s'\"<]*)(?P<scheme>(?P<bucket>{_BUCKETS})|(?:abfs|wasb|az|http|ftp)s?|adl|hdfs"
+    r"|viewfs|sftp|(?P<other>[a-z][a-z0-9+.-]*)(?=://))(?P<slashes>:/*|//)",
+    re.IGNORECASE,
 )
-_USER_OF_ONE = re.compile(
-    r"^(s3|gs|gcs)://(?:[^/?#]*@|[^/?#@:]*:.*@)"
-    r"|://(?:[^/?#]*@|[^/?#@:]*:(?!\d*(?:[/?#]|$)).*@)"
-)
-_SECRET = re.compile(
-    r"([?&])\w*(?:key|secret|token|password|signature|credential)\w*=[^\s&'\",;)]*", re.IGNORECASE
-)
+# Up to white space, but for what a sentence puts behind it.
+_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://\S*?(?=['\"]?[:,;.)]*(?:\s|$))", re.IGNORECASE)
+# The characters of RFC 3986; "%" begins an encoded one.
+_USER = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
 
 
 def count(number: int, noun: str) -> str:
@@ -102,22 +93,109 @@ def first_of(names: Sequence[str], number: int = 3) -> str:
 
 
 def location(path: str) -> str:
-    """Return a path unchanged, a URI without credentials; its other options are sorted.
+    """Return a path unchanged; of a URI what holds no secret, however it is misspelled.
+
+    That is its scheme, host and path, and the options in an allow-list, sorted.
 
     >>> location("out/weather"), location("s3://key:secret@logs/2013?access_token=x#part")
     ('out/weather', 's3://logs/2013')
     >>> location("s3://logs/2013?scheme=http&region=eu-west-3&secret_key=x")
     's3://logs/2013?region=eu-west-3&scheme=http'
+    >>> location("s3:/key:sec/r@et@logs/x")
+    's3:/logs/x'
     """
-    if "://" not in path:
+    start = _URI.match(path)
+    if start is None:
         return path
-    base, _, query = _USER_OF_ONE.sub(r"\1://", path).partition("#")[0].partition("?")
+    head, rest = start[0].lstrip(), path[start.end() :]
+    if _has_user(start, rest):
+        # Whatever should have been encoded in it: the last "@" ends it, if there is one.
+        rest = rest.rpartition("@")[2] if "@" in rest else rest.partition("/")[2]
+    base, _, query = rest.partition("#")[0].partition("?")
     options = sorted(
         option
         for option in query.split("&")
-        if option.partition("=")[0] in _OPTIONS and "@" not in option
+        if option.partition("=")[0] in _OPTIONS and "@" not in unquote(option)
     )
-    return f"{base}?{'&'.join(options)}" if options else base
+    return f"{head}{base}" + (f"?{'&'.join(options)}" if options else "")
+
+
+def uri_fault(path: str) -> str | None:
+    """Return how to fix a URI that cannot be what it was meant to be; None for any other path.
+
+    Such a URI would be read as a path on a disk, or a part of its password as its host.
+
+    >>> uri_fault("s3:/logs/x")
+    'expected two slashes in a URI: s3://…'
+    """
+    start = _URI.match(path)
+    if start is None:
+        return None
+    if start["before"]:
+        return "expected a URI to begin with its scheme; remove the white space or quotes before it"
+    if start["slashes"] != "://" and (start["bucket"] or start["slashes"][:3] != "://"):
+        return f"expected two slashes in a URI: {start['scheme']}://…"
+    rest = path[start.end() :]
+    if not _has_user(start, rest):
+        invalid = {"[", "]"} & {*re.split(r"[/?#]", rest, maxsplit=1)[0]}
+        return "expected scheme://host/path, in which a host has no brackets" if invalid else None
+    user, at, after = rest.partition("@")
+    if at and user != user.strip():
+        which = "begins" if user[0].isspace() else "ends"
+        return (
+            f"the user or password of the URI {which} with white space, as that of a file which "
+            "echo wrote (printf '%s' writes none); remove it"
+        )
+    if not at or not _USER.fullmatch(user) or "@" in after:
+        return (
+            "expected scheme://user:password@host/path, in which a reserved character of the user, "
+            "the password or the path is percent-encoded: '/' is %2F, '@' is %40, '?' is %3F, "
+            "'#' is %23, a blank is %20"
+        )
+    return None
+
+
+def without_credentials(text: str) -> str:
+    """Show the URIs in a text as `location` does: the second line, as messages have no others.
+
+    It is exact for URIs without a fault; those with one are refused before they are in a text.
+
+    >>> without_credentials("'s3://key:secret@logs/x?region=a&secret_key=b': no such bucket")
+    "'s3://logs/x?region=a': no such bucket"
+    """
+    return _IN_TEXT.sub(lambda match: location(match[0]), text) if "://" in text else text
+
+
+def safe_text(error: object, *uris: str, secrets: Iterable[str] = ()) -> str:
+    """Return the text of a library's error, or of a warning, if it holds no credentials.
+
+    It is not shown if it has any part of `secrets`, or of what `location` leaves out of `uris`.
+
+    >>> safe_text(OSError("bucket 'logs': AWS error"), "s3://KEY:SECRET@logs/x")
+    "bucket 'logs': AWS error"
+    >>> safe_text(OSError("no such option: 'sig'"), "s3://logs/x?sig=SECRET")
+    "the library's text is not shown, as it has what may be a secret"
+    """
+    hidden = {part for secret in secrets for part in _parts(secret)}
+    for uri in uris:
+        hidden |= {*_parts(uri), *_parts(unquote(uri))} - {*_parts(location(uri))}
+    if any(part in str(error) for part in hidden):
+        return "the library's text is not shown, as it has what may be a secret"
+    return str(error)
+
+
+def _parts(uri: str) -> list[str]:
+    return [part for part in re.split(r"[/:@?&=#\s]+", uri) if part]
+
+
+def _has_user(start: re.Match[str], rest: str) -> bool:
+    """Return whether what follows the scheme may begin with a user and a password."""
+    if start["other"] and start["slashes"] != "://":
+        return False  # as in file:///folder
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    _, colon, port = authority.partition(":")
+    is_port = not start["bucket"] and "@" not in rest and (port.isdecimal() or not port)
+    return "@" in authority or (bool(colon) and not is_port)
 
 
 def without_options(path: str) -> str:
@@ -127,17 +205,6 @@ def without_options(path: str) -> str:
     ('s3://logs/2013.parquet', 'what?')
     """
     return path.partition("?")[0] if "://" in path else path
-
-
-def without_credentials(text: str) -> str:
-    """Cut users, passwords and secret options out of all URIs in a text.
-
-    >>> without_credentials("'s3://key:secret@logs/x?region=a&secret_key=b': no such bucket")
-    "'s3://logs/x?region=a&': no such bucket"
-    >>> without_credentials("s3:/key:sec/r@et@logs/x")
-    's3:/logs/x'
-    """
-    return _SECRET.sub(r"\1", _USER.sub(r"\1\2", text)) if ":/" in text else text
 
 
 def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:

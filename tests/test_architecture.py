@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "models": "arrays display errors kernels layers",
     "training": "arrays display errors kernels layers models",
     "formats": "arrays display errors kernels layers models storage",
-    "sources": "arrays errors kernels storage",
+    "sources": "arrays display errors kernels storage",
     "states": "arrays display errors kernels sources storage",
     "windows": "arrays errors sources",
     "sinks": "errors storage",

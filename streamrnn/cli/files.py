@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from streamrnn.display import location, uri_fault
 from streamrnn.errors import ConfigError
 
 
@@ -27,10 +28,10 @@ def init(
 
     if (data is None) != (model is None):
         raise typer.BadParameter("--from and --model go together: pass both, or neither")
-    if "://" in file:
+    if "://" in file or uri_fault(file):
         raise ConfigError(
-            f"{file}: a pipeline file is written to a disk, not to a URI; write it to a disk, and "
-            "copy it"
+            f"{location(file)}: a pipeline file is written to a disk, not to a URI; write it to a "
+            "disk, and copy it"
         )
     piped, path = is_pipe(file), Path(file)
     if not piped and path.exists():

@@ -21,9 +21,12 @@ def summary(
 ) -> None:
     """Print a model's layers, shapes and parameters."""
     from streamrnn import load_model
+    from streamrnn.formats.guard import refuse_uri
     from streamrnn.models import model_svg
 
     loaded = load_model(model)
+    if svg is not None:
+        refuse_uri(svg, "a drawing is written to a disk, not to a URI")
     loaded.summary()
     if svg is not None:
         Path(svg).write_text(model_svg(loaded), encoding="utf-8")

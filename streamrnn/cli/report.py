@@ -60,10 +60,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_quiet, help="Pri
 
 
 def error(text: str) -> None:
-    """Print `error: …` to stderr, in red on a terminal unless NO_COLOR is set.
-
-    Credentials in URIs are cut out: an error of the system has the path that it was given.
-    """
+    """Print `error: …` to stderr, in red on a terminal unless NO_COLOR is set."""
     colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     head = "\033[1;31merror:\033[0m" if colored else "error:"
     print(head, without_credentials(text), file=sys.stderr, flush=True)

@@ -49,6 +49,11 @@ def _faults(text: str, environment: Mapping[str, str]) -> Iterator[str]:
                 f"environment variable {name} is not set; set it, or add a default: "
                 f"${{{name}:-default}}"
             )
+        elif "://" in text and (value := environment.get(name, "")) != value.strip():
+            yield (
+                f"environment variable {name} begins or ends with white space, which no part of a "
+                "URI can have; remove it (a secret that echo wrote ends in a line break)"
+            )
 
 
 def _replacement(match: re.Match[str], environment: Mapping[str, str]) -> str:

@@ -30,6 +30,7 @@ from streamrnn.config.schema import (
 from streamrnn.config.section import Section
 from streamrnn.config.toml_lines import key_lines
 from streamrnn.config.training import ValidationSection
+from streamrnn.display import location, uri_fault
 from streamrnn.errors import ConfigError, ConfigFileMissingError
 
 __all__ = [
@@ -170,11 +171,14 @@ def json_schema() -> dict[str, Any]:
 
 
 def _read(file: str) -> str:
+    if fault := uri_fault(file):
+        raise ConfigError(f"{location(file)}: {fault}")
     try:
         return read_file(file).decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
+        shown = location(file)
         raise ConfigFileMissingError(
-            f"{file}: no such pipeline file; `streamrnn init {file}` writes a sample"
+            f"{shown}: no such pipeline file; `streamrnn init {shown}` writes a sample"
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Union, cast, get_args, get_origin
 from streamrnn.config.problems import Path, Problem
 from streamrnn.config.schema import Sections
 from streamrnn.config.section import Section
+from streamrnn.display import location
 from streamrnn.errors import ConfigError
 
 
@@ -40,8 +41,9 @@ def apply_overrides(
     origins: dict[Path, str] = {}
     problems: list[Problem] = []
     for override in overrides:
-        origin = f"--set {override}"
         key, equals, text = override.partition("=")
+        shown = location(override)
+        origin = f"--set {shown if shown != override else key + equals + location(text)}"
         path = _parse_key(key.strip())
         if not equals or path is None:
             problems.append(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any, TypeVar
 
-from streamrnn.display import closest, without_credentials
+from streamrnn.display import closest, location
 from streamrnn.errors import ConfigError
 
 _Location = TypeVar("_Location")
@@ -45,10 +45,11 @@ def received(value: Any) -> str:
         case float():
             return f"the number {value}"
         case str():
-            shown = _cut(without_credentials(value))
+            shown = _cut(location(value))
             return f'the string "{shown}"' if value else "an empty string"
         case list() | tuple():
-            return f"the list {_cut(str(list(value)))}" if value else "an empty list"
+            items = [location(item) if isinstance(item, str) else item for item in value]
+            return f"the list {_cut(str(items))}" if value else "an empty list"
         case dict():
             return "a table"
         case datetime() | date() | time():

@@ -13,12 +13,12 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from streamrnn.config.durations import PATTERN, format_duration, parse_duration
 from streamrnn.config.partitions import partition_texts
 from streamrnn.config.problems import choices, did_you_mean, received
+from streamrnn.display import uri_fault
 
 OLD_KINDS = {"fixed": "independent"}
 """Former names of kinds of window: old -> new. Files and outputs with the old names are read."""
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
-_ONE_SLASH = re.compile(r"(s3|gs|gcs|abfss?|hdfs):/(?!/)")
 TYPE_NAMES = (
     *("string", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float32", "float64", "double", "date32"),
@@ -217,10 +217,8 @@ def _fspath(value: Any) -> Any:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(path, str) and "\0" in path:
         raise ValueError(f"a path cannot contain a null byte, received {received(path)}")
-    if isinstance(path, str) and (found := _ONE_SLASH.match(path)):
-        raise ValueError(
-            f"expected two slashes in a URI: {found[1]}://…, received {received(path)}"
-        )
+    if isinstance(path, str) and (fault := uri_fault(path)):
+        raise ValueError(f"{fault}; received {received(path)}")
     return path
 
 

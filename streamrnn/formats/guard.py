@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.arrays import Floats
+from streamrnn.display import location, uri_fault
 from streamrnn.errors import MissingFileError, ModelFileError, StreamRNNError, UnsupportedError
 from streamrnn.layers import initializers, registry
 from streamrnn.layers.layer import Layer
@@ -78,8 +79,8 @@ def require_file(path: str | Path, description: str = "model file") -> Path:
 def refuse_uri(path: str | Path, advice: str) -> None:
     """Raise UnsupportedError, with `advice`, for a URI, of which pathlib would drop a slash."""
     text = os.fspath(path)
-    if "://" in text:
-        raise UnsupportedError(f"{text}: {advice}")
+    if "://" in text or uri_fault(text):
+        raise UnsupportedError(f"{location(text)}: {advice}")
 
 
 def require_extra(module: str, extra: str, path: str | Path, use: str = "reading") -> Any:

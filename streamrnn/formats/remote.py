@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from streamrnn.display import location
-from streamrnn.errors import DTypeError, StreamRNNError
+from streamrnn.display import location, uri_fault
+from streamrnn.errors import ConfigError, DTypeError, StreamRNNError
 
 
 @contextmanager
@@ -23,6 +23,8 @@ def on_disk(path: str | os.PathLike[str]) -> Iterator[Path]:
     if not isinstance(path, str | os.PathLike):
         raise DTypeError(f"expected the path of a model file, received {path!r:.80}")
     text = os.fspath(path)
+    if fault := uri_fault(text):
+        raise ConfigError(f"{location(text)}: {fault}")
     if "://" not in text:
         yield Path(text)
         return

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamrnn.display import closest
-from streamrnn.errors import ConfigError, MissingFileError, ModelFileError, StreamRNNError
-from streamrnn.formats.guard import Budget
+from streamrnn.errors import ConfigError, ModelFileError, StreamRNNError
+from streamrnn.formats.guard import Budget, require_file
 from streamrnn.layers import Input, initializers, registry
 from streamrnn.layers.layer import Layer
 from streamrnn.models import Sequential
@@ -82,7 +82,7 @@ def layer_type(name: str) -> str:
 
 def parse(tables: Tables) -> list[LayerTable]:
     """Check and return the tables. Raises ConfigError that names the invalid one."""
-    found = _from_toml(Path(tables)) if isinstance(tables, str | Path) else tables
+    found = _from_toml(tables) if isinstance(tables, str | Path) else tables
     if not isinstance(found, Sequence) or not found:
         raise ConfigError(
             f"layers: expected a list of tables, one per layer, received {found!r:.60}"
@@ -90,9 +90,8 @@ def parse(tables: Tables) -> list[LayerTable]:
     return [_parse_one(number, table, outer=True) for number, table in enumerate(found, 1)]
 
 
-def _from_toml(path: Path) -> object:
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file of layers")
+def _from_toml(name: str | Path) -> object:
+    path = require_file(name, "file of layers")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

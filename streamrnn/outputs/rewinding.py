@@ -196,8 +196,8 @@ def _moment(text: str, path: str) -> datetime:
         return _time(text)
     except ValueError:
         raise ConfigError(
-            f"--before {text}: expected a file or partition that {path} has used, or a time such "
-            "as 2013-01-05T06:00"
+            f"--before {location(text)}: expected a file or partition that {location(path)} has "
+            "used, or a time such as 2013-01-05T06:00"
         ) from None
 
 

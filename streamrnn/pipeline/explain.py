@@ -100,7 +100,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
     bound = None if source is None else _bind(loaded, source)
     features = features_of(loaded, source)
     plan: dict[str, Any] = {
-        "model": config.model.path,
+        "model": location(config.model.path),
         "model_fingerprint": short_model(loaded.fingerprint),
         "precision": loaded.model.precision,
         "inputs": _inputs(loaded),

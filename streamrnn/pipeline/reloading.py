@@ -116,8 +116,8 @@ def _named(
         used = used_files(manifest, name, path)
         if not used and not files_named([item.name for item in present], name):
             raise ConfigError(
-                f"--reload-file {name}: {path} has not used a file or partition of this name; the "
-                f"last one it used is {manifest.sources[-1].path}"
+                f"--reload-file {location(name)}: {path} has not used a file or partition of "
+                f"this name; the last one it used is {manifest.sources[-1].path}"
             )
         paths += used
     return paths

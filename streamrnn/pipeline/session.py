@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from streamrnn.config import Config, absolute_paths
+from streamrnn.display import location
 from streamrnn.errors import MissingFileError, StateError, UnsupportedError
 from streamrnn.formats import file_name, on_disk
 from streamrnn.scoring.bind import LoadedPipeline
@@ -48,7 +49,7 @@ class ModelFile:
             with on_disk(path) as file:
                 return cls(file_name(path), file.read_bytes())
         except FileNotFoundError as error:
-            raise MissingFileError(f"[model] path: {path}: no such file") from error
+            raise MissingFileError(f"[model] path: {location(path)}: no such file") from error
 
     @contextmanager
     def on_disk(self) -> Iterator[str]:
@@ -71,8 +72,8 @@ def included_model(loaded: LoadedPipeline, folder: str) -> ModelFile:
     with found.on_disk() as copy:
         if LoadedPipeline(loaded.config, model_path=copy).fingerprint != loaded.fingerprint:
             raise UnsupportedError(
-                f"[model] path: {path}: the file is not the model that was loaded. Load the "
-                "pipeline again, or leave out include_model."
+                f"[model] path: {location(path)}: the file is not the model that was loaded. "
+                "Load the pipeline again, or leave out include_model."
             )
     return found
 

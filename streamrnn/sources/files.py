@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from streamrnn.display import location as location_of
 from streamrnn.errors import DataError, MissingFileError, StreamRNNError
 from streamrnn.sources.formats import SOURCE_FORMATS
 from streamrnn.sources.order import Hive, Partitions
@@ -106,9 +107,7 @@ def resolve(path: str) -> tuple[Store, str]:
     try:
         return open_store(path)
     except (pa.ArrowInvalid, OSError) as error:
-        scheme, _, rest = path.partition("://")
-        shown = f"{scheme}://{rest.rpartition('@')[2]}"  # without a password
-        raise DataError(f"{shown}: cannot be opened as a URI: {error}") from error
+        raise DataError(f"{location_of(path)}: cannot be opened as a URI: {error}") from error
 
 
 def canonical_name(path: str) -> str:
@@ -164,12 +163,13 @@ def list_files(
         elif store.exists(location):
             if not store.is_folder(location):
                 raise DataError(
-                    f"[source] path: {path}: expected a file or folder, found a device, pipe or "
-                    'socket. To read a stream, pipe Arrow IPC to stdin and set path = "-".'
+                    f"[source] path: {location_of(path)}: expected a file or folder, found a "
+                    "device, pipe or socket. To read a stream, pipe Arrow IPC to stdin and set "
+                    'path = "-".'
                 )
             found, base = store.find(location, AllFiles(suffixes)), location
         else:
-            raise MissingFileError(f"[source] path: {path}: no such file or directory")
+            raise MissingFileError(f"[source] path: {location_of(path)}: no such file or directory")
     return _listed(store, found, base, scheme)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamrnn.display import without_options
+from streamrnn.display import location, without_options
 from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, SinkError
 from streamrnn.sources import DAMAGE
 from streamrnn.storage import Output, canonical, open_store, replace_file
@@ -22,7 +22,7 @@ _SUFFIXES = (".parquet", ".arrow")
 def check_suffix(path: str) -> None:
     """Raise ConfigError unless the path has the suffix of a state table."""
     if not without_options(path).endswith(_SUFFIXES):
-        raise ConfigError(f"{path}: expected a file name ending in .parquet or .arrow")
+        raise ConfigError(f"{location(path)}: expected a file name ending in .parquet or .arrow")
 
 
 def write_state_file(table: pa.Table, path: str) -> None:
@@ -33,7 +33,7 @@ def write_state_file(table: pa.Table, path: str) -> None:
             _write(table, output, path)
     except (pa.ArrowException, OSError) as error:
         cause = error.__cause__ if isinstance(error, SinkError) else error
-        raise SinkError(f"{path}: cannot write the state table: {cause}") from error
+        raise SinkError(f"{location(path)}: cannot write the state table: {cause}") from error
 
 
 def read_state_file(path: str) -> pa.Table:
@@ -45,9 +45,11 @@ def read_state_file(path: str) -> pa.Table:
     try:
         return _validated(_read(path))
     except FileNotFoundError as error:
-        raise MissingFileError(f"{path}: no such state table") from error
+        raise MissingFileError(f"{location(path)}: no such state table") from error
+    except ConfigError:
+        raise
     except DAMAGE as error:
-        raise _damaged(path, error) from error
+        raise _damaged(location(path), error) from error
 
 
 def as_table(data: Any, label: str) -> pa.Table:
@@ -105,8 +107,8 @@ def _damaged(label: str, error: BaseException) -> DataError:
 
 
 def _read(path: str) -> pa.Table:
-    store, location = open_store(path)
-    with store.open(location) as stream:
+    store, place = open_store(path)
+    with store.open(place) as stream:
         if without_options(path).endswith(".parquet"):
             return pq.ParquetFile(stream).read()
         return pa.ipc.open_file(stream).read_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
-from streamrnn.display import without_credentials
+from streamrnn.display import safe_text
 
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 10.0
@@ -23,7 +23,7 @@ def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
     try:
         fs, path = arrow_fs.FileSystem.from_uri(uri)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise type(error)(str(error).replace(uri, without_credentials(uri))) from None
+        raise type(error)(safe_text(error, uri)) from None
     return (_bounded(fs) if isinstance(fs, arrow_fs.S3FileSystem) else fs), path
 
 

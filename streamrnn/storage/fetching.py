@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from streamrnn.display import location, without_credentials, without_options
-from streamrnn.errors import DataError, MissingFileError
+from streamrnn.display import location
+from streamrnn.errors import DataError, MissingFileError, StreamRNNError
 from streamrnn.storage.advice import advice_on
 from streamrnn.storage.store import open_store
 
@@ -15,12 +15,13 @@ def fetch(source: str, target: str, description: str) -> None:
 
     Raises MissingFileError if there is no such file, DataError if it cannot be read.
     """
-    _refuse_plain_secret(source)
     try:
         store, place = open_store(source)
         with store.open(place) as file, open(target, "wb") as copy:
             while piece := file.read_buffer(_PIECE):
                 copy.write(piece)
+    except StreamRNNError:
+        raise
     except FileNotFoundError as error:
         raise MissingFileError(f"{location(source)}: no such {description}") from error
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -28,13 +29,3 @@ def fetch(source: str, target: str, description: str) -> None:
             f"{location(source)}: the {description} cannot be read: {error}. {advice_on(error)} "
             "and rerun."
         ) from error
-
-
-def _refuse_plain_secret(uri: str) -> None:
-    """Refuse a password of which a part would count as the bucket, and be sent to a name server."""
-    shown = without_options(without_credentials(uri))
-    if shown != without_options(location(uri)):
-        raise DataError(
-            f"{shown}: a user or password with reserved characters has to be percent-encoded: "
-            "write '/' as %2F, and so on"
-        )

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
+from streamrnn.display import location, uri_fault
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.storage.advice import advice_on
 
@@ -21,7 +22,9 @@ LARGE = 1 << 20
 
 
 def check_path(path: str) -> None:
-    """Raise ConfigError for a path with a null byte, or one that is not UTF-8."""
+    """Raise ConfigError for a path with a null byte, one that is not UTF-8, or a misspelled URI."""
+    if fault := uri_fault(path):
+        raise ConfigError(f"{location(path)}: {fault}")
     if "\0" in path:
         raise ConfigError(f"{path!r}: a path cannot contain a null byte. Fix the path.")
     try:

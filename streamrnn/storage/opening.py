@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from streamrnn.display import without_credentials
+from streamrnn.display import location
 from streamrnn.errors import ConfigError
 from streamrnn.storage.connecting import connect
 from streamrnn.storage.files import Files, check_path
@@ -57,7 +57,7 @@ def open_files(path: str) -> Files:
         fs, root = connect(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigError(
-            f"sink.path {without_credentials(path)!r} cannot be opened: {error}. Expected a "
+            f"sink.path {location(path)!r} cannot be opened: {error}. Expected a "
             "directory, or a URI such as s3://bucket/folder, gs://…, abfss://… or file:///…"
         ) from error
     return RemoteFiles(fs, root, path)

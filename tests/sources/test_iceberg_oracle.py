@@ -1,5 +1,6 @@
 """Iceberg tables that `pyiceberg` writes, in a catalog of SQLite."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,25 @@ def test_a_damaged_catalog_is_named(tmp_path: Path) -> None:
     (tmp_path / "catalog.db").write_bytes(b"garbage" * 99)
     with pytest.raises(DataError, match=r"the catalog cannot be read: .*not a database"):
         run()
+
+
+def test_neither_a_warning_nor_an_error_of_a_catalog_shows_its_user(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """A REST catalog warns of the URI where it asks for a token."""
+    caplog.set_level(logging.DEBUG)
+    for key, value in {
+        "type": "rest",
+        "uri": "http://KEYOFMINE:SECRETOFMINE@127.0.0.1:9/lake",
+        "credential": "IDOFMINE:TOKENOFMINE",
+    }.items():
+        monkeypatch.setenv(f"PYICEBERG_CATALOG__LAKE__{key.upper()}", value)
+    monkeypatch.setattr(catalogs, "_ENV_CONFIG", type(catalogs._ENV_CONFIG)())
+    with pytest.raises(DataError, match=r"^iceberg:lake/logs.rows: not a readable Iceberg table"):
+        run()
+    shown = "".join(capfd.readouterr()) + caplog.text + str([w.message for w in recwarn])
+    assert "OFMINE" not in shown
+    assert "pyiceberg: the library's text is not shown" in caplog.text

@@ -171,7 +171,7 @@ def test_no_command_prints_or_stores_a_secret(bucket, call, tmp_path):
     )
     call("run", path, "--set", f"sink.path={bucket.uri()}&secret_key=SECRETOFMINE", code=78)
     call("run", path, "--set", "sink.path=s3://KEYOFMINE:SECRETO FMINE@bucket/x", code=78)
-    call("run", path, "--set", "source.path=s3://KEYOFMINE:SECRET/OFMINE@bucket/x", code=65)
+    call("run", path, "--set", "source.path=s3://KEYOFMINE:SECRET/OFMINE@bucket/x", code=78)
     call("verify", bucket.uri("nothing"), code=66)
     call("state", "show", bucket.uri("nothing"), code=66)
     objects = bucket.objects()

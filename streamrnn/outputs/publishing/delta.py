@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest
-from streamrnn.display import location, without_options
+from streamrnn.display import location, safe_text, without_options
 from streamrnn.errors import ConfigError, PublishError
 from streamrnn.outputs.publishing.footers import delta_statistics, part_footer
 from streamrnn.outputs.publishing.partitions import columns_of, partitions_of
@@ -27,6 +27,7 @@ _FORBIDDEN = set(" ,;{}()\n\t=")
 # Files leave the folder with their rows; VACUUM, which deletes what a table no longer names, could
 # only delete parts that wait to be registered.
 _PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
+_SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_timeout": "60s"}
 
 
@@ -54,6 +55,11 @@ class DeltaLog:
     def title(self) -> str:
         """The table, for messages."""
         return f"the Delta table {self._path}"
+
+    def error_text(self, error: Exception) -> str:
+        """Return the text of a library's error, without credentials."""
+        secrets = [value for name, value in self._options.items() if name in _SECRETS]
+        return safe_text(error, secrets=secrets)
 
     def check(self, schema: pa.Schema) -> None:
         """Raise ConfigError if deltalake is missing, or a Delta table cannot have these columns."""

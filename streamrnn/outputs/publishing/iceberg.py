@@ -25,6 +25,7 @@ from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, 
 from streamrnn.outputs.publishing.types import iceberg_type, lake_schema
 from streamrnn.sinks import Part, number_of
 from streamrnn.sources import canonical_name
+from streamrnn.sources.tables.iceberg import catalog_text, open_catalog
 from streamrnn.storage.files import Files
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
@@ -59,6 +60,10 @@ class IcebergCatalogTable:
         """The table, for messages."""
         return f"the Iceberg table {self._catalog_name}.{self._name}"
 
+    def error_text(self, error: Exception) -> str:
+        """Return the text of a library's error, without credentials."""
+        return catalog_text(error, self._catalog_name)
+
     def check(self, schema: pa.Schema) -> None:
         """Raise ConfigError if pyiceberg or the catalog is missing, or a column has no type."""
         config = _library("utils.config").Config()
@@ -72,9 +77,7 @@ class IcebergCatalogTable:
 
     @cached_property
     def _catalog(self) -> Any:
-        found = _library("utils.config").Config().get_catalog_config(self._catalog_name) or {}
-        options = {**_store_options(self._files), **found}
-        return _library("catalog").load_catalog(self._catalog_name, **options)
+        return open_catalog(self._catalog_name, _store_options(self._files))
 
     def read(self, manifest: Manifest) -> TableContents | None:
         """Return what the current snapshot has; None if there is no table."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from streamrnn.checkpoints import Manifest
 from streamrnn.checkpoints.manifest import decode_schema
 from streamrnn.config import value_of
-from streamrnn.display import count, first_of, location, without_credentials
+from streamrnn.display import count, first_of, location
 from streamrnn.errors import ConfigError, PublishError
 from streamrnn.outputs.publishing.delta import DeltaLog
 from streamrnn.outputs.publishing.iceberg import IcebergCatalogTable
@@ -122,9 +122,8 @@ class Publisher:
                 raise
             except PublishError as error:
                 failed.append(str(error))
-            except Exception as error:
-                _LOGGER.debug("%s", table.title, exc_info=True)
-                failed.append(f"{table.title}: {_reason(error)}")
+            except Exception as error:  # noqa: BLE001 - of any library, catalog or store
+                failed.append(f"{table.title}: {_reason(error, table.error_text(error))}")
         for item in done:
             _LOGGER.debug("%s", item)
         return done, self._behind(manifest, failed) if failed else None
@@ -154,7 +153,8 @@ class Publisher:
             except PublishError as error:
                 found.append(str(error))
             except Exception as error:  # noqa: BLE001 - of any library, catalog or store
-                found.append(f"{table.title} cannot be compared: {_reason(error)}")
+                reason = _reason(error, table.error_text(error))
+                found.append(f"{table.title} cannot be compared: {reason}")
         return found
 
 
@@ -199,14 +199,14 @@ def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
     ]
 
 
-def _reason(error: Exception) -> str:
-    """Return the message of a library's error with its causes, on one line.
+def _reason(error: Exception, text: str) -> str:
+    """Return the type and the text of a library's error with its causes, on one line.
 
     Without what may follow it (a trace, a link) and the colors of a terminal.
     """
-    text = _AFTER.split(_DECORATION.sub("", str(error)), maxsplit=1)[0]
-    causes = [line.strip().rstrip(".:") for line in text.splitlines() if line.strip()]
-    shown = without_credentials(": ".join(causes))
+    message = _AFTER.split(_DECORATION.sub("", text), maxsplit=1)[0]
+    causes = [line.strip().rstrip(".:") for line in message.splitlines() if line.strip()]
+    shown = ": ".join(causes)
     if len(shown) > _LONGEST:
         half = _LONGEST // 2
         shown = f"{shown[:half]} … {shown[-half:]}"  # the last cause is the first one

@@ -73,6 +73,9 @@ class PublishedTable(Protocol):
     def title(self) -> str:
         """The table for messages, as in "the Delta table out/weather"."""
 
+    def error_text(self, error: Exception) -> str:
+        """Return the text of a library's error, without credentials."""
+
     def check(self, schema: pa.Schema) -> None:
         """Raise ConfigError if the library is missing, or a column has a type that tables lack."""
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from streamrnn.checkpoints import Manifest, load_state, read_manifest
 from streamrnn.config import value_of
 from streamrnn.config.durations import format_duration
-from streamrnn.display import location, short_model, without_credentials
+from streamrnn.display import location, short_model
 from streamrnn.errors import StreamRNNError
 from streamrnn.outputs.reporting import (
     Extent,
@@ -75,7 +75,7 @@ def make_report(
         items = _Maker(subject, state, loaded, request).items()
     items.append(learning_curves(_model_path(manifest, loaded)))
     title = f"Report on {name or location(output)}"
-    return ReportPage(title, facts, [_without_secrets(item) for item in items])
+    return ReportPage(title, facts, [_on_one_line(item) for item in items])
 
 
 class _Maker:
@@ -256,9 +256,7 @@ def _streams(subject: Subject, state: pa.Table | None) -> int | None:
     return None if state is None else state.num_rows
 
 
-def _without_secrets(item: Picture | Missing) -> Picture | Missing:
-    """Return an item whose messages have no credentials: those of errors may name paths."""
+def _on_one_line(item: Picture | Missing) -> Picture | Missing:
     if isinstance(item, Missing):
-        text = " ".join(without_credentials(item.sentence).split())
-        return replace(item, sentence=text)
+        return replace(item, sentence=" ".join(item.sentence.split()))
     return item

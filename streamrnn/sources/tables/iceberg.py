@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
 
+from streamrnn.display import location, safe_text
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.sources.files import SourceFile, canonical_name, resolve
 from streamrnn.sources.order import Partitions
@@ -16,6 +19,9 @@ from streamrnn.sources.tables.history import Commit, Table
 CATALOG = "iceberg:"
 """Begins a path that names a catalog and a table in it: iceberg:catalog/namespace.table."""
 METADATA = ".metadata.json"
+_LOGGER = logging.getLogger("streamrnn.sources")
+# Properties of catalogs that are no secrets, but may be URIs.
+_URIS = ("type", "uri", "warehouse", "s3.endpoint", "s3.region", "client.region")
 
 
 def is_iceberg(path: str) -> bool:
@@ -29,7 +35,7 @@ def open_iceberg(path: str, version: int | None) -> Table:
     Raises DataError for a table with deleted rows or other features that cannot be read;
     MissingFileError without such a table or snapshot.
     """
-    table = _load(path)
+    table, path = _load(path), location(path)
     snapshots = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
     current = table.metadata.current_snapshot_id if version is None else version
     ids = [str(table.metadata.table_uuid)]
@@ -63,13 +69,39 @@ def open_iceberg(path: str, version: int | None) -> Table:
     return Table(root, name, base, commits, renames=_renames(path, table), ids=ids)
 
 
+def open_catalog(name: str, options: Mapping[str, str]) -> Any:
+    """Open a catalog of pyiceberg's configuration; `options` count where that says nothing.
+
+    Raises what its libraries raise: see `catalog_text`.
+    """
+    library = import_module("pyiceberg.catalog")
+    # Some of these texts have the URI of the catalog.
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            return library.load_catalog(name, **{**options, **_properties(name)})
+        finally:
+            for warning in caught:
+                _LOGGER.debug("pyiceberg: %s", catalog_text(warning.message, name))
+
+
+def catalog_text(error: object, catalog: str) -> str:
+    """Return the text of an error or a warning of a catalog's libraries, without credentials."""
+    properties = _properties(catalog)
+    uris = [properties.pop(name) for name in _URIS if name in properties]
+    return safe_text(error, *uris, secrets=properties.values())
+
+
+def _properties(catalog: str) -> dict[str, str]:
+    config = import_module("pyiceberg.utils.config").Config().get_catalog_config(catalog)
+    return {name: str(value) for name, value in (config or {}).items()}
+
+
 def _load(path: str) -> Any:
     try:
-        catalogs, tables = import_module("pyiceberg.catalog"), import_module("pyiceberg.table")
-        errors = import_module("pyiceberg.exceptions")
+        tables, errors = import_module("pyiceberg.table"), import_module("pyiceberg.exceptions")
     except ImportError as error:
         raise ConfigError(
-            f"[source] path: {path}: an Iceberg table needs pyiceberg: "
+            f"[source] path: {location(path)}: an Iceberg table needs pyiceberg: "
             "pip install 'streamrnn[iceberg]'"
         ) from error
     catalog, slash, name = path.removeprefix(CATALOG).partition("/")
@@ -77,19 +109,27 @@ def _load(path: str) -> Any:
         raise ConfigError(
             f'[source] path: expected "iceberg:catalog/namespace.table", received {path}'
         )
+    shown = location(path)
+
+    def text(error: Exception) -> str:
+        return catalog_text(error, catalog) if path.startswith(CATALOG) else safe_text(error, path)
+
     try:
         if path.startswith(CATALOG):
-            return catalogs.load_catalog(catalog).load_table(name)
+            return open_catalog(catalog, {}).load_table(name)
         return tables.StaticTable.from_metadata(path)
     except (errors.NoSuchTableError, FileNotFoundError) as error:
-        raise MissingFileError(f"[source] path: {path}: no such Iceberg table: {error}") from error
+        raise MissingFileError(
+            f"[source] path: {shown}: no such Iceberg table: {text(error)}"
+        ) from error
     except (errors.ValidationError, ValueError, OSError, KeyError) as error:
-        raise DataError(f"{path}: not a readable Iceberg table: {error}") from error
+        raise DataError(f"{shown}: not a readable Iceberg table: {text(error)}") from error
     except Exception as error:
         if not type(error).__module__.startswith("sqlalchemy."):
             raise
         raise DataError(
-            f"{path}: the catalog cannot be read: {error}. Check its uri, or restore its database."
+            f"{shown}: the catalog cannot be read: {text(error)}. Check its uri, or restore its "
+            "database."
         ) from error
 
 
