@@ -1,6 +1,7 @@
 """Iceberg tables that `pyiceberg` writes, in a catalog of SQLite."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
-from streamrnn.errors import CheckpointError, ConfigError, DataError, MissingFileError
+from streamrnn.errors import CheckpointError, ConfigError, DataError, MissingFileError, PublishError
 from streamrnn.outputs import diff_states
 
 catalogs: Any = pytest.importorskip("pyiceberg.catalog", reason="needs the oracles extra")
@@ -242,6 +243,36 @@ def test_a_damaged_catalog_is_named(tmp_path: Path) -> None:
     (tmp_path / "catalog.db").write_bytes(b"garbage" * 99)
     with pytest.raises(DataError, match=r"the catalog cannot be read: .*not a database"):
         run()
+
+
+@pytest.mark.parametrize(
+    ("kind", "uri", "driver", "install"),
+    [
+        ("sql", "postgresql+psycopg2://KEY:SECRET@h/lake", "psycopg2", "'pyiceberg[sql-postgres]'"),
+        ("sql", "mysql+pymysql://KEY:SECRET@h/lake", "pymysql", "pymysql"),
+        ("hive", "thrift://KEY:SECRET@h:1", "thrift", "'pyiceberg[hive]'"),
+    ],
+)
+@pytest.mark.parametrize("side", ["source", "publish"])
+def test_a_catalog_whose_driver_is_missing_is_one_message_with_the_command(
+    side: str, kind: str, uri: str, driver: str, install: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not "unexpected NotInstalledError", as a user met it."""
+    monkeypatch.setenv("PYICEBERG_CATALOG__LAKE__TYPE", kind)
+    monkeypatch.setenv("PYICEBERG_CATALOG__LAKE__URI", uri)
+    monkeypatch.setattr(catalogs, "_ENV_CONFIG", type(catalogs._ENV_CONFIG)())
+    monkeypatch.setitem(sys.modules, driver, None)
+    if side == "source":
+        config = logs.config(PATH, "m.safetensors", "out")
+    else:
+        config = logs.config("log.parquet", "m.safetensors", "out", source={"nulls": "previous"})
+        config["publish"] = {"iceberg": {"catalog": "lake", "table": "logs.scores"}}
+    with pytest.raises(ConfigError if side == "source" else PublishError) as refused:
+        Pipeline.from_dict(config).run()
+    shown = str(refused.value)
+    cause = f"the Iceberg catalog 'lake' needs {driver}, which is not installed: pip install"
+    assert f"{cause} {install}" in shown
+    assert "SECRET" not in shown
 
 
 def test_neither_a_warning_nor_an_error_of_a_catalog_shows_its_user(

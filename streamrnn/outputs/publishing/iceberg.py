@@ -77,7 +77,10 @@ class IcebergCatalogTable:
 
     @cached_property
     def _catalog(self) -> Any:
-        return open_catalog(self._catalog_name, _store_options(self._files))
+        try:
+            return open_catalog(self._catalog_name, _store_options(self._files))
+        except ConfigError as error:
+            raise PublishError(f"{self.title}: {error}") from error
 
     def read(self, manifest: Manifest) -> TableContents | None:
         """Return what the current snapshot has; None if there is no table."""

@@ -20,6 +20,14 @@ CATALOG = "iceberg:"
 """Begins a path that names a catalog and a table in it: iceberg:catalog/namespace.table."""
 METADATA = ".metadata.json"
 _LOGGER = logging.getLogger("streamrnn.sources")
+# What the libraries of catalogs import -> the extra of pyiceberg that installs it.
+_EXTRAS = {
+    "boto3": "glue",
+    "google": "bigquery",
+    "psycopg2": "sql-postgres",
+    "sqlalchemy": "sql-sqlite",
+    "thrift": "hive",
+}
 # Properties of catalogs that are no secrets, but may be URIs.
 _URIS = ("type", "uri", "warehouse", "s3.endpoint", "s3.region", "client.region")
 
@@ -72,13 +80,23 @@ def open_iceberg(path: str, version: int | None) -> Table:
 def open_catalog(name: str, options: Mapping[str, str]) -> Any:
     """Open a catalog of pyiceberg's configuration; `options` count where that says nothing.
 
-    Raises what its libraries raise: see `catalog_text`.
+    Raises ConfigError, with the pip command, for a catalog whose driver is not installed, and what
+    the libraries raise: see `catalog_text`.
     """
-    library = import_module("pyiceberg.catalog")
+    library, errors = import_module("pyiceberg.catalog"), import_module("pyiceberg.exceptions")
     # Some of these texts have the URI of the catalog.
     with warnings.catch_warnings(record=True) as caught:
         try:
             return library.load_catalog(name, **{**options, **_properties(name)})
+        except (errors.NotInstalledError, ImportError) as error:
+            missing = error if isinstance(error, ImportError) else error.__cause__
+            module = (getattr(missing, "name", None) or "").partition(".")[0]
+            extra = _EXTRAS.get(module)
+            install = f"'pyiceberg[{extra}]'" if extra else module or "its driver"
+            raise ConfigError(
+                f"the Iceberg catalog {name!r} needs {module or 'a driver'}, which is not "
+                f"installed: pip install {install}"
+            ) from error
         finally:
             for warning in caught:
                 _LOGGER.debug("pyiceberg: %s", catalog_text(warning.message, name))
@@ -118,6 +136,8 @@ def _load(path: str) -> Any:
         if path.startswith(CATALOG):
             return open_catalog(catalog, {}).load_table(name)
         return tables.StaticTable.from_metadata(path)
+    except ConfigError as error:
+        raise ConfigError(f"[source] path: {shown}: {error}") from error
     except (errors.NoSuchTableError, FileNotFoundError) as error:
         raise MissingFileError(
             f"[source] path: {shown}: no such Iceberg table: {text(error)}"
