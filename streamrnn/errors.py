@@ -17,7 +17,7 @@
     │   └── ModelFileError                                65  damaged or mislabeled model file
     ├── StateError (ValueError)                           78  state of another model or output
     ├── MissingFileError (FileNotFoundError)              66  model, source or output not found
-    ├── CheckpointError (RuntimeError)                     1  damaged or locked output folder
+    ├── CheckpointError (RuntimeError)                     1  output or checkpoint of another run
     ├── SinkError (OSError)                                1  output cannot be written
     ├── PublishError (OSError)                            75  a table of [publish] is behind
     ├── EngineError (RuntimeError)                         1  workers that cannot be reached
@@ -166,7 +166,7 @@ class MissingFileError(StreamRNNError, FileNotFoundError):
 
 
 class CheckpointError(StreamRNNError, RuntimeError):
-    """An output folder is damaged, locked, or belongs to another run."""
+    """An output folder is damaged, locked, or of another run; a checkpoint is of another job."""
 
 
 class SinkError(StreamRNNError, OSError):

@@ -10,19 +10,20 @@ import os
 import socket
 import time
 from contextlib import suppress
+from io import FileIO
+from pathlib import Path
 from typing import Any
 
-from streamrnn.errors import CheckpointError, SinkError, UnsupportedError
+from streamrnn.errors import CheckpointError, UnsupportedError
 from streamrnn.storage.files import Files, sink_errors
 from streamrnn.storage.local import LocalFiles
+from streamrnn.storage.locking import HAS_LOCKS, lock_file
 
-try:
-    import fcntl
-except ImportError:
+if not HAS_LOCKS:
     raise UnsupportedError(
         "streamrnn runs pipelines on Linux and macOS only: it locks an output folder with flock, "
         "which this system does not have (on Windows, use WSL)."
-    ) from None
+    )
 
 # A run on an object store counts as dead if its last commit is older.
 STALE_SECONDS = 300
@@ -38,7 +39,7 @@ class Lock:
         self._files = files
         self._name = name
         self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._descriptors: list[int] = []
+        self._locked: list[FileIO] = []
         try:
             if isinstance(files, LocalFiles):
                 for old_name in old_names:
@@ -67,30 +68,19 @@ class Lock:
         )
 
     def _lock_file(self, path: str, *, create: bool = True) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        while create or os.path.exists(path):
-            with sink_errors("open", path):
-                descriptor = os.open(path, flags, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                owner = _parse(os.read(descriptor, 4096))
-                os.close(descriptor)
-                if isinstance(error, BlockingIOError):
-                    raise self._refusal(owner, "Wait until it ends, or stop it.") from None
-                raise SinkError(f"cannot lock {path}: {error.strerror}") from error
-            # A run that committed nothing removes its lock file; then this is another file.
+        try:
+            file = lock_file(path, create=create)
+        except BlockingIOError:
+            owner: dict[str, Any] = {}
             with suppress(FileNotFoundError):
-                if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
-                    self._hold(descriptor, path)
-                    return
-            os.close(descriptor)
-
-    def _hold(self, descriptor: int, path: str) -> None:
-        self._descriptors.append(descriptor)
-        os.ftruncate(descriptor, 0)
+                owner = _parse(Path(path).read_bytes())
+            raise self._refusal(owner, "Wait until it ends, or stop it.") from None
+        if file is None:
+            return
+        self._locked.append(file)
+        file.truncate(0)
         with sink_errors("write", path):
-            os.pwrite(descriptor, json.dumps(self._owner()).encode(), 0)
+            file.write(json.dumps(self._owner()).encode())
 
     def _refuse_owner(self, name: str) -> None:
         """Raise CheckpointError if an object names an owner that is alive."""
@@ -122,8 +112,8 @@ class Lock:
             self._close()
 
     def _close(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        while self._locked:
+            self._locked.pop().close()
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from streamrnn.checkpoints import has_manifest, load_state
 from streamrnn.config.load import Config
 from streamrnn.config.values import EngineType, OnChange
 from streamrnn.display import count, html_table, listed, location
-from streamrnn.errors import ConfigError
+from streamrnn.errors import ConfigError, DTypeError
 from streamrnn.kernels import Compiled
 from streamrnn.outputs import Evaluation
 from streamrnn.pipeline.arrow_data import BATCH, CheckedSchema, batches_of, rejects_of
@@ -42,11 +42,12 @@ from streamrnn.pipeline.row_dicts import table_of_dicts
 from streamrnn.pipeline.run import Job
 from streamrnn.pipeline.run_metrics import recorded
 from streamrnn.pipeline.session import (
+    LastCheckpoint,
     ModelFile,
+    Readable,
     Session,
+    Writable,
     included_model,
-    read_checkpoint,
-    write_checkpoint,
 )
 from streamrnn.pipeline.windows import source_windows
 from streamrnn.scoring import SourceWindows, compile_kernels
@@ -56,7 +57,14 @@ from streamrnn.scoring.positions import CallPosition, next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import Origin, new_names, used_schema, with_new_names, with_values
-from streamrnn.states import OwnLock, StateTable
+from streamrnn.states import (
+    OwnLock,
+    StateTable,
+    checked,
+    read_state_bytes,
+    state_bytes,
+    with_checksum,
+)
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.fit_summary import FitProgress, FitSummary
@@ -90,6 +98,8 @@ class Pipeline(ReportsOutput):
         self._scorer: Scorer | None = None
         self._checked: CheckedSchema | None = None
         self._lock = OwnLock()
+        self._checkpoints = OwnLock()  # held for the whole of one
+        self._last_checkpoint = LastCheckpoint()
         self._rejects: pa.RecordBatch | None = None
         self._local = threading.local()
 
@@ -388,7 +398,13 @@ class Pipeline(ReportsOutput):
                 return None
             return self._scorer.final()
 
-    def checkpoint(self, path: str | os.PathLike[str], *, include_model: bool = False) -> None:
+    def checkpoint(
+        self,
+        path: str | os.PathLike[str] | Writable,
+        *,
+        include_model: bool = False,
+        overwrite: bool = False,
+    ) -> None:
         """Write the state that `process` carries, and the config, to one Arrow file.
 
         With `include_model` the file also has the model file, and needs no other to resume. Paths
@@ -396,40 +412,73 @@ class Pipeline(ReportsOutput):
         a state table that `streamrnn state` reads. Raises ConfigError before the first call of
         `process`, SinkError; MissingFileError or UnsupportedError if the model file is gone,
         changed, or refers to other files.
+
+        A state has one owner. CheckpointError is raised, and nothing written, unless the file at
+        `path` is the one that this pipeline resumed from or wrote last, by its checksum, or there
+        is none at a path that it does not know; `overwrite` replaces whatever is there. On a disk
+        the file is locked from the comparison to the end, so of two jobs that resumed from one
+        checkpoint one is refused. An object store has no locks: two that write within the time of
+        one upload may both succeed, and the last one stays.
+
+        `path` may be a binary file, such as an io.BytesIO, for a database that keeps the state with
+        the rows in one transaction. What is there before is not looked at.
         """
-        with self._lock.lock:
-            if include_model and self._model_file is None:
-                self._model_file = included_model(self.loaded, self._folder)
-            table = self._portable()
-        write_checkpoint(table, os.fspath(path))
+        with self._checkpoints.lock:  # in the order of their states
+            with self._lock.lock:
+                if include_model and self._model_file is None:
+                    self._model_file = included_model(self.loaded, self._folder)
+                table = self._portable()
+            if isinstance(path, str | os.PathLike):
+                self._last_checkpoint.write(table, os.fspath(path), overwrite=overwrite)
+            else:
+                path.write(memoryview(state_bytes(with_checksum(table))))
 
     @classmethod
     def resume(
         cls,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | bytes | Readable,
         model: str | os.PathLike[str] | None = None,
         on_change: OnChange | None = None,
         map: Mapping[str, str] | None = None,
     ) -> Pipeline:
         """Load the pipeline of a `checkpoint`, and resume from its state.
 
-        The model is the one included in the checkpoint, else it is read from the path in the
-        config; `model` names another file. If it is another model, `on_change` says what to do:
-        "error" raises StateError, "carry" lets it take over the state of each stream, as in
-        `[model] on_change`, which is the default. `map` gives the layer of the old model for
-        layers of the new one, as in `[state] map`.
+        `path` is that of the file, or its bytes, or a binary file to read them from. The model is
+        the one included in the checkpoint, else it is read from the path in the config; `model`
+        names another file. If it is another model, `on_change` says what to do: "error" raises
+        StateError, "carry" lets it take over the state of each stream, as in `[model] on_change`,
+        which is the default. `map` gives the layer of the old model for layers of the new one, as
+        in `[state] map`.
         """
         check_arguments(model, on_change, map)
-        table = read_checkpoint(os.fspath(path))
+        last = LastCheckpoint()
+        if isinstance(path, str | os.PathLike):
+            owner = os.fspath(path)
+            table = last.read(owner)
+        else:
+            owner = "the checkpoint"
+            data = path.read() if hasattr(path, "read") else path
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise DTypeError(
+                    "resume: expected a path, bytes, or a binary file, received "
+                    f"{type(data if data is path else path).__name__}"
+                )
+            table = checked(read_state_bytes(data, owner), owner)
         other = None if model is None else os.fspath(model)
-        return cls._from_portable(table, os.fspath(path), None, other, on_change, map)
+        pipeline = cls._from_portable(table, owner, None, other, on_change, map)
+        pipeline._last_checkpoint = last
+        return pipeline
 
-    def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[object, ...]]:
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., Pipeline], tuple[object, ...], dict[str, LastCheckpoint]]:
         with self._lock.lock:
+            more = {"_last_checkpoint": self._last_checkpoint}
             if self._scorer is None:
                 saved = (self.config, self._given, self._model_file, self._start)
-                return Pipeline._unpickled, saved
-            return Pipeline._from_portable, (self._portable(), "the pickled pipeline", self._given)
+                return Pipeline._unpickled, saved, more
+            content = (self._portable(), "the pickled pipeline", self._given)
+            return Pipeline._from_portable, content, more
 
     @staticmethod
     def _unpickled(

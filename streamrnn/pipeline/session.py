@@ -10,29 +10,117 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
 from streamrnn.config import Config, absolute_paths
 from streamrnn.display import location
-from streamrnn.errors import MissingFileError, StateError, UnsupportedError
+from streamrnn.errors import (
+    CheckpointError,
+    DataError,
+    MissingFileError,
+    StateError,
+    UnsupportedError,
+)
 from streamrnn.formats import file_name, on_disk
 from streamrnn.scoring.bind import LoadedPipeline
 from streamrnn.scoring.positions import CallPosition, from_json, to_json
-from streamrnn.states import checked, read_state_file, with_checksum, write_state_file
+from streamrnn.states import (
+    checked,
+    checksum,
+    read_state_file,
+    read_state_schema,
+    with_checksum,
+    write_state_file,
+)
+from streamrnn.storage import real_path
 
 _SESSION, _MODEL = b"streamrnn.session", b"streamrnn.model"
 _RESTORE = "Restore it from a backup, or write it again."
 
 
-def write_checkpoint(table: pa.Table, path: str) -> None:
-    """Write a state table with its session, and a checksum, to a file. Raises SinkError."""
-    write_state_file(with_checksum(table), path)
+class Readable(Protocol):
+    """A binary file to read from."""
+
+    def read(self) -> bytes:
+        """Return all bytes that are left."""
+        ...
 
 
-def read_checkpoint(path: str) -> pa.Table:
-    """Read what `write_checkpoint` wrote. Raises MissingFileError, and DataError if damaged."""
-    return checked(read_state_file(path), path)
+class Writable(Protocol):
+    """A binary file to write to."""
+
+    def write(self, data: memoryview, /) -> object:
+        """Write all bytes."""
+        ...
+
+
+class LastCheckpoint:
+    """The checkpoint file that a pipeline resumed from or wrote last.
+
+    `contents` maps its real path to what it may have: a checksum, or _NO_FILE. After a write that
+    failed these are two, before it and after it.
+    """
+
+    def __init__(self) -> None:
+        self.contents: dict[str, set[str]] = {}
+
+    def read(self, path: str) -> pa.Table:
+        """Read a checkpoint file. Raises MissingFileError, and DataError if damaged."""
+        table = read_state_file(path)
+        self.contents = {real_path(path): {checksum(table.schema)}}
+        return checked(table, path)
+
+    def write(self, table: pa.Table, path: str, *, overwrite: bool) -> None:
+        """Replace the file, unless it is another one: then CheckpointError. Raises SinkError."""
+        table = with_checksum(table)
+        place, new = real_path(path), checksum(table.schema)
+
+        def check() -> None:
+            there, resumable = _content(path)
+            expected = self.contents.get(place, {_NO_FILE})
+            if not (overwrite or there in expected):
+                raise CheckpointError(_refusal(location(path), there, expected, resumable))
+            self.contents[place] = {there, new}
+
+        write_state_file(table, path, check)
+        self.contents = {place: {new}}
+
+
+_NO_FILE = "no file"
+
+
+def _content(path: str) -> tuple[str, bool]:
+    """Return the checksum of a file, and whether it is a checkpoint; _NO_FILE if there is none."""
+    try:
+        schema = read_state_schema(path)
+    except MissingFileError:
+        return _NO_FILE, False
+    except DataError:
+        return "unreadable", False
+    return checksum(schema), _SESSION in (schema.metadata or {})
+
+
+def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
+    resume = "resume from it with Pipeline.resume, " if resumable else ""
+    if there == _NO_FILE:
+        return (
+            f"{path}: the checkpoint that this pipeline resumed from or wrote last is gone; "
+            "nothing was written. If it was removed to start again, start this job again, too; "
+            "else write it with overwrite=True."
+        )
+    if expected == {_NO_FILE}:
+        return (
+            f"{path}: there is a file that this pipeline neither resumed from nor wrote last; "
+            f"nothing was written. To go on, {resume}write to another path, or replace it with "
+            "overwrite=True."
+        )
+    return (
+        f"{path}: the file is not the checkpoint that this pipeline resumed from or wrote last: it "
+        f"was replaced in between; nothing was written. To go on, {resume}write to another path, "
+        "or replace it with overwrite=True. What this pipeline scored since is in no checkpoint."
+    )
 
 
 @dataclass(frozen=True)

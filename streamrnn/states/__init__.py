@@ -8,12 +8,15 @@ from streamrnn.states.carrying import (
     has_states,
 )
 from streamrnn.states.changes import OwnLock
-from streamrnn.states.checksum import checked, with_checksum
+from streamrnn.states.checksum import checked, checksum, with_checksum
 from streamrnn.states.diff import StateDiff, diff, key_text
 from streamrnn.states.files import (
     as_table,
     check_suffix,
+    read_state_bytes,
     read_state_file,
+    read_state_schema,
+    state_bytes,
     state_digest,
     write_state_file,
 )
@@ -46,6 +49,7 @@ __all__ = [
     "check_origins",
     "check_suffix",
     "checked",
+    "checksum",
     "diff",
     "flat_schema",
     "from_arrow",
@@ -56,8 +60,11 @@ __all__ = [
     "key_names",
     "key_text",
     "meta",
+    "read_state_bytes",
     "read_state_file",
+    "read_state_schema",
     "shard_of",
+    "state_bytes",
     "state_digest",
     "to_arrow",
     "to_flat",

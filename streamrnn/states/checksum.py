@@ -25,6 +25,12 @@ def with_checksum(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata(metadata)
 
 
+def checksum(schema: pa.Schema) -> str:
+    """Return what `with_checksum` added; "" if there is none."""
+    text: bytes = (schema.metadata or {}).get(_KEY, b"")
+    return text.decode(errors="replace")
+
+
 def checked(table: pa.Table, path: str) -> pa.Table:
     """Return the table of a file without its checksum; one without a checksum is unchanged.
 

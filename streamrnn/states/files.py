@@ -6,6 +6,8 @@ Equal tables give equal bytes, however they were made.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -25,12 +27,15 @@ def check_suffix(path: str) -> None:
         raise ConfigError(f"{location(path)}: expected a file name ending in .parquet or .arrow")
 
 
-def write_state_file(table: pa.Table, path: str) -> None:
-    """Write a file, or the object of a URI, atomically. Raises SinkError."""
+def write_state_file(table: pa.Table, path: str, check: Callable[[], None] | None = None) -> None:
+    """Write a file, or the object of a URI, atomically, after `check` (see `replace_file`).
+
+    Raises SinkError.
+    """
     check_suffix(path)
     try:
-        with replace_file(path) as output:
-            _write(table, output, path)
+        with replace_file(path, check) as output:
+            _write(table, output, is_parquet=_is_parquet(path))
     except (pa.ArrowException, OSError) as error:
         cause = error.__cause__ if isinstance(error, SinkError) else error
         raise SinkError(f"{location(path)}: cannot write the state table: {cause}") from error
@@ -41,15 +46,29 @@ def read_state_file(path: str) -> pa.Table:
 
     All values are validated before use, as damaged offsets could point anywhere.
     """
-    check_suffix(path)
+    with _opened(path) as (stream, is_parquet):
+        return _validated(_read(stream, is_parquet=is_parquet))
+
+
+def read_state_schema(path: str) -> pa.Schema:
+    """Read the schema of a state table in a file. Raises MissingFileError or DataError."""
+    with _opened(path) as (stream, is_parquet):
+        return pq.read_schema(stream) if is_parquet else pa.ipc.open_file(stream).schema
+
+
+def state_bytes(table: pa.Table) -> pa.Buffer:
+    """Return the bytes of an `.arrow` file."""
+    stream = pa.BufferOutputStream()
+    _write(table, stream, is_parquet=False)
+    return stream.getvalue()
+
+
+def read_state_bytes(data: bytes | bytearray | memoryview, label: str) -> pa.Table:
+    """Read the bytes of an `.arrow` or `.parquet` file; `label` names it. Raises DataError."""
     try:
-        return _validated(_read(path))
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{location(path)}: no such state table") from error
-    except ConfigError:
-        raise
+        return _validated(_read(pa.BufferReader(data), is_parquet=data[:4] == b"PAR1"))
     except DAMAGE as error:
-        raise _damaged(location(path), error) from error
+        raise _damaged(label, error) from error
 
 
 def as_table(data: Any, label: str) -> pa.Table:
@@ -106,12 +125,28 @@ def _damaged(label: str, error: BaseException) -> DataError:
     )
 
 
-def _read(path: str) -> pa.Table:
-    store, place = open_store(path)
-    with store.open(place) as stream:
-        if without_options(path).endswith(".parquet"):
-            return pq.ParquetFile(stream).read()
-        return pa.ipc.open_file(stream).read_all()
+def _is_parquet(path: str) -> bool:
+    return without_options(path).endswith(".parquet")
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[pa.NativeFile, bool]]:
+    """Open a state table to read; yield it, and whether it is Parquet. Raises as its readers do."""
+    check_suffix(path)
+    try:
+        store, place = open_store(path)
+        with store.open(place) as stream:
+            yield stream, _is_parquet(path)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{location(path)}: no such state table") from error
+    except ConfigError:
+        raise
+    except DAMAGE as error:
+        raise _damaged(location(path), error) from error
+
+
+def _read(stream: pa.NativeFile, *, is_parquet: bool) -> pa.Table:
+    return pq.ParquetFile(stream).read() if is_parquet else pa.ipc.open_file(stream).read_all()
 
 
 def _check_shown(field: pa.Field) -> None:
@@ -125,9 +160,9 @@ def _check_shown(field: pa.Field) -> None:
         pa.scalar(0, kind).cast(pa.string())
 
 
-def _write(table: pa.Table, stream: Output, path: str) -> None:
+def _write(table: pa.Table, stream: Output | pa.NativeFile, *, is_parquet: bool) -> None:
     table = canonical(table)
-    if without_options(path).endswith(".parquet"):
+    if is_parquet:
         pq.write_table(table, stream, compression="zstd")
         return
     with pa.ipc.new_file(stream, table.schema) as writer:

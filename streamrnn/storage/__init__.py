@@ -7,7 +7,7 @@ from streamrnn.storage.files import Files, Output, sink_errors
 from streamrnn.storage.local import LocalFiles
 from streamrnn.storage.opening import open_files
 from streamrnn.storage.remote import RemoteFiles
-from streamrnn.storage.store import Store, open_store, replace_file
+from streamrnn.storage.store import Store, open_store, real_path, replace_file
 from streamrnn.storage.walking import Entry
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "fetch",
     "open_files",
     "open_store",
+    "real_path",
     "replace_file",
     "sink_errors",
 ]

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from streamrnn.storage.files import Files, Output, sink_errors
+from streamrnn.storage.locking import lock_file
 
 
 class Disk:
@@ -161,6 +163,23 @@ class LocalFiles(Files):
             output.close()
         self.move(temporary, name)
         self.sync(os.path.dirname(name))
+
+    @contextlib.contextmanager
+    def temporary(self, name: str) -> Iterator[str]:
+        """Hold the lock of a file that is to be replaced; yield the name to write it under.
+
+        Other writers of the file wait until it is released. So what has such a name at the start
+        was left by one that was killed, and is removed.
+        """
+        lock = f".{name}.streamrnn.lock"
+        left = re.compile(re.escape(name) + r"\.[0-9a-f]{16}\.tmp")
+        with lock_file(self.show(lock), wait=True) or contextlib.nullcontext():
+            try:
+                for entry in filter(left.fullmatch, self.entries("")):
+                    self.delete(entry)
+                yield f"{name}.{secrets.token_hex(8)}.tmp"
+            finally:
+                self.delete(lock)  # before its release: who waits then locks another file
 
     def move(self, source: str, target: str) -> None:
         with sink_errors("rename to", self.show(target)):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-import secrets
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
@@ -54,6 +53,10 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def real(self, path: str) -> str:
+        """Return the one path of a file, whatever links and relative paths lead to it."""
+
+    @abstractmethod
     def around(self, path: str) -> tuple[Files, str]:
         """Return the folder of a file, for writing, and the name of the file in it."""
 
@@ -87,6 +90,9 @@ class LocalStore(Store):
         if top:
             return list(walk(top, wanted))
         return [file._replace(path=file.path.removeprefix("./")) for file in walk(".", wanted)]
+
+    def real(self, path: str) -> str:
+        return os.path.realpath(path)
 
     def around(self, path: str) -> tuple[Files, str]:
         folder, name = os.path.split(path)
@@ -123,6 +129,9 @@ class RemoteStore(Store):
             if info.is_file and is_wanted(info.path[start:], wanted)
         ]
 
+    def real(self, path: str) -> str:
+        return path
+
     def around(self, path: str) -> tuple[Files, str]:
         folder, name = posixpath.split(path)
         return RemoteFiles(self.fs, folder, f"{self.fs.type_name}://{folder}"), name
@@ -130,6 +139,12 @@ class RemoteStore(Store):
     def _entry(self, info: arrow_fs.FileInfo) -> Entry:
         name = f"{self.fs.type_name}://{info.path}"
         return Entry(info.path, name, info.size or 0, info.mtime_ns or 0)
+
+
+def real_path(path: str) -> str:
+    """Return one name for a file, however its path or URI is spelled. Raises as `open_store`."""
+    store, location = open_store(path)
+    return store.real(location)
 
 
 def open_store(path: str) -> tuple[Store, str]:
@@ -147,28 +162,33 @@ def open_store(path: str) -> tuple[Store, str]:
 
 
 @contextmanager
-def replace_file(path: str) -> Iterator[Output]:
+def replace_file(path: str, check: Callable[[], None] | None = None) -> Iterator[Output]:
     """Write a file at a path or URI; on exit it replaces the old one atomically and durably.
 
-    After an error the old file is unchanged (an object store may have the new one). Parent folders
-    are created. Raises SinkError, OSError for a device or pipe, and the errors of `open_store`.
+    `check` is called before anything is written, and may raise an error; on a disk no other writer
+    replaces the file from then on. After an error the old file is unchanged (an object store may
+    have the new one). What writers that were killed left on a disk is removed. Parent folders are
+    created. Raises SinkError, OSError for a device or pipe, and the errors of `open_store`.
     """
     store, location = open_store(path)
+    location = store.real(location)
     stats = status(location) if store.local else None
     if stats is not None and not (stat.S_ISREG(stats.st_mode) or stat.S_ISDIR(stats.st_mode)):
         raise OSError(errno.EINVAL, "a device or pipe, not a file; set another path", location)
     files, name = store.around(location)
-    temporary = f"{name}.{secrets.token_hex(8)}.tmp" if files.local else name
     files.make("")
-    output = files.create(temporary)
-    try:
-        yield output
-        output.finish()
-        if temporary != name:
-            files.move(temporary, name)
-            files.sync("")
-    except BaseException:
-        output.close()
-        if temporary != name:
-            files.delete(temporary)
-        raise
+    with files.temporary(name) if isinstance(files, LocalFiles) else nullcontext(name) as temporary:
+        if check is not None:
+            check()
+        output = files.create(temporary)
+        try:
+            yield output
+            output.finish()
+            if temporary != name:
+                files.move(temporary, name)
+                files.sync("")
+        except BaseException:
+            output.close()
+            if temporary != name:
+                files.delete(temporary)
+            raise

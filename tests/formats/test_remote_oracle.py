@@ -10,7 +10,7 @@ from pyarrow import fs as arrow_fs
 from storage.s3_server import ENVIRONMENT, options
 
 from streamrnn import Pipeline, load_model
-from streamrnn.errors import DataError, MissingFileError
+from streamrnn.errors import CheckpointError, DataError, MissingFileError
 from streamrnn.formats.convert import convert
 
 server = pytest.importorskip("moto.server", reason="needs the oracles extra")
@@ -98,3 +98,27 @@ def test_a_bucket_that_does_not_answer_as_expected(
     assert "/streamrnn-" not in str(caught.value)
     with pytest.raises(MissingFileError, match=r"^s3://models/gone\.onnx.*: no such model file"):
         load_model(uri.format("gone.onnx"))
+
+
+def test_a_checkpoint_in_a_bucket_is_replaced_by_its_owner_alone(
+    bucket: tuple[arrow_fs.FileSystem, str], model: str, tmp_path: Path
+) -> None:
+    """However its options are spelled: they are no part of its name."""
+    fs, uri = bucket
+    log = logs.random_log(120).to_batches()[0]
+    path = uri.format("c.arrow")
+    pipeline = Pipeline.from_dict(config(model, tmp_path))
+    pipeline.process(log.slice(0, 80), 1)
+    pipeline.checkpoint(path)
+    other = Pipeline.resume(f"{path}&allow_bucket_creation=true")
+    pipeline.process(log.slice(80), 2)
+    pipeline.checkpoint(f"{path}&allow_bucket_creation=true")
+    other.process(log.slice(80), 2)
+    with pytest.raises(CheckpointError, match=r"c\.arrow.*: the file is not the checkpoint that"):
+        other.checkpoint(path)
+    assert Pipeline.resume(path).position == 2
+    fs.delete_file("models/c.arrow")
+    with pytest.raises(CheckpointError, match="is gone"):
+        other.checkpoint(path)
+    other.checkpoint(path, overwrite=True)
+    assert Pipeline.resume(path).position == 2
