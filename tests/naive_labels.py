@@ -50,6 +50,39 @@ def labels(
     return found
 
 
+def seasonal(
+    rows: Sequence[Row],
+    streams: Mapping[Any, Sequence[int]],
+    targets: Sequence[str],
+    season: Any,
+    *,
+    time: str,
+    horizon: Any = None,
+    ahead: int = 0,
+    reset: str | None = None,
+    max_gap: Any = None,
+) -> dict[int, list[Any]]:
+    """Number of each row that has a label -> the values seasons before that, None for none.
+
+    Beside the time of the label it looks at the rows of the stream up to the row itself alone.
+    """
+    found = {}
+    for numbers in streams.values():
+        for place, number in enumerate(numbers):
+            label = _label_row(rows, numbers, place, time, horizon, ahead, reset, max_gap)
+            if label is None:
+                continue
+            past = numbers[: place + 1]
+            clock = max(rows[n][time] for n in past)
+            wanted = rows[label][time] - season
+            while wanted > rows[number][time]:
+                wanted -= season
+            hits = [n for n in past if rows[n][time] == wanted]
+            usable = bool(hits) and wanted >= clock - season
+            found[number] = [rows[hits[0]][name] if usable else None for name in targets]
+    return found
+
+
 def _label_row(
     rows: Sequence[Row],
     numbers: Sequence[int],

@@ -8,12 +8,32 @@ from typing import NamedTuple
 
 
 class Pair(NamedTuple):
-    """One compared row: its scores, its label, its own value, its weight."""
+    """One compared row: scores, label, its own value, weight, and the value a season before."""
 
     scores: Sequence[float]
     label: float
     now: float | None = None
     weight: float = 1.0
+    seasonal: float | None = None
+
+
+def share_better(model: float, baseline: float) -> float | None:
+    """By what share the model's error is smaller; None beside a baseline without error."""
+    if model == baseline:
+        return 0.0
+    return 1 - model / baseline if baseline else None
+
+
+def baselines(pairs: Sequence[Pair]) -> dict[str, list[tuple[Pair, float]]]:
+    """Name of each baseline -> the pairs that it can judge, with its forecasts."""
+    forecasts = {
+        "persistence": [pair.now for pair in pairs],
+        "seasonal": [pair.seasonal for pair in pairs],
+    }
+    return {
+        name: [(p, v) for p, v in zip(pairs, values, strict=True) if v is not None]
+        for name, values in forecasts.items()
+    }
 
 
 def mean(pairs: Sequence[Pair], values: Sequence[float]) -> float:
@@ -22,19 +42,55 @@ def mean(pairs: Sequence[Pair], values: Sequence[float]) -> float:
     return math.fsum(p.weight * v for p, v in zip(pairs, values, strict=True)) / total
 
 
-def distances(pairs: Sequence[Pair], unit: int = 0) -> dict[str, float]:
-    """MAE and RMSE of one output, of persistence, and of the mean label."""
+def distances(
+    pairs: Sequence[Pair], unit: int = 0, constant: float | None = None
+) -> dict[str, float | None]:
+    """MAE and RMSE of one output, of the baselines over their rows, and of a constant.
+
+    The constant is by default the mean label.
+    """
     error = [pair.scores[unit] - pair.label for pair in pairs]
-    middle = mean(pairs, [pair.label for pair in pairs])
-    found = {
+    middle = mean(pairs, [pair.label for pair in pairs]) if constant is None else constant
+    found: dict[str, float | None] = {
         "mae": mean(pairs, [abs(e) for e in error]),
-        "rmse": math.sqrt(mean(pairs, [e * e for e in error])),
-        "rmse_mean": math.sqrt(mean(pairs, [(pair.label - middle) ** 2 for pair in pairs])),
+        "rmse": root(pairs, error),
+        "rmse_mean": root(pairs, [pair.label - middle for pair in pairs]),
     }
-    if all(pair.now is not None for pair in pairs):
-        still = [(pair.now or 0.0) - pair.label for pair in pairs]
-        found["mae_persistence"] = mean(pairs, [abs(e) for e in still])
-        found["rmse_persistence"] = math.sqrt(mean(pairs, [e * e for e in still]))
+    if constant is not None or all(p.now is None and p.seasonal is None for p in pairs):
+        away = root(pairs, [pair.label - middle for pair in pairs])
+        found["better_mean"] = share_better(root(pairs, error), away)
+    for name, judged in baselines(pairs).items():
+        if judged:
+            found[f"rows_{name}"] = len(judged)
+            rows = [pair for pair, _ in judged]
+            missed = [value - pair.label for pair, value in judged]
+            model = [pair.scores[unit] - pair.label for pair in rows]
+            found[f"mae_{name}"] = mean(rows, [abs(e) for e in missed])
+            found[f"mae_where_{name}"] = mean(rows, [abs(e) for e in model])
+            found[f"rmse_{name}"] = root(rows, missed)
+            found[f"rmse_where_{name}"] = root(rows, model)
+            found[f"better_{name}"] = share_better(root(rows, model), root(rows, missed))
+    return found
+
+
+def root(pairs: Sequence[Pair], errors: Sequence[float]) -> float:
+    """The root of the mean square."""
+    return math.sqrt(mean(pairs, [e * e for e in errors]))
+
+
+def answers(pairs: Sequence[Pair], right: Sequence[bool]) -> dict[str, float | None]:
+    """Accuracies of the baselines over their rows, and the model's there."""
+    found: dict[str, float | None] = {}
+    of_model = dict(zip(map(id, pairs), right, strict=True))
+    for name, judged in baselines(pairs).items():
+        if judged:
+            found[f"rows_{name}"] = len(judged)
+            rows = [pair for pair, _ in judged]
+            baseline = mean(rows, [float(value == pair.label) for pair, value in judged])
+            model = mean(rows, [float(of_model[id(pair)]) for pair in rows])
+            found[f"accuracy_{name}"] = baseline
+            found[f"accuracy_where_{name}"] = model
+            found[f"better_{name}"] = share_better(1 - model, 1 - baseline)
     return found
 
 
@@ -47,23 +103,36 @@ def pinball(pairs: Sequence[Pair], unit: int, q: float) -> float:
     return mean(pairs, losses)
 
 
+def pinballs(pairs: Sequence[Pair], q: float) -> dict[str, float | None]:
+    """The pinball losses of the first output, and of the baselines over their rows."""
+    found: dict[str, float | None] = {"pinball": pinball(pairs, 0, q)}
+    for name, judged in baselines(pairs).items():
+        if judged:
+            model = pinball([pair for pair, _ in judged], 0, q)
+            still = [Pair([value], pair.label, weight=pair.weight) for pair, value in judged]
+            found[f"pinball_{name}"] = pinball(still, 0, q)
+            found[f"pinball_where_{name}"] = model
+            found[f"better_{name}"] = share_better(model, pinball(still, 0, q))
+    return found
+
+
 def _log(p: float) -> float:
     return math.log(min(max(p, 1e-7), 1 - 1e-7))
 
 
-def probabilities(pairs: Sequence[Pair]) -> dict[str, float]:
+def probabilities(pairs: Sequence[Pair]) -> dict[str, float | None]:
     """Log-loss, accuracy and AUC of one probability, and those of the base rate."""
     rate = mean(pairs, [pair.label for pair in pairs])
     chosen = [p.scores[0] if p.label == 1 else 1 - p.scores[0] for p in pairs]
-    found = {
+    right = [(p.scores[0] >= 0.5) == (p.label == 1) for p in pairs]
+    found: dict[str, float | None] = {
         "base_rate": rate,
         "log_loss": -mean(pairs, [_log(p) for p in chosen]),
         "log_loss_base_rate": -sum(r * _log(r) for r in (rate, 1 - rate) if r),
-        "accuracy": mean(pairs, [float((p.scores[0] >= 0.5) == (p.label == 1)) for p in pairs]),
+        "accuracy": mean(pairs, [float(value) for value in right]),
         "accuracy_base_rate": max(rate, 1 - rate),
+        **answers(pairs, right),
     }
-    if all(pair.now is not None for pair in pairs):
-        found["accuracy_persistence"] = mean(pairs, [float(p.now == p.label) for p in pairs])
     area = auc(pairs)
     return found if area is None else {**found, "auc": area}
 
@@ -83,14 +152,16 @@ def _order(a: float, b: float) -> float:
     return 0.5 if a == b else float(a > b)
 
 
-def classes(pairs: Sequence[Pair]) -> dict[str, float]:
+def classes(pairs: Sequence[Pair]) -> dict[str, float | None]:
     """Log-loss and accuracy of one probability per class, and those of the base rates."""
     count = len(pairs[0].scores)
     rates = [mean(pairs, [float(p.label == c) for p in pairs]) for c in range(count)]
     best = [max(range(count), key=lambda c: p.scores[c]) for p in pairs]
+    right = [b == p.label for b, p in zip(best, pairs, strict=True)]
     return {
         "log_loss": -mean(pairs, [_log(p.scores[int(p.label)]) for p in pairs]),
         "log_loss_base_rate": -sum(r * _log(r) for r in rates if r),
-        "accuracy": mean(pairs, [float(b == p.label) for b, p in zip(best, pairs, strict=True)]),
+        "accuracy": mean(pairs, [float(value) for value in right]),
         "accuracy_base_rate": max(rates),
+        **answers(pairs, right),
     }

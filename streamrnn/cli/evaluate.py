@@ -1,11 +1,12 @@
 """`streamrnn evaluate`: committed scores against what happened."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from streamrnn.cli.check import PipelineFile
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, print_table
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, print_table, verdict
 from streamrnn.cli.values import rows as rows_of
 from streamrnn.display import location
 from streamrnn.errors import ConfigError
@@ -44,15 +45,16 @@ def evaluate(
 ) -> None:
     """Compare the scores of past runs with what happened, as set in [target].
 
-    Numbers: MAE, RMSE, and pinball loss of --quantiles, against persistence (forecast = value now)
-    or the mean. Probabilities: log-loss, accuracy and AUC, against the base rate.
+    Numbers: MAE, RMSE, and pinball loss of --quantiles. Probabilities: log-loss, accuracy and AUC.
+    Baselines: persistence (forecast = value now), the mean or the base rate, and [target] season.
     """
     from streamrnn.pipeline import Pipeline
 
     job = Pipeline.from_toml(pipeline, overrides or [])
     found = job.evaluate(by, since=since, until=until, quantiles=_quantiles(quantiles), file=output)
     if as_json:
-        print_json({"output": found.output, **found.counts(), "figures": rows_of(found.table)})
+        head = {"output": found.output, **found.counts(), "baselines": found.baselines}
+        print_json({**head, "figures": rows_of(found.table)})
     elif not quiet:
         _print(found, by)
         if output is not None:
@@ -75,18 +77,54 @@ def _print(found: "Evaluation", by: str | None) -> None:
 
     names = found.table.column_names
     groups = names.index("output") if by else 0
-    lines = [_cells(row, groups) for row in rows_of(found.table)]
-    print_table([name.replace("_", " ") for name in names], lines)
+    shown = [name for name in names if not _is_detail(name, names)]
+    lines = rows_of(found.table)
+    print_table(
+        [name.replace("_", " ") for name in shown], [_cells(row, shown, groups) for row in lines]
+    )
+    print()
+    for row in lines:
+        if not groups or all(row[name] is None for name in names[:groups]):
+            _print_verdict(row)
+    for name, text in found.baselines.items():
+        print(f"{name.replace('_', ' ')}: {text}")
     left = not_compared(found.counts())
     rest = f"; not compared: {left}" if left else ""
-    print(f"\n{count(found.rows, 'row')} of {found.output} compared{rest}")
+    print(f"{count(found.rows, 'row')} of {found.output} compared{rest}")
 
 
-def _cells(row: dict[str, Any], groups: int) -> list[Any]:
+def _is_detail(name: str, names: list[str]) -> bool:
+    """Return whether a column is left to --json and --output, as the table gets too wide."""
+    detail = name.startswith(("rows_", "better_", "mae_")) or "_where_" in name
+    detail = detail or (name.startswith("rmse_") and "pinball" in names)
+    return detail or name == "best_baseline"
+
+
+def _print_verdict(row: dict[str, Any]) -> None:
+    """Print how an output compares with the best baseline, over the rows that both have."""
+    baseline = row.get("best_baseline")
+    if baseline is None:
+        return
+    better = -math.inf if row["better"] is None else row["better"]
+    rows = row.get(f"rows_{baseline}") or row["rows"]
+    measures = ("rmse", "pinball", "accuracy", "log_loss")
+    figure = next(name for name in reversed(measures) if row.get(f"{name}_{baseline}") is not None)
+    model = row.get(f"{figure}_where_{baseline}", row[figure])
+    print(
+        f"{row['output']}: {verdict(better, baseline.replace('_', ' '))} "
+        f"({figure.replace('_', '-')} {model:.4g} against {row[f'{figure}_{baseline}']:.4g}"
+        f"{'' if rows == row['rows'] else f', {rows:,} rows'})"
+    )
+
+
+def _cells(row: dict[str, Any], shown: list[str], groups: int) -> list[Any]:
     """Return the values of a line: "all" for the groups of all rows, four digits of figures."""
-    values = [
-        float(f"{value:.4g}") if isinstance(value, float) else value for value in row.values()
-    ]
+    values = []
+    for name in shown:
+        value = row[name]
+        if name == "better" and value is not None:
+            value = f"{max(value, -9.99):.0%}"
+        values.append(float(f"{value:.4g}") if isinstance(value, float) else value)
     if groups and all(value is None for value in values[:groups]):
         values[:groups] = ["all", *[""] * (groups - 1)]
     return values

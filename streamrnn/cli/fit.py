@@ -7,7 +7,7 @@ import typer
 
 from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.fit_progress import fit_progress
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, verdict
 from streamrnn.cli.run import DROPPED, INTERRUPTED, NOT_IN_VOCABULARY, VALUE_NOTES
 from streamrnn.cli.signals import stop_on_signal
 
@@ -70,7 +70,7 @@ def fit(
 
 
 def in_words(summary: "FitSummary", *, written: bool = True) -> str:
-    """Return the summary of a fit: rows, epochs, errors against persistence, and files."""
+    """Return the summary of a fit: rows, epochs, errors against baselines, and files."""
     s = summary
     if s.nothing_new:
         return f"Nothing new since the last fit.\nmodel    {s.model}"
@@ -92,13 +92,8 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
         if s.scaled:
             losses += " (of standardized labels)"
         lines.append(f"result   {of}: {losses}")
-    if "persistence_rmse" in best and (s.seed is not None or not s.seeds):
-        better = 1 - best["val_rmse"] / best["persistence_rmse"]
-        lines.append(
-            f"errors   RMSE {best['val_rmse']:.4g}, MAE {best['val_mae']:.4g}; persistence "
-            f"{best['persistence_rmse']:.4g}, {best['persistence_mae']:.4g} "
-            f"({abs(better):.0%} {'better' if better >= 0 else 'worse'} by RMSE)"
-        )
+    if s.better and (s.seed is not None or not s.seeds):
+        lines += _errors(s)
     if s.interrupted and s.committed:
         lines.append("Interrupted after a commit; rerun the same command to resume.")
     elif s.interrupted:
@@ -111,6 +106,22 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
                 f"state    {s.state}; a run from [state] init there starts on the next row"
             )
     return "\n".join([*lines, *(f"note     {note}" for note in [*_row_notes(s.counts), *s.notes])])
+
+
+def _errors(s: "FitSummary") -> list[str]:
+    """Return the errors of the model and of baselines, each over the rows that it judges."""
+    best, shares, texts = s.best, s.better, []
+    names = {name: name for name in shares} | {"seasonal": f"seasonal ({s.season})"}
+    for baseline in shares:
+        model, rows = best[f"val_rmse_where_{baseline}"], int(best[f"{baseline}_rows"])
+        there = f" ({count(rows, 'row')}; model {model:.4g})" if model != best["val_rmse"] else ""
+        texts.append(f"{names[baseline]} {best[f'{baseline}_rmse']:.4g}{there}")
+    least = min(shares, key=shares.__getitem__)
+    return [
+        f"errors   RMSE {best['val_rmse']:.4g}, MAE {best['val_mae']:.4g}: "
+        f"{verdict(shares[least], names[least])}",
+        f"against  RMSE of {', '.join(texts)}",
+    ]
 
 
 def _seeds(s: "FitSummary") -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -124,6 +125,24 @@ def count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 row`, `26,115 rows`."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def verdict(better: float, baseline: str) -> str:
+    """Return in words how errors compare with the best baseline's; see `better` of `evaluate`.
+
+    >>> verdict(0.294, "persistence")
+    '29% better than the best baseline, persistence'
+    """
+    named = f"the best baseline, {baseline}"
+    if abs(better) < 0.005:
+        return f"as good as {named}"
+    if better > 0:
+        return f"{better:.0%} better than {named}"
+    if better > -1:
+        return f"{-better:.0%} worse than {named}"
+    if better == -math.inf:
+        return f"worse than {named}, which is never wrong"
+    return f"worse, with {1 - better:,.1f} times the error of {named}"
 
 
 def _line(value: Any) -> str:

@@ -42,6 +42,7 @@ FREE = frozenset(
         "target.horizon",
         "target.rows",
         "target.weight",
+        "target.season",
         "train.loss",  # compared by fits, see `fitting`
         "train.metrics",
         "train.optimizer",

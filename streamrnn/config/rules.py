@@ -339,7 +339,14 @@ def _alerts_are_beside_a_folder(tables: Sections) -> Iterator[Problem]:
         )
 
 
-@_needs("target.column", "target.horizon", "target.rows", "target.weight", "source.time")
+@_needs(
+    "target.column",
+    "target.horizon",
+    "target.rows",
+    "target.weight",
+    "target.season",
+    "source.time",
+)
 def _target_is_one_row_of_a_stream(tables: Sections) -> Iterator[Problem]:
     target = tables.target
     if target.horizon and target.rows:
@@ -349,8 +356,10 @@ def _target_is_one_row_of_a_stream(tables: Sections) -> Iterator[Problem]:
             ("target", "horizon"),
             "needs source.time, the column of the times; or set rows, a number of rows",
         )
+    if target.season and tables.source.time is None:
+        yield Problem(("target", "season"), "needs source.time, the column of the times")
     if not target.column:
-        for key in ("horizon", "rows", "weight"):
+        for key in ("horizon", "rows", "weight", "season"):
             if getattr(target, key):
                 yield Problem(("target", key), "needs target.column, the column of the labels")
 

@@ -33,6 +33,7 @@ from streamrnn.config.values import (
     PartitionBy,
     Range,
     Renames,
+    Season,
     Shards,
     TableName,
     Text,
@@ -411,6 +412,11 @@ class TargetSection(Section):
         default=None,
         description="column of weights; 0 or null: the step moves the state and counts nothing",
         examples=["weight"],
+    )
+    season: Season = Field(
+        default=timedelta(),
+        description='"" | "24h": fit and evaluate also compare with the value a day before',
+        examples=["24h"],
     )
 
     @property

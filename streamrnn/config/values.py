@@ -130,6 +130,10 @@ def _horizon_text(length: timedelta) -> str | int:
     return format_duration(length) if length else 0
 
 
+def _season(value: Any) -> Any:
+    return timedelta() if value == "" else _duration(value)
+
+
 def feature_tables(value: Any) -> Any:
     """Return a list of columns or tables as a tuple of tables."""
     if not isinstance(value, list | tuple):
@@ -291,6 +295,12 @@ Horizon = Annotated[
     BeforeValidator(_horizon),
     PlainSerializer(_horizon_text, return_type=str | int),
     WithJsonSchema({"anyOf": [{"const": 0}, {"type": "string", "pattern": PATTERN}]}),
+]
+Season = Annotated[
+    timedelta,
+    BeforeValidator(_season),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"anyOf": [{"const": ""}, {"type": "string", "pattern": PATTERN}]}),
 ]
 Renames = Annotated[
     dict[str, tuple[str, ...]],

@@ -15,6 +15,7 @@ A fit is a function of its rows, its config and its seed: no bit of a weight dep
 record batches, the CPU, or where it was stopped and resumed.
 """
 
+from streamrnn.fitting.baseline import Baselines, best_season, seasonal_forecasts
 from streamrnn.fitting.class_weights import ClassWeights
 from streamrnn.fitting.course import Course, FitPlan, FitProgress
 from streamrnn.fitting.division import Division, DivisionRule, StepRuns, divide
@@ -25,6 +26,7 @@ from streamrnn.fitting.samples import SampleRule
 from streamrnn.fitting.scaling import (
     adapt_normalization,
     check_finite_scale,
+    label_means,
     scale_of,
     split_off_scale,
     target_scale,
@@ -36,6 +38,7 @@ from streamrnn.fitting.standing import HistoryRow
 from streamrnn.fitting.window import Scale
 
 __all__ = [
+    "Baselines",
     "ClassWeights",
     "Course",
     "Division",
@@ -55,11 +58,14 @@ __all__ = [
     "StepRuns",
     "WrongLabel",
     "adapt_normalization",
+    "best_season",
     "check_finite_scale",
     "check_units",
     "divide",
     "find_wrong_label",
+    "label_means",
     "scale_of",
+    "seasonal_forecasts",
     "split_off_scale",
     "stage",
     "target_scale",

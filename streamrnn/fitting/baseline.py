@@ -1,13 +1,27 @@
-"""Errors of a regression on the scale of the target, beside those of persistence."""
+"""Errors of a regression on the scale of the target, beside forecasts that need no model."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.arrays import Floats
+from streamrnn.arrays import Bools, Doubles, Floats
+from streamrnn.fitting.division import StepRuns
+from streamrnn.fitting.raw import mapped
+from streamrnn.fitting.staging import Staged
+from streamrnn.fitting.standing import HistoryRow
+from streamrnn.fitting.window import TrainingWindow
 from streamrnn.kernels import losses as sums
+from streamrnn.windows import Labels, SeasonJoin, TargetRows
+
+_BLOCK = 1 << 16
+_NOTABLE = 0.95
+"""Share of another baseline's error below which a season's is not lower by chance."""
 
 
 class ErrorSums:
@@ -58,25 +72,128 @@ class TargetErrors:
         return [sums_of.mse for sums_of in self._sums]
 
 
-class AgainstPersistence:
-    """Errors of the model, and of the forecast that nothing changes, over the same steps."""
+@dataclass
+class _Beside:
+    """Errors of a baseline, and of the model over the same rows."""
+
+    baseline: ErrorSums
+    model: ErrorSums
+    rows: int = 0
+
+
+class Baselines(NamedTuple):
+    """Forecasts of the labels of staged rows.
+
+    `persists`: one is the value at the row itself. `means` (K,): of the labels that the model is
+    trained on. `seasonal` (M, K): values a season before, NaN for none; None without a season.
+    """
+
+    persists: bool
+    means: Floats
+    seasonal: Floats | None
+
+    def of(self, window: TrainingWindow) -> dict[str, Floats]:
+        """Return the forecasts (N, K) of the N steps of a window that count, by name."""
+        steps = window.counts
+        forecasts = {"persistence": window.now[steps]} if self.persists else {}
+        forecasts["mean"] = np.broadcast_to(self.means, window.label.shape)[steps]
+        if self.seasonal is not None:
+            forecasts["seasonal"] = window.cut(self.seasonal)[steps]
+        return forecasts
+
+
+class AgainstBaselines:
+    """Errors of the model over all steps; of baselines, and of the model over the same steps."""
 
     def __init__(self) -> None:
-        self.model, self.persistence = ErrorSums(), ErrorSums()
+        self._model = ErrorSums()
+        self._beside: dict[str, _Beside] = {}
 
-    def add(self, label: Floats, output: Floats, now: Floats) -> None:
-        """Add N steps with K targets; those whose value `now` is null are left out."""
-        known = np.isfinite(now).all(axis=-1)
-        self.model.add(label[known], output[known])
-        self.persistence.add(label[known], now[known])
+    def add(self, label: Floats, output: Floats, forecasts: Mapping[str, Floats]) -> None:
+        """Add N steps with K targets; a baseline does not judge steps where it has a null."""
+        self._model.add(label, output)
+        for name, forecast in forecasts.items():
+            beside = self._beside.setdefault(name, _Beside(ErrorSums(), ErrorSums()))
+            judged = np.isfinite(forecast).all(axis=-1)
+            beside.rows += int(judged.sum())
+            beside.baseline.add(label[judged], forecast[judged])
+            beside.model.add(label[judged], output[judged])
 
-    def as_row(self) -> dict[str, float]:
-        """Return the errors by name; none if no step counts."""
-        if not self.model.count:
+    def as_row(self) -> HistoryRow:
+        """Return the errors by name; none if no step counts.
+
+        Of a baseline `b` that judges `b_rows`, `val_rmse_where_b` is the model's error there.
+        """
+        if not self._model.count:
             return {}
-        return {
-            "val_rmse": self.model.rmse,
-            "val_mae": self.model.mae,
-            "persistence_rmse": self.persistence.rmse,
-            "persistence_mae": self.persistence.mae,
-        }
+        row: HistoryRow = {"val_rmse": self._model.rmse, "val_mae": self._model.mae}
+        for name, beside in self._beside.items():
+            if beside.rows:
+                row |= {
+                    f"{name}_rmse": beside.baseline.rmse,
+                    f"{name}_mae": beside.baseline.mae,
+                    f"{name}_rows": beside.rows,
+                    f"val_rmse_where_{name}": beside.model.rmse,
+                }
+        return row
+
+
+def seasonal_forecasts(staged: Staged, season: int, path: Path) -> Floats:
+    """Return the values (M, K) a season before the labels, NaN for none, in a mapped file."""
+    values: Floats = mapped(path, np.float32, (staged.steps, staged.targets))
+    for begin, forecast in _season_blocks(staged, season):
+        values[begin : begin + len(forecast)] = forecast
+    return values
+
+
+def best_season(
+    staged: Staged, rows: StepRuns, baselines: Baselines, seasons: Mapping[str, int]
+) -> str:
+    """Return the season, of those in ticks by name, whose forecast is best; "" if none is good.
+
+    In the training `rows` it has a value for half of the labels, and is notably better there than
+    the other baselines.
+    """
+    best, least = "", _NOTABLE
+    for name, season in seasons.items():
+        labels, errors = 0, AgainstBaselines()
+        for begin, forecast in _season_blocks(staged, season):
+            block = staged.labels[begin : begin + len(forecast)]
+            counts = (block[:, -1] > 0) & _inside(rows, begin, len(forecast))
+            labels += int(counts.sum())
+            counts &= np.isfinite(forecast).all(axis=1)
+            label, now, _ = np.split(block[counts], [staged.targets, 2 * staged.targets], axis=1)
+            others = {"mean": np.broadcast_to(baselines.means, label.shape)}
+            if baselines.persists:
+                others["persistence"] = now
+            errors.add(label, forecast[counts].astype(np.float32), others)
+        row = errors.as_row()
+        if row and 2 * row["mean_rows"] >= labels:
+            ratio = max(
+                row[f"val_rmse_where_{other}"] / row[f"{other}_rmse"]
+                for other in ("mean", "persistence")
+                if row.get(f"{other}_rmse")
+            )
+            best, least = (name, ratio) if ratio < least else (best, least)
+    return best
+
+
+def _season_blocks(staged: Staged, season: int) -> Iterator[tuple[int, Doubles]]:
+    """Yield the first step of each block of staged steps, and the forecasts (N, K) for them."""
+    join, targets = SeasonJoin(season), staged.targets
+    for begin in range(0, staged.steps, _BLOCK):
+        step = np.arange(begin, min(begin + _BLOCK, staged.steps))
+        slot = staged.stream_Q[np.searchsorted(staged.start_Q, step, side="right") - 1]
+        label, value, weight = np.split(staged.labels[step].astype(np.float64), [targets, -1], 1)
+        nothing = np.zeros(len(step), bool)
+        rows = TargetRows(step, slot, staged.time[step], nothing, value, weight[:, 0])
+        yield begin, join.add(Labels(rows, label, staged.at[step]))
+        join.keep_stream(int(slot[-1]))
+
+
+def _inside(rows: StepRuns, begin: int, length: int) -> Bools:
+    """Return which of `length` steps from `begin` are in runs, which are in order."""
+    step = np.arange(begin, begin + length)
+    run = np.searchsorted(rows.begin, step, side="right") - 1
+    inside: Bools = (run >= 0) & (step < rows.begin[run] + rows.length[run])
+    return inside

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import DivergedError
-from streamrnn.fitting.baseline import AgainstPersistence, TargetErrors
+from streamrnn.fitting.baseline import AgainstBaselines, Baselines, TargetErrors
 from streamrnn.fitting.carried import LaneStates, WindowCall, lane_states
 from streamrnn.fitting.division import Division, epoch_order
 from streamrnn.fitting.folder import FitCommit, prefixed, without_prefix
@@ -30,8 +30,8 @@ from streamrnn.windows import Placement
 class FitPlan:
     """What a fit does, beside its data and its model: see [train] and [window].
 
-    `schedule` is a function of the share of training that is done. `persists`: whether a forecast
-    that nothing changes is compared. `commit_steps`: a commit follows after so many steps.
+    `schedule` is a function of the share of training that is done. `commit_steps`: a commit follows
+    after so many steps.
     """
 
     lanes: int
@@ -41,8 +41,6 @@ class FitPlan:
     seed: int
     schedule: RateSchedule
     clip_norm: float | None
-    measures: bool
-    persists: bool
     commit_steps: int
 
 
@@ -65,6 +63,7 @@ Report = Callable[[FitProgress], None]
 class Course:
     """Trains a model on staged rows, epoch by epoch.
 
+    `baselines` are compared with outputs that forecast the labels themselves; None for others.
     `table` has the states of the streams that resume, by `Staged.slot_S`. `commit` is called with
     all that `resume` needs to continue here with the same bits.
     """
@@ -75,11 +74,13 @@ class Course:
         staged: Staged,
         division: Division,
         plan: FitPlan,
+        baselines: Baselines | None,
         table: StateTable,
         commit: Callable[[FitCommit], None],
     ) -> None:
         self.learner, self.staged, self.division, self.plan = learner, staged, division, plan
         self.standing = Standing()
+        self._baselines = baselines
         self._commit = commit
         self._rate = learner.optimizer.learning_rate
         self._lanes = min(plan.lanes, len(division.training.begin))
@@ -247,17 +248,16 @@ class Course:
         lanes = min(self.plan.lanes, len(pieces.begin))
         states = self._states.of_validation(pieces, lanes)
         order = np.arange(len(pieces.begin))
-        against, self._errors = AgainstPersistence(), TargetErrors()
+        against, self._errors = AgainstBaselines(), TargetErrors()
         sums = EpochSums()
         for placement in pieces.windows(order, lanes, self.plan.steps):
             window = pieces.window(self.staged, placement)
             states.begin(placement)
             _add(sums, self._run(learner.test, window, states))
-            if self.plan.measures and (output := learner.output) is not None:
+            if self._baselines is not None and (output := learner.output) is not None:
                 label, output = window.label[window.counts], output[window.counts]
                 self._errors.add(label, output)
-                if self.plan.persists:
-                    against.add(label, output, window.now[window.counts])
+                against.add(label, output, self._baselines.of(window))
         found: HistoryRow = {"val_loss": sums.mean_loss}
         found |= {f"val_{metric.name}": metric.result() for metric in learner.metrics}
         return found | against.as_row()

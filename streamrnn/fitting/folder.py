@@ -94,6 +94,22 @@ class FitFolder:
         self.path = model.with_name(f"{model.name}.fit")
         self._files = LocalFiles(str(self.path))
 
+    @classmethod
+    def beside(cls, path: str) -> FitFolder:
+        """Return the folder of the model file at a path, which may be a link to it."""
+        model = Path(path)
+        return cls(model.resolve() if model.is_symlink() else model)
+
+    def result_facts(self) -> dict[str, Any] | None:
+        """Return the facts of the fit that wrote the model file as it is; None if none did."""
+        try:
+            last, digest = self.read(), self.model_digest()
+        except (CheckpointError, ConfigError):
+            return None
+        if last is None or not last.facts["done"] or last.facts["own"][-1:] != [digest]:
+            return None
+        return last.facts
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one fit, and remove the staged rows at its end.
@@ -113,7 +129,7 @@ class FitFolder:
         finally:
             unused = False
             try:
-                shutil.rmtree(self.path / _ROWS, ignore_errors=True)
+                shutil.rmtree(self.rows, ignore_errors=True)
                 unused = _COMMIT not in self._files.entries("")
                 for name in (_INITIAL, _NOTICE) if unused else ():
                     self._files.delete(name)
@@ -213,9 +229,14 @@ class FitFolder:
         """Return the path of a file."""
         return self._files.show(name)
 
+    @property
+    def rows(self) -> Path:
+        """The folder for staged rows."""
+        return self.path / _ROWS
+
     def empty_rows(self) -> Path:
         """Return the empty folder for staged rows."""
-        rows = self.path / _ROWS
+        rows = self.rows
         with sink_errors("write", str(rows)):
             shutil.rmtree(rows, ignore_errors=True)
             rows.mkdir()

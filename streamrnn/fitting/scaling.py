@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from streamrnn.arrays import Array, Doubles
+from streamrnn.arrays import Array, Doubles, Floats
 from streamrnn.errors import ConfigError, DataError, UnsupportedError
 from streamrnn.fitting.division import StepRuns
 from streamrnn.fitting.staging import Staged
@@ -62,18 +62,26 @@ def scale_of(layer: Rescaling) -> Scale:
 
 def target_scale(staged: Staged, training: StepRuns) -> Scale:
     """Return mean and deviation of the labels that count in training. Raises DataError."""
-    targets = staged.targets
-
-    def labels() -> Iterator[Array]:
-        for block in _blocks(staged.labels, training):
-            yield block[block[:, -1] > 0, :targets]
-
-    count, mean, variance = _moments(labels, targets)
+    count, mean, variance = _moments_of_labels(staged, training)
     if not count:
         raise DataError("fit: no training row has a label; check [target] and [train] validation")
     deviation = np.sqrt(variance)
     deviation[deviation == 0] = 1
     return Scale(mean.astype(np.float32), deviation.astype(np.float32))
+
+
+def label_means(staged: Staged, training: StepRuns) -> Floats:
+    """Return the means (K,) of the labels that count in training, at least one."""
+    _, mean, _ = _moments_of_labels(staged, training)
+    return mean.astype(np.float32)
+
+
+def _moments_of_labels(staged: Staged, training: StepRuns) -> tuple[int, Doubles, Doubles]:
+    def labels() -> Iterator[Array]:
+        for block in _blocks(staged.labels, training):
+            yield block[block[:, -1] > 0, : staged.targets]
+
+    return _moments(labels, staged.targets)
 
 
 def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> None:

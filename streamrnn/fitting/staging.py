@@ -102,7 +102,8 @@ class Staged:
 
     `inputs`: one array per model input, (M, F) float32 or (M,) int64. `labels` (M, 2 K + 1) float32
     has the labels, the values of the target columns at the step itself (NaN for none), and the
-    weight, 0 without a label. `row` (M,): number of the row, as read. `time` (M,) ticks. Sequence
+    weight, 0 without a label. `at` (M,): times of the labels, in ticks. `row` (M,): number of the
+    row, as read. `time` (M,) ticks. Sequence
     q, the steps of a stream between resets, is `length_Q[q]` steps from `start_Q`, of stream
     `stream_Q`; `fresh_Q`: it starts from the initial state of the model, not of a table;
     `before_Q`: steps of the stream before it, since its last reset. `keys`: key columns by stream.
@@ -111,6 +112,7 @@ class Staged:
 
     inputs: list[Array]
     labels: Floats
+    at: Ints
     row: Ints
     time: Ints
     start_Q: Ints
@@ -182,6 +184,7 @@ class _Rows:
         self._steps = _Steps(*(self._file(name, np.int64) for name in _Steps._fields))
         self._label_row = self._file("label_row", np.int64)
         self._label = self._file("label", np.float32, (2 * targets + 1,))
+        self._label_at = self._file("label_at", np.int64)
         self._inputs: list[ArrayFile] = []
         self._sizes: list[int] = []
         self._label_sizes: list[int] = []
@@ -236,6 +239,7 @@ class _Rows:
         self._label_row.append(rows.row)
         weight = np.where(np.isnan(found.label).any(axis=1), 0.0, rows.weight)
         self._label.append(np.concatenate([found.label, rows.value, weight[:, None]], axis=1))
+        self._label_at.append(found.at)
         self._label_sizes.append(len(rows.row))
 
     def _count_streams(self, stream: Ints, row: Ints, streams: int) -> None:
@@ -266,14 +270,14 @@ class _Rows:
         offset[streams] = ends - self._count[streams]
         stream, begins, row, time = (file.map() for file in self._steps)
         sources: list[Array] = [*(file.map() for file in self._inputs), row, time, begins]
-        by_row = self._labels_by_row()
-        made = [self._target(n, source) for n, source in enumerate([*sources, by_row])]
+        labels, at = self._labels_by_row()
+        made = [self._target(n, source) for n, source in enumerate([*sources, labels, at])]
         for begin, size in zip(np.cumsum([0, *self._sizes]), self._sizes, strict=False):
             cut = slice(begin, begin + size)
             place = _places(np.asarray(stream[cut]), offset)
             for source, target in zip(sources, made, strict=False):
                 target[place] = source[cut]
-            made[-1][place] = by_row[row[cut]]
+            made[-2][place], made[-1][place] = labels[row[cut]], at[row[cut]]
         for path in self._folder.glob("raw.*"):
             path.unlink()
         return self._staged(made, streams, ends)
@@ -282,19 +286,21 @@ class _Rows:
         shape = (sum(self._sizes), *source.shape[1:])
         return mapped(self._folder / f"sorted_{number}", source.dtype, shape)
 
-    def _labels_by_row(self) -> Floats:
-        """Return labels, values and weights by the number of the row."""
-        rows, labels = self._label_row.map(), self._label.map()
+    def _labels_by_row(self) -> tuple[Floats, Ints]:
+        """Return labels, values and weights, and the times of labels, by the number of the row."""
+        rows, labels, times = (of.map() for of in (self._label_row, self._label, self._label_at))
         shape = (self._read, labels.shape[1])
         found = mapped(self._folder / "raw.by_row", np.float32, shape)
+        at = mapped(self._folder / "raw.at_by_row", np.int64, shape[:1])
         for begin in range(0, self._read, _BLOCK):
             found[begin : begin + _BLOCK, :-1] = np.nan
         for begin, size in zip(np.cumsum([0, *self._label_sizes]), self._label_sizes, strict=False):
-            found[rows[begin : begin + size]] = labels[begin : begin + size]
-        return found
+            cut = slice(begin, begin + size)
+            found[rows[cut]], at[rows[cut]] = labels[cut], times[cut]
+        return found, at
 
     def _staged(self, made: list[Array], streams: Ints, ends: Ints) -> Staged:
-        *inputs, row, time, begins, labels = made
+        *inputs, row, time, begins, labels, at = made
         start, fresh = _sequences(begins, ends - self._count[streams])
         head = np.searchsorted(ends, start, side="right")
         known = np.append(self._resumes, np.zeros(len(self._count) - self._known, bool))
@@ -304,6 +310,7 @@ class _Rows:
         return Staged(
             inputs=inputs,
             labels=labels,
+            at=at,
             row=row,
             time=time,
             start_Q=start,

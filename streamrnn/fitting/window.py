@@ -29,6 +29,7 @@ class TrainingWindow:
         *,
         at_end: bool = False,
     ) -> None:
+        self._at_end = at_end
         self.lanes = np.flatnonzero(placement.length_B)
         self.begin = placement.begin_B[self.lanes]
         self.lengths = placement.length_B[self.lanes]
@@ -37,13 +38,19 @@ class TrainingWindow:
         if counted is not None:
             later = np.arange(labels.shape[1]) + self.begin[:, np.newaxis] >= counted[:, np.newaxis]
             labels[..., -1] *= later
-        if at_end:
-            labels = labels[np.arange(len(labels)), self.lengths - 1]
+        labels = self._judged(labels)
         targets = staged.targets
         self.weight = np.ascontiguousarray(labels[..., -1])
         counts = self.counts[..., np.newaxis]
         self.label = np.where(counts, labels[..., :targets], np.float32(0))
         self.now = labels[..., targets : 2 * targets]
+
+    def cut(self, array: Array) -> Array:
+        """Return values (M, K) of staged steps in the shape of `label`."""
+        return self._judged(self._cut(array))
+
+    def _judged(self, array: Array) -> Array:
+        return array[np.arange(len(array)), self.lengths - 1] if self._at_end else array
 
     def _cut(self, array: Array) -> Array:
         shape = (len(self.lanes), int(self.lengths.max()))

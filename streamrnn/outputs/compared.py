@@ -9,18 +9,18 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.arrays import Ints
+from streamrnn.arrays import Doubles, Ints
 from streamrnn.checkpoints import read_manifest
 from streamrnn.checkpoints.partitioning import layout_in
 from streamrnn.outputs.matching import LabelledRows, Matcher, ScoreRows
 from streamrnn.outputs.scores import ScoreColumns, score_rows
-from streamrnn.windows import Labels
+from streamrnn.windows import SeasonalLabels
 
 
 class LabelledStreams(Protocol):
     """The rows of a source with their labels, and the streams that they belong to."""
 
-    def __iter__(self) -> Iterator[Labels]:
+    def __iter__(self) -> Iterator[SeasonalLabels]:
         """Return the labels of successive rows."""
 
     def find(self, keys: Sequence[pa.Array]) -> Ints:
@@ -39,7 +39,9 @@ class EvaluationPlan:
     labels are of later rows. `since` and `until` limit the rows, in ticks: at or after, and before.
     `quantiles`: those that the outputs forecast. `spreads`: the second half of the outputs has the
     standard deviations of the first. `source_begins`: the earliest time of the source,
-    if known: scores before it are not kept to be matched.
+    if known: scores before it are not kept to be matched. `season`: of the seasonal forecasts that
+    come with the labels, as text; "" for none. `trained_means` (K): the means of the labels that
+    the model was trained on, if known.
     """
 
     keys: tuple[str, ...]
@@ -54,6 +56,13 @@ class EvaluationPlan:
     quantiles: tuple[float, ...] = ()
     spreads: bool = False
     source_begins: int | None = None
+    season: str = ""
+    trained_means: Sequence[float] | None = None
+
+    @property
+    def forecasts(self) -> tuple[str, ...]:
+        """The names of the baselines that have a forecast of each row."""
+        return (*(["persistence"] if self.ahead else []), *(["seasonal"] if self.season else []))
 
 
 _REASONS = {
@@ -61,7 +70,6 @@ _REASONS = {
     "no_source": "without a row in the source",
     "no_label": "without a label",
     "no_weight": "with weight 0",
-    "no_value": "without a value of their own, for persistence",
 }
 
 
@@ -85,7 +93,44 @@ class ComparedCounts:
     no_source: int = 0
     no_label: int = 0
     no_weight: int = 0
-    no_value: int = 0
+
+
+class LabelsBefore:
+    """The streams of `labels`; sums up those that were known before a time, as they are read."""
+
+    def __init__(self, labels: LabelledStreams, time: int) -> None:
+        self._streams, self._time = labels, time
+        self._rest: Iterator[SeasonalLabels] = iter(())
+        self._weight = 0.0
+        self._sums: Doubles | float = 0.0
+
+    def __iter__(self) -> Iterator[SeasonalLabels]:
+        self._rest = self._read()
+        return self._rest
+
+    def _read(self) -> Iterator[SeasonalLabels]:
+        for item in self._streams:
+            labels = item.labels
+            earlier = np.maximum(labels.at, labels.rows.time) < self._time
+            earlier &= ~np.isnan(labels.label).any(axis=1)
+            weight = labels.rows.weight[earlier]
+            self._weight += float(weight.sum())
+            self._sums = self._sums + (weight[:, np.newaxis] * labels.label[earlier]).sum(axis=0)
+            yield item
+
+    def means(self) -> list[float] | None:
+        """Read what is left; return the mean (K) of each target, None if there were no labels."""
+        for _ in self._rest:
+            pass
+        return np.divide(self._sums, self._weight).tolist() if self._weight else None
+
+    def find(self, keys: Sequence[pa.Array]) -> Ints:
+        """Return the slot (N,) of each of N keys; new ones are added."""
+        return self._streams.find(keys)
+
+    def key_arrays(self) -> list[pa.Array]:
+        """Return the key columns, one value per slot."""
+        return self._streams.key_arrays()
 
 
 def compared_rows(
@@ -144,8 +189,6 @@ def _complete(
         "no_label": ~np.isnan(labels.label).any(axis=1),
         "no_weight": labels.weight > 0,
     }
-    if plan.ahead:
-        present["no_value"] = ~np.isnan(labels.value).any(axis=1)
     valid = np.ones(len(scores.slot), bool)
     for name, good in present.items():
         setattr(counts, name, getattr(counts, name) + int((valid & ~good).sum()))

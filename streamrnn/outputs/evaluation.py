@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from streamrnn.arrays import Ints
+from streamrnn.arrays import Doubles, Ints
 from streamrnn.display import location, without_options
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.outputs.compared import (
     ComparedCounts,
     EvaluationPlan,
     LabelledStreams,
+    LabelsBefore,
     compared_rows,
 )
 from streamrnn.outputs.matching import LabelledRows, ScoreRows
@@ -32,8 +33,13 @@ class Evaluation:
     `table` has one row per group and output: over all rows first (null keys, or null month), then
     by stream or month. Its figures are null where there is nothing to measure. `rows` are those
     that were compared; the other counts are output rows that were not: without a score (warm-up),
-    without a row in the source, without a label, with weight 0, and, with a horizon, without a
-    value of their own to forecast by (persistence).
+    without a row in the source, without a label, with weight 0.
+
+    A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
+    forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
+    `better_persistence` by what share that is smaller. All other figures are over all rows.
+    `better` is the least of these shares, so that of the `best_baseline`. `baselines` describes the
+    baselines by name.
     """
 
     output: str
@@ -43,11 +49,11 @@ class Evaluation:
     no_source: int
     no_label: int
     no_weight: int
-    no_value: int
+    baselines: dict[str, str]
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of rows by name."""
-        names = ("rows", "no_score", "no_source", "no_label", "no_weight", "no_value")
+        names = ("rows", "no_score", "no_source", "no_label", "no_weight")
         return {name: getattr(self, name) for name in names}
 
 
@@ -94,9 +100,19 @@ class _Run:
         self._group_rows = np.zeros(1, np.int64)
 
     def result(self) -> Evaluation:
-        for scores, labels in compared_rows(self.path, self.labels, self.plan, self.counts):
+        plan, streams, before = self.plan, self.labels, None
+        if plan.trained_means is None and plan.since is not None:
+            streams = before = LabelsBefore(self.labels, plan.since)
+        for scores, labels in compared_rows(self.path, streams, plan, self.counts):
             self._add(scores, labels)
-        return Evaluation(location(self.path), self._table(), **vars(self.counts))
+        earlier = None if before is None else before.means()
+        table = self._table(earlier if plan.trained_means is None else plan.trained_means)
+        return Evaluation(
+            location(self.path),
+            table,
+            **vars(self.counts),
+            baselines=_described(table.column_names, plan, earlier is not None),
+        )
 
     def _add(self, scores: ScoreRows, labels: LabelledRows) -> None:
         self.counts.rows += len(scores.slot)
@@ -114,7 +130,7 @@ class _Run:
                     group,
                     scores.score[:, item.units],
                     labels.label[:, item.target],
-                    labels.value[:, item.target],
+                    labels.forecasts(item.target),
                     labels.weight,
                 )
             )
@@ -130,7 +146,7 @@ class _Run:
         found: Ints = np.array(numbers, np.int64)[index]
         return found
 
-    def _table(self) -> pa.Table:
+    def _table(self, means: Sequence[float] | None) -> pa.Table:
         groups = len(self._group_rows)
         shown = np.flatnonzero(self._group_rows > 0)
         shown = np.unique(np.append(shown, 0))
@@ -141,7 +157,7 @@ class _Run:
             names = {name: column.take(pa.array(order)) for name, column in names.items()}
         tables = []
         for item in self._outputs:
-            figures = item.measure.result(groups)
+            figures = item.measure.result(groups, None if means is None else means[item.target])
             columns = {
                 **names,
                 "output": pa.array([item.name] * len(shown)),
@@ -150,7 +166,13 @@ class _Run:
             }
             if item.quantile is not None:
                 columns["quantile"] = pa.array([item.quantile] * len(shown))
-            columns |= {name: _nullable(values[shown]) for name, values in figures.items()}
+            columns |= {
+                name: pa.array(values[shown].astype(np.int64))
+                if name.startswith("rows_")
+                else _nullable(values[shown])
+                for name, values in figures.items()
+            }
+            columns |= _against_the_best({name: of[shown] for name, of in figures.items()})
             tables.append(pa.table(columns))
         whole = pa.concat_tables(tables, promote_options="default")
         rank = np.tile(np.arange(len(shown)), len(tables))
@@ -171,19 +193,55 @@ class _Run:
         return columns
 
 
+def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:
+    """Return the columns that compare with the best baseline of each row, null without any."""
+    shares = {
+        name.removeprefix("better_"): values
+        for name, values in figures.items()
+        if name.startswith("better_")
+    }
+    if not shares:
+        return {}
+    table = np.stack(list(shares.values()))
+    table[np.isnan(table)] = np.inf
+    best, least = table.argmin(axis=0), table.min(axis=0)
+    names = pa.array(list(shares)).take(pa.array(best, mask=least == np.inf))
+    return {"best_baseline": names, "better": _nullable(least)}
+
+
+def _described(columns: Sequence[str], plan: EvaluationPlan, since: bool) -> dict[str, str]:
+    """Return the baselines by name, in words."""
+    if plan.trained_means is not None:
+        mean = "the mean of the labels that the fit of this model was trained on"
+    else:
+        mean = "the mean of the labels before the first row compared"
+        mean = mean if since else "the mean of the labels compared, known only afterwards"
+    texts = {
+        "persistence": "the value at the row itself",
+        "seasonal": f"the value {plan.season} before the label, or a multiple of it",
+        "mean": mean,
+        "base_rate": "the share of each class in the rows compared, known only afterwards",
+    }
+    return {
+        name: text
+        for name, text in texts.items()
+        if any(column.endswith(f"_{name}") for column in columns)
+    }
+
+
 def _free(name: str) -> str:
     """Return a key's name, with `_` if it is that of a column of the result."""
-    taken = {"output", "target", "rows", "quantile"}
+    taken = {"output", "target", "rows", "quantile", "best_baseline", "better"}
     return f"{name}_" if name in taken else name
 
 
 def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
     """Choose how each output is compared. Raises ConfigError if outputs and targets do not fit."""
-    scores, targets, ahead = plan.scores, plan.targets, plan.ahead
+    scores, targets, forecasts = plan.scores, plan.targets, plan.forecasts
     if plan.spreads and len(scores) == 2 * len(targets):
         half = len(targets)
         return [
-            MeasuredOutput(Band(ahead), [i, half + i], name, i)
+            MeasuredOutput(Band(forecasts), [i, half + i], name, i)
             for i, name in enumerate(scores[:half])
         ]
     if not all(0 < value < 1 for value in plan.quantiles):
@@ -198,18 +256,18 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
                 f" received {len(targets)} and {len(plan.quantiles)}"
             )
         return [
-            MeasuredOutput(Distance(ahead, q), [i], name, 0, q)
+            MeasuredOutput(Distance(forecasts, q), [i], name, 0, q)
             for i, (q, name) in enumerate(zip(plan.quantiles, scores, strict=True))
         ]
     if len(scores) == len(targets):
         return [
             MeasuredOutput(
-                Number(ahead) if target in plan.integers else Distance(ahead), [i], name, i
+                Number(forecasts) if target in plan.integers else Distance(forecasts), [i], name, i
             )
             for i, (name, target) in enumerate(zip(scores, targets, strict=True))
         ]
     if plan.integers.issuperset(targets) and len(targets) == 1:
-        measure = Classes(ahead, targets[0], len(scores))
+        measure = Classes(forecasts, targets[0], len(scores))
         return [MeasuredOutput(measure, range(len(scores)), ", ".join(scores), 0)]
     raise ConfigError(
         f"[target] column: expected one column per output of the model ({', '.join(scores)}), or "
@@ -243,4 +301,4 @@ def _month_text(month: int) -> str:
 
 
 def _nullable(values: Any) -> pa.Array:
-    return pa.array(values, mask=np.isnan(values))
+    return pa.array(values, mask=~np.isfinite(values))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.arrays import Array, Doubles, Floats, Ints
-from streamrnn.windows import Labels
+from streamrnn.windows import SeasonalLabels
 
 
 class ScoreRows(NamedTuple):
@@ -23,19 +23,24 @@ class ScoreRows(NamedTuple):
 
 
 class LabelledRows(NamedTuple):
-    """N rows of a source: stream, time, own value and label (N, K), weight."""
+    """N rows of a source: stream, time, own value, label and seasonal forecast (N, K), weight."""
 
     slot: Ints
     time: Ints
     value: Doubles
     label: Doubles
+    seasonal: Doubles
     weight: Doubles
 
     @classmethod
-    def of(cls, labels: Labels) -> LabelledRows:
-        """Return the rows of `labels`."""
-        rows = labels.rows
-        return cls(rows.slot, rows.time, rows.value, labels.label, rows.weight)
+    def of(cls, item: SeasonalLabels) -> LabelledRows:
+        """Return the rows of labels."""
+        rows, label = item.labels.rows, item.labels.label
+        return cls(rows.slot, rows.time, rows.value, label, item.seasonal, rows.weight)
+
+    def forecasts(self, target: int) -> dict[str, Doubles]:
+        """Return the forecasts (N,) of a target by baseline, NaN for none."""
+        return {"persistence": self.value[:, target], "seasonal": self.seasonal[:, target]}
 
     def take(self, index: Array) -> LabelledRows:
         """Return the rows of an index, or where it is true."""

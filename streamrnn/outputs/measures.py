@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,12 +19,15 @@ _NORMAL_90 = 1.6448536
 
 
 class Pairs(NamedTuple):
-    """N rows with finite scores (N, M), labels and weights; `now` (N,) is NaN for none."""
+    """N rows with finite scores (N, M), labels and weights.
+
+    `forecasts`: of baselines (N,) by name, NaN where a baseline has none.
+    """
 
     group: Ints
     score: Floats
     label: Doubles
-    now: Doubles
+    forecasts: Mapping[str, Doubles]
     weight: Doubles
 
 
@@ -53,71 +56,123 @@ def _rows(sums: Doubles, groups: int) -> Doubles:
 
 
 class Measure(Protocol):
-    """Measures the errors of one output, or of all of them."""
+    """Measures the errors of one output, or of all of them, and of baselines beside it.
+
+    A baseline `b` is compared over the `rows_b` for which it has a forecast: `rmse_b` is its error,
+    `rmse_where_b` the model's over the same rows, and `better_b` by what share of the baseline's
+    error the model's is smaller (below 0: worse). Other figures are over all rows.
+    """
 
     def add(self, pairs: Pairs) -> None:
         """Add rows."""
 
-    def result(self, groups: int) -> Mapping[str, Doubles]:
-        """Return figures (groups,) by name; NaN where there is none."""
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
+        """Return figures (groups,) by name; NaN where there is none.
+
+        `mean`: a constant forecast; by default the mean of the labels of each group. As that is
+        known only afterwards, it has a `better_mean` only where there is no other baseline.
+        """
+
+
+class _Beside:
+    """Sums of the errors of a baseline and of the model, over the rows that the baseline has."""
+
+    def __init__(self, *names: str) -> None:
+        self._rows = Sums("rows")
+        self._sums = Sums("total", *names, *(f"{name}_where" for name in names))
+
+    def add(
+        self, pairs: Pairs, name: str, baseline: dict[str, Array], model: dict[str, Array]
+    ) -> None:
+        """Add errors (N,) by name; rows without a forecast of the baseline are left out."""
+        has = ~np.isnan(pairs.forecasts[name])
+        ones = np.ones(int(has.sum()))
+        values = baseline | {f"{key}_where": array for key, array in model.items()}
+        chosen = {key: array[has] for key, array in values.items()}
+        self._rows.add(pairs.group[has], ones, rows=ones)
+        self._sums.add(pairs.group[has], pairs.weight[has], total=ones, **chosen)
+
+    def result(self, groups: int) -> tuple[Doubles, dict[str, Doubles]]:
+        """Return the number of rows and the mean errors (groups,) by name."""
+        return self._rows.of(groups)["rows"], _means(self._sums.of(groups))
+
+
+def better(model: Doubles, baseline: Doubles) -> Doubles:
+    """Return by what share errors are smaller: 0 if equal, -inf beside a baseline without error."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(model == baseline, 0, 1 - model / baseline)
+
+
+def _better_than_rate(figures: Mapping[str, Doubles]) -> Doubles:
+    """Compare the log-loss with the base rate's; NaN where all labels are of one class."""
+    base = np.where(figures["accuracy_base_rate"] < 1, figures["log_loss_base_rate"], np.nan)
+    return better(figures["log_loss"], base)
 
 
 class Distance:
     """MAE and RMSE; of a quantile also its pinball loss, and the share of labels up to it.
 
-    Compared with persistence, or without a horizon with the mean of the labels of the group.
+    Compared with the mean, and the baselines named by `forecasts`, by RMSE or pinball loss.
     """
 
-    def __init__(self, ahead: bool, quantile: float | None = None) -> None:
-        self._ahead = ahead
+    def __init__(self, forecasts: Sequence[str] = (), quantile: float | None = None) -> None:
         self._quantile = quantile
         self._shift: float | None = None
-        self._sums = Sums(
-            "total", "mae", "square", "mae_base", "square_base", "label", "label_square",
-            "pinball", "pinball_base", "coverage",
-        )  # fmt: skip
+        self._sums = Sums("total", "mae", "square", "label", "label_square", "pinball", "coverage")
+        self._beside = {name: _Beside("mae", "square", "pinball") for name in forecasts}
 
     def add(self, pairs: Pairs) -> None:
         """Add rows."""
         if self._shift is None and len(pairs.label):
             self._shift = float(pairs.label[0])
         error = pairs.score[:, 0].astype(np.float64) - pairs.label
-        base = np.where(np.isnan(pairs.now), 0, pairs.now - pairs.label)
+        errors = self._errors(error)
         label = pairs.label - (self._shift or 0.0)
         self._sums.add(
             pairs.group,
             pairs.weight,
             total=np.ones(len(error)),
-            mae=abs(error),
-            square=error**2,
-            mae_base=abs(base),
-            square_base=base**2,
             label=label,
             label_square=label**2,
-            pinball=self._pinball(error),
-            pinball_base=self._pinball(base),
             coverage=error >= 0,
+            **errors,
         )
+        for name, beside in self._beside.items():
+            beside.add(pairs, name, self._errors(pairs.forecasts[name] - pairs.label), errors)
+
+    def _errors(self, error: Doubles) -> dict[str, Array]:
+        return {"mae": abs(error), "square": error**2, "pinball": self._pinball(error)}
 
     def _pinball(self, error: Doubles) -> Doubles:
         """Return the pinball loss of forecasts that are too high by `error`."""
         q = self._quantile or 0.0
         return np.maximum((1 - q) * error, -q * error)
 
-    def result(self, groups: int) -> Mapping[str, Doubles]:
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name."""
         sums = _means(self._sums.of(groups))
         found = {"mae": sums["mae"], "rmse": np.sqrt(sums["square"])}
-        if self._ahead:
-            found["mae_persistence"] = sums["mae_base"]
-            found["rmse_persistence"] = np.sqrt(sums["square_base"])
-        else:
-            variance = sums["label_square"] - sums["label"] ** 2
-            found["rmse_mean"] = np.sqrt(np.maximum(variance, 0))
         if self._quantile is not None:
             found["pinball"], found["coverage"] = sums["pinball"], sums["coverage"]
-            if self._ahead:
-                found["pinball_persistence"] = sums["pinball_base"]
+        for name, beside in self._beside.items():
+            rows, errors = beside.result(groups)
+            square, where = np.sqrt(errors["square"]), np.sqrt(errors["square_where"])
+            found |= {
+                f"rows_{name}": rows,
+                f"mae_{name}": errors["mae"],
+                f"mae_where_{name}": errors["mae_where"],
+                f"rmse_{name}": square,
+                f"rmse_where_{name}": where,
+            }
+            if self._quantile is not None:
+                square, where = errors["pinball"], errors["pinball_where"]
+                found |= {f"pinball_{name}": square, f"pinball_where_{name}": where}
+            found[f"better_{name}"] = better(where, square)
+        variance = sums["label_square"] - sums["label"] ** 2
+        away = 0.0 if mean is None else sums["label"] + (self._shift or 0.0) - mean
+        found["rmse_mean"] = np.sqrt(np.maximum(variance, 0) + away**2)
+        if self._quantile is None and (mean is not None or not self._beside):
+            found["better_mean"] = better(found["rmse"], found["rmse_mean"])
         return found
 
 
@@ -128,8 +183,8 @@ class Band:
     which is 0.9 of labels from a normal distribution.
     """
 
-    def __init__(self, ahead: bool) -> None:
-        self._distance = Distance(ahead)
+    def __init__(self, forecasts: Sequence[str] = ()) -> None:
+        self._distance = Distance(forecasts)
         self._sums = Sums("total", "spread", "coverage_90")
 
     def add(self, pairs: Pairs) -> None:
@@ -140,36 +195,67 @@ class Band:
         total = np.ones(len(mean))
         self._sums.add(pairs.group, pairs.weight, total=total, spread=spread, coverage_90=within)
 
-    def result(self, groups: int) -> Mapping[str, Doubles]:
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name."""
         sums = _means(self._sums.of(groups))
         own = {name: sums[name] for name in ("spread", "coverage_90")}
-        return {**self._distance.result(groups), **own}
+        return {**self._distance.result(groups, mean), **own}
+
+
+class _Answers:
+    """How often baselines are right, and the model over the same rows."""
+
+    def __init__(self, forecasts: Sequence[str]) -> None:
+        self._beside = {name: _Beside("right") for name in forecasts}
+
+    def add(self, pairs: Pairs, right: Array) -> None:
+        """Add rows; `right` (N,): where the model is."""
+        for name, beside in self._beside.items():
+            baseline = pairs.forecasts[name] == pairs.label
+            beside.add(pairs, name, {"right": baseline}, {"right": right})
+
+    def result(self, groups: int) -> dict[str, Doubles]:
+        """Return figures (groups,) by name; `better_b` compares the shares of wrong answers."""
+        found: dict[str, Doubles] = {}
+        for name, beside in self._beside.items():
+            rows, shares = beside.result(groups)
+            right, where = shares["right"], shares["right_where"]
+            found |= {
+                f"rows_{name}": rows,
+                f"accuracy_{name}": right,
+                f"accuracy_where_{name}": where,
+                f"better_{name}": better(1 - where, 1 - right),
+            }
+        return found
 
 
 class Binary:
-    """Log-loss, accuracy and AUC of a probability; the base rate is that of the group."""
+    """Log-loss, accuracy and AUC of a probability.
 
-    def __init__(self, ahead: bool) -> None:
-        self._ahead = ahead
-        self._sums = Sums("total", "positive", "loss", "right", "right_now")
+    The base rate is of the group: no constant forecast does better. Compared by log-loss.
+    """
+
+    def __init__(self, forecasts: Sequence[str] = ()) -> None:
+        self._sums = Sums("total", "positive", "loss", "right")
+        self._answers = _Answers(forecasts)
         self._ranks = Ranks()
 
     def add(self, pairs: Pairs) -> None:
         """Add rows."""
         score, positive = pairs.score[:, 0].astype(np.float64), pairs.label == 1
+        right = (score >= 0.5) == positive
         self._sums.add(
             pairs.group,
             pairs.weight,
             total=np.ones(len(score)),
             positive=positive,
             loss=-_log(np.where(positive, score, 1 - score)),
-            right=(score >= 0.5) == positive,
-            right_now=pairs.now == pairs.label,
+            right=right,
         )
+        self._answers.add(pairs, right)
         self._ranks.add(pairs.group, pairs.score[:, 0], positive, pairs.weight)
 
-    def result(self, groups: int) -> Mapping[str, Doubles]:
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name."""
         sums = _means(self._sums.of(groups))
         rate = sums["positive"]
@@ -180,21 +266,21 @@ class Binary:
             "log_loss_base_rate": -_weighted_log(rate) - _weighted_log(1 - rate),
             "accuracy": sums["right"],
             "accuracy_base_rate": np.maximum(rate, 1 - rate),
+            **self._answers.result(groups),
         }
-        if self._ahead:
-            found["accuracy_persistence"] = sums["right_now"]
+        found["better_base_rate"] = _better_than_rate(found)
         return {**found, "auc": area, "auc_error": bound}
 
 
 class Classes:
-    """Log-loss and accuracy of one probability per class; base rates are those of the group."""
+    """Log-loss and accuracy of one probability per class; the rest as in `Binary`."""
 
-    def __init__(self, ahead: bool, target: str, count: int) -> None:
-        self._ahead = ahead
+    def __init__(self, forecasts: Sequence[str], target: str, count: int) -> None:
         self._target = target
         self._count = count
         self._labels = [f"class_{i}" for i in range(count)]
-        self._sums = Sums("total", "loss", "right", "right_now", *self._labels)
+        self._sums = Sums("total", "loss", "right", *self._labels)
+        self._answers = _Answers(forecasts)
 
     def add(self, pairs: Pairs) -> None:
         """Add rows. Raises ConfigError for a label that is no class."""
@@ -207,18 +293,19 @@ class Classes:
             )
         label = pairs.label.astype(np.int64)
         chosen = pairs.score[np.arange(len(label)), label].astype(np.float64)
+        right = pairs.score.argmax(axis=1) == label
         classes = {name: label == i for i, name in enumerate(self._labels)}
         self._sums.add(
             pairs.group,
             pairs.weight,
             total=np.ones(len(label)),
             loss=-_log(chosen),
-            right=pairs.score.argmax(axis=1) == label,
-            right_now=pairs.now == pairs.label,
+            right=right,
             **classes,
         )
+        self._answers.add(pairs, right)
 
-    def result(self, groups: int) -> Mapping[str, Doubles]:
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name."""
         sums = _means(self._sums.of(groups))
         rates = np.stack([sums[name] for name in self._labels])
@@ -227,9 +314,9 @@ class Classes:
             "log_loss_base_rate": -sum(map(_weighted_log, rates)),
             "accuracy": sums["right"],
             "accuracy_base_rate": rates.max(axis=0),
+            **self._answers.result(groups),
         }
-        if self._ahead:
-            found["accuracy_persistence"] = sums["right_now"]
+        found["better_base_rate"] = _better_than_rate(found)
         return found
 
 
@@ -239,9 +326,9 @@ class Number:
     The output is a probability if all labels are 0 or 1 and all scores from 0 to 1.
     """
 
-    def __init__(self, ahead: bool) -> None:
-        self._distance = Distance(ahead)
-        self._binary: Binary | None = Binary(ahead)
+    def __init__(self, forecasts: Sequence[str] = ()) -> None:
+        self._distance = Distance(forecasts)
+        self._binary: Binary | None = Binary(forecasts)
         self._empty = True
 
     def add(self, pairs: Pairs) -> None:
@@ -256,10 +343,10 @@ class Number:
         else:
             self._binary.add(pairs)
 
-    def result(self, groups: int) -> Mapping[str, Doubles]:
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name."""
         if self._binary is None or self._empty:
-            return self._distance.result(groups)
+            return self._distance.result(groups, mean)
         return self._binary.result(groups)
 
 

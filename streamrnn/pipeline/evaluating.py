@@ -11,7 +11,9 @@ from typing import Literal
 import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest, current_names, read_manifest
+from streamrnn.config.durations import format_duration
 from streamrnn.errors import ConfigError, MissingFileError
+from streamrnn.fitting import FitFolder
 from streamrnn.models.mixture import members_of
 from streamrnn.outputs import Evaluation, EvaluationPlan, evaluate
 from streamrnn.pipeline.preflight import after_rule, file_source
@@ -76,6 +78,8 @@ def comparison(
         quantiles=tuple(quantiles) or _trained_quantiles(loaded),
         spreads=bool(members_of(loaded.model)),
         source_begins=_begin(source),
+        season=format_duration(loaded.config.target.season),
+        trained_means=_trained_means(loaded),
     )
     return labels, plan
 
@@ -94,6 +98,17 @@ def _watched(
     for batch in batches:
         watch(batch.batch)
         yield batch
+
+
+def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
+    """Return the means of the labels that a fit of the model here was trained on.
+
+    None if the model file is not the result of a fit beside it, of these [target] columns.
+    """
+    facts = FitFolder.beside(loaded.config.model.path).result_facts()
+    means: dict[str, float] = {} if facts is None else facts.get("label_means", {})
+    columns = loaded.config.target.column
+    return [means[name] for name in columns] if means.keys() >= set(columns) else None
 
 
 def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:

@@ -170,7 +170,5 @@ def fit_plan(config: Config) -> FitPlan:
         train.seed,
         RateSchedule(**whole_schedule(train.schedule)),
         train.clip_norm,
-        train.measures,
-        train.measures and config.target.ahead,
         config.checkpoint.every * config.source.batch_rows,
     )

@@ -38,6 +38,7 @@ _FREE = {
     "source.format",
     "source.batch_rows",
     "source.max_rejects",
+    "target.season",
     "train.state",
 }
 

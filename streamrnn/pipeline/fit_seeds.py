@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.config import Config, value_of
+from streamrnn.config.durations import format_duration
 from streamrnn.display import location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.fitting import FitCommit, FitFolder, FitProgress, Limit, Reader
@@ -48,9 +49,9 @@ class SeedsJob:
         train = config.train
         self.config, self.options, self._given = config, options, given
         self.seeds = range(train.seed, train.seed + train.seeds)
-        path = Path(config.model.path)
-        self._folder = FitFolder(path.resolve() if path.is_symlink() else path)
-        self.summary = FitSummary(model=location(config.model.path))
+        self._folder = FitFolder.beside(config.model.path)
+        season = format_duration(config.target.season)
+        self.summary = FitSummary(model=location(config.model.path), season=season)
         self._standing: dict[int, FitProgress] = {}
 
     def check(self) -> None:
@@ -236,7 +237,8 @@ class SeedsJob:
             self.summary.state = location(folder.show(STATE_FILE))
         digest = hashlib.sha256(data).hexdigest()
         arrays = {"model": np.frombuffer(data, np.uint8)}
-        kept = {**facts, "own": [digest], "done": True, "state": saved}
+        means = self._commit(self.seeds[0]).facts["label_means"]
+        kept = {**facts, "own": [digest], "done": True, "state": saved, "label_means": means}
         commit = FitCommit(kept, arrays)
         folder.commit(commit)
         folder.publish(commit)

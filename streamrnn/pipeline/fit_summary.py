@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -44,7 +45,8 @@ class FitSummary:
     one, as there is no validation). `rows` were read, of `streams`; `labels` steps count in the
     loss, `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the
     saved state, None if it was not saved. Of a fit of several `seeds` the model is that of `seed`,
-    the best one, or of all (None); `epochs` and `updates` are those of all together.
+    the best one, or of all (None); `epochs` and `updates` are those of all together. `season` is
+    that of [target], "" for none.
     """
 
     model: str = ""
@@ -55,6 +57,7 @@ class FitSummary:
     labels: int = 0
     validation_rows: int = 0
     scaled: bool = False
+    season: str = ""
     epochs: int = 0
     updates: int = 0
     best_epoch: int = 0
@@ -76,7 +79,23 @@ class FitSummary:
             return {}
         return self.history[(self.best_epoch or len(self.history)) - 1]
 
+    @property
+    def better(self) -> dict[str, float]:
+        """By what share the RMSE is smaller than each baseline's, over the rows that this judges.
+
+        Below 0: larger; -inf beside a baseline without error.
+        """
+        best, shares = self.best, {}
+        for name in ("persistence", "mean", "seasonal"):
+            if f"{name}_rmse" in best:
+                baseline, model = best[f"{name}_rmse"], best[f"val_rmse_where_{name}"]
+                worse = -math.inf if model else 0.0
+                shares[name] = 1 - model / baseline if baseline else worse
+        return shares
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         found = {f.name: getattr(self, f.name) for f in fields(self)} | {"best": self.best}
+        shares = {name: of if math.isfinite(of) else None for name, of in self.better.items()}
+        found |= {"better": shares}
         return found | {"seeds": [{"seed": of.seed, "best": of.best} for of in self.seeds]}

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.config import Config, value_of
+from streamrnn.config.durations import format_duration
 from streamrnn.display import count, location
 from streamrnn.errors import (
     CheckpointError,
@@ -24,6 +26,7 @@ from streamrnn.errors import (
     DivergedError,
 )
 from streamrnn.fitting import (
+    Baselines,
     Course,
     Division,
     FitCommit,
@@ -34,7 +37,10 @@ from streamrnn.fitting import (
     Reader,
     Staged,
     adapt_normalization,
+    best_season,
     divide,
+    label_means,
+    seasonal_forecasts,
     stage,
 )
 from streamrnn.fitting.folder import HISTORY_FILE, STATE_FILE
@@ -53,13 +59,15 @@ from streamrnn.pipeline.fit_request import (
 )
 from streamrnn.pipeline.fit_source import FitSource, trained_state
 from streamrnn.pipeline.fit_summary import FitOptions, FitSummary
-from streamrnn.scoring import LoadedPipeline, Scorer, starting_table
+from streamrnn.scoring import LoadedPipeline, Scorer, starting_table, ticks_of
 from streamrnn.sources import SourceBatch
 from streamrnn.states import write_state_file
 
 ReadState = Callable[[str], pa.Table]
 _CHANGING = {"the initial model", "the initial state", "continues"}
 """Keys of an identity in which a fit differs from the one that continues it."""
+_SEASONS = {"24h": timedelta(days=1), "7d": timedelta(days=7)}
+"""The seasons that a fit tries, by how [target] names them."""
 _FREE_LATER = ("train.", "state.", "source.after", "source.order", "model.layers")
 """Beginnings of keys that may change between a fit and the one that continues it."""
 
@@ -70,10 +78,10 @@ class FitJob:
     def __init__(self, config: Config, read_init: ReadState, options: FitOptions) -> None:
         check_request(config)
         self.config, self.options = config, options
-        self.summary = FitSummary(model=location(config.model.path))
+        season = format_duration(config.target.season)
+        self.summary = FitSummary(model=location(config.model.path), season=season)
         self._read_init, self._units = read_init, 0
-        path = Path(config.model.path)
-        self._folder = FitFolder(path.resolve() if path.is_symlink() else path)
+        self._folder = FitFolder.beside(config.model.path)
 
     def run(self) -> FitSummary:
         """Train the model, or resume an interrupted fit."""
@@ -179,7 +187,8 @@ class FitJob:
             if self.options.limit is None:
                 folder.begin(initial)
             parts = self._divide(fit, staged, model, divide(staged, rule, fit.target), reader)
-            course = self._course(model, staged, parts, reader, facts)
+            baselines = self._baselines(fit, staged, parts, facts)
+            course = self._course(model, staged, parts, baselines, reader, facts)
             if last is not None and resumed:
                 course.resume(last)
                 self._report_resumed(course)
@@ -316,6 +325,7 @@ class FitJob:
         model: FitModel,
         staged: Staged,
         parts: Division,
+        baselines: Baselines | None,
         reader: Reader,
         facts: dict[str, Any],
     ) -> Course:
@@ -328,7 +338,37 @@ class FitJob:
                 made.facts |= facts
                 self._folder.commit(made)
 
-        return Course(model.learner, staged, parts, plan, table, commit)
+        return Course(model.learner, staged, parts, plan, baselines, table, commit)
+
+    def _baselines(
+        self, fit: FitSource, staged: Staged, parts: Division, facts: dict[str, Any]
+    ) -> Baselines | None:
+        """Return what errors are compared with; None for outputs that do not forecast the labels.
+
+        Notes a season of which the training rows show that it should be compared, too.
+        """
+        means = label_means(staged, parts.rows)
+        facts["label_means"] = dict(zip(self.config.target.column, means.tolist(), strict=True))
+        if not self.config.train.measures:
+            return None
+        persists, season = self.config.target.ahead, fit.target.season
+        if season:
+            path = self._folder.rows / "seasonal"
+            return Baselines(persists, means, seasonal_forecasts(staged, season, path))
+        baselines = Baselines(persists, means, None)
+        if self._has_times(fit):
+            seasons = {name: ticks_of(of, fit.bound, "season") for name, of in _SEASONS.items()}
+            if proposed := best_season(staged, parts.rows, baselines, seasons):
+                self.summary.notes.append(
+                    f"in the training rows the value {proposed} before a label forecasts it better "
+                    f"than {'persistence' if persists else 'their mean'}: compare with it by "
+                    f'[target] season = "{proposed}"'
+                )
+        return baselines
+
+    def _has_times(self, fit: FitSource) -> bool:
+        time = self.config.source.time
+        return time is not None and not pa.types.is_integer(fit.bound.schema.field(time).type)
 
     def _report_resumed(self, course: Course) -> None:
         self.summary.resumed = (

@@ -9,7 +9,7 @@ from streamrnn.scoring.source_labels import SourceLabels
 from streamrnn.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.scoring.starting import starting_table
 from streamrnn.scoring.summary import Progress, Summary, Workload
-from streamrnn.scoring.targets import BoundTarget, LabelReader, target_columns
+from streamrnn.scoring.targets import BoundTarget, LabelReader, target_columns, ticks_of
 
 __all__ = [
     "BoundPipeline",
@@ -31,4 +31,5 @@ __all__ = [
     "show_times",
     "starting_table",
     "target_columns",
+    "ticks_of",
 ]

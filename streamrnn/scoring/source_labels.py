@@ -10,7 +10,7 @@ from streamrnn.arrays import Ints
 from streamrnn.scoring.scorer import Scorer
 from streamrnn.scoring.targets import BoundTarget, LabelReader
 from streamrnn.sources import SourceBatch
-from streamrnn.windows import Labels
+from streamrnn.windows import Labels, SeasonalLabels, with_seasons
 
 
 class SourceLabels:
@@ -23,8 +23,12 @@ class SourceLabels:
         self._scorer = scorer
         self._batches = batches
         self._reader = LabelReader(target)
+        self._season = target.season
 
-    def __iter__(self) -> Iterator[Labels]:
+    def __iter__(self) -> Iterator[SeasonalLabels]:
+        return with_seasons(self._labels(), self._season)
+
+    def _labels(self) -> Iterator[Labels]:
         contract = self._scorer.bound.loaded.contract
         for batch in self._batches:
             rows = contract.read(batch.batch, batch.origin)

@@ -29,12 +29,16 @@ def target_columns(loaded: LoadedPipeline) -> TargetColumns | None:
 
 @dataclass(frozen=True)
 class BoundTarget:
-    """The columns of `[target]`, and how a row is joined with its label (see `LabelJoin`)."""
+    """The columns of `[target]`, and how a row is joined with its label (see `LabelJoin`).
+
+    `season`: of the seasonal naive forecast, in ticks; 0 for none.
+    """
 
     columns: TargetColumns
     horizon: int = 0
     rows: int = 0
     max_gap: int | None = None
+    season: int = 0
 
     @classmethod
     def of(cls, bound: BoundPipeline, schema: pa.Schema) -> BoundTarget:
@@ -46,11 +50,11 @@ class BoundTarget:
         columns, target = target_columns(bound.loaded), bound.loaded.config.target
         assert columns is not None
         columns.check(schema, bound.path)
-        horizon = 0
-        if target.horizon:
-            time = bound.schema.field(str(bound.loaded.config.source.time))
-            horizon = _horizon_ticks(target.horizon, time, bound.path)
-        return cls(columns, horizon, target.rows, bound.policy.max_gap)
+        horizon, season = (
+            ticks_of(length, bound, key) if length else 0
+            for key, length in (("horizon", target.horizon), ("season", target.season))
+        )
+        return cls(columns, horizon, target.rows, bound.policy.max_gap, season)
 
 
 class LabelReader:
@@ -87,11 +91,15 @@ class LabelReader:
         return self._join.finish()
 
 
-def _horizon_ticks(horizon: timedelta, time: pa.Field, path: str) -> int:
-    """Return the horizon in ticks of the time column."""
-    kind = time.type
+def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
+    """Return the length that a key of [target] has, in ticks of the time column.
+
+    Raises DTypeError if that is no column of times, or its ticks are too long.
+    """
+    time = bound.schema.field(str(bound.loaded.config.source.time))
+    kind, path = time.type, bound.path
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
-        return 1000 * (horizon // _TICK["us"])
+        return 1000 * (length // _TICK["us"])
     if pa.types.is_timestamp(kind):
         tick = _TICK[kind.unit]
     elif pa.types.is_date32(kind):
@@ -99,14 +107,15 @@ def _horizon_ticks(horizon: timedelta, time: pa.Field, path: str) -> int:
     elif pa.types.is_date64(kind):
         tick = _TICK["ms"]
     else:
+        advice = "Set rows, a number of rows, instead." if key == "horizon" else f"Remove {key}."
         raise DTypeError(
-            f"{path}: [target] horizon: column {time.name!r}: expected a timestamp or a date, "
-            f"received {kind}. Set rows, a number of rows, instead."
+            f"{path}: [target] {key}: column {time.name!r}: expected a timestamp or a date, "
+            f"received {kind}. {advice}"
         )
-    ticks, rest = divmod(horizon, tick)
+    ticks, rest = divmod(length, tick)
     if rest:
         raise DTypeError(
-            f"{path}: [target] horizon: column {time.name!r}: expected a multiple of "
-            f"{format_duration(tick)}, as its type is {kind}, received {format_duration(horizon)}"
+            f"{path}: [target] {key}: column {time.name!r}: expected a multiple of "
+            f"{format_duration(tick)}, as its type is {kind}, received {format_duration(length)}"
         )
     return ticks

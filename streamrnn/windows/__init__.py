@@ -3,6 +3,7 @@
 from streamrnn.windows.by_stream import RowPolicy, StreamBatch, sort_by_stream
 from streamrnn.windows.labels import LabelJoin, Labels, TargetRows
 from streamrnn.windows.past import Past, Update
+from streamrnn.windows.seasons import SeasonalLabels, SeasonJoin, with_seasons
 from streamrnn.windows.sequences import Placement, Sequences, place, sequences_of
 from streamrnn.windows.windower import Inputs, Lanes, Window, pack_lanes
 
@@ -14,6 +15,8 @@ __all__ = [
     "Past",
     "Placement",
     "RowPolicy",
+    "SeasonJoin",
+    "SeasonalLabels",
     "Sequences",
     "StreamBatch",
     "TargetRows",
@@ -23,4 +26,5 @@ __all__ = [
     "place",
     "sequences_of",
     "sort_by_stream",
+    "with_seasons",
 ]

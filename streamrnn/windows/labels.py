@@ -33,10 +33,14 @@ class TargetRows(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """N rows with their labels (N, K), NaN for none. The rows of a stream are in its order."""
+    """N rows with their labels (N, K), NaN for none, and the times `at` of those.
+
+    The rows of a stream are in its order. Without a label, `at` is any time.
+    """
 
     rows: TargetRows
     label: Doubles
+    at: Ints
 
 
 class _Waiting(NamedTuple):
@@ -73,7 +77,7 @@ class LabelJoin:
         rows = rows.take(np.argsort(rows.slot, kind="stable"))
         new = self._with_clock(rows)
         if not (self._horizon or self._rows):
-            return Labels(new.rows, new.rows.value)
+            return Labels(new.rows, new.rows.value, new.rows.time)
         before = self._waiting
         if before is None:
             return self._resolve(new, None)
@@ -89,8 +93,8 @@ class LabelJoin:
         if waiting is None:
             return None
         waiting = _by_stream(waiting)
-        label, _ = self._labels(waiting, *_segments(waiting.rows))
-        return Labels(waiting.rows, label)
+        label, at, _ = self._labels(waiting, *_segments(waiting.rows))
+        return Labels(waiting.rows, label, at)
 
     def _with_clock(self, rows: TargetRows) -> _Waiting:
         """Return rows sorted by stream with their clocks, and with resets by gaps."""
@@ -121,7 +125,7 @@ class LabelJoin:
     def _resolve(self, both: _Waiting, others: _Waiting | None) -> Labels:
         """Return the rows whose labels are known; the rest waits, with the `others`."""
         segment, end, is_open = _segments(both.rows)
-        label, found = self._labels(both, segment, end, is_open)
+        label, at, found = self._labels(both, segment, end, is_open)
         # In order: a row is held back while an earlier one of its stream waits.
         held = np.cumsum(~found)
         begin = np.flatnonzero(stream_begins(both.rows.slot))
@@ -129,12 +133,12 @@ class LabelJoin:
         known = held == before
         rest = both.take(~known)
         self._waiting = rest if others is None else _joined(others, rest)
-        return Labels(both.rows.take(known), label[known])
+        return Labels(both.rows.take(known), label[known], at[known])
 
     def _labels(
         self, both: _Waiting, segment: Ints, end: Ints, is_open: Bools
-    ) -> tuple[Doubles, Bools]:
-        """Return the labels, NaN for none, and which rows need not wait for later ones."""
+    ) -> tuple[Doubles, Ints, Bools]:
+        """Return labels, NaN for none, their times, and which rows need not wait for later ones."""
         number = np.arange(len(segment))
         if self._rows:
             found = number + self._rows
@@ -144,7 +148,9 @@ class LabelJoin:
             hit &= found < end
         label = np.full(both.rows.value.shape, np.nan)
         label[hit] = both.rows.value[found[hit]]
-        return label, ~is_open | (found < end)
+        at = both.rows.time.copy()
+        at[hit] = both.rows.time[found[hit]]
+        return label, at, ~is_open | (found < end)
 
     def _at_time(self, both: _Waiting, segment: Ints, number: Ints) -> tuple[Ints, Bools]:
         """Return the first row of the segment whose clock is not below, and if it has the time."""

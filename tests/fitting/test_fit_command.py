@@ -58,7 +58,7 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 
 
 def test_fit_run_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line per epoch on stderr, a summary against persistence, and files that a run reads."""
+    """A line per epoch on stderr, a summary against baselines, and files that a run reads."""
     code, out, err = command(capsys, "fit", "p.toml")
     assert code == 0
     epochs = err.splitlines()
@@ -67,12 +67,16 @@ def test_fit_run_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
     lines = out.splitlines()
     assert re.match(r"900 rows of 7 streams, \d+ labels to train on, \d+ rows for valid", lines[0])
     assert lines[1].startswith("result   epoch ")
-    assert re.search(r"RMSE [\d.]+, MAE [\d.]+; persistence [\d.]+, [\d.]+ \(\d+% ", lines[2])
-    assert lines[3:5] == [
+    assert re.fullmatch(
+        r"errors   RMSE [\d.]+, MAE [\d.]+: \d+% (better|worse) than the best baseline, \w+",
+        lines[2],
+    )
+    assert re.fullmatch(r"against  RMSE of persistence [\d.]+, mean [\d.]+", lines[3])
+    assert lines[4:6] == [
         "model    made/model.safetensors",
         "history  made/model.safetensors.fit/history.parquet",
     ]
-    assert "made/model.safetensors.fit/state.parquet" in lines[5]
+    assert "made/model.safetensors.fit/state.parquet" in lines[6]
     assert len(pq.read_table("made/model.safetensors.fit/history.parquet")) == 3
     code, out, _ = command(capsys, "fit", "p.toml")
     assert (code, out.splitlines()[0]) == (0, "Nothing new since the last fit.")
@@ -85,6 +89,9 @@ def test_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(out)
     assert (code, found["epochs"], len(found["history"])) == (0, 3, 3)
     assert found["best"]["epoch"] == found["best_epoch"]
+    best = found["best"]
+    share = 1 - best["val_rmse_where_persistence"] / best["persistence_rmse"]
+    assert found["better"]["persistence"] == share
     assert command(capsys, "fit", "p.toml", "--quiet", "--full-refresh") == (0, "", "")
 
 

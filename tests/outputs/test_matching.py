@@ -26,7 +26,7 @@ def score_rows(rows: list[tuple[int, int, int]]) -> ScoreRows:
 def labelled(rows: list[tuple[int, int, int]]) -> LabelledRows:
     slot, time, number = (np.array(c, np.int64) for c in (*zip(*rows, strict=True),))
     value = number[:, None].astype(np.float64)
-    return LabelledRows(slot, time, value, value, np.ones(len(rows)))
+    return LabelledRows(slot, time, value, value, value, np.ones(len(rows)))
 
 
 @settings(max_examples=300, deadline=None)

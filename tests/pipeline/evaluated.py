@@ -25,8 +25,10 @@ RULES: dict[str, dict[str, Any]] = {
 }
 TARGETS: dict[str, dict[str, Any]] = {
     "ahead": {"column": "x", "horizon": "3m"},
+    "seasonal": {"column": "x", "horizon": "3m", "season": "5m"},
     "rows": {"column": "x", "rows": 2, "weight": "w"},
     "now": {"column": "x", "weight": "w"},
+    "seasonal now": {"column": "x", "weight": "w", "season": "5m"},
 }
 
 
@@ -77,16 +79,19 @@ def pairs_of(table: pa.Table, name: str, target: dict[str, Any]) -> dict[str, li
         return rules["nulls"] == "error" and None in (row["a"], row["b"])
 
     streams = naive_labels.kept_streams(rows, "id", "t", rules.get("late", "error"), invalid)
-    found = naive_labels.labels(
-        rows,
-        streams,
-        [target["column"]],
-        time="t",
-        horizon=_minutes(target.get("horizon")),
-        ahead=target.get("rows", 0),
-        reset=rules.get("reset"),
-        max_gap=_minutes(rules.get("max_gap")),
-    )
+    rule: dict[str, Any] = {
+        "time": "t",
+        "horizon": _minutes(target.get("horizon")),
+        "ahead": target.get("rows", 0),
+        "reset": rules.get("reset"),
+        "max_gap": _minutes(rules.get("max_gap")),
+    }
+    columns = [target["column"]]
+    found = naive_labels.labels(rows, streams, columns, **rule)
+    before: dict[int, list[Any]] = {}
+    if "season" in target:
+        season = _minutes(target["season"])
+        before = naive_labels.seasonal(rows, streams, columns, season, **rule)
     output = pq.read_table("out")
     scores = [column for column in output.column_names if column.startswith("score")]
     scored: dict[str, list[Any]] = defaultdict(list)
@@ -100,10 +105,12 @@ def pairs_of(table: pa.Table, name: str, target: dict[str, Any]) -> dict[str, li
         for n, (time, values) in zip(numbers, scored[stream], strict=True):
             (label,), now = found[n], rows[n][target["column"]] if ahead else None
             weight = rows[n][target["weight"]] if "weight" in target else 1
-            if None in (*values, label) or not weight or (ahead and now is None):
+            if None in (*values, label) or not weight:
                 continue
             now = None if now is None else float(now)
-            compared[stream].append((time, Pair(values, float(label), now, weight)))
+            (past,) = before.get(n, [None])
+            pair = Pair(values, float(label), now, weight, None if past is None else float(past))
+            compared[stream].append((time, pair))
     return compared
 
 
@@ -111,8 +118,10 @@ def _minutes(text: str | None) -> timedelta | None:
     return None if text is None else timedelta(minutes=int(text.removesuffix("m")))
 
 
-def check(line: dict[str, Any], pairs: list[Pair], figures: dict[str, float]) -> None:
+def check(line: dict[str, Any], pairs: list[Pair], figures: dict[str, float | None]) -> None:
     assert line["rows"] == len(pairs) > 0
     for figure, value in figures.items():
-        if figure in line:
+        if value is None:
+            assert line.get(figure) is None
+        elif figure in line:
             assert line[figure] == pytest.approx(value, rel=1e-6, abs=1e-9), figure

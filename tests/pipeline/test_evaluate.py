@@ -4,6 +4,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import naive_labels
 import pyarrow as pa
 import pytest
 from naive_scores import Pair, classes, distances, pinball, probabilities
@@ -36,8 +37,13 @@ def test_figures_are_those_of_the_oracles(name: str, target: str) -> None:
     assert (whole["output"], whole["target"]) == ("score", "x")
     expected = distances(everything)
     check(whole, everything, expected)
-    baseline = "rmse_mean" if target == "now" else "rmse_persistence"
-    assert baseline in whole
+    assert ("rmse_persistence" in whole) == (target in ("ahead", "rows", "seasonal"))
+    assert ("rmse_seasonal" in whole) == ("season" in TARGETS[target])
+    if "season" in TARGETS[target]:
+        assert 0 < whole["rows_seasonal"] < whole["rows"]
+    shares = {name: value for name, value in whole.items() if name.startswith("better_")}
+    assert whole["better"] == min(shares.values())
+    assert shares[f"better_{whole['best_baseline']}"] == whole["better"]
     assert [line["id"] for line in lines] == [s for s, pairs in compared.items() if pairs]
     for line in lines:
         pairs = [pair for _, pair in compared[line["id"]]]
@@ -91,7 +97,19 @@ def test_by_month_since_and_until() -> None:
         check(line, months[line["month"]], distances(months[line["month"]]))
     limited = pipeline.evaluate(since=since.isoformat(), until=until)
     assert limited.rows == 49
-    check(limited.table.to_pylist()[0], inside, distances(inside))
+    rows = table.to_pylist()
+    streams = naive_labels.kept_streams(rows, "id", "t").values()
+    earlier = [
+        rows[n]["x"]
+        for numbers in streams
+        for n in numbers[1:]
+        if rows[n]["t"] < since and rows[n]["x"] is not None
+    ]
+    figures = distances(inside, constant=sum(earlier) / len(earlier))
+    (line,) = limited.table.to_pylist()
+    check(line, inside, figures)
+    assert figures.keys() <= line.keys()
+    assert limited.baselines["mean"] == "the mean of the labels before the first row compared"
 
 
 @pytest.mark.parametrize("ahead", [True, False])
@@ -141,8 +159,9 @@ def test_quantiles() -> None:
     assert [line["quantile"] for line in lines] == quantiles
     for unit, (line, q) in enumerate(zip(lines, quantiles, strict=True)):
         expected = distances(everything, unit)
+        expected = {name: value for name, value in expected.items() if "better" not in name}
         check(line, everything, {**expected, "pinball": pinball(everything, unit, q)})
-        still = [Pair([pair.now or 0.0], pair.label) for pair in everything]
+        still = [Pair([pair.now], pair.label) for pair in everything if pair.now is not None]
         assert line["pinball_persistence"] == pytest.approx(pinball(still, 0, q))
         covered = sum(pair.label <= pair.scores[unit] for pair in everything) / len(everything)
         assert line["coverage"] == pytest.approx(covered)

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import logs
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pipeline.evaluated import log, model, write
@@ -56,32 +59,30 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = command(capsys, "--by", "stream")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].split() == (
-        [
-            "id",
-            "output",
-            "target",
-            "rows",
-            "mae",
-            "rmse",
-            "mae",
-            "persistence",
-            "rmse",
-            "persistence",
-        ]
-    )
+    columns = "id output target rows mae rmse rmse persistence rmse mean better"
+    assert lines[0].split() == columns.split()
     assert lines[1].split()[:4] == ["all", "score", "x", str(found.rows)]
     assert lines[1].split()[5] == f"{found.table['rmse'][0].as_py():.4g}"
-    assert len(lines) == len(found.table) + 3
-    assert lines[-1] == (
-        f"{found.rows} rows of out compared; not compared: {found.no_label} without a label, "
-        f"{found.no_value} without a value of their own, for persistence"
-    )
+    end = len(found.table) + 1
+    whole = found.table.to_pylist()[0]
+    model, still = whole["rmse_where_persistence"], whole["rmse_persistence"]
+    share = round(100 * whole["better"])
+    assert (share < 0, whole["best_baseline"]) == (False, "persistence")
+    assert lines[1].split()[-1] == f"{share}%"
+    assert lines[end:] == [
+        "",
+        f"score: {share}% better than the best baseline, persistence (rmse {model:.4g} against "
+        f"{still:.4g}, {whole['rows_persistence']} rows)",
+        "persistence: the value at the row itself",
+        "mean: the mean of the labels compared, known only afterwards",
+        f"{found.rows} rows of out compared; not compared: {found.no_label} without a label",
+    ]
     code, out, _ = command(capsys, "--by", "stream", "--json")
     assert (out.count("\n"), out[-1]) == (1, "\n")
     printed = json.loads(out)
     assert printed["figures"] == found.table.to_pylist()
     assert {name: printed[name] for name in found.counts()} == found.counts()
+    assert printed["baselines"] == found.baselines
     code, out, _ = command(capsys, "--by", "stream", "-o", "figures.parquet", "--quiet")
     assert (code, out) == (0, "")
     assert pq.read_table("figures.parquet") == found.table
@@ -125,3 +126,36 @@ def test_a_closed_pipe_ends_quietly() -> None:
         line = f"{call} {options} | true; echo ${{PIPESTATUS[0]}}"
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
         assert done.stderr == ""
+
+
+def test_a_season_is_a_baseline_and_worse_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """The weather a day before; what is too wide for a terminal is in --json."""
+    hours = 24 * 30
+    times = pa.array(np.arange(hours) * 3_600_000_000, pa.timestamp("us"))
+    x = np.sin(2 * np.pi * np.arange(hours) / 24) + np.random.default_rng(2).normal(0, 0.01, hours)
+    logs.write(
+        pa.table({"id": ["s"] * hours, "t": times, "a": x, "b": x, "x": x}), Path("in/a.parquet")
+    )
+    Path("p.toml").write_text(PIPELINE.replace('"3m"', '"3h"'))
+    Pipeline.from_toml("p.toml").run()
+    code, out, _ = command(capsys, "--set", "target.season=24h", "--since", "1970-01-10")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    (verdict,) = [line for line in out.splitlines() if line.startswith("score: ")]
+    assert "worse, with " in verdict
+    assert "times the error of the best baseline, seasonal" in verdict
+    assert "\nseasonal: the value 1d before the label, or a multiple of it\n" in out
+    _, out, _ = command(capsys, "--set", "target.season=24h", "--json")
+    (line,) = json.loads(out)["figures"]
+    assert line["rows_persistence"] == line["rows"] == hours - 3
+    assert line["rows_seasonal"] == hours - 24
+    assert line["best_baseline"] == "seasonal"
+    assert line["better"] == line["better_seasonal"] < 0
+
+
+def test_a_season_is_a_duration(capsys: pytest.CaptureFixture[str]) -> None:
+    write(log())
+    Path("p.toml").write_text(PIPELINE)
+    Pipeline.from_toml("p.toml").run()
+    code, _, err = command(capsys, "--set", "target.season=day")
+    assert (code, 'expected a duration such as "6h"' in err) == (78, True)

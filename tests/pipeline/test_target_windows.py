@@ -273,17 +273,20 @@ def test_a_horizon_in_each_type_of_time(
     assert found == labels
 
 
+@pytest.mark.parametrize(("key", "advice"), [("horizon", "Set rows"), ("season", "Remove season")])
 @pytest.mark.parametrize("kind", [pa.int64(), pa.date32()], ids=str)
-def test_a_horizon_that_the_times_cannot_have_is_refused(kind: pa.DataType) -> None:
+def test_a_length_that_the_times_cannot_have_is_refused(
+    kind: pa.DataType, key: str, advice: str
+) -> None:
     table = pa.table({"id": ["a"], "t": pa.array([1], pa.int32()).cast(kind), "a": [0.0], "b": [0]})
     logs.write(table, Path("in/0.parquet"))
-    pipeline = Pipeline.from_dict(config("plain", {"column": "a", "horizon": "3h"}))
+    pipeline = Pipeline.from_dict(config("plain", {"column": "a", key: "3h"}))
     expected = (
-        "a timestamp or a date, received int64. Set rows"
+        f"a timestamp or a date, received int64. {advice}"
         if kind == pa.int64()
         else ("a multiple of 1d, as its type is date32")
     )
-    with pytest.raises(DTypeError, match=rf"\[target\] horizon: column 't': expected {expected}"):
+    with pytest.raises(DTypeError, match=rf"\[target\] {key}: column 't': expected {expected}"):
         pipeline.windows()
 
 
@@ -322,6 +325,8 @@ def test_the_value_of_a_rejected_row_is_not_looked_at() -> None:
             r"target\.rows: horizon is set too; remove one of the two",
         ),
         ({"horizon": "3h"}, r"target\.horizon: needs target\.column, the column of the labels"),
+        ({"season": "24h"}, r"target\.season: needs target\.column, the column of the labels"),
+        ({"column": "x", "season": 24}, r'target\.season: expected a duration such as "6h"'),
         ({"rows": 3}, r"target\.rows: needs target\.column"),
         ({"weight": "w"}, r"target\.weight: needs target\.column"),
         ({"column": []}, r"target\.column: expected at least one name, received an empty list"),
@@ -341,10 +346,13 @@ def test_a_target_that_is_invalid_is_refused(target: dict[str, Any], message: st
         Pipeline.from_dict(config("plain", target))
 
 
-def test_a_horizon_needs_a_time_column() -> None:
+def test_a_horizon_and_a_season_need_a_time_column() -> None:
     data = config("plain", {"column": "x", "horizon": "3h"})
     del data["source"]["time"]
     with pytest.raises(ConfigError, match=r"target\.horizon: needs source\.time, .*or set rows"):
+        Pipeline.from_dict(data)
+    data["target"] = {"column": "x", "season": "24h"}
+    with pytest.raises(ConfigError, match=r"target\.season: needs source\.time, the column"):
         Pipeline.from_dict(data)
 
 

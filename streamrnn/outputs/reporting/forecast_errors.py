@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from streamrnn.outputs.reporting.scan import StreamMeans
 from streamrnn.outputs.reporting.timeline import Timeline, positions
 
 BINS = 10
+_NONE = np.full(1, np.nan)
 _HOUR = 3600
 
 
@@ -32,13 +33,19 @@ class Figure(NamedTuple):
     baseline: str
 
     @classmethod
-    def of(cls, found: Sequence[str]) -> Figure:
-        """Choose the figure to draw of those that a measure has."""
-        for name in ("log_loss", "pinball", "mae"):
-            for baseline in (f"{name}_persistence", f"{name}_base_rate"):
-                if name in found and baseline in found:
-                    return cls(name, baseline)
-        return cls("rmse", "rmse_mean") if "rmse_mean" in found else cls("mae", "")
+    def of(cls, figures: Mapping[str, Doubles]) -> Figure:
+        """Choose what to draw of the figures (1,) of all rows: beside the best baseline."""
+        if "log_loss" in figures:
+            return cls("log_loss", "log_loss_base_rate")
+        name = "pinball" if "pinball" in figures else "mae"
+        shares = {
+            baseline: float(figures[f"better_{baseline}"][0])
+            for baseline in ("persistence", "seasonal")
+            if not np.isnan(figures.get(f"better_{baseline}", _NONE)[0])
+        }
+        if shares:
+            return cls(name, f"{name}_{min(shares, key=shares.__getitem__)}")
+        return cls("rmse", "rmse_mean")
 
 
 class Errors(NamedTuple):
@@ -66,19 +73,27 @@ class _Groups:
         rows[: len(self._rows)] += self._rows
         self._rows = rows
         for item in self._outputs:
-            value, label = labels.value[:, item.target], labels.label[:, item.target]
+            forecasts, label = labels.forecasts(item.target), labels.label[:, item.target]
             score = scores.score[:, item.units]
-            item.measure.add(Pairs(group, score, label, value, labels.weight))
+            item.measure.add(Pairs(group, score, label, forecasts, labels.weight))
 
-    def errors(self, plan: EvaluationPlan, groups: int) -> list[Errors]:
+    def figures(self, plan: EvaluationPlan, groups: int) -> list[Mapping[str, Doubles]]:
+        """Return the figures of each output, (groups,) by name."""
+        means = plan.trained_means
+        with np.errstate(invalid="ignore"):
+            return [
+                item.measure.result(groups, None if means is None else means[item.target])
+                for item in self._outputs
+            ]
+
+    def errors(self, plan: EvaluationPlan, groups: int, drawn: Sequence[Figure]) -> list[Errors]:
+        """Return the figure of each output that is `drawn`, by group."""
         groups = max(groups, len(self._rows))
         rows = np.zeros(groups, np.int64)
         rows[: len(self._rows)] = self._rows
         found = []
-        for item in self._outputs:
-            with np.errstate(invalid="ignore"):
-                figures = item.measure.result(groups)
-            figure = Figure.of(list(figures))
+        results = self.figures(plan, groups)
+        for item, figures, figure in zip(self._outputs, results, drawn, strict=True):
             none = np.full(groups, np.nan)
             found.append(
                 Errors(
@@ -147,7 +162,7 @@ class ForecastErrors:
         self._timeline = timeline
         self.means = means
         self._output = output
-        self._by_time, self._by_stream, self._by_hour = (_Groups(plan) for _ in range(3))
+        self._all, self._by_time, self._by_stream, self._by_hour = (_Groups(plan) for _ in range(4))
         measure = measures_of(plan)[0].measure
         classes = isinstance(measure, Number | Classes) and len(plan.targets) == 1
         self._reliability = _Reliability(len(plan.scores)) if classes else None
@@ -157,6 +172,7 @@ class ForecastErrors:
         for scores, happened in compared_rows(path, labels, self._plan, self.counts):
             place = _places(scores.time, self._plan.time.type)
             self.counts.rows += len(place)
+            self._all.add(np.zeros(len(place), np.int64), scores, happened)
             self._by_time.add(self._timeline.bucket(place), scores, happened)
             self._by_stream.add(scores.slot, scores, happened)
             if self._timeline.clock:
@@ -168,15 +184,20 @@ class ForecastErrors:
 
     def by_time(self) -> list[Errors]:
         """Return the error of each output in each bucket."""
-        return self._by_time.errors(self._plan, self._timeline.buckets)
+        return self._by_time.errors(self._plan, self._timeline.buckets, self._drawn())
 
     def by_stream(self) -> list[Errors]:
         """Return the error of each output by the slots of the labels."""
-        return self._by_stream.errors(self._plan, 0)
+        return self._by_stream.errors(self._plan, 0, self._drawn())
 
     def by_hour(self) -> list[Errors]:
         """Return the error of each output by hour of day; none without a clock."""
-        return self._by_hour.errors(self._plan, 24) if self._timeline.clock else []
+        if not self._timeline.clock:
+            return []
+        return self._by_hour.errors(self._plan, 24, self._drawn())
+
+    def _drawn(self) -> list[Figure]:
+        return [Figure.of(figures) for figures in self._all.figures(self._plan, 1)]
 
     def reliability(self) -> pa.Table | None:
         """Return forecast and observed probabilities; None if the outputs are no probabilities."""

@@ -37,7 +37,12 @@ _FIGURES = {
     "log_loss": "Log-loss",
     "pinball": "Pinball loss",
 }
-_BASELINES = {"persistence": "persistence", "base_rate": "base rate", "mean": "mean of the labels"}
+_BASELINES = {
+    "persistence": "persistence",
+    "seasonal": "seasonal",
+    "base_rate": "base rate",
+    "mean": "mean of the labels",
+}
 _MOST_STREAMS = 30
 
 
@@ -186,6 +191,8 @@ def _unit(errors: Sequence[Errors]) -> list[str]:
         found.append(f"In the unit of {item.target}.")
     if item.figure.baseline.endswith("persistence"):
         found.append("Persistence forecasts the value of the row itself.")
+    if item.figure.baseline.endswith("seasonal"):
+        found.append("Seasonal forecasts the value one [target] season before, or several.")
     if len(errors) > MOST_OUTPUTS:
         found.append(f"{MOST_OUTPUTS} of {len(errors)} outputs are drawn, the first ones.")
     return found
