@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.display import count
 from streamrnn.errors import ConfigError, DataError, DTypeError
 from streamrnn.sources.casts import shown
 from streamrnn.sources.faults import Faults
@@ -203,7 +202,7 @@ class Vocabulary:
         likely = _difference(map(str, seen.examples), map(str, self.values))
         if blank := [v for v in map(str, self.values) if v != v.strip()]:
             likely += (
-                f"{count(len(blank), 'value')} of the vocabulary with blanks at the ends, such as "
+                f"The vocabulary has values with blanks at the ends: {len(blank)}, such as "
                 f"{blank[0]!r}. "
             )
         raise DataError(

@@ -195,8 +195,8 @@ def test_shards_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             ["AA"],
             ["AA ", "UA\t", "DL"],
-            "differs from 'AA ' only in blanks at the ends. 2 values of the vocabulary with blanks "
-            "at the ends, such as 'AA '. Correct",
+            "differs from 'AA ' only in blanks at the ends. The vocabulary has values with blanks "
+            "at the ends: 2, such as 'AA '. Correct",
         ),
         (["1", "2"], CARRIERS, "'DL', 'UA'. Correct the vocabulary"),
     ],
