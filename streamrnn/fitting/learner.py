@@ -15,7 +15,7 @@ from streamrnn.fitting.window import Scale, TrainingWindow
 from streamrnn.kernels import losses as sums
 from streamrnn.layers.context import CallContext
 from streamrnn.models import Model, SequenceRunner, StepRunner
-from streamrnn.training import Loss, Metric, Optimizer
+from streamrnn.training import Loss, MeanMetric, Optimizer
 from streamrnn.training.optimizer import WeightUpdate
 from streamrnn.training.passes import record
 from streamrnn.training.recording import Recording
@@ -50,7 +50,7 @@ class Learner:
         model: Model,
         loss: Loss,
         optimizer: Optimizer,
-        metrics: Sequence[Metric],
+        metrics: Sequence[MeanMetric],
         scale: Scale | None,
         seed: int,
         runner: StepRunner | SequenceRunner | None = None,
@@ -140,7 +140,7 @@ class Learner:
             square += sums.dot(update.gradient, update.gradient)
         if not math.isfinite(square):
             return math.sqrt(square)
-        self.optimizer.apply(updates)
+        self.optimizer.change(updates)
         for holder in self._plan.holders:
             holder.weights_changed()
         return math.sqrt(square)

@@ -33,7 +33,7 @@ from streamrnn.models import Model, SequenceRunner
 from streamrnn.pipeline.fit_request import loss_from, optimizer_from
 from streamrnn.scoring import LoadedPipeline
 from streamrnn.sources import parse_time
-from streamrnn.training import Loss, Metric
+from streamrnn.training import Loss, MeanMetric
 from streamrnn.training.metrics import metric_of
 
 
@@ -93,10 +93,11 @@ class FitModel:
         )
 
 
-def _metric(name: str, loss: Loss, units: int, targets: int) -> Metric:
+def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
     """Make a metric that fits outputs and labels. Raises ConfigError."""
     try:
         metric = metric_of(name, loss, units)
+        assert isinstance(metric, MeanMetric)  # as are all that have a name
         metric.update_state(
             np.zeros((1, 1, targets), np.float32), np.zeros((1, 1, units), np.float32)
         )

@@ -21,7 +21,7 @@ from streamrnn.training import callbacks, losses, metrics, optimizers
 from streamrnn.training.callbacks import EarlyStopping, History
 from streamrnn.training.loop import evaluate_arrays, fit_arrays
 from streamrnn.training.loss import Loss
-from streamrnn.training.metric import Metric
+from streamrnn.training.metric import MeanMetric, Metric
 from streamrnn.training.optimizer import Optimizer
 from streamrnn.training.trainer import Trainer
 
@@ -29,6 +29,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "Loss",
+    "MeanMetric",
     "Metric",
     "Optimizer",
     "Trainer",

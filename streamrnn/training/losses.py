@@ -17,7 +17,7 @@ from streamrnn.training.classifications import (
     SparseCategoricalCrossentropy,
     SquaredHinge,
 )
-from streamrnn.training.loss import Loss
+from streamrnn.training.loss import FunctionLoss, Loss
 from streamrnn.training.regressions import (
     CosineSimilarity,
     Huber,
@@ -92,11 +92,13 @@ def names_of_losses() -> frozenset[str]:
 
 
 def loss_of(identifier: Any) -> Loss:
-    """Return the loss of a name or class, or itself. Raises ArgumentError."""
+    """Return the loss of a name, class or function, or itself. Raises ArgumentError."""
     if isinstance(identifier, Loss):
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, Loss):
         return identifier()
+    if callable(identifier):
+        return FunctionLoss(identifier)
     if isinstance(identifier, str) and identifier in names_of_losses():
         return (_NAMES.get(identifier) or _ALSO[identifier])()
     near = closest(identifier, _NAMES) if isinstance(identifier, str) else None

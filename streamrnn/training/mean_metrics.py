@@ -11,10 +11,10 @@ from streamrnn.errors import ArgumentError
 from streamrnn.kernels import losses as kernel
 from streamrnn.training import classifications, regressions
 from streamrnn.training.loss import Loss, categories
-from streamrnn.training.metric import Metric
+from streamrnn.training.metric import MeanMetric
 
 
-class LossMetric(Metric):
+class LossMetric(MeanMetric):
     """The mean of a loss."""
 
     direction: ClassVar[str | None] = "down"
@@ -178,7 +178,7 @@ class SparseCategoricalCrossentropy(LossMetric):
         super().__init__(loss, name or self.own_name, dtype)
 
 
-class BinaryAccuracy(Metric):
+class BinaryAccuracy(MeanMetric):
     """The share of elements on the right side of the threshold."""
 
     own_name = "binary_accuracy"
@@ -196,7 +196,7 @@ class BinaryAccuracy(Metric):
         return kernel.means_of_rows(equal)
 
 
-class CategoricalAccuracy(Metric):
+class CategoricalAccuracy(MeanMetric):
     """The share of samples whose largest prediction is that of the truth, one-hot."""
 
     own_name = "categorical_accuracy"
@@ -208,7 +208,7 @@ class CategoricalAccuracy(Metric):
         return equal
 
 
-class SparseCategoricalAccuracy(Metric):
+class SparseCategoricalAccuracy(MeanMetric):
     """The share of samples whose largest prediction is category y_true."""
 
     own_name = "sparse_categorical_accuracy"
@@ -220,7 +220,7 @@ class SparseCategoricalAccuracy(Metric):
         return equal
 
 
-class SparseTopKCategoricalAccuracy(Metric):
+class SparseTopKCategoricalAccuracy(MeanMetric):
     """The share of samples with fewer than k predictions above that of category y_true."""
 
     own_name = "sparse_top_k_categorical_accuracy"

@@ -34,7 +34,7 @@ from streamrnn.training.mean_metrics import (
     SquaredHinge,
     TopKCategoricalAccuracy,
 )
-from streamrnn.training.metric import Metric
+from streamrnn.training.metric import FunctionMetric, Metric
 from streamrnn.training.score_metrics import F1Score, FBetaScore, R2Score
 from streamrnn.training.threshold_metrics import AUC, Precision, Recall
 
@@ -116,7 +116,7 @@ _FITTING = ("accuracy", "acc", "crossentropy", "ce")
 
 
 def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
-    """Return the metric of a name or class, or itself. Raises ArgumentError.
+    """Return the metric of a name, class, loss or function, or itself. Raises ArgumentError.
 
     "accuracy" and "crossentropy" are those that fit the loss and the number of units of the output.
     The name of another loss is its mean. A metric by name has this name in reports.
@@ -127,6 +127,8 @@ def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
         return identifier()
     if isinstance(identifier, Loss):
         return LossMetric(identifier)
+    if callable(identifier):
+        return FunctionMetric(identifier)
     if isinstance(identifier, str):
         if identifier in _FITTING:
             return _fitting(identifier, loss, units)

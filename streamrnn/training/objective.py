@@ -81,6 +81,12 @@ class Objective:
         found = [head.loss for head in self.heads]
         return found if len(found) > 1 else found[0]
 
+    def require_gradients(self) -> None:
+        """Raise UnsupportedError, naming the loss, if one cannot be trained with."""
+        for head in self.heads:
+            if head.loss is not None:
+                head.loss.require_gradient()
+
     def reset(self) -> None:
         """Forget the samples of all metrics."""
         for metric in self.metrics:
@@ -107,9 +113,9 @@ class Objective:
                     value, slope = value * head.factor, slope * np.float32(head.factor)
                 total, slopes[number] = total + value, slope
             for metric in head.plain:
-                metric.update_state(y, output, batch.labelled, mask=mask)
+                metric.add_batch(y, output, batch.labelled, mask)
             for metric in head.weighted:
-                metric.update_state(y, output, weight, mask=mask)
+                metric.add_batch(y, output, weight, mask)
         return Judgement([total, *values] if len(values) > 1 else [total], slopes)
 
     def logs(self, values: Sequence[float]) -> dict[str, float]:
@@ -118,7 +124,7 @@ class Objective:
         with_loss = [head.name for head in self.heads if head.loss is not None]
         for name, value in zip(with_loss, values[1:], strict=False):
             logs[f"{name}_loss"] = value
-        return logs | {name: metric.result() for name, metric in self._named.items()}
+        return logs | {name: _plain(metric.result()) for name, metric in self._named.items()}
 
     def listed(self, logs: Mapping[str, float]) -> list[float]:
         """Return logs in the order of Keras's lists."""
@@ -126,6 +132,11 @@ class Objective:
         known += [f"{head.name}_loss" for head in self.heads if head.loss is not None]
         first = [name for name in dict.fromkeys(known) if name in logs]
         return [logs[name] for name in [*first, *sorted(set(logs) - set(first))]]
+
+
+def _plain(result: Any) -> Any:
+    """Return a number of any kind as a float; of some metrics an array."""
+    return float(result) if np.ndim(result) == 0 else np.asarray(result)
 
 
 def _losses(given: Any, names: Sequence[str]) -> list[Loss | None]:

@@ -1,15 +1,17 @@
 """What all optimizers share: the learning rate, weight decay, clips, and what is kept."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
 
 from streamrnn.arrays import Floats
-from streamrnn.errors import ArgumentError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels import losses as sums
 from streamrnn.kernels import updates
+from streamrnn.layers.variable import Variable
+from streamrnn.layers.weights import WeightSet
 from streamrnn.training.schedules import LearningRateSchedule
 
 
@@ -51,6 +53,14 @@ class WeightUpdate(NamedTuple):
     gradient: Floats
 
 
+class CompiledModel(Protocol):
+    """A compiled model: its trainable weights by name, as (holder, name there, array)."""
+
+    @property
+    def trained_weights(self) -> Mapping[str, tuple[WeightSet, str, Floats]]:
+        """The weights that are trained, in the order of the model."""
+
+
 class Optimizer:
     """The base of optimizers. `iterations` counts the updates so far."""
 
@@ -77,6 +87,7 @@ class Optimizer:
         self.clipnorm, self.clipvalue = clipnorm, clipvalue
         self.global_clipnorm = global_clipnorm
         self.iterations = 0
+        self.compiled: CompiledModel | None = None
         self.kept: dict[str, list[Floats]] = {}
         clips = {
             "clipnorm": clipnorm,
@@ -137,8 +148,69 @@ class Optimizer:
             )
         return rate
 
-    def apply(self, changes: Sequence[WeightUpdate]) -> None:
-        """Change all weights in place, also read-only ones, by one update."""
+    def apply(
+        self,
+        grads: Mapping[str, Floats | None] | Sequence[Floats | None],
+        trainable_variables: Sequence[Variable] | None = None,
+    ) -> None:
+        """Change weights of the model that was compiled with this optimizer, by one update.
+
+        grads: what `Model.gradients` returns, arrays by the names of weights; or a list of arrays,
+        one for each of trainable_variables (by default all that the model has). A weight whose
+        gradient is None stays. Raises ArgumentError, ShapeError; then no weight has changed.
+
+        >>> model.optimizer.apply(model.gradients(x, y))  # doctest: +SKIP
+        """
+        weights = self._weights()
+        if isinstance(grads, Mapping):
+            named = dict(grads)
+        else:
+            names = list(weights)
+            if trainable_variables is not None:
+                numbers = {id(holder._weights[key]): n for n, (holder, key, _) in weights.items()}
+                names = [numbers.get(id(v), str(v)) for v in trainable_variables]
+            if len(names) != len(grads):
+                raise ArgumentError(
+                    f"{type(self).__name__}: expected {len(names)} gradients, one for each weight, "
+                    f"received {len(grads)}"
+                )
+            named = dict(zip(names, grads, strict=True))
+        if unknown := [name for name in named if name not in weights]:
+            raise ArgumentError(
+                f"{type(self).__name__}: the compiled model trains no weight {unknown[0]!r}, only "
+                f"{', '.join(weights)}"
+            )
+        for name, grad in named.items():
+            if grad is not None and np.shape(grad) != weights[name][2].shape:
+                raise ShapeError(
+                    f"{type(self).__name__}: weight {name!r} has shape {weights[name][2].shape}, "
+                    f"its gradient {np.shape(grad)}"
+                )
+        present = {name: grad for name, grad in named.items() if grad is not None}
+        self.change(
+            [
+                WeightUpdate(name, weights[name][2], np.ascontiguousarray(grad, np.float32))
+                for name, grad in present.items()
+            ]
+        )
+        for name in present:
+            weights[name][0].weights_changed()
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Floats | None, Variable]]) -> None:
+        """Do `apply` with pairs of a gradient and its weight."""
+        pairs = list(grads_and_vars)
+        self.apply([grad for grad, _ in pairs], [variable for _, variable in pairs])
+
+    def _weights(self) -> Mapping[str, tuple[WeightSet, str, Floats]]:
+        if self.compiled is None:
+            raise ArgumentError(
+                f"{type(self).__name__}: no model is compiled with this optimizer; call "
+                "model.compile(optimizer, loss) before apply"
+            )
+        return self.compiled.trained_weights
+
+    def change(self, changes: Sequence[WeightUpdate]) -> None:
+        """Change all weights in place, also read-only ones, by one update; tell no layer."""
         rate = self.learning_rate
         self.iterations += 1
         update = self.update(rate, (self.weight_decay or 0.0) * rate)

@@ -90,6 +90,7 @@ class Trainer:
             raise ArgumentError("compile: expected a loss, as in compile('adam', loss='mse')")
         self.model, self.seed = model, int(seed)
         self.optimizer = optimizer_of(optimizer)
+        self.optimizer.compiled = self
         self._given = loss, loss_weights, metrics, weighted_metrics
         self._objective: Objective | None = None
         self._kept: dict[Any, Any] = {}
@@ -115,6 +116,11 @@ class Trainer:
         if self._plan is None or self._plan.graph is not self.model.graph:
             self._plan = Plan.of_all(self.model)
         return self._plan
+
+    @property
+    def trained_weights(self) -> dict[str, tuple[WeightSet, str, Floats]]:
+        """The weights that are trained, by name."""
+        return self.plan.weights
 
     @property
     def objective(self) -> Objective:
@@ -172,7 +178,7 @@ class Trainer:
         """Update the weights once; return the losses before: see Judgement."""
         values, recording = self._run(batch, training=True)
         try:
-            self.optimizer.apply(
+            self.optimizer.change(
                 [
                     WeightUpdate(name, array, recording.gradients[id(holder), key])
                     for name, (holder, key, array) in self.plan.weights.items()
@@ -206,6 +212,7 @@ class Trainer:
 
     def _run(self, batch: Batch, *, training: bool) -> tuple[list[float], Recording]:
         """Run a batch forward and back."""
+        self.objective.require_gradients()
         recording = Recording(
             self.plan.trained,
             training=training,

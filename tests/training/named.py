@@ -30,7 +30,7 @@ def results() -> dict[str, bytes]:
             continue
         optimizer, w = kind(0.01, weight_decay=0.1), p.copy()
         for sign in (1, -1, 2):
-            optimizer.apply([WeightUpdate("w", w, sign * (t - p))])
+            optimizer.change([WeightUpdate("w", w, sign * (t - p))])
         found[f"optimizer {name}"] = w.tobytes()
     for metric in (metrics.AUC(), metrics.AUC(curve="PR"), metrics.R2Score(), metrics.F1Score()):
         metric.update_state(t, p, weight)

@@ -137,7 +137,7 @@ def updated(optimizer: optimizers.Optimizer, steps: Any = STEPS) -> list[np.ndar
         weight.flags.writeable = False
     for gradients in steps:
         changes = zip(map(str, range(len(weights))), weights, gradients, strict=True)
-        optimizer.apply([WeightUpdate(*change) for change in changes])
+        optimizer.change([WeightUpdate(*change) for change in changes])
     return weights
 
 

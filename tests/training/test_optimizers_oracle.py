@@ -42,5 +42,5 @@ def test_twenty_updates(name: str) -> None:
     theirs.build([variable])
     for gradient in STEPS:
         theirs.apply_gradients([(gradient, variable)])
-        ours.apply([WeightUpdate("w", weight, gradient)])
+        ours.change([WeightUpdate("w", weight, gradient)])
     np.testing.assert_allclose(weight, variable.numpy(), rtol=3e-6, atol=1e-6)

@@ -53,7 +53,7 @@ def test_an_optimizer_follows_its_schedule() -> None:
     rates = []
     for _ in range(3):
         rates.append(optimizer.learning_rate)
-        optimizer.apply([WeightUpdate("w", weight, np.zeros(1, np.float32))])
+        optimizer.change([WeightUpdate("w", weight, np.zeros(1, np.float32))])
     assert rates == [1.0, 0.5, 0.25]
     assert weight[0] == pytest.approx(0.9 * 0.95 * 0.975, rel=1e-6)
     optimizer.iterations = 0
@@ -69,7 +69,7 @@ def test_a_schedule_of_your_own() -> None:
     optimizer = SGD(Halving())
     weight = np.zeros(1, np.float32)
     for _ in range(3):
-        optimizer.apply([WeightUpdate("w", weight, np.ones(1, np.float32))])
+        optimizer.change([WeightUpdate("w", weight, np.ones(1, np.float32))])
     assert weight[0] == -1.75
     optimizer.learning_rate = schedules.InverseTimeDecay(1.0, 1, 1.0)  # type: ignore[assignment]
     assert optimizer.learning_rate == 0.25
