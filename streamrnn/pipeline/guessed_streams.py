@@ -2,7 +2,8 @@
 
 Rows of one stream have different times that do not go back. Of the columns for which that is so,
 one with a usual name, of text and with few values is the likeliest key. An integer of another name
-may be a measure, whose many values separate equal times too: it is a key only if no text is.
+may be a measure, whose many values separate equal times too: it is a key only if no text is, and
+its values number things: they leave out few of those between the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def guess_streams(sample: pa.Table, taken: Sequence[str] = ()) -> Streams:
     if least > _TOLERATED:
         return Streams(None, times[0], least, 0, tuple(keys))
     kept = [item for item in found if item[0] <= _TOLERATED]
-    found = [item for item in kept if not _may_be_a_measure(sample.schema.field(item[1]))] or kept
+    texts = [item for item in kept if not _may_be_a_measure(sample.schema.field(item[1]))]
+    found = texts or [item for item in kept if _numbers_things(sample[item[1]], item[3])]
+    if not found:
+        return Streams(None, times[0], least, 0, tuple(dict.fromkeys(item[1] for item in kept)))
     least = min(disorder for disorder, *_ in found)
     alike = [item for item in found if item[0] <= least + _ALIKE]
     alike.sort(key=lambda item: _rank(sample.schema.field(item[1]), times.index(item[2]), item[3]))
@@ -92,6 +96,12 @@ def like_a_key(name: str) -> bool:
 def _may_be_a_measure(field: pa.Field) -> bool:
     """Return whether a column is of integers, with a name that is not usual for a key."""
     return bool(pa.types.is_integer(field.type)) and not like_a_key(field.name)
+
+
+def _numbers_things(column: pa.ChunkedArray, count: int) -> bool:
+    """Return whether `count` different integers are at least half of those in their range."""
+    ends = pc.min_max(column).as_py()
+    return ends["min"] is not None and bool(ends["max"] - ends["min"] < 2 * count)
 
 
 def _rank(field: pa.Field, time: int, count: int) -> tuple[bool, bool, int, int]:

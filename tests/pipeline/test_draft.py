@@ -260,6 +260,22 @@ def test_a_number_is_a_key_where_no_text_is():
     assert found.key == "plane"
 
 
+def test_a_measure_is_no_key(tmp_path):
+    """Its values separate equal times, but they are no streams: the key is left to fill in."""
+    table = busy_flights().drop_columns(["tailnum", "origin"])
+    found = guess_streams(table)
+    assert (found.key, found.time, found.streams) == (None, "sched", 0)
+    assert found.others == ("distance",)
+    logs.write(table, tmp_path / "in" / "one.parquet")
+    scaled = layers.Normalization(mean=[10.0, 1280.0], variance=[900.0, 700.0**2])
+    Sequential([Input((None, 2)), scaled, layers.GRU(3)]).save(tmp_path / "m.safetensors")
+    draft = draft_pipeline(tmp_path / "in", tmp_path / "m.safetensors")
+    (todo,) = [todo for todo in draft.todos if "source.key" in todo]
+    assert "distance" in todo
+    empty = table.set_column(1, "distance", pa.array([None] * len(table), pa.int64()))
+    assert guess_streams(empty).key is None
+
+
 def test_a_log_without_times_or_keys():
     log = logs.random_log(rows=50)
     found = guess_streams(log.drop_columns(["t"]))
