@@ -7,11 +7,12 @@ import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.config import TODO, Filled, sample
+from streamrnn.config import TODO, Filled, sample, value_of
 from streamrnn.errors import DataError
 from streamrnn.formats import load_model
 from streamrnn.models import Model
@@ -73,7 +74,7 @@ def draft_pipeline(
         step = -(-len(files) // MAX_FILES)
         spread = _rows(source, files[::step], SAMPLE_ROWS // MAX_FILES)
     output = _free_sink() if sink is None else Filled(sink)
-    return _draft(data, model, output, loaded, first, spread, _partitions(files))
+    return _draft(data, model, output, loaded, source, first, spread, _partitions(files))
 
 
 def _free_sink() -> Filled:
@@ -107,6 +108,7 @@ def _draft(
     path: str,
     sink: Filled,
     model: Model,
+    source: FileSource,
     first: pa.Table,
     spread: pa.Table,
     partitions: list[str],
@@ -119,13 +121,15 @@ def _draft(
         first.schema.field(streams.time).type
     )
     features = guess_features(specs, spread, taken, input_scaling(model), has_times=times)
+    rejects = _count_rejects(source, streams, first)
     notes = {
         "source.key": _of_key(streams),
         "source.time": _of_time(streams),
         "source.features": features.notes,
         "source.nulls": _of_nulls(features, spread),
         "source.nan": _of_nan(features, spread),
-        "source.bad": _of_bad(streams, first),
+        "source.bad": _of_bad(rejects),
+        "source.max_rejects": _of_max_rejects(rejects),
         "sink.path": list(sink.notes),
     }
     values: dict[str, object] = {
@@ -140,6 +144,7 @@ def _draft(
         "source.nulls": "previous" if notes["source.nulls"] or notes["source.nan"] else None,
         "source.nan": "null" if notes["source.nan"] else None,
         "source.bad": "reject" if notes["source.bad"] else None,
+        "source.max_rejects": 2 * rejects.rows if notes["source.max_rejects"] else None,
         "model.path": path,
         "sink.path": sink.value,
     }
@@ -215,8 +220,42 @@ def _of_nan(features: GuessedFeatures, rows: pa.Table) -> list[str]:
     return [f"NaN in the rows read of {', '.join(found)}"] if found else []
 
 
-def _of_bad(streams: Streams, rows: pa.Table) -> list[str]:
-    count = rows[streams.key].null_count if streams.key is not None else 0
-    if not count:
+class _Rejects(NamedTuple):
+    """Rows without a key, `of` so many; `whole`: these are all rows of the data."""
+
+    rows: int
+    of: int
+    whole: bool
+
+
+def _count_rejects(source: FileSource, streams: Streams, first: pa.Table) -> _Rejects:
+    """Count the rows without a key by the footers, or where these do not tell in the first rows."""
+    if streams.key is None:
+        return _Rejects(0, 0, whole=False)
+    recorded = source.statistics([streams.key]).get(streams.key)
+    if recorded is not None and not recorded.unrecorded:
+        return _Rejects(recorded.nulls, recorded.rows, whole=True)
+    return _Rejects(first[streams.key].null_count, first.num_rows, whole=False)
+
+
+def _of_bad(rejects: _Rejects) -> list[str]:
+    if not rejects.rows:
         return []
-    return [f"the key is null in {count:,} of the first {rows.num_rows:,} rows"]
+    among = f"{rejects.of:,} rows" if rejects.whole else f"the first {rejects.of:,} rows"
+    note = f"the key is null in {rejects.rows:,} of {among}"
+    if rejects.whole or _of_max_rejects(rejects):
+        return [note]
+    return [f"{note}; a run stops when it rejects more than {_most_rejects():,}: see max_rejects"]
+
+
+def _of_max_rejects(rejects: _Rejects) -> list[str]:
+    if rejects.rows <= _most_rejects():
+        return []
+    more = "" if rejects.whole else "; more rows may follow"
+    return [f"twice the rows whose key is null, as these alone would stop a run{more}"]
+
+
+def _most_rejects() -> int:
+    """Return the default of [source] max_rejects."""
+    most: int = value_of("source.max_rejects", {})
+    return most

@@ -276,6 +276,52 @@ def test_a_measure_is_no_key(tmp_path):
     assert guess_streams(empty).key is None
 
 
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_run_passes_the_rejects_that_were_counted(tmp_path, statistics):
+    """More rows without a key than max_rejects allows by default; in all files by their footers."""
+    rows = 6000
+    rng = np.random.default_rng(4)
+    table = pa.table(
+        {
+            "sensor": pa.array([f"s{n % 5}" for n in range(rows)], mask=rng.random(rows) < 0.4),
+            "t": pa.array(np.arange(rows) * 60_000_000, pa.timestamp("us")),
+            "a": rng.normal(size=rows),
+            "b": rng.normal(size=rows),
+        }
+    )
+    nulls = table["sensor"].null_count
+    path = tmp_path / "in" / ("a.parquet" if statistics else "a.arrow")
+    path.parent.mkdir()
+    if statistics:
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+    logs.small_model().save(tmp_path / "m.safetensors")
+    data = path.parent if statistics else tmp_path / "in" / "*.arrow"
+    draft = draft_pipeline(data, tmp_path / "m.safetensors", str(tmp_path / "out"))
+    pipeline, tables = loaded(draft, tmp_path)
+    assert tables["source"]["bad"] == "reject"
+    assert tables["source"]["max_rejects"] == 2 * nulls > 2000
+    (guess,) = [guess for guess in draft.guesses if "max_rejects" in guess]
+    assert ("more rows may follow" in guess) != statistics
+    assert pipeline.run().rejected == nulls
+
+
+def test_few_rows_without_a_key_leave_the_limit(tmp_path):
+    """Where the footers do not count them, it is said when a run stops."""
+    table = busy_flights(2000)
+    path = tmp_path / "in.arrow"
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(table)
+    scaled = layers.Normalization(mean=[10.0, 1280.0], variance=[900.0, 700.0**2])
+    Sequential([Input((None, 2)), scaled, layers.GRU(3)]).save(tmp_path / "m.safetensors")
+    draft = draft_pipeline(path, tmp_path / "m.safetensors", str(tmp_path / "out"))
+    (guess,) = [guess for guess in draft.guesses if "source.bad" in guess]
+    assert guess.endswith("a run stops when it rejects more than 1,000: see max_rejects")
+    assert "max_rejects" not in tomllib.loads(draft.text)["source"]
+
+
 def test_a_log_without_times_or_keys():
     log = logs.random_log(rows=50)
     found = guess_streams(log.drop_columns(["t"]))
