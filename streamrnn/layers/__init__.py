@@ -1,5 +1,7 @@
 """Layers and cells: Keras's names, arguments and weight layouts, in float32 NumPy arrays."""
 
+from types import ModuleType
+
 from streamrnn.errors import ArgumentError
 from streamrnn.layers import activations, initializers, ops, registry, regularizers
 from streamrnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
@@ -68,7 +70,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(name for name in __all__ if not isinstance(globals()[name], ModuleType))
 
 
 __all__ = [
