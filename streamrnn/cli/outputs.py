@@ -21,7 +21,10 @@ Rejects = Annotated[
 def verify(
     out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
-    """Check an output. Every committed file is read and compared with its checksum."""
+    """Check an output. Every committed file is read and compared with its checksum.
+
+    The checksums that it prints are equal if rows and states are, however a run was cut.
+    """
     from streamrnn import outputs
 
     found = outputs.verify(out, rejects=rejects)
@@ -32,7 +35,8 @@ def verify(
         print(
             f"{location(out)} is intact: commit {found.commit}, {count(found.parts, 'part')} with "
             f"{count(found.rows, 'row')}{rejected}, state of {count(found.state_rows, 'stream')}, "
-            f"{found.bytes / 1e6:,.1f} MB"
+            f"{found.bytes / 1e6:,.1f} MB\n"
+            f"checksum {found.rows_checksum} of the rows, {found.state_checksum} of the state"
         )
         print("".join(f"note     {table}\n" for table in found.left), end="")
     if found.behind:

@@ -1,7 +1,7 @@
 """Verify the parts of an output folder, and merge small ones, between runs."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +15,14 @@ from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.partitioning import layout_in, row_directory
 from streamrnn.checkpoints.reading import consistent_read, read_manifest
-from streamrnn.checkpoints.versions import check_shards
+from streamrnn.checkpoints.versions import check_shards, read_shards
 from streamrnn.config import alerts_beside, recorded_alerts, recorded_rejects, rejects_beside
 from streamrnn.display import count, first_of
 from streamrnn.errors import CheckpointError, PublishError
 from streamrnn.outputs.publishing import Publisher
+from streamrnn.outputs.reading import part_batches
 from streamrnn.sinks import PART_FORMATS, Part, PartFormat, PartWriter
+from streamrnn.sources.content import Content, sum_of
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import open_files
 
@@ -35,6 +37,8 @@ _Found = TypeVar("_Found")
 class Verified:
     """What `verify` has read and found intact.
 
+    `rows_checksum` and `state_checksum` are of the decoded values, whatever the order of the rows
+    and the way they are divided into parts: outputs with equal rows and states have equal ones.
     `behind`: how tables of [publish] differ from it; `left`: a table in it that is not among them.
     """
 
@@ -44,6 +48,8 @@ class Verified:
     rejected: int
     state_rows: int
     bytes: int
+    rows_checksum: str
+    state_checksum: str
     behind: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
@@ -80,6 +86,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
         wrong += _foreign(directory, manifest.parts)
         if wrong:
             raise CheckpointError("\n".join(dict.fromkeys(wrong)))
+        states = read_shards(files, INSIDE, manifest.shards)
         tables = Publisher.of(manifest.config, path)
         return Verified(
             manifest.commit,
@@ -89,11 +96,17 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             manifest.state_rows,
             sum(part.bytes for part in (*manifest.parts, *manifest.rejects, *manifest.alerts))
             + sum(file.bytes for shard in manifest.shards for file in shard.files),
+            _checksum(batch for _, batch in part_batches(path, manifest)),
+            _checksum(() if states is None else states.to_batches()),
             tuple(tables.problems(manifest)),
             tuple(tables.left({"publish.delta": True})),
         )
 
     return consistent_read(path, read)
+
+
+def _checksum(batches: Iterable[pa.RecordBatch]) -> str:
+    return f"{sum_of(Content.of(batch, None) for batch in batches).digest:016x}"
 
 
 def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:

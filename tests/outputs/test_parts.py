@@ -167,6 +167,21 @@ def test_compact_keeps_what_can_be_gone_back_to(out):
 # -- the state -----------------------------------------------------------------------------------
 
 
+def test_checksums_are_of_rows_and_states_however_they_are_divided(out, tmp_path):
+    """Five commits, merged parts, and four commits: only the last has other rows and states."""
+    run(out)
+    five = verify(out)
+    compact(out)
+    merged = verify(out)
+    assert five.parts > merged.parts == 1
+    run(str(tmp_path / "four"), steps=4)
+    four = verify(str(tmp_path / "four"))
+    sums = [(found.rows_checksum, found.state_checksum) for found in (five, merged, four)]
+    assert sums[0] == sums[1]
+    assert all(len(text) == 16 for text in sums[0])
+    assert not set(sums[0]) & set(sums[2])
+
+
 def test_another_state_in_place_of_the_last(out):
     run(out, steps=3)
     with OutputFolder.open(out) as folder:
