@@ -4,9 +4,14 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import streamrnn
+from streamrnn.pipeline import Config
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(streamrnn.__file__).parent
@@ -16,10 +21,13 @@ PAGES = (
     "tests/benchmarks/README.md",
     "pipelines/etl/README.md",
 )
-READERS = re.compile(r"^import (duckdb|polars)", re.MULTILINE)
-"""Of a block for those who have the library: test_readme_oracle.py runs it."""
-SPARK = re.compile(r"^from pyspark", re.MULTILINE)
-"""Of a block that needs Spark: tests/spark/test_readme_spark.py runs it."""
+GUIDE = tuple(f"streamrnn/guide/{path.name}" for path in sorted((PACKAGE / "guide").glob("*.md")))
+TIMES = re.compile(
+    r"in [\d.]+ s \([\d,]+ rows/s\)|(?<=updates )in [\d.]+ s$|(?<=, )[\d.]+ s$|, [\d.,]+ MB$",
+    re.MULTILINE,
+)
+"""What differs from run to run in the output of a command."""
+WEATHER = tomllib.loads((ROOT / "pipelines" / "weather.toml").read_text())
 STREAMRNN = f"{shlex.quote(sys.executable)} -c 'from streamrnn.cli import main; main()'"
 
 
@@ -28,10 +36,66 @@ def located(path: Path | str) -> Path:
     return (PACKAGE.parent if Path(path).parts[:1] == (PACKAGE.name,) else ROOT) / path
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of each block of a page."""
+class Block(NamedTuple):
+    """A block of a page. Its title says what it needs, or why it is not run."""
+
+    language: str
+    title: str
+    text: str
+
+    @property
+    def needs(self) -> list[str]:
+        """Modules beside those of the test extra, without which it does not run."""
+        needs = re.fullmatch(r"needs (.+)", self.title)
+        return needs[1].split(", ") if needs else []
+
+
+def blocks(page: str) -> list[Block]:
+    """The blocks of a page, in their order."""
     text = located(page).read_text()
-    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = re.findall(
+        r'^```(\w+)(?: title="([^"\n]*)")?\n(.*?)^```$', text, re.MULTILINE | re.DOTALL
+    )
+    assert len(found) == text.count("\n```") // 2, f"{page}: a block that is not read here"
+    return [Block(*block) for block in found]
+
+
+def installed(block: Block) -> bool:
+    """Whether the modules that it needs are there."""
+    return all(find_spec(name) for name in block.needs)
+
+
+def run_blocks(page: str, clone: Path, can_run: Callable[[Block], bool]) -> int:
+    """Run the blocks of a page in a reader's order; return how many commands and blocks ran.
+
+    A block that begins with the comment of a file name is that file. Other blocks of Python run;
+    other TOML is part of a pipeline file. Commands print what stands below them.
+    """
+    ran = 0
+    for block in blocks(page):
+        name = re.match(r"# ([\w./-]+\.\w+)\n", block.text)
+        if block.language == "text" or not can_run(block):
+            continue
+        if name is not None:
+            (clone / name[1]).write_text(block.text)
+        elif block.language == "console":
+            for command, said in re.findall(
+                r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE
+            ):
+                assert TIMES.sub("", shell(command, clone)) == TIMES.sub("", said), command
+                ran += 1
+        elif block.language == "python":
+            run_python(block.text, clone)
+            ran += 1
+        elif block.language == "toml":
+            Config.parse(_merged(WEATHER, tomllib.loads(block.text)))
+            ran += 1
+    return ran
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a pipeline file, with the keys of a part of one."""
+    return {**base, **{name: {**base.get(name, {}), **keys} for name, keys in changes.items()}}
 
 
 def make_clone(base: Path) -> Path:

@@ -15,7 +15,7 @@ from streamrnn.cli import main
 from streamrnn.cli.app import app
 from streamrnn.cli.epilogs import EXIT_CODES
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(errors.__file__).parent / "guide" / "troubleshooting.md"
 ROOT = typer.main.get_command(app)
 
 
@@ -53,10 +53,10 @@ def test_the_help_of_a_command_shows_an_example_that_parses(words, capsys):
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_the_help_lists_the_exit_codes_of_the_readme_and_of_the_errors(capsys):
+def test_the_help_lists_the_exit_codes_of_the_guide_and_of_the_errors(capsys):
     listed = dict(re.findall(r"^  (\d+) +(.+)$", EXIT_CODES, re.MULTILINE))
-    readme = dict(re.findall(r"^\| (\d+) \| (.+?) \|", README.read_text(), re.MULTILINE))
-    assert listed == readme
+    page = dict(re.findall(r"^\| (\d+) \| (.+?) \|", PAGE.read_text(), re.MULTILINE))
+    assert listed == page
     classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     raised = {str(kind.exit_code) for kind in classes if hasattr(kind, "exit_code")}
     assert raised - {"0"} <= set(listed)

@@ -247,7 +247,7 @@ def test_a_reload_that_fails_reports_that_the_output_was_rewound(cli, how):
         file.write_bytes(data)
     code, out, err = cli("run p.toml --reload")
     assert (code, out) == (65, "")
-    first, *_, last = err.splitlines()
+    first, *_, last, _page = err.splitlines()
     assert first.startswith("error: ")
     assert "in/one-1.parquet" in err
     assert pq.read_table("out").num_rows == 40

@@ -14,7 +14,7 @@ from streamrnn import errors
 from streamrnn.cli.run import INTERRUPTED
 from streamrnn.cli.signals import SIGNALLED
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+TROUBLESHOOTING = (Path(errors.__file__).parent / "guide" / "troubleshooting.md").read_text()
 PRIVATE = {
     "streamrnn.sources.casts.UnfitError",
     "streamrnn.sources.formats.base.UnparsedError",
@@ -97,9 +97,9 @@ def test_a_drawn_tree_is_read_with_its_nesting() -> None:
     assert drawn(moved)[2] == ("B", "Root", None, 3)
 
 
-def test_the_readme_lists_the_exit_code_of_every_exception() -> None:
+def test_the_guide_lists_the_exit_code_of_every_exception() -> None:
     """In a table: code, meaning, exceptions. A class is listed unless it has its parent's code."""
-    rows = re.findall(r"^\| (\d+) \| [^|]+ \|([^|]*)\|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \|([^|]*)\|", TROUBLESHOOTING, re.MULTILINE)
     listed = {int(code): set(re.findall(r"`(\w+)`", names)) for code, names in rows}
     expected: dict[int, set[str]] = {0: set(), USAGE: set(), INTERRUPTED: set(), TERMINATED: set()}
     for name, parent, _, code in drawn(errors.__doc__ or ""):

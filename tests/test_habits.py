@@ -15,6 +15,7 @@ from streamrnn.states.layout import FORMAT_VERSION
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 README = (ROOT / "README.md").read_text()
+GUARANTEES = (Path(streamrnn.__file__).parent / "guide" / "guarantees.md").read_text()
 CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
 
 
@@ -27,10 +28,10 @@ def test_the_version_is_said_once() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", streamrnn.__version__)
 
 
-def test_the_readme_names_the_versions_that_are_read() -> None:
+def test_the_guide_names_the_versions_that_are_read() -> None:
     """Whoever updates reads there whether an output can be resumed."""
     assert tuple(range(READABLE[0], VERSION + 1)) == READABLE
-    rows = dict(re.findall(r"^\| ([a-z][^|]*) \| ([^|]*) \| refused", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| ([a-z][^|]*) \| ([^|]*) \| refused", GUARANTEES, re.MULTILINE))
     assert rows == {
         "manifest of an output folder": f"{READABLE[0]} to {READABLE[-1]}, writes {VERSION}",
         "state table (in an output, exported, or a `checkpoint`)": FORMAT_VERSION,
@@ -40,7 +41,7 @@ def test_the_readme_names_the_versions_that_are_read() -> None:
 
 def test_the_readme_names_the_oldest_python() -> None:
     oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
-    assert re.findall(r"Python ([\d.]+) or newer", README) == [oldest, oldest]
+    assert re.findall(r"Python ([\d.]+) or newer", README + GUARANTEES) == [oldest, oldest]
 
 
 def test_each_tool_has_one_version() -> None:

@@ -12,7 +12,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from readme import ROOT, located
+from guide.generate import PAGES as LOOKED_UP
+from readme import GUIDE, ROOT, located
 
 TABLE = tomllib.loads((ROOT / "tests" / "sentences.toml").read_text())
 PROOFS: dict[str, str | list[str]] = TABLE["proofs"]
@@ -40,7 +41,8 @@ def claims(page: str) -> list[str]:
     ]
 
 
-CLAIMS = [claim for page in TABLE["pages"] for claim in claims(located(page).read_text())]
+PAGES = [located(page) for page in (*TABLE["pages"], *GUIDE) if Path(page).stem not in LOOKED_UP]
+CLAIMS = [claim for page in PAGES for claim in claims(page.read_text())]
 
 
 def test_what_is_a_sentence_and_which_of_them_claims() -> None:

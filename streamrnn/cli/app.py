@@ -20,6 +20,7 @@ from streamrnn.cli import (
     evaluate,
     files,
     fit,
+    guide,
     models,
     outputs,
     run,
@@ -38,30 +39,41 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run", epilog=f"{example('run pipeline.toml --set window.lanes=32')}\n\n{EXIT_CODES}")(
-    run.run
+app.command(
+    "run",
+    epilog=f"{example('run pipeline.toml --set window.lanes=32', 'daily-job')}\n\n{EXIT_CODES}",
+)(run.run)
+app.command(
+    "fit", epilog=f"{example('fit pipeline.toml --set train.epochs=3', 'train')}\n\n{EXIT_CODES}"
+)(fit.fit)
+app.command("validate", epilog=example("validate pipeline.toml", "troubleshooting"))(check.validate)
+app.command("explain", epilog=example("explain pipeline.toml --json", "start"))(check.explain)
+app.command("compile", epilog=example("compile pipeline.toml", "performance"))(
+    check.compile_pipeline
 )
-app.command("fit", epilog=f"{example('fit pipeline.toml --set train.epochs=3')}\n\n{EXIT_CODES}")(
-    fit.fit
+app.command(
+    "evaluate", epilog=example("evaluate pipeline.toml --by month --json", "evaluate-report")
+)(evaluate.evaluate)
+app.command("report", epilog=example("report pipeline.toml -o report.html", "evaluate-report"))(
+    draw_report.report
 )
-app.command("validate", epilog=example("validate pipeline.toml"))(check.validate)
-app.command("explain", epilog=example("explain pipeline.toml --json"))(check.explain)
-app.command("compile", epilog=example("compile pipeline.toml"))(check.compile_pipeline)
-app.command("evaluate", epilog=example("evaluate pipeline.toml --by month --json"))(
-    evaluate.evaluate
-)
-app.command("report", epilog=example("report pipeline.toml -o report.html"))(draw_report.report)
-app.command("summary", epilog=example("summary model.keras"))(models.summary)
-app.command("convert", epilog=example("convert model.keras model.safetensors --check check.npz"))(
-    models.convert
-)
+app.command("summary", epilog=example("summary model.keras", "keras-model"))(models.summary)
+app.command(
+    "convert",
+    epilog=example("convert model.keras model.safetensors --check check.npz", "torch-onnx-model"),
+)(models.convert)
 app.add_typer(states.app, name="state")
-app.command("verify", epilog=example("verify scores"))(outputs.verify)
-app.command("rewind", epilog=example("rewind scores --to 12"))(outputs.rewind)
-app.command("publish", epilog=f"{example('publish scores')}\n\n{EXIT_CODES}")(outputs.publish)
-app.command("compact", epilog=example("compact scores"))(outputs.compact)
-app.command("init", epilog=example("init new.toml --from data/log --model model.keras"))(files.init)
-app.command("schema", epilog=example("schema > pipeline.schema.json"))(files.schema)
+app.command("verify", epilog=example("verify scores", "guarantees"))(outputs.verify)
+app.command("rewind", epilog=example("rewind scores --to 12", "daily-job"))(outputs.rewind)
+app.command("publish", epilog=f"{example('publish scores', 'results')}\n\n{EXIT_CODES}")(
+    outputs.publish
+)
+app.command("compact", epilog=example("compact scores", "daily-job"))(outputs.compact)
+app.command("init", epilog=example("init new.toml --from data/log --model model.keras", "start"))(
+    files.init
+)
+app.command("guide", epilog=example("guide keras-model", "index"))(guide.guide)
+app.command("schema", epilog=example("schema > pipeline.schema.json", "keys"))(files.schema)
 
 
 def _show_version(requested: bool) -> None:
@@ -95,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = problem.exit_code
         if code:  # 0: the reader closed the pipe, which is no failure
             error("\n".join([str(problem), *getattr(problem, "__notes__", ())]))
+            print(f"more: streamrnn guide {guide.page_on(type(problem))}", file=sys.stderr)
     except OSError as problem:
         error(_describe(problem))
         code = 1

@@ -15,6 +15,6 @@ Exit codes:
 """
 
 
-def example(arguments: str) -> str:
-    """Return the epilog of a command with one example of its arguments."""
-    return f"\b\nExample:\n  streamrnn {arguments}"
+def example(arguments: str, page: str) -> str:
+    """Return the epilog of a command: one example of its arguments, and its page of the guide."""
+    return f"\b\nExample:\n  streamrnn {arguments}\n\n\b\nMore:\n  streamrnn guide {page}"

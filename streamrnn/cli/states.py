@@ -30,7 +30,7 @@ Keys = Annotated[
 ]
 
 
-@app.command(epilog=example("state show scores --limit 20"))
+@app.command(epilog=example("state show scores --limit 20", "state"))
 def show(
     out: Annotated[str, typer.Argument(metavar="OUT", help=STATES)],
     limit: Annotated[
@@ -62,7 +62,7 @@ def show(
     print(f"\n{count(states.num_rows, 'stream')}" + (f", {left:,} not shown" if left else ""))
 
 
-@app.command(epilog=example("state export scores -o states.parquet"))
+@app.command(epilog=example("state export scores -o states.parquet", "state"))
 def export(
     out: Output,
     file: Annotated[
@@ -79,7 +79,7 @@ def export(
     print(f"wrote {location(file)}: {count(export_state(out, file), 'stream')}")
 
 
-@app.command("import", epilog=example("state import states.parquet scores"))
+@app.command("import", epilog=example("state import states.parquet scores", "state"))
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A state table (.parquet, .arrow).")],
     out: Output,
@@ -92,7 +92,7 @@ def import_(
     print(f"{location(out)} now has the state of {location(file)}: {count(number, 'stream')}")
 
 
-@app.command(epilog=example("state diff scores states.parquet"))
+@app.command(epilog=example("state diff scores states.parquet", "state"))
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help=STATES)],
     b: Annotated[str, typer.Argument(metavar="B", help=STATES)],
@@ -130,7 +130,7 @@ def diff(
         raise typer.Exit(DIFFERENT)
 
 
-@app.command(epilog=example("state drop scores --key N162UW"))
+@app.command(epilog=example("state drop scores --key N162UW", "state"))
 def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Forget streams. Their next rows are scored like those of new streams."""
     from streamrnn.outputs import drop_streams
@@ -138,7 +138,7 @@ def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     print(f"{location(out)}: {count(drop_streams(out, keys), 'stream')} dropped")
 
 
-@app.command(epilog=example("state reset scores --key N162UW"))
+@app.command(epilog=example("state reset scores --key N162UW", "state"))
 def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Reset streams with their next row. They keep their last time: earlier rows are late."""
     from streamrnn.outputs import reset_streams
@@ -146,7 +146,7 @@ def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     print(f"{location(out)}: {count(reset_streams(out, keys), 'stream')} reset")
 
 
-@app.command(epilog=example("state compact scores --idle 90d"))
+@app.command(epilog=example("state compact scores --idle 90d", "state"))
 def compact(
     out: Output,
     idle: Annotated[
@@ -170,7 +170,7 @@ def compact(
     print(f"{location(out)}: {dropped} dropped, idle for {idle} or more")
 
 
-@app.command(epilog=example("state gc scores"))
+@app.command(epilog=example("state gc scores", "state"))
 def gc(out: Output, verbose: Verbose = False) -> None:
     """Remove files left behind by a killed run, as the next run would."""
     from streamrnn.outputs import clear_leftovers

@@ -25,6 +25,7 @@ _HEAD = """\
 # A streamrnn pipeline. Check it with `streamrnn validate`, run it with `streamrnn run`.
 # The comment above a key describes it. A key that is commented out shows its default, or an example
 # if it has none. In strings, ${VAR} and ${VAR:-default} are replaced from the environment.
+# More: `streamrnn guide`, with a page for each task; `streamrnn guide messy-log` is about [source].
 """
 
 

@@ -57,10 +57,11 @@ def test_a_failure_names_its_cause_and_the_path(lake: Lake) -> None:
     assert "\x1b" not in str(found.value)
 
 
-def test_polars_reads_a_published_output_as_the_readme_says(lake: Lake) -> None:
+def test_polars_reads_a_published_output_as_the_guide_says(lake: Lake) -> None:
     lake.run(0)
     (pattern,) = re.findall(
-        r'scan_parquet\("out/weather(.*?)"(.*?)\)', located("README.md").read_text()
+        r'scan_parquet\("out/weather(.*?)"(.*?)\)',
+        located("streamrnn/guide/results.md").read_text(),
     )
     options = dict(re.findall(r'(\w+)="(.*?)"', pattern[1]))
     assert len(pl.scan_parquet(f"{lake.out}{pattern[0]}", **options).collect()) == 100

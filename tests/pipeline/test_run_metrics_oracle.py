@@ -45,9 +45,13 @@ def test_the_client_reads_the_label_that_was_escaped(tmp_path: Path) -> None:
     assert (sample.labels, sample.value) == ({"pipeline": name}, 3)
 
 
-def test_systemd_accepts_the_units_of_the_readme(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units_of_the_guide(tmp_path: Path) -> None:
     """With a command that exists: systemd, where it is installed, checks that, too."""
-    service, timer = (block for language, block in blocks("README.md") if language == "ini")
+    service, timer = (
+        block.text
+        for block in blocks("streamrnn/guide/daily-job.md")
+        if block.text.startswith("[Unit]")
+    )
     command = "/srv/scores/venv/bin/streamrnn"
     assert command in service
     (tmp_path / "streamrnn.service").write_text(service.replace(command, sys.executable))

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import streamrnn
 from streamrnn import Pipeline
 from streamrnn.checkpoints import UsedFile, read_manifest
 from streamrnn.cli.run import in_words
@@ -126,9 +127,9 @@ def test_a_file_that_was_touched_copied_or_compressed_anew_is_as_it_was(base: Pa
 
 
 def test_another_order_of_the_rows_of_a_used_file_is_no_change(base: Path) -> None:
-    """The README names it, as the scores would differ; a file is read again by its name only."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert "a used file with the same rows in another order counts as unchanged" in readme
+    """The guide names it, as the scores would differ; a file is read again by its name only."""
+    page = (Path(streamrnn.__file__).parent / "guide" / "messy-log.md").read_text()
+    assert "a used file with the same rows in another order counts as unchanged" in page
     _run("in/part-0.parquet")
     _run()
     file = base / "in" / "part-1.parquet"

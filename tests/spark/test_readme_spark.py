@@ -1,4 +1,4 @@
-"""The blocks of the README that need Spark."""
+"""The block of the guide that needs Spark."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("pyspark", reason="needs the engines extra")
-from readme import SPARK, blocks, make_clone, run_python
+from readme import blocks, make_clone, run_python
 
 
 def test_the_block_in_spark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,6 +17,6 @@ def test_the_block_in_spark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     options.append("spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1")
     conf = " ".join(f"--conf {option}" for option in options)
     monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"{conf} pyspark-shell")
-    (block,) = [text for _, text in blocks("README.md") if SPARK.search(text)]
-    printed = run_python(block, make_clone(tmp_path))
+    (block,) = [b for b in blocks("streamrnn/guide/many-machines.md") if b.needs == ["pyspark"]]
+    printed = run_python(block.text, make_clone(tmp_path))
     assert printed == "3 ['origin', 'time_hour', 'temp', 'temp_3h']\n"

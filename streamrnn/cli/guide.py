@@ -1,0 +1,64 @@
+"""`streamrnn guide`: the pages for users, in a terminal."""
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamrnn import errors
+
+_FOLDER = Path(errors.__file__).parent / "guide"
+_WIDEST = 100
+"""Columns of text that are still easy to read."""
+_PAGES: dict[type[errors.StreamRNNError], str] = {
+    errors.LateRowError: "daily-job",
+    errors.DivergedError: "train",
+    errors.ModelFileError: "troubleshooting",
+    errors.DataError: "messy-log",
+    errors.DTypeError: "messy-log",
+    errors.ModelMismatchError: "keras-model",
+    errors.ConfigError: "keys",
+    errors.StateError: "new-model",
+    errors.EngineError: "many-machines",
+    errors.PublishError: "results",
+    errors.AlreadyProcessed: "own-job",
+    errors.PositionError: "own-job",
+    errors.StreamRNNError: "troubleshooting",
+}
+
+
+def page_on(problem: type[errors.StreamRNNError]) -> str:
+    """Return the name of the page that says more about errors of a class.
+
+    >>> page_on(errors.ConfigFileMissingError)
+    'keys'
+    """
+    return next(_PAGES[kind] for kind in problem.__mro__ if kind in _PAGES)
+
+
+def _names() -> list[str]:
+    return sorted(page.stem for page in _FOLDER.glob("*.md"))
+
+
+def guide(
+    page: Annotated[
+        str, typer.Argument(metavar="[PAGE]", autocompletion=_names, help="The name of a page.")
+    ] = "index",
+) -> None:
+    """Show a page of the guide. Without PAGE, list the pages."""
+    name = page.removesuffix(".md")
+    if name not in _names():
+        close = difflib.get_close_matches(name, _names(), n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "`streamrnn guide` lists the pages."
+        raise typer.BadParameter(f"no page {page!r}. {hint}")
+    text = (_FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    if not sys.stdout.isatty():
+        print(text, end="")
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    console.print(Markdown(text), width=min(console.width, _WIDEST))
