@@ -87,7 +87,7 @@ class FitSummary:
         """
         best, shares = self.best, {}
         for name in ("persistence", "mean", "seasonal"):
-            if f"{name}_rmse" in best:
+            if f"val_rmse_where_{name}" in best:  # not in the history of an earlier version
                 baseline, model = best[f"{name}_rmse"], best[f"val_rmse_where_{name}"]
                 worse = -math.inf if model else 0.0
                 shares[name] = 1 - model / baseline if baseline else worse
