@@ -24,6 +24,7 @@ from streamrnn.checkpoints.shape import mistyped
 from streamrnn.config import check_recorded
 from streamrnn.errors import CheckpointError
 from streamrnn.sinks import Part, layout_of
+from streamrnn.states.positions import from_json
 
 _MOST_ROWS = (1 << 63) - 1
 
@@ -56,6 +57,7 @@ def check_types(manifest: Manifest) -> None:
             raise ValueError("files of Shard: expected at least one, received none")
         _check_time(commit.time)
         _check_counters(commit.counters)
+        _check_positions(commit.positions)
     _check_config(manifest.config)
     for commit in commits:
         # A run always commits a state, be it of no stream; other owners of a folder do not.
@@ -110,6 +112,13 @@ def _check_counters(counters: Mapping[str, Any]) -> None:
     for name, value in counters.items():
         if type(value) is not int:
             raise ValueError(mistyped(f"counters {name}", "int", value))
+
+
+def _check_positions(positions: Mapping[str, Any]) -> None:
+    try:
+        from_json(positions["last"] if positions else None)
+    except (LookupError, TypeError, ValueError):
+        raise ValueError(mistyped("positions", 'a position, {"last": …}', positions)) from None
 
 
 def _check_config(config: Mapping[str, Any]) -> None:

@@ -391,6 +391,7 @@ class OutputFolder:
                 # Names in the manifest are current only if this run has checked the sources.
                 home=self.home if last is None or self._known.files is not None else last.home,
                 table=self._table or (last.table if last else ""),
+                positions=last.positions if last else {},
             )
             manifest = self._ledger.install(manifest)
             self._known.commit(manifest)
@@ -456,14 +457,16 @@ class OutputFolder:
         self._ledger.reconciled = False
         return self._ledger.install(manifest)
 
-    def replace_state(self, table: pa.Table) -> Manifest:
+    def replace_state(self, table: pa.Table, **changes: Any) -> Manifest:
         """Commit another state table in place of the last one; rows and position stay.
+
+        `changes` are other fields of the manifest.
 
         Raises CheckpointError if nothing was committed yet; SinkError.
         """
         name = f"_state-{draw_name(self.next_commit)}.arrow"
         version = write_version(self._files, INSIDE, name, StateDelta(len(table), None, table), ())
-        return self.replace(shards=(Shard(len(table), version),))
+        return self.replace(shards=(Shard(len(table), version),), **changes)
 
     def close(self) -> None:
         """Discard what is not committed, and release the locks. May be called again."""

@@ -115,6 +115,7 @@ class RetainedCommit:
     model: str
     end_of_run: bool
     alerts: int = 0
+    positions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def state_rows(self) -> int:
@@ -134,7 +135,8 @@ class Manifest:
     itself has them too, see the module `segments`). `counters` is what the run passed to `commit`.
     `config` is dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are
     those of the state, in order, empty without state. `end_of_run`: the last commit of its run
-    (with --follow: of the files that one poll found).
+    (with --follow: of the files that one poll found). `positions`: {"last": JSON} of the checkpoint
+    that the state was imported from (see `states.positions`), empty without one.
     """
 
     output: str
@@ -158,6 +160,7 @@ class Manifest:
     table: str = ""
     end_of_run: bool = True
     segments: Mapping[str, tuple[Segment, ...]] = field(default_factory=dict)
+    positions: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
     @property
@@ -195,6 +198,7 @@ class Manifest:
             self.model,
             self.end_of_run,
             self.alerted,
+            self.positions,
         )
 
     def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
@@ -230,11 +234,16 @@ class Manifest:
         for key, segments in self.segments.items():
             found[key] = found[key][sum(item.count for item in segments) :]
         used = self.alerted or self.alerts_path or any(kept.alerts for kept in self.kept)
+        left_out = set[str]()  # what earlier versions did not have, where it is not used
         if not used:  # as version 4
             found["version"] = WITHOUT_ALERTS if self.version == VERSION else self.version
-            del found["alerts"], found["alerts_path"]
-            kept = map(fields_of, self.kept)
-            found["kept"] = tuple({k: v for k, v in item.items() if k != "alerts"} for item in kept)
+            del found["alerts_path"]
+            left_out.add("alerts")
+        if not (self.positions or any(kept.positions for kept in self.kept)):
+            left_out.add("positions")
+        kept = map(fields_of, self.kept)
+        found["kept"] = tuple({k: v for k, v in item.items() if k not in left_out} for item in kept)
+        found = {k: v for k, v in found.items() if k not in left_out}
         if not self.table:  # as before there were tables
             del found["table"]
         rest = (",\n".join(f' "{key}": {_json(value)}' for key, value in found.items())).encode()

@@ -124,6 +124,7 @@ def restore_commit(
             alerts=_first_rows(folder, folder.alerts, manifest.alerts, target.alerts),
             shards=target.shards,
             counters=target.counters,
+            positions=target.positions,
             kept=tuple(kept for kept in manifest.kept if kept.commit < target.commit),
         )
 

@@ -32,6 +32,7 @@ from streamrnn.states import (
     write_state_file,
 )
 from streamrnn.states.diff import StateDiff
+from streamrnn.states.positions import last_position, to_json
 
 
 def read_states(
@@ -100,7 +101,9 @@ def import_state(file: str, output: str) -> int:
     """Replace the state of an output folder by a state table, in one commit.
 
     Returns the number of streams. Raises StateError unless keys, states and model are those of the
-    folder and all values are valid, as for `[state] init`; no stream may lose its last time.
+    folder and all values are valid, as for `[state] init`; no stream may lose its last time. The
+    position of a checkpoint of `Pipeline` is taken along, for `process` from the state of the
+    folder, and for messages of a run over files whose rows `process` has scored.
 
     >>> export_state("out/weather", "states.parquet")
     3
@@ -119,7 +122,9 @@ def import_state(file: str, output: str) -> int:
         layout = _layout_of(old.schema, folder.manifest.config)
         before = from_arrow(old, layout, _zeros(layout), output, same_pipeline=True)
         table = from_arrow(new, layout, _zeros(layout), file, before=before)
-        folder.replace_state(table.to_arrow().cast(old.schema))
+        position = last_position(new, file)
+        positions = {} if position is None else {"last": to_json(position)}
+        folder.replace_state(table.to_arrow().cast(old.schema), positions=positions)
     return len(table)
 
 

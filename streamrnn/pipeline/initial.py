@@ -22,6 +22,7 @@ from streamrnn.pipeline.preflight import open_source, run_config
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions, Scorer, starting_table
 from streamrnn.sources import canonical_name, in_earlier_types
 from streamrnn.states import StateTable, as_table, key_names, state_digest
+from streamrnn.states.positions import from_json
 
 GivenState = pa.Table | StateTable | str | os.PathLike[str]
 """A state table, "output", or the path of an exported table or of an output folder."""
@@ -179,7 +180,9 @@ def _output_scorer(loaded: LoadedPipeline, schema: pa.Schema, folder: str) -> Sc
     )
     for note in notes:
         _LOGGER.warning("%s: %s", location(folder), note)
-    return Scorer(bound, table)
+    scorer = Scorer(bound, table)
+    scorer.position = from_json(last.positions.get("last"))
+    return scorer
 
 
 def warn_of_output(config: Config) -> None:

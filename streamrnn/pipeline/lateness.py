@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamrnn.checkpoints import UsedFile
 from streamrnn.display import first_of
 from streamrnn.errors import LateRowError
 from streamrnn.sources import FileTimes, Source, SourceFile, last_with, steps_back
+from streamrnn.states.positions import CallPosition
 
 _IF_EXPECTED = 'If late rows are expected, set [source] late to "drop", "reject" or "apply".'
 
@@ -51,6 +53,19 @@ def name_the_files(
     if not replaced:
         return error
     return error.because(f"{error.args[1]} {_reload(replaced, times[index], kind)}")
+
+
+def name_the_position(
+    error: LateRowError, position: CallPosition, state: pa.Table, column: str
+) -> LateRowError:
+    """Add to the error that `state` has rows of `process`, and how to leave them out."""
+    newest = pc.max(state["last_time"]).cast(pa.string())
+    return error.because(
+        f"The state is from a checkpoint of `process`, whose last position is {position!r}: no "
+        "list of files says which rows it has. If this row is one of them, leave out the files "
+        f'that `process` has read, with [source] after = {{ time = "{newest}" }}: the newest '
+        f"{column} in the state; or with {{ path = … }} or {{ partition = … }}. {error.args[1]}"
+    )
 
 
 def _with_the_file_before(

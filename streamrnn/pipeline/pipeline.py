@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import has_manifest, load_state
+from streamrnn.checkpoints import has_manifest, load_state, read_manifest
 from streamrnn.config.load import Config
 from streamrnn.config.values import EngineType, OnChange
 from streamrnn.display import count, html_table, listed, location
@@ -53,7 +53,7 @@ from streamrnn.pipeline.windows import source_windows
 from streamrnn.scoring import SourceWindows, compile_kernels
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
-from streamrnn.scoring.positions import CallPosition, next_position
+from streamrnn.scoring.positions import next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
 from streamrnn.sources import Origin, new_names, used_schema, with_new_names, with_values
@@ -65,6 +65,7 @@ from streamrnn.states import (
     state_bytes,
     with_checksum,
 )
+from streamrnn.states.positions import CallPosition, from_json
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.fit_summary import FitProgress, FitSummary
@@ -337,7 +338,8 @@ class Pipeline(ReportsOutput):
                 schema = with_new_names(schema, names)
                 batches = [batch.rename_columns(schema.names) for batch in batches]
             scorer, checked = self._bound_scorer(schema)
-            position = next_position(position, self.position, sum(map(len, batches)))
+            last = copy.copy(scorer.position)
+            position = next_position(position, last, sum(map(len, batches)))
             if len(batches) > 1:
                 scorer = scorer.copy()  # the assignment below commits all of them, or none
             scored = self._score(batches, checked, scorer, position)
@@ -377,9 +379,15 @@ class Pipeline(ReportsOutput):
     def position(self) -> CallPosition | None:
         """The position of the last batch that `process` scored; None if it had none.
 
-        With positions of partitions it has all of them, each with its last position.
+        With positions of partitions it has all of them, each with its last position. Before the
+        first call it is that of the checkpoint, or, with `state="output"`, of the output.
         """
-        return None if self._scorer is None else copy.copy(self._scorer.position)
+        if self._scorer is not None:
+            return copy.copy(self._scorer.position)
+        folder = self.config.sink.folder
+        if self._start != "output" or folder is None or not has_manifest(folder):
+            return None
+        return from_json(read_manifest(folder).positions.get("last"))
 
     @property
     def rejects(self) -> pa.RecordBatch | None:

@@ -27,7 +27,7 @@ from streamrnn.errors import (
 )
 from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
-from streamrnn.pipeline.lateness import name_the_files, note_on_order
+from streamrnn.pipeline.lateness import name_the_files, name_the_position, note_on_order
 from streamrnn.pipeline.preflight import (
     check_sink,
     file_source,
@@ -49,6 +49,7 @@ from streamrnn.scoring import (
 )
 from streamrnn.sources import Source, SourceFile
 from streamrnn.states import StateTable, write_state_file
+from streamrnn.states.positions import CallPosition, from_json, last_position
 
 
 class Job:
@@ -235,8 +236,23 @@ class Job:
         try:
             engine.run(source, plan.position, plan.before, target, total, last=last)
         except LateRowError as error:
-            raise name_the_files(error, source, plan.known, self._order) from None
+            named = name_the_files(error, source, plan.known, self._order)
+            if named is error and (live := self._live_state(output, committed)) is not None:
+                named = name_the_position(error, *live, str(source.time))
+            raise named from None
         return engine
+
+    def _live_state(
+        self, output: Destination, committed: Manifest | None
+    ) -> tuple[CallPosition, pa.Table] | None:
+        """Return position and state of `process` that the run started from, if it did."""
+        init = self.config.state.init
+        if committed is not None and committed.positions:
+            position, table = from_json(committed.positions["last"]), output.load_state()
+        elif init is not None:
+            table = self.loaded.read_init(init)
+            position = last_position(table, init)
+        return None if position is None or table is None else (position, table)
 
     def _note_seen(self, source: Source, plan: SourcePlan) -> None:
         """Note how many files are not read, as the initial state has seen them."""

@@ -25,7 +25,6 @@ from streamrnn.errors import (
 )
 from streamrnn.formats import file_name, on_disk
 from streamrnn.scoring.bind import LoadedPipeline
-from streamrnn.scoring.positions import CallPosition, from_json, to_json
 from streamrnn.states import (
     checked,
     checksum,
@@ -34,6 +33,7 @@ from streamrnn.states import (
     with_checksum,
     write_state_file,
 )
+from streamrnn.states.positions import CallPosition, from_json, to_json
 from streamrnn.storage import real_path
 
 _SESSION, _MODEL = b"streamrnn.session", b"streamrnn.model"

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from streamrnn.errors import AlreadyProcessed, ConfigError, DTypeError, PositionError
+from streamrnn.states.positions import CallPosition, Item, plain_item
 from streamrnn.storage.natural import natural
-
-Item = int | str | bytes
-CallPosition = Item | Sequence[Item] | Mapping[Any, Item]
-"""An item, a list of items, or a dict from partition, an item too, to the item it has reached."""
 
 
 def next_position(
@@ -57,25 +51,15 @@ def _copy(position: object) -> CallPosition:
     """Return a position of Python's own types. Raises DTypeError for anything else."""
     try:
         if isinstance(position, Mapping):
-            return {_item(name): _item(item) for name, item in position.items()}
+            return {plain_item(name): plain_item(item) for name, item in position.items()}
         if isinstance(position, list | tuple) and position:
-            return [_item(item) for item in position]
-        return _item(position)
+            return [plain_item(item) for item in position]
+        return plain_item(position)
     except TypeError:
         raise DTypeError(
             "process: expected a position that is an integer, a string, bytes, a list of these, or "
             f"a dict from partition to one of these, received {position!r:.80}"
         ) from None
-
-
-def _item(item: object) -> Item:
-    if isinstance(item, int | np.integer) and not isinstance(item, bool):
-        return int(item)
-    if isinstance(item, str):
-        return str.__str__(item)  # of a subclass, too: the text itself
-    if isinstance(item, bytes):
-        return bytes(item)
-    raise TypeError(f"expected a position, received {item!r:.80}")
 
 
 def _by_partition(position: CallPosition) -> Mapping[Any, Sequence[Item]]:
@@ -108,30 +92,3 @@ def _step(before: Sequence[Item], now: Sequence[Item]) -> int:
         for items in (before, now)
     )
     return (second > first) - (second < first)
-
-
-def to_json(position: CallPosition | None) -> object:
-    """Encode a position for `from_json`."""
-    if position is None or isinstance(position, int | str):
-        return position
-    if isinstance(position, bytes):
-        return {"bytes": base64.b64encode(position).decode()}
-    if isinstance(position, Mapping):
-        pairs = [[to_json(name), to_json(item)] for name, item in position.items()]
-        return {"partitions": sorted(pairs, key=str)}
-    return [to_json(item) for item in position]
-
-
-def from_json(value: object) -> CallPosition | None:
-    """Decode what `to_json` encoded; raises ValueError, LookupError or TypeError otherwise."""
-    if isinstance(value, list):
-        return [_from_json(item) for item in value]
-    if isinstance(value, dict) and "partitions" in value:
-        return {_from_json(name): _from_json(item) for name, item in value["partitions"]}
-    return None if value is None else _from_json(value)
-
-
-def _from_json(value: object) -> Item:
-    if isinstance(value, dict):
-        return base64.b64decode(value["bytes"], validate=True)
-    return _item(value)

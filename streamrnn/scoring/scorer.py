@@ -15,9 +15,9 @@ from streamrnn.display import count
 from streamrnn.errors import DataError
 from streamrnn.operators import ModelOutput, check_finite
 from streamrnn.scoring.bind import BoundPipeline
-from streamrnn.scoring.positions import CallPosition
 from streamrnn.sources import Rows, fitted, shown
 from streamrnn.states import Held, StateTable, from_arrow
+from streamrnn.states.positions import CallPosition
 from streamrnn.windows import StreamBatch, Update, sort_by_stream
 
 
