@@ -359,6 +359,25 @@ def test_init_writes_a_sample_and_never_over_a_file(cli, tmp_path, monkeypatch):
     assert (code, err) == (1, "error: no/such/folder.toml: No such file or directory\n")
 
 
+def test_a_sample_that_could_not_be_written_does_not_stand_in_the_way(cli, tmp_path, monkeypatch):
+    """`init` says to free some space, and to rerun the same command."""
+    monkeypatch.chdir(tmp_path)
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def on_a_full_disk(path, *arguments, **options):
+        path.touch()
+        return Full()
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", on_a_full_disk)
+        code, _, err = cli("init")
+    assert (code, "then rerun the same command" in err) == (1, True)
+    assert cli("init")[0] == 0
+
+
 def test_schema_is_json(cli):
     code, out, _ = cli("schema")
     assert code == 0

@@ -56,6 +56,9 @@ def init(
             output.write(text)
     except FileExistsError:
         raise _exists(path) from None
+    except OSError:
+        path.unlink(missing_ok=True)  # else the same command would refuse to replace it
+        raise
     edit = "fill in each TODO" if todos else "edit it"
     print(f"wrote {path}; {edit}, then check it: streamrnn validate {path}")
 

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from streamrnn.errors import PipeClosed
-from streamrnn.storage.files import sink_errors
+from streamrnn.errors import PipeClosed, SinkError
+from streamrnn.storage.advice import advice_on
 
 
 class StreamSink:
@@ -42,13 +42,16 @@ class StreamSink:
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
-            with sink_errors("write", "the stream"):
-                yield
-        except OSError as error:
-            if isinstance(error.__cause__, BrokenPipeError):
-                self._silence()
-                raise PipeClosed("the reader of the output closed the pipe") from error
-            raise
+            yield
+        except BrokenPipeError as error:
+            self._silence()
+            raise PipeClosed("the reader of the output closed the pipe") from error
+        except (OSError, pa.ArrowException) as error:
+            raise SinkError(
+                f"cannot write the stream: {getattr(error, 'strerror', None) or error}. "
+                f"{advice_on(error)} and rerun the same command; it writes the stream from its "
+                "beginning."
+            ) from error
 
     def _silence(self) -> None:
         # Python flushes stdout again at exit, and would print "Exception ignored … Broken pipe".

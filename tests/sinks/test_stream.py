@@ -67,10 +67,12 @@ def test_a_reader_that_went_away_is_told_apart_from_a_failure():
 
 
 def test_a_stream_that_cannot_be_written_says_why():
+    """It has no commit to resume from."""
     with open("/dev/full", "wb", buffering=0) as full:
         sink = StreamSink(SCHEMA, full)
-        with pytest.raises(SinkError, match="No space"):
+        with pytest.raises(SinkError, match="No space") as caught:
             sink.write(batch(1))
+    assert "rerun the same command; it writes the stream from its beginning" in str(caught.value)
 
 
 QUIET = """
