@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -192,10 +193,14 @@ def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
     }
     locations = {name: _real(path) for name, path in outputs.items() if path is not None}
     path = config.source.path
-    inputs = [file.name if file.store.local else _real(file.path) for file in source.files]
-    inputs += [_real(path)] if source.replayable else []
+    files = [file.name if file.store.local else _real(file.path) for file in source.files]
+    above_files = _places(map(os.path.dirname, files))
     for name, location in locations.items():
-        if any(_overlap(location, other) for other in inputs):
+        if (
+            any(_overlap_by_name(location, file) for file in files)
+            or _place(location) in above_files
+            or (source.replayable and _overlap(location, _real(path)))
+        ):
             raise ConfigError(
                 f"{name}: {outputs[name]} and the source {path} lie inside one another: the "
                 "next run would read its own output. Choose a path outside the source."
@@ -225,4 +230,30 @@ def _real(path: str | None) -> str:
 
 
 def _overlap(a: str, b: str) -> bool:
+    return _overlap_by_name(a, b) or _place(a) in _places([b]) or _place(b) in _places([a])
+
+
+def _overlap_by_name(a: str, b: str) -> bool:
     return a == b or a.startswith(b + "/") or b.startswith(a + "/")
+
+
+def _places(folders: Iterable[str]) -> set[tuple[int, int]]:
+    """Return device and inode of folders and of those above them.
+
+    They are the same under all names that bind mounts give to a folder.
+    """
+    names: set[str] = set()
+    for name in folders:
+        while name not in names:
+            names.add(name)
+            name = os.path.dirname(name)
+    places = (_place(name) for name in names)
+    return {place for place in places if place is not None}
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

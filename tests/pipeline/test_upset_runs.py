@@ -52,6 +52,24 @@ def test_outputs_stay_clear_of_the_source_and_of_one_another(base: Path, tables:
     assert not (base / "out").exists()
 
 
+@pytest.mark.parametrize("sink", ["mounted/out", "mounted"])
+def test_a_bind_mount_hides_no_output_in_the_source(
+    base: Path, sink: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that has one volume in another: `mounted` is `in`."""
+    (base / "mounted").mkdir()
+    stat = os.stat
+
+    def through_the_mount(path: Any, **options: Any) -> os.stat_result:
+        inside = os.fspath(path).replace(f"{base}/mounted", f"{base}/in")
+        return stat(inside, **options)
+
+    monkeypatch.setattr(os, "stat", through_the_mount)
+    pipeline = Pipeline.from_dict(_config(base, sink={"path": str(base / sink)}))
+    with pytest.raises(ConfigError, match="inside one another"):
+        pipeline.run()
+
+
 def test_state_files_may_be_uris(base: Path) -> None:
     uri = f"file://{base}/saved.parquet"
     Pipeline.from_dict(_config(base, state={"save": uri})).run()
