@@ -4,7 +4,10 @@ Each piece of advice is a row of ADVICE: a command, what stops it, words of the 
 does who obeys, and the rows that the output has then. After that a run finds nothing new.
 """
 
+import shlex
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -478,3 +481,20 @@ def test_a_reload_is_advised_only_where_a_commit_before_the_file_is_retained(
     _, text = job.command(*RUN)
     assert "No retained commit is from before it" in text
     assert "--reload" not in text
+
+
+def test_too_few_open_files_are_named_and_more_of_them_resume_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A partition that is being written has a file of its own."""
+    monkeypatch.chdir(tmp_path)
+    job = Job(capsys)
+    job.edit('path = "out"', 'path = "parted"\npartition_by = ["id"]')
+    code = "from streamrnn.cli import main; main(['run', 'p.toml'])"
+    few = ["bash", "-c", f'ulimit -n 8; exec {shlex.quote(sys.executable)} -c "$0"', code]
+    done = subprocess.run(few, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Too many open files. Allow more open files (ulimit -n) and rerun" in done.stderr
+    job.does(*RUN)
+    assert "Nothing new" in job.does(*RUN)
+    assert sum(len(pq.read_table(path)) for path in Path("parted").rglob("*.parquet")) == 300

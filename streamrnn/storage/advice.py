@@ -8,6 +8,7 @@ _BY_NUMBER = {
     errno.EACCES: "Allow this user to write there or set another path,",
     errno.EPERM: "Allow this user to write there or set another path,",
     errno.EROFS: "Set a writable path",
+    errno.EMFILE: "Allow more open files (ulimit -n)",
     errno.ENOTDIR: "Set a path below a directory",
 }
 # What the texts of pyarrow's errors contain. HEAD requests are answered with a status only.
