@@ -369,7 +369,8 @@ class FileSource:
         self, file: SourceFile, reader: FileReader, schema: pa.Schema, start: Cursor
     ) -> Iterator[pa.RecordBatch]:
         # A column in the file takes precedence over a partition of that name.
-        wanted = [n for n in schema.names if n in reader.schema.names]
+        present = set(reader.schema.names)
+        wanted = [name for name in schema.names if name in present]
         skip = start.row
         for batch in reader.batches(start.row_group, self.rows, wanted):
             left = batch.slice(min(skip, batch.num_rows))

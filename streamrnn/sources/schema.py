@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.display import first_of
 from streamrnn.errors import DataError, DTypeError
 from streamrnn.sources.casts import may_cast, type_named
 from streamrnn.sources.contract import Feature, check_feature
@@ -35,7 +36,7 @@ def select(
     found = batch.schema
     if found.equals(schema):
         return pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-    arrays, present = [], found.names
+    arrays, present = [], set(found.names)
     for field in schema:
         if field.name in present:
             array = batch.column(field.name)
@@ -89,7 +90,7 @@ def missing_column(path: str, name: str, names: Sequence[str]) -> str:
     """Return the message for a column that a file lacks."""
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{path}: column {name!r} not found.{hint} Available columns: {', '.join(names)}"
+    return f"{path}: column {name!r} not found.{hint} Available columns: {first_of(names, 50)}"
 
 
 def refuse_unknown_types(
@@ -139,11 +140,11 @@ def with_values(schema: pa.Schema, later: pa.Schema) -> pa.Schema:
 
 def check_present(expected: pa.Schema, found: pa.Schema, path: str, origin: str) -> None:
     """Raise DataError if a file lacks a column of `expected`, the schema of `origin`."""
-    for name in expected.names:
-        if name not in found.names:
-            message = missing_column(path, name, found.names)
-            advice = how_to_rename(name, found.names)
-            raise DataError(f"{message}. Expected the columns of {origin}. {advice}")
+    present = set(found.names)
+    if missing := [name for name in expected.names if name not in present]:
+        message = missing_column(path, missing[0], found.names)
+        advice = how_to_rename(missing[0], found.names)
+        raise DataError(f"{message}. Expected the columns of {origin}. {advice}")
 
 
 def common_schema(
@@ -178,7 +179,8 @@ def common_schema(
                 f"received {other.type}. {advice}"
             )
         target.append(other if field.name in features else field)
-    if extra := [name for name in found.names if name not in expected.names]:
+    present = set(expected.names)
+    if extra := [name for name in found.names if name not in present]:
         raise DataError(
             f'{path}: column {extra[0]!r} is not in {origin}: [output] columns = "*" requires the '
             "same columns in all files."
