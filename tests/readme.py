@@ -23,7 +23,8 @@ PAGES = (
 )
 GUIDE = tuple(f"streamrnn/guide/{path.name}" for path in sorted((PACKAGE / "guide").glob("*.md")))
 TIMES = re.compile(
-    r"in [\d.]+ s \([\d,]+ rows/s\)|(?<=updates )in [\d.]+ s$|(?<=, )[\d.]+ s$|, [\d.,]+ MB$",
+    r"in [\d.]+ s \([\d,]+ rows/s(?:; kernels compiled in [\d.]+ s of it)?\)"
+    r"|(?<=updates )in [\d.]+ s$|(?<=, )[\d.]+ s$|, [\d.,]+ MB$",
     re.MULTILINE,
 )
 """What differs from run to run in the output of a command."""

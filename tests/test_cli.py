@@ -153,6 +153,13 @@ def test_run_says_in_plain_words_what_was_done():
     )
 
 
+def test_the_rate_of_a_first_run_says_how_long_kernels_were_compiled():
+    words = in_words(summary(seconds_compiling=1.82))
+    assert words.startswith(
+        "26,115 rows in 2.0 s (13,058 rows/s; kernels compiled in 1.8 s of it) from 1 file\n"
+    )
+
+
 def test_run_counts_what_was_not_simply_scored():
     words = in_words(summary(
         skipped=1, rejected=2, dropped_late=3, filled=4, clipped=5, out_of_range=6, fresh_starts=7,

@@ -146,7 +146,7 @@ def in_words(summary: "Summary") -> str:
     else:
         lines = [
             f"{count(summary.rows, 'row')} in {summary.seconds:.1f} s "
-            f"({summary.rows_per_second:,.0f} rows/s) from {_source(summary)}"
+            f"({summary.rows_per_second:,.0f} rows/s{_compiling(summary)}) from {_source(summary)}"
         ]
     lines.append(f"output   {summary.output}{_written(summary)}")
     lines += [_published(item) for item in summary.published]
@@ -182,6 +182,12 @@ def _written(summary: "Summary") -> str:
     if summary.commits and summary.commit is not None:
         written += f" in {count(len(summary.parts), 'part')}, commit {summary.commit}"
     return f" ({written})"
+
+
+def _compiling(summary: "Summary") -> str:
+    """Return how long kernels were compiled in the time of a run, if they were."""
+    seconds = summary.seconds_compiling
+    return f"; kernels compiled in {seconds:.1f} s of it" if seconds >= 0.05 else ""
 
 
 def _published(item: dict[str, Any]) -> str:

@@ -17,5 +17,14 @@ with the number of its states; then pack its weights gate by gate here, and each
 
 from streamrnn.kernels.cache import Compiled, fill
 from streamrnn.kernels.threads import MIN_PRODUCTS, get_threads, one_thread, set_threads
+from streamrnn.simd.jit import seconds_compiling
 
-__all__ = ["MIN_PRODUCTS", "Compiled", "fill", "get_threads", "one_thread", "set_threads"]
+__all__ = [
+    "MIN_PRODUCTS",
+    "Compiled",
+    "fill",
+    "get_threads",
+    "one_thread",
+    "seconds_compiling",
+    "set_threads",
+]

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from streamrnn.kernels import seconds_compiling
 from streamrnn.scoring.bind import BoundPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.scorer import Prepared, Scored, Scorer
@@ -92,6 +93,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.streams_before = len(self.scorer.table)
+        self._compiled = seconds_compiling()
         self._watch = Stopwatch(self.summary.seconds_by_phase)
         self._file: str | None = None
         self.times: tuple[int, int] | None = None
@@ -207,6 +209,7 @@ class Loop:
 
     def _report(self) -> None:
         self.summary.seconds = time.monotonic() - self.began
+        self.summary.seconds_compiling = seconds_compiling() - self._compiled
         self.summary.streams = len(self.scorer.table)
         if self.options.progress is not None:
             s = self.summary

@@ -66,6 +66,8 @@ class Summary:
     the run added to the output. `published` has one entry for each table of [publish] that was
     changed: table, version, commit, parts added and removed, and a note; `published_commit` is the
     last commit that all of them have, None if the run saw none.
+    `seconds_compiling` are those of `seconds` in which kernels were compiled, which later runs load
+    (on workers not counted).
     `unknown` counts values that are not in the vocabulary of their feature and have id 0, in all
     and by feature.
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
@@ -78,6 +80,7 @@ class Summary:
     streams: int = 0
     new_streams: int = 0
     seconds: float = 0.0
+    seconds_compiling: float = 0.0
     skipped: int = 0
     rejected: int = 0
     dropped_late: int = 0

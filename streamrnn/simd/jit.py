@@ -22,6 +22,7 @@ import re
 import sys
 import tempfile
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable
@@ -129,14 +130,26 @@ def compiled(
     `name` must contain everything that `build` depends on besides the sources. The function
     returned converts its arguments to `signature` and checks no type: it ignores flags of arrays.
     """
+    global _seconds
     with _lock:
         if name not in _loaded:
-            _loaded[name] = _load(name) or _compile_in_turn(name, build, signature)
+            found = _load(name)
+            if found is None:
+                before, began = _seconds, time.perf_counter()
+                found = _compile_in_turn(name, build, signature)
+                _seconds = before + time.perf_counter() - began  # those of a `build`, too
+            _loaded[name] = found
         entry: EntryPoint = _loaded[name].entry_point
         return entry
 
 
 _loaded: dict[str, CompileResult] = {}
+_seconds = 0.0
+
+
+def seconds_compiling() -> float:
+    """Return the seconds that this process has spent compiling, or waiting for others' results."""
+    return _seconds
 
 
 def kept() -> dict[str, Path | None]:

@@ -56,6 +56,20 @@ def test_kept_in_the_users_cache_under_version_sources_and_cpu(tmp_path: Path) -
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
 
 
+def test_seconds_of_compiling_are_counted(tmp_path: Path) -> None:
+    """None where a kernel is loaded."""
+    counting = f"{CODE}print(jit.seconds_compiling())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
+    seconds = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", counting], env=environment, capture_output=True, check=True
+        )
+        seconds.append(float(done.stdout.split()[-1]))
+    assert seconds[0] > 0.05
+    assert seconds[1] == 0
+
+
 def test_others_can_read_what_is_kept_in_the_users_cache(tmp_path: Path) -> None:
     """Root compiles for the image of a container, whose process is often another user's."""
     mask = os.umask(0o022)

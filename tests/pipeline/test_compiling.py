@@ -14,6 +14,7 @@ import pytest
 from streamrnn import Pipeline, kernels, layers
 from streamrnn.errors import ConfigError
 from streamrnn.models import Sequential, example_inputs
+from streamrnn.scoring import loop
 from streamrnn.simd import jit
 
 MAIN = "from streamrnn.cli import main; main()"
@@ -97,3 +98,16 @@ def test_a_model_gets_values_that_its_lookups_know() -> None:
     assert array.tolist() == [["x"] * 3] * 2
     outer = Sequential([layers.Input((None,), dtype="string"), model, layers.SimpleRNN(2)])
     assert outer(*example_inputs(outer, 2, 3)).shape == (2, 2)
+
+
+def test_a_run_counts_the_seconds_in_which_it_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that pass while it scores; a kernel from before is not its own."""
+    clock = iter([5.0, 7.5, *[9.0] * 99])
+    monkeypatch.setattr(loop, "seconds_compiling", lambda: next(clock))
+    logs.small_model("LSTM", units=3).save(tmp_path / "m.safetensors")
+    logs.write(logs.random_log(60, streams=3), tmp_path / "in/0.parquet")
+    config = logs.config(str(tmp_path / "in"), str(tmp_path / "m.safetensors"), str(tmp_path / "o"))
+    config["source"]["batch_rows"] = 20
+    assert Pipeline.from_dict(config).run().seconds_compiling == 4.0
