@@ -129,7 +129,7 @@ def test_changed_rows_are_refused_with_their_version(operation: str) -> None:
         actions.append(log.add(PIECES[1], True, {}))
     log.commit(operation, actions)
     log.append(PIECES[2])
-    with pytest.raises(CheckpointError, match=rf"removed by {operation} in version 2\n.*--reload"):
+    with pytest.raises(CheckpointError, match=rf"removed by {operation} in version 2\n.*--force"):
         run()
     assert pipeline().run(force=True).rows == 60
     assert run() == 0
@@ -149,7 +149,7 @@ def test_changed_rows_are_scored_again_with_reload() -> None:
     old = list(log.files)[1]
     log.commit("UPDATE", [log.remove(old, True), log.add(PIECES[1], True, {})])
     log.append(PIECES[3], PIECES[4])
-    with pytest.raises(CheckpointError, match="removed by UPDATE in version 3"):
+    with pytest.raises(CheckpointError, match=r"removed by UPDATE in version 3\n.*--reload"):
         run()
     assert pipeline(late="apply").run(reload=True).rows == 240
     made = read("out")

@@ -99,7 +99,7 @@ def test_files_with_other_columns_are_refused_by_name(tmp_path: Path) -> None:
 def test_a_message_on_a_wide_file_is_read_in_one_sitting(tmp_path: Path) -> None:
     pq.write_table(pa.table({f"c{i}": [1] for i in range(1000)}), tmp_path / "a.parquet")
     files = list_files(str(tmp_path))
-    with pytest.raises(DataError, match="column 'c' not found.* c49 and 950 more$"):
+    with pytest.raises(DataError, match=r"column 'c' not found.* c49 and 950 more$"):
         FileSource(files, ["c"], 10).check_schemas(files)
 
 
