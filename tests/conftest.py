@@ -1,4 +1,8 @@
-"""What pytest collects and resets: doctests are of streamrnn, not of the helpers of its tests."""
+"""What pytest collects, selects and resets; doctests are of streamrnn, not of helpers of its tests.
+
+`pytest` runs the quick set: all tests but those marked slow. `pytest --all`, and any path on the
+command line, runs all.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -13,9 +17,34 @@ collect_ignore = [
 ]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `--all` run all tests."""
+    parser.addoption("--all", action="store_true", help="run the tests marked slow as well")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let doctests of the package have the output of their examples."""
     config.pluginmanager.register(example_output)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A few files do not wait for processes to start; None: as many as there are cores."""
+    return None if any(Path(argument).is_dir() for argument in config.args) else 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow, and refuse a slow test that does not say what it is for."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    for item in slow:
+        if not getattr(item, "obj", None).__doc__:
+            raise pytest.UsageError(
+                f"{item.nodeid} is marked slow: say in its docstring what it shows that the quick "
+                "tests do not"
+            )
+    paths = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    if not (config.option.all or paths):
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
 
 
 @pytest.fixture(autouse=True)

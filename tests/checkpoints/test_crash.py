@@ -16,6 +16,7 @@ from checkpoints.small_run import (
     run,
     visible,
 )
+from selection import first_quick
 
 from streamrnn.checkpoints import read_manifest, segments, versions
 from streamrnn.outputs import compact, history, rewind, verify
@@ -181,10 +182,11 @@ def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, a
 
 
 @pytest.mark.parametrize("but_renames", [False, True])
-@pytest.mark.parametrize(("before", "act", "steps"), SCENES, ids=IDS)
+@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES), ids=IDS)
 def test_stopped_by_the_power_at_every_point(
     tmp_path, monkeypatch, before, act, steps, but_renames
 ):
+    """Slow: later runs, which an exception stops in the quick tests."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "before"):
         stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
@@ -222,8 +224,9 @@ def killed(act, path, number):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize(("before", "act", "steps"), SCENES[::2], ids=IDS[::2])
+@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES[::2]), ids=IDS[::2])
 def test_killed_at_every_point(tmp_path, monkeypatch, before, act, steps):
+    """Slow: scenes that an exception stops, too, in the quick tests."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "after"):
         assert os.WTERMSIG(killed(act, path, number)) == signal.SIGKILL, point

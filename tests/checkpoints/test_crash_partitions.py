@@ -17,6 +17,7 @@ from checkpoints.test_crash import (
     stop,
     tmp_path,
 )
+from selection import first_quick
 
 from streamrnn.checkpoints import read_manifest
 from streamrnn.outputs import history, rewind
@@ -101,8 +102,9 @@ def test_a_refresh_may_make_a_plain_folder_of_partitions_and_the_reverse(tmp_pat
         assert all(("=" in name) == (kind is run) for name in folders)
 
 
-@pytest.mark.parametrize(("before", "act", "steps"), SCENES, ids=IDS)
+@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES), ids=IDS)
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
+    """Slow: all but a first run."""
     points = points_of(tmp_path, monkeypatch, before, act)
     assert "after rename to _streamrnn/_manifest.json" in points
     for number, point, path in copies(tmp_path, before, points, "after"):
@@ -120,10 +122,11 @@ def is_partitioned(path):
 
 
 @pytest.mark.parametrize("but_renames", [False, True])
-@pytest.mark.parametrize(("before", "act", "steps"), SCENES[::2], ids=IDS[::2])
+@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES[::2]), ids=IDS[::2])
 def test_stopped_by_the_power_at_every_point(
     tmp_path, monkeypatch, before, act, steps, but_renames
 ):
+    """Slow: the other scenes, which an exception stops in `test_crash` and here."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "before"):
         stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)

@@ -11,6 +11,7 @@ from typing import Any
 
 import logs
 import pytest
+from selection import slow
 
 from streamrnn.display import count
 from streamrnn.errors import CheckpointError, StreamRNNError
@@ -84,8 +85,10 @@ def restore() -> None:
     shutil.copytree("good", "out", copy_function=os.link)
 
 
+@slow
 def test_any_value_of_another_type_is_one_error(out: str) -> None:
-    """Whatever reads the manifest raises a StreamRNNError, or succeeds."""
+    """Whatever reads the manifest raises a StreamRNNError, or succeeds. Slow: each of some thousand
+    values; quick tests have the kinds of edits one by one."""
     calls: list[Callable[[], object]] = [
         lambda: history("out"),
         lambda: read_states("out"),

@@ -12,6 +12,7 @@ from checkpoints.disks import Stopped
 from checkpoints.small_run import expected, run
 from checkpoints.zombie import Zombie
 from pyarrow import fs as arrow_fs
+from selection import slow
 
 from streamrnn.checkpoints import (
     OutputFolder,
@@ -136,8 +137,10 @@ def test_stopped_at_every_point(store, tmp_path, monkeypatch):
         assert outcome(store) == expected(STEPS), point
 
 
+@slow
 def test_stopped_at_every_point_while_parts_get_longer_names(store, tmp_path, monkeypatch):
-    """Rows at the eleventh commit with a part, rejects at the eleventh that rejects."""
+    """Rows at the eleventh commit with a part, rejects at the eleventh that rejects. Slow: as on a
+    disk in the quick tests, on an object store."""
     monkeypatch.setattr(part, "WIDTHS", (1, 2))
     for before, after in ((10, 11), (21, 22)):
         store.where = tmp_path / f"{before}"

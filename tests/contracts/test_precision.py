@@ -7,6 +7,7 @@ from contracts import models
 from contracts.declared import holding
 from contracts.rows_graphs import LAYERS
 from contracts.rows_layers import READS
+from selection import first_quick
 
 from streamrnn import Model
 from streamrnn.errors import UnsupportedError
@@ -28,8 +29,9 @@ def of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
 def both(contract: str) -> pytest.MarkDecorator:
     """Each row with a cell that is packed and keeps a contract, in each lower precision."""
     names = [name for name in holding(LAYERS, contract) if name in PACKABLE]
-    pairs = [(name, p) for name in names for p in PRECISIONS if p != "float32"]
-    return pytest.mark.parametrize(("name", "precision"), pairs)
+    lower = [precision for precision in PRECISIONS if precision != "float32"]
+    pairs = [(name, precision) for precision in lower for name in names]
+    return pytest.mark.parametrize(("name", "precision"), first_quick(pairs, len(names)))
 
 
 def packed(name: str, precision: str) -> Model:
@@ -41,11 +43,13 @@ def packed(name: str, precision: str) -> Model:
 
 @both("saved")
 def test_a_packed_layer_is_saved_and_loaded(name: str, precision: str, tmp_path: Path) -> None:
+    """Slow: int8."""
     models.assert_saved(packed(name, precision), READS[LAYERS[name].reads], tmp_path)
 
 
 @both("oracle")
 def test_a_packed_layer_is_near_the_oracle(name: str, precision: str) -> None:
+    """Slow: int8."""
     row = LAYERS[name]
     models.assert_close(
         packed(name, precision), READS[row.reads], row.oracle, TOLERANCES[precision]
@@ -54,20 +58,24 @@ def test_a_packed_layer_is_near_the_oracle(name: str, precision: str) -> None:
 
 @both("cut")
 def test_a_packed_layer_on_a_stream_is_cut_free(name: str, precision: str) -> None:
+    """Slow: int8."""
     models.assert_cut_free(packed(name, precision), READS[LAYERS[name].reads])
 
 
 @both("cut")
 def test_streams_of_a_packed_layer_never_meet(name: str, precision: str) -> None:
+    """Slow: int8."""
     models.assert_streams_apart(packed(name, precision), READS[LAYERS[name].reads])
 
 
 @both("apart")
 def test_sequences_of_a_packed_layer_never_meet(name: str, precision: str) -> None:
+    """Slow: int8."""
     models.assert_rows_apart(packed(name, precision), READS[LAYERS[name].reads])
 
 
 @both("trained")
 def test_a_packed_layer_is_not_trained(name: str, precision: str) -> None:
+    """Slow: int8."""
     with pytest.raises(UnsupportedError, match=f"has weights in {precision}, which cannot be tr"):
         packed(name, precision).compile("sgd", "mse")

@@ -12,6 +12,7 @@ from engines.in_process import TasksHere
 from engines.same import assert_same
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from selection import slow
 
 from streamrnn import Pipeline
 from streamrnn.engines import opening
@@ -101,6 +102,7 @@ ENGINES = st.one_of(st.just(0), st.integers(1, 9))
     batch_rows=st.sampled_from([7, 90, 1000]),
     seed=st.integers(0, 10**6),
 )
+@slow
 def test_any_order_any_number_of_shards_any_epochs(
     place: Path,
     single: Callable[[str], Path],
@@ -112,7 +114,8 @@ def test_any_order_any_number_of_shards_any_epochs(
     batch_rows: int,
     seed: int,
 ) -> None:
-    """Each day in one process or in shards, whose tasks run in any order, some twice."""
+    """Each day in one process or in shards, whose tasks run in any order, some twice. Slow: cuts
+    drawn at random; quick tests have chosen ones."""
     monkeypatch.setattr(opening, "_tasks", lambda *_: TasksHere(seed))
     out = tmp_path_factory.mktemp("day") / "out"
     for number, files in zip(shards, days(name), strict=False):

@@ -18,6 +18,7 @@ from checkpoints.disks import StoppingDisk, TracingDisk
 from engines.in_process import TasksHere
 from engines.same import assert_same
 from kill import case
+from selection import first_quick
 
 from streamrnn.engines import opening
 from streamrnn.storage.local import LocalFiles
@@ -60,8 +61,8 @@ def undisturbed(place: Path) -> case.Outcome:
     return case.Outcome(place / "shards")
 
 
-def points_of(place: Path, out: Path) -> list[int]:
-    """The numbers of the points that differ from their neighbours."""
+def points_of(place: Path, out: Path, kills: int) -> list[int]:
+    """Numbers of so many points that differ from their neighbours."""
     points: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalFiles, "disk", TracingDisk(str(out), points.append))
@@ -69,15 +70,17 @@ def points_of(place: Path, out: Path) -> list[int]:
     for what in ("rename to _streamrnn/_manifest.json", "rename to part-00002.parquet"):
         assert any(point.endswith(what) for point in points)
     different = [n for n, point in enumerate(points) if point not in points[max(0, n - 3) : n]]
-    if KILLS >= 200:
+    if kills >= 200:
         return different
-    return sorted(random.Random(KILLS).sample(different, KILLS))
+    return sorted(random.Random(kills).sample(different, kills))
 
 
+@pytest.mark.parametrize("kills", first_quick([3, KILLS]))
 def test_killed_at_points_of_the_commit(
-    place: Path, undisturbed: case.Outcome, tmp_path: Path
+    place: Path, undisturbed: case.Outcome, tmp_path: Path, kills: int
 ) -> None:
-    for number in points_of(place, tmp_path / "traced"):
+    """Slow: at more of them."""
+    for number in points_of(place, tmp_path / "traced", kills):
         out = tmp_path / str(number)
 
         def stopping(out: Path = out, number: int = number) -> None:

@@ -11,6 +11,7 @@ import logs
 import pytest
 from checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, StoppingDisk, TracingDisk
 from fitting import fits
+from selection import first_quick
 
 from streamrnn.storage.local import LocalFiles
 
@@ -73,12 +74,13 @@ def points_of(folder: Path, act: Callable[[Path], None], patch: pytest.MonkeyPat
     return points
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", first_quick(SCENES))
 @pytest.mark.parametrize("power", [False, True], ids=["stopped", "power"])
 def test_stopped_at_every_point(
     scene: str, power: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same command resumes; model, history and state are those of an undisturbed fit."""
+    """The same command resumes; model, history and state are those of an undisturbed fit. Slow:
+    later fits in the same folder."""
     before, act, again = SCENES[scene]
     folder, start = tmp_path / "fit", tmp_path / "start"
     before(folder)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fitting import fits
+from selection import slow
 
 from streamrnn import Model, Pipeline, layers, load_model, optimizers, set_threads
 from streamrnn.errors import (
@@ -82,10 +83,12 @@ def test_bits_do_not_depend_on_record_batches(
 
 
 @pytest.mark.parametrize(("threads", "width"), [("1", "4"), ("2", "8"), ("5", "16")])
+@slow
 def test_bits_do_not_depend_on_threads_and_vectors(
     threads: str, width: str, tmp_path: Path
 ) -> None:
-    """In a process that compiles for it; this one uses the vectors of its CPU."""
+    """In a process that compiles for it; this one uses the vectors of its CPU. Slow: a fit,
+    compiled for each width."""
     fits.fit(tmp_path, fits.validated())
     env = {**os.environ, "STREAMRNN_SIMD": width, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     done = subprocess.run(

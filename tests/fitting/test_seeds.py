@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fitting import fits
+from selection import first_quick, slow
 
 from streamrnn import Pipeline, load_model, register_layer
 from streamrnn.errors import CheckpointError, ConfigError, DataError, EngineError
@@ -143,8 +144,9 @@ def test_the_state_of_all_is_that_of_a_run(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pq.read_table(tmp_path / "out")[name].to_numpy(), end)
 
 
-@pytest.mark.parametrize("keep", ["best", "all"])
+@pytest.mark.parametrize("keep", first_quick(["best", "all"]))
 def test_done_is_done_and_continue_trains_all_on_new_rows(keep: str, tmp_path: Path) -> None:
+    """Slow: all are kept."""
     table = fits.log()
     logs.write(table.slice(0, 600), tmp_path / "in" / "a.parquet")
     found = tables(validation={"streams": 0.3}, keep=keep)
@@ -219,7 +221,9 @@ fits.fit(folder, test_seeds.tables(epochs=30), progress=progress)
 """
 
 
+@slow
 def test_workers_end_with_their_process_and_the_next_fit_resumes(tmp_path: Path) -> None:
+    """Slow: a process that is killed, with its workers."""
     logs.write(fits.log(), tmp_path / "in" / "a.parquet", row_group=100)
     script = textwrap.dedent(SCRIPT.format(folder=str(tmp_path)))
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from kernelcases import digest
 from kernels.test_modes import python
+from selection import slow
 
 KINDS = ["simple_rnn_int16", "simple_rnn_int8"]
 HASWELL = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2,+bmi2"}
@@ -24,8 +25,10 @@ jit.has = lambda feature: False
     [(CODE, HASWELL), (PLAIN, {"STREAMRNN_SIMD": "8"})],
     ids=["VPMADDWD", "multiplications"],
 )
+@slow
 def test_any_instruction_gives_the_same_bits(
     code: str, options: dict[str, str], tmp_path: Path
 ) -> None:
+    """Slow: integers on CPUs without their instructions, compiled for them."""
     done = python("-c", code, XDG_CACHE_HOME=str(tmp_path), **options)
     assert done.stdout.strip() == digest(KINDS), done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numba
 import pytest
+from selection import first_quick
 
 import streamrnn
 from streamrnn.simd import jit, spin_barrier
@@ -302,11 +303,12 @@ for name in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("code", [ACTIVATION, RECURRENT])
+@pytest.mark.parametrize("code", first_quick([ACTIVATION, RECURRENT]))
 def test_kernels_that_several_processes_compiled_are_not_confused(
     tmp_path: Path, code: str
 ) -> None:
-    """Numba numbers the functions in each process anew: those of two kernels share names."""
+    """Numba numbers the functions in each process anew: those of two kernels share names. Slow:
+    recurrent kernels."""
 
     def run(*names: str) -> list[str]:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import kernelcases
 import numpy as np
 import pytest
+from selection import slow
 
 from streamrnn import layers
 
@@ -28,7 +29,9 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.parametrize("width", ["4", "8", "16"])
+@slow
 def test_the_width_of_vectors_changes_no_bit(width: str) -> None:
+    """Slow: every kind of kernel, compiled for each width."""
     kinds = list(kernelcases.KINDS)
     code = f"""
 import kernelcases
@@ -53,8 +56,10 @@ def feedforward() -> str:
     return hashlib.sha256(y.tobytes() + few(y).tobytes()).hexdigest()
 
 
+@slow
 def test_any_shape_with_every_access_checked() -> None:
-    """No load or store leaves its array, whatever the shape."""
+    """No load or store leaves its array, whatever the shape. Slow: kernels are compiled with
+    checks, at all shapes."""
     file = str(TESTS / "kernels" / "test_shapes.py")
     done = python("-m", "pytest", "-q", file, STREAMRNN_BOUNDSCHECK="1", STREAMRNN_SIMD="8")
     assert done.returncode == 0, done.stdout

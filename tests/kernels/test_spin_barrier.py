@@ -14,16 +14,18 @@ import pytest
 from kernelcases import KINDS, Case
 from llvmlite import ir
 from numba import types
+from selection import first_quick
 
 from streamrnn.kernels import one_thread, set_threads, threads
 from streamrnn.simd import recurrent, spin_barrier
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first_quick(KINDS))
 def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that comes late is not waited for at every step: the first takes over, to the bit."""
+    """One that comes late is not waited for at every step: the first takes over, to the bit. Slow:
+    kinds other than the first."""
     alone = kernelcases.share_lanes(monkeypatch)
     together, late = threads.together, False
 

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 from kill import case
+from selection import first_quick
 
 KILLS = int(os.environ.get("STREAMRNN_KILLS", "20"))
+SOME = first_quick([4, KILLS])
+"""How often a quick test kills, and a slow one."""
 
 
 class Server:
@@ -63,14 +66,18 @@ def assert_prefix(out, undisturbed, when):
     assert case.is_prefix(case.rows(Path(f"{out}.rejects")), undisturbed.rejects), when
 
 
-def test_killed_at_random_moments_again_and_again(server, undisturbed, tmp_path):
-    """One output is killed until a run gets to its end; then it is another one's turn."""
+@pytest.mark.parametrize("kills", SOME)
+def test_killed_at_random_moments_again_and_again(server, undisturbed, tmp_path, kills):
+    """One output is killed until a run gets to its end; then it is another one's turn.
+
+    Slow: more often.
+    """
     seed = random.SystemRandom().randrange(10**6)
     rng = random.Random(seed)
     usual = server.run(tmp_path / "measure")["seconds"]
     killed = turn = 0
     out = tmp_path / "0"
-    while killed < KILLS:
+    while killed < kills:
         answer = server.run(out, seconds=rng.uniform(0.05, 1.0) * usual)
         when = f"seed {seed}, kill {killed}: {answer}"
         if answer["killed"]:
@@ -91,14 +98,16 @@ def among_its_like(points, number, point):
     return before == after == [point]
 
 
-def test_killed_at_points_of_the_commit(server, undisturbed, tmp_path):
+@pytest.mark.parametrize("kills", SOME)
+def test_killed_at_points_of_the_commit(server, undisturbed, tmp_path, kills):
+    """Slow: at more of them."""
     assert server.run(tmp_path / "traced", trace=str(tmp_path / "points"))["status"] == 0
     points = (tmp_path / "points").read_text().split("\n")
     for what in ("write", "sync", "rename to", "delete", "create", "sync folder"):
         assert any(point.startswith(f"before {what}") for point in points)
     chosen = [n for n, point in enumerate(points) if not among_its_like(points, n, point)]
-    if KILLS < 200:
-        chosen = sorted(random.Random(KILLS).sample(chosen, KILLS // 2))
+    if kills < 200:
+        chosen = sorted(random.Random(kills).sample(chosen, kills // 2))
     for number in chosen:
         out = tmp_path / str(number)
         assert server.run(out, point=number)["killed"], points[number]

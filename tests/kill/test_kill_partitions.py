@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from kill import case
 from kill.test_kill import KILLS, Server
+from selection import slow
 
 from streamrnn.checkpoints import load_state
 from streamrnn.outputs import verify
@@ -43,7 +44,9 @@ def by_hour(out: Path) -> dict[int, pa.Table]:
     return {hour: pa.concat_tables(tables) for hour, tables in found.items()}
 
 
+@slow
 def test_killed_at_random_moments_again_and_again(server: Server, tmp_path: Path) -> None:
+    """Slow: as `test_kill`, with a folder an hour."""
     by = [{"hour": "hour(t)"}]
     assert run(server, tmp_path / "plain", [])["status"] == 0
     usual = run(server, tmp_path / "whole", by)["seconds"]

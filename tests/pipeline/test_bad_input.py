@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from selection import slow
 
 from streamrnn import Pipeline, Sequential, layers
 from streamrnn.errors import StreamRNNError
@@ -266,8 +267,10 @@ def test_nan_from_a_model_is_refused_before_it_is_carried(tmp_path: Path) -> Non
         Pipeline.from_dict(config).run()
 
 
+@slow
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
-    """Resident size of a child process, on a file and on one ten times as long."""
+    """Resident size of a child process, on a file and on one ten times as long. Slow: a million
+    rows."""
     logs.small_model(units=16).save(tmp_path / "m.safetensors")
     table = logs.random_log(40_000, streams=50)
     peaks = []

@@ -10,6 +10,7 @@ from typing import Any
 import logs
 import pyarrow.dataset as ds
 import pytest
+from selection import slow
 
 from streamrnn import Pipeline, kernels, layers
 from streamrnn.errors import ConfigError
@@ -56,9 +57,10 @@ def _kept() -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in Path("cache").rglob("*.*")}
 
 
+@slow
 def test_a_run_after_it_compiles_nothing_though_several_filled_one_cache() -> None:
     """Three at once that find it empty; one that finds a damaged kernel; then a run, with the rows
-    of one that had kernels of its own."""
+    of one that had kernels of its own. Slow: five processes on caches of their own."""
     for process in [_start("compile", "p.toml", "--json") for _ in range(3)]:
         found = json.loads(_end(process))
         assert Path(found["folder"]).resolve().is_relative_to(Path("cache").resolve())

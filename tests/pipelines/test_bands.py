@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from selection import slow
 
 from streamrnn import Pipeline
 
@@ -45,7 +46,9 @@ def test_the_band_holds_as_often_as_the_page_says(tmp_path: Path) -> None:
     assert pinball.tolist() == [0.30, 0.95, 0.29]
 
 
+@slow
 def test_five_seeds_as_one_model_have_an_honest_band(tmp_path: Path) -> None:
+    """Slow: five fits of the weather."""
     pipeline = Pipeline.from_toml(
         "pipelines/weather.toml",
         [

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from selection import first_quick
 
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "pipelines" / "etl" / "exactly_once.py"
@@ -65,12 +66,15 @@ def test_one_run_scores_each_row_once(expected: Path) -> None:
     assert _run(expected) == 0  # nothing is left to do
 
 
-def test_killed_between_its_steps_it_scores_each_row_once(expected: Path, tmp_path: Path) -> None:
-    """Files are equal byte by byte; the last checkpoint holds the same states."""
+@pytest.mark.parametrize("most", first_quick([4, KILLS]))
+def test_killed_between_its_steps_it_scores_each_row_once(
+    expected: Path, tmp_path: Path, most: int
+) -> None:
+    """Files are equal byte by byte; the last checkpoint holds the same states. Slow: more often."""
     seed = random.SystemRandom().randrange(10**6)
     rng = random.Random(seed)
     out, kills, runs = tmp_path / "0", 0, 0
-    while kills < KILLS or _run(out) != 0:
+    while kills < most or _run(out) != 0:
         step, when, call = rng.choice(STEPS), rng.choice(["before", "after"]), rng.randint(1, 3)
         status = _run(out, step, when, str(call))
         kills += status == -signal.SIGKILL

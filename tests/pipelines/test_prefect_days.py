@@ -9,6 +9,7 @@ from types import ModuleType
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from selection import slow
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -66,13 +67,15 @@ def test_days_are_scored_one_by_one_and_once(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
+@slow
 def test_a_killed_flow_is_resumed_by_its_retry(
     job: ModuleType,
     arguments: tuple[str, str, str],
     once: tuple[pa.Table, pa.Table],
     when: str,
 ) -> None:
-    """Each day another step: the part, the checkpoint, and those of the second file."""
+    """Each day another step: the part, the checkpoint, and those of the second file. Slow: as
+    Airflow's in the quick tests."""
     left = {"before": [72, 72, 36, 36], "after": [72, 36, 36, 0]}[when]
     for call, day in enumerate(days.DAYS, 1):
         status = days.killed(("os.replace", when, call), job, *arguments, day)

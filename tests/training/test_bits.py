@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layers.kinds import assert_same
+from selection import first_quick, slow
 from training import named, trained
 
 from streamrnn import Input, Sequential, layers, optimizers, set_threads
@@ -35,13 +36,16 @@ def test_bits_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("width", ["4", "8", "16"])
+@slow
 def test_bits_do_not_depend_on_the_width_of_vectors(width: str) -> None:
-    """In a process that compiles for it; this one uses the vectors of its CPU."""
+    """In a process that compiles for it; this one uses the vectors of its CPU. Slow: every
+    gradient, compiled for each width."""
     assert digest_with(STREAMRNN_SIMD=width) == trained.digest()
 
 
-@pytest.mark.parametrize("width", ["4", "16"])
+@pytest.mark.parametrize("width", first_quick(["4", "16"]))
 def test_bits_of_losses_optimizers_and_metrics_do_not_depend_on_vectors(width: str) -> None:
+    """Slow: the second width."""
     assert len(named.results()) > 30
     assert digest_with("named", STREAMRNN_SIMD=width) == named.digest()
 
@@ -60,9 +64,9 @@ def digest_with(script: str = "trained", **variables: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("cpu", ["Haswell", "Sandybridge", "Prescott"])
+@pytest.mark.parametrize("cpu", first_quick(["Haswell", "Sandybridge", "Prescott"]))
 def test_bits_do_not_depend_on_the_kernels_of_blas(cpu: str) -> None:
-    """Nor on LAPACK: neither initial weights, in float64, nor trained ones."""
+    """Nor on LAPACK: neither initial weights, in float64, nor trained ones. Slow: older CPUs."""
     assert digest_with(OPENBLAS_CORETYPE=cpu) == trained.digest()
 
 
