@@ -61,4 +61,4 @@ def guide(
     from rich.markdown import Markdown
 
     console = Console()
-    console.print(Markdown(text), width=min(console.width, _WIDEST))
+    console.print(Markdown(text, hyperlinks=False), width=min(console.width, _WIDEST))
