@@ -121,7 +121,7 @@ class FitFolder:
         try:
             present = self._files.entries("")
             for name in present:
-                if name.endswith(".tmp"):  # of a write that was interrupted
+                if name.endswith((".tmp", ".streamrnn.lock")):  # of a write that was interrupted
                     self._files.delete(name)
             if _NOTICE not in present:
                 self._files.put(_NOTICE, b"*\n")
