@@ -6,6 +6,11 @@ never loads stale code. Numba's own cache does not notice an edit in a file that
 inlines from, and writes its files beside the sources or to a folder set by the host process. If the
 user's cache folder is not writable, a temporary folder takes its place.
 
+Kernels are machine code, so what another user could have put there is not loaded: folder and file
+must be this user's or root's, writable by nobody else, and no links; the temporary folder must be
+this user's alone. The checksum covers the kernel's name, the version and the CPU besides the code:
+a file under another kernel's name is not loaded either.
+
 Environment:
 
 - ``STREAMRNN_SIMD=4|8|16``    floats in a vector; default: what the CPU has. Changes no bit.
@@ -13,6 +18,7 @@ Environment:
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import logging
@@ -25,7 +31,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
@@ -158,15 +164,15 @@ def kept() -> dict[str, Path | None]:
     None: another process has to compile it.
     """
     return {
-        name: next((file for f in folders() if _is_valid(file := f / f"{name}.bin")), None)
+        name: next((f / f"{name}.bin" for f in _readable() if _is_valid(f, name)), None)
         for name in _loaded
     }
 
 
-def _is_valid(path: Path) -> bool:
-    """Return whether a file holds a complete kernel, written by a trusted user."""
+def _is_valid(folder: Path, name: str) -> bool:
+    """Return whether a folder has a complete kernel, written by a trusted user."""
     try:
-        return _read(path) is not None
+        return _read(folder, name) is not None
     except ValueError:
         return False
 
@@ -185,7 +191,9 @@ def _compile_in_turn(
     name: str, build: Callable[[], Callable[..., object]], signature: Signature
 ) -> CompileResult:
     """Compile a kernel, unless another process of this user is doing so: then load its result."""
-    with one_at_a_time(folders()[0] / f"{name}.lock") as waited:
+    place = _place()
+    turn = one_at_a_time(place / f"{name}.lock") if place else contextlib.nullcontext(False)
+    with turn as waited:
         found = _load(name) if waited else None
         return found or _compile(name, build(), signature)
 
@@ -200,7 +208,7 @@ def _compile(name: str, function: Callable[..., object], signature: Signature) -
     # The last part is the environments of inlined functions, which only code that prints, or raises
     # with values, uses. To load those of Numba's array functions takes 0.1 s of imports.
     *parts, _environments = result._reduce()
-    _keep(f"{name}.bin", serialize.dumps((*parts, ())))
+    _keep(name, serialize.dumps((*parts, ())))
     return cast(CompileResult, result)
 
 
@@ -215,72 +223,136 @@ def _refuse_calls(name: str, code: str, own: str) -> None:
         raise RuntimeError(f"the kernel {name} calls functions that are not inlined: {called}")
 
 
-def _keep(name: str, content: bytes) -> None:
-    """Write a file, its checksum first, to the first folder that can be written to."""
-    content = hashlib.sha256(content).digest() + content
-    for folder in folders():
-        partial = folder / f"{name}.{uuid.uuid4().hex}.tmp"
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=_mode(folder))
-            partial.write_bytes(content)
-            partial.chmod(0o644)
-            partial.replace(folder / name)
-        except OSError as error:
-            _warn_of_folder(folder, error)
-            with contextlib.suppress(OSError):
-                partial.unlink()
-        else:
-            return
+def _keep(name: str, code: bytes) -> None:
+    """Write a kernel, its checksum first, to the first folder that can be used."""
+    place = _place()
+    if place != folders()[0]:
+        outcome = f"are saved to {place}" if place else "are not saved"
+        _warn_of_folder(folders()[0], _hindrance(folders()[0]), outcome)
+    if place is None:
+        return
+    partial = place / f"{name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with _opened(place), open(partial, "xb", opener=_private) as file:
+            file.write(_checksum(place, name, code) + code)
+            os.fchmod(file.fileno(), 0o644)
+        partial.replace(place / f"{name}.bin")
+    except OSError as error:
+        _warn_of_folder(place, str(error.strerror), "are not saved")
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
-def _mode(folder: Path) -> int:
-    """Return the mode of a new folder: readable by others, unless it is the temporary one."""
-    return 0o700 if folder == folders()[-1] else 0o755
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _checksum(folder: Path, name: str, code: bytes) -> bytes:
+    """Return a hash of a kernel's code and of what it is: its name, version, sources and CPU."""
+    digest = hashlib.sha256(f"{folder.name}/{name}".encode() + b"\0")
+    digest.update(code)
+    return digest.digest()
 
 
 @functools.cache
-def _warn_once(text: str) -> None:
-    warnings.warn(text, stacklevel=5)
-
-
-def _warn_of_folder(folder: Path, error: OSError) -> None:
-    others = [other for other in folders() if other != folder]
-    outcome = f"are saved to {others[-1]}" if folder != folders()[-1] else "are not saved"
-    _warn_once(
-        f"cannot write to the cache folder {folder} ({error.strerror}): compiled kernels "
-        f"{outcome}; set XDG_CACHE_HOME to a writable folder"
+def _warn_of_folder(folder: Path, reason: str, outcome: str) -> None:
+    """Warn, once a process."""
+    warnings.warn(
+        f"cannot write to the cache folder {folder} ({reason}): compiled kernels {outcome}; set "
+        "XDG_CACHE_HOME to a writable folder",
+        stacklevel=4,
     )
 
 
 def _load(name: str) -> CompileResult | None:
     context = registry.cpu_target.target_context
     rtsys.initialize(context)  # array memory; the rest of a context is for compiling, 0.3 s
-    for folder in folders():
-        path = folder / f"{name}.bin"
+    for folder in _readable():
         try:
-            content = _read(path)
-            if content is not None:
+            code = _read(folder, name)
+            if code is not None:
                 with global_compiler_lock:
-                    parts = pickle.loads(content)
+                    parts = pickle.loads(code)
                     return cast(CompileResult, compiler.CompileResult._rebuild(context, *parts))
         except Exception as error:  # noqa: BLE001 - any damage is repaired by compiling again
-            warnings.warn(f"{path} is damaged ({error}); recompiling", stacklevel=2)
+            path = folder / f"{name}.bin"
+            warnings.warn(f"{path} is damaged or misnamed ({error}); recompiling", stacklevel=2)
     return None
 
 
-def _read(path: Path) -> bytes | None:
-    """Return what `_keep` wrote; None if it is missing or could be written by another user."""
+def _read(folder: Path, name: str) -> bytes | None:
+    """Return the code that `_keep` wrote; None if it is missing or another user could write it."""
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read()
+        with _opened(folder) as above:
+            descriptor = os.open(f"{name}.bin", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=above)
+            with open(descriptor, "rb") as file:
+                if not _is_trusted(os.fstat(descriptor)):
+                    return None
+                content = file.read()
     except OSError:
         return None
-    if hasattr(os, "getuid") and (status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022):
-        return None
-    if hashlib.sha256(content[32:]).digest() != content[:32]:
+    code = content[32:]
+    if _checksum(folder, name, code) != content[:32]:
         raise ValueError("its checksum does not match")
-    return content[32:]
+    return code
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Open a folder of kernels, made if it is missing; OSError if another user could write to it.
+
+    All users can write to the place of the temporary folder: one that is there already may be
+    another user's.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    temporary = folder == folders()[-1]
+    if temporary:
+        folder.parent.mkdir(exist_ok=True, mode=0o700)
+        with _closing(os.open(folder.parent, flags)) as above:
+            status = os.fstat(above)
+            if status.st_uid != os.getuid() or status.st_mode & 0o077:
+                raise PermissionError(errno.EPERM, f"{folder.parent} is not this user's alone")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700 if temporary else 0o755)
+    with _closing(os.open(folder, flags)) as descriptor:
+        if not _is_trusted(os.fstat(descriptor)):
+            raise PermissionError(errno.EPERM, "another user can write to it")
+        yield descriptor
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_trusted(status: os.stat_result) -> bool:
+    """Return whether only this user or root could write to a file or folder."""
+    return status.st_uid in (0, os.getuid()) and not status.st_mode & 0o022
+
+
+def _readable() -> Iterator[Path]:
+    """Yield the folders to load from: the temporary one only if the user's cannot be used."""
+    yield folders()[0]
+    place = _place()
+    if place not in (None, folders()[0]):
+        yield place
+
+
+def _place() -> Path | None:
+    """Return the folder for new kernels; None if there is none."""
+    return next((folder for folder in folders() if not _hindrance(folder)), None)
+
+
+def _hindrance(folder: Path) -> str:
+    """Return why no kernel can be kept in a folder; nothing if one can."""
+    try:
+        with _opened(folder) as descriptor:
+            can_write = os.access(".", os.W_OK, dir_fd=descriptor)
+    except OSError as error:
+        return str(error.strerror)
+    return "" if can_write else "no permission"
 
 
 @functools.cache
@@ -290,8 +362,7 @@ def folders() -> tuple[Path, ...]:
     The user's cache folder, then a temporary one, in case the first is not writable.
     """
     name = f"{__version__}-{_sources()[:16]}-{_target()}"
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    found = [Path(tempfile.gettempdir()) / f"streamrnn-{user}" / name]
+    found = [Path(tempfile.gettempdir()) / f"streamrnn-{os.getuid()}" / name]
     with contextlib.suppress(RuntimeError):  # the user has no home directory
         base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         found.insert(0, base / "streamrnn" / name)

@@ -5,7 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numba
@@ -117,31 +119,167 @@ def test_code_that_others_could_have_written_is_not_run(tmp_path: Path) -> None:
     assert file.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("spoiled", ["writable by others", "damaged", "not to be read"])
+@pytest.mark.parametrize(
+    "spoiled", ["writable by others", "damaged", "renamed", "a link", "in a folder of others"]
+)
 def test_a_kernel_counts_as_kept_where_another_process_loads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str
 ) -> None:
     """Not where it would compile: it trusts no other user's file, and no damaged one."""
-    cache, temporary = tmp_path / "cache", tmp_path / "temporary"
+    cache, temporary = tmp_path / "cache" / "0.1.0", tmp_path / "temporary" / "0.1.0"
     monkeypatch.setattr(jit, "folders", lambda: (cache, temporary))
     monkeypatch.setattr(jit, "_loaded", {"lstm": None})
     assert jit.kept() == {"lstm": None}
-    jit._keep("lstm.bin", b"code")
-    assert jit.kept() == {"lstm": cache / "lstm.bin"}
+    jit._keep("lstm", b"code")
+    file = cache / "lstm.bin"
+    assert jit.kept() == {"lstm": file}
     if spoiled == "writable by others":
-        (cache / "lstm.bin").chmod(0o666)
+        file.chmod(0o666)
     elif spoiled == "damaged":
-        (cache / "lstm.bin").write_bytes(b"code")
+        file.write_bytes(b"code")
+    elif spoiled == "renamed":
+        jit._keep("gru", b"another")
+        (cache / "gru.bin").replace(file)
+    elif spoiled == "a link":
+        file.rename(cache / "target")
+        file.symlink_to("target")
     else:
-        (cache / "lstm.bin").unlink()
-        cache.rmdir()
-        cache.write_text("no folder")
+        cache.chmod(0o777)
     assert jit.kept() == {"lstm": None}
-    temporary.mkdir()
-    monkeypatch.setattr(jit, "folders", lambda: (temporary, temporary))
-    jit._keep("lstm.bin", b"code")
+
+
+def test_kernels_of_another_version_or_cpu_are_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their folder has another name, which the checksum covers."""
+    folders = [tmp_path / "0.1.0-a" / "x86", tmp_path / "0.1.0-a" / "znver4"]
+    for folder in folders:
+        monkeypatch.setattr(jit, "folders", lambda folder=folder: (folder, tmp_path / "t" / "t"))
+        jit._keep("lstm", folder.name.encode())
+    assert jit._read(folders[1], "lstm") == b"znver4"
+    (folders[0] / "lstm.bin").replace(folders[1] / "lstm.bin")
+    with pytest.raises(ValueError, match="checksum does not match"):
+        jit._read(folders[1], "lstm")
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_the_temporary_folder_is_read_only_where_the_users_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: bool
+) -> None:
+    cache, temporary = tmp_path / "cache" / "0.1.0", tmp_path / "temporary" / "0.1.0"
+    monkeypatch.setattr(jit, "_loaded", {"lstm": None})
+    monkeypatch.setattr(jit, "folders", lambda: (temporary,))
+    jit._keep("lstm", b"code")
     monkeypatch.setattr(jit, "folders", lambda: (cache, temporary))
-    assert jit.kept() == {"lstm": temporary / "lstm.bin"}
+    if not usable:
+        cache.parent.write_text("no folder")
+    assert jit.kept() == {"lstm": None if usable else temporary / "lstm.bin"}
+
+
+VICTIM = """
+import os
+import sys
+import tempfile
+import numpy as np
+from streamrnn.kernels import activation
+from streamrnn.simd import jit
+
+def run(name):
+    y = np.array([-0.25], np.float32)
+    activation.run(name, y, y)
+    return f"{y[0]:.4f}"
+
+run("sigmoid")  # imports all that compiling needs, from folders that this user may not enter
+sources = jit._sources()
+jit._sources = lambda: sources
+jit.folders.cache_clear()
+user, os.environ["XDG_CACHE_HOME"], tempfile.tempdir, *names = sys.argv[1:]
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(int(user))
+    os.setuid(int(user))
+print(*map(run, names), *jit.folders())
+"""
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every user can write to."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o1777)
+        yield Path(folder)
+
+
+ROOT_RUNS = os.getuid() == 0
+VICTIM_ID, ATTACKER_ID = (65533, 65532) if ROOT_RUNS else (os.getuid(), os.getuid())
+"""Two users where the tests run as root; else one, whose folders are open to others."""
+
+
+def run_as(user: int, cache: Path, temporary: Path, *names: str) -> tuple[list[str], str]:
+    """Run activations of -0.25 as a user; return their values, the folders, and the warnings."""
+    with tempfile.TemporaryDirectory() as empty:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": empty}
+        command = [sys.executable, "-c", VICTIM, str(user), str(cache), str(temporary), *names]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split(), done.stderr
+
+
+def open_folder(path: Path) -> Path:
+    path.mkdir()
+    path.chmod(0o777)
+    return path
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+@pytest.mark.parametrize("place", ["temporary", "temporary, and no cache", "cache"])
+def test_another_user_cannot_have_one_kernel_run_as_another(
+    shared: Path, place: str, link: Callable[[Path, Path], None]
+) -> None:
+    """By links to the victim's own files where its kernels might be: `linear` as `relu`."""
+    caches = [open_folder(shared / name) for name in ("cache", "empty")]
+    temporary = open_folder(shared / "temporary")
+    (linear, relu, *folders), _ = run_as(VICTIM_ID, caches[0], temporary, "linear", "relu")
+    assert (linear, relu) == ("-0.2500", "0.0000")
+    (target,) = caches[0].rglob("elementwise-*-linear.bin")
+    (name,) = (path.name for path in caches[0].rglob("elementwise-*-relu*.bin"))
+    assert target.stat().st_uid == VICTIM_ID
+    trap = Path(folders[1])
+    if place == "cache":
+        trap = caches[1] / "streamrnn" / trap.name
+    elif place == "temporary, and no cache":
+        caches[1].rmdir()
+        caches[1].write_text("in the way")
+    trap.mkdir(parents=True)
+    link(trap / name, target)  # also where the system protects such files from other users
+    for path in (trap, trap.parent):
+        os.chown(path, ATTACKER_ID, ATTACKER_ID if ROOT_RUNS else os.getgid())
+    (value, *_), warning = run_as(VICTIM_ID, caches[1], temporary, "relu")
+    assert value == "0.0000"
+    saved = [path for path in shared.rglob(name) if path.parent not in (target.parent, trap)]
+    if place == "temporary":
+        assert warning == ""
+        assert [path.parent.parent.parent for path in saved] == [caches[1]]
+    elif place == "temporary, and no cache":
+        assert "compiled kernels are not saved" in warning
+        assert not saved
+    elif ROOT_RUNS:
+        assert "(another user can write to it): compiled kernels are saved to" in warning
+        assert [path.parent.parent.parent for path in saved] == [temporary]
+
+
+def test_kernels_that_root_compiled_are_loaded_by_other_users(shared: Path) -> None:
+    """As in the image of a container; what is missing there, they keep in the temporary folder."""
+    cache, temporary = shared / "cache", open_folder(shared / "temporary")
+    run_as(os.getuid(), cache, temporary, "tanh")
+    (file,) = cache.rglob("*.bin")
+    file.parent.chmod(0o555)
+    (value, *_), warning = run_as(VICTIM_ID, cache, temporary, "tanh")
+    assert (value, warning) == ("-0.2449", "")
+    both, warning = run_as(VICTIM_ID, cache, temporary, "tanh", "relu")
+    assert "(no permission): compiled kernels are saved to" in warning
+    assert len(list(temporary.rglob("*.bin"))) == 1
+    assert run_as(VICTIM_ID, cache, temporary, "tanh", "relu") == (both, "")
 
 
 def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path) -> None:
