@@ -252,6 +252,8 @@ class Job:
         elif init is not None:
             table = self.loaded.read_init(init)
             position = last_position(table, init)
+        else:
+            return None
         return None if position is None or table is None else (position, table)
 
     def _note_seen(self, source: Source, plan: SourcePlan) -> None:
