@@ -141,6 +141,26 @@ def out_of_order(job: Job) -> None:
     Path("in/3.parquet").rename("in/0.parquet")
 
 
+def earlier_than_used(job: Job, name: str = "2") -> None:
+    """A file that arrives after a later one was read."""
+    shutil.rmtree("out")
+    Path("in/2.parquet").unlink()
+    job.does(*RUN, "--set", "source.path=in/1.parquet")
+    job.does(*RUN)
+    job.file(name, SECOND)
+
+
+def earlier_under_a_later_name(job: Job) -> None:
+    earlier_than_used(job, "4")
+
+
+def one_of_a_few_files(job: Job) -> None:
+    """As a task for one day sets it."""
+    job.edit('path = "in"', 'path = "in/2.parquet"')
+    for name in "13":
+        Path(f"in/{name}.parquet").rename(f"{name}.parquet")
+
+
 def null(job: Job) -> None:
     shutil.rmtree("out")
     job.file("3", with_first(None))
@@ -288,6 +308,11 @@ def add(table: str, line: str) -> Do:
     return edit(f"[{table}]\n", f"[{table}]\n{line}\n")
 
 
+def go_back_in_order_of_time(job: Job) -> None:
+    add("source", 'order = "time"')(job)
+    call("rewind out --before 3.parquet", "run p.toml")(job)
+
+
 def restore_old_files(job: Job) -> None:
     Path("in/2and3.parquet").unlink()
     for name in "23":
@@ -363,6 +388,27 @@ ADVICE: list[tuple[str, Callable[[Job], None], str, Do, str]] = [
         out_of_order,
         'with [source] order = "time"',
         add("source", 'order = "time"'),
+        ALL,
+    ),
+    (
+        "run p.toml",
+        earlier_than_used,
+        "go back with `streamrnn rewind out --before ",
+        call("rewind out --before 3.parquet", "run p.toml"),
+        ALL,
+    ),
+    (
+        "run p.toml",
+        earlier_under_a_later_name,
+        'set [source] order = "time", go back with `streamrnn rewind out --before ',
+        go_back_in_order_of_time,
+        ALL,
+    ),
+    (
+        "run p.toml --full-refresh",
+        one_of_a_few_files,
+        "or say with --full-refresh --force",
+        give("--full-refresh", "--force"),
         ALL,
     ),
     ("run p.toml", null, "set `nulls` for the column", add("source", 'nulls = "previous"'), ALL),

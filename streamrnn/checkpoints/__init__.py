@@ -79,6 +79,7 @@ from streamrnn.checkpoints.used import (
     changed_files,
     current_names,
     plan_sources,
+    refuse_lost_files,
     select_all,
 )
 from streamrnn.checkpoints.versions import Snapshot, StateDelta
@@ -111,6 +112,7 @@ __all__ = [
     "read_manifest",
     "read_token",
     "refuse_inside_output",
+    "refuse_lost_files",
     "refuse_nested_output",
     "refuse_no_directory",
     "row_directory",

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from streamrnn.checkpoints.manifest import Manifest, UsedFile
 from streamrnn.checkpoints.rewrites import Rewrite, find_rewrites
 from streamrnn.checkpoints.seen import SeenFiles
-from streamrnn.display import count, first_of
+from streamrnn.display import count, first_of, location
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sources import (
     NOTHING,
@@ -19,6 +19,7 @@ from streamrnn.sources import (
     SourceFile,
     SourceOfFiles,
     Table,
+    canonical_name,
     etag,
     stored_name,
 )
@@ -103,8 +104,8 @@ def plan_sources(
         if position.file not in listed:
             raise CheckpointError(
                 f"{position.file} is gone: the last run stopped in it at row {position.file_row} "
-                "(from 0), and later rows have not been read yet. Restore it, or start "
-                "over with --full-refresh."
+                "(from 0), and later rows have not been read yet. Restore it, or start over with "
+                "--full-refresh --force, which discards its rows."
             )
     verdicts = _verdicts(known, listed, position, reader) | _removed(known, table)
     changed = [verdict for verdict in verdicts.values() if verdict.changed]
@@ -183,6 +184,38 @@ def _covered(table: Listing | None) -> tuple[UsedFile, ...]:
     """Return the files of a table that are used although no run read them: their rows were."""
     files = () if table is None else (*table.covered, *table.taken)
     return tuple(UsedFile.of(file, None) for file in files)
+
+
+def refuse_lost_files(
+    manifest: Manifest, present: Sequence[SourceFile], reader: SourceOfFiles, *, path: str
+) -> None:
+    """Refuse to start the output at `path` over from files that lack rows which it has.
+
+    Files of which the log of a table has the end, and whose rows are in other files, are not
+    missed. Raises CheckpointError.
+    """
+    listed = {file.name: file for file in present}
+    known = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
+    gone = [file for file in known if file.path not in listed]
+    if reader.table is not None:
+        # The log explained what became of a file when a run noted that it is gone.
+        lost = {*reader.table.lost([file.path for file in gone if not file.gone])}
+        gone = [file for file in gone if file.path in lost]
+    names = {file.path for file in known}
+    rewrites = find_rewrites(gone, [file for file in present if file.name not in names], reader)
+    found = {file.path for rewrite in rewrites.found for file in rewrite.old}
+    missing = [file for file in gone if file.path not in found]
+    if missing:
+        contents = [file.content for file in missing if file.content is not None]
+        rows = f"{sum(content.rows for content in contents):,}"
+        least = "at least " if len(contents) < len(missing) else ""
+        raise CheckpointError(
+            f"{location(path)} has {least}{rows} rows of {count(len(missing), 'file')} that the "
+            f"source does not have: {first_of([file.path for file in missing], 1)}. "
+            "--full-refresh would discard these rows, and could not score them again. Run without "
+            "--full-refresh, which scores new files alone; or set [source] path to all the files; "
+            "or say with --full-refresh --force that these rows may go."
+        )
 
 
 def changed_files(

@@ -41,12 +41,18 @@ def run(
         bool, typer.Option("--follow", help="Keep running, and score new files as they arrive.")
     ] = False,
     full_refresh: Annotated[
-        bool, typer.Option("--full-refresh", help="Discard output and state, and start over.")
+        bool,
+        typer.Option(
+            "--full-refresh",
+            help="Discard output and state, and start over; refused if used files are gone.",
+        ),
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Run even if a used file has changed, or no value is in its vocabulary."
+            "--force",
+            help="Run even if a used file has changed, or no value is in its vocabulary; with "
+            "--full-refresh, even if used files are gone.",
         ),
     ] = False,
     new_model: Annotated[

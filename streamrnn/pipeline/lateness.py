@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.checkpoints import UsedFile
-from streamrnn.display import first_of
+from streamrnn.display import count, first_of, location
 from streamrnn.errors import LateRowError
+from streamrnn.outputs import commit_before
+from streamrnn.pipeline.destination import Destination
 from streamrnn.sources import FileTimes, Source, SourceFile, last_with, steps_back
+from streamrnn.sources.order import Hive
 from streamrnn.states.positions import CallPosition
 
 _IF_EXPECTED = 'If late rows are expected, set [source] late to "drop", "reject" or "apply".'
@@ -34,7 +37,11 @@ def note_on_order(source: Source, files: Sequence[SourceFile], order: str) -> st
 
 
 def name_the_files(
-    error: LateRowError, source: Source, used: Sequence[UsedFile], order: str
+    error: LateRowError,
+    source: Source,
+    used: Sequence[UsedFile],
+    order: str,
+    output: Destination,
 ) -> LateRowError:
     """Add to the error which file was read before the late row, if footers show it.
 
@@ -46,7 +53,16 @@ def name_the_files(
     if index is None or source.time is None:
         return error
     kind = source.schema.field(source.time).type
-    error = _with_the_file_before(error, times, index, used, kind, order)
+    if (ahead := last_with(times[:index], error.last)) is not None:
+        error = error.because(_read_before(ahead.shown(kind), times[index].shown(kind), order))
+    elif last_with(times[index : index + 1], error.last) is None:
+        ahead = last_with(_times_of(used), error.last)
+        if ahead is not None:
+            absent = {file.path for file in used if file.gone}
+            fix = _rewind(output, absent, times[index].first, source.files[index].name, order)
+            error = error.because(
+                f"An earlier run read {ahead.shown(kind)}, before this file. {fix} {_IF_EXPECTED}"
+            )
     gone = _times_of(file for file in used if file.gone)
     first, last = times[index].first, times[index].last
     replaced = [item for item in gone if item.first <= last and first <= item.last]
@@ -68,25 +84,33 @@ def name_the_position(
     )
 
 
-def _with_the_file_before(
-    error: LateRowError,
-    times: Sequence[FileTimes],
-    index: int,
-    used: Sequence[UsedFile],
-    kind: pa.DataType,
-    order: str,
-) -> LateRowError:
-    """Add which file was read before the one at `index`, that of the late row, if known."""
-    if (ahead := last_with(times[:index], error.last)) is not None:
-        return error.because(_read_before(ahead.shown(kind), times[index].shown(kind), order))
-    if last_with(times[index : index + 1], error.last) is not None:
-        return error
-    if (ahead := last_with(_times_of(used), error.last)) is None:
-        return error
-    return error.because(
-        f"An earlier run read {ahead.shown(kind)}, before this file. To score all files in order "
-        f"of their times, start over with --full-refresh. {_IF_EXPECTED}"
+def _rewind(output: Destination, absent: Container[str], first: int, late: str, order: str) -> str:
+    """Return how to score the file `late`, whose times begin at `first`, before the later ones.
+
+    `absent` are the used files that the source does not have.
+    """
+    last = output.last
+    later = [file.path for file in _times_of(last.sources) if file.last > first] if last else []
+    target = commit_before(last, later) if last and later else None
+    if last is None or target is None:
+        return "To score all files in order of their times, start over with --full-refresh."
+    again = [file.path for file in last.sources[target.sources :]]
+    paths = [late, *again]
+    by_name = order != "time" and min(paths, key=Hive(paths).order) != late
+    missing = [name for name in again if name in absent]
+    back = f"streamrnn rewind {location(str(output.place))} --before {later[0]}"
+    setting = 'set [source] order = "time", ' if by_name else ""
+    advice = (
+        f"To score it before them, {setting}go back with `{back}`, and rerun: "
+        f"{count(len(again), 'used file')} after it {'is' if len(again) == 1 else 'are'} scored "
+        "again."
     )
+    if missing:
+        advice += (
+            f" The source does not have {first_of(missing)}: rerun for "
+            f"{'it' if len(missing) == 1 else 'these'}, too, in the order of time."
+        )
+    return advice
 
 
 def _times_of(used: Iterable[UsedFile]) -> list[FileTimes]:

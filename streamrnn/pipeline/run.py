@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from streamrnn.checkpoints import (
     Manifest,
     SourcePlan,
     read_manifest,
+    refuse_lost_files,
     with_seen_files,
 )
 from streamrnn.config import alerts_beside
@@ -29,6 +30,7 @@ from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
 from streamrnn.pipeline.lateness import name_the_files, name_the_position, note_on_order
 from streamrnn.pipeline.preflight import (
+    after_rule,
     check_sink,
     file_source,
     open_source,
@@ -80,7 +82,7 @@ class Job:
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source)
-        replaced = self._replaced()
+        replaced = self._replaced(source)
         with (
             self._reloaded(source),
             open_destination(self.loaded, self.options, source) as output,
@@ -103,12 +105,22 @@ class Job:
             self._tables.finish(output.last)
         return self.summary
 
-    def _replaced(self) -> Manifest | None:
-        """Return the last commit of an output that starts over, if it can be read."""
-        if self.options.full_refresh and self.config.sink.folder is not None:
-            with suppress(CheckpointError, MissingFileError):
-                return read_manifest(self.config.sink.folder)
-        return None
+    def _replaced(self, source: Source) -> Manifest | None:
+        """Return the last commit of an output that starts over, if it can be read.
+
+        Raises CheckpointError if the source lacks rows of it, unless `force` says that they may go.
+        """
+        path, files = self.config.sink.folder, source.of_files
+        if not self.options.full_refresh or path is None:
+            return None
+        try:
+            last = read_manifest(path)
+        except (CheckpointError, MissingFileError):
+            return None
+        if files is not None and not self.options.force:
+            select = after_rule(self.loaded, files)
+            refuse_lost_files(last, select(files.files, ()), files, path=path)
+        return last
 
     def _report_commits(self, output: Destination, before: int) -> None:
         """Set the last commit, and the parts added by commits after number `before`."""
@@ -236,7 +248,7 @@ class Job:
         try:
             engine.run(source, plan.position, plan.before, target, total, last=last)
         except LateRowError as error:
-            named = name_the_files(error, source, plan.known, self._order)
+            named = name_the_files(error, source, plan.known, self._order, output)
             if named is error and (live := self._live_state(output, committed)) is not None:
                 named = name_the_position(error, *live, str(source.time))
             raise named from None

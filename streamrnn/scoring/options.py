@@ -14,12 +14,12 @@ from streamrnn.scoring.summary import Progress
 class RunOptions:
     """Options of one run.
 
-    `full_refresh` starts over, `force` resumes past used files that changed and past a vocabulary
-    that has none of the values, with `new_model`
-    another model takes over the state of each stream; `reload` first rewinds to the last
-    commit before the used files that changed, or before the named ones; `follow` looks for new
-    files every `poll` seconds; `engine` replaces [engine] type; `progress` is called after each
-    record batch; once `stop` is set the run commits and ends.
+    `full_refresh` starts over, with `force` also without used files that are gone; `force` resumes
+    past used files that changed and past a vocabulary that has none of the values, with `new_model`
+    another model takes over the state of each stream; `reload` first rewinds to the last commit
+    before the used files that changed, or before the named ones; `follow` looks for new files every
+    `poll` seconds; `engine` replaces [engine] type; `progress` is called after each record batch;
+    once `stop` is set the run commits and ends.
     """
 
     full_refresh: bool = False

@@ -120,7 +120,7 @@ def test_a_late_row_of_another_run_names_the_file_that_was_used(base: Path) -> N
         LateRowError, match=r"An earlier run read .*/in/1\.parquet \(2024"
     ) as caught:
         Pipeline.from_dict(_config()).run()
-    assert "--full-refresh" in str(caught.value)
+    assert "start over with --full-refresh" in str(caught.value)  # no commit is from before it
 
 
 def test_a_file_that_is_out_of_order_itself_is_to_be_sorted(base: Path) -> None:

@@ -137,6 +137,26 @@ def test_changed_rows_are_refused_with_their_version(operation: str) -> None:
     assert run() == 60
 
 
+def test_a_run_starts_over_from_a_table_whose_log_explains_the_files_that_are_gone() -> None:
+    """Merged, vacuumed, deleted on purpose; another table in its place explains none."""
+    log = table()
+    log.append(PIECES[0], PIECES[1])
+    run()
+    log.optimize()
+    log.vacuum()
+    assert pipeline().run(full_refresh=True).rows == 120
+    log.commit("DELETE", [log.remove(next(iter(log.files)), True)])
+    log.append(PIECES[2])
+    assert pipeline().run(full_refresh=True).rows == 60
+    shutil.rmtree("table")
+    table().append(PIECES[3])
+    with pytest.raises(CheckpointError, match="start over with --full-refresh --force"):
+        run()
+    with pytest.raises(CheckpointError, match=r"out has 60 rows of 1 file that the source does"):
+        pipeline().run(full_refresh=True)
+    assert pipeline().run(full_refresh=True, force=True).rows == 60
+
+
 def test_changed_rows_are_scored_again_with_reload() -> None:
     """From the commit before the file, as if its rows had been so from the start."""
     log = table()

@@ -89,8 +89,14 @@ class Table:
             raise CheckpointError(
                 f"{self.root}: expected the table {known}, whose rows were read before, received "
                 f"the table {self.id}: it was dropped and made again. Which rows are new is "
-                "unknown: write them to another [sink] path, or start over with --full-refresh."
+                "unknown: write them to another [sink] path, or start over with --full-refresh "
+                "--force, which discards the rows of the earlier table."
             )
+
+    def lost(self, names: Collection[str]) -> list[str]:
+        """Return the files that the table does not have, and whose removal is not in its log."""
+        active = {file.name for file in self.files}
+        return [name for name in names if name not in active and name not in self._removed]
 
     def listing(self, used: Collection[str], gone: Collection[str], partly: str) -> Listing:
         """Find the files with unread rows, given the names of the used ones.
@@ -150,18 +156,13 @@ class Table:
 
     def _check_explained(self, used: Collection[str]) -> None:
         """Raise CheckpointError if the log does not say what became of a used file."""
-        active = {file.name for file in self.files}
-        lost = [
-            name
-            for name in used
-            if name not in active and name not in self._removed and name.startswith(self.root)
-        ]
+        lost = [name for name in self.lost(used) if name.startswith(self.root)]
         if lost:
             raise CheckpointError(
                 f"{_some(sorted(lost))} was used, but is not in {self.version} of the table, "
                 "and its log does not say what became of it: either this version is older than the "
                 "one that was read, or its log was cleaned up since. Set [source] version to a "
-                "later one, or start over with --full-refresh."
+                "later one, or start over with --full-refresh --force."
             )
 
 

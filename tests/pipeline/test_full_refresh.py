@@ -1,0 +1,107 @@
+"""A run that starts over keeps rows that it cannot score again, unless told that they may go."""
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import logs
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline
+from streamrnn.errors import CheckpointError, LateRowError
+
+LOG = logs.random_log(120)
+DAYS = [LOG.slice(start, 40) for start in (0, 40, 80)]
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model, and three days that were scored, a run for each."""
+    monkeypatch.chdir(tmp_path)
+    logs.small_model().save("m.safetensors")
+    for number, rows in enumerate(DAYS, 1):
+        logs.write(rows, Path(f"in/day={number}/a.parquet"))
+        pipeline().run()
+
+
+def pipeline(path: str = "in", **source: Any) -> Pipeline:
+    return Pipeline.from_dict(logs.config(path, "m.safetensors", "out", source=source))
+
+
+def rows() -> int:
+    return sum(pq.read_metadata(part).num_rows for part in Path("out").glob("*.parquet"))
+
+
+def test_a_source_of_one_day_does_not_replace_the_rows_of_all() -> None:
+    """As a task for one day sets it."""
+    with pytest.raises(CheckpointError) as refused:
+        pipeline("in/day=3/*.parquet").run(full_refresh=True)
+    text = str(refused.value)
+    assert text.startswith("out has 80 rows of 2 files that the source does not have: ")
+    assert "in/day=1/a.parquet and 1 more. --full-refresh would discard" in text
+    assert rows() == 120
+    assert pipeline("in/day=3/*.parquet").run().nothing_new
+    assert pipeline("in/day=3/*.parquet").run(full_refresh=True, force=True).rows == 40
+    assert rows() == 40
+
+
+def test_all_files_or_new_files_with_their_rows_are_scored_anew() -> None:
+    assert pipeline().run(full_refresh=True).rows == 120
+    shutil.rmtree("in/day=1")
+    shutil.rmtree("in/day=2")
+    logs.write(LOG.slice(0, 80), Path("in/day=1/merged.parquet"))
+    assert pipeline().run(full_refresh=True).rows == 120
+    assert rows() == 120
+
+
+def test_a_moved_folder_is_scored_anew() -> None:
+    Path("place").mkdir()
+    for name in ("in", "out", "m.safetensors"):
+        Path(name).rename(f"place/{name}")
+    config = logs.config("place/in", "place/m.safetensors", "place/out")
+    assert Pipeline.from_dict(config).run(full_refresh=True).rows == 120
+
+
+def test_files_that_after_leaves_out_are_missed_too() -> None:
+    with pytest.raises(CheckpointError, match="out has 40 rows of 1 file that the source does"):
+        pipeline(after={"partition": "day=1"}).run(full_refresh=True)
+
+
+def test_an_output_whose_manifest_is_lost_starts_over() -> None:
+    """What it had is not known, and its own message advises that."""
+    Path("out/_streamrnn/_manifest.json").write_text("{}")
+    assert pipeline("in/day=3/*.parquet").run(full_refresh=True).rows == 40
+
+
+def test_where_the_file_that_was_being_read_is_gone_the_advice_works() -> None:
+    stop = threading.Event()
+    pipeline(batch_rows=10).run(full_refresh=True, stop=stop, progress=lambda _: stop.set())
+    shutil.rmtree("in/day=1")
+    with pytest.raises(CheckpointError, match="start over with --full-refresh --force"):
+        pipeline().run()
+    with pytest.raises(CheckpointError, match=r"out has \d+ rows of 1 file"):
+        pipeline().run(full_refresh=True)
+    assert pipeline().run(full_refresh=True, force=True).rows == 80
+
+
+def test_a_backfill_that_sees_one_day_is_told_which_days_to_score_again() -> None:
+    """The way back drops their rows; it is named where a commit from before them is retained."""
+    shutil.rmtree("out")
+    for day in (1, 3):
+        pipeline(f"in/day={day}/*.parquet").run()
+    with pytest.raises(LateRowError) as late:
+        pipeline("in/day=2/*.parquet").run()
+    text = str(late.value)
+    assert "`streamrnn rewind out --before " in text
+    assert "in/day=3/a.parquet`, and rerun: 1 used file after it is scored again" in text
+    assert "The source does not have " in text
+    assert "rerun for it, too, in the order of time. If late rows" in text
+    assert "--full-refresh" not in text
+    from streamrnn.outputs import rewind
+
+    rewind("out", before="day=3")
+    for day in (2, 3):
+        pipeline(f"in/day={day}/*.parquet").run()
+    assert rows() == 120
