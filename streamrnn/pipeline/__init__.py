@@ -10,7 +10,7 @@ from streamrnn.config import Config
 from streamrnn.outputs import diff_states, export_state, import_state, read_states
 from streamrnn.pipeline.pipeline import Pipeline
 from streamrnn.pipeline.reporting import report_output
-from streamrnn.scoring import Progress, SourceWindow, Summary, Workload
+from streamrnn.scoring import Progress, RowCounts, SourceWindow, Summary, Workload
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.draft import Draft, draft_pipeline
@@ -23,6 +23,7 @@ __all__ = [
     "FitSummary",
     "Pipeline",
     "Progress",
+    "RowCounts",
     "SourceWindow",
     "Summary",
     "Workload",

@@ -9,7 +9,15 @@ import pyarrow as pa
 
 from streamrnn.errors import DTypeError
 from streamrnn.scoring.scorer import Scored
-from streamrnn.sources import Feature, cast_columns, common_schema, select
+from streamrnn.sources import (
+    Feature,
+    cast_columns,
+    common_schema,
+    new_names,
+    select,
+    with_new_names,
+)
+from streamrnn.sources.renames import NamesInFiles
 
 BATCH = "the batch"
 """What messages call the data of a call."""
@@ -78,6 +86,14 @@ def batches_of(data: object) -> tuple[list[pa.RecordBatch], pa.Schema]:
         return [data], data.schema
     table = _table(data).combine_chunks()
     return table.to_batches(), table.schema
+
+
+def apply_renames(
+    batches: Sequence[pa.RecordBatch], schema: pa.Schema, renames: NamesInFiles
+) -> tuple[list[pa.RecordBatch], pa.Schema]:
+    """Return the record batches and the schema with new names for columns that have an old one."""
+    schema = with_new_names(schema, new_names(schema.names, renames, BATCH))
+    return [batch.rename_columns(schema.names) for batch in batches], schema
 
 
 def rejects_of(scored: Sequence[Scored]) -> pa.RecordBatch | None:

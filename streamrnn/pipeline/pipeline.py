@@ -18,8 +18,14 @@ from streamrnn.config.values import EngineType, OnChange
 from streamrnn.display import count, html_table, listed, location
 from streamrnn.errors import ConfigError, DTypeError
 from streamrnn.kernels import Compiled
-from streamrnn.outputs import Evaluation
-from streamrnn.pipeline.arrow_data import BATCH, CheckedSchema, batches_of, rejects_of
+from streamrnn.outputs import Evaluation, MetricsFile
+from streamrnn.pipeline.arrow_data import (
+    BATCH,
+    CheckedSchema,
+    apply_renames,
+    batches_of,
+    rejects_of,
+)
 from streamrnn.pipeline.deferred import check_fit, fit_pipeline
 from streamrnn.pipeline.evaluating import evaluate_pipeline
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
@@ -40,7 +46,7 @@ from streamrnn.pipeline.reporting import ReportsOutput
 from streamrnn.pipeline.resuming import check_arguments, resume_scorer, resumed_config
 from streamrnn.pipeline.row_dicts import table_of_dicts
 from streamrnn.pipeline.run import Job
-from streamrnn.pipeline.run_metrics import recorded
+from streamrnn.pipeline.run_metrics import ProcessMetrics, recorded
 from streamrnn.pipeline.session import (
     LastCheckpoint,
     ModelFile,
@@ -50,13 +56,13 @@ from streamrnn.pipeline.session import (
     included_model,
 )
 from streamrnn.pipeline.windows import source_windows
-from streamrnn.scoring import SourceWindows, compile_kernels
+from streamrnn.scoring import RowCounts, SourceWindows, compile_kernels
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
 from streamrnn.scoring.positions import next_position
 from streamrnn.scoring.scorer import Scored, Scorer
 from streamrnn.scoring.summary import Progress, Summary
-from streamrnn.sources import Origin, new_names, used_schema, with_new_names, with_values
+from streamrnn.sources import Origin, used_schema, with_values
 from streamrnn.states import (
     OwnLock,
     StateTable,
@@ -103,6 +109,7 @@ class Pipeline(ReportsOutput):
         self._last_checkpoint = LastCheckpoint()
         self._rejects: pa.RecordBatch | None = None
         self._local = threading.local()
+        self._metrics: dict[str, ProcessMetrics] = {}
 
     @classmethod
     def from_toml(
@@ -214,7 +221,7 @@ class Pipeline(ReportsOutput):
             progress=progress,
             stop=stop or threading.Event(),
         )
-        with recorded(metrics, self._name or location(str(self.config.sink.path))) as recorder:
+        with recorded(metrics, self._label) as recorder:
             job = Job(self.loaded, options, recorder)
             summary = job.run()
         self._last_run = job
@@ -335,9 +342,7 @@ class Pipeline(ReportsOutput):
                     ).emitter.schema.empty_table()
             batches, schema = batches_of(data)
             if renames := self.loaded.renames:
-                names = new_names(schema.names, renames, BATCH)
-                schema = with_new_names(schema, names)
-                batches = [batch.rename_columns(schema.names) for batch in batches]
+                batches, schema = apply_renames(batches, schema, renames)
             scorer, checked = self._bound_scorer(schema)
             last = copy.copy(scorer.position)
             position = next_position(position, last, sum(map(len, batches)))
@@ -368,12 +373,15 @@ class Pipeline(ReportsOutput):
             scorer.position = position
         scored = []
         for batch in batches:
-            origin = Origin.consecutive(BATCH, scorer.rows_read, batch.num_rows)
+            size = batch.num_rows
+            origin = Origin.consecutive(BATCH, scorer.rows_read, size)
             if checked.indices is None:
                 batch = checked.cast(batch, scorer.rows_read)
             else:
                 batch = batch.select(checked.indices)
-            scored.append(scorer.score(self.loaded.contract.read(batch, origin), position))
+            rows = self.loaded.contract.read(batch, origin)
+            rows.counts["cast"] = checked.changed * size
+            scored.append(scorer.score(rows, position))
         return scored
 
     @property
@@ -400,12 +408,54 @@ class Pipeline(ReportsOutput):
         rejects: pa.RecordBatch | None = getattr(self._local, "rows", self._rejects)
         return rejects
 
+    @property
+    def counts(self) -> RowCounts:
+        """What became of the rows of all calls of `process`, by the names in a Summary; a copy.
+
+        A call that raised an error counts nothing. Checkpoints and pickles do not keep the counts:
+        a pipeline that resumes counts from 0. (What checkpoints keep numbers the rows in messages,
+        and limits rejects.)
+        """
+        with self._lock.lock:
+            scorer = self._scorer
+            if scorer is None:
+                return RowCounts()
+            len(scorer.table)  # completes an interrupted change
+            totals = scorer.totals
+            counts = RowCounts(totals.get("rows", 0), totals.get("rows_out", 0))
+            counts.add(totals)
+            return counts
+
+    def write_metrics(self, path: str | os.PathLike[str]) -> None:
+        """Write `counts`, streams, newest time and lag to a file for Prometheus, as `run` does.
+
+        Counts are added to those that the file had at the first call for this path. So the totals
+        of jobs that resume one after another go on; jobs that run at once need a file each. The
+        label is that of `run`: the name of the pipeline file, else the output. There is nothing
+        about the last run, but what a run has written is kept. Raises ConfigError if the file has
+        anything else, or metrics of another pipeline; SinkError if it cannot be read or written.
+        """
+        path = os.fspath(path)
+        with self._lock.lock:
+            if path not in self._metrics:
+                self._metrics[path] = ProcessMetrics(MetricsFile(path, self._label))
+            table = None if self._scorer is None else self._scorer.table
+            self._metrics[path].write(self.counts, table)
+
+    @property
+    def _label(self) -> str:
+        """The name of the pipeline in metrics."""
+        return self._name or location(self.config.sink.path or "process()")
+
     def finish(self) -> pa.RecordBatch | None:
         """Return the rows that emit "final" holds back: the last of each stream since `finish`."""
         with self._lock.lock:
-            if self._scorer is None:
+            scorer = self._scorer
+            if scorer is None or (final := scorer.final()) is None:
                 return None
-            return self._scorer.final()
+            written = scorer.totals.get("rows_out", 0) + final.num_rows
+            scorer.totals = {**scorer.totals, "rows_out": written}
+            return final
 
     def checkpoint(
         self,
@@ -484,7 +534,7 @@ class Pipeline(ReportsOutput):
         with self._lock.lock:
             more = {"_last_checkpoint": self._last_checkpoint}
             if self._scorer is None:
-                saved = (self.config, self._given, self._model_file, self._start)
+                saved = (self.config, self._given, self._model_file, self._name, self._start)
                 return Pipeline._unpickled, saved, more
             content = (self._portable(), "the pickled pipeline", self._given)
             return Pipeline._from_portable, content, more
@@ -494,9 +544,10 @@ class Pipeline(ReportsOutput):
         config: Config,
         given: pa.Table | None,
         model_file: ModelFile | None,
+        name: str | None = None,
         start: Start = "init",
     ) -> Pipeline:
-        pipeline = Pipeline(config, given, start=start)
+        pipeline = Pipeline(config, given, name, start)
         pipeline._model_file = model_file
         return pipeline
 
@@ -508,7 +559,12 @@ class Pipeline(ReportsOutput):
         table = self.state.to_arrow()
         config = self.loaded.config_with_vocabularies()
         session = Session(
-            config, scorer.bound.schema, scorer.counters(), self.position, self._model_file
+            config,
+            scorer.bound.schema,
+            scorer.counters(),
+            self.position,
+            self._model_file,
+            self._name,
         )
         return session.attach(table, self._folder)
 
@@ -523,7 +579,8 @@ class Pipeline(ReportsOutput):
     ) -> Pipeline:
         session = Session.of(table, owner)
         config = resumed_config(session.config, model, mapping)
-        pipeline = Pipeline._unpickled(config, given, session.model if model is None else None)
+        included = session.model if model is None else None
+        pipeline = Pipeline._unpickled(config, given, included, session.name)
         pipeline._scorer = resume_scorer(pipeline.loaded, session, table, owner, on_change)
         return pipeline
 

@@ -1,4 +1,4 @@
-"""The metrics of a run: written when it begins, after each commit, and when it ends."""
+"""The metrics of a run, which are written while it goes on, and those of `process`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from calendar import timegm
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pyarrow.compute as pc
 
 from streamrnn.checkpoints import Manifest
 from streamrnn.errors import SinkError, StreamRNNError
 from streamrnn.outputs import MetricsFile, Series
 from streamrnn.pipeline.destination import Destination
-from streamrnn.scoring import Summary
-from streamrnn.sources import unix_seconds
+from streamrnn.scoring import RowCounts, Summary
+from streamrnn.sources import time_of, unix_seconds
+from streamrnn.states import StateTable
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _INTERRUPTED = 130
@@ -29,7 +31,39 @@ _COUNTERS = {
     "values_filled_total": "filled",
     "values_unknown_total": "unknown",
 }
-"""Counter -> the field of the summary that it adds up."""
+"""Counter -> the field of the counts that it adds up."""
+
+
+class ProcessMetrics:
+    """Metrics of calls of `process`, on top of those that a file had before.
+
+    Raises what `MetricsFile` raises. Metrics of runs in the file are kept.
+    """
+
+    def __init__(self, file: MetricsFile) -> None:
+        self._file = file
+
+    def write(self, counts: RowCounts, table: StateTable | None) -> None:
+        """Replace the file: counts of all calls, and the streams and newest time of a state table.
+
+        The table is None before the first call. Raises SinkError if the file cannot be written.
+        """
+        values, earlier = dict(self._file.earlier), self._file.earlier
+        for metric, field in _COUNTERS.items():
+            values[Series(metric)] = earlier.get(Series(metric), 0) + getattr(counts, field)
+        if table is not None:
+            values[Series("streams")] = len(table)
+            if (newest := _newest_time(table)) is not None:
+                values[Series("newest_row_timestamp_seconds")] = newest
+                values[Series("lag_seconds")] = time.time() - newest
+        self._file.write(values)
+
+
+def _newest_time(table: StateTable) -> float | None:
+    times, seen = table.last_times(np.arange(len(table)))
+    if table.layout.time is None or not seen.any():
+        return None
+    return unix_seconds(time_of(int(times[seen].max()), table.layout.time))
 
 
 class RunMetrics:

@@ -171,7 +171,7 @@ class Session:
     """What `process` needs beside the state table to resume.
 
     `schema` is that of the rows, `counters` those of the scorer, `position` that of the last batch,
-    `model` the model file if the checkpoint includes it.
+    `model` the model file if the checkpoint includes it, `name` that of the pipeline file, if any.
     """
 
     config: Config
@@ -179,6 +179,7 @@ class Session:
     counters: Mapping[str, int]
     position: CallPosition | None = None
     model: ModelFile | None = None
+    name: str | None = None
 
     def attach(self, table: pa.Table, folder: str) -> pa.Table:
         """Add the session to a state table; relative paths are resolved from `folder`."""
@@ -188,6 +189,7 @@ class Session:
             "rows": self.counters["rows_read"],
             "rejected": self.counters["rejected"],
             "position": to_json(self.position),
+            "name": self.name,
         }
         metadata = {**table.schema.metadata, _SESSION: json.dumps(session).encode()}
         if self.model is not None:
@@ -225,7 +227,7 @@ class Session:
             raise StateError(
                 f"{owner}: the checkpoint is damaged: counters are {counters}. {_RESTORE}"
             )
-        return cls(config, schema, counters, position, model)
+        return cls(config, schema, counters, position, model, session.get("name"))
 
 
 def _model(found: bytes | None) -> ModelFile | None:

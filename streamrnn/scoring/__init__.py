@@ -8,7 +8,7 @@ from streamrnn.scoring.scorer import Scorer
 from streamrnn.scoring.source_labels import SourceLabels
 from streamrnn.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.scoring.starting import starting_table
-from streamrnn.scoring.summary import Progress, Summary, Workload
+from streamrnn.scoring.summary import Progress, RowCounts, Summary, Workload
 from streamrnn.scoring.targets import BoundTarget, LabelReader, target_columns, ticks_of
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Loop",
     "Progress",
     "Read",
+    "RowCounts",
     "RunOptions",
     "Scorer",
     "SourceLabels",

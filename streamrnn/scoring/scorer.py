@@ -44,6 +44,8 @@ class Prepared(NamedTuple):
 class Scorer:
     """Scores record batches one after another; `table` holds the state between them.
 
+    `totals` are the counts of all that `score` scored, by their names in `RowCounts`.
+
     However `score` ends, by an interrupt at any moment too, the table is either that before the
     call or that after it (see `StateTable.change`). Threads are serialized.
     """
@@ -54,6 +56,7 @@ class Scorer:
         self.rows_read = 0
         self.rejected = 0
         self.position: CallPosition | None = None
+        self.totals: dict[str, int] = {}
         self._operator = bound.operator()
         self._streams_before = table.streams
 
@@ -79,17 +82,23 @@ class Scorer:
         computed = self._compute(rows, by_stream)
         held = self._held(rows, by_stream, computed)
         update = by_stream.update()
-        before = self.counters()
+        scored = self._scored(rows, by_stream, computed)
+        before = self.rows_read, self.rejected
+        totals = dict(self.totals)
+        counted = {**scored.counts, "rows": len(rows), "rows_out": scored.output.num_rows}
+        for name, number in counted.items():
+            totals[name] = totals.get(name, 0) + number
 
         def commit() -> None:
-            self.resume_counts(before)  # the call may be repeated
+            self.rows_read, self.rejected = before  # the call may be repeated
             self._advance(by_stream, update)
             self._commit_states(rows, computed)
             if held is not None:
                 self.table.hold(held)
             self.position = position
+            self.totals = totals
 
-        return self._scored(rows, by_stream, computed), commit
+        return scored, commit
 
     def prepare(self, rows: Rows) -> Prepared:
         """Do the first half of `score`, possibly during the `compute` of the previous batch.
@@ -151,7 +160,7 @@ class Scorer:
         )
         copy = Scorer(bound, table)
         copy.resume_counts(self.counters())
-        copy.position = self.position
+        copy.position, copy.totals = self.position, self.totals
         return copy
 
     def counters(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -55,7 +56,43 @@ class Workload:
 
 
 @dataclass
-class Summary:
+class RowCounts:
+    """What became of rows and of their values.
+
+    `rows` were read, `rows_out` are in the output. Of the rows, `skipped` had a null and no score,
+    `rejected` are invalid or late, and `dropped_late` are in neither table. Of the values, `filled`
+    were null, `nan` counts NaN that was read as null, `out_of_range` those outside `valid`, which
+    were read as null, `clipped` those outside `clip`, `unknown` those that are not in the
+    vocabulary of their feature and have id 0, in all and by feature, and `cast` those of a column
+    with another type than before. At `fresh_starts` a stream began again from the initial state.
+    """
+
+    rows: int = 0
+    rows_out: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    dropped_late: int = 0
+    filled: int = 0
+    nan: int = 0
+    clipped: int = 0
+    out_of_range: int = 0
+    unknown: int = 0
+    unknown_by_feature: dict[str, int] = field(default_factory=dict)
+    cast: int = 0
+    fresh_starts: int = 0
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add the counts of a record batch."""
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + counts.get(name, 0))
+        for name, number in counts.items():
+            if name.startswith(UNKNOWN_IN):
+                feature, unknown = name.removeprefix(UNKNOWN_IN), self.unknown_by_feature
+                unknown[feature] = unknown.get(feature, 0) + number
+
+
+@dataclass
+class Summary(RowCounts):
     """Summary of a run.
 
     `streams` counts the streams in the state table, `new_streams` those that the run added.
@@ -68,30 +105,15 @@ class Summary:
     last commit that all of them have, None if the run saw none.
     `seconds_compiling` are those of `seconds` in which kernels were compiled, which later runs load
     (on workers not counted).
-    `unknown` counts values that are not in the vocabulary of their feature and have id 0, in all
-    and by feature.
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
     earlier run. `workload` is None if this process scored all streams.
     """
 
-    rows: int = 0
-    rows_out: int = 0
     streams: int = 0
     new_streams: int = 0
     seconds: float = 0.0
     seconds_compiling: float = 0.0
-    skipped: int = 0
-    rejected: int = 0
-    dropped_late: int = 0
-    filled: int = 0
-    nan: int = 0
-    clipped: int = 0
-    out_of_range: int = 0
-    unknown: int = 0
-    unknown_by_feature: dict[str, int] = field(default_factory=dict)
-    cast: int = 0
-    fresh_starts: int = 0
     fresh_init_streams: int = 0
     files: int = 0
     files_read: int = 0
@@ -183,12 +205,3 @@ class Summary:
         self.add({UNKNOWN_IN + name: n for name, n in other.unknown_by_feature.items()})
         for phase, seconds in other.seconds_by_phase.items():
             self.seconds_by_phase[phase] = self.seconds_by_phase.get(phase, 0.0) + seconds
-
-    def add(self, counts: dict[str, int]) -> None:
-        """Add the counts of a record batch."""
-        for name in COUNTS:
-            setattr(self, name, getattr(self, name) + counts.get(name, 0))
-        for name, number in counts.items():
-            if name.startswith(UNKNOWN_IN):
-                feature, unknown = name.removeprefix(UNKNOWN_IN), self.unknown_by_feature
-                unknown[feature] = unknown.get(feature, 0) + number
