@@ -88,6 +88,7 @@ PLACES: list[tuple[str, ...]] = [
     ("init", "q.toml", "--from", "{}x", "--model", "m.safetensors"),
     ("init", "q.toml", "--from", "in", "--model", "{}m.safetensors"),
     ("schema",),
+    ("guide", "{}x"),
     ("state", "show", "{}x", "-v"),
     ("state", "show", "{}x.parquet", "--json"),
     ("state", "export", "{}x", "-o", "s.arrow"),

@@ -52,7 +52,7 @@ def guide(
     if name not in _names():
         close = difflib.get_close_matches(name, _names(), n=1)
         hint = f"Did you mean {close[0]!r}?" if close else "`streamrnn guide` lists the pages."
-        raise typer.BadParameter(f"no page {page!r}. {hint}")
+        raise typer.BadParameter(f"no such page. {hint}")
     text = (_FOLDER / f"{name}.md").read_text(encoding="utf-8")
     if not sys.stdout.isatty():
         print(text, end="")
