@@ -72,4 +72,8 @@ if find_spec("airflow"):  # not run by the tests
 
 
 if __name__ == "__main__":
-    print(json.dumps(score_day(*sys.argv[1:])))
+    try:
+        print(json.dumps(score_day(*sys.argv[1:])))
+    except StreamRNNError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -2,51 +2,75 @@
 
     python pipelines/etl/exactly_once.py QUEUE OUT CHECKPOINT
 
-QUEUE is a Parquet file that stands for a queue (Kafka, Kinesis, a table): its batches have offsets,
-and can be read again from any offset. The order of two steps makes the job exactly-once. First the
-output file, named by its offset, is replaced atomically; then the checkpoint, which has the state
-and the offset. Killed between them, the job reads the batch again from the state of before, and
-writes the same file with the same bytes.
+QUEUE stands for a queue (Kafka, Kinesis, a table): a folder with a Parquet file for each partition,
+or one such file. Its batches have offsets, and can be read again from any offset. The position is a
+dict from partition to offset. The order of two steps makes the job exactly-once. First the output
+file, named by partition and offset, is replaced atomically; then the checkpoint, which has the
+state and the position. Killed between them, the job reads the batch again from the state of before,
+and writes the same file with the same bytes.
+
+A second job at the same time is refused: by the lock of OUT, else by the checkpoint, which is
+replaced only by the job that resumed from it.
 """
 
+import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn import Pipeline
+from streamrnn.errors import CheckpointError, StreamRNNError
 
 PIPELINE = Path(__file__).parents[1] / "weather.toml"
 BATCH_ROWS = 2048
 
 
-def batches(queue: str, after: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Read the batches of the queue beyond an offset, each with its own: that of its last row."""
-    offset = 0
-    for batch in pq.ParquetFile(queue).iter_batches(BATCH_ROWS):
-        offset += batch.num_rows
-        if offset > after:
-            yield offset, batch
+def batches(queue: str, after: Mapping[str, int]) -> Iterator[tuple[str, int, pa.RecordBatch]]:
+    """Read what is beyond the offsets: partition, offset of the last row, and batch."""
+    for file in sorted(Path(queue).glob("*.parquet")) or [Path(queue)]:
+        offset = 0
+        for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
+            offset += batch.num_rows
+            if offset > after.get(file.stem, 0):
+                yield file.stem, offset, batch
+
+
+@contextmanager
+def alone(out: str) -> Iterator[None]:
+    """Hold the lock of the folder. Raises CheckpointError if another job has it."""
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with (Path(out) / "_lock").open("w") as lock:  # readers of the folder ignore names with "_"
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointError(f"{out} is in use by another job; wait until it ends") from None
+        yield
 
 
 def main(queue: str, out: str, checkpoint: str) -> None:
     """Resume from the checkpoint, if there is one, and score the rest of the queue."""
-    if Path(checkpoint).exists():
-        pipeline = Pipeline.resume(checkpoint)
-    else:
-        pipeline = Pipeline.from_toml(PIPELINE)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    last = pipeline.position
-    for offset, batch in batches(queue, last if isinstance(last, int) else 0):
-        scored = pipeline.process(batch, position=offset)
-        part = Path(out) / f"{offset:012d}.parquet"
-        pq.write_table(pa.Table.from_batches([scored]), f"{part}.tmp")
-        os.replace(f"{part}.tmp", part)
-        pipeline.checkpoint(checkpoint)
+    with alone(out):
+        if Path(checkpoint).exists():
+            pipeline = Pipeline.resume(checkpoint)
+        else:
+            pipeline = Pipeline.from_toml(PIPELINE)
+        last = pipeline.position
+        for partition, offset, batch in batches(queue, last if isinstance(last, dict) else {}):
+            scored = pipeline.process(batch, position={partition: offset})
+            part = Path(out) / f"{partition}-{offset:012d}.parquet"
+            pq.write_table(pa.Table.from_batches([scored]), f"{part}.tmp")
+            os.replace(f"{part}.tmp", part)
+            pipeline.checkpoint(checkpoint)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except StreamRNNError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

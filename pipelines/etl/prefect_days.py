@@ -4,14 +4,18 @@
 
 does the work of one run without Prefect, from the folder `LOG/date=DAY`. As in `exactly_once.py`,
 two steps in this order are exactly-once: write the output file of a batch, named by its position,
-then the checkpoint. The position is a list: day, file, row.
+then the checkpoint. The position is a list, as days are one sequence: day, file, row. A second run
+at the same time is refused by the lock of OUT: of two days at once one would be scored without the
+rows of the other, and its files would stay although its checkpoint is refused.
 """
 
+import fcntl
 import json
 import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ import pyarrow.parquet as pq
 from streamrnn import Pipeline
 from streamrnn.errors import (
     AlreadyProcessed,
+    CheckpointError,
     DataError,
     MissingFileError,
     PositionError,
@@ -37,12 +42,17 @@ def in_order(file: Path) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split("([0-9]+)", file.name)]
 
 
-def batches(log: str, day: str) -> Iterator[tuple[Position, pa.RecordBatch]]:
-    """Read the batches of a day, each with its position: that of its last row."""
+def files_of_day(log: str, day: str) -> list[Path]:
+    """Return the files of a day, in order. Raises MissingFileError if there is none."""
     folder = Path(log) / f"date={day}"
     files = sorted(folder.glob("*.parquet"), key=in_order)
     if not files:
         raise MissingFileError(f"{folder}: no file whose name ends in .parquet")
+    return files
+
+
+def batches(files: list[Path], day: str) -> Iterator[tuple[Position, pa.RecordBatch]]:
+    """Read the batches of a day, each with its position: that of its last row."""
     for file in files:
         row = 0
         for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
@@ -50,16 +60,36 @@ def batches(log: str, day: str) -> Iterator[tuple[Position, pa.RecordBatch]]:
             yield [day, file.name, row], batch
 
 
+@contextmanager
+def alone(out: str) -> Iterator[None]:
+    """Hold the lock of the folder. Raises CheckpointError if another run has it."""
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with (Path(out) / "_lock").open("w") as lock:  # readers of the folder ignore names with "_"
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointError(f"{out} is in use by another run; wait until it ends") from None
+        yield
+
+
 def score_day(pipeline: str, log: str, out: str, day: str) -> dict[str, Any]:
     """Score the batches of a day that are new; return the number of their rows, and more.
 
-    Raises DataError if a later batch was scored before one of them.
+    Raises DataError if a later batch was scored before one of them, MissingFileError if the day has
+    no file, CheckpointError while another run scores.
     """
+    files = files_of_day(log, day)
+    with alone(out):
+        return score_files(pipeline, files, out, day)
+
+
+def score_files(pipeline: str, files: list[Path], out: str, day: str) -> dict[str, Any]:
+    """Score the files of a day; nothing else may write to `out`."""
     checkpoint = Path(out) / "_checkpoint.arrow"  # readers of the folder ignore names with "_"
     scorer = Pipeline.resume(checkpoint) if checkpoint.exists() else Pipeline.from_toml(pipeline)
     folder = Path(out) / f"date={day}"
     rows = 0
-    for position, batch in batches(log, day):
+    for position, batch in batches(files, day):
         _, file, row = position
         part = folder / f"{Path(str(file)).stem}-{row:08d}.parquet"
         try:
@@ -102,4 +132,8 @@ if find_spec("prefect"):  # not run by the tests
 
 
 if __name__ == "__main__":
-    print(json.dumps(score_day(*sys.argv[1:])))
+    try:
+        print(json.dumps(score_day(*sys.argv[1:])))
+    except StreamRNNError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

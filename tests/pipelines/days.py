@@ -81,6 +81,23 @@ def killed(step: tuple[str, str, int], job: ModuleType, *arguments: object) -> i
     return subprocess.run([sys.executable, *command], check=False, env=environment()).returncode
 
 
+def at_once(job: Path, *arguments: tuple[object, ...]) -> list[tuple[int, str]]:
+    """Run a script once for each arguments, all at the same time; statuses and errors."""
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, str(job), *map(str, each)],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for each in arguments
+    ]
+    errors = [job.communicate()[1] for job in jobs]
+    return [(job.returncode, error) for job, error in zip(jobs, errors, strict=True)]
+
+
 def environment() -> dict[str, str]:
     """The environment of a process that imports what this one does."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -54,6 +54,23 @@ def assert_is_one_run(pipeline: Path, out: Path) -> None:
     verify(str(out))
 
 
+@pytest.mark.parametrize("second", [0, 1], ids=["one day", "two days"])
+def test_two_at_once_end_in_the_right_state_or_one_message(
+    job: ModuleType, pipeline: Path, second: int
+) -> None:
+    """Retries of what was refused end in the right state, unless a later day came first."""
+    asked = [(pipeline, days.DAYS[0]), (pipeline, days.DAYS[second])]
+    done = days.at_once(Path(str(job.__file__)), *asked)
+    assert 0 in [status for status, _ in done]
+    for status, error in done:
+        assert status in (0, 1, 65), error
+        assert status == 0 or error.count("\n") == 1, error
+    if done[0][0] == 0:
+        for day in days.DAYS:
+            job.score_day(str(pipeline), day)
+        assert_is_one_run(pipeline, pipeline.with_name("out"))
+
+
 def test_days_are_scored_one_by_one_and_once(job: ModuleType, pipeline: Path) -> None:
     out = pipeline.with_name("out")
     for day in days.DAYS:

@@ -11,9 +11,13 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from selection import first_quick
+
+from pipelines import days
+from streamrnn import Pipeline
 
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "pipelines" / "etl" / "exactly_once.py"
@@ -90,3 +94,50 @@ def _compare(out: Path, expected: Path, when: str) -> None:
     assert {part.name: part.read_bytes() for part in out.glob("*.parquet")} == parts, when
     ours, theirs = (Path(f"{path}.arrow") for path in (out, expected))
     assert pa.ipc.open_file(ours).read_all().equals(pa.ipc.open_file(theirs).read_all()), when
+
+
+def test_two_at_once_end_in_the_right_state_or_one_message(expected: Path, tmp_path: Path) -> None:
+    arguments = ("data/weather.parquet", tmp_path / "out", tmp_path / "out.arrow")
+    for status, error in days.at_once(JOB, arguments, arguments):
+        assert status == 0 or (status, error.count("\n")) == (1, 1), error
+        assert status == 0 or "is in use by another job" in error
+    _compare(tmp_path / "out", expected, "two at once")
+
+
+def test_of_two_that_cannot_see_their_locks_one_is_refused(expected: Path, tmp_path: Path) -> None:
+    """Each with a folder of its own, and one checkpoint: the other one loses nothing."""
+    done = days.at_once(
+        JOB, *(("data/weather.parquet", tmp_path / name, tmp_path / "c.arrow") for name in "ab")
+    )
+    for status, error in done:
+        assert status == 0 or (status, error.count("\n")) == (1, 1), error
+    assert 0 in [status for status, _ in done]
+    ours = {part.name: part for name in "ab" for part in (tmp_path / name).glob("*.parquet")}
+    for part in expected.glob("*.parquet"):
+        assert ours[part.name].read_bytes() == part.read_bytes()
+    theirs = Path(f"{expected}.arrow").read_bytes()
+    assert (tmp_path / "c.arrow").read_bytes() == theirs
+
+
+def test_partitions_have_offsets_of_their_own(expected: Path, tmp_path: Path) -> None:
+    """Killed in the second one; a partition that comes later is read from its start."""
+    log, queue, out = pq.read_table(ROOT / "data/weather.parquet"), tmp_path / "q", tmp_path / "out"
+    queue.mkdir()
+
+    def put(origin: str) -> None:
+        pq.write_table(log.filter(pc.equal(log["origin"], origin)), queue / f"{origin}.parquet")
+
+    put("JFK")
+    put("LGA")
+    arguments = [sys.executable, "-c", KILLER, "checkpoint", "after", "7", str(JOB)]
+    arguments += [str(queue), str(out), f"{out}.arrow"]
+    assert subprocess.run(arguments, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    put("EWR")  # before both in the order of names
+    assert days.at_once(JOB, (queue, out, f"{out}.arrow"))[0][0] == 0
+    sizes = {path.stem: pq.read_metadata(path).num_rows for path in queue.iterdir()}
+    resumed = Pipeline.resume(f"{out}.arrow")
+    assert resumed.position == sizes
+    order = [("origin", "ascending"), ("time_hour", "ascending")]
+    assert _rows(out).sort_by(order) == _rows(expected).sort_by(order)
+    theirs = Pipeline.resume(f"{expected}.arrow").state.to_arrow()
+    assert resumed.state.to_arrow().sort_by("origin") == theirs.sort_by("origin")

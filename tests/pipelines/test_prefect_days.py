@@ -124,3 +124,23 @@ def test_files_are_read_in_the_order_of_their_numbers(
         (copy / f"date={day}" / f"{old}.parquet").rename(copy / f"date={day}" / f"{new}.parquet")
     scored = job.score_day(pipeline, str(copy), out, day)
     assert (scored["rows"], scored["position"]) == (72, [day, "part-10.parquet", 36])
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["one day", "two days"])
+def test_two_at_once_end_in_the_right_state_or_one_message(
+    job: ModuleType, arguments: tuple[str, str, str], once: tuple[pa.Table, pa.Table], first: int
+) -> None:
+    """One is refused while the other scores; a day that the next one overtook says so."""
+    started = {days.DAYS[0], days.DAYS[first]}
+    both = [(*arguments, days.DAYS[0]), (*arguments, days.DAYS[first])]
+    done = days.at_once(Path(str(job.__file__)), *both)
+    assert 0 in [status for status, _ in done]
+    for status, error in done:
+        assert status == 0 or error.count("\n") == 1, error
+        assert status == 0 or "in use by another run" in error or "not written before" in error
+    rows = pq.read_table(arguments[2], partitioning=None)
+    alone = [day for day in sorted(started) if (Path(arguments[2]) / f"date={day}").exists()]
+    if alone == sorted(started):
+        assert days.bits(rows).equals(days.bits(once[0].slice(0, 72 * len(alone))))
+    else:
+        assert rows.num_rows == 72
