@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from streamrnn.config import Config
 from streamrnn.pipeline.initial import reader
+from streamrnn.pipeline.session import ModelFile
+from streamrnn.scoring import LoadedPipeline
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.fit_summary import FitSummary
@@ -25,6 +27,18 @@ def check_fit(config: Config, given: pa.Table | None) -> None:
     """Check what a fit would check before it reads rows, if the pipeline file has [train]."""
     if config.train != type(config.train)():
         _job(config, given, import_module("streamrnn.pipeline.fit_summary").FitOptions()).check()
+
+
+def load_untrained(config: Config, given: pa.Table | None) -> LoadedPipeline | None:
+    """Load a pipeline with the model that a first fit starts from; None if the file names none."""
+    layers = config.model.layers
+    if config.train.init is None and (not layers or any("weights" in layer for layer in layers)):
+        return None
+    request = import_module("streamrnn.pipeline.fit_request")
+    options = import_module("streamrnn.pipeline.fit_summary").FitOptions()
+    model = ModelFile("model.safetensors", request.initial_model(config, None, options, None))
+    with model.on_disk() as path:
+        return LoadedPipeline(request.for_training(config), reader(given), path)
 
 
 def _job(config: Config, given: pa.Table | None, options: Any) -> Any:

@@ -16,7 +16,7 @@ from streamrnn.checkpoints import has_manifest, load_state, read_manifest
 from streamrnn.config.load import Config
 from streamrnn.config.values import EngineType, OnChange
 from streamrnn.display import count, html_table, listed, location
-from streamrnn.errors import ConfigError, DTypeError
+from streamrnn.errors import ConfigError, DTypeError, MissingFileError
 from streamrnn.kernels import Compiled
 from streamrnn.outputs import Evaluation, MetricsFile
 from streamrnn.pipeline.arrow_data import (
@@ -26,7 +26,7 @@ from streamrnn.pipeline.arrow_data import (
     batches_of,
     rejects_of,
 )
-from streamrnn.pipeline.deferred import check_fit, fit_pipeline
+from streamrnn.pipeline.deferred import check_fit, fit_pipeline, load_untrained
 from streamrnn.pipeline.evaluating import evaluate_pipeline
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import (
@@ -182,6 +182,20 @@ class Pipeline(ReportsOutput):
                 return LoadedPipeline(self.config, reader(self._given), path)
         return LoadedPipeline(self.config, reader(self._given))
 
+    def _loaded_before_fit(self) -> LoadedPipeline:
+        """Return `loaded`, or with the model that a first fit starts from if there is no file.
+
+        Raises MissingFileError if the pipeline file names no such model, or the output has commits.
+        """
+        folder = self.config.sink.folder
+        try:
+            return self.loaded
+        except MissingFileError:
+            untrained = load_untrained(self.config, self._given)
+            if untrained is None or (folder is not None and has_manifest(folder)):
+                raise
+            return untrained
+
     def run(
         self,
         *,
@@ -288,11 +302,13 @@ class Pipeline(ReportsOutput):
         rows) later: the first one, if several have that time. Rows that are late or rejected are no
         labels; none is joined across a reset or a gap. Where y is NaN, weight is 0.
 
+        Before there is a model file, the inputs are those of [model] layers (or [train] init).
+
         What a first run would read is read, whatever `run` has scored, on the first window. All
         its steps are held in memory: 4 bytes per feature. Nothing is written. Raises ConfigError
         for kinds other than carry and without [source] path; and what `run` raises.
         """
-        return source_windows(self.loaded)
+        return source_windows(self._loaded_before_fit())
 
     def process(
         self, data: object, position: CallPosition | None = None
@@ -649,17 +665,26 @@ class Pipeline(ReportsOutput):
         """Check config, model, [train], schemas and footers of all source files; return notes.
 
         Notes warn of nulls with nulls = "error", of values outside `valid`, and of values far from
-        the model's `Normalization`, as far as footers record them.
+        the model's `Normalization`, as far as footers record them. Before the first fit, all but
+        the model file is checked, which the first note says.
         """
         check_fit(self.config, self._given)
-        return validate(self.loaded)
+        loaded = self._loaded_before_fit()
+        notes = validate(loaded)
+        if "loaded" not in vars(self):
+            notes.insert(
+                0,
+                f"[model] path: {location(self.config.model.path)}: no such file yet. All else was "
+                "checked, with an untrained model. Train it with: streamrnn fit PIPELINE",
+            )
+        return notes
 
     def feature_statistics(self) -> list[dict[str, Any]]:
         """Return nulls, minimum and maximum of each feature, with the model's normalization.
 
         From the footers of all files: no rows are read.
         """
-        return feature_statistics(self.loaded)
+        return feature_statistics(self._loaded_before_fit())
 
     def explain(self) -> dict[str, Any]:
         """Return what a run would do: files, rows, inputs, memory, where it would resume from.
