@@ -59,7 +59,7 @@ def test_a_terminal_shows_headings_and_tables_without_marks() -> None:
 def test_a_page_that_is_not_there_is_a_usage_error_with_the_nearest_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert _call("guide", "keras-modell") == 2
+    assert _call("guide", "kerasmodel") == 2
     assert "Did you mean 'keras-model'?" in capsys.readouterr().err
     assert _call("guide", "../../secrets") == 2
     assert "lists the pages" in capsys.readouterr().err
