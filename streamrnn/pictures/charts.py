@@ -59,11 +59,20 @@ def _format(rows: Sequence[Mapping[str, Any]], name: str) -> str:
 
 def _tooltip(picture: Picture, panel: Panel) -> list[ChartSpec]:
     return [
-        {"field": name, "title": title, "type": "quantitative", "format": form}
+        {"field": name, "title": _quotable(title), "type": "quantitative", "format": form}
         if form
-        else {"field": name, "title": title, "type": "nominal"}
+        else {"field": name, "title": _quotable(title), "type": "nominal"}
         for name, title, form in tips(picture, panel.rows)
     ]
+
+
+def _quotable(title: str) -> str:
+    """Escape what Vega-Lite does not when it writes a title between quotes in an expression.
+
+    Titles have names of columns. A newline in one would end the expression, and a backslash before
+    a quote the string; Vega-Lite escapes quotes alone.
+    """
+    return json.dumps(title)[1:-1].replace('\\"', '"')
 
 
 def _x(picture: Picture, field: str = "x") -> ChartSpec:

@@ -16,7 +16,8 @@ from pipeline.evaluated import TARGETS, config, log, model, pairs_of, write
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, MissingFileError
 from streamrnn.outputs.reporting import even_histogram
-from streamrnn.pictures import MOST_MARKS
+from streamrnn.pictures import MOST_MARKS, Drawn, Panel, Picture
+from streamrnn.pictures.charts import spec_of
 from streamrnn.pipeline import report_output
 from streamrnn.pipeline.report.streams import histogram_rows
 
@@ -423,6 +424,29 @@ def test_classes_of_a_narrow_histogram_have_labels_of_their_own() -> None:
         found = histogram_rows(table, "norm", "streams")
         assert len({row["norm"] for row in found}) == len(found)
         assert sum(row["streams"] for row in found) == 300
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\u2028", 'x\\": 1, "', "back\\", 'a "b"', "ü"])
+@pytest.mark.parametrize("chart", ["lines", "stack", "bars", "dots", "reliability"])
+def test_a_name_stays_a_text_in_the_expressions_of_vega_lite(name: str, chart: Any) -> None:
+    """Which writes `"` + the title with `"` as `\\"` + `"`, and parses that."""
+    panel = Panel("", [{"x": 1, "y": 2.0, "low": 1.0}])
+    series = [Drawn("y", name, "low" if chart == "lines" else "")]
+    picture = Picture("p", "", "", chart, [panel], series, "x", name, "")
+    found: list[str] = []
+
+    def titles(spec: Any) -> None:
+        if isinstance(spec, dict):
+            found.extend(tip["title"] for tip in spec.get("tooltip", ()) if isinstance(tip, dict))
+        for part in spec.values() if isinstance(spec, dict) else spec:
+            if isinstance(part, dict | list):
+                titles(part)
+
+    titles(spec_of(picture, panel))
+    assert found
+    quoted = ['"' + title.replace('"', '\\"') + '"' for title in found]
+    assert all(json.loads(text).startswith((name, "low")) for text in quoted)
+    assert "\u2028" not in "".join(quoted)  # ends a line of JavaScript
 
 
 def test_what_does_not_change_is_not_between_two_numbers() -> None:

@@ -77,6 +77,26 @@ def opened(browser: Any, page: Path, width: int, scheme: str = "light") -> None:
     )
 
 
+def test_names_of_columns_are_no_expressions(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in titles, which Vega-Lite writes into expressions."""
+    monkeypatch.chdir(tmp_path)
+    model("sigmoid", 1)
+    names = {"flag": "two\nlines", "a": 'x\\": 1, "', "t": "\u2028"}
+    table = log("plain")
+    write(table.rename_columns([names.get(name, name) for name in table.column_names]))
+    data = config("plain", {"column": names["flag"]})
+    data["source"] |= {"features": [names["a"], "b"], "time": names["t"]}
+    pipeline = Pipeline.from_dict(data)
+    pipeline.run()
+    found = pipeline.report("page.html")
+    opened(browser, tmp_path / "page.html", 1400)
+    assert browser.get_log("browser") == []
+    charts = sum(len(panels) for panels in drawn(json.loads(json.dumps(found.as_dict()))).values())
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".chart svg")) == charts > 10
+
+
 def drawn(report: dict[str, Any]) -> dict[str, list[list[dict[str, Any]]]]:
     items = [item for item in report["pictures"] if "panels" in item]
     return {item["id"]: [panel["rows"] for panel in item["panels"]] for item in items}
