@@ -134,4 +134,6 @@ def _refused(action: str, path: str, error: Exception) -> SinkError:
 
 
 def _escaped(text: str) -> str:
+    """Escape a label. A name of a file may have bytes that are no UTF-8."""
+    text = text.encode(errors="backslashreplace").decode()
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -43,7 +43,7 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
 def _typed(text: str, field: pa.Field) -> pa.Scalar:
     try:
         return pa.scalar(text).cast(field.type)
-    except pa.ArrowException:
+    except (pa.ArrowException, UnicodeEncodeError):
         raise ConfigError(
             f"--key {text}: expected {field.type}, the type of the key column {field.name!r}"
         ) from None

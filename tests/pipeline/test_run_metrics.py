@@ -270,6 +270,15 @@ def test_a_disk_that_fills_later_does_not_end_the_run(
     assert "disk full. The run goes on." in caplog.text
 
 
+def test_the_name_of_a_file_that_is_no_utf_8_is_a_label(tmp_path: Path) -> None:
+    """Names of files are bytes, and Python hands the odd ones over as half characters."""
+    path = str(tmp_path / "m.prom")
+    MetricsFile(path, "\udcff.toml").write({Series("phase_seconds_total", "read"): 1.0})
+    assert r'{pipeline="\\udcff.toml",phase="read"} 1' in Path(path).read_text()
+    earlier = MetricsFile(path, "\udcff.toml").earlier
+    assert earlier == {Series("phase_seconds_total", "read"): 1.0}
+
+
 def test_a_label_is_escaped_and_read_again(tmp_path: Path) -> None:
     path, name = str(tmp_path / "m.prom"), 'a\\b "c"\nd.toml'
     MetricsFile(path, name).write({Series("phase_seconds_total", "read"): 1.5e-7})
