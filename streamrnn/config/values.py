@@ -214,7 +214,9 @@ def _kind(value: Any) -> Any:
 
 
 def _time_text(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date) else value
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if type(value) is int else value
 
 
 def _fspath(value: Any) -> Any:
@@ -235,7 +237,12 @@ OnChange = Literal["error", "carry"]
 EngineType = Literal["local", "ray"]
 Text = Annotated[str, Field(min_length=1)]
 TableName = Annotated[str, BeforeValidator(_table_name), Field(min_length=1)]
-TimeText = Annotated[str, BeforeValidator(_time_text), Field(min_length=1)]
+TimeText = Annotated[
+    str,
+    BeforeValidator(_time_text),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [STRING, {"type": "integer"}]}),
+]
 FilePath = Annotated[str, BeforeValidator(_fspath), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Shards = Annotated[int, Field(ge=0, le=4096)]

@@ -168,6 +168,22 @@ def test_rows_of_validation_change_no_weight(tmp_path: Path) -> None:
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("form", [int, str])
+def test_integer_times_are_written_as_numbers_or_text(
+    tmp_path: Path, form: type[int] | type[str]
+) -> None:
+    """In `until` and `since`, in a dict and in overrides; each row counts on its side."""
+    log = fits.log()
+    seconds = log["t"].cast(pa.timestamp("s", "UTC")).cast(pa.int64())
+    logs.write(log.set_column(1, "t", seconds), tmp_path / "in/a.parquet")
+    until, since = (int(seconds[row].as_py()) for row in (700, 500))
+    rows = [row for row in seconds.to_pylist() if row < until]
+    tables = train(until=form(until), validation={"since": form(since)})
+    summary = fits.fit(tmp_path, tables)
+    assert summary.rows == len(rows)
+    assert 0 < summary.validation_rows < len(rows)
+
+
 def test_rows_from_until_on_are_not_read(tmp_path: Path) -> None:
     since = np.datetime64("2024-01-01T20:00", "us")
     table = fits.log()
