@@ -13,7 +13,6 @@ from streamrnn.arrays import Array, Bools
 from streamrnn.errors import DataError
 from streamrnn.sources.decimals import nearest_floats
 
-_UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 _EXACT = 1 << 53  # every integer below is a float64
 _DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals of so many digits are distinct as floats
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
@@ -47,7 +46,7 @@ def type_named(text: str) -> pa.DataType | None:
 
 
 def may_cast(found: pa.DataType, kind: pa.DataType) -> bool:
-    """Return whether values differ at most in width, or in the unit of a timestamp.
+    """Return whether values differ at most in width, or in unit or zone of a timestamp.
 
     Or they are decimals where floats were. Whether each value fits shows when they are cast.
     """
@@ -55,7 +54,7 @@ def may_cast(found: pa.DataType, kind: pa.DataType) -> bool:
     if found == kind or types.is_null(found):
         return True
     if types.is_timestamp(found) and types.is_timestamp(kind):
-        return found.tz == kind.tz or {found.tz, kind.tz} <= _UTC
+        return (found.tz is None) == (kind.tz is None)  # a zone does not change the instant
     if types.is_decimal(found):
         return kind in _DIGITS
     return any(test(found) and test(kind) for test in (_is_text, _is_bytes, *_NUMBERS))
