@@ -1,7 +1,9 @@
 """The constants of time features: where they come from, and that each row gets its own."""
 
 import math
+from datetime import UTC, datetime
 from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -98,3 +100,20 @@ def test_years_before_the_epoch_and_dates_have_their_day() -> None:
     assert features("day_of_year", days)[0].tolist() == expected("day_of_year", 365)
     assert features("day_of_week", days)[0].tolist() == expected("day_of_week", 6)
     assert features("hour", days)[0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"])
+@pytest.mark.parametrize("year", [1970, 2024])
+def test_a_zone_has_its_own_hours_and_days_when_its_clocks_change_too(zone: str, year: int) -> None:
+    """Every half hour of a year; some zones are a quarter or a half of an hour off."""
+    ticks = int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) + np.arange(0, 366 * DAY, 1800)
+    local = [datetime.fromtimestamp(tick, ZoneInfo(zone)) for tick in ticks.tolist()]
+    numbers = {
+        "hour": [time.hour for time in local],
+        "day_of_week": [time.weekday() for time in local],
+        "day_of_year": [time.timetuple().tm_yday for time in local],
+    }
+    times = seconds(ticks).cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("s", zone))
+    for name, wanted in numbers.items():
+        table = {n: expected(name, n) for n in set(wanted)}
+        assert features(name, times).tolist() == [table[n] for n in wanted]
