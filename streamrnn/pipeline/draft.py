@@ -90,7 +90,8 @@ def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Tabl
     """Read the first rows of each file, until there are SAMPLE_ROWS of them."""
     batches, left = [], SAMPLE_ROWS
     for file in files:
-        part = FileSource([file], None, rows, schema=source.schema)
+        part = source.subset([file])
+        part.rows = rows
         batch = next(part.batches()).batch.slice(0, left)
         batches.append(batch)
         left -= batch.num_rows

@@ -53,13 +53,11 @@ class FileSource:
     `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
     must have the columns of the first; their types are cast to its types where no value changes.
     The columns `features` are not cast: each file may have them as any type that can be read.
-    `renames`: old names that files may have for columns.
-    `earlier`: columns and types, as text, of the first file of earlier runs, in their order; or
-    `schema`, which replaces that of the first file. `format`: that of all files; "auto" goes by
+    `renames`: old names that files may have for columns. `earlier`: columns and types, as text, of
+    the first file of earlier runs, in their order. `format`: that of all files; "auto" goes by
     suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
-    otherwise have the types that the first file and earlier runs gave them; those not among
-    `roles` (None: all) are text if no file has values for them. `table`: the table whose files they
-    are.
+    otherwise have the types that the first file and earlier runs gave them; those not among `roles`
+    (None: all) are text if no file has values for them. `table`: the table whose files they are.
     """
 
     replayable = True
@@ -69,7 +67,6 @@ class FileSource:
         files: Sequence[SourceFile],
         columns: Sequence[str] | None,
         rows: int,
-        schema: pa.Schema | None = None,
         time: str | None = None,
         format: str = "auto",
         features: Mapping[str, Feature] | None = None,
@@ -91,8 +88,8 @@ class FileSource:
         self._delimiter = delimiter
         self.table = table
         self._roles = roles
-        self._first = _EARLIER if schema is not None else ""
-        self._schema = schema
+        self._first = ""
+        self._schema: pa.Schema | None = None
         self._footers: dict[str, Footer] = {}
         self._counts: dict[SourceFile, int] = {}  # of files of text, for which they are read
         self._last_common: tuple[_Columns, tuple[pa.Schema, pa.Schema]] | None = None
@@ -111,7 +108,7 @@ class FileSource:
     def schema(self) -> pa.Schema:
         """Names and types of the columns in use, dictionaries decoded."""
         if self._schema is None:
-            self._first = _EARLIER
+            self._first = _EARLIER if self.earlier else ""
             known = earlier_schema(self.earlier, self.columns)
             self._schema = known and self._with_types(known, self.files, self._features)
         if self._schema is None:
@@ -455,11 +452,15 @@ class FileSource:
 
     def _unparsed(self, file: SourceFile, error: UnparsedError) -> DataError:
         name = error.column
-        origin = "[source] types" if name in self._types else self._first or "its first rows"
+        first = self._first if self._first != file.path else ""
+        origin = "[source] types" if name in self._types else first or "its first rows"
+        message = f"{file.path}: {error}, as in {origin}. Correct the value"
+        # Neither is ever text, so that other types would only move the error.
+        if name == self.time or (name in self._features and error.other == "string"):
+            return DataError(f"{message}, or remove the row.")
         return DataError(
-            f"{file.path}: {error}, as in {origin}. Correct the value, or set "
-            f'[source] types = {{ {name} = "{error.other}" }} (for an output that has rows, with '
-            "--full-refresh)."
+            f'{message}, or set [source] types = {{ {name} = "{error.other}" }} (for an output '
+            "that has rows, with --full-refresh)."
         )
 
     def _new_names(self, file: SourceFile, columns: Sequence[str]) -> dict[str, str]:

@@ -273,6 +273,20 @@ def test_a_line_that_cannot_be_read_is_named(line: bytes, message: str, tmp_path
         rows(found)
 
 
+@pytest.mark.parametrize("time", [None, "t"])
+def test_another_type_is_proposed_only_where_it_could_be_used(
+    tmp_path: Path, time: str | None
+) -> None:
+    """Not text for a column of times; and the origin of a type is not a run that never was."""
+    text = b"t\n" + b"2024-01-01 05:00:00\n" * 60_000 + b"oops\n"
+    with pytest.raises(DataError) as refused:
+        rows(source(tmp_path / "in", text, time=time))
+    message = str(refused.value)
+    assert "expected timestamp[us], received 'oops', as in its first rows. Correct the" in message
+    assert ('types = { t = "string" }' in message) == (time is None)
+    assert ("or remove the row." in message) == (time is not None)
+
+
 def test_integers_that_would_be_rounded_are_refused(tmp_path: Path) -> None:
     data = _lines({"id": 2**64 - 1})
     with pytest.raises(DataError, match=r'types = { id = "uint64" }'):
