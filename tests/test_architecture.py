@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "formats": "arrays display errors kernels layers models storage",
     "sources": "arrays display errors kernels storage",
     "states": "arrays display errors kernels sources storage",
-    "windows": "arrays errors sources",
+    "windows": "arrays display errors sources",
     "sinks": "errors storage",
     "operators": "arrays display errors kernels models states sources windows",
     "checkpoints": "arrays display errors config states sources sinks storage",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from streamrnn.arrays import Array, Bools, Floats, Ints
+from streamrnn.display import without_options
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.sources import Rows, shown, shown_time
 from streamrnn.windows.past import Past, Previous, Update
@@ -258,13 +260,28 @@ def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
         f"{shown_time(last, times.type)}, the last time of this stream. Late rows in this record "
         f"batch: {count}."
     )
+    how = _in_duckdb(file, str(rows.time_name), times.type, keys)
     advice = (
-        "If the source is not sorted, sort it, "
-        f"in DuckDB: COPY (SELECT * FROM '{file}' ORDER BY {rows.time_name}, {keys}) TO "
-        "'sorted.parquet'; if an earlier run has scored later rows, or late rows are expected, "
-        'set [source] late to "drop", "reject" or "apply".'
+        f"If the source is not sorted, sort it{how}; if an earlier run has scored later rows, or "
+        'late rows are expected, set [source] late to "drop", "reject" or "apply".'
     )
     return LateRowError(what, advice, file, last).at(rows.number(row))
+
+
+def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:
+    """Return how to sort a file of a format that DuckDB reads and writes; "" for others."""
+    name = without_options(file).lower().removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(".csv"):
+        # Rows stay text, as "007" would become 7; times are compared as what they are.
+        zone = "TZ" if getattr(kind, "tz", None) else ""
+        type_ = f"TIMESTAMP{zone}" if pa.types.is_timestamp(kind) else "HUGEINT"
+        time = f"{time}::{'DATE' if pa.types.is_date(kind) else type_}"
+        rows, target = f"read_csv('{file}', all_varchar = true)", "sorted.csv"
+    elif name.endswith(".parquet"):
+        rows, target = f"'{file}'", "sorted.parquet"
+    else:
+        return f" by {time}"
+    return f", in DuckDB: COPY (SELECT * FROM {rows} ORDER BY {time}, {keys}) TO '{target}'"
 
 
 def _resets(

@@ -241,11 +241,11 @@ def test_a_late_time_is_told_to_the_nanosecond() -> None:
 def test_a_late_row_is_named_by_its_own_file() -> None:
     """Rows of one record batch may come from several."""
     batch = pa.record_batch({"k": pa.array([0, 0]), "t": pa.array([2, 1], pa.timestamp("s"))})
-    origin = Origin(("a", "b"), np.array([0, 1]), np.array([5, 0]))
+    origin = Origin(("a.parquet", "b.parquet"), np.array([0, 1]), np.array([5, 0]))
     rows = Contract(("k",), "t", ()).read(batch, origin)
-    with pytest.raises(LateRowError, match=r"^b: row 0 .*FROM 'b' ORDER") as caught:
+    with pytest.raises(LateRowError, match=r"^b.parquet: row 0 .*FROM 'b.parquet' ORDER") as caught:
         sort_by_stream(rows, np.zeros(2, np.int64), _memory(()), RowPolicy())
-    assert caught.value.file == "b"
+    assert caught.value.file == "b.parquet"
 
 
 def test_a_silence_of_all_time_is_a_gap() -> None:
