@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from streamrnn.arrays import Array
-from streamrnn.errors import ConfigError, DataError
+from streamrnn.display import location, without_options
+from streamrnn.errors import ConfigError, DataError, UnsupportedError
 from streamrnn.formats.assignment import Loaded
 from streamrnn.formats.dispatch import read
 from streamrnn.formats.guard import reading, require_file
@@ -70,6 +71,11 @@ def convert(
     model, UnsupportedError for a layer that ONNX does not have, ConfigError for a target that is
     the source of a model to be rounded; then nothing is written.
     """
+    if not without_options(os.fspath(target)).lower().endswith((".safetensors", ".onnx")):
+        raise UnsupportedError(
+            f"{location(os.fspath(target))}: expected the suffix .safetensors of the native "
+            "format, or .onnx"
+        )
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     model = loaded.model
     checked = [] if check is None else _with_recorded(model, check)

@@ -45,3 +45,9 @@ def test_one_node_of_a_graph(tmp_path):
     done = convert(source, target, "--node", "nothing")
     assert done.returncode != 0
     assert "nothing" in done.stderr
+
+
+def test_another_format_than_the_two_is_refused_before_a_file_is_read(tmp_path):
+    done = convert("nothing.keras", tmp_path / "m.keras")
+    assert done.returncode == 78
+    assert "m.keras: expected the suffix .safetensors of the native format, or .onnx" in done.stderr
