@@ -20,13 +20,21 @@ def evaluate(
     overrides: Set = None,
     by: Annotated[
         Literal["stream", "month"] | None,
-        typer.Option("--by", help="Add a line per stream, or per month of the rows' times."),
+        typer.Option(
+            "--by", help="Add a line per stream, or per month (in UTC) of the rows' times."
+        ),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Compare rows from this time on.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Compare rows from this time on (UTC, or with an offset)."
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Compare rows before this time.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Compare rows before this time (UTC, or with an offset)."
+        ),
     ] = None,
     quantiles: Annotated[
         str | None,
@@ -79,8 +87,10 @@ def _print(found: "Evaluation", by: str | None) -> None:
     groups = names.index("output") if by else 0
     shown = [name for name in names if not _is_detail(name, names)]
     lines = rows_of(found.table)
+    heads = {"month": f"month ({found.zone})"} if found.zone else {}
     print_table(
-        [name.replace("_", " ") for name in shown], [_cells(row, shown, groups) for row in lines]
+        [heads.get(name, name.replace("_", " ")) for name in shown],
+        [_cells(row, shown, groups) for row in lines],
     )
     print()
     for row in lines:

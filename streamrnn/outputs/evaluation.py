@@ -31,15 +31,15 @@ class Evaluation:
     """What `evaluate` has found.
 
     `table` has one row per group and output: over all rows first (null keys, or null month), then
-    by stream or month. Its figures are null where there is nothing to measure. `rows` are those
-    that were compared; the other counts are output rows that were not: without a score (warm-up),
-    without a row in the source, without a label, with weight 0.
+    by stream or month, in UTC if times have a zone. Its figures are null where there is nothing to
+    measure. `rows` are those that were compared; the other counts are output rows that were not:
+    without a score (warm-up), without a row in the source, without a label, with weight 0.
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
     forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
-    `better_persistence` by what share that is smaller. All other figures are over all rows.
-    `better` is the least of these shares, so that of the `best_baseline`. `baselines` describes the
-    baselines by name.
+    `better_persistence` by what share that is smaller. All other figures are over all rows. `zone`
+    is that of months: UTC, "" for times without one. `better` is the least of these shares, so that
+    of the `best_baseline`. `baselines` describes the baselines by name.
     """
 
     output: str
@@ -50,6 +50,7 @@ class Evaluation:
     no_label: int
     no_weight: int
     baselines: dict[str, str]
+    zone: str = ""
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of rows by name."""
@@ -112,6 +113,7 @@ class _Run:
             table,
             **vars(self.counts),
             baselines=_described(table.column_names, plan, earlier is not None),
+            zone="UTC" if getattr(plan.time.type, "tz", None) else "",
         )
 
     def _add(self, scores: ScoreRows, labels: LabelledRows) -> None:
@@ -287,10 +289,11 @@ def _write(table: pa.Table, path: str) -> None:
 
 
 def _months(ticks: Ints, kind: pa.DataType) -> Ints:
-    """Return the month (N,) of each time, counted from year 0, in the time zone of the column."""
+    """Return the month (N,) of each time, counted from year 0, in UTC as `since` and `until`."""
     integers = pa.array(ticks, pa.int64())
     width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
-    time = integers.cast(width).cast(kind)
+    plain = pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
+    time = integers.cast(width).cast(plain)
     months = pc.add(pc.multiply(pc.year(time), 12), pc.subtract(pc.month(time), 1))
     found: Ints = months.to_numpy(zero_copy_only=False)
     return found

@@ -646,15 +646,15 @@ class Pipeline(ReportsOutput):
         label is the value of the row [target] horizon later. Numbers are measured by MAE and RMSE,
         with `quantiles` (one per output) also by pinball loss; probabilities (labels 0 and 1,
         scores from 0 to 1, or one output per class) by log-loss, accuracy and AUC. Baselines are
-        persistence with a horizon (the value at the row itself), the value a [target] season
-        before the label, and the mean label or the base rate; each is compared over the rows that
-        it has a forecast for. The mean is of the labels that the fit of this model was trained on,
-        else of those before `since`, else of those compared. `by` "stream" or "month" adds rows for
-        each of them; `since` and `until` (not included) limit the times of the rows. Rows of a
-        stream with equal times are matched in their order; with [output] emit "last" or "final",
-        the first of them. Memory depends on the number of streams, of their rows in one season, and
-        of rows in an epoch on Ray, not on all rows. The table is also written to a Parquet `file`,
-        a path or a URI.
+        persistence with a horizon (the value at the row itself), the value a [target] season before
+        the label, and the mean label or the base rate; each is compared over the rows that it has a
+        forecast for. The mean is of the labels that the fit of this model was trained on, else of
+        those before `since`, else of those compared. `by` "stream" or "month" adds rows for each of
+        them; `since` and `until` (not included) limit the times of the rows. Without an offset they
+        are in UTC, and so are months. Rows of a stream with equal times are matched in their order;
+        with [output] emit "last" or "final", the first of them. Memory depends on the number of
+        streams, of their rows in one season, and of rows in an epoch on Ray, not on all rows. The
+        table is also written to a Parquet `file`, a path or a URI.
 
         Raises ConfigError without [target], MissingFileError or CheckpointError without an output,
         DataError, SinkError.

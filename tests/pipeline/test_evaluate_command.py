@@ -159,3 +159,14 @@ def test_a_season_is_a_duration(capsys: pytest.CaptureFixture[str]) -> None:
     Pipeline.from_toml("p.toml").run()
     code, _, err = command(capsys, "--set", "target.season=day")
     assert (code, 'expected a duration such as "6h"' in err) == (78, True)
+
+
+def test_months_say_that_they_are_in_utc(capsys: pytest.CaptureFixture[str]) -> None:
+    """As --since and --until are, without an offset."""
+    write(log())
+    Path("p.toml").write_text(PIPELINE)
+    Pipeline.from_toml("p.toml").run()
+    _, out, _ = command(capsys, "--by", "month")
+    assert out.startswith("month (UTC)  output")
+    _, out, _ = command(capsys, "--help")
+    assert out.count("UTC") == 3
