@@ -50,6 +50,11 @@ def check_same_pipeline(
     advice = "Set another [sink] path, undo the change, "
     if changed and not others:
         advice = "Keep the state of each stream and resume with the new model (--new-model), "
+    elif not changed and keys == ["output.model_column"]:
+        advice = (
+            "To go on after its last row, write to another folder: set another [sink] path, and "
+            f'[state] init = "{location(output)}". Or undo the change, '
+        )
     raise CheckpointError(
         f"{location(output)} was written by another {'pipeline' if others else 'model'} (commit "
         f"{manifest.commit}, {manifest.time}):\n" + "\n".join(lines) + f"\n{advice}or start over "

@@ -162,6 +162,22 @@ def test_other_sizes_are_refused_with_what_differs_alone(base: Path) -> None:
     assert _run("m1.safetensors").rows == 130  # nothing was changed
 
 
+def test_a_column_of_the_model_is_added_in_another_folder(base: Path) -> None:
+    """An output has the same columns in all parts. Following the advice loses no row."""
+    _run("m1.safetensors")
+    _day(1)
+    output = {"model_column": "model"}
+    with pytest.raises(CheckpointError) as caught:
+        _run("m1.safetensors", output=output)
+    assert 'output.model_column: was null, is now "model"' in str(caught.value)
+    assert 'set another [sink] path, and [state] init = "out". Or undo' in str(caught.value)
+    follow = {"sink": {"path": "more"}, "state": {"init": "out"}}
+    assert _run("m1.safetensors", output=output, **follow).rows == 130
+    assert _run("m1.safetensors").rows == 130
+    more, expected = pq.read_table("more"), pq.read_table("out").slice(170)
+    assert more.drop_columns(["model"]).combine_chunks() == expected.combine_chunks()
+
+
 def test_the_manifest_says_which_model_wrote_which_part(base: Path) -> None:
     """So does the column, if one is asked for; merging keeps them apart, and rewind goes back."""
     output = {"model_column": "model"}
