@@ -23,7 +23,7 @@ from streamrnn.config.schema import AfterSection, FeatureSection, IcebergTable, 
 from streamrnn.config.section import Section
 from streamrnn.config.training import ValidationSection
 from streamrnn.outputs.metrics_file import METRICS
-from streamrnn.scoring.summary import Summary
+from streamrnn.scoring.summary import RowCounts, Summary
 from streamrnn.sources import angles
 
 GUIDE = Path(streamrnn.__file__).parent / "guide"
@@ -148,6 +148,10 @@ def counters() -> str:
         "`Pipeline.run()` returns them, `streamrnn run --json` prints them.",
         "",
         inspect.getdoc(Summary) or "",
+        "",
+        "What `Pipeline.counts` has of the calls of `process`, too:",
+        "",
+        inspect.getdoc(RowCounts) or "",
         "",
         "Fields: " + ", ".join(f"`{name}`" for name in Summary().as_dict()) + ".",
         "",
