@@ -113,7 +113,7 @@ class SourceSection(Section):
     format: Literal["auto", "parquet", "arrow", "csv", "ndjson", "delta", "iceberg"] = Field(
         default="auto",
         description="parquet | arrow | csv | ndjson | delta | iceberg | auto (by name; a folder: "
-        "Parquet, Delta)",
+        "by its files)",
     )
     version: Version | None = Field(
         default=None,

@@ -19,7 +19,7 @@ from streamrnn.models import Model
 from streamrnn.models.scaling import input_scaling
 from streamrnn.pipeline.guessed_features import GuessedFeatures, guess_features, named_columns
 from streamrnn.pipeline.guessed_streams import Streams, guess_streams, like_a_key
-from streamrnn.sources import FileSource, SourceFile, list_files, open_table, suffixes_of
+from streamrnn.sources import FileSource, SourceFile, list_of_format, open_table, suffixes_of
 
 _SINK = "scores"
 SAMPLE_ROWS = 100_000
@@ -57,13 +57,13 @@ def draft_pipeline(
     data, model = os.fspath(data), os.fspath(model)
     loaded = load_model(model)
     table = open_table(data, "auto", None)
-    files = list_files(data, suffixes_of("auto")) if table is None else table.files
+    files = list_of_format(data, "auto") if table is None else table.files
     if not files:
         if table is not None:
             raise DataError(f"{data}: the table has no rows, from which columns are guessed")
         raise DataError(
-            f"{data}: no file to read (expected {' or '.join(suffixes_of('auto'))} in a folder; "
-            "name files of another format by a pattern, such as data/*.csv)"
+            f"{data}: no file to read (expected names ending in "
+            f"{' or '.join(suffixes_of('auto'))}, or all in those of another format)"
         )
     source = FileSource(files, None, SAMPLE_ROWS, table=table)
     first = _rows(source, files[:1], SAMPLE_ROWS)

@@ -30,7 +30,7 @@ from streamrnn.sources import (
     after_path,
     after_time,
     canonical_name,
-    list_files,
+    list_of_format,
     open_table,
     suffixes_of,
 )
@@ -92,19 +92,19 @@ def _source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFil
     """List the files that the path matches. Raises MissingFileError if there are none."""
     path = loaded.config.source.path
     assert path is not None
-    endings = suffixes_of(loaded.config.source.format)
+    format = loaded.config.source.format
     try:
-        files = list_files(path, endings)
+        files = list_of_format(path, format)
     except MissingFileError:
         if not options.follow:
             raise
         return []
     if not files and not options.follow:
+        endings = " or ".join(suffixes_of(format))
+        others = ", or all in those of another format" if format == "auto" else ""
         raise MissingFileError(
-            f"[source] path: {path}: no file to read (expected names ending in "
-            f"{' or '.join(endings)}, as set by [source] format; in a folder, "
-            '"auto" takes Parquet). '
-            "Fix the path, or wait for files with --follow."
+            f"[source] path: {path}: no file to read (expected names ending in {endings}{others}, "
+            "as set by [source] format). Fix the path, or wait for files with --follow."
         )
     return files
 

@@ -11,6 +11,7 @@ from streamrnn.sources.files import (
     canonical_name,
     etag,
     list_files,
+    list_of_format,
     stored_name,
 )
 from streamrnn.sources.formats import SOURCE_FORMATS, ColumnStatistics, FileFormat, suffixes_of
@@ -81,6 +82,7 @@ __all__ = [
     "joined_renames",
     "last_with",
     "list_files",
+    "list_of_format",
     "load_vocabulary",
     "missing_column",
     "new_names",

@@ -12,9 +12,10 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from streamrnn.display import count
 from streamrnn.display import location as location_of
-from streamrnn.errors import DataError, MissingFileError, StreamRNNError
-from streamrnn.sources.formats import SOURCE_FORMATS
+from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
+from streamrnn.sources.formats import SOURCE_FORMATS, suffixes_of
 from streamrnn.sources.order import Hive, Partitions
 from streamrnn.sources.patterns import MAGIC, AllFiles, Pattern, fixed_part
 from streamrnn.storage import Entry, Store, advice_on, open_store
@@ -171,6 +172,30 @@ def list_files(
         else:
             raise MissingFileError(f"[source] path: {location_of(path)}: no such file or directory")
     return _listed(store, found, base, scheme)
+
+
+def list_of_format(path: str, format: str) -> list[SourceFile]:
+    """List the files of a format as `list_files` does; for "auto", Parquet or what there is.
+
+    A folder without Parquet files is read if all its files are of one format. Raises ConfigError
+    for several, with the number of files of each; MissingFileError if nothing exists at `path`.
+    """
+    files = list_files(path, suffixes_of(format))
+    if files or format != "auto":
+        return files
+    others = {name: list_files(path, suffixes_of(name)) for name in SOURCE_FORMATS}
+    others = {name: listed for name, listed in others.items() if listed}
+    if len(others) > 1:
+        counts = " and ".join(
+            f"{count(len(listed), 'file')} of {SOURCE_FORMATS[name].name}"
+            for name, listed in others.items()
+        )
+        names = " or ".join(f'"{name}"' for name in others)
+        raise ConfigError(
+            f"[source] path: {location_of(path)}: expected files of one format, found {counts}. "
+            f"Set [source] format = {names}, or name the files by a pattern"
+        )
+    return next(iter(others.values()), [])
 
 
 def _listed(store: Store, found: list[Entry], base: str, scheme: str) -> list[SourceFile]:

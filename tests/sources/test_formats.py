@@ -1,5 +1,7 @@
 """Formats of source files: which files are read as which. (What all keep: tests/contracts.)"""
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +14,8 @@ from contracts.rows_files import SOURCE_FORMATS, write_files
 
 from streamrnn import Pipeline
 from streamrnn.config.schema import SourceSection
-from streamrnn.errors import DataError, MissingFileError
+from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.pipeline import draft_pipeline
 from streamrnn.sources import SOURCE_FORMATS as FORMATS
 from streamrnn.sources import TABLE_FORMATS, list_files, suffixes_of
 
@@ -62,6 +65,34 @@ def test_a_directory_is_of_one_format() -> None:
     assert len(list_files("parquet", suffixes_of("arrow"))) == 1
     with pytest.raises(MissingFileError, match=r"no file to read .*\.arrow or \.feather"):
         _run("parquet/none*", "none", format="arrow")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_directory_of_one_other_format_is_read_without_its_name(name: str) -> None:
+    """Also when files come later; a draft of a pipeline finds them, too."""
+    _run("parquet", "right")
+    _run(name, "out")
+    assert _rows("out").equals(_rows("right"))
+    (Path(name) / "notes.txt").write_text("not a row\n")
+    summary = _run(name, "out")
+    assert summary.nothing_new
+    assert f'path = "{name}"' in draft_pipeline(name, "m.safetensors").text
+
+
+def test_a_directory_of_several_other_formats_is_refused_with_their_numbers() -> None:
+    shutil.copytree("csv", "mixed")
+    shutil.copy("ndjson/0.ndjson", "mixed/0.ndjson")
+    message = re.escape(
+        "[source] path: mixed: expected files of one format, found 4 files of CSV and 1 file of "
+        'NDJSON. Set [source] format = "csv" or "ndjson", or name the files by a pattern'
+    )
+    with pytest.raises(ConfigError, match=message):
+        _run("mixed", "out")
+    with pytest.raises(ConfigError, match=message):
+        draft_pipeline("mixed", "m.safetensors")
+    _run("csv", "right")
+    _run("mixed", "out", format="csv")
+    assert _rows("out").equals(_rows("right"))
 
 
 @pytest.mark.parametrize("codec", [None, "lz4", "zstd"])
