@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.sources import FileSource, list_files, suffixes_of
-from streamrnn.sources.formats.rawtext import RawText
+from streamrnn.sources.formats.rawtext import decompressed
 from streamrnn.sources.formats.text import infer, parse_texts
 
 
@@ -229,6 +231,38 @@ def test_rows_that_are_appended_during_the_read_are_left(tmp_path: Path) -> None
     assert read == [{"id": "a", "x": 1}, {"id": "b", "x": 2}]
 
 
+def test_a_last_value_may_end_with_a_newline(tmp_path: Path) -> None:
+    """In quotes: then no quote is open at the end, and blank lines may follow."""
+    for text in (b'"c ""\n"\n', b'"c\r\n"\r\n', b'"c\n"' + b"\n" * 9, b'"\n"\n'):
+        for name, pack in PACKERS.items():
+            found = source(tmp_path / f"in{name}", pack(b"a,b\n1," + text), name=f".csv{name}")
+            assert len(rows(found)) == 1
+
+
+ENDS = """
+import sys
+from streamrnn.sources import FileSource, list_files, suffixes_of
+source = FileSource(list_files(sys.argv[1], suffixes_of("csv")), None, 100)
+if sys.argv[2] == "stop":
+    next(source.batches())
+else:
+    list(source.batches())
+"""
+
+
+@pytest.mark.parametrize("end", ["stop", "error"])
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_process_may_end_while_arrow_reads_ahead(tmp_path: Path, name: str, end: str) -> None:
+    """It aborts if one of Arrow's threads needs Python then. (It did in half of such runs.)"""
+    text = b"a,b\n" + b"1,2\n" * 30 + b"1\n" * (end == "error") + b"1,2\n" * 1_500_000
+    (tmp_path / f"log.csv{name}").write_bytes(PACKERS[name](text))
+    command = [sys.executable, "-c", ENDS, str(tmp_path), end]
+    for _ in range(4):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == (end == "error"), done.stderr
+        assert ("line 32: expected 2 values" in done.stderr) == (end == "error")
+
+
 # ---- NDJSON
 
 
@@ -300,6 +334,8 @@ def test_torn_json_is_not_complete_at_any_byte(tmp_path: Path) -> None:
     for size in range(len(text) + 1):
         found = source(tmp_path / "in", text[:size], name=".ndjson")
         assert found.is_complete(found.files[0]) == (size > 0 and text[:size].endswith(b"\n"))
+    found = source(tmp_path / "in", text + text[:-1] + b"\r", name=".ndjson")
+    assert not found.is_complete(found.files[0])
 
 
 def test_a_key_that_no_row_has_is_missing(tmp_path: Path) -> None:
@@ -316,7 +352,7 @@ def test_two_passes_over_a_file_do_not_share_a_position(pack: Callable[[bytes], 
     """Arrow reads ahead in a thread, also when the next pass has begun."""
     content = np.random.default_rng(1).integers(0, 256, 300_000, np.uint8).tobytes()
     stream = pa.BufferReader(pack(content))
-    one, other = RawText(stream), RawText(stream)
+    one, other = decompressed(stream), decompressed(stream)
     parts: list[list[bytes]] = [[], []]
     while data := one.read(70_000):
         parts[0].append(data)

@@ -13,7 +13,13 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from streamrnn.sources.formats.base import ColumnStatistics, Footer, Hints, UnparsedError
-from streamrnn.sources.formats.rawtext import RawText
+from streamrnn.sources.formats.rawtext import (
+    CUT_OFF,
+    NEWLINES,
+    check_text,
+    decompressed,
+    ending,
+)
 from streamrnn.sources.formats.text import UnfitTextError, infer, parse_texts
 
 # Types are inferred from the first block; a row must fit into one.
@@ -21,6 +27,8 @@ _BLOCK = 1 << 20
 # Columns without values there get types from the next ones.
 _FIRST_BLOCKS = 16
 _BLANK = b"\r\n\xef\xbb\xbf"
+# Blank lines at the end of a file that do not hide its last row.
+_BLANK_END = 1 << 12
 _ENDINGS = ("", ".gz", ".zst")
 _TABS = tuple(f".tsv{end}" for end in _ENDINGS)
 
@@ -48,7 +56,7 @@ class CsvReader:
         self._delimiter = hints.delimiter or ("\t" if hints.path.lower().endswith(_TABS) else ",")
         self._declared = hints.declared
         self._counted = hints.rows
-        RawText(stream).check_text()
+        check_text(stream)
         names = self._names()
         kinds = {name: hints.types[name] for name in names if name in hints.types}
         kinds |= self._inferred([name for name in dict.fromkeys(names) if name not in kinds])
@@ -97,39 +105,35 @@ class CsvReader:
         """
         if self._counted is not None:
             return self._counted
-        # Another row shows whether the last ends: after an open quote, it is in the last value.
-        width = len(self.schema.names)
-        raw = RawText(self._stream, b"0" + self._delimiter.encode() * (width - 1) + b"\n")
         rows, last = 0, ""
-        for batch in self._texts([self.schema.names[-1]], raw):
+        for batch in self._texts([self.schema.names[-1]]):
             rows += batch.num_rows
             if batch.num_rows:
                 last = batch.column(0)[-1].as_py() or ""
-        raw.check_end()
-        if last.endswith("\n"):
+        quoted = '"{}"'.format(last.replace('"', '""')).encode()
+        text = ending(self._stream, len(quoted) + _BLANK_END)
+        if not text.endswith(NEWLINES):
+            raise ValueError(f"the last line {CUT_OFF}")
+        if last.endswith(("\n", "\r")) and not text.rstrip(b"\r\n").endswith(quoted):
             raise ValueError("the last row is cut off: a quote is not closed")
-        return rows - 1
+        return rows
 
     def _names(self) -> list[str]:
         """Return the names in the header. Raises ValueError if it is missing or cut off."""
-        raw = RawText(self._stream)
         try:
             with self._located():
-                names: list[str] = self._open(raw, None).schema.names
+                names: list[str] = self._open(None).schema.names
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):
-                raise ValueError(self._no_header(raw)) from error
+                raise ValueError(self._no_header()) from error
             raise
         return names
 
-    def _no_header(self, raw: RawText) -> str:
+    def _no_header(self) -> str:
         """Return what is wrong with the header of a file that was read to its end."""
-        if not raw.ends_with_newline:
-            return (
-                "the header does not end with a newline: it may be cut off, or the file still "
-                "being written. If it is complete, append a newline"
-            )
-        if RawText(self._stream).read(_BLOCK).strip(_BLANK):
+        if not ending(self._stream, 1).endswith(NEWLINES):
+            return f"the header {CUT_OFF}"
+        if decompressed(self._stream).read(_BLOCK).strip(_BLANK):
             return "the header is cut off: a quote is not closed. Write the file again"
         return "it has no header: write the names of the columns into its first line"
 
@@ -144,7 +148,7 @@ class CsvReader:
                 break
         return found
 
-    def _texts(self, columns: list[str], raw: RawText | None = None) -> Iterator[pa.RecordBatch]:
+    def _texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns as text, block by block; an empty field that is not quoted is null."""
         options = pacsv.ConvertOptions(
             column_types=dict.fromkeys(columns, pa.string()),
@@ -154,11 +158,11 @@ class CsvReader:
             quoted_strings_can_be_null=False,
         )
         with self._located():
-            yield from self._open(raw or RawText(self._stream), options)
+            yield from self._open(options)
 
-    def _open(self, raw: RawText, convert: pacsv.ConvertOptions | None) -> pacsv.CSVStreamingReader:
+    def _open(self, convert: pacsv.ConvertOptions | None) -> pacsv.CSVStreamingReader:
         return pacsv.open_csv(
-            pa.PythonFile(raw, "r"),
+            decompressed(self._stream),
             read_options=pacsv.ReadOptions(block_size=_BLOCK),
             parse_options=pacsv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
             convert_options=convert,
@@ -189,23 +193,9 @@ class CsvReader:
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the last line and the values of header and rows; slow, to locate an error."""
-        raw = io.BufferedReader(_Raw(RawText(self._stream)))
-        text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
+        text = io.TextIOWrapper(
+            decompressed(self._stream), encoding="utf-8-sig", errors="replace", newline=""
+        )
         lines = csv.reader(text, delimiter=self._delimiter)
         with suppress(csv.Error):
             yield from ((lines.line_num, values) for values in lines if values)
-
-
-class _Raw(io.RawIOBase):
-    """Bytes for the standard library's reader, which finds lines."""
-
-    def __init__(self, raw: RawText) -> None:
-        self._raw = raw
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._raw.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from streamrnn.sources.formats.base import ColumnStatistics, Footer, Hints, UnparsedError
-from streamrnn.sources.formats.rawtext import RawText
+from streamrnn.sources.formats.rawtext import CUT_OFF, check_text, decompressed
 from streamrnn.sources.formats.text import UnfitTextError, infer_time, parse_texts
 
 _BLOCK = 1 << 20
@@ -43,7 +43,7 @@ class NdjsonReader:
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
         self._stream = stream
         self._counted = hints.rows
-        RawText(stream).check_text()
+        check_text(stream)
         self.schema = self._columns(hints)
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
@@ -174,8 +174,8 @@ class NdjsonReader:
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield the file in blocks of whole lines. Raises ValueError if the last is cut off."""
-        raw, rest = RawText(self._stream), b""
-        while data := raw.read(_BLOCK):
+        text, rest = decompressed(self._stream), b""
+        while data := text.read(_BLOCK):
             block, newline, after = data.rpartition(b"\n")
             if newline:
                 yield rest + block
@@ -183,7 +183,7 @@ class NdjsonReader:
             else:
                 rest += data
         if rest.strip():
-            raw.check_end()
+            raise ValueError(f"the last line {CUT_OFF}")
 
     def _line(self, row: int) -> int | None:
         """Return the number of the line of a row, from 1."""
