@@ -15,9 +15,8 @@ with the number of its states; then pack its weights gate by gate here, and each
 (peepholes, say) after its initial sums.
 """
 
-from streamrnn.kernels.cache import Compiled, fill
+from streamrnn.kernels.cache import Compiled, fill, seconds_compiling
 from streamrnn.kernels.threads import MIN_PRODUCTS, get_threads, one_thread, set_threads
-from streamrnn.simd.jit import seconds_compiling
 
 __all__ = [
     "MIN_PRODUCTS",

@@ -43,6 +43,11 @@ def fill(work: Callable[[], object]) -> Compiled:
     return Compiled(files[0].parent, len(files), new, sum(s.st_size for s in status.values()))
 
 
+def seconds_compiling() -> float:
+    """Return the seconds that this process has spent compiling, or waiting for others' results."""
+    return simd.jit.seconds()
+
+
 def _in(folder: Path) -> list[Path]:
     return list(folder.glob("*.bin")) if folder.is_dir() else []
 

@@ -153,7 +153,7 @@ _loaded: dict[str, CompileResult] = {}
 _seconds = 0.0
 
 
-def seconds_compiling() -> float:
+def seconds() -> float:
     """Return the seconds that this process has spent compiling, or waiting for others' results."""
     return _seconds
 
