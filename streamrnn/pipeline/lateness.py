@@ -1,8 +1,9 @@
-"""Rows and files that go back in time: find the files that cause it, and how to fix it."""
+"""Rows and files that go back in time, or leave a gap: which files cause it, how to fix it."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from operator import attrgetter
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,10 +13,12 @@ from streamrnn.display import count, first_of, location
 from streamrnn.errors import LateRowError
 from streamrnn.outputs import commit_before
 from streamrnn.pipeline.destination import Destination
-from streamrnn.sources import FileTimes, Source, SourceFile, last_with, steps_back
+from streamrnn.sources import FileTimes, Source, SourceFile, last_with, shown_time, steps_back
 from streamrnn.sources.order import Hive
 from streamrnn.states.positions import CallPosition
 
+_TELLING = 4
+"""Number of used files that tell how long a usual one and a usual gap are."""
 _IF_EXPECTED = 'If late rows are expected, set [source] late to "drop", "reject" or "apply".'
 
 
@@ -34,6 +37,37 @@ def note_on_order(source: Source, files: Sequence[SourceFile], order: str) -> st
         f"{before.shown(kind)}{more}. This is fine if they hold different streams; otherwise set "
         '[source] order = "time"'
     )
+
+
+def note_on_gap(files: Sequence[UsedFile], used: int, kind: pa.DataType) -> str | None:
+    """Return a note if a file seems to be missing before one of those after the first `used`.
+
+    That is if no row is of so long a time that the longest gap between used files and half of a
+    usual file, or of that gap, fit in. A few files do not tell what is usual.
+    """
+    earlier = sorted(_times_of(files[:used]), key=attrgetter("first"))
+    if len(earlier) < _TELLING:
+        return None
+    longest = max(gap for _, gap in _gaps(earlier))
+    length = sorted(file.last - file.first for file in earlier)[len(earlier) // 2]
+    now = {file.path for file in files[used:]}
+    every = sorted(_times_of(files), key=attrgetter("first"))
+    for file, gap in _gaps(every):
+        if file.path in now and gap > longest + max(length, longest) / 2:
+            end = shown_time(file.first - gap, kind)
+            return (
+                f"no row is from between {end} and {file.shown(kind)}, which is longer than "
+                "between earlier files: is a file missing?"
+            )
+    return None
+
+
+def _gaps(files: Sequence[FileTimes]) -> Iterator[tuple[FileTimes, int]]:
+    """Yield each file but the first, in order of time, and the ticks without a row before it."""
+    end = files[0].last
+    for file in files[1:]:
+        yield file, max(file.first - end, 0)
+        end = max(end, file.last)
 
 
 def name_the_files(

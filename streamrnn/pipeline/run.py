@@ -28,7 +28,12 @@ from streamrnn.errors import (
 )
 from streamrnn.pipeline.destination import Destination, open_destination
 from streamrnn.pipeline.follow import Watcher
-from streamrnn.pipeline.lateness import name_the_files, name_the_position, note_on_order
+from streamrnn.pipeline.lateness import (
+    name_the_files,
+    name_the_position,
+    note_on_gap,
+    note_on_order,
+)
 from streamrnn.pipeline.preflight import (
     after_rule,
     check_sink,
@@ -173,9 +178,13 @@ class Job:
             raise
 
     def _read_once(self, source: Source, output: Destination) -> None:
+        used = len(output.last.sources) if output.last else 0
         engine = self._read(source, output, None, last=True)
         if engine is not None:
             self._end(engine, output)
+            if output.last is not None and source.time is not None:
+                kind = source.schema.field(source.time).type
+                self.summary.unusual_gap = note_on_gap(output.last.sources, used, kind)
             return
         self.summary.nothing_new = True
         self.summary.streams = output.last.state_rows if output.last else 0

@@ -107,7 +107,8 @@ class Summary(RowCounts):
     (on workers not counted).
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
-    earlier run. `workload` is None if this process scored all streams.
+    earlier run. `unusual_gap` says where a file seems to be missing, by the times of the others.
+    `workload` is None if this process scored all streams.
     """
 
     streams: int = 0
@@ -123,6 +124,7 @@ class Summary(RowCounts):
     files_by_footer: int = 0
     rewrites_unsettled: bool = False
     times_go_back: str | None = None
+    unusual_gap: str | None = None
     commits: int = 0
     commit: int | None = None
     parts: list[str] = field(default_factory=list)
