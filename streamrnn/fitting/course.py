@@ -25,6 +25,9 @@ from streamrnn.kernels.random import key_of
 from streamrnn.states import StateTable
 from streamrnn.windows import Placement
 
+_COMMIT_SECONDS, _COMMIT_SHARE = 1.0, 0.02
+"""After so many seconds an epoch is committed, if commits take no larger share of the time."""
+
 
 @dataclass(frozen=True)
 class FitPlan:
@@ -88,6 +91,8 @@ class Course:
         self._best: list[Floats] | None = None
         self._errors = TargetErrors()
         self._since_commit = 0
+        self._committed_at = time.perf_counter()
+        self._commit_seconds = 0.0
 
     # ---- commits
 
@@ -126,8 +131,21 @@ class Course:
 
     def save(self) -> None:
         """Commit."""
+        began = time.perf_counter()
         self._commit(self.as_commit())
+        self._committed_at = time.perf_counter()
+        self._commit_seconds = self._committed_at - began
         self._since_commit = 0
+
+    def _is_commit_due(self) -> bool:
+        """Whether an epoch is committed: after many steps, or as often as it costs next to nothing.
+
+        Small logs have many short epochs; without the clock, a fit of 20 s that was killed began
+        anew. When a commit is made changes no bit.
+        """
+        seconds = time.perf_counter() - self._committed_at
+        often = max(_COMMIT_SECONDS, self._commit_seconds / _COMMIT_SHARE)
+        return self._since_commit >= self.plan.commit_steps or seconds >= often
 
     # ---- epochs
 
@@ -151,7 +169,7 @@ class Course:
                 if self._since_commit >= self.plan.commit_steps:
                     self.save()
             self._end_epoch(report)
-            if self._since_commit >= self.plan.commit_steps:
+            if standing.epoch < self.plan.epochs and self._is_commit_due():
                 self.save()
         self.save()
         if self._best is not None:

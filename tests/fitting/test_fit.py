@@ -1,5 +1,6 @@
 """What `Pipeline.fit` makes, and that it depends on the rows, the config and the seed alone."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -24,7 +25,9 @@ from streamrnn.errors import (
     StreamRNNError,
     UnsupportedError,
 )
+from streamrnn.fitting import course
 from streamrnn.kernels import threads as kernel_threads
+from streamrnn.pipeline import FitProgress
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,6 +126,29 @@ def test_a_stopped_fit_resumes_with_the_same_bits(after: int, tmp_path: Path) ->
         assert not (tmp_path / "two" / "model.safetensors").exists()
     assert stops
     assert fits.digest(tmp_path / "one") == fits.digest(tmp_path / "two")
+
+
+def test_a_fit_of_short_epochs_that_dies_resumes_after_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock moves on by a second at each look; commits by steps would come after millions."""
+    tables = train(epochs=6)
+    fits.fit(tmp_path / "whole", tables)
+    seconds = itertools.count()
+    monkeypatch.setattr(course.time, "perf_counter", lambda: float(next(seconds)))
+    epochs: list[int] = []
+
+    def die(progress: FitProgress) -> None:
+        epochs.append(progress.epoch)
+        if progress.epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fits.fit(tmp_path, tables, progress=die)
+    epochs.clear()
+    fits.fit(tmp_path, tables, progress=lambda progress: epochs.append(progress.epoch))
+    assert epochs[0] == 3  # done before it died
+    assert fits.digest(tmp_path) == fits.digest(tmp_path / "whole")
 
 
 def test_done_is_done(tmp_path: Path) -> None:
