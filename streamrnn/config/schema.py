@@ -233,11 +233,12 @@ class WindowSection(Section):
         "stream is one window)",
     )
     lanes: Count = Field(
-        default=64, description="streams computed side by side; does not change results"
+        default=64,
+        description="streams computed side by side; changes the weights of a fit, not a run",
     )
     steps: Count = Field(
         default=128,
-        description="rows of a stream per window; changes results in kind independent only",
+        description="rows of a stream per window; changes a fit, and runs of kind independent only",
     )
     stride: Count = Field(
         default_factory=lambda data: data.get("steps", 128),

@@ -85,11 +85,11 @@ _FEATURES: dict[str, tuple[Floats, Callable[[pa.Array], pa.Array]]] = {
 
 
 def sine_and_cosine(name: str, times: pa.Array) -> Floats:
-    """Return the sine and the cosine of N timestamps or dates: (N, 2) float32.
+    """Return the sine and the cosine of an angle for N timestamps or dates: (N, 2) float32.
 
-    The angle is 2 pi n / period: `hour` has the hour of the day (0 to 23) and the period 24,
-    `day_of_week` the day of the week (Monday 0) and 7, `day_of_year` the day of the year (1 to 366)
-    and 366, all in the time zone of the column. A null has the angle 0.
+    `hour`: sin and cos of 2 pi hour / 24, with the hour of the day from 0 to 23, without minutes.
+    `day_of_week`: of 2 pi day / 7, Monday 0. `day_of_year`: of 2 pi day / 366, from 1 to 366. All
+    in the time zone of the column; a null has the angle 0.
     """
     table, part_of = _FEATURES[name]
     if getattr(times.type, "tz", None) == "UTC":

@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 import streamrnn
 from streamrnn import activations, errors, losses, metrics, optimizers, regularizers
 from streamrnn.cli.app import app
-from streamrnn.config import FREE
+from streamrnn.config.keys import may_change
 from streamrnn.config.sample import toml
 from streamrnn.config.schema import AfterSection, FeatureSection, IcebergTable, Sections
 from streamrnn.config.section import Section
@@ -65,10 +65,20 @@ _INNER: dict[str, tuple[type[Section], str]] = {
 def _row(section: type[Section], name: str, key: str, of: str = "") -> str:
     spec = section.model_fields[name]
     alias = spec.alias or name
-    free = "free" if key.replace("from_", "from") in FREE else "fixed"
+    free = _may_change(key.replace("from_", "from"))
     text = (spec.description or "").replace("|", "\\|")
     kind = _type(section.model_json_schema()["properties"][alias])
     return f"| `{of}{alias}` | {kind} | {_default(spec)} | {free} | {text} |"
+
+
+def _may_change(key: str) -> str:
+    configs = [{"window.kind": kind} for kind in ("carry", "independent")]
+    free = [may_change(key, config, config) for config in configs]
+    return {
+        (True, True): "free",
+        (False, False): "fixed",
+        (True, False): "fixed in kind independent",
+    }[free[0], free[1]]
 
 
 def _type(schema: dict[str, Any]) -> str:
