@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +32,12 @@ _REPEATS = 8
 _PAUSE = 0.2
 _PROBE_SECONDS = 300.0
 _CONNECT_SECONDS = 10.0
+_ENDED = (
+    "error: the process of this run was ended before it could report an error. Ray ends it where "
+    "its node fails, as when the raylet or the dashboard agent is killed, or out of memory; so "
+    "does a SIGKILL. Check the logs of Ray (on this machine in /tmp/ray/session_latest/logs) and "
+    "rerun the command: it resumes from the last commit."
+)
 _Context = tuple[BoundPipeline, SourceOfFiles]
 
 
@@ -63,6 +71,7 @@ class RayTasks:
     def __init__(self, address: str, workers: int) -> None:
         self._started = not ray().is_initialized()
         if self._started:
+            self._survived = weakref.finalize(self, _dismiss, _watcher())
             with _own_signals(), _on_loopback(address), _no_cluster(address):
                 _connect(address)
                 ray().init(**_options(address, workers))
@@ -171,6 +180,7 @@ class RayTasks:
         if self._started:
             ray().shutdown()
             ray("_private.worker")._worker_logs_enabled = True
+            self._survived()
 
 
 def _probed(node: dict[str, Any], result: Any) -> Probe:
@@ -182,6 +192,25 @@ def _probed(node: dict[str, Any], result: Any) -> Probe:
         problem = f"it cannot load streamrnn {__version__}: {reason}. Install the same version"
         return Probe(node["NodeManagerHostname"], problem)
     return found
+
+
+def _watcher() -> subprocess.Popen[bytes]:
+    """Start a shell that waits for a line, and reports the end of this process if none comes.
+
+    Ray ends a driver that has lost its node by _exit, in a thread of its own: no code of this
+    process runs after that.
+    """
+    script = 'read -r _ || printf "%s\\n" "$0" >&2'
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script, _ENDED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # the signals of a terminal are not for it
+    )
+
+
+def _dismiss(watcher: subprocess.Popen[bytes]) -> None:
+    watcher.communicate(b"\n")
 
 
 def _options(address: str, workers: int) -> dict[str, Any]:

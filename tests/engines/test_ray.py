@@ -437,3 +437,51 @@ def test_nothing_listens_on_other_addresses_than_the_loopback() -> None:
     )  # fmt: skip
     for found in (done.stdout.strip(), str(cluster.listening(cluster.tree(os.getpid())))):
         assert found == "['127.0.0.1']"
+
+
+AGENT = """
+import os, signal, subprocess, sys, threading, time
+from streamrnn import Pipeline
+
+def kill_the_agent(progress):
+    if progress.rows:
+        for folder in os.listdir("/proc"):
+            if folder.isdigit():
+                try:
+                    name = open(f"/proc/{folder}/cmdline", "rb").read()
+                    raylet = int(open(f"/proc/{folder}/stat").read().rpartition(")")[2].split()[1])
+                    driver = int(open(f"/proc/{raylet}/stat").read().rpartition(")")[2].split()[1])
+                except OSError:
+                    continue
+                if b"DashboardAgent" in name and driver == os.getpid():
+                    os.kill(int(folder), signal.SIGKILL)
+
+if sys.argv[1] == "kill":
+    Pipeline.from_toml("p.toml").run(engine="ray", progress=kill_the_agent)
+else:
+    Pipeline.from_toml("p.toml").run(engine="ray")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the agent in /proc")
+def test_a_driver_that_ray_ends_with_its_node_leaves_a_message(tmp_path: Path) -> None:
+    """A killed agent ends the raylet, and that the driver, by _exit. The next run resumes."""
+    logs.small_model().save(tmp_path / "m.safetensors")
+    for i in range(20):
+        logs.write(logs.random_log(10_000).slice(i * 500, 500), tmp_path / f"in/{i:02}.parquet")
+    (tmp_path / "p.toml").write_text(
+        '[source]\npath = "in"\nkey = "id"\ntime = "t"\nfeatures = ["a", "b"]\n'
+        '[model]\npath = "m.safetensors"\n[sink]\npath = "out"\n'
+        '[engine]\ntype = "ray"\naddress = "local"\nepoch_rows = 1000\n'
+    )
+    for how in ("kill", "finish"):
+        command = [sys.executable, "-c", AGENT, how]
+        ended = subprocess.run(
+            command, cwd=tmp_path, env=cluster.environment(), capture_output=True, text=True
+        )
+        shown = ended.stderr
+        assert (ended.returncode == 0) == (how == "finish"), shown
+        assert "Traceback" not in shown or "EngineError" in shown
+        said = "the process of this run was ended" in shown or "EngineError: " in shown
+        assert said == (how == "kill"), shown
+    assert verify(str(tmp_path / "out")).rows == 10_000
