@@ -267,7 +267,6 @@ class Job:
         self, output: Destination, committed: Manifest | None
     ) -> tuple[CallPosition, pa.Table] | None:
         """Return position and state of `process` that the run started from, if it did."""
-        position, table = None, None
         init = self.config.state.init
         if committed is not None and committed.positions:
             position, table = from_json(committed.positions["last"]), output.load_state()
