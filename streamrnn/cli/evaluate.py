@@ -62,6 +62,7 @@ def evaluate(
     found = job.evaluate(by, since=since, until=until, quantiles=_quantiles(quantiles), file=output)
     if as_json:
         head = {"output": found.output, **found.counts(), "baselines": found.baselines}
+        head["notes"] = found.notes
         print_json({**head, "figures": rows_of(found.table)})
     elif not quiet:
         _print(found, by)
@@ -101,6 +102,7 @@ def _print(found: "Evaluation", by: str | None) -> None:
     left = not_compared(found.counts())
     rest = f"; not compared: {left}" if left else ""
     print(f"{count(found.rows, 'row')} of {found.output} compared{rest}")
+    print("".join(f"note     {note}\n" for note in found.notes), end="")
 
 
 def _is_detail(name: str, names: list[str]) -> bool:

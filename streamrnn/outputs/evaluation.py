@@ -39,7 +39,8 @@ class Evaluation:
     forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
     `better_persistence` by what share that is smaller. All other figures are over all rows. `zone`
     is that of months: UTC, "" for times without one. `better` is the least of these shares, so that
-    of the `best_baseline`. `baselines` describes the baselines by name.
+    of the `best_baseline`. `baselines` describes the baselines by name; `notes` say what else a
+    reader of the figures has to know.
     """
 
     output: str
@@ -51,6 +52,7 @@ class Evaluation:
     no_weight: int
     baselines: dict[str, str]
     zone: str = ""
+    notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of rows by name."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest, current_names, read_manifest
 from streamrnn.config.durations import format_duration
+from streamrnn.display import location
 from streamrnn.errors import ConfigError, MissingFileError
 from streamrnn.fitting import FitFolder
 from streamrnn.models.mixture import members_of
@@ -43,7 +44,14 @@ def evaluate_pipeline(
             f"by month: [source] time: column {plan.time.name!r}: expected a timestamp or a date, "
             f"received {plan.time.type}"
         )
-    return evaluate(output, labels, replace(plan, by=by), file)
+    evaluation = evaluate(output, labels, replace(plan, by=by), file)
+    if read_manifest(output).model == loaded.fingerprint:
+        return evaluation
+    note = (
+        f"the last rows of {location(output)} were scored by another model than the one that "
+        "[model] path has now"
+    )
+    return replace(evaluation, notes=(note,))
 
 
 def comparison(

@@ -10,7 +10,7 @@ import pytest
 from naive_scores import Pair, classes, distances, pinball, probabilities
 from pipeline.evaluated import ROWS, RULES, TARGETS, check, config, log, model, pairs_of, write
 
-from streamrnn import Pipeline
+from streamrnn import Pipeline, load_model
 from streamrnn.errors import ConfigError
 
 
@@ -214,3 +214,17 @@ def test_labels_0_and_1_of_other_columns(column: str) -> None:
     (line,) = pipeline.evaluate().table.to_pylist()
     assert line["rmse"] > 0
     assert "auc" not in line
+
+
+def test_scores_of_another_model_than_the_one_that_is_there_now_are_named() -> None:
+    """A fit replaces the file; what the output has is not what the new model is worth."""
+    model("linear", 1)
+    write(log())
+    pipeline = Pipeline.from_dict(config("plain", TARGETS["ahead"]))
+    pipeline.run()
+    assert pipeline.evaluate().notes == ()
+    other = load_model("m.safetensors")
+    other.set_weights([weight * 2 for weight in other.get_weights()])
+    other.save("m.safetensors")
+    (note,) = Pipeline.from_dict(config("plain", TARGETS["ahead"])).evaluate().notes
+    assert "scored by another model than the one that [model] path has now" in note
