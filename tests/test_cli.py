@@ -11,10 +11,10 @@ from pathlib import Path
 
 import logs
 import pytest
+from command_line import run_command
 
 import streamrnn
 from streamrnn import Pipeline, errors
-from streamrnn.cli import main
 from streamrnn.cli.report import count, facts, table
 from streamrnn.cli.run import in_words
 from streamrnn.errors import PipeClosed
@@ -89,10 +89,7 @@ def cli(capfd, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
 
     def cli(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-        streams = capfd.readouterr()
-        return caught.value.code, streams.out, streams.err
+        return run_command(capfd, *arguments)
 
     return cli
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_command
 
 import streamrnn
-from streamrnn.cli import main
 
 PIPELINE = """\
 [source]
@@ -42,10 +42,7 @@ def cli(tmp_path, monkeypatch, capfd):
     logs.write(LOG, Path("in/one.parquet"))
 
     def cli(line):
-        with pytest.raises(SystemExit) as caught:
-            main(line.split())
-        streams = capfd.readouterr()
-        return caught.value.code, streams.out, streams.err
+        return run_command(capfd, *line.split())
 
     return cli
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import logs
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_command
 from fitting import fits
-
-from streamrnn.cli import main
 
 PIPELINE = """
 [source]
@@ -50,16 +49,9 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as caught:
-        main([*arguments])
-    out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
-
-
 def test_fit_run_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
     """A line per epoch on stderr, a summary against baselines, and files that a run reads."""
-    code, out, err = command(capsys, "fit", "p.toml")
+    code, out, err = run_command(capsys, "fit", "p.toml")
     assert code == 0
     epochs = err.splitlines()
     assert [line.split(":")[0] for line in epochs] == [f"epoch {n}/3" for n in (1, 2, 3)]
@@ -78,25 +70,25 @@ def test_fit_run_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert "made/model.safetensors.fit/state.parquet" in lines[6]
     assert len(pq.read_table("made/model.safetensors.fit/history.parquet")) == 3
-    code, out, _ = command(capsys, "fit", "p.toml")
+    code, out, _ = run_command(capsys, "fit", "p.toml")
     assert (code, out.splitlines()[0]) == (0, "Nothing new since the last fit.")
-    assert command(capsys, "run", "-q", "p.toml")[0] == 0
-    assert command(capsys, "evaluate", "p.toml")[0] == 0
+    assert run_command(capsys, "run", "-q", "p.toml")[0] == 0
+    assert run_command(capsys, "evaluate", "p.toml")[0] == 0
 
 
 def test_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = command(capsys, "fit", "p.toml", "--json")
+    code, out, _ = run_command(capsys, "fit", "p.toml", "--json")
     found = json.loads(out)
     assert (code, found["epochs"], len(found["history"])) == (0, 3, 3)
     assert found["best"]["epoch"] == found["best_epoch"]
     best = found["best"]
     share = 1 - best["val_rmse_where_persistence"] / best["persistence_rmse"]
     assert found["better"]["persistence"] == share
-    assert command(capsys, "fit", "p.toml", "--quiet", "--full-refresh") == (0, "", "")
+    assert run_command(capsys, "fit", "p.toml", "--quiet", "--full-refresh") == (0, "", "")
 
 
 def test_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = command(capsys, "fit", "p.toml", "--limit", "200", "--set", "train.epochs=1")
+    code, out, _ = run_command(capsys, "fit", "p.toml", "--limit", "200", "--set", "train.epochs=1")
     assert code == 0
     assert out.startswith("200 rows of ")
     assert not Path("made").exists()
@@ -135,7 +127,7 @@ def test_limit(capsys: pytest.CaptureFixture[str]) -> None:
 def test_errors_are_one_message(
     arguments: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found, out, err = command(capsys, "fit", "p.toml", *arguments)
+    found, out, err = run_command(capsys, "fit", "p.toml", *arguments)
     assert (found, out) == (code, "")
     assert text in err
     assert "Traceback" not in err
@@ -149,11 +141,11 @@ def test_two_fits_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
-        found, _, err = command(capsys, "fit", "p.toml")
+        found, _, err = run_command(capsys, "fit", "p.toml")
         other.kill()
     assert found == 1
     assert f"pid {other.pid}" in err
-    assert command(capsys, "fit", "p.toml")[0] == 0
+    assert run_command(capsys, "fit", "p.toml")[0] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -174,7 +166,7 @@ def test_a_signal_commits_and_the_same_command_resumes(
     assert "Interrupted after a commit; rerun the same command to resume." in out
     assert "Traceback" not in err
     args = ["fit", "p.toml", "--set", "train.epochs=5000", "--set", "train.patience=1"]
-    found, _, err = command(capsys, *args)
+    found, _, err = run_command(capsys, *args)
     assert (found, "train.patience: 0 then, 1 now" in err) == (1, True)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

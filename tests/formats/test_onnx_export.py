@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_command
 
 import streamrnn
 from streamrnn import layers
-from streamrnn.cli import main
 from streamrnn.errors import SinkError, UnsupportedError
 from streamrnn.formats.onnx.export import graph_of, save_onnx
 from streamrnn.models import Model, Sequential, StepRunner
@@ -28,12 +28,6 @@ def two_layers() -> Sequential:
         layers.GRU(5, name="gru"),
         layers.Dense(2, "sigmoid", name="p"),
     )
-
-
-def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as done:
-        main([str(argument) for argument in arguments])
-    return int(done.value.code or 0), *capsys.readouterr()
 
 
 def test_our_loader_runs_the_file_on_streams(tmp_path: Path) -> None:
@@ -197,7 +191,7 @@ def test_the_command_shows_the_states(tmp_path: Path, capsys: pytest.CaptureFixt
     pytest.importorskip("onnx", reason="needs the onnx extra")
     source, target = tmp_path / "m.safetensors", tmp_path / "m.onnx"
     two_layers().save(source)
-    code, out, err = command(capsys, "convert", source, target)
+    code, out, err = run_command(capsys, "convert", source, target)
     assert (code, err) == (0, "")
     assert out.splitlines()[-4:] == [
         "state: input lstm/h, next value lstm/h_out",
@@ -214,13 +208,13 @@ def test_a_refused_command_keeps_the_file(
     source, target = tmp_path / "m.safetensors", tmp_path / "m.onnx"
     model_of(layers.LSTM(4, go_backwards=True, name="it")).save(source)
     target.write_text("kept")
-    code, out, err = command(capsys, "convert", source, target)
+    code, out, err = run_command(capsys, "convert", source, target)
     assert (code != 0, out) == (True, "")
     assert err.startswith("error: layer 'it' (LSTM) cannot be written as ONNX: ")
     assert target.read_text() == "kept"
 
 
 def test_the_help_names_both_formats(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = command(capsys, "convert", "--help")
+    code, out, _ = run_command(capsys, "convert", "--help")
     assert code == 0
     assert ".safetensors or .onnx" in " ".join(out.split())

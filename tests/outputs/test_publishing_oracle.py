@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_command
 from engines.in_process import TasksHere
 
 from streamrnn import outputs
 from streamrnn.checkpoints import OutputFolder
-from streamrnn.cli import main
 from streamrnn.engines import opening
 from streamrnn.errors import CheckpointError, ConfigError, PublishError
 from streamrnn.outputs.publishing import delta
@@ -214,33 +214,28 @@ def test_the_command_prints_what_it_published_or_exits_with_75(lake, capsys) -> 
         f'[publish]\ndelta = true\niceberg = {{ catalog = "lake", table = "{TABLE}" }}\n'
     )
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        return (ended.value.code, *capsys.readouterr())
-
-    code, out, _ = command("run", str(file))
+    code, out, _ = run_command(capsys, "run", str(file))
     assert code == 0
     assert f"\nPublished 1 part to the Delta table {lake.out}, version 0\n" in out
-    code, out, _ = command("publish", lake.out)
+    code, out, _ = run_command(capsys, "publish", lake.out)
     assert (code, out) == (0, f"{lake.out}: every table of [publish] is up to date\n")
     kept = broken(lake)
     lake.day(1)
-    code, out, err = command("run", str(file))
+    code, out, err = run_command(capsys, "run", str(file))
     assert code == 75
     assert "100 rows" in out
     assert "version 1" in out
     assert err.count("error: ") == 1
-    code, _, err = command("verify", lake.out)
+    code, _, err = run_command(capsys, "verify", lake.out)
     assert (code, "cannot be compared" in err) == (75, True)
     repaired(lake, kept)
-    code, _, err = command("verify", lake.out)
+    code, _, err = run_command(capsys, "verify", lake.out)
     assert (code, "1 part to add, 0 to remove" in err) == (75, True)
-    code, out, _ = command("publish", lake.out, "--json")
+    code, out, _ = run_command(capsys, "publish", lake.out, "--json")
     assert (code, '"added": 1' in out) == (0, True)
-    code, out, _ = command("verify", lake.out)
+    code, out, _ = run_command(capsys, "verify", lake.out)
     assert code == 0
-    code, out, _ = command("explain", str(file))
+    code, out, _ = run_command(capsys, "explain", str(file))
     assert f"the Delta table {lake.out}" in out
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_command
 from pipeline.evaluated import log, model, write
 
 from streamrnn import Pipeline
-from streamrnn.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +40,8 @@ horizon = "3m"
 """
 
 
-def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as caught:
-        main(["evaluate", "p.toml", *arguments])
-    out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    return run_command(capsys, "evaluate", "p.toml", *arguments)
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:

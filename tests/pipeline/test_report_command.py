@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from command_line import run_command
 from pipeline.evaluated import log, model, write
 
 from streamrnn import Pipeline
-from streamrnn.cli import main
 from streamrnn.pictures import (
     LONGEST_HEAD,
     Drawn,
@@ -62,11 +62,8 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as caught:
-        main(["report", *arguments])
-    out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    return run_command(capsys, "report", *arguments)
 
 
 def run(table: pa.Table) -> None:
