@@ -162,9 +162,11 @@ def test_done_is_done_and_continue_trains_all_on_new_rows(keep: str, tmp_path: P
     assert fits.fit(tmp_path, found, extend=True).nothing_new
 
 
+@slow
 def test_a_stopped_fit_resumes_with_the_same_bits(
     three: tuple[Path, FitSummary], tmp_path: Path
 ) -> None:
+    """Slow: a fit of several seeds that is stopped at each epoch."""
     interrupted, times = True, 0
     while interrupted:
         stop, calls = threading.Event(), 0
@@ -184,8 +186,10 @@ def test_a_stopped_fit_resumes_with_the_same_bits(
     assert model_of(tmp_path) == model_of(three[0])
 
 
+@slow
 def test_the_spread_has_the_errors_of_the_last_validation(tmp_path: Path) -> None:
-    """Also after --continue on rows of which none is in the validation."""
+    """Also after --continue on rows of which none is in the validation. Slow: three fits of three
+    seeds each."""
     table = fits.log()
     logs.write(table.slice(0, 600), tmp_path / "in" / "a.parquet")
     found = tables(keep="all", validation={"streams": 0.3})

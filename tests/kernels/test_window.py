@@ -8,6 +8,7 @@ import naive
 import numpy as np
 import pytest
 from kernelcases import FLOATS, KINDS, Case
+from selection import slow
 
 from streamrnn import simd
 from streamrnn.kernels import one_thread, recurrent, set_threads, team, threads
@@ -43,8 +44,10 @@ def test_agrees_with_the_oracle(case: Case, lanes: int) -> None:
 
 
 @pytest.mark.parametrize("units", [3, 33])
+@slow
 def test_any_number_of_units(units: int) -> None:
-    """Also where they do not fill a vector, or fill several."""
+    """Also where they do not fill a vector, or fill several. Slow: each kind of kernel in other
+    tiles; contracts of layers have three and four units."""
     for kind in KINDS:
         case = Case(kind, features=3, units=units)
         x, start = case.window(3, 2), case.start(3)
