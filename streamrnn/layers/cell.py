@@ -177,6 +177,10 @@ class Cell(Layer):
         shapes = state_shapes_of(self)
         return {f"s{i}": shape for i, shape in enumerate(shapes)}
 
+    def state_classes(self) -> dict[str, str]:
+        """Return the class that gives each state its meaning: another one's is no start for it."""
+        return dict.fromkeys(self.state_shapes(), type(self).__name__)
+
     def output_features(self) -> int:
         """Return the size of a step's output."""
         for attribute in ("output_size", "units"):

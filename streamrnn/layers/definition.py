@@ -205,6 +205,10 @@ class LayerDefinition(NamedWeights, WeightSet, _MadeWith):
         """Return what is carried from step to step: name -> shape of one stream's."""
         return {}
 
+    def stream_classes(self) -> dict[str, str]:
+        """Return the class that gives each of these states its meaning, where one is known."""
+        return dict.fromkeys(self.stream_states(), type(self).__name__)
+
     def stream_initial(self, n: int) -> dict[str, Floats]:
         """Return the states of n new streams, (n, *shape) each."""
         return {

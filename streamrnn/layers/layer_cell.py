@@ -39,6 +39,9 @@ class LayerCell(Cell):
     def check_input(self, shape: Shape) -> None:
         self.layer.check_input(shape)
 
+    def state_classes(self) -> dict[str, str]:
+        return dict.fromkeys(self.state_shapes(), type(self.layer).__name__)
+
     def output_features(self) -> int:
         size = getattr(self.layer, "output_size", None)
         if size is None:

@@ -43,6 +43,10 @@ class PeepholeLSTMCell(LSTMCell):
     def activations(self) -> tuple[Spec, ...]:
         return self.recurrent_activation, self.activation, self.activation
 
+    def state_classes(self) -> dict[str, str]:
+        """Return those of LSTM, which it is with peepholes of 0."""
+        return dict.fromkeys(self.state_shapes(), LSTMCell.__name__)
+
     def pack(self, kernel: Any, recurrent: Any, bias: Floats | None) -> Packed:
         own = [self._weights[f"{gate}_gate_peephole_weights"] for gate in self.GATES]
         return lstm.pack_peephole(kernel, recurrent, bias, own)

@@ -43,6 +43,7 @@ INTERNAL = frozenset({
     "sequence_input",
     "stateful_layers",
     "stepwise",
+    "stream_classes",
     "stream_initial",
     "stream_states",
     "takes_state",

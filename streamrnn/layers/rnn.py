@@ -264,6 +264,9 @@ class RNN(Layer):
             shapes = shapes | {"y": (self.runner.output_features(),)}
         return shapes
 
+    def stream_classes(self) -> dict[str, str]:
+        return self.runner.state_classes()
+
     def stream_initial(self, n: int) -> dict[str, Floats]:
         shapes = self.runner.state_shapes()
         flat = initial_states(str(self), shapes, self.runner.get_initial_state(n), n)

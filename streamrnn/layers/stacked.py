@@ -58,6 +58,13 @@ class StackedRNNCells(Cell):
             for name, shape in cell.state_shapes().items()
         }
 
+    def state_classes(self) -> dict[str, str]:
+        return {
+            f"{i}/{name}": of
+            for i, cell in enumerate(self.runners)
+            for name, of in cell.state_classes().items()
+        }
+
     def output_features(self) -> int:
         return self.runners[-1].output_features()
 

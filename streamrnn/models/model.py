@@ -369,6 +369,13 @@ class Model(Trainable, Layer):
             for name, shape in step.node.layer.stream_states().items()
         }
 
+    def stream_classes(self) -> dict[str, str]:
+        return {
+            f"{step.path}/{name}": of
+            for step in self.graph.steps
+            for name, of in step.node.layer.stream_classes().items()
+        }
+
     def stream_initial(self, n: int) -> dict[str, Floats]:
         return {
             f"{step.path}/{name}": state

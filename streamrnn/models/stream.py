@@ -19,6 +19,7 @@ class StepRunner:
     naming the layer, if a layer needs more of the time axis than the past steps.
 
     state_spec: state name -> float32 values of one stream ("lstm/h": 64), in order.
+    state_classes: state name -> class of its cell or layer ("LSTMCell"), where it is known.
     outputs: (output layer's name, units), in order.
     Threads may share an instance: a run changes only the states passed to it.
     """
@@ -36,6 +37,9 @@ class StepRunner:
             if not name.endswith("/y") or name in masked
         }
         self.state_spec = {name: int(np.prod(shape)) for name, shape in self._shapes.items()}
+        self.state_classes = {
+            name: of for name, of in model.stream_classes().items() if name in self.state_spec
+        }
         self.outputs = [
             (symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in model.graph.outputs
         ]

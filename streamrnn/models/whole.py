@@ -15,7 +15,7 @@ class SequenceRunner:
     """Run each row of a batch from the initial state, up to its own length.
 
     outputs: (output layer's name, units), in order. sequences: whether that output has a time axis.
-    state_spec: empty, as no state is carried.
+    state_spec, state_classes: empty, as no state is carried.
     fixed: the only number of steps that the model accepts, and a layer that depends on it, or None.
     ragged: whether rows of a batch may have different lengths in one pass.
     Threads may share an instance: a run changes nothing.
@@ -30,6 +30,7 @@ class SequenceRunner:
         self.outputs = [(symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in symbols]
         self.sequences = [len(symbol.shape) > 2 for symbol in symbols]
         self.state_spec: dict[str, int] = {}
+        self.state_classes: dict[str, str] = {}
         self.fixed = fixed_steps(model)
         self.ragged = _is_ragged(model)
 

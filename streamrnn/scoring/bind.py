@@ -223,6 +223,7 @@ class BoundPipeline:
             pending=self.emitter.pending_fields(),
             fingerprint=self.loaded.fingerprint,
             layers=self.loaded.model.layer_shapes(),
+            classes=runner.state_classes,
         )
 
     def initial(self) -> dict[str, Floats]:

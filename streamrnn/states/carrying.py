@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from streamrnn.display import closest
 from streamrnn.errors import StateError
+from streamrnn.states.incoming import json_object
 from streamrnn.states.layout import Layout
 
 
@@ -41,8 +42,8 @@ def carried_states(
 
     `mapping` is layer -> layer, as in `[state] map`. A state that it leaves out keeps its name, and
     so does one whose origin the table no longer has: the map was that of an earlier change.
-    Raises StateError that lists only the differences if a state has no column of its size or,
-    without `mapping`, if no state takes a column.
+    Raises StateError that lists only the differences if a state has no column of its size and
+    class or, without `mapping`, if no state takes a column.
     """
     available = state_sizes(table.schema)
     origins = {name: name for name in layout.states}
@@ -50,7 +51,8 @@ def carried_states(
         origin = origin_of(name, mapping)
         if origin is not None and (origin in available or name not in available):
             origins[name] = origin
-    lines = [
+    lines = differing_classes(table, layout, origins, owner)
+    lines += [
         f"  {name}: {layout.states[name]} values in the new model, "
         + (
             f"{available[origin]} in {origin!r} of the old one"
@@ -70,9 +72,26 @@ def carried_states(
         raise StateError(
             f"{owner}: the states of the new model differ:\n"
             + "\n".join(lines)
-            + f"\n{_proposal(layout.states, available, advice)}, or {advice.otherwise}"
+            + f"\n{_proposal(layout, table, owner, advice)}, or {advice.otherwise}"
         )
     return origins
+
+
+def differing_classes(
+    table: pa.Table, layout: Layout, origins: Mapping[str, str], owner: str
+) -> list[str]:
+    """Return a line for each state that would continue one of another class of cell or layer.
+
+    Numbers that mean something else are no start for it. A class that is not known passes.
+    """
+    classes = json_object(table, "classes", owner)
+    return [
+        f"  {name}: of {layout.classes[name]} in the new model, of {classes[origin]} in "
+        f"{origin!r} of the old one"
+        for name, origin in origins.items()
+        if layout.classes.get(name, "") != classes.get(origin, "")
+        if name in layout.classes and origin in classes
+    ]
 
 
 def check_origins(mapping: Mapping[str, str], schema: pa.Schema, owner: str) -> None:
@@ -111,23 +130,26 @@ def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
     return mapping[nearest] + name[len(nearest) :]
 
 
-def _proposal(
-    new_states: Mapping[str, int], old_states: Mapping[str, int], advice: CarryAdvice
-) -> str:
+def _proposal(layout: Layout, table: pa.Table, owner: str, advice: CarryAdvice) -> str:
     """Propose a map of layers, if their states are alike one by one."""
-    new, old = _layers(new_states), _layers(old_states)
+    classes = json_object(table, "classes", owner)
+    known = layout.classes and classes  # older tables have none
+    new = _layers(layout.states, layout.classes if known else {})
+    old = _layers(state_sizes(table.schema), classes if known else {})
     if list(new.values()) != list(old.values()) or not new:
-        return "Use a model whose states have the same names and sizes"
+        return "Use a model whose states have the same names, sizes and classes"
     pairs = {layer: origin for layer, origin in zip(new, old, strict=True) if layer != origin}
     if not pairs:
         return "Remove [state] map"
     return f"If only the layers' names differ, {advice.map(pairs)}"
 
 
-def _layers(states: Mapping[str, int]) -> dict[str, Sequence[tuple[str, int]]]:
-    """Group states by layer: layer -> (name within it, size)."""
-    found: dict[str, list[tuple[str, int]]] = {}
+def _layers(
+    states: Mapping[str, int], classes: Mapping[str, str]
+) -> dict[str, Sequence[tuple[str, int, str]]]:
+    """Group states by layer: layer -> (name within it, size, class)."""
+    found: dict[str, list[tuple[str, int, str]]] = {}
     for name, size in states.items():
         layer, _, state = name.rpartition("/")
-        found.setdefault(layer, []).append((state, size))
+        found.setdefault(layer, []).append((state, size, classes.get(name, "")))
     return dict(found)

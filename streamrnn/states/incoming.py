@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -99,6 +100,21 @@ def meta(source: pa.Table, name: str) -> str:
     metadata = source.schema.metadata or {}
     value: bytes = metadata.get(f"streamrnn.{name}".encode(), b"")
     return value.decode(errors="replace")
+
+
+def json_object(source: pa.Table, name: str, label: str) -> dict[str, Any]:
+    """Return an entry of streamrnn's metadata; {} if it is missing. Raises StateError."""
+    text = meta(source, name) or "{}"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise StateError(
+            f"{label}: not a state table: expected a JSON object as metadata streamrnn.{name}, "
+            f"received {text[:80]!r}"
+        )
+    return value
 
 
 def key_names(table: pa.Table, label: str = "the table") -> list[str]:

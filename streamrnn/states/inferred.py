@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import StateError
-from streamrnn.states.incoming import key_names, meta
+from streamrnn.states.incoming import json_object, key_names, meta
 from streamrnn.states.layout import MATRIX, Layout
 
 
@@ -55,22 +52,9 @@ def inferred_layout(table: pa.Table, label: str) -> Layout:
         waiting_rows=most,
         pending=pending,
         fingerprint=meta(table, "fingerprint"),
-        layers=_layers(table, label),
+        layers=json_object(table, "layers", label),
+        classes=json_object(table, "classes", label),
     )
-
-
-def _layers(table: pa.Table, label: str) -> dict[str, Any]:
-    text = meta(table, "layers") or "{}"
-    try:
-        layers = json.loads(text)
-    except ValueError:
-        layers = None
-    if not isinstance(layers, dict):
-        raise StateError(
-            f"{label}: not a state table: expected a JSON object as metadata streamrnn.layers, "
-            f"received {text[:80]!r}"
-        )
-    return layers
 
 
 def _list_size(column: pa.ChunkedArray, name: str, label: str) -> int:

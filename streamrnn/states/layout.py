@@ -25,7 +25,7 @@ class Layout:
     is carried to its Arrow type; `waiting` maps an input that waits for its window (kind
     independent) to the type of one row, with at most `waiting_rows` rows, for windows every
     `stride` rows (0: any number may wait); `pending` are the fields of the final row that has not
-    been written.
+    been written; `classes` maps a state's name to the class of its cell or layer, if it is known.
     """
 
     keys: tuple[pa.Field, ...]
@@ -38,6 +38,7 @@ class Layout:
     pending: tuple[pa.Field, ...] = ()
     fingerprint: str = ""
     layers: Mapping[str, object] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [f.name for f in self._state_fields()]
@@ -70,6 +71,7 @@ class Layout:
             pending=tuple(pending) if pending is not None else (),
             fingerprint=metadata[b"streamrnn.fingerprint"].decode(),
             layers=json.loads(metadata[b"streamrnn.layers"]),
+            classes=json.loads(metadata.get(b"streamrnn.classes", b"{}")),
         )
 
     def schema(self) -> pa.Schema:
@@ -80,6 +82,8 @@ class Layout:
             "streamrnn.layers": json.dumps(self.layers, sort_keys=True),
             "streamrnn.keys": json.dumps([f.name for f in self.keys]),
         }
+        if self.classes:
+            metadata["streamrnn.classes"] = json.dumps(self.classes, sort_keys=True)
         keys = [pa.field(f.name, f.type) for f in self.keys]
         return pa.schema([*keys, *self._state_fields()], metadata)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.display import short_model
 from streamrnn.errors import StateError
-from streamrnn.states.carrying import origin_of
+from streamrnn.states.carrying import differing_classes, origin_of
 from streamrnn.states.held import Held
 from streamrnn.states.incoming import Incoming, meta, nulls
 from streamrnn.states.layout import FORMAT_VERSION, Layout, waiting_after
@@ -43,6 +43,16 @@ def load_streams(
     incoming = Incoming(source, layout.keys, label)
     if mapping is None:
         check_model(source, layout, label)
+    else:
+        origins = {name: origin_of(name, mapping) for name in layout.states}
+        taken = {name: origin for name, origin in origins.items() if origin is not None}
+        if lines := differing_classes(source, layout, taken, label):
+            raise StateError(
+                f"{label}: [state] map: the states of the layers differ:\n"
+                + "\n".join(lines)
+                + "\nMap a layer to one of its class. A layer that the map leaves out starts from "
+                "its initial state."
+            )
     slots = incoming.slots(table.find)
     notes = [] if notes is None else notes
     for name, size in layout.states.items():

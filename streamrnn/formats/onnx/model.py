@@ -125,6 +125,11 @@ class OnnxGraph(Packable):
             states |= {f"{label}/{kind}": (found.units,) for kind in found.states}
         return states
 
+    def stream_classes(self) -> dict[str, str]:
+        """Return those of recurrent nodes; what an output that is fed back holds is unknown."""
+        nodes = ((label, self.evaluator.recurrent[label]) for label in self.carried_nodes())
+        return {f"{label}/{kind}": node.cell_class for label, node in nodes for kind in node.states}
+
     def carried_nodes(self) -> list[str]:
         """Return the labels of recurrent nodes whose state is carried outside the graph.
 

@@ -97,6 +97,11 @@ class Recurrent:
         """The states' names."""
         return ("h", "c") if self.node.op == "LSTM" else ("h",)
 
+    @property
+    def cell_class(self) -> str:
+        """The class of cell that has the same states."""
+        return {"RNN": "SimpleRNNCell", "GRU": "GRUCell", "LSTM": "LSTMCell"}[self.node.op]
+
     def run(
         self, x: Array, lengths: Ints | None, initial: Sequence[Array | None]
     ) -> tuple[Floats, list[Floats]]:
