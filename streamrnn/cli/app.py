@@ -33,7 +33,7 @@ from streamrnn.errors import StreamRNNError
 
 app = typer.Typer(
     name="streamrnn",
-    help="Score Parquet logs of many streams with recurrent models that carry their state.",
+    help="Score logs of many streams with recurrent models that carry their state.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -89,7 +89,7 @@ def _streamrnn(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Score Parquet logs of many streams with recurrent models that carry their state."""
+    """Score logs of many streams with recurrent models that carry their state."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
