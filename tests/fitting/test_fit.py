@@ -93,7 +93,11 @@ def test_bits_do_not_depend_on_threads_and_vectors(
     """In a process that compiles for it; this one uses the vectors of its CPU. Slow: a fit,
     compiled for each width."""
     fits.fit(tmp_path, fits.validated())
-    env = {**os.environ, "STREAMRNN_SIMD": width, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    env = {
+        **os.environ,
+        "STREAMRNN_SIMD": width,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
     done = subprocess.run(
         [sys.executable, "tests/fitting/fits.py", threads],
         cwd=ROOT,

@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    path = os.pathsep.join(filter(None, sys.path))
     return subprocess.run(
         [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": path, **environment},

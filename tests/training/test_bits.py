@@ -52,7 +52,7 @@ def test_bits_of_losses_optimizers_and_metrics_do_not_depend_on_vectors(width: s
 
 def digest_with(script: str = "trained", **variables: str) -> str:
     """The hash that a process with other environment variables prints."""
-    path = f"{ROOT}:{ROOT / 'tests'}"
+    path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
         [sys.executable, f"tests/training/{script}.py"],
         cwd=ROOT,

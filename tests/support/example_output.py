@@ -11,7 +11,7 @@ import pytest
 
 from streamrnn import Pipeline
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

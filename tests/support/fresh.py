@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SEEDS = ("0", "1", "2")
 
 
@@ -16,7 +16,7 @@ def printed(code: str, *arguments: str) -> list[list[str]]:
 
 
 def _lines(code: str, seed: str, arguments: Sequence[str]) -> list[str]:
-    places = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    places = [str(ROOT), *filter(None, sys.path)]
     env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],

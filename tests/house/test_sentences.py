@@ -15,7 +15,7 @@ import pytest
 from guide.generate import PAGES as LOOKED_UP
 from readme import GUIDE, ROOT, located
 
-TABLE = tomllib.loads((ROOT / "tests" / "sentences.toml").read_text())
+TABLE = tomllib.loads((Path(__file__).parent / "sentences.toml").read_text())
 PROOFS: dict[str, str | list[str]] = TABLE["proofs"]
 LEFT_OUT = re.compile(
     r"^```.*?^```$|<!-- (?P<mark>[\w -]+) -->.*?<!-- end of (?P=mark) -->|^[|#!].*?$",

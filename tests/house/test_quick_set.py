@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 CONFIG = f"""\
 [pytest]
 testpaths = tests
-pythonpath = {TESTS}
+pythonpath = {TESTS} {TESTS / "support"}
 addopts = --import-mode=importlib --strict-markers --numprocesses=auto
 markers = slow
 """

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 CASES = int(os.environ.get("STREAMRNN_FUZZ", "60"))
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def damaged(data: bytes, seed: object) -> bytes:

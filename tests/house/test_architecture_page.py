@@ -5,16 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
-from room_map import room_map, with_map
-from test_architecture import MAY_IMPORT, PACKAGE
+from house.room_map import room_map, with_map
+from house.test_architecture import MAY_IMPORT, PACKAGE
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (PACKAGE / "README.md").read_text()
 ROOMS = re.findall(r"^\| `(\w+)` \| .+ \| (.+) \|$", PAGE, re.MULTILINE)
 
 
 def test_the_map_is_the_one_that_the_command_makes() -> None:
-    """After a change to the table: `python tests/room_map.py`."""
+    """After a change to the table: `PYTHONPATH=tests python -m house.room_map`."""
     assert with_map(PAGE) == PAGE
 
 

@@ -12,7 +12,7 @@ from streamrnn.checkpoints.manifest import READABLE, VERSION
 from streamrnn.formats import native
 from streamrnn.states.layout import FORMAT_VERSION
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 README = (ROOT / "README.md").read_text()
 GUARANTEES = (Path(streamrnn.__file__).parent / "guide" / "guarantees.md").read_text()

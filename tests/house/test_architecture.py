@@ -310,7 +310,7 @@ def test_nobody_but_the_state_table_reaches_into_it() -> None:
     assert {"_steps", "_states", "_waiting", "_held", "_dirty", "_previous"} <= own
     found = [
         f"{path.name}:{node.lineno} {ast.unparse(node)}"
-        for path in [*FILES, *Path(__file__).parent.rglob("*.py")]
+        for path in [*FILES, *Path(__file__).parents[1].rglob("*.py")]
         for node in _nodes(path)
         if isinstance(node, ast.Attribute)
         and node.attr in own

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli_help import COMMANDS
+from cli.test_cli_help import COMMANDS
 
 import streamrnn
 from streamrnn import errors

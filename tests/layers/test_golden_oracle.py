@@ -21,7 +21,7 @@ pytest.importorskip("keras", reason="needs the oracles extra")
 def test_golden_values_can_be_made_again(
     number: int, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "golden"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "golden"))
     script = import_module("make_layers")
     inputs = script.make_inputs(np.random.default_rng(0))
     np.testing.assert_array_equal(inputs[case.inputs], inputs_of(case)[0])
@@ -34,7 +34,7 @@ def test_golden_values_can_be_made_again(
 
 @pytest.mark.filterwarnings("ignore")
 def test_golden_schedules_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(__file__).parent / "golden"
+    folder = Path(__file__).parents[1] / "golden"
     monkeypatch.syspath_prepend(str(folder))
     script = import_module("make_schedules")
     kept = json.loads((folder / "schedules.json").read_text())

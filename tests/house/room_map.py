@@ -1,6 +1,6 @@
 """The map of rooms in streamrnn/README.md, made from the table of the architecture test.
 
-    python tests/room_map.py
+    PYTHONPATH=tests python -m house.room_map
 
 An arrow leads from a room to one that it may import. It is left out where a longer way leads to
 the same room, so that the map can be read; the table has them all.
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from test_architecture import MAY_IMPORT
+from house.test_architecture import MAY_IMPORT
 
-PAGE = Path(__file__).parents[1] / "streamrnn" / "README.md"
-BEGIN, END = "<!-- rooms: python tests/room_map.py -->\n", "<!-- end of rooms -->\n"
+PAGE = Path(__file__).parents[2] / "streamrnn" / "README.md"
+BEGIN, END = "<!-- rooms: tests/house/room_map.py -->\n", "<!-- end of rooms -->\n"
 
 
 def room_map(may_import: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from fitting import fits
 
 from streamrnn import Pipeline
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REPORTS = """
 import atexit, gc, json, sys
 def passes():

@@ -12,7 +12,7 @@ import pytest
 
 yaml: Any = pytest.importorskip("yaml", reason="needs the oracles extra")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOOKS = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

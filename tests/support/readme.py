@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import streamrnn
 from streamrnn.pipeline import Config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(streamrnn.__file__).parent
 PAGES = (
     "README.md",
