@@ -29,7 +29,7 @@ def check_same_pipeline(
     """Refuse to resume with another model or config than that of the manifest.
 
     With `new_model` the model, and the keys that describe it, may differ. Raises CheckpointError
-    with both fingerprints, and both values of all differing keys.
+    with both fingerprints, and both values of all differing keys, except for what may differ.
     """
     then, now = plain(manifest.config), plain(config)
     if "source.schema" in then:
@@ -38,10 +38,11 @@ def check_same_pipeline(
         key
         for key in sorted(then.keys() | now.keys())
         if _known(then, key) != _known(now, key) and not may_change(key, then, now)
+        if not (new_model and key.startswith("model."))
     ]
     others = [key for key in keys if not key.startswith("model.")]
-    changed = manifest.model != model
-    if not others and (new_model or not (changed or keys)):
+    changed = manifest.model != model and not new_model
+    if not (changed or keys):
         return
     lines = [f"  {key}: was {_shown(then, key)}, is now {_shown(now, key)}" for key in keys]
     if changed:

@@ -162,6 +162,17 @@ def test_other_sizes_are_refused_with_what_differs_alone(base: Path) -> None:
     assert _run("m1.safetensors").rows == 130  # nothing was changed
 
 
+def test_a_model_that_may_differ_is_no_reason_to_refuse(base: Path) -> None:
+    """Where something else has changed, too: the message lists that alone."""
+    _run("m1.safetensors")
+    _day(1)
+    with pytest.raises(CheckpointError) as refused:
+        _run("m2.safetensors", {"new_model": True}, window={"lanes": 4, "kind": "whole"})
+    assert "was written by another pipeline" in str(refused.value)
+    assert "window.kind" in str(refused.value)
+    assert "model" not in str(refused.value)
+
+
 def test_a_column_of_the_model_is_added_in_another_folder(base: Path) -> None:
     """An output has the same columns in all parts. Following the advice loses no row."""
     _run("m1.safetensors")
