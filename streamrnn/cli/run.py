@@ -252,6 +252,8 @@ def _notes(summary: "Summary") -> list[str]:
     if s.rewrites_unsettled:
         notes.append("could not check whether new files hold rows of used files that are gone")
     repaired = [f"repaired what an earlier run left behind: {repair}" for repair in s.recovered]
+    if s.first_late:
+        notes.append(f"the first late row is {s.first_late}")
     said = filter(None, [s.reloaded, s.times_go_back, s.unusual_gap])
     advice = s.workload.advice if s.workload is not None else []
     return [*repaired, *s.state_notes, *notes, *said, *advice]

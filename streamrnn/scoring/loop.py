@@ -199,6 +199,7 @@ class Loop:
         self.summary.cast += work.source.cast
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
+        self.summary.first_late = self.summary.first_late or scored.first_late
         for name, seen in rows.looked_up.items():
             self.looked_up[name].add(seen)
         if rows.time is not None:

@@ -18,16 +18,20 @@ from streamrnn.scoring.bind import BoundPipeline
 from streamrnn.sources import Rows, fitted, shown
 from streamrnn.states import Held, StateTable, from_arrow
 from streamrnn.states.positions import CallPosition
-from streamrnn.windows import StreamBatch, Update, sort_by_stream
+from streamrnn.windows import StreamBatch, Update, sort_by_stream, why_late
 
 
 @dataclass
 class Scored:
-    """The result of one record batch: `output` rows, `rejects` (None: no row), and counts."""
+    """The result of one record batch: `output` rows, `rejects` (None: no row), and counts.
+
+    `first_late` says where the first late row is, if there is one, and why it is late.
+    """
 
     output: pa.RecordBatch
     rejects: pa.RecordBatch | None
     counts: dict[str, int]
+    first_late: str | None = None
 
 
 class Prepared(NamedTuple):
@@ -194,7 +198,8 @@ class Scorer:
 
     def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
         rejects = self._rejects(rows, by_stream)
-        return Scored(self._emit(rows.batch, by_stream, computed), rejects, by_stream.counts)
+        output = self._emit(rows.batch, by_stream, computed)
+        return Scored(output, rejects, by_stream.counts, _first_late(rows, by_stream))
 
     def _commit_states(self, rows: Rows, computed: ModelOutput | None) -> None:
         if computed is not None:
@@ -289,3 +294,14 @@ def _in_type_of(field: pa.Field, column: pa.Array, reasons: list[str]) -> pa.Arr
 
 def _reason(rows: Rows, row: int) -> str:
     return rows.faults.reason(row) if rows.faults.codes[row] else "late: time goes backwards"
+
+
+def _first_late(rows: Rows, by_stream: StreamBatch) -> str | None:
+    if not len(by_stream.late):
+        return None
+    first = by_stream.late.argmin()
+    row, last = int(by_stream.late[first]), int(by_stream.late_after[first])
+    assert rows.time is not None
+    before = (by_stream.slot_N[:row] == by_stream.slot_N[row]) & (rows.time[:row] == last)
+    by = rows.origin.place(int(before.argmax())) if before.any() else "a batch or run before"
+    return f"{rows.place(row)}: {why_late(rows, row, last)}, set by {by}"

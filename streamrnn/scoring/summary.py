@@ -108,6 +108,7 @@ class Summary(RowCounts):
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
     earlier run. `unusual_gap` says where a file seems to be missing, by the times of the others.
+    `first_late` says where the first late row that was dropped or rejected is, and why it is late.
     `workload` is None if this process scored all streams.
     """
 
@@ -125,6 +126,7 @@ class Summary(RowCounts):
     rewrites_unsettled: bool = False
     times_go_back: str | None = None
     unusual_gap: str | None = None
+    first_late: str | None = None
     commits: int = 0
     commit: int | None = None
     parts: list[str] = field(default_factory=list)
@@ -205,5 +207,6 @@ class Summary(RowCounts):
         self.rows_out += other.rows_out
         self.add({name: getattr(other, name) for name in COUNTS})
         self.add({UNKNOWN_IN + name: n for name, n in other.unknown_by_feature.items()})
+        self.first_late = self.first_late or other.first_late
         for phase, seconds in other.seconds_by_phase.items():
             self.seconds_by_phase[phase] = self.seconds_by_phase.get(phase, 0.0) + seconds

@@ -1,6 +1,6 @@
 """Sort rows by stream, and pack streams into windows of fixed size."""
 
-from streamrnn.windows.by_stream import RowPolicy, StreamBatch, sort_by_stream
+from streamrnn.windows.by_stream import RowPolicy, StreamBatch, sort_by_stream, why_late
 from streamrnn.windows.labels import LabelJoin, Labels, TargetRows
 from streamrnn.windows.past import Past, Update
 from streamrnn.windows.seasons import SeasonalLabels, SeasonJoin, with_seasons
@@ -26,5 +26,6 @@ __all__ = [
     "place",
     "sequences_of",
     "sort_by_stream",
+    "why_late",
     "with_seasons",
 ]

@@ -32,18 +32,21 @@ class StreamBatch:
     """The rows of one record batch, by stream.
 
     Of N rows, `slot_N` is the stream (-1: invalid), `kept` are the indices of those with an output
-    row, `rejected` of those that go to the rejects, both in file order. The M steps (kept rows that
-    are not skipped) are in stream order: `row_M` is the row of each, `step_M` its step number since
-    the stream's last reset, `features_MF` and `identifiers` the model's inputs. Segments are runs
-    of steps of one stream without a reset inside: `start`, `length`, `slot`, and `base`, the steps
-    of the stream before it; those marked `reset` begin with one, and a stream's `last` one has the
-    state that is carried. `length` may be 0. `last_time` and `previous` hold the last values of
-    each segment.
+    row, `rejected` of those that go to the rejects, both in file order. `late` are those that are
+    dropped or rejected as late, and `late_after` the last time of the stream of each. The M steps
+    (kept rows that are not skipped) are in stream order: `row_M` is the row of each, `step_M` its
+    step number since the stream's last reset, `features_MF` and `identifiers` the model's inputs.
+    Segments are runs of steps of one stream without a reset inside: `start`, `length`, `slot`, and
+    `base`, the steps of the stream before it; those marked `reset` begin with one, and a stream's
+    `last` one has the state that is carried. `length` may be 0. `last_time` and `previous` hold the
+    last values of each segment.
     """
 
     slot_N: Ints
     kept: Ints
     rejected: Ints
+    late: Ints
+    late_after: Ints
     row_M: Ints
     step_M: Ints
     features_MF: Floats
@@ -84,12 +87,12 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     begin = stream_begins(stream)
     time, behind = _clock(rows, order, stream, begin, past)
     _raise_first(rows, order, behind, time, policy)
-    late = _NONE
+    late = late_after = _NONE
     if behind is not None and policy.late != "apply":
-        late = order[behind]
+        assert time is not None
+        late, late_after = order[behind], time[behind]  # which is that of the rows before
         order, stream = order[~behind], stream[~behind]
         begin = stream_begins(stream)
-        assert time is not None
         time = time[~behind]
     reset = _resets(rows, order, stream, begin, time, past, policy)
     counts["fresh_starts"] = 0
@@ -116,6 +119,8 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         kept=kept,
         slot_N=slots,
         rejected=rejected,
+        late=late,
+        late_after=late_after,
         row_M=_rows_of(order, stepped),
         step_M=np.arange(1, len(stepped) + 1) + (base - start).repeat(length),
         features_MF=_rows_of(values.pop(""), stepped),
@@ -252,13 +257,21 @@ def _raise_first(
         raise _late_error(rows, int(order[late[0]]), int(clock[late[0]]), len(late))
 
 
+def why_late(rows: Rows, row: int, last: int) -> str:
+    """Return why a row is late: its time, and the last one of its stream, in ticks."""
+    times = rows.batch.column(rows.time_name)
+    return (
+        f"{rows.time_name} {shown(times, row)} is before {shown_time(last, times.type)}, the last "
+        "time of this stream"
+    )
+
+
 def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
     keys = ", ".join(field.name for field in rows.key_fields)
     times, file = rows.batch.column(rows.time_name), rows.origin.file(row)
     what = (
-        f"{rows.place(row)}: time goes backwards: {rows.time_name} {shown(times, row)} is before "
-        f"{shown_time(last, times.type)}, the last time of this stream. Late rows in this record "
-        f"batch: {count}."
+        f"{rows.place(row)}: time goes backwards: {why_late(rows, row, last)}. Late rows in this "
+        f"record batch: {count}."
     )
     how = _in_duckdb(file, str(rows.time_name), times.type, keys)
     advice = (

@@ -108,3 +108,20 @@ def test_measuring_costs_less_than_one_percent() -> None:
     for _ in range(10_000):
         watch.timed("read", int)
     assert (time.process_time() - began) / 10_000 * 10 < 0.01 * 2e-3
+
+
+@pytest.mark.parametrize("late", ["drop", "reject"])
+def test_a_late_row_is_shown_with_the_row_that_made_it_late(pipeline: Any, late: str) -> None:
+    """One row that is ahead of its stream makes all after it late, until its time has come."""
+    times = [0, 1, 9, 2, 3, 4, 9, 10]
+    rows = {"id": ["s"] * 8, "t": times, "a": [0.0] * 8, "b": [0.0] * 8}
+    logs.write(pa.table(rows), Path("in/1.parquet"))
+    summary = pipeline(source={"late": late, "batch_rows": 5}).run()
+    assert (summary.rejected, summary.dropped_late) == ((3, 0) if late == "reject" else (0, 3))
+    note = (
+        "the first late row is in/1.parquet: row 3 (from 0): stream id='s': t 2 is before 9, the "
+        "last time of this stream, set by in/1.parquet: row 2 (from 0)"
+    )
+    assert f"note     {note}\n" in in_words(summary) + "\n"
+    logs.write(pa.table(rows).slice(3, 1), Path("in/2.parquet"))
+    assert "set by a batch or run before" in in_words(pipeline(source={"late": late}).run())
