@@ -147,6 +147,8 @@ def _unexpected(problem: Exception) -> str:
 def _describe(problem: OSError) -> str:
     if problem.errno == errno.ENOSPC:
         reason = "no space left on the device; free some space, then rerun the same command"
+    elif "shared object" in str(problem):  # of llvmlite, which does not pass the cause on
+        reason = f"cannot load a library: {problem}. Is there enough memory (ulimit -v)?"
     else:
         reason = problem.strerror or str(problem)
     return f"{problem.filename}: {reason}" if problem.filename is not None else reason

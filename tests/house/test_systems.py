@@ -36,4 +36,4 @@ def test_a_system_without_the_lock_is_refused_at_import(what: str, tmp_path: Pat
 def test_the_command_line_refuses_such_a_system_in_one_sentence(tmp_path: Path) -> None:
     done = run("from streamrnn.cli import main\nmain(['run', 'p.toml'])", tmp_path)
     assert (done.returncode, done.stdout) == (78, "")
-    assert done.stderr == f"error: {SENTENCE}\n"
+    assert done.stderr == f"error: {SENTENCE}\nmore: streamrnn guide troubleshooting\n"
