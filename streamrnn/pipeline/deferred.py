@@ -41,6 +41,13 @@ def load_untrained(config: Config, given: pa.Table | None) -> LoadedPipeline | N
         return LoadedPipeline(request.for_training(config), reader(given), path)
 
 
+def facts_of_fit(model: str) -> dict[str, Any] | None:
+    """Return what a fit noted beside a model file; None if the file is not its result."""
+    folder = import_module("streamrnn.fitting").FitFolder.beside(model)
+    facts: dict[str, Any] | None = folder.result_facts()
+    return facts
+
+
 def _job(config: Config, given: pa.Table | None, options: Any) -> Any:
     if config.train.seeds > 1:
         return import_module("streamrnn.pipeline.fit_seeds").SeedsJob(config, given, options)

@@ -14,9 +14,9 @@ from streamrnn.checkpoints import Manifest, current_names, read_manifest
 from streamrnn.config.durations import format_duration
 from streamrnn.display import location
 from streamrnn.errors import ConfigError, MissingFileError
-from streamrnn.fitting import FitFolder
 from streamrnn.models.mixture import members_of
 from streamrnn.outputs import Evaluation, EvaluationPlan, evaluate
+from streamrnn.pipeline.deferred import facts_of_fit
 from streamrnn.pipeline.preflight import after_rule, file_source
 from streamrnn.pipeline.targets import with_target
 from streamrnn.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
@@ -113,7 +113,7 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
 
     None if the model file is not the result of a fit beside it, of these [target] columns.
     """
-    facts = FitFolder.beside(loaded.config.model.path).result_facts()
+    facts = facts_of_fit(loaded.config.model.path)
     means: dict[str, float] = {} if facts is None else facts.get("label_means", {})
     columns = loaded.config.target.column
     return [means[name] for name in columns] if means.keys() >= set(columns) else None
