@@ -36,10 +36,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is slow, and refuse a slow test that does not say what it is for."""
     slow = [item for item in items if item.get_closest_marker("slow")]
     for item in slow:
-        if not getattr(item, "obj", None).__doc__:
+        if "Slow:" not in (getattr(item, "obj", None).__doc__ or ""):
             raise pytest.UsageError(
-                f"{item.nodeid} is marked slow: say in its docstring what it shows that the quick "
-                "tests do not"
+                f"{item.nodeid} is marked slow: end its docstring with 'Slow:' and what it shows "
+                "that the quick tests do not"
             )
     paths = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     if not (config.option.all or paths):

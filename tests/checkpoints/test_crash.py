@@ -186,7 +186,7 @@ def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, a
 def test_stopped_by_the_power_at_every_point(
     tmp_path, monkeypatch, before, act, steps, but_renames
 ):
-    """Slow: later runs, which an exception stops in the quick tests."""
+    """Slow: loss of power in later runs; the quick tests stop those by an exception."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "before"):
         stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
@@ -226,7 +226,7 @@ def killed(act, path, number):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES[::2]), ids=IDS[::2])
 def test_killed_at_every_point(tmp_path, monkeypatch, before, act, steps):
-    """Slow: scenes that an exception stops, too, in the quick tests."""
+    """Slow: SIGKILL in later runs; the quick tests stop those by an exception."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "after"):
         assert os.WTERMSIG(killed(act, path, number)) == signal.SIGKILL, point

@@ -104,7 +104,7 @@ def test_a_refresh_may_make_a_plain_folder_of_partitions_and_the_reverse(tmp_pat
 
 @pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES), ids=IDS)
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
-    """Slow: all but a first run."""
+    """Slow: later runs into partitions."""
     points = points_of(tmp_path, monkeypatch, before, act)
     assert "after rename to _streamrnn/_manifest.json" in points
     for number, point, path in copies(tmp_path, before, points, "after"):
@@ -126,7 +126,7 @@ def is_partitioned(path):
 def test_stopped_by_the_power_at_every_point(
     tmp_path, monkeypatch, before, act, steps, but_renames
 ):
-    """Slow: the other scenes, which an exception stops in `test_crash` and here."""
+    """Slow: loss of power in later runs."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "before"):
         stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)

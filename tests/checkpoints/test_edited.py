@@ -87,8 +87,8 @@ def restore() -> None:
 
 @slow
 def test_any_value_of_another_type_is_one_error(out: str) -> None:
-    """Whatever reads the manifest raises a StreamRNNError, or succeeds. Slow: each of some thousand
-    values; quick tests have the kinds of edits one by one."""
+    """Whatever reads the manifest raises a StreamRNNError, or succeeds. Slow: every value of the
+    manifest; the quick tests have some."""
     calls: list[Callable[[], object]] = [
         lambda: history("out"),
         lambda: read_states("out"),

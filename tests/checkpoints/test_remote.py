@@ -139,8 +139,8 @@ def test_stopped_at_every_point(store, tmp_path, monkeypatch):
 
 @slow
 def test_stopped_at_every_point_while_parts_get_longer_names(store, tmp_path, monkeypatch):
-    """Rows at the eleventh commit with a part, rejects at the eleventh that rejects. Slow: as on a
-    disk in the quick tests, on an object store."""
+    """Rows at the eleventh commit with a part, rejects at the eleventh that rejects. Slow: names
+    that get longer in a bucket; the quick tests have them on a disk."""
     monkeypatch.setattr(part, "WIDTHS", (1, 2))
     for before, after in ((10, 11), (21, 22)):
         store.where = tmp_path / f"{before}"

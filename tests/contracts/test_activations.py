@@ -114,8 +114,9 @@ def test_an_activation_that_layers_do_not_take_is_refused(name: str) -> None:
 def test_a_layer_that_ends_in_it_gives_the_bits_of_the_function(name: str) -> None:
     """x @ I is x: only the activation is left of the dense kernel.
 
-    With four units, as the golden cases have, so that it is compiled once. Slow: more of them; each
-    kernel is compiled for itself."""
+    With four units, as the golden cases have, so that it is compiled once. Slow: most activations,
+    as each is a kernel of its own.
+    """
     x = np.ascontiguousarray(X[:, :4])
     y = np.empty_like(x)
     dense.run(dense.pack(np.eye(4, dtype=np.float32)), x, y, activation=name)

@@ -79,7 +79,7 @@ def points_of(place: Path, out: Path, kills: int) -> list[int]:
 def test_killed_at_points_of_the_commit(
     place: Path, undisturbed: case.Outcome, tmp_path: Path, kills: int
 ) -> None:
-    """Slow: at more of them."""
+    """Slow: more points."""
     for number in points_of(place, tmp_path / "traced", kills):
         out = tmp_path / str(number)
 

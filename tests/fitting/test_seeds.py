@@ -146,7 +146,7 @@ def test_the_state_of_all_is_that_of_a_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", first_quick(["best", "all"]))
 def test_done_is_done_and_continue_trains_all_on_new_rows(keep: str, tmp_path: Path) -> None:
-    """Slow: all are kept."""
+    """Slow: a folder that keeps all members."""
     table = fits.log()
     logs.write(table.slice(0, 600), tmp_path / "in" / "a.parquet")
     found = tables(validation={"streams": 0.3}, keep=keep)
@@ -166,7 +166,7 @@ def test_done_is_done_and_continue_trains_all_on_new_rows(keep: str, tmp_path: P
 def test_a_stopped_fit_resumes_with_the_same_bits(
     three: tuple[Path, FitSummary], tmp_path: Path
 ) -> None:
-    """Slow: a fit of several seeds that is stopped at each epoch."""
+    """Slow: a fit of several seeds, stopped in each epoch."""
     interrupted, times = True, 0
     while interrupted:
         stop, calls = threading.Event(), 0
@@ -227,7 +227,7 @@ fits.fit(folder, test_seeds.tables(epochs=30), progress=progress)
 
 @slow
 def test_workers_end_with_their_process_and_the_next_fit_resumes(tmp_path: Path) -> None:
-    """Slow: a process that is killed, with its workers."""
+    """Slow: that no worker outlives a killed process."""
     logs.write(fits.log(), tmp_path / "in" / "a.parquet", row_group=100)
     script = textwrap.dedent(SCRIPT.format(folder=str(tmp_path)))
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

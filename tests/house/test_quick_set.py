@@ -23,11 +23,11 @@ def test_quick():
 
 @pytest.mark.slow
 def test_slow():
-    """It shows more."""
+    """It is. Slow: more rows."""
 
 @pytest.mark.parametrize("case", ["usual", pytest.param("rare", marks=pytest.mark.slow)])
 def test_cases(case):
-    """Rare cases show more."""
+    """Cases. Slow: rare ones."""
 '''
 
 
@@ -70,8 +70,8 @@ def test_one_slow_test_runs_if_it_is_named(suite: Path) -> None:
 
 
 def test_a_slow_test_says_what_it_is_for(suite: Path) -> None:
-    text = FILE.replace('    """It shows more."""', "    pass")
+    text = FILE.replace('    """It is. Slow: more rows."""', "    pass")
     (suite / "tests" / "test_few.py").write_text(text)
     output = said(suite, "--numprocesses=0")
     assert "passed" not in output
-    assert "test_slow is marked slow: say in its docstring what it shows" in output
+    assert "test_slow is marked slow: end its docstring" in output

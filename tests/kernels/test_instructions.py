@@ -29,6 +29,6 @@ jit.has = lambda feature: False
 def test_any_instruction_gives_the_same_bits(
     code: str, options: dict[str, str], tmp_path: Path
 ) -> None:
-    """Slow: integers on CPUs without their instructions, compiled for them."""
+    """Slow: the bits of CPUs without the instructions for integers."""
     done = python("-c", code, XDG_CACHE_HOME=str(tmp_path), **options)
     assert done.stdout.strip() == digest(KINDS), done.stderr

@@ -31,7 +31,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize("width", ["4", "8", "16"])
 @slow
 def test_the_width_of_vectors_changes_no_bit(width: str) -> None:
-    """Slow: every kind of kernel, compiled for each width."""
+    """Slow: every kind of kernel at every width."""
     kinds = list(kernelcases.KINDS)
     code = f"""
 import kernelcases
@@ -58,8 +58,8 @@ def feedforward() -> str:
 
 @slow
 def test_any_shape_with_every_access_checked() -> None:
-    """No load or store leaves its array, whatever the shape. Slow: kernels are compiled with
-    checks, at all shapes."""
+    """No load or store leaves its array, whatever the shape. Slow: that no kernel leaves its
+    arrays."""
     file = str(TESTS / "kernels" / "test_shapes.py")
     done = python("-m", "pytest", "-q", file, STREAMRNN_BOUNDSCHECK="1", STREAMRNN_SIMD="8")
     assert done.returncode == 0, done.stdout

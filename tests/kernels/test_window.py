@@ -46,7 +46,7 @@ def test_agrees_with_the_oracle(case: Case, lanes: int) -> None:
 @pytest.mark.parametrize("units", [3, 33])
 @slow
 def test_any_number_of_units(units: int) -> None:
-    """Also where they do not fill a vector, or fill several. Slow: each kind of kernel in other
+    """Also where they do not fill a vector, or fill several. Slow: each kind of kernel with other
     tiles; contracts of layers have three and four units."""
     for kind in KINDS:
         case = Case(kind, features=3, units=units)

@@ -118,7 +118,7 @@ def _ask(server: Server, base: Path, out: Path, command: Command, **how: Any) ->
 def test_killed_on_any_day_the_same_command_resumes(
     server: Server, base: Path, tmp_path: Path, most: int
 ) -> None:
-    """Rows, rejects and states are those of days on which nothing was killed. Slow: more often."""
+    """Rows, rejects and states are those of days on which nothing was killed. Slow: more kills."""
     seed = random.SystemRandom().randrange(10**6)
     rng = random.Random(seed)
     kills = 0

@@ -70,7 +70,7 @@ def assert_prefix(out, undisturbed, when):
 def test_killed_at_random_moments_again_and_again(server, undisturbed, tmp_path, kills):
     """One output is killed until a run gets to its end; then it is another one's turn.
 
-    Slow: more often.
+    Slow: more kills.
     """
     seed = random.SystemRandom().randrange(10**6)
     rng = random.Random(seed)
@@ -100,7 +100,7 @@ def among_its_like(points, number, point):
 
 @pytest.mark.parametrize("kills", SOME)
 def test_killed_at_points_of_the_commit(server, undisturbed, tmp_path, kills):
-    """Slow: at more of them."""
+    """Slow: more points."""
     assert server.run(tmp_path / "traced", trace=str(tmp_path / "points"))["status"] == 0
     points = (tmp_path / "points").read_text().split("\n")
     for what in ("write", "sync", "rename to", "delete", "create", "sync folder"):

@@ -46,7 +46,7 @@ def by_hour(out: Path) -> dict[int, pa.Table]:
 
 @slow
 def test_killed_at_random_moments_again_and_again(server: Server, tmp_path: Path) -> None:
-    """Slow: as `test_kill`, with a folder an hour."""
+    """Slow: kills of a run into partitions; the quick tests stop it by exceptions."""
     by = [{"hour": "hour(t)"}]
     assert run(server, tmp_path / "plain", [])["status"] == 0
     usual = run(server, tmp_path / "whole", by)["seconds"]

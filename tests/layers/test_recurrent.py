@@ -304,7 +304,7 @@ INSIDE_KINDS = [(name, kind) for name, kinds in INSIDE.items() for kind in kinds
 @pytest.mark.parametrize(("activation", "kind"), first_quick(INSIDE_KINDS, 3))
 def test_activations_inside_a_layer(activation: str, kind: str) -> None:
     """As activation and as recurrent_activation, against the oracle; small, so that exp stays.
-    Slow: activations that are part of the compiled kernel."""
+    Slow: activations that are compiled into the kernel."""
     x = window(7, 2, 3, 3)[0] * 0.3
     cell, more = BUILT_IN[kind]
     options = {"activation": activation}

@@ -269,8 +269,8 @@ def test_nan_from_a_model_is_refused_before_it_is_carried(tmp_path: Path) -> Non
 
 @slow
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
-    """Resident size of a child process, on a file and on one ten times as long. Slow: a million
-    rows."""
+    """Resident size of a child process, on a file and on one ten times as long. Slow: a file of 1.6
+    million rows."""
     logs.small_model(units=16).save(tmp_path / "m.safetensors")
     table = logs.random_log(40_000, streams=50)
     peaks = []

@@ -60,7 +60,8 @@ def _kept() -> dict[str, int]:
 @slow
 def test_a_run_after_it_compiles_nothing_though_several_filled_one_cache() -> None:
     """Three at once that find it empty; one that finds a damaged kernel; then a run, with the rows
-    of one that had kernels of its own. Slow: five processes on caches of their own."""
+    of one that had kernels of its own. Slow: processes that compile the same kernels at the same
+    time."""
     for process in [_start("compile", "p.toml", "--json") for _ in range(3)]:
         found = json.loads(_end(process))
         assert Path(found["folder"]).resolve().is_relative_to(Path("cache").resolve())

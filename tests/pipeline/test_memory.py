@@ -78,7 +78,7 @@ def test_the_memory_announced_is_that_of_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Within 25 percent, of the first run and of one that loads the state of all streams. Slow:
-    memory that shows beside the libraries' own."""
+    runs that take more memory than the libraries do."""
     monkeypatch.chdir(tmp_path)
     _write(tmp_path, rows, streams, features, units)
     _streamrnn("compile", "p.toml")

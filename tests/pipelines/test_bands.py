@@ -48,7 +48,7 @@ def test_the_band_holds_as_often_as_the_page_says(tmp_path: Path) -> None:
 
 @slow
 def test_five_seeds_as_one_model_have_an_honest_band(tmp_path: Path) -> None:
-    """Slow: five fits of the weather."""
+    """Slow: the band of five seeds, which takes five fits."""
     pipeline = Pipeline.from_toml(
         "pipelines/weather.toml",
         [

@@ -74,7 +74,7 @@ def test_one_run_scores_each_row_once(expected: Path) -> None:
 def test_killed_between_its_steps_it_scores_each_row_once(
     expected: Path, tmp_path: Path, most: int
 ) -> None:
-    """Files are equal byte by byte; the last checkpoint holds the same states. Slow: more often."""
+    """Files are equal byte by byte; the last checkpoint holds the same states. Slow: more kills."""
     seed = random.SystemRandom().randrange(10**6)
     rng = random.Random(seed)
     out, kills, runs = tmp_path / "0", 0, 0

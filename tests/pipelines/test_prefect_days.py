@@ -74,8 +74,8 @@ def test_a_killed_flow_is_resumed_by_its_retry(
     once: tuple[pa.Table, pa.Table],
     when: str,
 ) -> None:
-    """Each day another step: the part, the checkpoint, and those of the second file. Slow: as
-    Airflow's in the quick tests."""
+    """Each day another step: the part, the checkpoint, and those of the second file. Slow: kills
+    with Prefect; the quick tests have them with Airflow."""
     left = {"before": [72, 72, 36, 36], "after": [72, 36, 36, 0]}[when]
     for call, day in enumerate(days.DAYS, 1):
         status = days.killed(("os.replace", when, call), job, *arguments, day)

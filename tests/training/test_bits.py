@@ -45,7 +45,7 @@ def test_bits_do_not_depend_on_the_width_of_vectors(width: str) -> None:
 
 @pytest.mark.parametrize("width", first_quick(["4", "16"]))
 def test_bits_of_losses_optimizers_and_metrics_do_not_depend_on_vectors(width: str) -> None:
-    """Slow: the second width."""
+    """Slow: vectors of sixteen."""
     assert len(named.results()) > 30
     assert digest_with("named", STREAMRNN_SIMD=width) == named.digest()
 
@@ -66,7 +66,8 @@ def digest_with(script: str = "trained", **variables: str) -> str:
 
 @pytest.mark.parametrize("cpu", first_quick(["Haswell", "Sandybridge", "Prescott"]))
 def test_bits_do_not_depend_on_the_kernels_of_blas(cpu: str) -> None:
-    """Nor on LAPACK: neither initial weights, in float64, nor trained ones. Slow: older CPUs."""
+    """Nor on LAPACK: neither initial weights, in float64, nor trained ones. Slow: OpenBLAS's
+    kernels for older CPUs."""
     assert digest_with(OPENBLAS_CORETYPE=cpu) == trained.digest()
 
 

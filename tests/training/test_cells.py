@@ -249,7 +249,7 @@ def test_gradients_under_dropout(cell: Any, rate: str) -> None:
 @pytest.mark.parametrize("kind", ["peephole", "layer_norm"])
 @slow
 def test_gradients_of_other_activations(kind: str, outer: str, inner: str) -> None:
-    """Slow: pairs that the contracts of layers do not have, each compiled for itself."""
+    """Slow: pairs of activations that no contract of a layer has, each compiled for itself."""
     names = {"activation": inner, "recurrent_activation": outer}
     cell = layers.PeepholeLSTMCell if kind == "peephole" else layers.LayerNormLSTMCell
     model = weighted(Sequential([Input((None, 3)), layers.RNN(cell(3, **names))]))

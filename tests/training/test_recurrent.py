@@ -100,7 +100,7 @@ def test_gradients_of_initial_states(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 @slow
 def test_gradients_of_other_activations(kind: str, outer: str, inner: str) -> None:
-    """Slow: pairs that the contracts of layers do not have, each compiled for itself."""
+    """Slow: pairs of activations that no contract of a layer has, each compiled for itself."""
     (layer, cell, own) = KINDS[kind]
     names = {"activation": inner, "recurrent_activation": outer}
     model = weighted(Sequential([Input((None, 3)), layer(6, **own, **names)]))
