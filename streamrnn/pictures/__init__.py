@@ -8,6 +8,7 @@ from streamrnn.pictures.picture import (
     Panel,
     Picture,
     ReportPage,
+    VerticalRule,
     is_report,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "Panel",
     "Picture",
     "ReportPage",
+    "VerticalRule",
     "is_report",
 ]

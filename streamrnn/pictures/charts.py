@@ -16,6 +16,8 @@ ChartSpec = dict[str, Any]
 _TALL, _LOW = 260, 150
 _DOT = 20
 _LONGEST_NAME = 150
+_COMMIT_LABEL, _MODEL_LABEL = 66, 84
+"""Widths of labels at rules, in pixels."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
 """That of the page: widths of labels are measured in it."""
 _AT = {"test": "datum.row === at", "value": 0.6}
@@ -200,19 +202,45 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def _rules(picture: Picture) -> list[ChartSpec]:
-    if not picture.rules:
-        return []
-    data = {"name": "rules"}
-    mark = {"type": "rule", "color": "var(--muted)", "strokeDash": [2, 3], "clip": True}
-    text = {
-        "type": "text", "align": "left", "baseline": "top", "dx": 3, "color": "var(--muted)",
-        "clip": True,
-    }  # fmt: skip
-    label = {"x": _x(picture), "y": {"value": 0}, "text": {"field": "label"}}
-    return [
-        {"data": data, "mark": mark, "encoding": {"x": _x(picture)}},
-        {"data": data, "mark": text, "encoding": label},
-    ]
+    """Return the rules, those of models in a colour and a line of labels of their own.
+
+    A label that would reach the next one of its kind, or the edge, is left out; the last one of a
+    model stands on the other side of its rule there.
+    """
+    layers: list[ChartSpec] = []
+    for model in (False, True):
+        if not any(rule.model == model for rule in picture.rules):
+            continue
+        color = "var(--series-2)" if model else "var(--muted)"
+        chosen: ChartSpec = {
+            "data": {"name": "rules"},
+            "transform": [
+                {"filter": f"datum.model === {json.dumps(model)}"},
+                {
+                    "window": [{"op": "lead", "field": "x", "as": "next"}],
+                    "sort": [{"field": "x"}],
+                },
+            ],
+        }
+        dash = {} if model else {"strokeDash": [2, 3]}
+        mark = {"type": "rule", "color": color, "clip": True, **dash}
+        layers.append({**chosen, "mark": mark, "encoding": {"x": _x(picture)}})
+        end = "(isValid(datum.next) ? scale('x', datum.next) : width)"
+        has_room = f"{end} - scale('x', datum.x) >= {_MODEL_LABEL if model else _COMMIT_LABEL}"
+        flips = f"!isValid(datum.next) && !({has_room})" if model else "false"
+        text = {
+            "type": "text", "baseline": "top", "dy": 14 if model else 0, "color": color,
+            "clip": True, "align": {"expr": f"{flips} ? 'right' : 'left'"},
+            "dx": {"expr": f"{flips} ? -3 : 3"},
+        }  # fmt: skip
+        label = {
+            "x": _x(picture),
+            "y": {"value": 0},
+            "text": {"field": "label"},
+            "opacity": {"condition": {"test": f"{has_room} || {flips}", "value": 1}, "value": 0},
+        }
+        layers.append({**chosen, "mark": text, "encoding": label})
+    return layers
 
 
 def _stack(picture: Picture, panel: Panel) -> ChartSpec:

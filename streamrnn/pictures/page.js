@@ -97,7 +97,7 @@
       const figure = document.getElementById(`${picture.id}-${index}`);
       const spec = panel.spec;
       spec.data = { values: withPlaces(picture, panel.rows) };
-      const rules = picture.rules.map(([at, label]) => ({ x: place(picture, at), label }));
+      const rules = picture.rules.map(([at, label, model]) => ({ x: place(picture, at), label, model }));
       spec.datasets = { rules };
       const chart = figure.querySelector(".chart");
       const { view } = await vegaEmbed(chart.firstElementChild, spec, { ...options, patch });

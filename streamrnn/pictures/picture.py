@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Chart = Literal["band", "lines", "stack", "bars", "dots", "reliability"]
 MOST_MARKS = 5000
@@ -36,13 +36,21 @@ class Panel:
     reference: tuple[float, float] | None = None
 
 
+class VerticalRule(NamedTuple):
+    """A vertical line at a place on the horizontal axis: a commit, or one of another model."""
+
+    at: str | int
+    label: str
+    model: bool = False
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture: `x` and `y` are fields and titles of axes; names in `Panel` are free text.
 
     With a `clock`, `x_field` has dates as text, else numbers; `step` is the width of a bucket, in
     seconds or in numbers.
-    `rules` are vertical lines: (x, label). `sentence` says what is seen, `notes` how it was made.
+    `sentence` says what is seen, `notes` how it was made.
     `shared`: panels have one vertical scale.
     """
 
@@ -57,7 +65,7 @@ class Picture:
     y_title: str
     clock: bool = False
     step: int = 0
-    rules: Sequence[tuple[str | int, str]] = ()
+    rules: Sequence[VerticalRule] = ()
     notes: Sequence[str] = ()
     shared: bool = False
     from_zero: bool = False
@@ -74,7 +82,7 @@ class Picture:
             "title": self.title,
             "sentence": self.sentence,
             "notes": list(self.notes),
-            "rules": [{"at": at, "label": label} for at, label in self.rules],
+            "rules": [{"at": rule.at, "label": rule.label} for rule in self.rules],
             "panels": [{"label": p.label, "rows": list(p.rows)} for p in self.panels],
         }
 

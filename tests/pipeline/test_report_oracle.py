@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,42 @@ def test_marks_are_spread_over_the_width(browser: Any, report: tuple[Path, dict[
             )
             assert len(set(lefts)) == len(rows)
             assert max(lefts) - min(lefts) > 150
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_labels_of_commits_are_apart_and_models_are_marked(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """Of daily runs over a long log the last commits are pixels apart, at the right edge."""
+    monkeypatch.chdir(tmp_path)
+    table = logs.random_log(3000)
+    ends = [0, 1500, 2500, 2800, 2900, 2950, 2980, 3000]
+    data = logs.config("in", "m.safetensors", "out")
+    for run, (start, end) in enumerate(pairwise(ends)):
+        if run in (0, 5):
+            net = logs.small_model()
+            net.set_weights([weight / (run + 1) for weight in net.get_weights()])
+            net.save("m.safetensors")
+        logs.write(table.slice(start, end - start), Path("in") / f"{run}.parquet")
+        Pipeline.from_dict(data).run(new_model=run == 5)
+    pipeline = Pipeline.from_dict(data)
+    pipeline.report("page.html")
+    opened(browser, tmp_path / "page.html", width)
+    texts = browser.execute_script(
+        "return [...document.querySelectorAll('#outputs-0 g.role-mark.mark-text text')]"
+        ".filter(e => getComputedStyle(e).opacity !== '0')"
+        ".map(e => [e.textContent, e.getBoundingClientRect().toJSON()])"
+    )
+    assert [text for text, _ in texts if text.startswith("model")] == [
+        f"model {pipeline.loaded.fingerprint[:6]}"
+    ]
+    assert any(text.startswith("commit") for text, _ in texts)
+    svg = browser.find_element(By.CSS_SELECTOR, "#outputs-0 .chart svg").rect
+    for text, box in texts:
+        assert svg["x"] <= box["left"] < box["right"] <= svg["x"] + svg["width"], text
+    for (one, a), (other, b) in combinations(texts, 2):
+        apart = a["right"] <= b["left"] or b["right"] <= a["left"]
+        assert apart or a["bottom"] <= b["top"] or b["bottom"] <= a["top"], (one, other)
 
 
 def test_the_pointer_tells_the_numbers_of_a_row(

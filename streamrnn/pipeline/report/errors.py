@@ -12,6 +12,7 @@ from streamrnn.display import count
 from streamrnn.outputs.compared import not_compared
 from streamrnn.outputs.reporting import MOST_OUTPUTS, Errors, ForecastErrors, texts_of_keys
 from streamrnn.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.pipeline.report.over_time import rules_of
 from streamrnn.pipeline.report.subject import Subject
 from streamrnn.pipeline.report.words import (
     Row,
@@ -80,6 +81,7 @@ def _over_time(subject: Subject, errors: Sequence[Errors], left: str) -> Picture
         _series(errors[0]),
         y_title=_title(errors[0]),
         from_zero=True,
+        rules=rules_of(subject),
         notes=[*_unit(errors), *([f"Not compared: {left}."] if left else [])],
         **at,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.arrays import Array, Ints
 from streamrnn.display import count
 from streamrnn.outputs.reporting import StreamMeans, stream_means
-from streamrnn.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.pictures import Drawn, Missing, Panel, Picture, VerticalRule
 from streamrnn.pipeline.report.subject import Subject
 from streamrnn.pipeline.report.words import (
     Row,
@@ -64,7 +64,7 @@ def outputs_over_time(subject: Subject) -> Picture | Missing:
         several or [Panel("", panels[0].rows)],
         [Drawn("high", "10 to 90 % of the rows", "low"), Drawn("median", "median")],
         y_title=names[0] if len(names) == 1 else "Each output",
-        rules=_rules(subject),
+        rules=rules_of(subject, _MOST_RULES),
         notes=_notes(subject),
         **at,
     )
@@ -82,17 +82,17 @@ def _sentence(panels: list[Panel]) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _rules(subject: Subject) -> list[tuple[str | int, str]]:
-    """Return where each commit begins; of too many, only where the model is another one."""
+def rules_of(subject: Subject, most: int = 0) -> list[VerticalRule]:
+    """Return where each commit begins; of more than `most`, only where the model is another one."""
     extent, timeline = subject.extent, subject.timeline
     numbers = sorted(extent.commits)
     found, before = [], ""
     for number in numbers:
-        model = extent.models[number]
-        changed = bool(before) and model != before
-        if changed or (len(numbers) <= _MOST_RULES and number != numbers[0]):
-            label = f"model {model[:6]}" if changed else f"commit {number}"
-            found.append((timeline.name(extent.commits[number]), label))
+        model, at = extent.models[number], timeline.name(extent.commits[number])
+        if before and model != before:
+            found.append(VerticalRule(at, f"model {model[:6]}", model=True))
+        elif len(numbers) <= most and number != numbers[0]:
+            found.append(VerticalRule(at, f"commit {number}"))
         before = model
     return found[-_MOST_RULES:]
 
@@ -106,6 +106,8 @@ def _notes(subject: Subject) -> list[str]:
         )
     elif commits > 1:
         notes.append("A dotted line marks the first row of each later commit.")
+    if any(rule.model for rule in rules_of(subject)):
+        notes.append("A solid line marks the first row of another model.")
     if outputs > len(subject.columns.drawn):
         drawn = len(subject.columns.drawn)
         notes.append(f"{drawn} of {outputs} outputs are drawn, the first ones.")
