@@ -26,6 +26,7 @@ from streamrnn.checkpoints import (
 )
 from streamrnn.errors import CheckpointError
 from streamrnn.outputs import compact, parts, rewind, verify
+from streamrnn.outputs import reading as part_reading
 from streamrnn.sinks import part
 from streamrnn.storage.remote import RemoteFiles
 
@@ -53,7 +54,7 @@ def store(tmp_path, monkeypatch):
             ]
 
     store = Store()
-    for module in (attempt, folder, parts, reading):
+    for module in (attempt, folder, part_reading, parts, reading):
         monkeypatch.setattr(module, "open_files", store.files)
     monkeypatch.setattr(segments, "TAIL", 1)
     return store
