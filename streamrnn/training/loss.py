@@ -21,7 +21,9 @@ class Loss:
     (B,), of each step (B, T), or of each element; weights, masks and the reduction follow. To train
     with it, it has `gradient(y_true, y_pred)`, too: the derivative of the sum of its values by each
     prediction, in the shape of y_pred. Both get NumPy arrays of float32: y_pred (B, U) or (B, T, U)
-    as the model gives it, y_true as it was passed to fit, for instance (B,) or (B, 1).
+    as the model gives it, y_true as it was passed to fit, but with as many axes as y_pred if only a
+    last axis of size 1 differs. Where U is 1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1);
+    Keras passes it as it is, and `y_pred - y_true` is then (B, B).
 
     >>> import numpy as np
     >>> from streamrnn import losses
@@ -36,7 +38,7 @@ class Loss:
 
     A function of such arrays is a loss, too: `model.compile("adam", loss=function)`. Its gradient
     is its attribute: `function.gradient = another_function`. As in Keras, a last axis of size 1
-    that one of the arrays of a function lacks is added, or taken from the other.
+    that one of the arrays of a function lacks is added, or taken from the other, y_pred too.
     """
 
     own_name: ClassVar[str] = ""
@@ -84,11 +86,8 @@ class Loss:
     where_to_write: ClassVar[str] = "Give its class a method"
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        """Return the truth as float32. Raises DataError."""
-        t = np.asarray(y_true)
-        if t.dtype.kind not in "fiub":
-            raise DataError(f"loss {self.name!r}: expected numbers as y, received {t.dtype}")
-        return t.astype(np.float32)
+        """Return the truth as float32, in the rank of the predictions. Raises DataError."""
+        return in_rank_of(y_pred, numbers_of(f"loss {self.name!r}", y_true)).astype(np.float32)
 
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
         """Return the values, the derivatives of terms, and terms in a value. Raises ShapeError.
@@ -150,6 +149,10 @@ class FunctionLoss(Loss):
         if hasattr(function, "gradient"):
             self.gradient = self._gradient
 
+    def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        """Return the truth as float32, in its own rank. Raises DataError."""
+        return numbers_of(f"loss {self.name!r}", y_true).astype(np.float32)
+
     def call(self, y_true: Floats, y_pred: Floats) -> Any:
         return self.function(*of_same_rank(y_true, y_pred))
 
@@ -171,6 +174,23 @@ def of_same_rank(y_true: Floats, y_pred: Floats) -> tuple[Floats, Floats]:
     if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
         return (y_true, y_pred[:, None]) if y_pred.ndim == 1 else (y_true[..., 0], y_pred)
     return y_true, y_pred
+
+
+def in_rank_of(y_pred: Floats, y_true: Array) -> Array:
+    """Return the truth with the number of axes of the predictions, if one of size 1 differs."""
+    if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
+        return y_true[..., None]
+    if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
+        return y_true[..., 0]
+    return y_true
+
+
+def numbers_of(owner: str, y_true: npt.ArrayLike) -> Array:
+    """Return the truth as an array of numbers. Raises DataError."""
+    t = np.asarray(y_true)
+    if t.dtype.kind not in "fiub":
+        raise DataError(f"{owner}: expected numbers as y, received {t.dtype}")
+    return t
 
 
 def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> Floats:
@@ -201,13 +221,7 @@ def weights_of(owner: str, shape: tuple[int, ...], sample_weight: npt.ArrayLike 
 
 def truth_array(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
     """Return the truth as float32 in the shape of the predictions. Raises ShapeError."""
-    t = np.asarray(y_true)
-    if t.dtype.kind not in "fiub":
-        raise DataError(f"{owner}: expected numbers as y, received {t.dtype}")
-    if t.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
-        t = t[..., None]
-    elif t.ndim == y_pred.ndim + 1 and t.shape[-1] == 1:
-        t = t[..., 0]
+    t = in_rank_of(y_pred, numbers_of(owner, y_true))
     if t.shape != y_pred.shape:
         raise ShapeError(f"{owner}: y must have shape {y_pred.shape}, received {t.shape}")
     return np.ascontiguousarray(t, np.float32)

@@ -12,7 +12,13 @@ from streamrnn.kernels import losses as kernel
 from streamrnn.layers import naming
 from streamrnn.layers.variable import Variable
 from streamrnn.layers.weights import WeightSet
-from streamrnn.training.loss import name_of_function, returned_values, truth_array, weights_of
+from streamrnn.training.loss import (
+    in_rank_of,
+    name_of_function,
+    returned_values,
+    truth_array,
+    weights_of,
+)
 
 
 class Metric(WeightSet):
@@ -21,8 +27,9 @@ class Metric(WeightSet):
     `direction`: "up" if more is better, "down" if less is; None if that is not known.
 
     A metric of your own has `update_state` and `result`, as in Keras; `add_weight` makes what it
-    adds up. y_true is a NumPy array as it was passed to fit, for instance (B,), y_pred one of
-    float32, (B, U) or (B, T, U). sample_weight is None or the weights, (B,) or (B, T); steps that
+    adds up. y_pred is a NumPy array of float32, (B, U) or (B, T, U). fit and evaluate pass y_true as
+    they got it, but with as many axes as y_pred if only a last axis of size 1 differs: where U is
+    1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1). sample_weight is None or the weights, (B,) or (B, T); steps that
     are masked, or have no label, have the weight 0.
 
     >>> import numpy as np
@@ -89,7 +96,7 @@ class Metric(WeightSet):
         if mask is not None:
             sample_weight = weights_of(f"metric {self.name!r}", mask.shape, sample_weight) * mask
         given = {} if sample_weight is None else {"sample_weight": sample_weight}
-        self.update_state(as_passed(y_true).copy(), y_pred.copy(), **given)
+        self.update_state(truth_beside(y_pred, y_true).copy(), y_pred.copy(), **given)
 
 
 class MeanMetric(Metric):
@@ -162,12 +169,13 @@ class FunctionMetric(MeanMetric):
         self.function = function
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        return returned_values(f"metric {self.name!r}", self.function, as_passed(y_true), y_pred)
+        truth = truth_beside(y_pred, y_true)
+        return returned_values(f"metric {self.name!r}", self.function, truth, y_pred)
 
 
-def as_passed(y_true: npt.ArrayLike) -> Array:
-    """Return the truth in its own shape; fractions as float32, as Keras passes them."""
-    t = np.asarray(y_true)
+def truth_beside(y_pred: Floats, y_true: npt.ArrayLike) -> Array:
+    """Return the truth in the rank of the predictions; fractions as float32, as in Keras."""
+    t = in_rank_of(y_pred, np.asarray(y_true))
     return t.astype(np.float32) if t.dtype.kind == "f" else t
 
 

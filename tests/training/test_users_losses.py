@@ -129,14 +129,14 @@ class Seen(metrics.Metric):
         return self.total
 
 
-def test_arrays_have_the_shapes_that_keras_passes() -> None:
-    """y as it was passed; a function's gets the axis that it lacks."""
+def test_y_has_the_rank_of_the_predictions() -> None:
+    """A function of a loss gets the arrays that Keras passes: an axis is added, or taken away."""
     seen: list[Any] = []
 
     class Plain(losses.Loss):
         def call(self, y_true: Any, y_pred: Any) -> Any:
             seen.append((y_true.shape, y_true.dtype.name, y_pred.shape))
-            return (y_true.reshape(y_pred.shape) - y_pred)[..., 0] ** 2
+            return (y_true - y_pred)[..., 0] ** 2
 
     def plain(y_true: Any, y_pred: Any) -> Any:
         seen.append((y_true.shape, y_pred.shape))
@@ -150,15 +150,59 @@ def test_arrays_have_the_shapes_that_keras_passes() -> None:
             model.compile("sgd", loss, metrics=[metric])
             model.evaluate(X, y, batch_size=12)
     assert seen == [
-        ((12,), "float32", (12, 1)),
+        ((12, 1), "float32", (12, 1)),
         ((12, 1), (12, 1)),
-        ((12, 5), "float32", (12, 5, 1)),
+        ((12, 5, 1), "float32", (12, 5, 1)),
         ((12, 5), (12, 5)),
     ]
     assert metric.shapes == {
-        ((12,), "int64", (12, 1), (12,)),
-        ((12, 5), "float32", (12, 5, 1), (12, 5)),
+        ((12, 1), "int64", (12, 1), (12,)),
+        ((12, 5, 1), "float32", (12, 5, 1), (12, 5)),
     }
+
+
+class Squared(losses.Loss):
+    """The loss of the documentation."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return ((y_pred - y_true) ** 2).mean(axis=-1)
+
+    def gradient(self, y_true: Any, y_pred: Any) -> Any:
+        return _slope(y_true, y_pred)
+
+
+class Errors(metrics.Metric):
+    """The sum of squared errors."""
+
+    def __init__(self) -> None:
+        super().__init__("errors")
+        self.total = self.add_weight(name="total")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.total.assign_add(((y_pred - y_true) ** 2).mean(axis=-1).sum())
+
+    def result(self) -> Any:
+        return self.total
+
+
+def _squared_errors(y_true: Any, y_pred: Any) -> Any:
+    return ((y_pred - y_true) ** 2).mean(axis=-1)
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_y_without_the_last_axis_is_not_broadcast_over_the_samples(every: bool) -> None:
+    """Perfect predictions have no loss and no error; others those of y with the axis."""
+    model = Sequential([Input((5, 3)), layers.GRU(1, return_sequences=every)])
+    model.compile("sgd", Squared(), metrics=[Errors(), _squared_errors])
+    perfect = model.predict(X)
+    assert model.evaluate(X, perfect[..., 0]) == [0, 0, 0]
+    wrong = perfect + RNG.normal(size=perfect.shape)
+    assert model.evaluate(X, wrong[..., 0]) == model.evaluate(X, wrong)
+    assert Squared()(perfect[..., 0], perfect) == 0
+    assert Squared()(perfect, perfect[..., 0]) == 0
+    gradients = [model.gradients(X, y) for y in (wrong[..., 0], wrong)]
+    for name, gradient in gradients[0].items():
+        np.testing.assert_array_equal(gradient, gradients[1][name])
 
 
 def test_a_metric_of_a_user_is_reset_saved_weighted_and_named() -> None:
