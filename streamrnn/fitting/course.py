@@ -25,8 +25,8 @@ from streamrnn.kernels.random import key_of
 from streamrnn.states import StateTable
 from streamrnn.windows import Placement
 
-_COMMIT_SECONDS, _COMMIT_SHARE = 1.0, 0.02
-"""After so many seconds an epoch is committed, if commits take no larger share of the time."""
+_COMMIT_SHARE = 0.01
+"""Of the time, for commits of short epochs."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,13 @@ class Course:
     def _is_commit_due(self) -> bool:
         """Whether an epoch is committed: after many steps, or as often as it costs next to nothing.
 
-        Small logs have many short epochs; without the clock, a fit of 20 s that was killed began
-        anew. When a commit is made changes no bit.
+        The first one is, which shows what a commit takes. Small logs have many short epochs;
+        without the clock, a fit of 20 s that was killed began anew. When a commit is made changes
+        no bit.
         """
         seconds = time.perf_counter() - self._committed_at
-        often = max(_COMMIT_SECONDS, self._commit_seconds / _COMMIT_SHARE)
-        return self._since_commit >= self.plan.commit_steps or seconds >= often
+        cheap = seconds >= self._commit_seconds / _COMMIT_SHARE
+        return self._since_commit >= self.plan.commit_steps or cheap
 
     # ---- epochs
 
