@@ -27,10 +27,10 @@ class Metric(WeightSet):
     `direction`: "up" if more is better, "down" if less is; None if that is not known.
 
     A metric of your own has `update_state` and `result`, as in Keras; `add_weight` makes what it
-    adds up. y_pred is a NumPy array of float32, (B, U) or (B, T, U). fit and evaluate pass y_true as
-    they got it, but with as many axes as y_pred if only a last axis of size 1 differs: where U is
-    1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1). sample_weight is None or the weights, (B,) or (B, T); steps that
-    are masked, or have no label, have the weight 0.
+    adds up. y_pred is a NumPy array of float32, (B, U) or (B, T, U). fit and evaluate pass y_true
+    as they got it, but with as many axes as y_pred if only a last axis of size 1 differs: where U
+    is 1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1). sample_weight is None or the weights,
+    (B,) or (B, T); steps that are masked, or have no label, have the weight 0.
 
     >>> import numpy as np
     >>> from streamrnn import metrics
