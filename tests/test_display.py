@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from readme import make_clone
 
 from streamrnn import Input, Model, Pipeline, Sequential, StateTable, layers, load_model
 from streamrnn.display import location, uri_fault, without_credentials
@@ -16,8 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    monkeypatch.chdir(ROOT)
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """In a clone without an output."""
+    monkeypatch.chdir(make_clone(tmp_path))
     return Pipeline.from_toml("pipelines/weather.toml")
 
 
@@ -54,7 +56,17 @@ def test_a_pipeline_is_shown_without_a_look_at_any_file(pipeline: Pipeline) -> N
 
 
 def test_a_summary_names_the_counts_that_are_not_zero() -> None:
-    summary = Summary(26115, 26115, 3, 3, 1.234, filled=2737, files=1, commits=2, output="out/w")
+    summary = Summary(
+        rows=26115,
+        rows_out=26115,
+        streams=3,
+        new_streams=3,
+        seconds=1.234,
+        filled=2737,
+        files=1,
+        commits=2,
+        output="out/w",
+    )
     assert repr(summary) == (
         "<Summary: 26,115 rows in, 26,115 rows out, 3 streams, 1 file, 2 commits; output out/w; "
         "filled 2,737>"

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from readme import make_clone
 
 from streamrnn import Pipeline
 
@@ -30,9 +31,9 @@ def _python_calls(pipeline: Pipeline, batch: pa.RecordBatch) -> int:
     return count
 
 
-def test_three_rows_cost_few_python_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_rows_cost_few_python_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 250 in the weather pipeline, whose model has four layers; nulls are among them."""
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(make_clone(tmp_path))
     pipeline = Pipeline.from_toml("pipelines/weather.toml")
     rows = pq.read_table("data/weather.parquet").combine_chunks().to_batches()[0]
     batches = [rows.slice(first, 3) for first in range(0, 600, 3)]

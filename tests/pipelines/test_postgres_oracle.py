@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from readme import make_clone
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -119,11 +120,14 @@ def expected(server: str) -> tuple[list[tuple[Any, ...]], int, bytes | None]:
 
 def test_one_run_scores_each_row_once(
     expected: tuple[list[tuple[Any, ...]], int, bytes | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With the numbers of `process`, and the state in the same transaction."""
     rows, number, checkpoint = expected
     log = pq.read_table(QUEUE)
-    pipeline = Pipeline.from_toml(days.ROOT / "pipelines" / "weather.toml")
+    monkeypatch.chdir(make_clone(tmp_path))
+    pipeline = Pipeline.from_toml("pipelines/weather.toml")
     scored = pipeline.process(log)
     assert len(rows) == len(log) == scored.num_rows
     assert number == -(-len(log) // 2048)
