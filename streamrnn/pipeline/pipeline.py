@@ -319,12 +319,13 @@ class Pipeline(ReportsOutput):
         the input; the state of each stream is carried to the next call. Rejected rows
         are in `rejects` until then. Not for kind whole.
 
-        A list of dicts has a row in each: column -> value, of Python or NumPy. A key that is
-        missing is null, one that the pipeline does not use is ignored. Numbers for a feature are
-        float64, whether they are integers or not, unless the model reads it as ids; times are
-        datetimes, all with a zone or all without. A list without rows before the first row has
-        nothing to take types from: its table has columns of type null, and its position is not
-        kept.
+        A list of dicts has a row in each: column -> value, of Python or NumPy. A key is text; one
+        that is missing is null, one that the pipeline does not use is ignored. Numbers for a
+        feature are float64, whether they are integers or not, unless the model reads it as ids; in
+        other columns integers stay integers, and decimals are decimal128(38, 18) if that holds the
+        first ones. Times are datetimes, all with a zone or all without. A list without rows before
+        the first row has nothing to take types from: its table has columns of type null, and its
+        position is not kept.
 
         The first call gives each column that is a key, the time or copied to the output its type.
         Later data may have another one: values are cast as `run` casts those of files, and refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
 _NUMBERS = {"a boolean", "an integer", "a float"}
 _MIXED = ({"an integer", "a float"}, {"an integer", "a decimal"})
 """Kinds that Arrow reads as one type, the second."""
+_DECIMALS = pa.decimal128(38, 18)
+"""The type of decimals where later rows may have other digits: Spark's, too."""
 
 
 def table_of_dicts(
@@ -37,9 +40,10 @@ def table_of_dicts(
     `types` are those of earlier rows, None before there are any; `first_row` is the number of the
     first row in messages. A key that a row lacks is null, one that the pipeline does not use is
     ignored. Numbers become float64 where the model reads them as float32, or earlier rows had
-    floats. Times in several zones are in the first one. Raises DTypeError if a row is no dict;
-    DataError, with row and column, for values that Arrow cannot hold in one column, and for a key
-    column or a time that no row has.
+    floats; decimals have room for more digits than the first ones; integers beyond int64 are
+    uint64. Times in several zones are in the first one. Raises DTypeError if a row is no dict, or a
+    key no text; DataError, with row and column, for values that Arrow cannot hold in one column,
+    floats where earlier rows had integers, and for a key column or a time that no row has.
     """
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
@@ -48,6 +52,13 @@ def table_of_dicts(
                 f"{type(values).__name__}. process takes a RecordBatch, a Table, an object with "
                 "the Arrow PyCapsule interface, or a list of dicts"
             )
+        for name in values:
+            if not isinstance(name, str):
+                raise DTypeError(
+                    f"{BATCH}: row {first_row + row} (from 0): expected text as the name of each "
+                    f"column, received the key {name!r:.80} ({type(name).__name__}). Rename it, or "
+                    "remove it"
+                )
     present = list(dict.fromkeys(name for values in rows for name in values))
     renamed = new_names(present, loaded.renames, BATCH)
     columns = {renamed.get(name, name): name for name in present}
@@ -61,10 +72,13 @@ def table_of_dicts(
     numbers = {f.name for f in contract.floats if f.vocabulary is None}
     if types is not None:
         numbers |= {field.name for field in types if pa.types.is_floating(field.type)}
+    uncast = contract.features_alone(loaded.config.columns)
+    kinds = {} if types is None else {f.name: f.type for f in types if f.name not in uncast}
     arrays = []
     for name in names:
         values = [row.get(columns.get(name, name)) for row in rows]
-        array = _Column(name, values, first_row).array(numbers=name in numbers)
+        column = _Column(name, values, first_row, kinds.get(name))
+        array = column.array(numbers=name in numbers)
         if name == contract.reset and pa.types.is_null(array.type):
             array = array.cast(pa.bool_())
         arrays.append(array)
@@ -72,11 +86,12 @@ def table_of_dicts(
 
 
 class _Column(NamedTuple):
-    """The values of a column, and the number of the first row in messages."""
+    """The values of a column, the number of the first row in messages, the type to cast to."""
 
     name: str
     values: list[Any]
     first_row: int
+    expected: pa.DataType | None
 
     def array(self, *, numbers: bool) -> pa.Array:
         """Return the values in one type; with `numbers`, all numbers are float64."""
@@ -89,15 +104,42 @@ class _Column(NamedTuple):
             return self._floats()
         if len(kinds) > 1 and kinds not in _MIXED:
             (kind, before), (other, row) = list(first.items())[:2]
-            expected = f"expected {kind} as in row {self.first_row + before}"
-            raise self._refused(row, expected, f"{other}: {self._shown(row)}")
+            as_before = f"expected {kind} as in row {self.first_row + before}"
+            raise self._refused(row, as_before, f"{other}: {self._shown(row)}")
+        expected = self.expected
+        if "a float" in kinds and expected is not None and pa.types.is_integer(expected):
+            row = first["a float"]
+            raise self._refused(
+                row,
+                f"expected {expected} as in earlier rows",
+                f"a float: {self._shown(row)}. The first rows gave the column its type: start with "
+                "floats (1.0, not 1), or with Arrow data that has float64 there",
+            )
         try:
-            return pa.array(self.values)
+            return self._converted(self.values, kinds)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-            row = self._first_unfit()
+            row = self._first_unfit(kinds)
             raise self._refused(
                 row, "expected a value that Arrow can hold", f"{self._shown(row)}: {error}"
             ) from error
+
+    def _converted(self, values: list[Any], kinds: set[str]) -> pa.Array:
+        """Return values in the type of earlier rows if it holds them, else in Arrow's choice."""
+        expected = self.expected
+        if (expected is None or pa.types.is_null(expected)) and "a decimal" in kinds:
+            expected = _DECIMALS
+        choices: list[pa.DataType | None] = [None]
+        if expected is not None and (
+            (pa.types.is_decimal(expected) and kinds <= {"an integer", "a decimal"})
+            or (pa.types.is_integer(expected) and kinds == {"an integer"})
+        ):
+            choices.insert(0, expected)
+        if kinds == {"an integer"}:
+            choices.append(pa.uint64())
+        for choice in choices[:-1]:
+            with suppress(pa.ArrowException, OverflowError):
+                return pa.array(values, choice)
+        return pa.array(values, choices[-1])
 
     def _floats(self) -> pa.Array:
         floats: list[float | None] = []
@@ -112,12 +154,12 @@ class _Column(NamedTuple):
                 raise self._refused(row, expected, self._shown(row))
         return pa.array(floats, pa.float64())
 
-    def _first_unfit(self) -> int:
+    def _first_unfit(self, kinds: set[str]) -> int:
         low, high = 0, len(self.values)  # the first unfit value is in [low, high)
         while high - low > 1:
             middle = (low + high) // 2
             try:
-                pa.array(self.values[:middle])
+                self._converted(self.values[:middle], kinds)
                 low = middle
             except (pa.ArrowException, ValueError, TypeError, OverflowError):
                 high = middle

@@ -173,3 +173,60 @@ def test_nan_is_what_the_pipeline_says_of_it(config: dict[str, Any]) -> None:
     config["source"] |= {"nan": "null", "nulls": 1.0}
     scored = Pipeline.from_dict(config).process([_row(a=math.nan)])
     assert scored == Pipeline.from_dict(config).process([_row(a=1.0)])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [Decimal("1.5"), Decimal("12.25"), 3, None, Decimal("-0.001")],
+        [None, Decimal("1.5"), Decimal("12.25")],
+        [2**63 + 5, 7, None, 2**64 - 1],
+        [7, 2**62, -1],
+    ],
+)
+@pytest.mark.parametrize("columns", [["id", "note"], "*"])
+def test_a_copied_column_takes_the_values_of_later_calls(
+    config: dict[str, Any], columns: Any, values: list[Any]
+) -> None:
+    """One row a call or all in one: the same values, in one type."""
+    config["output"] = {"columns": columns}
+    rows = [_row(minute, note=value) for minute, value in enumerate(values)]
+    whole = Pipeline.from_dict(config).process(rows)
+    assert whole["note"].to_pylist() == values
+    pipeline = Pipeline.from_dict(config)
+    parts = [pipeline.process([row])["note"] for row in rows]
+    assert [value for part in parts for value in part.to_pylist()] == values
+    assert parts[-1].type == whole["note"].type
+
+
+def test_a_key_may_be_any_unsigned_integer(config: dict[str, Any]) -> None:
+    pipeline = Pipeline.from_dict(config)
+    pipeline.process([_row(0, id=2**63 + 5)])
+    assert pipeline.process([_row(1, id=5)])["id"].to_pylist() == [5]
+    assert pa.table(pipeline.state)["id"].to_pylist() == [2**63 + 5, 5]
+
+
+def test_floats_in_a_column_of_integers_are_refused_with_advice(config: dict[str, Any]) -> None:
+    """Whole ones, too. The advice works, and the call counts nothing."""
+    config["output"] = {"columns": ["id", "note"]}
+    pipeline = Pipeline.from_dict(config)
+    pipeline.process([_row(0, note=1), _row(1, note=2)])
+    message = (
+        r"row 3 \(from 0\): column 'note': expected int64 as in earlier rows, received a float: "
+        r"2\.0\. The first rows gave the column its type: start with floats \(1\.0, not 1\), or "
+        "with Arrow data that has float64 there"
+    )
+    with pytest.raises(DataError, match=message):
+        pipeline.process([_row(2, note=3), _row(3, note=2.0)])
+    assert pipeline.process([_row(2, note=4)])["note"].to_pylist() == [4]
+    pipeline = Pipeline.from_dict(config)
+    for minute, number in enumerate([1.0, 2.5, 3]):
+        assert pipeline.process([_row(minute, note=number)])["note"].to_pylist() == [number]
+
+
+@pytest.mark.parametrize("columns", [["id"], "*"])
+def test_a_name_of_a_column_that_is_no_text_is_named(config: dict[str, Any], columns: Any) -> None:
+    config["output"] = {"columns": columns}
+    message = r"row 1 \(from 0\): expected text as the name of each column, received the key 7 "
+    with pytest.raises(DTypeError, match=message):
+        Pipeline.from_dict(config).process([_row(), _row(1) | {7: 1}])
