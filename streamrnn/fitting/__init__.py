@@ -15,7 +15,7 @@ A fit is a function of its rows, its config and its seed: no bit of a weight dep
 record batches, the CPU, or where it was stopped and resumed.
 """
 
-from streamrnn.fitting.baseline import Baselines, best_season, seasonal_forecasts
+from streamrnn.fitting.baseline import Baselines, best_season, seasonal_forecasts, share_better
 from streamrnn.fitting.class_weights import ClassWeights
 from streamrnn.fitting.course import Course, FitPlan, FitProgress
 from streamrnn.fitting.division import Division, DivisionRule, StepRuns, divide
@@ -66,6 +66,7 @@ __all__ = [
     "label_means",
     "scale_of",
     "seasonal_forecasts",
+    "share_better",
     "split_off_scale",
     "stage",
     "target_scale",

@@ -20,8 +20,8 @@ from streamrnn.kernels import losses as sums
 from streamrnn.windows import Labels, SeasonJoin, TargetRows
 
 _BLOCK = 1 << 16
-_NOTABLE = 0.95
-"""Share of another baseline's error below which a season's is not lower by chance."""
+_NOTABLE = 0.05
+"""By what share of another baseline's error a season's is smaller, if not by chance."""
 
 
 class ErrorSums:
@@ -52,6 +52,16 @@ class ErrorSums:
     def mse(self) -> float:
         """The mean squared error."""
         return self._squared / self.count if self.count else math.nan
+
+
+def share_better(model: float, baseline: float) -> float:
+    """Return by what share of a baseline's error a model's is smaller.
+
+    Below 0: larger; 0 if equal, -inf beside a baseline without error.
+    """
+    if model == baseline:
+        return 0.0
+    return 1 - model / baseline if baseline else -math.inf
 
 
 class TargetErrors:
@@ -154,7 +164,7 @@ def best_season(
     In the training `rows` it has a value for half of the labels, and is notably better there than
     the other baselines.
     """
-    best, least = "", _NOTABLE
+    best, most = "", _NOTABLE
     for name, season in seasons.items():
         labels, errors = 0, AgainstBaselines()
         for begin, forecast in _season_blocks(staged, season):
@@ -169,12 +179,12 @@ def best_season(
             errors.add(label, forecast[counts].astype(np.float32), others)
         row = errors.as_row()
         if row and 2 * row["mean_rows"] >= labels:
-            ratio = max(
-                row[f"val_rmse_where_{other}"] / row[f"{other}_rmse"]
+            share = min(
+                share_better(row[f"val_rmse_where_{other}"], row[f"{other}_rmse"])
                 for other in ("mean", "persistence")
-                if row.get(f"{other}_rmse")
+                if f"{other}_rmse" in row
             )
-            best, least = (name, ratio) if ratio < least else (best, least)
+            best, most = (name, share) if share > most else (best, most)
     return best
 
 

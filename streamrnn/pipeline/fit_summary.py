@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from streamrnn.fitting import FitProgress, HistoryRow
+from streamrnn.fitting import FitProgress, HistoryRow, share_better
 
 __all__ = ["FitOptions", "FitProgress", "FitSummary"]
 
@@ -89,8 +89,7 @@ class FitSummary:
         for name in ("persistence", "mean", "seasonal"):
             if f"val_rmse_where_{name}" in best:  # not in the history of an earlier version
                 baseline, model = best[f"{name}_rmse"], best[f"val_rmse_where_{name}"]
-                worse = -math.inf if model else 0.0
-                shares[name] = 1 - model / baseline if baseline else worse
+                shares[name] = share_better(model, baseline)
         return shares
 
     def as_dict(self) -> dict[str, Any]:

@@ -145,6 +145,28 @@ def test_a_season_that_the_training_rows_show_is_proposed(
         assert min(again.better, key=again.better.__getitem__) == "seasonal"
 
 
+@pytest.mark.parametrize("target", [{"horizon": "3h"}, {}], ids=str)
+@pytest.mark.parametrize("labels", [[0.0, 0.0], [0.1, 0.1]], ids=str)
+def test_no_season_is_proposed_for_constant_labels(
+    labels: list[float], target: dict[str, Any], tmp_path: Path
+) -> None:
+    """Their mean is never wrong."""
+    table = log()
+    table = table.set_column(3, "b", pa.array(np.tile(labels, HOURS)))
+    summary = fitted(tmp_path, table, target)
+    assert summary.best["mean_rmse"] == 0
+    assert not summary.notes
+
+
+def test_no_season_is_proposed_beside_exact_persistence(tmp_path: Path) -> None:
+    """Each stream keeps its one value, and the mean of both misses it: no forecast is better."""
+    table = log()
+    table = table.set_column(3, "b", pa.array(np.tile([3.0, -3.0], HOURS)))
+    summary = fitted(tmp_path, table, {"horizon": "3h"})
+    assert (summary.best["persistence_rmse"], summary.best["mean_rmse"]) == (0, 3)
+    assert not summary.notes
+
+
 def test_the_validation_proposes_no_season(tmp_path: Path) -> None:
     """Nothing of it is looked at: rows with a period come after the cut."""
     table, noise = log(), log(1)
