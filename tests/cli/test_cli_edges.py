@@ -23,6 +23,7 @@ import logs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from selection import first_quick
 
 import streamrnn
 from streamrnn.cli import main
@@ -163,8 +164,9 @@ def test_a_pipe_as_a_file_to_write() -> None:
         assert stat.S_ISFIFO(os.stat(path).st_mode)
 
 
-@pytest.mark.parametrize("verb", ["run", "validate", "explain", "compile"])
+@pytest.mark.parametrize("verb", first_quick(["run", "validate", "explain", "compile"]))
 def test_a_pipe_or_device_as_pipeline_file(verb: str) -> None:
+    """Slow: other commands."""
     os.mkfifo("pipe.toml")
     for path in ("pipe.toml", "/dev/zero", "/dev/null"):
         done = run_process(verb, path)

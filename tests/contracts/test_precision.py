@@ -7,7 +7,7 @@ from contracts import models
 from contracts.declared import holding
 from contracts.rows_graphs import LAYERS
 from contracts.rows_layers import READS
-from selection import first_quick
+from selection import slow
 
 from streamrnn import Model
 from streamrnn.errors import UnsupportedError
@@ -15,6 +15,7 @@ from streamrnn.kernels import integers
 from streamrnn.kernels.integers import PRECISIONS
 from streamrnn.layers.precision import packable_layers, precision_of, set_precision
 
+pytestmark = slow
 TOLERANCES = {"int16": 2e-3, "int8": 0.2}
 PACKABLE = {name for name, row in LAYERS.items() if list(packable_layers(row.made()))}
 
@@ -31,7 +32,7 @@ def both(contract: str) -> pytest.MarkDecorator:
     names = [name for name in holding(LAYERS, contract) if name in PACKABLE]
     lower = [precision for precision in PRECISIONS if precision != "float32"]
     pairs = [(name, precision) for precision in lower for name in names]
-    return pytest.mark.parametrize(("name", "precision"), first_quick(pairs, len(names)))
+    return pytest.mark.parametrize(("name", "precision"), pairs)
 
 
 def packed(name: str, precision: str) -> Model:
@@ -43,13 +44,13 @@ def packed(name: str, precision: str) -> Model:
 
 @both("saved")
 def test_a_packed_layer_is_saved_and_loaded(name: str, precision: str, tmp_path: Path) -> None:
-    """Slow: int8."""
+    """Slow: integers, each layer compiled for itself."""
     models.assert_saved(packed(name, precision), READS[LAYERS[name].reads], tmp_path)
 
 
 @both("oracle")
 def test_a_packed_layer_is_near_the_oracle(name: str, precision: str) -> None:
-    """Slow: int8."""
+    """Slow: integers, each layer compiled for itself."""
     row = LAYERS[name]
     models.assert_close(
         packed(name, precision), READS[row.reads], row.oracle, TOLERANCES[precision]
@@ -58,24 +59,24 @@ def test_a_packed_layer_is_near_the_oracle(name: str, precision: str) -> None:
 
 @both("cut")
 def test_a_packed_layer_on_a_stream_is_cut_free(name: str, precision: str) -> None:
-    """Slow: int8."""
+    """Slow: integers, each layer compiled for itself."""
     models.assert_cut_free(packed(name, precision), READS[LAYERS[name].reads])
 
 
 @both("cut")
 def test_streams_of_a_packed_layer_never_meet(name: str, precision: str) -> None:
-    """Slow: int8."""
+    """Slow: integers, each layer compiled for itself."""
     models.assert_streams_apart(packed(name, precision), READS[LAYERS[name].reads])
 
 
 @both("apart")
 def test_sequences_of_a_packed_layer_never_meet(name: str, precision: str) -> None:
-    """Slow: int8."""
+    """Slow: integers, each layer compiled for itself."""
     models.assert_rows_apart(packed(name, precision), READS[LAYERS[name].reads])
 
 
 @both("trained")
 def test_a_packed_layer_is_not_trained(name: str, precision: str) -> None:
-    """Slow: int8."""
+    """Slow: integers, each layer compiled for itself."""
     with pytest.raises(UnsupportedError, match=f"has weights in {precision}, which cannot be tr"):
         packed(name, precision).compile("sgd", "mse")

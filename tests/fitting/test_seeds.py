@@ -104,7 +104,9 @@ def test_custom_classes_are_fitted_in_this_process(tmp_path: Path) -> None:
         registry._classes.pop("Own")
 
 
+@slow
 def test_all_as_one_model_have_their_mean_and_the_spread_of_the_mixture(tmp_path: Path) -> None:
+    """Slow: the mixture of members, as a run writes it."""
     summary = fits.fit(tmp_path, tables(keep="all"))
     assert summary.seed is None
     errors, scores = [], []
@@ -128,7 +130,9 @@ def test_all_as_one_model_have_their_mean_and_the_spread_of_the_mixture(tmp_path
     assert 0.7 < figures["coverage_90"][0].as_py() <= 1
 
 
+@slow
 def test_the_state_of_all_is_that_of_a_run(tmp_path: Path) -> None:
+    """Slow: states of a mixture."""
     table = fits.log()
     logs.write(table.slice(0, 600), tmp_path / "in" / "a.parquet")
     fits.fit(tmp_path, tables(keep="all"))
@@ -261,7 +265,10 @@ def _children(parent: int) -> list[int]:
     return found
 
 
+@slow
 def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
+    """Slow: workers that are killed."""
+
     def kill(_: Any) -> None:
         for pid in _children(os.getpid()):
             if b"fit_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -271,15 +278,19 @@ def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
         fits.fit(tmp_path, tables(epochs=5000), progress=kill)
 
 
+@slow
 def test_the_error_of_a_member_names_file_row_and_stream(tmp_path: Path) -> None:
+    """Slow: errors in a worker."""
     wild = tables(optimizer={"name": "sgd", "learning_rate": 1e30})
     del wild["train"]["clip_norm"]
     with pytest.raises(DataError, match=r"a\.parquet: row \d+ \(from 0\): stream s\d: the loss is"):
         fits.fit(tmp_path, wild)
 
 
+@slow
 def test_a_late_row_is_one_message(tmp_path: Path) -> None:
-    """Its error has more than a text, which does not travel from one process to another."""
+    """Its error has more than a text, which does not travel from one process to another. Slow: late
+    rows in a worker."""
     table = fits.log()
     logs.write(table.slice(300), tmp_path / "in" / "a.parquet")
     logs.write(table.slice(0, 300), tmp_path / "in" / "b.parquet")
@@ -345,7 +356,9 @@ def members(folder: Path) -> list[str]:
     return sorted(path.name for path in seeds.iterdir()) if seeds.exists() else []
 
 
+@slow
 def test_a_full_refresh_removes_the_members_of_the_fit_before(tmp_path: Path) -> None:
+    """Slow: members that a full refresh removes."""
     fits.fit(tmp_path, tables(seeds=4, epochs=1))
     (tmp_path / "model.safetensors.fit" / "seeds" / "notes").mkdir()
     fits.fit(tmp_path, tables(seeds=2, seed=1, epochs=1), full_refresh=True)
@@ -357,8 +370,9 @@ def test_a_full_refresh_removes_the_members_of_the_fit_before(tmp_path: Path) ->
     assert members(tmp_path) == ["notes"]
 
 
+@slow
 def test_the_next_fit_removes_members_that_a_crash_left(tmp_path: Path) -> None:
-    """After the commit, before their folders were removed."""
+    """After the commit, before their folders were removed. Slow: members that a crash left."""
     two = tables(seeds=2, epochs=1)
     fits.fit(tmp_path, two)
     (tmp_path / "model.safetensors.fit" / "seeds" / "7").mkdir()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from selection import slow
 
 pytest.importorskip("h5py", reason="needs the keras extra")
 
@@ -27,8 +28,10 @@ def entry(kind, **config):
     return {"class_name": kind, "config": config}
 
 
+@slow
 def test_keras_1(tmp_path):
-    """One array a gate in Keras 1's order, its argument names, hard_sigmoid of slope 0.2."""
+    """One array a gate in Keras 1's order, its argument names, hard_sigmoid of slope 0.2. Slow:
+    cells that are compiled for hard_sigmoid."""
     model = filled(
         Sequential(
             [
@@ -121,8 +124,10 @@ def test_keras_2_functional(tmp_path):
     np.testing.assert_array_equal(loaded(seq2seq_inputs()), model(seq2seq_inputs()))
 
 
+@slow
 def test_hard_sigmoid_means_what_it_meant_to_the_writer(tmp_path):
-    """The same string in both configs: slope 0.2 before Keras 3, 1/6 since."""
+    """The same string in both configs: slope 0.2 before Keras 3, 1/6 since. Slow: cells that are
+    compiled for hard_sigmoid."""
     config = entry("Sequential", name="s", layers=[
         entry("LSTM", name="lstm", units=3, batch_input_shape=[None, None, 2],
               recurrent_activation="hard_sigmoid")])  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from guide.generate import PAGES
 from readme import GUIDE, blocks, installed, located, make_clone, run_blocks
+from selection import first_quick
 
 BYTES = 8192
 
@@ -14,9 +15,10 @@ def _name(page: str) -> str:
     return Path(page).stem
 
 
-@pytest.mark.parametrize("page", GUIDE, ids=_name)
+@pytest.mark.parametrize("page", first_quick(GUIDE), ids=_name)
 def test_every_block_runs_and_prints_what_the_page_says(page: str, tmp_path: Path) -> None:
-    """Blocks that need a framework run in test_pages_oracle.py."""
+    """Blocks that need a framework run in test_pages_oracle.py. Slow: pages but the first; the
+    quick tests run the README."""
     run_blocks(page, make_clone(tmp_path), installed)
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from selection import first_quick
 
 TESTS = Path(__file__).parents[1]
 CONFIG = f"""\
@@ -49,16 +50,17 @@ def said(folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", first_quick([2, 0]))
 def test_without_arguments_the_quick_set_runs(suite: Path, workers: int) -> None:
-    """The processes of pytest-xdist select as the first one does."""
+    """The processes of pytest-xdist select as the first one does. Slow: in one process."""
     output = said(suite, f"--numprocesses={workers}")
     assert "2 passed" in output
     assert "rare" not in output
 
 
-@pytest.mark.parametrize("arguments", ["--all", "tests"])
+@pytest.mark.parametrize("arguments", first_quick(["--all", "tests"]))
 def test_all_runs_with_the_option_or_a_path(suite: Path, arguments: str) -> None:
+    """With the processes of pytest-xdist. Slow: a path."""
     assert "4 passed" in said(suite, arguments, "--numprocesses=2")
 
 

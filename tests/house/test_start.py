@@ -15,6 +15,7 @@ from typing import Any
 import logs
 import pytest
 from fitting import fits
+from selection import slow
 
 from streamrnn import Pipeline
 
@@ -107,7 +108,10 @@ def test_record_batches_leave_no_cycles(tmp_path: Path) -> None:
     assert _cycles(lambda: run(20)) <= _cycles(lambda: run(100)) + 20
 
 
+@slow
 def test_epochs_leave_no_cycles(tmp_path: Path) -> None:
+    """Slow: the garbage of a fit."""
+
     def fit(epochs: int) -> None:
         train = {**fits.config(tmp_path)["train"], "epochs": epochs}
         fits.fit(tmp_path, {"train": train}, full_refresh=True)

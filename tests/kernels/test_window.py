@@ -8,13 +8,13 @@ import naive
 import numpy as np
 import pytest
 from kernelcases import FLOATS, KINDS, Case
-from selection import slow
+from selection import first_quick, slow
 
 from streamrnn import simd
 from streamrnn.kernels import one_thread, recurrent, set_threads, team, threads
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=first_quick(KINDS, len(FLOATS) + 1))
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 
@@ -34,7 +34,7 @@ def assert_close(case: Case, states: list[np.ndarray], expected: list[np.ndarray
 
 @pytest.mark.parametrize("lanes", [1, 5, 7])
 def test_agrees_with_the_oracle(case: Case, lanes: int) -> None:
-    """As near as `assert_close` says, from any state."""
+    """As near as `assert_close` says, from any state. Slow: most integers."""
     x, start = case.window(lanes, 6), case.start(lanes)
     y, states = case.run(x, start)
     expected, after = case.expected(x, start)
@@ -55,7 +55,9 @@ def test_any_number_of_units(units: int) -> None:
         np.testing.assert_allclose(y, case.expected(x, start)[0], rtol=0, atol=case.kind.atol)
 
 
+@slow
 def test_no_bias_is_a_bias_of_zeros() -> None:
+    """Slow: every kind, in integers too."""
     for kind in KINDS:
         case = Case(kind, bias=False)
         x, start = case.window(2, 3), case.start(2)
@@ -65,7 +67,7 @@ def test_no_bias_is_a_bias_of_zeros() -> None:
 
 @pytest.mark.parametrize("lanes", [1, 3, 8])
 def test_cutting_a_window_anywhere_changes_nothing(case: Case, lanes: int) -> None:
-    """Neither outputs nor states, also under a mask with gaps."""
+    """Neither outputs nor states, also under a mask with gaps. Slow: most integers."""
     x, start = case.window(lanes, 27), case.start(lanes)
     mask = np.random.default_rng(0).random((lanes, 27)) < 0.7
     for gaps in (None, mask):
@@ -79,7 +81,8 @@ def test_cutting_a_window_anywhere_changes_nothing(case: Case, lanes: int) -> No
 
 
 def test_a_lane_does_not_see_how_many_travel_with_it(case: Case) -> None:
-    """Lane b of a batch of n equals a batch of 1, for every way a batch falls into tiles."""
+    """Lane b of a batch of n equals a batch of 1, for every way a batch falls into tiles. Slow:
+    most integers."""
     x, start = case.window(14, 5), case.start(14)
     alone = [case.run(x[b : b + 1], [s[b : b + 1] for s in start]) for b in range(14)]
     for lanes in range(2, 15):
@@ -92,7 +95,8 @@ def test_a_lane_does_not_see_how_many_travel_with_it(case: Case) -> None:
 
 @pytest.mark.parametrize("zero_masked", [False, True])
 def test_masks_as_the_oracle(case: Case, zero_masked: bool) -> None:
-    """A masked step keeps the state and repeats the output, or writes zeros."""
+    """A masked step keeps the state and repeats the output, or writes zeros. Slow: most
+    integers."""
     x, start = case.window(6, 7), case.start(6)
     mask = np.random.default_rng(1).random((6, 7)) < 0.5
     mask[0], mask[1] = False, True
@@ -108,7 +112,8 @@ def test_masks_as_the_oracle(case: Case, zero_masked: bool) -> None:
 
 @pytest.mark.parametrize("lanes", [3, 9])
 def test_steps_past_a_length_are_absent(case: Case, lanes: int) -> None:
-    """State as if the window ended there; what lies past is not written; 0 keeps the state."""
+    """State as if the window ended there; what lies past is not written; 0 keeps the state. Slow:
+    most integers."""
     x, start = case.window(lanes, 8), case.start(lanes)
     lengths = np.arange(lanes)[::-1] % 9
     y, states = case.run(x, start, lengths=lengths)
@@ -122,6 +127,7 @@ def test_steps_past_a_length_are_absent(case: Case, lanes: int) -> None:
 
 
 def test_nan_stays_in_its_lane(case: Case) -> None:
+    """Slow: most integers."""
     x, start = case.window(7, 4), case.start(7)
     clean, ends = case.run(x, start)
     x[3, 1, 2] = np.nan
@@ -134,7 +140,7 @@ def test_nan_stays_in_its_lane(case: Case) -> None:
 
 
 def test_nan_in_a_state_is_kept_and_passed_on(case: Case) -> None:
-    """A lane that does not move keeps even a broken state, bit for bit."""
+    """A lane that does not move keeps even a broken state, bit for bit. Slow: most integers."""
     x, start = case.window(2, 2), case.start(2)
     start[0][0] = np.nan
     y, states = case.run(x, start, lengths=[0, 2])
@@ -144,6 +150,7 @@ def test_nan_in_a_state_is_kept_and_passed_on(case: Case) -> None:
 
 
 def test_outputs_need_not_be_wanted(case: Case) -> None:
+    """Slow: most integers."""
     x, start = case.window(3, 4), case.start(3)
     _, wanted = case.run(x, start)
     states = [state.copy() for state in start]
@@ -153,6 +160,7 @@ def test_outputs_need_not_be_wanted(case: Case) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
 def test_nothing_to_do(case: Case, shape: tuple[int, int]) -> None:
+    """Slow: most integers."""
     start = case.start(shape[0])
     y, states = case.run(case.window(*shape), start)
     assert y.shape == (*shape, case.units)
@@ -160,7 +168,7 @@ def test_nothing_to_do(case: Case, shape: tuple[int, int]) -> None:
 
 
 def test_arrays_that_cannot_be_written_can_be_read(case: Case) -> None:
-    """Input from Arrow is such."""
+    """Input from Arrow is such. Slow: most integers."""
     x, start = case.window(2, 3), case.start(2)
     wanted, _ = case.run(x, start)
     x.flags.writeable = False
@@ -168,7 +176,8 @@ def test_arrays_that_cannot_be_written_can_be_read(case: Case) -> None:
 
 
 def test_threads_change_no_bit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lanes are split between threads, also ragged ones and more threads than lanes."""
+    """Lanes are split between threads, also ragged ones and more threads than lanes. Slow: most
+    integers."""
     monkeypatch.setattr(threads, "MIN_PRODUCTS", 0)
     monkeypatch.setattr(team, "SLOW", 60)  # on a busy machine too
     monkeypatch.setattr(team, "_team", team._Team())
@@ -190,12 +199,13 @@ def test_threads_change_no_bit(case: Case, monkeypatch: pytest.MonkeyPatch) -> N
     assert shared == [True] * 6
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first_quick(KINDS, len(FLOATS) + 1))
 @pytest.mark.parametrize(("lanes", "count"), [(1, 2), (1, 3), (2, 2), (3, 3)])
 def test_threads_on_a_few_lanes_change_no_bit(
     kind: str, lanes: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has some of their units, and they meet: two to the end, unless the cores are busy."""
+    """Each has some of their units, and they meet: two to the end, unless the cores are busy. Slow:
+    most integers."""
     alone = kernelcases.share_lanes(monkeypatch)
     case = Case(kind, units=200)
     x, start = case.window(lanes, 40), case.start(lanes)
@@ -228,7 +238,8 @@ def test_threads_on_a_few_lanes_change_no_bit(
 
 
 def test_lanes_that_do_not_go_at_once_change_no_bit(case: Case) -> None:
-    """A wide window is taken some lanes at a time, each time with clean places for its states."""
+    """A wide window is taken some lanes at a time, each time with clean places for its states.
+    Slow: most integers."""
     lanes = 2 * simd.recurrent.LANES + 5
     x, start = case.window(lanes, 3), case.start(lanes)
     lengths = np.random.default_rng(5).integers(0, 4, lanes)
@@ -263,7 +274,8 @@ def test_softmax_inside_a_cell(kind: str) -> None:
 
 
 def test_packed_weights_can_be_pickled(case: Case) -> None:
-    """As a model is that goes to another process; compiled code does not travel."""
+    """As a model is that goes to another process; compiled code does not travel. Slow: most
+    integers."""
     x, start = case.window(2, 3), case.start(2)
     wanted, _ = case.run(x, start)
     case.packed = pickle.loads(pickle.dumps(case.packed))
@@ -271,7 +283,8 @@ def test_packed_weights_can_be_pickled(case: Case) -> None:
 
 
 def test_arrays_with_gaps_are_refused(case: Case) -> None:
-    """A kernel sees an address and a length: it would write into what lies between."""
+    """A kernel sees an address and a length: it would write into what lies between. Slow: most
+    integers."""
     states = [np.zeros((2, 2 * case.units), np.float32)[:, ::2] for _ in range(case.kind.states)]
     with pytest.raises(ValueError, match="C-contiguous"):
         recurrent.run(
@@ -280,7 +293,7 @@ def test_arrays_with_gaps_are_refused(case: Case) -> None:
 
 
 def test_masks_and_lengths_that_do_not_fit_are_refused(case: Case) -> None:
-    """The kernel would read beside them."""
+    """The kernel would read beside them. Slow: most integers."""
     x, start = case.window(2, 5), case.start(2)
     with pytest.raises(ValueError, match="expected 2 lengths"):
         case.run(x, start, lengths=[5])
@@ -288,8 +301,9 @@ def test_masks_and_lengths_that_do_not_fit_are_refused(case: Case) -> None:
         case.run(x, start, mask=np.ones((2, 4), bool))
 
 
+@slow
 def test_without_features_the_state_still_moves() -> None:
-    """As with features that are all zero."""
+    """As with features that are all zero. Slow: every kind, in integers too."""
     for kind in KINDS:
         case = Case(kind, features=1)
         start = case.start(2)

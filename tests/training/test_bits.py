@@ -23,8 +23,10 @@ def all_threads():
     set_threads(0)
 
 
+@slow
 def test_bits_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lanes, rows and columns are divided however little work there is."""
+    """Lanes, rows and columns are divided however little work there is. Slow: gradients on several
+    threads."""
     monkeypatch.setattr(threads, "MIN_PRODUCTS", 0)
     monkeypatch.setattr(team, "MOST_BACK_OFF", 0)
     monkeypatch.setattr(team, "_team", team._Team())
@@ -64,10 +66,11 @@ def digest_with(script: str = "trained", **variables: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("cpu", first_quick(["Haswell", "Sandybridge", "Prescott"]))
+@pytest.mark.parametrize("cpu", ["Haswell", "Sandybridge", "Prescott"])
+@slow
 def test_bits_do_not_depend_on_the_kernels_of_blas(cpu: str) -> None:
-    """Nor on LAPACK: neither initial weights, in float64, nor trained ones. Slow: OpenBLAS's
-    kernels for older CPUs."""
+    """Nor on LAPACK: neither initial weights, in float64, nor trained ones. Slow: a training with
+    each kernel of OpenBLAS."""
     assert digest_with(OPENBLAS_CORETYPE=cpu) == trained.digest()
 
 

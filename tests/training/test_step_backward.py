@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from layers.kinds import assert_same
+from selection import slow
 from training import custom_cells
 from training.trained import weighted
 
@@ -155,8 +156,9 @@ def test_a_step_that_rounds_to_float32_and_has_a_kink_is_compared() -> None:
     assert len(gradients(Rounding(2))) == 3
 
 
+@slow
 def test_large_weights_are_compared_at_some_entries() -> None:
-    """Of 60 units, in well under a second each."""
+    """Of 60 units, in well under a second each. Slow: large weights."""
     model = Sequential([Input((None, 40)), layers.RNN(custom_cells.MinimalGatedUnit(60))])
     model.compile("sgd", "mse")
     assert len(model.gradients(np.ones((1, 2, 40)), np.zeros((1, 60)))) == 3
@@ -230,8 +232,9 @@ def test_a_cell_in_the_way_of_keras_is_refused_by_name() -> None:
         Sequential([Input((None, 2)), rnn]).compile("sgd", "mse")
 
 
+@slow
 def test_a_cell_that_only_works_with_some_weights_is_compared_there() -> None:
-    """Near its own weights, and at states that it reaches."""
+    """Near its own weights, and at states that it reaches. Slow: other weights than those at random."""
 
     class Root(layers.Cell):
         units = state_size = output_size = 2
