@@ -42,7 +42,10 @@ def test_a_check_shows_the_error_and_that_it_does_not_grow(tmp_path: Path) -> No
 
 @slow
 def test_a_model_that_does_not_forget_is_warned_of(tmp_path: Path) -> None:
-    """Its forget gate is exactly 1: each step's error stays in c. Slow: a model whose errors add up."""
+    """Its forget gate is exactly 1: each step's error stays in c.
+
+    Slow: a model whose errors add up.
+    """
     lstm = layers.LSTM(
         4, activation="linear", recurrent_activation="hard_sigmoid", return_sequences=True
     )

@@ -234,7 +234,10 @@ def test_a_cell_in_the_way_of_keras_is_refused_by_name() -> None:
 
 @slow
 def test_a_cell_that_only_works_with_some_weights_is_compared_there() -> None:
-    """Near its own weights, and at states that it reaches. Slow: other weights than those at random."""
+    """Near its own weights, and at states that it reaches.
+
+    Slow: other weights than those at random.
+    """
 
     class Root(layers.Cell):
         units = state_size = output_size = 2
