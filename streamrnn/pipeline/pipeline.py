@@ -549,7 +549,7 @@ class Pipeline(ReportsOutput):
         self,
     ) -> tuple[Callable[..., Pipeline], tuple[object, ...], dict[str, LastCheckpoint]]:
         with self._lock.lock:
-            more = {"_last_checkpoint": self._last_checkpoint}
+            more = {"_last_checkpoint": copy.copy(self._last_checkpoint)}
             if self._scorer is None:
                 saved = (self.config, self._given, self._model_file, self._name, self._start)
                 return Pipeline._unpickled, saved, more

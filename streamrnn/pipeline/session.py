@@ -60,7 +60,8 @@ class LastCheckpoint:
     """The checkpoint file that a pipeline resumed from or wrote last.
 
     `contents` maps its real path to what it may have: a checksum, or _NO_FILE. After a write that
-    failed these are two, before it and after it.
+    failed these are two, before it and after it. It is replaced, never changed: a copy keeps its
+    own.
     """
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class LastCheckpoint:
             expected = self.contents.get(place, {_NO_FILE})
             if not (overwrite or there in expected):
                 raise CheckpointError(_refusal(location(path), there, expected, resumable))
-            self.contents[place] = {there, new}
+            self.contents = {**self.contents, place: {there, new}}
 
         write_state_file(table, path, check)
         self.contents = {place: {new}}

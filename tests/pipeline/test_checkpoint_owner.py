@@ -1,5 +1,6 @@
 """A checkpoint has one owner: a pipeline replaces no file but the one that it stands on."""
 
+import copy
 import errno
 import io
 import json
@@ -8,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,14 +204,24 @@ def test_a_checkpoint_is_written_to_and_read_from_memory(suffix: str) -> None:
         Pipeline.resume(table.getvalue())
 
 
-def test_a_pickled_pipeline_stands_on_the_same_file() -> None:
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda pipeline: pickle.loads(pickle.dumps(pipeline))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_a_copy_of_a_pipeline_stands_on_the_same_file(
+    copied: Callable[[Pipeline], Pipeline],
+) -> None:
+    """Until one of the two replaces it: then the other one is refused, whichever it is."""
     pipeline = _pipeline(FIRST)
     pipeline.checkpoint("c/c.arrow")
-    copy = pickle.loads(pickle.dumps(pipeline))
-    copy.process(SECOND)
-    copy.checkpoint("c/c.arrow")
-    with pytest.raises(CheckpointError, match="was replaced in between"):
-        pipeline.checkpoint("c/c.arrow")
+    one, other = pipeline, copied(pipeline)
+    for rows in (SECOND, THIRD):
+        other.process(rows)
+        other.checkpoint("c/c.arrow")
+        with pytest.raises(CheckpointError, match="was replaced in between"):
+            one.checkpoint("c/c.arrow")
+        one, other = copied(other), other
 
 
 @pytest.mark.parametrize("step", ["sync", "rename", "sync_folder"])
