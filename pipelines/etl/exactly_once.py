@@ -5,9 +5,9 @@
 QUEUE stands for a queue (Kafka, Kinesis, a table): a folder with a Parquet file for each partition,
 or one such file. Its batches have offsets, and can be read again from any offset. The position is a
 dict from partition to offset. The order of two steps makes the job exactly-once. First the output
-file, named by partition and offset, is replaced atomically; then the checkpoint, which has the
-state and the position. Killed between them, the job reads the batch again from the state of before,
-and writes the same file with the same bytes.
+file, named by partition and offset of its first row, is replaced atomically; then the checkpoint,
+which has the state and the position. Killed between them, the job reads from that row again, from
+the state of before, and writes the same file: with the same bytes, and what the queue got since.
 
 A second job at the same time is refused: by the lock of OUT, else by the checkpoint, which is
 replaced only by the job that resumed from it.
@@ -31,13 +31,14 @@ BATCH_ROWS = 2048
 
 
 def batches(queue: str, after: Mapping[str, int]) -> Iterator[tuple[str, int, pa.RecordBatch]]:
-    """Read what is beyond the offsets: partition, offset of the last row, and batch."""
+    """Read what is beyond the offsets: partition, offset of the first row, and batch."""
     for file in sorted(Path(queue).glob("*.parquet")) or [Path(queue)]:
-        offset = 0
+        end = 0
         for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
-            offset += batch.num_rows
-            if offset > after.get(file.stem, 0):
-                yield file.stem, offset, batch
+            new = batch.slice(max(0, after.get(file.stem, 0) - end))
+            end += batch.num_rows
+            if new.num_rows:
+                yield file.stem, end - new.num_rows, new
 
 
 @contextmanager
@@ -60,9 +61,9 @@ def main(queue: str, out: str, checkpoint: str) -> None:
         else:
             pipeline = Pipeline.from_toml(PIPELINE)
         last = pipeline.position
-        for partition, offset, batch in batches(queue, last if isinstance(last, dict) else {}):
-            scored = pipeline.process(batch, position={partition: offset})
-            part = Path(out) / f"{partition}-{offset:012d}.parquet"
+        for partition, start, batch in batches(queue, last if isinstance(last, dict) else {}):
+            scored = pipeline.process(batch, position={partition: start + batch.num_rows})
+            part = Path(out) / f"{partition}-from-{start:012d}.parquet"
             pq.write_table(pa.Table.from_batches([scored]), f"{part}.tmp")
             os.replace(f"{part}.tmp", part)
             pipeline.checkpoint(checkpoint)

@@ -35,13 +35,14 @@ REPLACE = "UPDATE weather_state SET number = number + 1, checkpoint = %s WHERE n
 
 
 def batches(queue: str, after: Mapping[str, int]) -> Iterator[tuple[str, int, pa.RecordBatch]]:
-    """Read what is beyond the offsets: partition, offset of the last row, and batch."""
+    """Read what is beyond the offsets: partition, offset of the first row, and batch."""
     for file in sorted(Path(queue).glob("*.parquet")) or [Path(queue)]:
-        offset = 0
+        end = 0
         for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
-            offset += batch.num_rows
-            if offset > after.get(file.stem, 0):
-                yield file.stem, offset, batch
+            new = batch.slice(max(0, after.get(file.stem, 0) - end))
+            end += batch.num_rows
+            if new.num_rows:
+                yield file.stem, end - new.num_rows, new
 
 
 def main(queue: str, database: str) -> None:
@@ -53,8 +54,8 @@ def main(queue: str, database: str) -> None:
         number, checkpoint = stored
         pipeline = Pipeline.resume(checkpoint) if checkpoint else Pipeline.from_toml(PIPELINE)
         last = pipeline.position
-        for partition, offset, batch in batches(queue, last if isinstance(last, dict) else {}):
-            scored = pipeline.process(batch, position={partition: offset})
+        for partition, start, batch in batches(queue, last if isinstance(last, dict) else {}):
+            scored = pipeline.process(batch, position={partition: start + batch.num_rows})
             state = io.BytesIO()
             pipeline.checkpoint(state)
             with connection.transaction(), connection.cursor() as cursor:

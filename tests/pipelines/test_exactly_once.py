@@ -46,10 +46,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def _run(out: Path, *killed: str) -> int:
+def _run(out: Path, *killed: str, queue: Path = ROOT / "data/weather.parquet") -> int:
     """Run the job, killed as told; its exit status."""
     command = ["-c", KILLER, *killed, str(JOB)] if killed else [str(JOB)]
-    arguments = ["data/weather.parquet", str(out), f"{out}.arrow"]
+    arguments = [str(queue), str(out), f"{out}.arrow"]
     return subprocess.run([sys.executable, *command, *arguments], cwd=ROOT, check=False).returncode
 
 
@@ -141,3 +141,22 @@ def test_partitions_have_offsets_of_their_own(expected: Path, tmp_path: Path) ->
     assert _rows(out).sort_by(order) == _rows(expected).sort_by(order)
     theirs = Pipeline.resume(f"{expected}.arrow").state.to_arrow()
     assert resumed.state.to_arrow().sort_by("origin") == theirs.sort_by("origin")
+
+
+@pytest.mark.parametrize("killed", [(), ("checkpoint", "before", "2")], ids=["ended", "killed"])
+def test_a_queue_that_grows_is_scored_once(
+    expected: Path, tmp_path: Path, killed: tuple[str, ...]
+) -> None:
+    """Its last batch was part of one; killed after that was written, the job writes it again."""
+    log, queue, out = pq.read_table(ROOT / "data/weather.parquet"), tmp_path / "q", tmp_path / "out"
+    queue.mkdir()
+    for rows, kill in ((3000, killed), (5000, ()), (5000, ()), (len(log), ())):
+        pq.write_table(log.slice(0, rows), queue / "weather.parquet")
+        assert _run(out, *kill, queue=queue) == (-signal.SIGKILL if kill else 0)
+        if not kill:
+            assert _rows(out).num_rows == rows
+    assert _rows(out) == _rows(expected)
+    theirs = Pipeline.resume(f"{expected}.arrow")
+    resumed = Pipeline.resume(f"{out}.arrow")
+    assert resumed.position == theirs.position
+    assert resumed.state.to_arrow() == theirs.state.to_arrow()

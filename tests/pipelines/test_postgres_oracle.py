@@ -91,10 +91,10 @@ def _new(server: str, name: str) -> str:
     return server + name
 
 
-def _run(database: str, *killed: str) -> int:
+def _run(database: str, *killed: str, queue: Path = QUEUE) -> int:
     command = [sys.executable, *(["-c", days.KILLER, *killed] if killed else []), str(JOB)]
     return subprocess.run(
-        [*command, str(QUEUE), database], cwd=days.ROOT, env=days.environment(), check=False
+        [*command, str(queue), database], cwd=days.ROOT, env=days.environment(), check=False
     ).returncode
 
 
@@ -175,3 +175,18 @@ def test_two_at_once_end_in_the_right_state_or_one_message(
         assert status == 0 or "another job has replaced checkpoint" in error
     assert 0 in [status for status, _ in done]
     assert _content(database) == expected
+
+
+def test_a_queue_that_grows_is_scored_once(
+    server: str, expected: tuple[list[tuple[Any, ...]], int, bytes | None], tmp_path: Path
+) -> None:
+    """Its last batch was part of one."""
+    log, queue, database = pq.read_table(QUEUE), tmp_path / QUEUE.name, _new(server, "grows")
+    for rows in (3000, 5000, 5000, len(log)):
+        pq.write_table(log.slice(0, rows), queue)
+        assert _run(database, queue=queue) == 0
+        assert len(_content(database)[0]) == rows
+    scored, _, checkpoint = _content(database)
+    assert scored == expected[0]
+    resumed, theirs = (Pipeline.resume(each or b"") for each in (checkpoint, expected[2]))
+    assert resumed.state.to_arrow() == theirs.state.to_arrow()
