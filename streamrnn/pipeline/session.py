@@ -59,9 +59,9 @@ class Writable(Protocol):
 class LastCheckpoint:
     """The checkpoint file that a pipeline resumed from or wrote last.
 
-    `contents` maps its real path to what it may have: a checksum, or _NO_FILE. After a write that
-    failed these are two, before it and after it. It is replaced, never changed: a copy keeps its
-    own.
+    `contents` maps its real path to what it may have: a checksum, or _NO_FILE. A write that failed
+    adds what it wrote, but an overwrite never what another job wrote. It is replaced, never
+    changed: a copy keeps its own.
     """
 
     def __init__(self) -> None:
@@ -81,9 +81,11 @@ class LastCheckpoint:
         def check() -> None:
             there, resumable = _content(path)
             expected = self.contents.get(place, {_NO_FILE})
-            if not (overwrite or there in expected):
+            if there in expected:
+                expected = {there}
+            elif not overwrite:
                 raise CheckpointError(_refusal(location(path), there, expected, resumable))
-            self.contents = {**self.contents, place: {there, new}}
+            self.contents = {**self.contents, place: {*expected, new}}
 
         write_state_file(table, path, check)
         self.contents = {place: {new}}
@@ -111,7 +113,7 @@ def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
             "nothing was written. If it was removed to start again, start this job again, too; "
             "else write it with overwrite=True."
         )
-    if expected == {_NO_FILE}:
+    if _NO_FILE in expected:
         return (
             f"{path}: there is a file that this pipeline neither resumed from nor wrote last; "
             f"nothing was written. To go on, {resume}write to another path, or replace it with "

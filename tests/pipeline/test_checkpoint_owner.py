@@ -245,6 +245,32 @@ def test_after_a_write_that_failed_the_next_one_succeeds(
     assert _files() == ["c.arrow", "new.arrow"]
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_an_overwrite_that_failed_permits_no_other_one(
+    resumed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the other job is there still, and replaced only if that is asked for again."""
+
+    def fail(disk: Disk, *arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    pipeline, refusal = _pipeline(FIRST), "neither resumed from nor wrote last"
+    if resumed:
+        pipeline.checkpoint("c/c.arrow")
+        pipeline, refusal = Pipeline.resume("c/c.arrow"), "was replaced in between"
+    _pipeline(SECOND).checkpoint("c/c.arrow", overwrite=True)
+    content = Path("c/c.arrow").read_bytes()
+    with monkeypatch.context() as full:
+        full.setattr(Disk, "sync", fail)
+        with pytest.raises(SinkError):
+            pipeline.checkpoint("c/c.arrow", overwrite=True)
+    with pytest.raises(CheckpointError, match=refusal):
+        pipeline.checkpoint("c/c.arrow")
+    assert Path("c/c.arrow").read_bytes() == content
+    pipeline.checkpoint("c/c.arrow", overwrite=True)
+    pipeline.checkpoint("c/c.arrow")
+
+
 def test_checkpoints_of_one_pipeline_are_written_in_the_order_of_their_states(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
