@@ -490,11 +490,11 @@ class Pipeline(ReportsOutput):
         changed, or refers to other files.
 
         A state has one owner. CheckpointError is raised, and nothing written, unless the file at
-        `path` is the one that this pipeline resumed from or wrote last, by its checksum, or there
-        is none at a path that it does not know; `overwrite` replaces whatever is there. On a disk
-        the file is locked from the comparison to the end, so of two jobs that resumed from one
-        checkpoint one is refused. An object store has no locks: two that write within the time of
-        one upload may both succeed, and the last one stays.
+        `path` is the one that this pipeline resumed from or wrote last, by its checksum (by its
+        bytes if it has none), or there is none at a path that it does not know; `overwrite`
+        replaces whatever is there. On a disk the file is locked from the comparison to the end, so
+        of two jobs that resumed from one checkpoint one is refused. An object store has no locks:
+        two that write within the time of one upload may both succeed, and the last one stays.
 
         `path` may be a binary file, such as an io.BytesIO, for a database that keeps the state with
         the rows in one transaction. What is there before is not looked at.

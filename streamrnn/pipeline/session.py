@@ -28,8 +28,8 @@ from streamrnn.scoring.bind import LoadedPipeline
 from streamrnn.states import (
     checked,
     checksum,
-    read_state_file,
-    read_state_schema,
+    identity_of,
+    read_with_identity,
     with_checksum,
     write_state_file,
 )
@@ -59,7 +59,7 @@ class Writable(Protocol):
 class LastCheckpoint:
     """The checkpoint file that a pipeline resumed from or wrote last.
 
-    `contents` maps its real path to what it may have: a checksum, or _NO_FILE. A write that failed
+    `contents` maps its real path to what it may have: an identity, or _NO_FILE. A write that failed
     adds what it wrote, but an overwrite never what another job wrote. It is replaced, never
     changed: a copy keeps its own.
     """
@@ -69,8 +69,8 @@ class LastCheckpoint:
 
     def read(self, path: str) -> pa.Table:
         """Read a checkpoint file. Raises MissingFileError, and DataError if damaged."""
-        table = read_state_file(path)
-        self.contents = {real_path(path): {checksum(table.schema)}}
+        table, identity = read_with_identity(path)
+        self.contents = {real_path(path): {identity}}
         return checked(table, path)
 
     def write(self, table: pa.Table, path: str, *, overwrite: bool) -> None:
@@ -95,14 +95,14 @@ _NO_FILE = "no file"
 
 
 def _content(path: str) -> tuple[str, bool]:
-    """Return the checksum of a file, and whether it is a checkpoint; _NO_FILE if there is none."""
+    """Return the identity of a file, and whether it is a checkpoint; _NO_FILE if there is none."""
     try:
-        schema = read_state_schema(path)
+        identity, schema = identity_of(path)
     except MissingFileError:
         return _NO_FILE, False
     except DataError:
         return "unreadable", False
-    return checksum(schema), _SESSION in (schema.metadata or {})
+    return identity, _SESSION in (schema.metadata or {})
 
 
 def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:

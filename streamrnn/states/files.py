@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from streamrnn.display import location, without_options
 from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, SinkError
 from streamrnn.sources import DAMAGE
+from streamrnn.states.checksum import checksum
 from streamrnn.storage import Output, canonical, open_store, replace_file
 
 _SUFFIXES = (".parquet", ".arrow")
@@ -50,10 +51,28 @@ def read_state_file(path: str) -> pa.Table:
         return _validated(_read(stream, is_parquet=is_parquet))
 
 
-def read_state_schema(path: str) -> pa.Schema:
-    """Read the schema of a state table in a file. Raises MissingFileError or DataError."""
+def read_with_identity(path: str) -> tuple[pa.Table, str]:
+    """Read a state table, and what `identity_of` returns. Raises MissingFileError or DataError."""
     with _opened(path) as (stream, is_parquet):
-        return pq.read_schema(stream) if is_parquet else pa.ipc.open_file(stream).schema
+        table = _validated(_read(stream, is_parquet=is_parquet))
+        return table, _identity(table.schema, stream)
+
+
+def identity_of(path: str) -> tuple[str, pa.Schema]:
+    """Return what no other state has, and the schema. Raises MissingFileError or DataError.
+
+    It is the checksum that the file has, else a digest of its bytes.
+    """
+    with _opened(path) as (stream, is_parquet):
+        schema = pq.read_schema(stream) if is_parquet else pa.ipc.open_file(stream).schema
+        return _identity(schema, stream), schema
+
+
+def _identity(schema: pa.Schema, stream: pa.NativeFile) -> str:
+    if there := checksum(schema):
+        return there
+    stream.seek(0)
+    return hashlib.sha256(stream.read_buffer()).hexdigest()
 
 
 def state_bytes(table: pa.Table) -> pa.Buffer:

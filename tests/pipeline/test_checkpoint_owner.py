@@ -271,6 +271,29 @@ def test_an_overwrite_that_failed_permits_no_other_one(
     pipeline.checkpoint("c/c.arrow")
 
 
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+def test_a_checkpoint_without_a_checksum_is_known_by_its_bytes(suffix: str) -> None:
+    """It is replaced by the job that resumed from it, and by no job that resumed from another."""
+
+    def write(rows: pa.Table) -> None:
+        pipeline, content = _pipeline(rows), io.BytesIO()
+        pipeline.checkpoint(content)
+        table = pa.ipc.open_file(content.getvalue()).read_all()
+        metadata = {**table.schema.metadata}
+        del metadata[b"streamrnn.checksum"]
+        write_state_file(table.replace_schema_metadata(metadata), path)
+
+    path = f"c/c.{suffix}"
+    write(FIRST)
+    pipeline = Pipeline.resume(path)
+    write(SECOND)
+    with pytest.raises(CheckpointError, match="was replaced in between"):
+        pipeline.checkpoint(path)
+    write(FIRST)
+    pipeline.checkpoint(path)
+    pipeline.checkpoint(path)
+
+
 def test_checkpoints_of_one_pipeline_are_written_in_the_order_of_their_states(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
