@@ -449,8 +449,9 @@ class Pipeline(ReportsOutput):
         Counts are added to those that the file had at the first call for this path. So the totals
         of jobs that resume one after another go on; jobs that run at once need a file each. The
         label is that of `run`: the name of the pipeline file, else the output. There is nothing
-        about the last run, but what a run has written is kept. Raises ConfigError if the file has
-        anything else, or metrics of another pipeline; SinkError if it cannot be read or written.
+        about the last run. Raises ConfigError if the file has metrics of a run, which needs a file
+        of its own, of another pipeline, or anything else; SinkError if it cannot be read or
+        written.
         """
         path = os.fspath(path)
         with self._lock.lock:

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from streamrnn.checkpoints import Manifest
-from streamrnn.errors import SinkError, StreamRNNError
+from streamrnn.display import location
+from streamrnn.errors import ConfigError, SinkError, StreamRNNError
 from streamrnn.outputs import MetricsFile, Series
 from streamrnn.pipeline.destination import Destination
 from streamrnn.scoring import RowCounts, Summary
@@ -22,6 +23,7 @@ from streamrnn.states import StateTable
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _INTERRUPTED = 130
+_RUNNING = Series("running")  # in the file of each run from its beginning, and in no other
 _COUNTERS = {
     "rows_read_total": "rows",
     "rows_written_total": "rows_out",
@@ -37,10 +39,15 @@ _COUNTERS = {
 class ProcessMetrics:
     """Metrics of calls of `process`, on top of those that a file had before.
 
-    Raises what `MetricsFile` raises. Metrics of runs in the file are kept.
+    Raises what `MetricsFile` raises, and ConfigError for the file of a run: a run sets counters to
+    the rows of its output, so what is added to them would be lost, and they would go down.
     """
 
     def __init__(self, file: MetricsFile) -> None:
+        if _RUNNING in file.earlier:
+            raise ConfigError(
+                f"write_metrics: {location(file.path)} has the metrics of a run. Name another file."
+            )
         self._file = file
 
     def write(self, counts: RowCounts, table: StateTable | None) -> None:
@@ -70,18 +77,24 @@ class RunMetrics:
     """Metrics of a run in progress, on top of those that earlier runs left in the file.
 
     A run that was killed has left `running` at 1, and counts as a failure. Raises what
-    `MetricsFile` raises; SinkError if the file cannot be written. Later a file that cannot be
+    `MetricsFile` raises; ConfigError for the file of `ProcessMetrics`, which has counters, but not
+    `running`; SinkError if the file cannot be written. Later a file that cannot be
     written is a warning: the run is worth more than its metrics.
     """
 
     def __init__(self, file: MetricsFile) -> None:
+        if Series("rows_read_total") in file.earlier and _RUNNING not in file.earlier:
+            raise ConfigError(
+                f"--metrics: {location(file.path)} has the metrics of Pipeline.write_metrics. "
+                "Name another file."
+            )
         self._file = file
         self._values = dict(file.earlier)
         self._began, self._clock = time.time(), time.monotonic()
         self._summary = Summary()
         self._output: Destination | None = None
         self._newest: float | None = file.earlier.get(Series("newest_row_timestamp_seconds"))
-        if self._values.get(Series("running")):
+        if self._values.get(_RUNNING):
             self._set("last_run_success", 0)
             self._values.pop(Series("last_run_exit_code"), None)
         self._set("running", 1)

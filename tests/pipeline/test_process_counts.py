@@ -153,9 +153,25 @@ def test_the_metrics_of_process_are_those_of_a_run() -> None:
         n: run[n] for n in process.keys() - lag
     }
     assert abs(time.time() - process["newest_row_timestamp_seconds"] - process["lag_seconds"]) < 60
-    kept = {line for line in _text("run.prom").splitlines() if "success" in line}
-    job.write_metrics("run.prom")
-    assert kept < set(_text("run.prom").splitlines())
+
+
+def test_a_run_and_process_do_not_share_a_file() -> None:
+    """A run sets counters to the rows of its output: those of both would go down."""
+    pieces = _pieces()
+    _write(pieces)
+    pipeline = Pipeline.from_toml(_toml())
+    pipeline.process(pieces[0])
+    pipeline.write_metrics("process.prom")
+    pipeline.run(metrics="run.prom")
+    before = _text("run.prom"), _text("process.prom")
+    with pytest.raises(ConfigError, match=r"^write_metrics: run\.prom has the metrics of a run\."):
+        pipeline.write_metrics("run.prom")
+    message = r"^--metrics: process\.prom has the metrics of Pipeline\.write_metrics\."
+    with pytest.raises(ConfigError, match=message):
+        pipeline.run(metrics="process.prom")
+    assert (_text("run.prom"), _text("process.prom")) == before
+    pipeline.run(metrics="run.prom")
+    pipeline.write_metrics("process.prom")
 
 
 def test_metrics_before_the_first_call_are_zero() -> None:
