@@ -59,7 +59,7 @@ def main(queue: str, out: str, checkpoint: str) -> None:
         if Path(checkpoint).exists():
             pipeline = Pipeline.resume(checkpoint)
         else:
-            pipeline = Pipeline.from_toml(PIPELINE)
+            pipeline = Pipeline.from_toml(PIPELINE, ["sink.path=-"])  # the job writes the rows
         last = pipeline.position
         for partition, start, batch in batches(queue, last if isinstance(last, dict) else {}):
             scored = pipeline.process(batch, position={partition: start + batch.num_rows})

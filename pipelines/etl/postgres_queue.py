@@ -52,7 +52,11 @@ def main(queue: str, database: str) -> None:
         stored = connection.execute("SELECT number, checkpoint FROM weather_state").fetchone()
         assert stored is not None
         number, checkpoint = stored
-        pipeline = Pipeline.resume(checkpoint) if checkpoint else Pipeline.from_toml(PIPELINE)
+        pipeline = (
+            Pipeline.resume(checkpoint)
+            if checkpoint
+            else Pipeline.from_toml(PIPELINE, ["sink.path=-"])
+        )
         last = pipeline.position
         for partition, start, batch in batches(queue, last if isinstance(last, dict) else {}):
             scored = pipeline.process(batch, position={partition: start + batch.num_rows})

@@ -86,7 +86,11 @@ def score_day(pipeline: str, log: str, out: str, day: str) -> dict[str, Any]:
 def score_files(pipeline: str, files: list[Path], out: str, day: str) -> dict[str, Any]:
     """Score the files of a day; nothing else may write to `out`."""
     checkpoint = Path(out) / "_checkpoint.arrow"  # readers of the folder ignore names with "_"
-    scorer = Pipeline.resume(checkpoint) if checkpoint.exists() else Pipeline.from_toml(pipeline)
+    scorer = (
+        Pipeline.resume(checkpoint)
+        if checkpoint.exists()
+        else Pipeline.from_toml(pipeline, ["sink.path=-"])
+    )
     folder = Path(out) / f"date={day}"
     rows = 0
     for position, batch in batches(files, day):
