@@ -150,7 +150,8 @@ def test_files_of_a_format_are_read_on_behind_every_record_batch(name: str, tmp_
     for each in whole.batches():
         row += each.batch.num_rows
         first = [file.name for file in files].index(each.position.file)
-        other = sources.FileSource(files[first:], COLUMNS, 20, whole.schema, format=name)
+        other = sources.FileSource(files[first:], COLUMNS, 20, format=name)
+        other.earlier = {field.name: str(field.type) for field in whole.schema}
         rest = rows_of(other, each.position, _before(each))
         assert rest.equals(LOG.select(COLUMNS).slice(row))
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,18 +95,22 @@ def _cycles(work: Callable[[], object]) -> int:
 
 
 def test_record_batches_leave_no_cycles(tmp_path: Path) -> None:
-    """So memory does not grow while the command collects rarely."""
+    """So memory does not grow while the command collects rarely. Twice, the less counts: threads
+    of earlier tests may end meanwhile."""
     logs.write(logs.random_log(), tmp_path / "in" / "a.parquet", row_group=10)
     model = str(tmp_path / "m.safetensors")
     logs.small_model().save(model)
 
-    def run(batch_rows: int) -> None:
+    def run(batch_rows: int, number: int = 0) -> None:
         source = {"batch_rows": batch_rows, "nulls": "previous"}
-        out = str(tmp_path / f"out{batch_rows}")
+        out = str(tmp_path / f"out{batch_rows}-{number}")
         Pipeline.from_dict(logs.config(str(tmp_path / "in"), model, out, source=source)).run()
 
+    def least(batch_rows: int) -> int:
+        return min(_cycles(partial(run, batch_rows, number)) for number in range(2))
+
     run(300)
-    assert _cycles(lambda: run(20)) <= _cycles(lambda: run(100)) + 20
+    assert least(20) <= least(100) + 20
 
 
 @slow

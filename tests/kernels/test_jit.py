@@ -61,7 +61,7 @@ def test_kept_in_the_users_cache_under_version_sources_and_cpu(tmp_path: Path) -
 
 def test_seconds_of_compiling_are_counted(tmp_path: Path) -> None:
     """None where a kernel is loaded."""
-    counting = f"{CODE}print(jit.seconds_compiling())"
+    counting = f"{CODE}print(jit.seconds())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
     seconds = []
     for _ in range(2):
