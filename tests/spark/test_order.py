@@ -96,5 +96,5 @@ def test_rejects_name_the_order_of_their_rows(spark: Any, tmp_path: Path) -> Non
     assert all(row["file"] is row["row"] is None for row in found)
     assert found[0]["a"] == log.column("a")[3].as_py()
     strict = sessions.pipeline(tmp_path, source={**source, "max_rejects": 1})
-    with pytest.raises(DataError, match=r"2 rows are rejected, more than \[source\] max"):
+    with pytest.raises(DataError, match=r"2 rejected rows, more than \[source\] max"):
         score(frame, strict, order=["offset"], partitions=1).summary()
