@@ -26,6 +26,7 @@ def two_layers() -> Sequential:
         layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0]),
         layers.LSTM(4, return_sequences=True, name="lstm"),
         layers.GRU(5, name="gru"),
+        layers.BatchNormalization(),
         layers.Dense(2, "sigmoid", name="p"),
     )
 

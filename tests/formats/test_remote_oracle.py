@@ -60,7 +60,8 @@ def test_a_pipeline_reads_its_model_in_a_bucket(model: str, tmp_path: Path) -> N
     assert pipeline.run().rows == 40
     local = str(tmp_path / "here.safetensors")
     load_model(model).save(local)
-    here = Pipeline.from_dict(config(local, tmp_path)).process(log.to_batches()[0])
+    anew = config(local, tmp_path) | {"sink": {"path": str(tmp_path / "other")}}
+    here = Pipeline.from_dict(anew).process(log.to_batches()[0])
     found = ds.dataset(tmp_path / "out").to_table()
     assert found.column(2).combine_chunks().equals(here.column(2))
 

@@ -122,7 +122,8 @@ def _layer_normalization(call: LayerCall) -> str:
 
 def _batch_normalization(call: LayerCall) -> str:
     layer = call.layer
-    w, factor = layer.named_weights(), layer.factor()
+    w = layer.named_weights()
+    factor = layer.factor(w["moving_variance"])
     shift = -w["moving_mean"] * factor
     if layer.center:
         shift = shift + w["beta"]
