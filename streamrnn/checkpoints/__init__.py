@@ -80,6 +80,7 @@ from streamrnn.checkpoints.used import (
     current_names,
     plan_sources,
     refuse_lost_files,
+    refuse_lost_pipe,
     select_all,
 )
 from streamrnn.checkpoints.versions import Snapshot, StateDelta
@@ -113,6 +114,7 @@ __all__ = [
     "read_token",
     "refuse_inside_output",
     "refuse_lost_files",
+    "refuse_lost_pipe",
     "refuse_nested_output",
     "refuse_no_directory",
     "row_directory",

@@ -186,6 +186,33 @@ def _covered(table: Listing | None) -> tuple[UsedFile, ...]:
     return tuple(UsedFile.of(file, None) for file in files)
 
 
+def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: str) -> None:
+    """Refuse to start the output at `path` over if it would lose rows because of a pipe.
+
+    That is one which this run reads (`reader` is None), or one of earlier runs: each row that was
+    read is written or rejected at most once, so that others than those of the used files are in
+    the output if it has more rows than they. Raises CheckpointError.
+    """
+    rows, instead = manifest.rows + manifest.rejected, "adds the rows of the pipe"
+    where = ", and this run reads a pipe, which does not have them again"
+    if reader is not None:
+        contents = [file.content for file in manifest.sources if file.content is not None]
+        if len(contents) < len(manifest.sources):
+            return  # an older version did not record the rows
+        rows, instead = rows - sum(content.rows for content in contents), "scores new files alone"
+        where = " of no file that it used, as a pipe has"
+    if rows > 0:
+        lost = f"{count(rows, 'row')}{where}. "
+        raise _would_lose(path, lost, f"Run without --full-refresh, which {instead}; ")
+
+
+def _would_lose(path: str, lost: str, instead: str) -> CheckpointError:
+    return CheckpointError(
+        f"{location(path)} has {lost}--full-refresh would discard these rows, and could not score "
+        f"them again. {instead}or say with --full-refresh --force that these rows may go."
+    )
+
+
 def refuse_lost_files(
     manifest: Manifest, present: Sequence[SourceFile], reader: SourceOfFiles, *, path: str
 ) -> None:
@@ -209,12 +236,12 @@ def refuse_lost_files(
         contents = [file.content for file in missing if file.content is not None]
         rows = f"{sum(content.rows for content in contents):,}"
         least = "at least " if len(contents) < len(missing) else ""
-        raise CheckpointError(
-            f"{location(path)} has {least}{rows} rows of {count(len(missing), 'file')} that the "
-            f"source does not have: {first_of([file.path for file in missing], 1)}. "
-            "--full-refresh would discard these rows, and could not score them again. Run without "
-            "--full-refresh, which scores new files alone; or set [source] path to all the files; "
-            "or say with --full-refresh --force that these rows may go."
+        raise _would_lose(
+            path,
+            f"{least}{rows} rows of {count(len(missing), 'file')} that the source does not have: "
+            f"{first_of([file.path for file in missing], 1)}. ",
+            "Run without --full-refresh, which scores new files alone; or set [source] path to all "
+            "the files; ",
         )
 
 

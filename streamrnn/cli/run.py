@@ -44,7 +44,7 @@ def run(
         bool,
         typer.Option(
             "--full-refresh",
-            help="Discard output and state, and start over; refused if used files are gone.",
+            help="Discard output and state, and start over; refused if the source lacks its rows.",
         ),
     ] = False,
     force: Annotated[
@@ -52,7 +52,7 @@ def run(
         typer.Option(
             "--force",
             help="Run even if a used file has changed, or no value is in its vocabulary; with "
-            "--full-refresh, even if used files are gone.",
+            "--full-refresh, even if the source lacks rows of the output.",
         ),
     ] = False,
     new_model: Annotated[

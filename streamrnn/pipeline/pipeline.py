@@ -212,8 +212,8 @@ class Pipeline(ReportsOutput):
     ) -> Summary:
         """Score what is new in the source since the last run, and commit it to the sink.
 
-        `full_refresh` discards output and state first, unless the source lacks files that the
-        output has used; `force` discards the rows of those, too; it resumes past used files that
+        `full_refresh` discards output and state first, unless the source lacks rows that the
+        output has; with `force` they are lost; it resumes past used files that
         changed, and past a vocabulary (`oov` = 1) that has none of 100 or more values; with
         `new_model` another model takes over the state of each stream; `reload` first
         rewinds to the last commit before the used files that changed, or before the named ones;

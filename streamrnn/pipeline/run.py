@@ -14,6 +14,7 @@ from streamrnn.checkpoints import (
     SourcePlan,
     read_manifest,
     refuse_lost_files,
+    refuse_lost_pipe,
     with_seen_files,
 )
 from streamrnn.config import alerts_beside
@@ -122,9 +123,12 @@ class Job:
             last = read_manifest(path)
         except (CheckpointError, MissingFileError):
             return None
-        if files is not None and not self.options.force:
+        if self.options.force:
+            return last
+        if files is not None:
             select = after_rule(self.loaded, files)
             refuse_lost_files(last, select(files.files, ()), files, path=path)
+        refuse_lost_pipe(last, files, path=path)
         return last
 
     def _report_commits(self, output: Destination, before: int) -> None:

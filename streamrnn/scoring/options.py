@@ -14,7 +14,7 @@ from streamrnn.scoring.summary import Progress
 class RunOptions:
     """Options of one run.
 
-    `full_refresh` starts over, with `force` also without used files that are gone; `force` resumes
+    `full_refresh` starts over, with `force` without rows that the source lacks; `force` resumes
     past used files that changed and past a vocabulary that has none of the values, with `new_model`
     another model takes over the state of each stream; `reload` first rewinds to the last commit
     before the used files that changed, or before the named ones; `follow` looks for new files every

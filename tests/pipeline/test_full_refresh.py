@@ -1,11 +1,14 @@
 """A run that starts over keeps rows that it cannot score again, unless told that they may go."""
 
+import io
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import logs
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -28,6 +31,14 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pipeline(path: str = "in", **source: Any) -> Pipeline:
     return Pipeline.from_dict(logs.config(path, "m.safetensors", "out", source=source))
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, table: pa.Table) -> Pipeline:
+    data = io.BytesIO()
+    with pa.ipc.new_stream(data, table.schema) as writer:
+        writer.write_table(table)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data.getvalue())))
+    return pipeline("-")
 
 
 def rows() -> int:
@@ -67,6 +78,43 @@ def test_a_moved_folder_is_scored_anew() -> None:
 def test_files_that_after_leaves_out_are_missed_too() -> None:
     with pytest.raises(CheckpointError, match="out has 40 rows of 1 file that the source does"):
         pipeline(after={"partition": "day=1"}).run(full_refresh=True)
+
+
+def test_a_pipe_does_not_replace_the_rows_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError) as refused:
+        piped(monkeypatch, DAYS[2]).run(full_refresh=True)
+    assert str(refused.value) == (
+        "out has 120 rows, and this run reads a pipe, which does not have them again. "
+        "--full-refresh would discard these rows, and could not score them again. Run without "
+        "--full-refresh, which adds the rows of the pipe; or say with --full-refresh --force that "
+        "these rows may go."
+    )
+    assert rows() == 120
+    assert piped(monkeypatch, DAYS[2]).run(full_refresh=True, force=True).rows == 40
+    assert rows() == 40
+
+
+@pytest.mark.parametrize("before", [0, 80])
+def test_files_do_not_replace_the_rows_of_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """Alone in the output, or after files which the source still has."""
+    shutil.rmtree("out")
+    if before:
+        pipeline("in/day=[12]/*.parquet").run()
+    piped(monkeypatch, DAYS[2]).run()
+    with pytest.raises(CheckpointError) as refused:
+        pipeline("in/day=[12]/*.parquet").run(full_refresh=True)
+    assert str(refused.value).startswith("out has 40 rows of no file that it used, as a pipe has. ")
+    assert rows() == before + 40
+    assert pipeline().run(full_refresh=True, force=True).rows == 120
+    assert rows() == 120
+
+
+def test_an_output_without_rows_starts_over_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree("out")
+    piped(monkeypatch, LOG.slice(0, 0)).run()
+    assert piped(monkeypatch, DAYS[0]).run(full_refresh=True).rows == 40
 
 
 def test_an_output_whose_manifest_is_lost_starts_over() -> None:
