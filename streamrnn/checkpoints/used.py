@@ -218,31 +218,68 @@ def refuse_lost_files(
 ) -> None:
     """Refuse to start the output at `path` over from files that lack rows which it has.
 
-    Files of which the log of a table has the end, and whose rows are in other files, are not
-    missed. Raises CheckpointError.
+    They are gone, or cut in place. Files of which the log of a table has the end, and whose rows
+    are in other files, are not missed. Raises CheckpointError.
     """
     listed = {file.name: file for file in present}
     known = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
-    gone = [file for file in known if file.path not in listed]
-    if reader.table is not None:
-        # The log explained what became of a file when a run noted that it is gone.
-        lost = {*reader.table.lost([file.path for file in gone if not file.gone])}
-        gone = [file for file in gone if file.path in lost]
+    cut = {} if reader.table is not None else _rows_of_cut(known, listed, reader)
+    gone = [*_gone(known, listed, reader.table), *(file for file in known if file.path in cut)]
     names = {file.path for file in known}
     rewrites = find_rewrites(gone, [file for file in present if file.name not in names], reader)
     found = {file.path for rewrite in rewrites.found for file in rewrite.old}
     missing = [file for file in gone if file.path not in found]
-    if missing:
-        contents = [file.content for file in missing if file.content is not None]
-        rows = f"{sum(content.rows for content in contents):,}"
-        least = "at least " if len(contents) < len(missing) else ""
-        raise _would_lose(
-            path,
-            f"{least}{rows} rows of {count(len(missing), 'file')} that the source does not have: "
-            f"{first_of([file.path for file in missing], 1)}. ",
-            "Run without --full-refresh, which scores new files alone; or set [source] path to all "
-            "the files; ",
-        )
+    if not missing:
+        return
+    contents = [(file.path, file.content) for file in missing if file.content is not None]
+    rows = f"{sum(content.rows - cut.get(name, 0) for name, content in contents):,}"
+    least = "at least " if len(contents) < len(missing) else ""
+    instead = (
+        "Restore what was cut; or run with --force and without --full-refresh, which keeps these "
+        "rows and scores new files alone; "
+        if any(file.path in cut for file in missing)
+        else "Run without --full-refresh, which scores new files alone; or set [source] path to "
+        "all the files; "
+    )
+    raise _would_lose(
+        path,
+        f"{least}{rows} rows of {count(len(missing), 'file')} that the source does not have: "
+        f"{first_of([file.path for file in missing], 1)}. ",
+        instead,
+    )
+
+
+def _gone(
+    known: Sequence[UsedFile], listed: Mapping[str, SourceFile], table: Table | None
+) -> list[UsedFile]:
+    """Return the used files that the source lacks, if the log of a table does not explain it."""
+    gone = [file for file in known if file.path not in listed]
+    if table is None:
+        return gone
+    # The log explained what became of a file when a run noted that it is gone.
+    lost = {*table.lost([file.path for file in gone if not file.gone])}
+    return [file for file in gone if file.path in lost]
+
+
+def _rows_of_cut(
+    known: Sequence[UsedFile], listed: Mapping[str, SourceFile], reader: SourceOfFiles
+) -> dict[str, int]:
+    """Return the rows left in the used files that were cut in place: name -> rows.
+
+    Of a file whose rows are not recorded, the size is compared. One that is torn has no rows.
+    """
+    cut = {}
+    for used in known:
+        file = listed.get(used.path)
+        if file is None or (used.size, used.mtime_ns) == (file.size, file.mtime_ns):
+            continue
+        try:
+            rows = reader.footer(file).rows
+        except DataError:
+            rows = 0
+        if rows < used.content.rows if used.content is not None else file.size < used.size:
+            cut[used.path] = rows
+    return cut
 
 
 def changed_files(

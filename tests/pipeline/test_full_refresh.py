@@ -117,6 +117,39 @@ def test_an_output_without_rows_starts_over_from_a_pipe(monkeypatch: pytest.Monk
     assert piped(monkeypatch, DAYS[0]).run(full_refresh=True).rows == 40
 
 
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_used_file_that_was_cut_is_missed_too(torn: bool) -> None:
+    file = Path("in/day=1/a.parquet")
+    logs.write(DAYS[0].slice(0, 30), file)
+    if torn:
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError) as refused:
+        pipeline().run(full_refresh=True)
+    lost = "40 rows of 1 file" if torn else "10 rows of 1 file"
+    assert str(refused.value) == (
+        f"out has {lost} that the source does not have: {file.resolve()}. --full-refresh would "
+        "discard these rows, and could not score them again. Restore what was cut; or run with "
+        "--force and without --full-refresh, which keeps these rows and scores new files alone; or "
+        "say with --full-refresh --force that these rows may go."
+    )
+    assert pipeline().run(force=True).nothing_new
+    assert rows() == 120
+
+
+def test_the_rest_of_a_cut_file_may_be_in_another_one() -> None:
+    """As of a log that is copied, and emptied in place."""
+    file = Path("in/day=1/a.parquet")
+    shutil.copy(file, "in/day=1/a.1.parquet")
+    logs.write(DAYS[0].slice(0, 0), file)
+    assert pipeline().run(full_refresh=True).rows == 120
+
+
+def test_a_file_with_more_rows_or_fewer_bytes_loses_none() -> None:
+    pq.write_table(DAYS[1], "in/day=2/a.parquet", compression="brotli")
+    logs.write(pa.concat_tables([DAYS[2], DAYS[2].slice(39)]), Path("in/day=3/a.parquet"))
+    assert pipeline().run(full_refresh=True).rows == 121
+
+
 def test_an_output_whose_manifest_is_lost_starts_over() -> None:
     """What it had is not known, and its own message advises that."""
     Path("out/_streamrnn/_manifest.json").write_text("{}")
