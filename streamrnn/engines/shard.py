@@ -181,7 +181,7 @@ def _scored(
             attempt.abandon()
     outcome.facts = None if any(chunk.failed for chunk in read) else target.facts
     outcome.times = loop.times
-    outcome.looked_up = dict(loop.looked_up)
+    outcome.looked_up = loop.looked_up
     outcome.rejected = loop.scorer.rejected
     outcome.streams = len(table)
     return table.to_arrow()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from streamrnn.sources import (
     Source,
     SourceFile,
     SourceOfFiles,
+    add_looked_up,
     refuse_all_unknown,
 )
 from streamrnn.states import by_shard, key_hashes, shard_of
@@ -302,10 +303,9 @@ class ShardedEngine:
 
     def _refuse_unknown(self, outcomes: Sequence[Outcome]) -> None:
         """Raise DataError if all shards together know no value of a feature."""
-        looked_up: defaultdict[str, LookedUp] = defaultdict(LookedUp)
+        looked_up: dict[str, LookedUp] = {}
         for outcome in outcomes:
-            for name, seen in outcome.looked_up.items():
-                looked_up[name].add(seen)
+            add_looked_up(looked_up, outcome.looked_up)
         refuse_all_unknown(self._bound.loaded.contract.vocabularies, looked_up)
 
     def _readings(self, splits: Sequence[Split]) -> dict[str, Reading]:

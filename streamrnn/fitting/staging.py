@@ -18,7 +18,13 @@ from streamrnn.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import UnsupportedError
 from streamrnn.fitting.raw import ArrayFile, mapped
 from streamrnn.scoring import BoundTarget, LabelReader, Scorer
-from streamrnn.sources import SourceBatch, parse_time
+from streamrnn.sources import (
+    LookedUp,
+    SourceBatch,
+    add_looked_up,
+    parse_time,
+    refuse_all_unknown,
+)
 from streamrnn.windows import Labels, StreamBatch
 
 _BLOCK = 1 << 16
@@ -154,12 +160,14 @@ class Staged:
 def stage(reader: Reader, batches: Iterator[SourceBatch], folder: Path) -> Staged:
     """Read all rows up to the reader's limit into `folder`, which exists and is empty.
 
-    Memory holds a record batch, and some numbers for each stream. Raises DataError.
+    Memory holds a record batch, and some numbers for each stream. Raises DataError, also for a
+    feature all of whose values are unknown.
     """
     with ExitStack() as stack:
         found = _Rows(reader, folder, stack)
         for batch in reader.batches(batches):
             found.add(batch)
+        refuse_all_unknown(reader.scorer.bound.loaded.contract.vocabularies, found.looked_up)
         return found.sorted()
 
 
@@ -195,6 +203,7 @@ class _Rows:
         self._begun = np.zeros(self._known, bool)
         self._read = 0
         self.counts: Counter[str] = Counter()
+        self.looked_up: dict[str, LookedUp] = {}
 
     def add(self, batch: SourceBatch) -> None:
         """Add a record batch."""
@@ -217,6 +226,7 @@ class _Rows:
         self._count_streams(stream, row, scorer.table.streams)
         self._read += len(rows)
         self.counts.update(by_stream.counts)
+        add_looked_up(self.looked_up, rows.looked_up)
 
     def _file(self, name: str, dtype: Any, shape: tuple[int, ...] = ()) -> ArrayFile:
         file = ArrayFile(self._folder / f"raw.{name}", dtype, shape)

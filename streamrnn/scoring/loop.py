@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from streamrnn.sources import (
     Reading,
     Rows,
     SourceBatch,
+    add_looked_up,
     refuse_all_unknown,
     shown_time,
     time_of,
@@ -97,7 +97,7 @@ class Loop:
         self._watch = Stopwatch(self.summary.seconds_by_phase)
         self._file: str | None = None
         self.times: tuple[int, int] | None = None
-        self.looked_up: defaultdict[str, LookedUp] = defaultdict(LookedUp)
+        self.looked_up: dict[str, LookedUp] = {}
 
     def run(self, batches: Iterator[SourceBatch], target: Target, last: bool) -> None:
         """Read to the end, or until `options.stop` is set, and commit.
@@ -200,8 +200,7 @@ class Loop:
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
         self.summary.first_late = self.summary.first_late or scored.first_late
-        for name, seen in rows.looked_up.items():
-            self.looked_up[name].add(seen)
+        add_looked_up(self.looked_up, rows.looked_up)
         if rows.time is not None:
             valid = rows.time if not rows.faults.reasons else rows.time[rows.faults.codes == 0]
             if len(valid):

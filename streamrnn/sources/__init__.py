@@ -39,7 +39,7 @@ from streamrnn.sources.timeline import (
     time_of,
     unix_seconds,
 )
-from streamrnn.sources.vocabulary import UNKNOWN_IN, LookedUp, refuse_all_unknown
+from streamrnn.sources.vocabulary import UNKNOWN_IN, LookedUp, add_looked_up, refuse_all_unknown
 from streamrnn.sources.vocabulary_files import load_vocabulary
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "StreamSource",
     "Table",
     "TargetColumns",
+    "add_looked_up",
     "after_partition",
     "after_path",
     "after_time",

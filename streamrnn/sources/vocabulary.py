@@ -47,6 +47,12 @@ class LookedUp:
         self.examples = [*self.examples, *new][:_COMPARED]
 
 
+def add_looked_up(total: dict[str, LookedUp], rows: Mapping[str, LookedUp]) -> None:
+    """Add what became of values of other rows, by column, to a total."""
+    for column, seen in rows.items():
+        total.setdefault(column, LookedUp()).add(seen)
+
+
 def refuse_all_unknown(
     vocabularies: Mapping[str, Vocabulary], looked_up: Mapping[str, LookedUp]
 ) -> None:
@@ -209,7 +215,8 @@ class Vocabulary:
             f"feature {column!r}: none of its {seen.values:,} values so far is in the "
             f"vocabulary ({self.label}), so all have id 0. Received: {_some(seen.examples)}; the "
             f"vocabulary has: {_some(self.values)}. {likely}Correct the vocabulary or the column; "
-            "if these values are meant to be unknown, use --force."
+            "if these values are meant to be unknown, run with --force; there is nothing in them "
+            "to fit: leave the feature out."
         )
 
     def _refuse(self, array: pa.Array, unknown: pa.Array, column: str, faults: Faults) -> None:

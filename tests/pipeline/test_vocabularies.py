@@ -159,7 +159,10 @@ def test_a_vocabulary_that_has_no_value_of_the_data_is_an_error_unless_forced() 
     assert "'b6'" in text
     assert "; the vocabulary has: 'AA', 'B6', 'DL', 'UA'. Received '" in text
     assert "' only in case. Correct the vocabulary or the column;" in text
-    assert text.endswith("if these values are meant to be unknown, use --force.")
+    assert text.endswith(
+        "if these values are meant to be unknown, run with --force; there is nothing in them to "
+        "fit: leave the feature out."
+    )
     job = Pipeline.from_dict(_config("in", "out", _with(), batch_rows=40, late="apply"))
     assert job.run(force=True).unknown == 300
     logs.write(_log(["zz"], pa.string()), Path("in/1.parquet"))
@@ -185,6 +188,23 @@ def test_shards_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     summary = job.run()
     assert summary.unknown_by_feature == {"carrier": one.to_pylist().count("zz")}
+
+
+def test_a_fit_refuses_a_feature_without_a_value_of_the_vocabulary() -> None:
+    """In the words of a run, before it trains; what is within its limit counts."""
+    said = _refused(["zz"], _with())
+    config = _config("in", "fitted", _with(), reset="new")
+    config["model"] = {"path": "n.safetensors", "layers": [{"type": "Dense", "units": 1}]}
+    config |= {"target": {"column": "a", "rows": 1}, "train": {"epochs": 1, "optimizer": "adam"}}
+    job = Pipeline.from_dict(config)
+    with pytest.raises(DataError) as refused:
+        job.fit()
+    assert str(refused.value) == said
+    with pytest.raises(DataError, match="none of its 100 values so far"):
+        job.fit(limit=100)
+    assert not Path("n.safetensors").exists()
+    logs.write(_log([*["zz"] * 9, "AA"], pa.string()), Path("in/0.parquet"))
+    assert job.fit().epochs == 1
 
 
 @pytest.mark.parametrize(
