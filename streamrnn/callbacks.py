@@ -1,4 +1,18 @@
 """What happens between epochs and batches of `fit`, by its names in Keras."""
 
+from typing import TYPE_CHECKING, Any
+
+from streamrnn.plugin import load_plugin
 from streamrnn.training.callbacks import *
-from streamrnn.training.callbacks import __all__ as __all__
+from streamrnn.training.callbacks import __all__ as names
+
+if TYPE_CHECKING:
+    from streamrnn.plugins.tensorboard import TensorBoard as TensorBoard
+
+__all__ = sorted([*names, "TensorBoard"])
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TensorBoard":
+        return load_plugin("callback", name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,15 @@
 """TensorBoard: losses, metrics and learning rates for its pages."""
 
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from streamrnn.errors import ArgumentError, UnsupportedError
-from streamrnn.training.callbacks.callback import Callback, Logs
+from streamrnn.training.callbacks import Callback
+
+_Logs = dict[str, Any] | None
 
 
 class TensorBoard(Callback):
@@ -59,28 +60,28 @@ class TensorBoard(Callback):
         self._begun = 0.0
         _summary()
 
-    def on_train_begin(self, logs: Logs = None) -> None:
+    def on_train_begin(self, logs: _Logs = None) -> None:
         self._batches = 0
 
-    def on_train_end(self, logs: Logs = None) -> None:
+    def on_train_end(self, logs: _Logs = None) -> None:
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
 
-    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
         self._epoch_batches, self._begun = self._batches, time.perf_counter()
 
-    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: _Logs = None) -> None:
         self._batches += 1
         if self.update_freq != "epoch" and (self._batches - 1) % int(self.update_freq) == 0:
             named = {f"batch_{name}": value for name, value in (logs or {}).items()}
             self._write("train", named, self._batches - 1)
 
-    def on_test_end(self, logs: Logs = None) -> None:
+    def on_test_end(self, logs: _Logs = None) -> None:
         named = {f"evaluation_{name}_vs_iterations": v for name, v in (logs or {}).items()}
         self._write("validation", named, self.model.optimizer.iterations)
 
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: _Logs = None) -> None:
         found = dict(logs or {})
         found["learning_rate"] = float(self.model.optimizer.learning_rate)
         if self.write_steps_per_second:
@@ -107,8 +108,9 @@ class TensorBoard(Callback):
 
 def _summary() -> Any:
     try:
-        return import_module("tensorboard.summary")
+        import tensorboard.summary as summary
     except ImportError as error:
         raise UnsupportedError(
             "TensorBoard needs the package tensorboard: pip install 'streamrnn[tensorboard]'"
         ) from error
+    return summary

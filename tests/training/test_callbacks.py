@@ -2,7 +2,6 @@
 
 import csv
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from streamrnn.errors import (
     DivergedError,
     ModelMismatchError,
     SinkError,
-    UnsupportedError,
 )
 
 RNG = np.random.default_rng(3)
@@ -447,13 +445,3 @@ def test_a_metric_with_a_number_for_each_class(
     ):
         with pytest.raises(ArgumentError, match=r"a value for each class|cannot be formatted"):
             make().fit(X, y, verbose=0, callbacks=callback)
-
-
-def test_tensorboard_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
-    with pytest.raises(UnsupportedError, match=r"pip install 'streamrnn\[tensorboard\]'"):
-        callbacks.TensorBoard()
-    with pytest.raises(ArgumentError, match="histogram_freq=1 is not supported"):
-        callbacks.TensorBoard(histogram_freq=1)
-    with pytest.raises(ArgumentError, match="update_freq must be"):
-        callbacks.TensorBoard(update_freq="step")

@@ -12,7 +12,6 @@ from streamrnn.training.callbacks.history import History, ProgbarLogger
 from streamrnn.training.callbacks.listing import CallbackList
 from streamrnn.training.callbacks.monitor import TerminateOnNaN
 from streamrnn.training.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
-from streamrnn.training.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "BackupAndRestore",
@@ -26,6 +25,5 @@ __all__ = [
     "ModelCheckpoint",
     "ProgbarLogger",
     "ReduceLROnPlateau",
-    "TensorBoard",
     "TerminateOnNaN",
 ]
