@@ -39,7 +39,7 @@ NOT_NEEDED = (
     "numba.np.arrayobj", "numba.cpython.unicode",  # to compile code with arrays and texts
     "pandas", "pyarrow.dataset", "pyarrow.flight",
     "h5py", "onnx", "ray", "pyspark", "deltalake", "pyiceberg", "vl_convert", "rich",
-    "streamrnn.training", "streamrnn.fitting", "streamrnn.pictures", "streamrnn.spark",
+    "streamrnn.training", "streamrnn.fitting", "streamrnn.pictures", "streamrnn.plugins",
     "streamrnn.formats.keras", "streamrnn.formats.onnx", "streamrnn.outputs.reporting",
 )  # fmt: skip
 MOST_OWN = 400

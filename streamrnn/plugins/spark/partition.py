@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import LateRowError
+from streamrnn.plugins.spark.ordering import Order, Places, repeated, tie_error
 from streamrnn.scoring import BoundPipeline, Scorer, starting_table
 from streamrnn.sources import Rows, select
-from streamrnn.spark.ordering import Order, Places, repeated, tie_error
 from streamrnn.states import StateTable, flat_schema, from_flat, to_flat
 
 KIND, DATA = "streamrnn_kind", "streamrnn_data"

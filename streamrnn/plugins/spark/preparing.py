@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from streamrnn.errors import ConfigError
 from streamrnn.pipeline import Pipeline
+from streamrnn.plugins.spark.partition import DATA, KIND
+from streamrnn.plugins.spark.types import arrow_schema, in_zone
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, starting_table
 from streamrnn.sources import new_names
-from streamrnn.spark.partition import DATA, KIND
-from streamrnn.spark.types import arrow_schema, in_zone
 from streamrnn.states import read_state_file
 
 FRAME = "the DataFrame"

@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 from streamrnn.errors import DataError
+from streamrnn.plugins.spark.deferred import pyspark
+from streamrnn.plugins.spark.failures import worker_errors
+from streamrnn.plugins.spark.ordering import quoted
+from streamrnn.plugins.spark.partition import DATA, KIND, REJECTS, SCORED_ROWS, STATE, SUMMARY, Task
+from streamrnn.plugins.spark.shipping import unpacking
+from streamrnn.plugins.spark.state_frames import state_struct
+from streamrnn.plugins.spark.types import spark_schema
 from streamrnn.scoring import Summary
-from streamrnn.spark.deferred import pyspark
-from streamrnn.spark.failures import worker_errors
-from streamrnn.spark.ordering import quoted
-from streamrnn.spark.partition import DATA, KIND, REJECTS, SCORED_ROWS, STATE, SUMMARY, Task
-from streamrnn.spark.shipping import unpacking
-from streamrnn.spark.state_frames import state_struct
-from streamrnn.spark.types import spark_schema
 
 
 class ScoredFrames:

@@ -9,9 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.pipeline import Pipeline
-from streamrnn.scoring import BoundPipeline, starting_table
-from streamrnn.spark.ordering import Order
-from streamrnn.spark.preparing import (
+from streamrnn.plugins.spark.ordering import Order
+from streamrnn.plugins.spark.preparing import (
     bound_to,
     for_workers,
     in_own_zone,
@@ -19,11 +18,12 @@ from streamrnn.spark.preparing import (
     loaded_for_workers,
     with_new_columns,
 )
-from streamrnn.spark.result import ScoredFrames
-from streamrnn.spark.shipping import scoring
-from streamrnn.spark.state_frames import LABEL, state_from_arrow, table_schema
-from streamrnn.spark.types import spark_schema
-from streamrnn.spark.union import Union
+from streamrnn.plugins.spark.result import ScoredFrames
+from streamrnn.plugins.spark.shipping import scoring
+from streamrnn.plugins.spark.state_frames import LABEL, state_from_arrow, table_schema
+from streamrnn.plugins.spark.types import spark_schema
+from streamrnn.plugins.spark.union import Union
+from streamrnn.scoring import BoundPipeline, starting_table
 from streamrnn.states import StateTable, as_table, meta
 
 

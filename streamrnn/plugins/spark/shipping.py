@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from streamrnn import __version__
-from streamrnn.spark.deferred import pyspark
+from streamrnn.plugins.spark.deferred import pyspark
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from streamrnn.spark.partition import Task
+    from streamrnn.plugins.spark.partition import Task
 
 Mapped = Callable[[Iterator["pa.RecordBatch"]], Iterator["pa.RecordBatch"]]
 
@@ -42,7 +42,7 @@ def scoring(task: Task) -> Mapped:
             )
         from pyspark import cloudpickle
 
-        from streamrnn.spark.partition import score_partition
+        from streamrnn.plugins.spark.partition import score_partition
 
         return score_partition(cloudpickle.loads(content), batches)
 

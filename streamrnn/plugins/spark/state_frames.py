@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.errors import StateError
-from streamrnn.spark.deferred import pyspark
-from streamrnn.spark.failures import worker_errors
-from streamrnn.spark.ordering import quoted
-from streamrnn.spark.types import spark_schema
+from streamrnn.plugins.spark.deferred import pyspark
+from streamrnn.plugins.spark.failures import worker_errors
+from streamrnn.plugins.spark.ordering import quoted
+from streamrnn.plugins.spark.types import spark_schema
 from streamrnn.states import flat_schema, from_flat, to_flat
 
 _KEPT = "streamrnn.schema"

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.errors import DTypeError
-from streamrnn.spark.deferred import pyspark
+from streamrnn.plugins.spark.deferred import pyspark
 
 _ARROW = {
     "BooleanType": pa.bool_(),

@@ -6,10 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamrnn.plugins.spark.deferred import pyspark
+from streamrnn.plugins.spark.ordering import Order, column, quoted
+from streamrnn.plugins.spark.partition import Task
 from streamrnn.scoring import BoundPipeline
-from streamrnn.spark.deferred import pyspark
-from streamrnn.spark.ordering import Order, column, quoted
-from streamrnn.spark.partition import Task
 from streamrnn.states import flat_schema
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from spark import sessions
+from plugins.spark import sessions
 
 
 @pytest.fixture(scope="session")

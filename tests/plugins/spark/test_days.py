@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("pyspark", reason="needs the engines extra")
-from spark import sessions
+from plugins.spark import sessions
 
 from streamrnn.errors import DataError, DTypeError, StateError
 from streamrnn.spark import score, state_to_arrow, worker_errors

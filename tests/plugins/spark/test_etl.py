@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("pyspark", reason="needs the engines extra")
-from spark import sessions
+from plugins.spark import sessions
 
 from streamrnn import Pipeline
-from streamrnn.spark import result, state_to_arrow
+from streamrnn.plugins.spark import result, state_to_arrow
 
 pytestmark = pytest.mark.filterwarnings(sessions.PANDAS)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DAY = 300
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("pyspark", reason="needs the engines extra")
-from spark import sessions
+from plugins.spark import sessions
 
 from streamrnn.errors import ConfigError, DataError, DTypeError, StreamRNNError
 from streamrnn.spark import score

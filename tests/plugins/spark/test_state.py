@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("pyspark", reason="needs the engines extra")
-from spark import sessions
+from plugins.spark import sessions
 
 from streamrnn import Pipeline, StateTable
 from streamrnn.errors import StateError

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("pyspark", reason="needs the engines extra")
-from spark import sessions
+from plugins.spark import sessions
 
 from streamrnn import Pipeline
 from streamrnn.errors import DataError, UnsupportedError
-from streamrnn.spark import score, shipping, state_to_arrow, worker_errors
+from streamrnn.plugins.spark import score, shipping, state_to_arrow, worker_errors
 
 pytestmark = pytest.mark.filterwarnings(sessions.PANDAS)
 

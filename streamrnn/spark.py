@@ -1,0 +1,22 @@
+"""Score Spark DataFrames: rows in, rows and state out, with the bits of a local run."""
+
+from typing import TYPE_CHECKING, Any
+
+from streamrnn.plugin import load_plugin
+
+if TYPE_CHECKING:
+    from streamrnn.plugins.spark import (
+        ScoredFrames,
+        score,
+        state_from_arrow,
+        state_to_arrow,
+        worker_errors,
+    )
+
+__all__ = ["ScoredFrames", "score", "state_from_arrow", "state_to_arrow", "worker_errors"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(load_plugin("module", "spark"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
