@@ -38,13 +38,10 @@ RESTORE = (
 _ATTEMPT = re.compile(r"_?(?:state-)?(\d{5,})-\d{3,}-[0-9a-f]{16}")
 # All files inside begin with "_" too: Polars tells hidden files by their own names.
 MANIFEST = f"{INSIDE}/_manifest.json"
+EARLIEST_MANIFEST = f"{INSIDE}/manifest.json"
 LOCK = f"{INSIDE}/_lock"
 OWNER = f"{INSIDE}/_owner"
 LAYOUTS = f"{INSIDE}/_layouts.json"
-# Names of earlier versions. Such a manifest or owner is read until another one is written.
-OLD_MANIFEST = f"{INSIDE}/manifest.json"
-OLD_LOCK = f"{INSIDE}/lock"
-OLD_OWNER = f"{INSIDE}/owner"
 
 
 def name_inside(path: str) -> str:
@@ -153,7 +150,7 @@ class PartDirectory:
 
     def owner(self) -> str:
         """Return the output that the parts belong to, as written by `mark`; "" if none."""
-        return self._read(OWNER) or self._read(OLD_OWNER)
+        return self._read(OWNER)
 
     def _read(self, name: str) -> str:
         with suppress(FileNotFoundError):
@@ -164,7 +161,6 @@ class PartDirectory:
         """Write which output the parts belong to."""
         if self._read(OWNER) != output:
             self.files.put(OWNER, output.encode())
-            self.files.delete(OLD_OWNER)
 
     def _visible(self) -> dict[str, int]:
         plain = self.layouts == frozenset([()])
@@ -338,9 +334,7 @@ class PartDirectory:
         unnamed = sorted(name for name in staged.keys() - keep if not is_later(name, after))
         leftovers = [f"{STAGING}/{name}" for name in unnamed]
         beside = [f"{INSIDE}/{name}" for name in sorted(self.files.sizes(INSIDE))]
-        leftovers += [name for name in beside if name.startswith((f"{OWNER}.", f"{OLD_OWNER}."))]
-        leftovers += [OLD_LOCK] if OLD_LOCK in beside else []
-        leftovers += [OLD_OWNER] if {OWNER, OLD_OWNER} <= set(beside) else []
+        leftovers += [name for name in beside if name.startswith(f"{OWNER}.")]
         for name in leftovers:
             self.files.delete(name)
         return len(waiting), removed + len(leftovers)

@@ -2,14 +2,7 @@
 
 from contextlib import ExitStack, suppress
 
-from streamrnn.checkpoints.directory import (
-    INSIDE,
-    LOCK,
-    OLD_LOCK,
-    STAGING,
-    PartDirectory,
-    name_inside,
-)
+from streamrnn.checkpoints.directory import INSIDE, LOCK, STAGING, PartDirectory, name_inside
 from streamrnn.checkpoints.lock import Lock
 from streamrnn.errors import SinkError
 
@@ -39,7 +32,7 @@ class Holding:
         if not directory.files.entries(""):
             self._new.append(directory)
         directory.prepare()
-        self._locks.append((directory, Lock(directory.files, LOCK, OLD_LOCK)))
+        self._locks.append((directory, Lock(directory.files, LOCK)))
 
     def renew(self) -> None:
         """Renew advisory locks (on object stores)."""

@@ -8,7 +8,6 @@ from streamrnn.checkpoints.directory import (
     INSIDE,
     LOCK,
     MANIFEST,
-    OLD_MANIFEST,
     PartDirectory,
     is_later,
     name_inside,
@@ -39,7 +38,6 @@ class Ledger:
         self._beside = {"rejects": rejects, "alerts": alerts}
         self._held = held
         self._files = rows.files
-        self._has_old_manifest = False
 
     def reconcile(self, manifest: Manifest, *, running: bool = False) -> tuple[int, int]:
         """Make the folder match the manifest; return how many parts were moved, files removed.
@@ -54,9 +52,6 @@ class Ledger:
                 finished, removed = finished + more_finished, removed + more_removed
         found = self._files.sizes(INSIDE).keys()
         named = manifest.file_names() | {name_inside(MANIFEST), name_inside(LOCK)}
-        self._has_old_manifest = name_inside(OLD_MANIFEST) in found
-        if self._has_old_manifest and name_inside(MANIFEST) not in found:
-            named.add(name_inside(OLD_MANIFEST))  # until the next commit
         for name in sorted(name for name in found - named if not is_later(name, after)):
             self._files.delete(f"{INSIDE}/{name}")
             removed += 1
@@ -118,9 +113,6 @@ class Ledger:
         for directory, added in new:
             directory.publish(added)
         gone = (last.file_names() if last else set()) - manifest.file_names()
-        if self._has_old_manifest:
-            gone.add(name_inside(OLD_MANIFEST))
-            self._has_old_manifest = False
         for name in sorted(gone):
             self._files.delete(f"{INSIDE}/{name}")
         return manifest

@@ -30,24 +30,18 @@ STALE_SECONDS = 300
 
 
 class Lock:
-    """Held from construction to `release`. Raises CheckpointError that names the owner.
+    """Held from construction to `release`. Raises CheckpointError that names the owner."""
 
-    `old_names`: locks of earlier versions, which are held too if they exist.
-    """
-
-    def __init__(self, files: Files, name: str, *old_names: str) -> None:
+    def __init__(self, files: Files, name: str) -> None:
         self._files = files
         self._name = name
         self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._locked: list[FileIO] = []
+        self._locked: FileIO | None = None
         try:
             if isinstance(files, LocalFiles):
-                for old_name in old_names:
-                    self._lock_file(files.show(old_name), create=False)
                 self._lock_file(files.show(name))
             else:
-                for known in (*old_names, name):
-                    self._refuse_owner(known)
+                self._refuse_owner()
                 self.renew()
         except BaseException:
             self._close()
@@ -67,26 +61,23 @@ class Lock:
             f"pid {owner.get('pid', '?')}, since {owner.get('since', '?')}). {advice}"
         )
 
-    def _lock_file(self, path: str, *, create: bool = True) -> None:
+    def _lock_file(self, path: str) -> None:
         try:
-            file = lock_file(path, create=create)
+            self._locked = file = lock_file(path)
         except BlockingIOError:
             owner: dict[str, Any] = {}
             with suppress(FileNotFoundError):
                 owner = _parse(Path(path).read_bytes())
             raise self._refusal(owner, "Wait until it ends, or stop it.") from None
-        if file is None:
-            return
-        self._locked.append(file)
         file.truncate(0)
         with sink_errors("write", path):
             file.write(json.dumps(self._owner()).encode())
 
-    def _refuse_owner(self, name: str) -> None:
-        """Raise CheckpointError if an object names an owner that is alive."""
+    def _refuse_owner(self) -> None:
+        """Raise CheckpointError if the object names an owner that is alive."""
         owner: dict[str, Any] = {}
         with suppress(FileNotFoundError):
-            owner = _parse(self._files.read(name))
+            owner = _parse(self._files.read(self._name))
         if owner.get("host") == socket.gethostname():
             in_use = owner.get("pid") != os.getpid() and _is_alive(owner.get("pid"))
         else:
@@ -94,7 +85,7 @@ class Lock:
         if in_use:
             raise self._refusal(
                 owner,
-                f"If that run is dead, delete {self._files.show(name)} "
+                f"If that run is dead, delete {self._files.show(self._name)} "
                 f"or wait {STALE_SECONDS // 60} minutes.",
             )
 
@@ -112,8 +103,8 @@ class Lock:
             self._close()
 
     def _close(self) -> None:
-        while self._locked:
-            self._locked.pop().close()
+        if self._locked is not None:
+            self._locked.close()
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -266,11 +266,7 @@ class Manifest:
         found = json.loads(data)
         check_shape(found)
         if found["version"] not in READABLE:
-            raise CheckpointError(
-                f"{path} has format version {found['version']}, this version of streamrnn reads "
-                f"{READABLE[0]} to {READABLE[-1]}. Use the version that wrote it, or start over "
-                "with --full-refresh."
-            )
+            refuse_layout(path, found["version"])
         old = found["version"] < 4
         model = {"model": found["model"]} if old else {}
         del found["sha256"], found["version"]
@@ -305,6 +301,16 @@ class Manifest:
                 ),
             }
         )
+
+
+def refuse_layout(path: str, layout: object) -> NoReturn:
+    """Raise CheckpointError for a manifest of another layout (None: of before there were any)."""
+    written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
+    raise CheckpointError(
+        f"{path} {written}; this version of streamrnn reads layout {VERSION}. To start over and "
+        "keep this output, set another [sink] path (and another [sink] rejects and [alerts] path, "
+        "if they are set). Or start over in its place with --full-refresh, which removes it."
+    )
 
 
 def _is_fresh(mtime_ns: int, opened_ns: int) -> bool:

@@ -1,18 +1,11 @@
 """Outputs inside one another: readers of the outer one would read the rows of both."""
 
-from streamrnn.checkpoints.directory import (
-    INSIDE,
-    MANIFEST,
-    OLD_MANIFEST,
-    OLD_OWNER,
-    OWNER,
-    name_inside,
-)
+from streamrnn.checkpoints.directory import INSIDE, MANIFEST, OWNER, name_inside
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.storage.files import Files
 from streamrnn.storage.opening import in_the_way, open_files
 
-_OF_AN_OUTPUT = {name_inside(name) for name in (MANIFEST, OWNER, OLD_MANIFEST, OLD_OWNER)}
+_OF_AN_OUTPUT = {name_inside(name) for name in (MANIFEST, OWNER)}
 
 
 def refuse_no_directory(path: str, key: str) -> None:

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from streamrnn.checkpoints.directory import INSIDE, MANIFEST, OLD_MANIFEST, name_inside
+from streamrnn.checkpoints.directory import EARLIEST_MANIFEST, INSIDE, MANIFEST, name_inside
 from streamrnn.checkpoints.edited import check_types, edits_refused
-from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard
+from streamrnn.checkpoints.manifest import Manifest, RetainedCommit, Shard, refuse_layout
 from streamrnn.checkpoints.seen import with_seen_files
 from streamrnn.checkpoints.segments import read_segment
 from streamrnn.checkpoints.versions import check_shards, read_shards, read_version
@@ -20,22 +20,23 @@ _Found = TypeVar("_Found")
 
 
 def find_manifest(files: Files) -> Manifest | None:
-    """Read the manifest of a folder, None if missing. Raises CheckpointError if damaged.
+    """Read the manifest of a folder, None if missing.
+
+    Raises CheckpointError if it is damaged, or has a layout that is not read.
 
     It is read again if another commit removed a segment meanwhile.
     """
-    read, found = partial(read_segment, files, INSIDE), _stored(files)
-    while found is not None:
-        name, data = found
+    read, data, path = partial(read_segment, files, INSIDE), _stored(files), files.show(MANIFEST)
+    while data is not None:
         try:
-            with edits_refused(files.show(name)):
-                manifest = Manifest.from_bytes(data, files.show(name), read)
+            with edits_refused(path):
+                manifest = Manifest.from_bytes(data, path, read)
                 check_types(manifest)
         except CheckpointError:
             again = _stored(files)
-            if again == found:
+            if again == data:
                 raise
-            found = again
+            data = again
         else:
             return manifest
     return None
@@ -46,31 +47,30 @@ def find_commit(files: Files) -> int | None:
 
     Raises CheckpointError if the manifest is damaged.
     """
-    found = _stored(files)
-    if found is None:
+    data, path = _stored(files), files.show(MANIFEST)
+    if data is None:
         return None
-    name, data = found
-    with edits_refused(files.show(name)):
-        return Manifest.from_bytes(data, files.show(name), lambda segment, kind: []).commit
+    with edits_refused(path):
+        return Manifest.from_bytes(data, path, lambda segment, kind: []).commit
 
 
-def _stored(files: Files) -> tuple[str, bytes] | None:
-    """Read the manifest as it is stored: its name and its bytes."""
-    # The new name again: between the two reads a commit may have replaced the old one.
-    for name in (MANIFEST, OLD_MANIFEST, MANIFEST):
-        try:
-            with sink_errors("read", files.show(name)):
-                return name, files.read(name)
-        except OSError as error:
-            if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-                raise
+def _stored(files: Files) -> bytes | None:
+    """Read the bytes of the manifest."""
+    try:
+        with sink_errors("read", files.show(MANIFEST)):
+            return files.read(MANIFEST)
+    except OSError as error:
+        if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise
+    if name_inside(EARLIEST_MANIFEST) in files.entries(INSIDE):
+        refuse_layout(files.show(EARLIEST_MANIFEST), None)
     return None
 
 
 def lists_manifest(files: Files) -> bool:
     """Whether a manifest is listed in a folder (it may be damaged)."""
     found = files.entries(INSIDE)
-    return any(name_inside(name) in found for name in (MANIFEST, OLD_MANIFEST))
+    return any(name_inside(name) in found for name in (MANIFEST, EARLIEST_MANIFEST))
 
 
 def has_manifest(path: str) -> bool:

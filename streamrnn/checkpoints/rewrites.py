@@ -100,7 +100,7 @@ class _Search:
         return [file for file in old if file.path not in self._matched]
 
     def renamed(self, old: list[UsedFile]) -> None:
-        """Match files of which only the footer is known (used by an older version)."""
+        """Match files of which only the footer is known: no run has read them."""
         footers = {(file.size, file.identity): file for file in old}
         sizes = {size for size, _ in footers}
         for item in list(self.new):

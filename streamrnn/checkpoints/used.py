@@ -21,7 +21,6 @@ from streamrnn.sources import (
     Table,
     canonical_name,
     etag,
-    stored_name,
 )
 
 
@@ -373,8 +372,7 @@ class Known:
         readings: Mapping[str, Reading],
     ) -> tuple[UsedFile, ...]:
         if known is not self._indexed:
-            # Two may have one name: older versions knew a file by two.
-            self._indices = {file.path: i for i, file in reversed(list(enumerate(known)))}
+            self._indices = {file.path: i for i, file in enumerate(known)}
         used = list(known)
         for file in now:
             index, reading = self._indices.get(file.name), readings.get(file.name)
@@ -408,11 +406,8 @@ def current_names(
 ) -> dict[str, str]:
     """Map the names of used files that have other names now to those.
 
-    A manifest of version 1 has paths as the pipeline file spelled them. If a folder was moved
-    together with its source, files are found by their paths relative to it.
+    If a folder was moved together with its source, files are found by their paths relative to it.
     """
-    if not manifest.home:
-        return {file.path: stored_name(file.path) for file in manifest.sources}
     if home == manifest.home or not (home.startswith("/") and manifest.home.startswith("/")):
         return {}
     names = {}

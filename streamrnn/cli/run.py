@@ -245,7 +245,7 @@ def _notes(summary: "Summary") -> list[str]:
         (
             s.files_by_footer,
             "used file",
-            "with a new modification time, compared by footer only: an older version read it",
+            "with a new modification time, compared by footer only: its rows came from other files",
         ),
     ]
     notes = [f"{count(number, noun)} {what}" for number, noun, what in reported if number]

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamrnn.config.schema import FeatureSection, Sections
-from streamrnn.config.values import OLD_KINDS
 
 FREE = frozenset(
     {
@@ -128,13 +127,9 @@ def _declared(key: str) -> str:
 
 
 def value_of(key: str, config: Mapping[str, Any]) -> Any:
-    """Return the value of a key in a config, or its default if the config is older than the key.
-
-    Former names of values are replaced by the current ones.
-    """
+    """Return the value of a key in a config, or its default if the config is older than the key."""
     if key in config:
-        value = config[key]
-        return OLD_KINDS.get(value, value) if key == "window.kind" else value
+        return config[key]
     table, _, name = key.partition(".")
     last = name.rpartition(".")[2]
     if name.startswith("features."):

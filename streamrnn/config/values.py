@@ -15,8 +15,6 @@ from streamrnn.config.partitions import partition_texts
 from streamrnn.config.problems import choices, did_you_mean, received
 from streamrnn.display import uri_fault
 
-OLD_KINDS = {"fixed": "independent"}
-"""Former names of kinds of window: old -> new. Files and outputs with the old names are read."""
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
 TYPE_NAMES = (
@@ -209,10 +207,6 @@ def _layers(value: Any) -> Any:
     return tuple(value)
 
 
-def _kind(value: Any) -> Any:
-    return OLD_KINDS.get(value, value) if isinstance(value, str) else value
-
-
 def _time_text(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
@@ -255,18 +249,7 @@ TimeFeatures = Annotated[
     tuple[Literal["hour", "day_of_week", "day_of_year"], ...],
     BeforeValidator(_members("hour", "day_of_week", "day_of_year")),
 ]
-Kind = Annotated[
-    Literal["carry", "independent", "whole"],
-    BeforeValidator(_kind),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": ["carry", "independent", "whole"]},
-                {"enum": list(OLD_KINDS), "deprecated": True},
-            ]
-        }
-    ),
-]
+Kind = Literal["carry", "independent", "whole"]
 Range = Annotated[
     tuple[float, float],
     BeforeValidator(_range),

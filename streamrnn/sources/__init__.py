@@ -12,7 +12,6 @@ from streamrnn.sources.files import (
     etag,
     list_files,
     list_of_format,
-    stored_name,
 )
 from streamrnn.sources.formats import SOURCE_FORMATS, ColumnStatistics, FileFormat, suffixes_of
 from streamrnn.sources.origin import Origin
@@ -94,7 +93,6 @@ __all__ = [
     "shown",
     "shown_time",
     "steps_back",
-    "stored_name",
     "suffixes_of",
     "sum_of",
     "ticks",

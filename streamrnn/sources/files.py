@@ -8,7 +8,6 @@ import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -22,16 +21,6 @@ from streamrnn.storage import Entry, Store, advice_on, open_store
 from streamrnn.storage.natural import steps_of
 from streamrnn.storage.walking import is_wanted
 
-# The options that pyarrow accepts after "?" in the URI of an object store.
-_OPTIONS = {
-    *("region", "scheme", "endpoint_override", "anonymous", "role_arn", "session_name"),
-    *("external_id", "allow_bucket_creation", "allow_bucket_deletion", "allow_delayed_open"),
-    *("check_directory_existence_before_creation", "smart_defaults", "tls_ca_file_path"),
-    *("tls_verify_certificates", "retry_limit_seconds", "project_id", "enable_tls", "tenant_id"),
-    *("client_id", "client_secret", "credential_kind", "background_writes"),
-    *("blob_storage_authority", "blob_storage_scheme", "dfs_storage_authority"),
-    *("dfs_storage_scheme", "default_bucket_location", "default_metadata"),
-}
 _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 
 
@@ -119,24 +108,6 @@ def canonical_name(path: str) -> str:
     if scheme == "file":
         return os.path.realpath(resolve(path)[1])
     return _remote_name(scheme, rest.partition("?")[0])
-
-
-def stored_name(path: str) -> str:
-    """Return the `SourceFile.name` of a file in a manifest of version 1.
-
-    Such a manifest has the scheme and the decoded key or, if the source was that one file, the URI.
-    A key may contain "@", "?" and what looks like percent encoding ("%20").
-    """
-    if "://" not in path:
-        return os.path.realpath(path)
-    scheme, _, rest = path.partition("://")
-    if scheme == "file":
-        decoded = unquote(rest)
-        encoded = os.path.exists(decoded) and not os.path.exists(rest)
-        return os.path.realpath(decoded if encoded else rest)
-    location, _, options = rest.rpartition("?")
-    known = bool(location) and {pair.partition("=")[0] for pair in options.split("&")} <= _OPTIONS
-    return _remote_name(scheme, location if known else rest)
 
 
 def _remote_name(scheme: str, location: str) -> str:

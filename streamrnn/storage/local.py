@@ -173,7 +173,7 @@ class LocalFiles(Files):
         """
         lock = f".{name}.streamrnn.lock"
         left = re.compile(re.escape(name) + r"\.[0-9a-f]{16}\.tmp")
-        with lock_file(self.show(lock), wait=True) or contextlib.nullcontext():
+        with lock_file(self.show(lock), wait=True):
             try:
                 for entry in filter(left.fullmatch, self.entries("")):
                     self.delete(entry)

@@ -15,14 +15,13 @@ except ImportError:  # Windows: `checkpoints` refuses to run there
 HAS_LOCKS = fcntl is not None
 
 
-def lock_file(path: str, *, create: bool = True, wait: bool = False) -> io.FileIO | None:
-    """Open and lock a file; to close it releases the lock.
+def lock_file(path: str, *, wait: bool = False) -> io.FileIO:
+    """Open and lock a file, created if missing; to close it releases the lock.
 
-    None if there is no file, and none is to be created. Raises BlockingIOError if another process
-    holds the lock, unless it is waited for; SinkError.
+    Raises BlockingIOError if another process holds the lock, unless it is waited for; SinkError.
     """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
-    while create or os.path.exists(path):
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT
+    while True:
         with sink_errors("open", path):
             file = io.FileIO(path, "r+", opener=lambda path, _: os.open(path, flags, 0o666))
         try:
@@ -38,4 +37,3 @@ def lock_file(path: str, *, create: bool = True, wait: bool = False) -> io.FileI
             if os.fstat(file.fileno()).st_ino == os.stat(path).st_ino:
                 return file
         file.close()
-    return None

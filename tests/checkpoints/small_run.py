@@ -2,7 +2,6 @@
 
 import glob
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -68,14 +67,6 @@ def run(
             )
             say(manifest.commit)
         return folder.recovered
-
-
-def as_of_earlier_versions(path):
-    """Give the files inside the folders the names of earlier versions."""
-    for folder in (path, f"{path}.rejects"):
-        for name in ("manifest.json", "owner", "lock"):
-            with suppress(FileNotFoundError):
-                os.rename(f"{folder}/_streamrnn/_{name}", f"{folder}/_streamrnn/{name}")
 
 
 def visible(path):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, StoppingDisk, TracingDisk
 from checkpoints.small_run import (
-    as_of_earlier_versions,
     expected,
     files_of,
     outcome,
@@ -59,11 +58,6 @@ def run_on(path):
     run(path, steps=STEPS)
 
 
-def of_an_earlier_version(path):
-    run(path, steps=1)
-    as_of_earlier_versions(path)
-
-
 def refresh(path):
     run(path, steps=STEPS, full_refresh=True)
 
@@ -107,7 +101,6 @@ def eleventh_reject(path):
 SCENES = [
     (fresh, run_on, STEPS),
     (finished, refresh, STEPS),
-    (of_an_earlier_version, run_on, STEPS),
     (finished, merge, STEPS),
     (three_parts, merge_the_first_two, STEPS + 1),
     (ten_parts, eleventh_part, 11),

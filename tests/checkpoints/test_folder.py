@@ -22,6 +22,7 @@ from streamrnn.checkpoints import (
     read_manifest,
 )
 from streamrnn.errors import CheckpointError, MissingFileError, SinkError
+from streamrnn.outputs import verify
 from streamrnn.storage.local import LocalFiles
 
 
@@ -292,6 +293,37 @@ def test_other_rows_are_refused_with_both_schemas(out):
             folder.begin(other, model="model", config={"source.key": ["stream"]})
 
 
+def test_all_names_inside_begin_with_an_underscore(out):
+    """While a run has not committed its attempt, too: Polars tells hidden files by their names."""
+    with OutputFolder.open(out) as folder:
+        assert files_of(out).keys() == {"_streamrnn/_lock"}
+        assert folder.manifest is None
+    run(out, steps=2)
+    for folder in (out, f"{out}.rejects"):
+        names = [name for name in files_of(folder) if name.startswith("_streamrnn/")]
+        assert names
+        assert all(os.path.basename(name).startswith("_") for name in names)
+
+
+def test_an_output_of_before_there_were_layouts_is_refused(out):
+    """By all that read it; a run may start over in its place, and leaves nothing of it."""
+    run(out)
+    os.rename(f"{out}/_streamrnn/_manifest.json", f"{out}/_streamrnn/manifest.json")
+    before = files_of(out)
+    for read in (run, verify, load_state):
+        with pytest.raises(
+            CheckpointError,
+            match=r"streamrnn/manifest\.json was written before version 0\.1\.0; .*"
+            r"To start over and keep this output, set another \[sink\] path",
+        ):
+            read(out)
+    assert files_of(out).keys() == before.keys()
+    run(out, full_refresh=True)
+    assert outcome(out) == expected()
+    inside = {*read_manifest(out).state_names(), "_manifest.json", "_lock"}
+    assert {name for name in files_of(out) if "/" in name} == {f"_streamrnn/{n}" for n in inside}
+
+
 def test_a_manifest_of_another_version_is_refused(out):
     run(out)
     found = read_manifest(out)
@@ -299,7 +331,7 @@ def test_a_manifest_of_another_version_is_refused(out):
     with open(f"{out}/_streamrnn/_manifest.json", "wb") as file:
         file.write(newer.to_bytes())
     with pytest.raises(
-        CheckpointError, match="format version 99, this version of streamrnn reads 1 to 5"
+        CheckpointError, match="has layout 99; this version of streamrnn reads layout 5"
     ):
         run(out)
 

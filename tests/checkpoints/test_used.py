@@ -169,30 +169,28 @@ def test_of_a_file_that_is_being_read_only_what_was_read_must_stay():
         plan(last, Present("/a", mtime_ns=2, rows=(2, 7, 1)))
 
 
-# -- manifests of version 1: paths as they were spelled, footers --------------------------------
+# -- files whose rows came from other files: of them footers are known ------------------------
 
 
-def old(path, footer="a"):
+def unread(path, footer="a"):
     return UsedFile(path, 10, 1, identity=footer)
 
 
-def test_files_of_an_older_version_are_known_by_path_size_and_footer(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    last = manifest(old("in/a"), old(f"file://{tmp_path}/in/b"), old("./in/c"), home="")
-    here = [Present(f"{tmp_path}/in/{name}", mtime_ns=2) for name in "abc"]
+def test_a_file_that_no_run_has_read_is_known_by_size_and_footer():
+    last = manifest(unread("/in/a"), unread("/in/b"), unread("/in/c"))
+    here = [Present(f"/in/{name}", mtime_ns=2) for name in "abc"]
     found = plan(last, *here)
     assert names(found) == []
     assert found.by_footer == 3
     with pytest.raises(CheckpointError, match="b: 10 bytes when it was read, 10 bytes now, other"):
-        plan(last, here[0], Present(f"{tmp_path}/in/b", mtime_ns=2, footer="b"), here[2])
+        plan(last, here[0], Present("/in/b", mtime_ns=2, footer="b"), here[2])
     with pytest.raises(CheckpointError, match="c: 10 bytes when it was read, 11 bytes now"):
-        plan(last, *here[:2], Present(f"{tmp_path}/in/c", size=11))
+        plan(last, *here[:2], Present("/in/c", size=11))
 
 
-def test_a_file_of_an_older_version_that_was_renamed_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_file_that_no_run_has_read_is_refused_under_another_name():
     with pytest.raises(CheckpointError, match=r"in/a -> .*in/z"):
-        plan(manifest(old("in/a"), home=""), Present(f"{tmp_path}/in/z", mtime_ns=2))
+        plan(manifest(unread("/in/a")), Present("/in/z", mtime_ns=2))
 
 
 def test_a_folder_that_was_moved_with_its_source_knows_its_files(tmp_path):

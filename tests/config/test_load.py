@@ -1,14 +1,13 @@
 """The pipeline file: defaults, forms that a key may take, and what is refused in which words."""
 
 import re
-import tomllib
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from streamrnn.config.load import Config
-from streamrnn.errors import ConfigError, ConfigFileMissingError
+from streamrnn.errors import ConfigError
 
 MINIMAL = """\
 [source]
@@ -379,133 +378,3 @@ def test_last_of_is_not_for_independent_windows(load):
     assert 'kind = "independent" already gives one row per window' in message_of(
         load, text, "output.last_of=2"
     )
-
-
-def test_the_old_name_of_a_kind_is_read_wherever_the_kind_is(load, monkeypatch):
-    """Kind "fixed" was renamed "independent": from TOML, --set, environment and dict it is that."""
-    monkeypatch.setenv("KIND", "fixed")
-    read = [
-        load(MINIMAL + "[window]\nkind = 'fixed'\nstride = 2"),
-        load(MINIMAL, "window.kind=fixed", "window.stride=2"),
-        load(MINIMAL + "[window]\nkind = '${KIND}'\nstride = 2"),
-        Config.parse({**tomllib.loads(MINIMAL), "window": {"kind": "fixed", "stride": 2}}),
-    ]
-    new = load(MINIMAL + "[window]\nkind = 'independent'\nstride = 2")
-    assert {config.window.kind for config in read} == {"independent"}
-    assert all(config.canonical() == new.canonical() for config in read)
-
-
-def test_rejects_need_a_place_where_stdout_is_the_sink(load):
-    assert "set sink.rejects" in message_of(load, MINIMAL, "sink.path='-'", "source.bad='reject'")
-    assert load(MINIMAL, "sink.path='-'", "source.bad='reject'", "sink.rejects=r").sink.path == "-"
-
-
-def test_a_feature_must_not_be_named_like_a_time_feature(load):
-    message = message_of(
-        load, MINIMAL, "source.time=t", "source.time_features=['hour']",
-        "source.features=['hour_sin']",
-    )  # fmt: skip
-    assert "is already added by time_features" in message
-
-
-def test_broken_toml_names_line_and_column(load):
-    assert message_of(load, "[source]\nkey = \n") == "p.toml:2:7: not valid TOML: Invalid value"
-    assert "nested too deep" in message_of(load, f"a = {'[' * 9000}")
-    assert message_of(load, "a = 1\na = 2").startswith("p.toml:2:")
-
-
-@pytest.mark.parametrize("ending", [".yaml", ".yml", ".json", ".YAML"])
-def test_a_pipeline_in_another_format_is_told_what_a_pipeline_file_is(tmp_path, ending):
-    file = tmp_path / f"p{ending}"
-    file.write_text("source:\n  key: id\n")
-    with pytest.raises(ConfigError) as caught:
-        Config.load(file)
-    message = str(caught.value)
-    assert message.startswith(f"{file}:1:7: not valid TOML: Expected '='")
-    assert message.endswith(
-        ". A pipeline file is TOML: `streamrnn init pipeline.toml` writes a sample; in Python, "
-        "Pipeline.from_dict takes the same tables as dicts"
-    )
-
-
-def test_files_of_windows_editors_are_read(load):
-    text = "\ufeff" + MINIMAL.replace("\n", "\r\n")
-    assert load(text).source.key == ("device",)
-    assert message_of(load, text + "x = 1\r\n").startswith("p.toml:9: sink.x: ")
-
-
-def test_a_file_that_is_none(tmp_path, load):
-    with pytest.raises(ConfigFileMissingError, match="no such pipeline file") as caught:
-        Config.load(tmp_path / "nope.toml")
-    assert isinstance(caught.value, FileNotFoundError)
-    assert caught.value.exit_code == 66
-    with pytest.raises(ConfigError, match="cannot be read"):
-        Config.load(tmp_path)
-    (tmp_path / "model.toml").write_bytes(b"PK\x03\x04\xff")
-    with pytest.raises(ConfigError, match="byte 4 is not UTF-8"):
-        Config.load(tmp_path / "model.toml")
-
-
-def test_a_dict_is_a_config_too():
-    config = Config.parse(
-        {"source": {"key": "k", "features": ["a"]}, "model": {"path": Path("m.safetensors")}}
-    )
-    assert config.model.path == "m.safetensors"
-    assert config.source.path is None
-    with pytest.raises(ConfigError, match=r"^the pipeline config has 3 problems:\n  source.key: "):
-        Config.parse({})
-
-
-def test_a_run_needs_source_and_sink():
-    config = Config.parse({"source": {"key": "k", "features": ["a"]}, "model": {"path": "m.h5"}})
-    with pytest.raises(ConfigError, match=r"(?s)source.path: required.*sink.path: required"):
-        config.require_run()
-
-
-def test_a_config_is_frozen(load):
-    config = load(MINIMAL)
-    with pytest.raises(ValueError, match="frozen"):
-        config.window.lanes = 2
-
-
-def test_canonical_is_flat_and_free_of_how_it_was_written(load):
-    short = load(MINIMAL).canonical()
-    spelt = load(
-        MINIMAL, "source.key=['device']", "source.features=[{name = 'a'}, {name = 'b'}]",
-        "output.columns=['device']", "window.steps=128",
-    ).canonical()  # fmt: skip
-    assert short == spelt
-    assert short["source.features"] == ["a", "b"]
-    assert short["source.features.a.nulls"] == "error"
-    other = load(MINIMAL, "source.features=[{name = 'a', valid = [0, inf]}, 'b']").canonical()
-    differing = {key for key in short if short[key] != other[key]}
-    assert differing == {"source.features.a.valid"}
-    assert other["source.features.a.valid"] == [0.0, "inf"]
-    assert load(MINIMAL, "source.max_gap=90m", "source.time=t").canonical()["source.max_gap"] == (
-        "1h30m"
-    )
-
-
-@pytest.mark.parametrize("key", ["delta=true", "iceberg.catalog=c"])
-def test_tables_index_the_parquet_files_of_a_folder(load, key):
-    text = f"{MINIMAL}[publish]\niceberg = {{ catalog = 'c', table = 'n.t' }}\n"
-    text = text if "iceberg" in key else MINIMAL
-    table = key.partition("=")[0].partition(".")[0]
-    assert load(text, "sink.path=out", f"publish.{key}").publish.used == (table,)
-    message = message_of(load, text, "sink.path=-", f"publish.{key}")
-    assert (
-        f'publish.{table}: a table indexes the parts of a folder, and sink.path is "-"' in message
-    )
-    message = message_of(load, text, "sink.path=out", "sink.format=arrow", f"publish.{key}")
-    assert f"publish.{table}: a table indexes Parquet files, and sink.format is" in message
-    assert 'set sink.format = "parquet", or remove the key' in message
-
-
-def test_an_iceberg_table_has_a_namespace(load):
-    for name in ("scores", ".scores", "lake."):
-        message = message_of(load, MINIMAL, f"publish.iceberg={{catalog='c', table='{name}'}}")
-        assert f'publish.iceberg.table: expected namespace.table, received the string "{name}"' in (
-            message
-        )
-    message = message_of(load, MINIMAL, "publish.iceberg={catalog='c', tables='n.t'}")
-    assert 'did you mean "table"? (known here: catalog, table)' in message

@@ -33,8 +33,8 @@ def test_pipelines_are_valid(validator, file):
         validator.validate(json.loads(json.dumps(data, default=date.isoformat)))
 
 
-@pytest.mark.parametrize("kind", ["carry", "independent", "whole", "fixed"])
-def test_every_kind_of_window_is_valid_and_the_old_name_of_one(validator, kind):
+@pytest.mark.parametrize("kind", ["carry", "independent", "whole"])
+def test_every_kind_of_window_is_valid(validator, kind):
     validator.validate(tomllib.loads(sample()) | {"window": {"kind": kind}})
 
 

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 HERE = Path(__file__).parent
 DAYS = ("day-1.parquet", "day-2.parquet")
-KINDS = {"carry": {"steps": 16}, "fixed": {"steps": 6, "stride": 4}, "whole": {}}
+KINDS = {"carry": {"steps": 16}, "independent": {"steps": 6, "stride": 4}, "whole": {}}
 EMITS = {"every": {}, "last": {"last_of": 5}, "final": {}}
 FOLDERS = {"out": "output", "out.rejects": "output.rejects"}
 """Folder of a run -> its name here (git ignores `out`)."""
@@ -41,8 +41,8 @@ def cases() -> dict[str, dict[str, Any]]:
     for kind, window in KINDS.items():
         for emit, options in EMITS.items():
             output = {"emit": emit, "warmup": 3, "names": ["y"]}
-            # A window of kind fixed gives one row already, and has no last_of.
-            output |= {} if kind == "fixed" else options
+            # A window of kind independent gives one row already, and has no last_of.
+            output |= {} if kind == "independent" else options
             found[f"{kind}-{emit}"] = _pipeline({"kind": kind, "lanes": 4, **window}, output)
     window = {"kind": "carry", "lanes": 4, "steps": 16}
     found[CHAIN] = _pipeline(window, {"names": ["y"]})

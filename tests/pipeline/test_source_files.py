@@ -1,11 +1,10 @@
 """Which rows of a source count as used: other spellings, rewritten and changed files, links."""
 
-import io
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import logs
@@ -18,7 +17,7 @@ from streamrnn import Pipeline
 from streamrnn.checkpoints import UsedFile, read_manifest
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, DataError
-from streamrnn.outputs import history, rewind
+from streamrnn.outputs import history
 from streamrnn.scoring.summary import Summary
 from streamrnn.sources import FileSource, list_files
 
@@ -270,9 +269,9 @@ def test_a_link_in_a_circle_adds_no_rows(base: Path) -> None:
     assert _run().nothing_new
 
 
-def test_files_of_an_older_version_are_compared_by_footer_with_a_note(base: Path) -> None:
+def test_files_that_no_run_has_read_are_compared_by_footer_with_a_note(base: Path) -> None:
     _run()
-    _as_version_1({f"in/part-{i}.parquet": f"in/part-{i}.parquet" for i in range(3)})
+    _as_unread(*(f"in/part-{i}.parquet" for i in range(3)))
     assert "footer" not in in_words(_run())
     _touch(base / "in" / "part-1.parquet")
     summary = _run()
@@ -282,48 +281,18 @@ def test_files_of_an_older_version_are_compared_by_footer_with_a_note(base: Path
     )
 
 
-def _as_version_1(paths: dict[str, str]) -> None:
-    """Give the manifest the used files of version 1: path as it was spelled, size, time, footer."""
-    found = read_manifest("out")
-    sources = tuple(
-        UsedFile(path, Path(real).stat().st_size, Path(real).stat().st_mtime_ns, _footer(real))
-        for path, real in paths.items()
-    )
-    changed = type(found)(**{**vars(found), "sources": sources, "home": ""})
+def _as_unread(*paths: str) -> None:
+    """Give the manifest what it has of files whose rows came from others: size, time, footer."""
+    sources = tuple(UsedFile.of(file, None) for path in paths for file in list_files(path))
+    changed = replace(read_manifest("out"), sources=sources)
     Path("out/_streamrnn/_manifest.json").write_bytes(changed.to_bytes())
 
 
-def test_a_file_that_an_older_version_knew_by_two_names_moves_no_rewind(base: Path) -> None:
-    """Each commit that is kept counts the files before it."""
-    _run("in/part-0.parquet", checkpoint={"keep": 9})
-    real = "in/part-0.parquet"
-    _as_version_1({real: real, f"./{real}": real})
-    for i in (1, 2):
-        _run(f"in/part-{i}.parquet", checkpoint={"keep": 9})
-    rewind("out", 2)
-    assert _run("in/part-[12].parquet", checkpoint={"keep": 9}).rows == 100
-    assert _rows() == 300
-
-
-def test_an_older_output_that_reads_stdin_once_still_knows_its_files(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _run()
-    _as_version_1({f"in/part-{i}.parquet": f"in/part-{i}.parquet" for i in range(3)})
-    stream = io.BytesIO()
-    with pa.ipc.new_stream(stream, LOG.schema) as writer:
-        writer.write_table(LOG.slice(0, 20))
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(stream.getvalue())))
-    assert _run("-").rows == 20
-    assert _run().nothing_new
-    assert _rows() == 320
-
-
-def test_an_older_output_takes_empty_files_as_they_come(base: Path) -> None:
+def test_empty_files_that_no_run_has_read_come_and_go(base: Path) -> None:
     """All empty files of one schema have one footer."""
     logs.write(LOG.slice(0, 0), base / "in" / "part-3.parquet")
     _run()
-    _as_version_1({f"in/part-{i}.parquet": f"in/part-{i}.parquet" for i in range(4)})
+    _as_unread(*(f"in/part-{i}.parquet" for i in range(4)))
     (base / "in" / "part-3.parquet").unlink()
     logs.write(LOG.slice(0, 0), base / "in" / "part-4.parquet")
     _run()
@@ -361,7 +330,3 @@ def test_a_touched_file_is_read_once(base: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(FileSource, "content", None)
     assert _run().nothing_new
     assert [each.commit for each in history("out")][:-1] == kept[:-1]
-
-
-def _footer(path: str) -> str:
-    return list_files(path)[0].identity()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError
-from streamrnn.sources import FileSource, canonical_name, files, list_files, stored_name
+from streamrnn.sources import FileSource, canonical_name, files, list_files
 from streamrnn.sources.files import _split_glob_uri
 from streamrnn.sources.patterns import Pattern
 from streamrnn.storage import walking
@@ -109,40 +109,6 @@ def test_names_on_object_stores_hold_no_options_and_no_secrets() -> None:
 def test_only_what_stands_before_the_bucket_is_a_user() -> None:
     assert canonical_name("s3://b/in/a@b.parquet") == "s3://b/in/a@b.parquet"
     assert canonical_name("s3://key:x@b/a@b.parquet") == "s3://b/a@b.parquet"
-
-
-@pytest.mark.parametrize(
-    ("stored", "name"),
-    [
-        ("s3://b/in/a.parquet", "s3://b/in/a.parquet"),
-        ("s3://b/in/user@host.parquet", "s3://b/in/user@host.parquet"),
-        ("s3://b/in/what?.parquet", "s3://b/in/what?.parquet"),
-        ("s3://b/in/day?x=1/a.parquet", "s3://b/in/day?x=1/a.parquet"),
-        ("s3://b/a%20b.parquet", "s3://b/a%20b.parquet"),
-        ("s3://key:secret@b/a.parquet?region=x&scheme=http", "s3://b/a.parquet"),
-        ("s3://b/what?.parquet?endpoint_override=h:1", "s3://b/what?.parquet"),
-        ("gs://b/a.parquet", "gcs://b/a.parquet"),
-    ],
-)
-def test_names_in_old_manifests_are_decoded_already(stored: str, name: str) -> None:
-    assert stored_name(stored) == name
-
-
-def test_local_names_in_old_manifests_are_decoded_already(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """But where the source was one file, named by a URI: then the URI itself was kept."""
-    _make(tmp_path, "in/a%20b.parquet", "in/c d.parquet", "in/e?f@g.parquet")
-    monkeypatch.chdir(tmp_path)
-    names = {f.name for f in list_files("in")}
-    stored = [
-        "in/a%20b.parquet",
-        *(f"file://{tmp_path}/in/{n}.parquet" for n in ("c%20d", "e?f@g")),
-    ]
-    assert {stored_name(name) for name in stored} == names
-    assert stored_name(f"file://{tmp_path}/in/a%20b.parquet") in names
-    gone = f"{tmp_path}/in/gone%20.parquet"
-    assert stored_name(f"file://{gone}") == os.path.realpath(gone)
 
 
 def test_links_in_a_circle_are_read_once(tmp_path: Path) -> None:
