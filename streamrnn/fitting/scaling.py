@@ -17,7 +17,7 @@ from streamrnn.fitting.window import Scale
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.naming import counted_from_the_start
 from streamrnn.layers.scaling import Normalization, Rescaling
-from streamrnn.layers.symbol import leaves
+from streamrnn.layers.structure import leaves
 from streamrnn.models import Model, Sequential
 
 _BLOCK = 1 << 16

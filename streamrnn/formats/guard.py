@@ -17,7 +17,7 @@ import numpy as np
 from streamrnn.arrays import Floats
 from streamrnn.display import location, uri_fault
 from streamrnn.errors import MissingFileError, ModelFileError, StreamRNNError, UnsupportedError
-from streamrnn.layers import initializers, registry
+from streamrnn.layers import initializers, serialization
 from streamrnn.layers.layer import Layer
 
 MAX_JSON_BYTES = 32 << 20
@@ -156,4 +156,4 @@ def build(config: Mapping[str, object], stored: int) -> Layer:
     budget = Budget(stored)
     budget.check(config)
     with initializers.replaced_by(budget.zeros):
-        return registry.deserialize(config)
+        return serialization.deserialize(config)

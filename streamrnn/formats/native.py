@@ -23,7 +23,7 @@ from streamrnn.formats.guard import build, parse_json, reading
 from streamrnn.formats.torch_tables import tables_of
 from streamrnn.formats.writing import checked_target, write_atomically
 from streamrnn.kernels.integers import Integers
-from streamrnn.layers import registry
+from streamrnn.layers import serialization
 from streamrnn.layers.precision import assign_integers, packed_weights
 from streamrnn.models import Model
 
@@ -48,7 +48,7 @@ def encoded(model: Model) -> bytes:
     metadata = {
         "format": "streamrnn",
         "version": INTEGERS_VERSION if packed else NATIVE_VERSION,
-        "config": json.dumps(registry.serialize(model), separators=(",", ":")),
+        "config": json.dumps(serialization.serialize(model), separators=(",", ":")),
         "order": json.dumps(list(weights)),
     }
     if packed:

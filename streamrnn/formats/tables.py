@@ -13,7 +13,7 @@ from pathlib import Path
 from streamrnn.display import closest
 from streamrnn.errors import ConfigError, ModelFileError, StreamRNNError
 from streamrnn.formats.guard import Budget, require_file
-from streamrnn.layers import Input, initializers, registry
+from streamrnn.layers import Input, initializers, serialization
 from streamrnn.layers.layer import Layer
 from streamrnn.models import Sequential
 
@@ -47,7 +47,7 @@ class LayerTable:
     def make(self, config: Mapping[str, object]) -> Layer:
         """Build the layer of a config. Raises ConfigError if an argument is missing or invalid."""
         try:
-            layer: Layer = registry.deserialize(config)
+            layer: Layer = serialization.deserialize(config)
         except TypeError as error:
             if isinstance(error, StreamRNNError):
                 raise
@@ -56,7 +56,7 @@ class LayerTable:
 
     def _missing(self) -> str:
         """Return which required arguments are missing, and what may be meant for them."""
-        parameters = inspect.signature(registry.get(self.kind)).parameters.values()
+        parameters = inspect.signature(serialization.get(self.kind)).parameters.values()
         missing = [
             p.name
             for p in parameters
@@ -118,7 +118,7 @@ def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
             f"[[model.layers]] number {number}: weights must be the prefix of arrays' names, "
             f"received {weights!r:.60}"
         )
-    registry.get(kind)
+    serialization.get(kind)
     return LayerTable(number, kind, weights, arguments)
 
 

@@ -47,11 +47,11 @@ from streamrnn.layers.pooling import (
     GlobalMaxPooling1D,
     MaxPooling1D,
 )
-from streamrnn.layers.registry import deserialize, get, register_layer, serialize
 from streamrnn.layers.reshape import Flatten, Permute, RepeatVector, Reshape
 from streamrnn.layers.resize import Cropping1D, UpSampling1D, ZeroPadding1D
 from streamrnn.layers.rnn import RNN
 from streamrnn.layers.scaling import Normalization, Rescaling
+from streamrnn.layers.serialization import deserialize, get, register_layer, serialize
 from streamrnn.layers.simple_rnn import SimpleRNN, SimpleRNNCell
 from streamrnn.layers.stacked import StackedRNNCells
 from streamrnn.layers.time_distributed import TimeDistributed

@@ -15,7 +15,8 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape, symbols_in
+from streamrnn.layers.structure import Shape
+from streamrnn.layers.symbol import symbols_in
 
 _LEAST = np.float32(-3e38)
 

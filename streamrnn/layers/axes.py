@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.structure import Shape
 
 Axes = tuple[int, ...]
 """Axes in order, -1 the last."""

@@ -7,14 +7,14 @@ import numpy as np
 
 from streamrnn.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError, StateError
-from streamrnn.layers import registry
+from streamrnn.layers import serialization
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.masks import Masks
 from streamrnn.layers.registry import ConfigDict, StoredConfig, builtin_layer
 from streamrnn.layers.rnn import RNN, reverse
-from streamrnn.layers.symbol import Nested, Shape, Shapes, T, leaves
+from streamrnn.layers.structure import Nested, Shape, Shapes, T, leaves
 
 _MERGES = ("concat", "sum", "mul", "ave", None)
 
@@ -210,8 +210,8 @@ class Bidirectional(Layer):
         return {
             **super().get_config(),
             "merge_mode": self.merge_mode,
-            "layer": registry.serialize(self.forward_layer),
-            "backward_layer": registry.serialize(self.backward_layer),
+            "layer": serialization.serialize(self.forward_layer),
+            "backward_layer": serialization.serialize(self.backward_layer),
         }
 
     @classmethod
@@ -219,7 +219,7 @@ class Bidirectional(Layer):
         config = dict(config)
         for key in ("layer", "backward_layer"):
             if isinstance(config.get(key), Mapping):
-                config[key] = registry.deserialize(config[key])
+                config[key] = serialization.deserialize(config[key])
         config.pop("num_constants", None)
         return cls(**config)
 

@@ -12,7 +12,8 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.encodings import ENCODINGS, SYNONYMS, encode_ids, joins_last
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape, Shapes, symbols_in
+from streamrnn.layers.structure import Shape, Shapes
+from streamrnn.layers.symbol import symbols_in
 
 
 @builtin_layer

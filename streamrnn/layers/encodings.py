@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrnn.arrays import Array, Floats
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.structure import Shape
 
 ENCODINGS = ("multi_hot", "one_hot", "count")
 SYNONYMS = {"binary": "multi_hot", "tf-idf": "tf_idf"}

@@ -21,7 +21,7 @@ from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.packable import Packable
 from streamrnn.layers.registry import ConfigDict, StoredConfig
 from streamrnn.layers.rnn import RNN
-from streamrnn.layers.symbol import Nested, Shape, T
+from streamrnn.layers.structure import Nested, Shape, T
 
 
 class GatedOptions(CommonOptions, total=False):

@@ -1,21 +1,49 @@
-"""Layer, the base of all layers: its call on arrays, or on symbols as part of a graph."""
+"""Layer, the base of all layers: what it defines, and its call on arrays, or on symbols in a graph.
 
-from typing import Any
+`build` makes the weights. `apply` computes and changes no attribute, except that a stateful layer
+carries its state from call to call. `compute_output_shape` and `compute_mask` describe the outputs,
+`get_config` holds the arguments to make the layer again.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, ConfigError, ShapeError
+from streamrnn.layers import naming, registry, regularizers
+from streamrnn.layers.arguments import (
+    FOR_TRAINING,
+    check_dtype,
+    check_unknown,
+    given_arguments,
+)
 from streamrnn.layers.casts import cast_floats
-from streamrnn.layers.context import CallContext, resolve_training
-from streamrnn.layers.definition import LayerDefinition
-from streamrnn.layers.keras_call import apply_by_call, own_call, shape_by_call
+from streamrnn.layers.context import CallContext, resolve_training, training_inside
 from streamrnn.layers.masked_array import MaskedArray
 from streamrnn.layers.masks import carried, carry, joined_mask, joined_masks
-from streamrnn.layers.symbol import Node, Symbol, map_lists, map_structure, symbols_in
+from streamrnn.layers.missing import INTERNAL, explain_missing, missing_in
+from streamrnn.layers.registry import ConfigDict
+from streamrnn.layers.structure import Shape, map_lists, map_structure
+from streamrnn.layers.symbol import Node, Symbol, symbols_in
+from streamrnn.layers.variable import WEIGHT_NAMES, NamedWeights
+from streamrnn.layers.weights import WeightSet
 
 
-class Layer(LayerDefinition):
+class _KeepsArguments:
+    """Keeps the arguments of the constructor. A base, so that `__init__` gives the signature."""
+
+    _made_with: tuple[tuple[object, ...], dict[str, object]]
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        made = super().__new__(cls)
+        made._made_with = args, kwargs
+        return made
+
+
+class Layer(NamedWeights, WeightSet, _KeepsArguments):
     """A computation with weights.
 
     name: as it shows in summaries, states and files; made from the class if not given.
@@ -45,6 +73,68 @@ class Layer(LayerDefinition):
     shape. It is on streams in kind carry only if it says `stepwise = True`, and is not trained.
     """
 
+    input_dtype: str = "float32"
+    """The dtype of its inputs: "float32", "int64" or "string"."""
+
+    ragged: bool = True
+    """Whether a batch may mix rows of different lengths. (Not if the time axis changes.)"""
+
+    stepwise: bool = False
+    """Whether a step's output needs that step alone, or also the past (`stream_states`)."""
+
+    makes_mask: bool = False
+    """Whether it masks steps that came unmasked."""
+
+    sequence_input: bool = False
+    """Whether its input must have a time axis."""
+
+    supports_masking: bool = True
+    """Whether it passes a mask on, as Keras has it; nothing here depends on it."""
+
+    takes_state: bool = False
+    """Whether a call accepts initial_state."""
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: object = None,
+        input_shape: Sequence[int | None] | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
+        **unknown: object,
+    ) -> None:
+        super().__init__(trainable=trainable)
+        _check_name(type(self).__name__, name)
+        self.name = name or self._automatic_name()
+        self.nodes: list[Node] = []
+        self.batch_input_shape: Shape | None = None
+        if batch_input_shape is not None:
+            self.batch_input_shape = tuple(batch_input_shape)
+        elif input_shape is not None:
+            self.batch_input_shape = (None, *input_shape)
+        check_dtype(self, dtype)
+        check_unknown(self, unknown)
+
+    def _automatic_name(self) -> str:
+        return naming.unique(naming.snake_case(type(self).__name__))
+
+    def __str__(self) -> str:
+        return f"layer {self.name!r} ({type(self).__name__})"
+
+    def __dir__(self) -> list[str]:
+        absent = {name for name in WEIGHT_NAMES if not hasattr(self, name)}
+        hidden = INTERNAL | missing_in(type(self)) | absent
+        return [name for name in super().__dir__() if name not in hidden]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name} built={self.built}>"
+
+    @classmethod
+    def is_built_in(cls) -> bool:
+        """Return whether this is a class of the package, not a subclass by a user."""
+        return registry.is_own(cls)
+
     def children(self) -> dict[str, "Layer"]:
         """Return the layers inside this one, by the name that their weights have as a prefix.
 
@@ -58,20 +148,98 @@ class Layer(LayerDefinition):
                     found[f"{name}/{i}" if several else name] = item
         return found
 
-    # ---- what a class with Keras's `call` inherits
+    # ---- weights and outputs
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights for inputs of this shape (batch first, None where unknown)."""
+        self.built = True
+
+    def ensure_built(self, input_shape: Any) -> None:
+        """Build on the first use."""
+        if not self.built:
+            self.build(input_shape)
+            self.built = True
 
     def apply(self, inputs: Any, context: CallContext) -> Any:
         """Compute the outputs: arrays in, arrays out, in the structure of the output shape.
 
         context: mask, initial state, training, and what a model around this layer passes on.
         """
-        return apply_by_call(self, inputs, context)
+        call = self._keras_call()
+        if call is None:
+            raise NotImplementedError(
+                f"{self} must implement `apply(inputs, context)`, or Keras's `call(inputs)`"
+            )
+        given = {"mask": context.mask, "training": context.training}
+        known = inspect.signature(call).parameters
+        with training_inside(context.training):
+            made = call(inputs, **{name: value for name, value in given.items() if name in known})
+        return map_structure(lambda x: np.asarray(x, np.float32), made)
+
+    def _keras_call(self) -> Callable[..., Any] | None:
+        """Return the method `call` of a custom class, None without one or if it is a cell's."""
+        call: Callable[..., Any] | None = getattr(self, "call", None)
+        return None if hasattr(self, "state_size") else call
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape, or list of shapes, of the outputs for an input of this shape."""
-        if own_call(self) is None:
-            return super().compute_output_shape(input_shape)
-        return shape_by_call(self, input_shape)
+        if self._keras_call() is None:
+            return input_shape
+        # Zeros are passed through it: sizes that vary with unknown ones are unknown.
+        small, large = self._shape_for(input_shape, 2), self._shape_for(input_shape, 3)
+        if isinstance(small, list):
+            return [_common(self, a, b) for a, b in zip(small, large, strict=True)]
+        return _common(self, small, large)
+
+    def _shape_for(self, input_shape: Any, size: int) -> Any:
+        """Return the shape of the outputs for zeros that have this size where none is known."""
+
+        def zeros(shape: Shape) -> Any:
+            known = tuple(size if n is None else n for n in shape)
+            return np.zeros(known, "int64" if self.input_dtype == "int64" else "float32")
+
+        return map_structure(np.shape, self.apply(map_lists(zeros, input_shape), CallContext()))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the mask of the outputs, given that of the inputs: by default the same."""
+        return mask
+
+    def regularization(self) -> dict[str, object]:
+        """Return the regularizers and constraints that it was made with, by argument."""
+        args, kwargs = self._made_with
+        given = inspect.signature(type(self)).bind(*args, **kwargs).arguments
+        named = {**given, **given.get("kwargs", {})}
+        return {
+            name: value
+            for name, value in named.items()
+            if name.endswith(FOR_TRAINING) and value is not None
+        }
+
+    # ---- checks of inputs
+
+    def check_input(self, shape: Any) -> None:
+        """Raise ShapeError if an input of this shape is invalid."""
+
+    def check_initial(self, states: Any) -> None:
+        """Raise ShapeError if symbols cannot be the states to start from."""
+
+    def expect_features(self, shape: Shape, features: int, *, rank: int | None = None) -> None:
+        """Check the size of the last axis, and the number of axes if given. Raises ShapeError."""
+        if rank is not None and len(shape) != rank:
+            axes = {2: "(batch, features)", 3: "(batch, time, features)"}.get(rank, "")
+            raise ShapeError(f"{self}: expected {rank} axes {axes}, received shape {shape}")
+        if not shape or shape[-1] != features:
+            raise ShapeError(
+                f"{self}: expected {features} features on the last axis, received shape {shape}"
+            )
+
+    def known_features(self, shape: Shape) -> int:
+        """Return the size of the last axis. Raises ShapeError if it is unknown."""
+        if not isinstance(shape, tuple) or not shape or shape[-1] is None:
+            raise ShapeError(
+                f"{self}: the last axis of its input must be known to build it, received {shape}"
+            )
+        return int(shape[-1])
 
     # ---- the call
 
@@ -136,7 +304,7 @@ class Layer(LayerDefinition):
         self, inputs: Array, states: Any, mask: object, lengths: object, training: bool
     ) -> Any:
         """Call a layer that Keras takes as a cell: cell(inputs, states), one step."""
-        from streamrnn.layers.layer_cell import as_cell
+        from streamrnn.layers.cell import as_cell  # noqa: PLC0415 - a cell is a layer
 
         if not hasattr(self, "state_size"):
             raise ArgumentError(f"{self} has no state, so it takes no initial_state")
@@ -199,6 +367,58 @@ class Layer(LayerDefinition):
             )
         return self.nodes[0]
 
+    # ---- config
+
+    def get_config(self) -> ConfigDict:
+        """Return the constructor's arguments, JSON-able.
+
+        By default, those that an object of a custom class was made with.
+        """
+        config: ConfigDict = {"name": self.name, "trainable": self.trainable}
+        generic = type(self).get_config is Layer.get_config
+        if generic and not registry.is_own(type(self)):
+            config = given_arguments(self, *self._made_with) | config
+        for argument, value in self.regularization().items():
+            if (kept := _as_config(value)) is not None:
+                config.setdefault(argument, kept)
+        if self.batch_input_shape is not None:
+            config["batch_input_shape"] = list(self.batch_input_shape)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make a layer from what `get_config` returned, here or in Keras."""
+        return cls(**config)
+
+    # ---- as part of a stream (models.StepRunner)
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        """Return why this layer cannot give each row its output at once, or None if it can."""
+        return None if self.stepwise else "it may need the whole time axis"
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        """Return what is carried from step to step: name -> shape of one stream's."""
+        return {}
+
+    def stream_classes(self) -> dict[str, str]:
+        """Return the class that gives each of these states its meaning, where one is known."""
+        return dict.fromkeys(self.stream_states(), type(self).__name__)
+
+    def stream_initial(self, n: int) -> dict[str, Floats]:
+        """Return the states of n new streams, (n, *shape) each."""
+        return {
+            name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
+        }
+
+
+def _common(layer: Layer, small: Shape, large: Shape) -> Shape:
+    if len(small) != len(large):
+        raise ShapeError(
+            f"{layer}: the axes of its output depend on the sizes of its input: {small}, {large}; "
+            "implement compute_output_shape"
+        )
+    return tuple(a if a == b else None for a, b in zip(small, large, strict=True))
+
 
 def _last_output_only(inputs: object) -> str:
     """Return the advice for inputs from a recurrent layer without return_sequences."""
@@ -218,3 +438,19 @@ def _several(inputs: object) -> bool:
         and len(inputs) > 0
         and all(isinstance(item, np.ndarray) or hasattr(item, "__array__") for item in inputs)
     )
+
+
+def _as_config(value: object) -> object:
+    """Return a regularizer or constraint as a config holds it; None for what none can hold."""
+    if isinstance(value, regularizers.Regularizer):
+        return regularizers.serialize(value)
+    # Kept even if training will refuse it.
+    return value if isinstance(value, (str, Mapping, list, tuple, int, float)) else None
+
+
+def _check_name(class_name: str, name: object) -> None:
+    if name is not None and not isinstance(name, str):
+        raise ArgumentError(f"{class_name}: name must be a string, received {name!r}")
+
+
+explain_missing(Layer)

@@ -17,7 +17,8 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.encodings import SYNONYMS, encode_ids, joins_last
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape, symbols_in
+from streamrnn.layers.structure import Shape
+from streamrnn.layers.symbol import symbols_in
 from streamrnn.layers.vocabulary import Counts, Token, read_vocabulary, token_batches
 
 _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")

@@ -19,7 +19,7 @@ from streamrnn.layers.gated import GatedOptions
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.lstm import LSTMCell
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.structure import Shape
 
 
 @builtin_layer

@@ -16,7 +16,7 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.merge import Concatenate, Merge
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.structure import Shape
 
 
 class _MaskOperation(Layer):

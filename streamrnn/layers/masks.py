@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.arrays import Array, Bools
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.layers.masked_array import MaskedArray
-from streamrnn.layers.symbol import leaves, map_structure
+from streamrnn.layers.structure import leaves, map_structure
 
 Masks = Bools | list[Bools | None] | None
 """The mask of one array, or of each of several; None where no step is left out."""

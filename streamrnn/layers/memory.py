@@ -8,7 +8,7 @@ import numpy as np
 from streamrnn.arrays import Array, Bools, Floats
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.layers.cell import Cell, initial_states
-from streamrnn.layers.symbol import leaves
+from streamrnn.layers.structure import leaves
 
 
 class _Owner(Protocol):

@@ -16,7 +16,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape, Shapes
+from streamrnn.layers.structure import Shape, Shapes
 
 
 class Merge(Layer):

@@ -26,7 +26,7 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import InitializerLike
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.structure import Shape
 
 _INTEGERS = "Expected an int or a list/tuple of ints for the argument 'axis'"
 

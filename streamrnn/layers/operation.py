@@ -14,10 +14,9 @@ from streamrnn.layers.context import CallContext
 from streamrnn.layers.functions import ARRAY_FUNCTIONS
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape, Shapes, Symbol, symbols_in
+from streamrnn.layers.structure import Shape, Shapes
+from streamrnn.layers.symbol import INPUT, Symbol, add_operation, symbols_in
 
-INPUT = "input"
-"""Stands in `operands` for the next tensor that the layer is called on."""
 _SIZES = ((2, 5, 7, 11), (3, 6, 8, 13))
 """Two sizes for each axis that is not known: what differs between them in an output is not."""
 
@@ -190,11 +189,8 @@ class Operation(Layer):
 
 def operate(function: str, *operands: Any, **arguments: Any) -> Any:
     """Compute a function of arrays; with symbols among the operands, add it to their graph."""
-    symbols = [operand for operand in operands if isinstance(operand, Symbol)]
-    if symbols:
-        given = [INPUT if isinstance(operand, Symbol) else operand for operand in operands]
-        layer = Operation(function, given, arguments)
-        return layer(symbols if len(symbols) > 1 else symbols[0])
+    if any(isinstance(operand, Symbol) for operand in operands):
+        return add_operation(function, *operands, **arguments)
     if symbols_in(operands):
         raise ArgumentError(f"{function}: a list that holds symbols is not an operand; stack them")
     compute: Callable[..., Any] = ARRAY_FUNCTIONS[function].compute
@@ -203,10 +199,7 @@ def operate(function: str, *operands: Any, **arguments: Any) -> Any:
 
 def get_item(x: Any, key: Any) -> Any:
     """Return x[key], for integers, slices, None and `...`."""
-    entries = list(key) if isinstance(key, tuple) else [key]
-    if isinstance(x, Symbol):
-        return operate("get_item", x, key=[_stored(entry) for entry in entries])
-    return np.asarray(x)[key]
+    return x[key] if isinstance(x, Symbol) else np.asarray(x)[key]
 
 
 def _constant(operand: Any) -> Array | None:
@@ -227,20 +220,6 @@ def _constant(operand: Any) -> Array | None:
 def _axes_used(shape: tuple[int, ...]) -> int:
     """Return the number of axes without those of size 1 in front, which are broadcast."""
     return next((len(shape) - i for i, size in enumerate(shape) if size != 1), 0)
-
-
-def _stored(entry: Any) -> Any:
-    """Return an index as a config holds it."""
-    if isinstance(entry, slice):
-        return {"slice": [entry.start, entry.stop, entry.step]}
-    if entry is Ellipsis:
-        return "..."
-    if entry is None or (isinstance(entry, int | np.integer) and not isinstance(entry, bool)):
-        return None if entry is None else int(entry)
-    raise ArgumentError(
-        f"get_item: an index of a symbol must be an integer, a slice, None or ..., received "
-        f"{entry!r:.60}"
-    )
 
 
 def _index_of(entry: Any) -> Any:

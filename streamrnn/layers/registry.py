@@ -1,20 +1,12 @@
-"""The registry of layer classes, and the conversion of layers to configs and back.
-
-A config is the dictionary that Keras 3 writes: ``{"class_name": …, "config": {…}}`` and more keys
-that are not needed to read it. No module is imported and no code is run for it: a name that is not
-in the registry is refused.
-"""
+"""The registry of layer classes by name. It lies below `Layer`: a class adds itself."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from streamrnn.display import closest
-from streamrnn.errors import DTypeError, UnsupportedError
+from streamrnn.errors import UnsupportedError
 
-if TYPE_CHECKING:
-    from streamrnn.layers.layer import Layer
-
-_classes: dict[str, "type[Layer]"] = {}
+_classes: dict[str, type[Any]] = {}
 _builtins: set[str] = set()
 
 _WHY_REFUSED = {
@@ -41,7 +33,7 @@ _WHY_REFUSED = {
     "TextVectorization": "texts are not supported; split them into words, then use a StringLookup",
 }
 
-C = TypeVar("C", bound="type[Layer]")
+C = TypeVar("C", bound=type[Any])
 ConfigDict = dict[str, Any]
 """The arguments of a constructor by name, JSON-able."""
 StoredConfig = Mapping[str, Any]
@@ -55,19 +47,8 @@ def builtin_layer(cls: C) -> C:
     return cls
 
 
-def register_layer(class_name: str, cls: "type[Layer]") -> None:
-    """Let configs that name `class_name` build `cls`, a custom cell or layer.
-
-    `class_name` is the name in the file, with or without its package (``"MyPackage>PeepholeLSTM"``
-    or ``"PeepholeLSTM"``). Names of this package's layers cannot be used.
-    """
-    from streamrnn.layers.layer import Layer
-
-    if not (isinstance(cls, type) and issubclass(cls, Layer)):
-        raise DTypeError(
-            f"register_layer({class_name!r}): expected a class derived from layers.Layer or "
-            f"layers.Cell, received {cls!r}"
-        )
+def custom_layer(class_name: str, cls: type[Any]) -> None:
+    """Register a class of a user. Raises UnsupportedError for the name of a layer of this package."""
     if class_name in _builtins:
         raise UnsupportedError(
             f"register_layer({class_name!r}): this is a layer of streamrnn; choose another name"
@@ -90,11 +71,13 @@ def names() -> list[str]:
     return sorted(_classes)
 
 
-def get(class_name: str) -> "type[Layer]":
-    """Return the class of this name (also written "package>Class").
+def registered_name(cls: type) -> str | None:
+    """Return the name that a class is registered under, None without one."""
+    return next((name for name, known in _classes.items() if known is cls), None)
 
-    Raises UnsupportedError, with a similar name, for a class that is not in the registry.
-    """
+
+def class_of(class_name: str) -> type[Any]:
+    """Return the class of this name: see `serialization.get`."""
     found = _classes.get(class_name) or _classes.get(class_name.rpartition(">")[2])
     if found is not None:
         return found
@@ -116,25 +99,3 @@ def why_missing(class_name: str, known: Iterable[str]) -> str:
         return f": {why}"
     near = closest(class_name, known)
     return f"; did you mean {near!r}?" if near else ""
-
-
-def serialize(layer: "Layer") -> ConfigDict:
-    """Return the config of a layer with its class name, as a model file holds it."""
-    for name, cls in _classes.items():
-        if cls is type(layer):
-            return {"class_name": name, "config": layer.get_config()}
-    raise UnsupportedError(
-        f"layer {layer.name!r}: class {type(layer).__name__} is not registered, so a file could "
-        f"not be read back; call streamrnn.register_layer({type(layer).__name__!r}, …) first"
-    )
-
-
-def deserialize(config: StoredConfig) -> "Layer":
-    """Build the layer of a config that `serialize`, or Keras, wrote."""
-    if not isinstance(config, Mapping) or not {"class_name", "config"} <= set(config):
-        raise UnsupportedError(
-            f"expected a layer's config with class_name and config, received {config!r:.120}"
-        )
-    return get(config.get("registered_name") or config["class_name"]).from_config(
-        dict(config["config"])
-    )

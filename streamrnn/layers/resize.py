@@ -14,7 +14,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.structure import Shape
 from streamrnn.layers.time_windows import check_data_format, padded, two_sizes
 
 

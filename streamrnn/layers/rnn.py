@@ -7,17 +7,17 @@ import numpy as np
 
 from streamrnn.arrays import Array, Bools, Floats
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
-from streamrnn.layers import registry
+from streamrnn.layers import serialization
 from streamrnn.layers.arguments import LayerOptions
-from streamrnn.layers.cell import Cell, initial_states
+from streamrnn.layers.cell import Cell, as_cell, initial_states
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.masks import Masks
 from streamrnn.layers.memory import Memory
 from streamrnn.layers.registry import ConfigDict, StoredConfig, builtin_layer
 from streamrnn.layers.stacked import StackedRNNCells
-from streamrnn.layers.symbol import Nested, Shape, Shapes, Symbol, leaves
+from streamrnn.layers.structure import Nested, Shape, Shapes, leaves
+from streamrnn.layers.symbol import Symbol
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -278,7 +278,7 @@ class RNN(Layer):
     # ---- config
 
     def get_config(self) -> ConfigDict:
-        return {**self._own_config(), "cell": registry.serialize(self.cell)}
+        return {**self._own_config(), "cell": serialization.serialize(self.cell)}
 
     def _own_config(self) -> ConfigDict:
         return {
@@ -295,7 +295,7 @@ class RNN(Layer):
     def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
         if isinstance(config.get("cell"), Mapping):
-            config["cell"] = registry.deserialize(config["cell"])
+            config["cell"] = serialization.deserialize(config["cell"])
         return cls(**config)
 
 

@@ -16,7 +16,7 @@ from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.structure import Shape
 
 _EPSILON = np.float32(1e-7)
 

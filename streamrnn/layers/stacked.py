@@ -7,13 +7,12 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
-from streamrnn.layers import registry
+from streamrnn.layers import serialization
 from streamrnn.layers.arguments import LayerOptions
-from streamrnn.layers.cell import Cell
+from streamrnn.layers.cell import Cell, as_cell
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.layer_cell import as_cell
 from streamrnn.layers.registry import ConfigDict, StoredConfig, builtin_layer
-from streamrnn.layers.symbol import Nested, Shape, T, leaves
+from streamrnn.layers.structure import Nested, Shape, T, leaves
 
 
 @builtin_layer
@@ -128,13 +127,13 @@ class StackedRNNCells(Cell):
         )
 
     def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "cells": [registry.serialize(c) for c in self.cells]}
+        return {**super().get_config(), "cells": [serialization.serialize(c) for c in self.cells]}
 
     @classmethod
     def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
         config["cells"] = [
-            cell if isinstance(cell, Layer) else registry.deserialize(cell)
+            cell if isinstance(cell, Layer) else serialization.deserialize(cell)
             for cell in config["cells"]
         ]
         return cls(**config)

@@ -4,28 +4,25 @@ A symbol has a shape (None where only data decides) and the node that makes it: 
 layer.
 """
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamrnn.errors import ArgumentError
+from streamrnn.layers import registry
+from streamrnn.layers.structure import Shape, leaves, map_lists
 
 if TYPE_CHECKING:
     from streamrnn.layers.layer import Layer
 
-Shape = tuple[int | None, ...]
-"""The size of each axis, the batch first; None where it is not known."""
-Shapes = Shape | list[Shape]
-"""The shape of one input, or of each of several."""
-
-T = TypeVar("T")
-Nested: TypeAlias = list["Nested[T]"] | T
-"""One value, or nested lists of them: states as Keras nests them."""
+INPUT = "input"
+"""Stands among the operands of an operation for the next tensor that it is called on."""
 
 
 def _operator(function: str, *, swapped: bool = False) -> Callable[..., "Symbol"]:
     def operator(self: "Symbol", *others: object) -> "Symbol":
-        from streamrnn.layers.operation import operate
-
-        made: Symbol = operate(function, *((*others, self) if swapped else (self, *others)))
-        return made
+        return add_operation(function, *((*others, self) if swapped else (self, *others)))
 
     operator.__doc__ = f"streamrnn.ops.{function}"
     return operator
@@ -85,10 +82,8 @@ class Symbol:
     __array_ufunc__ = None  # array + symbol is left to the symbol
 
     def __getitem__(self, key: Any) -> "Symbol":
-        from streamrnn.layers.operation import get_item
-
-        found: Symbol = get_item(self, key)
-        return found
+        entries = key if isinstance(key, tuple) else (key,)
+        return add_operation("get_item", self, key=[_stored(entry) for entry in entries])
 
     def __iter__(self) -> Any:
         raise TypeError("a symbol has no values to iterate over; index it, as in x[:, 0:1]")
@@ -124,34 +119,32 @@ class Node:
         return map_lists(make, shapes)
 
 
-def map_lists(f: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply f to the leaves of nested lists and dictionaries; a tuple, a shape, is a leaf."""
-    if isinstance(tree, dict):
-        return {key: map_lists(f, item) for key, item in tree.items()}
-    return [map_lists(f, item) for item in tree] if isinstance(tree, list) else f(tree)
-
-
-def map_structure(f: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply f to the leaves of nested lists, tuples and dictionaries."""
-    if isinstance(tree, list | tuple):
-        return [map_structure(f, item) for item in tree]
-    if isinstance(tree, dict):
-        return {key: map_structure(f, item) for key, item in tree.items()}
-    return f(tree)
-
-
-def leaves(tree: object) -> Iterator[Any]:
-    """Yield the leaves of nested lists, tuples and dictionaries, from left to right."""
-    if isinstance(tree, list | tuple):
-        for item in tree:
-            yield from leaves(item)
-    elif isinstance(tree, dict):
-        for item in tree.values():
-            yield from leaves(item)
-    else:
-        yield tree
-
-
 def symbols_in(tree: object) -> list[Symbol]:
     """Return the symbols among the leaves."""
     return [leaf for leaf in leaves(tree) if isinstance(leaf, Symbol)]
+
+
+def add_operation(function: str, *operands: Any, **arguments: Any) -> Symbol:
+    """Add a function of `streamrnn.ops` to the graph of the symbols among its operands."""
+    operation = registry.class_of("Operation")(
+        function,
+        [INPUT if isinstance(operand, Symbol) else operand for operand in operands],
+        arguments,
+    )
+    symbols = [operand for operand in operands if isinstance(operand, Symbol)]
+    made: Symbol = operation(symbols if len(symbols) > 1 else symbols[0])
+    return made
+
+
+def _stored(entry: Any) -> Any:
+    """Return an index as a config holds it."""
+    if isinstance(entry, slice):
+        return {"slice": [entry.start, entry.stop, entry.step]}
+    if entry is Ellipsis:
+        return "..."
+    if entry is None or (isinstance(entry, int | np.integer) and not isinstance(entry, bool)):
+        return None if entry is None else int(entry)
+    raise ArgumentError(
+        f"get_item: an index of a symbol must be an integer, a slice, None or ..., received "
+        f"{entry!r:.60}"
+    )

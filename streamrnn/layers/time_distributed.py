@@ -7,12 +7,12 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.layers import registry
+from streamrnn.layers import serialization
 from streamrnn.layers.arguments import LayerOptions
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import ConfigDict, StoredConfig, builtin_layer
-from streamrnn.layers.symbol import Shape, Shapes
+from streamrnn.layers.structure import Shape, Shapes
 
 
 @builtin_layer
@@ -74,11 +74,11 @@ class TimeDistributed(Layer):
         return y.reshape(*inputs.shape[:2], *y.shape[1:])
 
     def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "layer": registry.serialize(self.layer)}
+        return {**super().get_config(), "layer": serialization.serialize(self.layer)}
 
     @classmethod
     def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
         if isinstance(config["layer"], Mapping):
-            config["layer"] = registry.deserialize(config["layer"])
+            config["layer"] = serialization.deserialize(config["layer"])
         return cls(**config)

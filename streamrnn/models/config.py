@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
 import numpy as np
 
 from streamrnn.errors import ModelFileError
-from streamrnn.layers import registry
+from streamrnn.layers import serialization
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.symbol import Node, Symbol, map_structure
+from streamrnn.layers.structure import map_structure
+from streamrnn.layers.symbol import Node, Symbol
 
 if TYPE_CHECKING:
     from streamrnn.models.model import Model
@@ -51,7 +52,7 @@ def _node_numbers(nodes: list[Node]) -> dict[int, int]:
 def _layer_entry(layer: Layer, nodes: set[int], numbers: dict[int, int]) -> dict[str, object]:
     calls = [] if isinstance(layer, InputLayer) else [n for n in layer.nodes if id(n) in nodes]
     return {
-        **registry.serialize(layer),
+        **serialization.serialize(layer),
         "name": layer.name,
         "inbound_nodes": [
             {
@@ -94,7 +95,7 @@ def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises ModelFileError if a call needs a tensor that no other call makes.
     """
     entries = list(config["layers"])
-    layers = {entry["name"]: registry.deserialize(entry) for entry in entries}
+    layers = {entry["name"]: serialization.deserialize(entry) for entry in entries}
     made: dict[tuple[str, int], list[Symbol]] = {}
     waiting: list[tuple[str, int, Call]] = []
     for entry in entries:

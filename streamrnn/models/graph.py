@@ -11,7 +11,8 @@ from streamrnn.errors import ConfigError
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
-from streamrnn.layers.symbol import Node, Shape, Symbol, leaves, map_structure
+from streamrnn.layers.structure import Shape, leaves, map_structure
+from streamrnn.layers.symbol import Node, Symbol
 
 NestedShapes = Shape | list["NestedShapes"] | dict[str, "NestedShapes"]
 """The shapes of a structure of arrays."""

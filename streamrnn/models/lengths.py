@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from streamrnn.errors import StreamRNNError
-from streamrnn.layers.symbol import Shape
+from streamrnn.layers.structure import Shape
 from streamrnn.models.graph import Graph, flat_shapes
 from streamrnn.models.model import Model
 

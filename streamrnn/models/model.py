@@ -27,7 +27,8 @@ from streamrnn.layers.layer import Layer
 from streamrnn.layers.masks import carried, carry, joined_masks
 from streamrnn.layers.precision import packed_weights, precision_of
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.symbol import Node, Shape, Symbol, map_structure, symbols_in
+from streamrnn.layers.structure import Shape, map_structure
+from streamrnn.layers.symbol import Node, Symbol, symbols_in
 from streamrnn.models import config as model_config
 from streamrnn.models.graph import Graph, NestedShapes, none_if_all_none
 from streamrnn.models.summary import (

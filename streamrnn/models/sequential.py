@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
-from streamrnn.layers import registry
+from streamrnn.layers import serialization
 from streamrnn.layers.embedding import Embedding
 from streamrnn.layers.input import InputLayer
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.symbol import Shape, Symbol, symbols_in
+from streamrnn.layers.structure import Shape
+from streamrnn.layers.symbol import Symbol, symbols_in
 from streamrnn.models.graph import Graph
 from streamrnn.models.model import Model
 
@@ -137,9 +138,9 @@ class Sequential(Model):
             self.build((None, *shape[1:]))
 
     def get_config(self) -> dict[str, object]:
-        stack = [registry.serialize(layer) for layer in self._stack]
+        stack = [serialization.serialize(layer) for layer in self._stack]
         if self._begin is not None:
-            stack.insert(0, registry.serialize(self._begin.layer))
+            stack.insert(0, serialization.serialize(self._begin.layer))
         return {"name": self.name, "trainable": self.trainable, "layers": stack}
 
     @classmethod
@@ -148,7 +149,7 @@ class Sequential(Model):
             config = {"layers": config}
         model = cls(name=config.get("name"), trainable=config.get("trainable", True))
         for layer in config["layers"]:
-            model.add(registry.deserialize(layer))
+            model.add(serialization.deserialize(layer))
         if model._begin is None and (shape := config.get("build_input_shape")):
             model.build(tuple(shape))
         return model

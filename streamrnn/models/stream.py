@@ -7,7 +7,8 @@ import numpy as np
 from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelMismatchError
 from streamrnn.layers.context import CallContext, CallKind
-from streamrnn.layers.symbol import Symbol, leaves
+from streamrnn.layers.structure import leaves
+from streamrnn.layers.symbol import Symbol
 from streamrnn.models.graph import Graph, Step
 from streamrnn.models.model import Model, require_inference
 

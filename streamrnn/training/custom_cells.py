@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from streamrnn.arrays import Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.kernels import cell_bptt as kernel
-from streamrnn.layers.layer_cell import LayerCell
+from streamrnn.layers.cell import LayerCell
 from streamrnn.training.cell_pass import CellGradients, CellPass, CellWindow
 from streamrnn.training.recording import Recording
 from streamrnn.training.step_check import check_step_backward

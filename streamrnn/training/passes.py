@@ -9,7 +9,8 @@ from streamrnn.arrays import Array, Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.layers import RNN, Bidirectional, Layer
 from streamrnn.layers.context import CallContext
-from streamrnn.layers.symbol import Symbol, leaves, map_structure, symbols_in
+from streamrnn.layers.structure import leaves, map_structure
+from streamrnn.layers.symbol import Symbol, symbols_in
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph, Step, bools, cast_to_floats, none_if_all_none
 from streamrnn.training.penalties import check_regularization

@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.arrays import Doubles, Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.kernels import cell_bptt as kernel
-from streamrnn.layers.symbol import leaves
+from streamrnn.layers.structure import leaves
 
 _Function: TypeAlias = Callable[..., None]
 

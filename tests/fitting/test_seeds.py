@@ -21,7 +21,7 @@ from selection import first_quick, slow
 
 from streamrnn import Pipeline, load_model, register_layer
 from streamrnn.errors import CheckpointError, ConfigError, DataError, EngineError
-from streamrnn.layers import Dense, registry
+from streamrnn.layers import Dense, registry, serialization
 from streamrnn.pipeline import FitSummary
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def alone(folder: Path, seed: int) -> FitSummary:
 @pytest.fixture(autouse=True)
 def only_own_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without classes that other tests registered, for which members are fitted in this process."""
-    own = {name: registry.get(name) for name in registry.names() if name in registry._builtins}
+    own = {name: serialization.get(name) for name in registry.names() if name in registry._builtins}
     monkeypatch.setattr(registry, "_classes", own)
 
 

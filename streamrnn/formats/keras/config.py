@@ -1,4 +1,4 @@
-"""Configs of all versions of Keras, translated to the form that `registry.deserialize` reads.
+"""Configs of all versions of Keras, translated to the form that `serialization.deserialize` reads.
 
 No config causes an import or runs code: classes are those of streamrnn and registered ones.
 """
@@ -13,7 +13,7 @@ from streamrnn.formats.guard import MAX_LAYERS
 from streamrnn.formats.keras import nodes, operations
 from streamrnn.formats.keras.keras1 import renamed
 from streamrnn.formats.keras.nodes import LayerConfig
-from streamrnn.layers import initializers, registry
+from streamrnn.layers import initializers, registry, serialization
 
 _MODELS = {"Functional": "Model", "Model": "Model", "Sequential": "Sequential"}
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
@@ -90,7 +90,7 @@ def translate(entry: object, origin: WrittenBy) -> LayerConfig:
         config = _layer(class_name, name, entry["config"], origin)
         return {"class_name": class_name, "config": config}
     try:
-        class_name = registry.get(_CUDNN.get(name, registered or name)).__name__
+        class_name = serialization.get(_CUDNN.get(name, registered or name)).__name__
     except StreamRNNError as error:
         raise _unsupported(entry, str(error)) from None
     if class_name != _CUDNN.get(name, name) or class_name not in registry.names():
@@ -255,7 +255,7 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
 
 
 def _takes_state(layer: LayerConfig) -> bool:
-    return registry.get(layer["class_name"]).takes_state
+    return serialization.get(layer["class_name"]).takes_state
 
 
 def _outputs(tensors: object, origin: WrittenBy) -> object:

@@ -7,7 +7,7 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.formats.keras.nodes import LayerConfig
 from streamrnn.layers.functions import ARRAY_FUNCTIONS
 from streamrnn.layers.naming import snake_case
-from streamrnn.layers.operation import INPUT
+from streamrnn.layers.symbol import INPUT
 
 _TENSOR = "__keras_tensor__"
 _ARRAYS = ("__numpy__", "__tensor__")

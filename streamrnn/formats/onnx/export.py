@@ -22,7 +22,8 @@ from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.writing import checked_target, write_atomically
 from streamrnn.kernels.integers import FLOAT32
 from streamrnn.layers.precision import precision_of
-from streamrnn.layers.symbol import Symbol, leaves
+from streamrnn.layers.structure import leaves
+from streamrnn.layers.symbol import Symbol
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
 

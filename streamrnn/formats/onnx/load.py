@@ -11,7 +11,7 @@ from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.onnx.parse import parse
 from streamrnn.formats.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
 from streamrnn.kernels.packing import dequantized
-from streamrnn.layers import Input, PeepholeLSTMCell, registry
+from streamrnn.layers import Input, PeepholeLSTMCell, serialization
 from streamrnn.layers.naming import snake_case
 from streamrnn.models import Sequential
 
@@ -46,7 +46,7 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
             "load the whole graph, or pass the state as initial_state"
         )
     label = name.strip("/").replace("/", ".")
-    layer = registry.deserialize(_config(recurrent, label))
+    layer = serialization.deserialize(_config(recurrent, label))
     model = Sequential([Input((None, recurrent.features)), layer])
     sides = ("forward_layer/cell", "backward_layer/cell")
     if len(recurrent.directions) == 1:

@@ -22,7 +22,8 @@ from streamrnn.layers.initializers import Constant
 from streamrnn.layers.layer import Layer
 from streamrnn.layers.packable import Packable
 from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.symbol import Shape, symbols_in
+from streamrnn.layers.structure import Shape
+from streamrnn.layers.symbol import symbols_in
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
 from streamrnn.models.model import LayerShapes

@@ -1,0 +1,41 @@
+"""Structures of arrays, symbols and shapes: nested lists, tuples and dictionaries."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias, TypeVar
+
+Shape = tuple[int | None, ...]
+"""The size of each axis, the batch first; None where it is not known."""
+Shapes = Shape | list[Shape]
+"""The shape of one input, or of each of several."""
+
+T = TypeVar("T")
+Nested: TypeAlias = list["Nested[T]"] | T
+"""One value, or nested lists of them: states as Keras nests them."""
+
+
+def map_lists(f: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply f to the leaves of nested lists and dictionaries; a tuple, a shape, is a leaf."""
+    if isinstance(tree, dict):
+        return {key: map_lists(f, item) for key, item in tree.items()}
+    return [map_lists(f, item) for item in tree] if isinstance(tree, list) else f(tree)
+
+
+def map_structure(f: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply f to the leaves of nested lists, tuples and dictionaries."""
+    if isinstance(tree, list | tuple):
+        return [map_structure(f, item) for item in tree]
+    if isinstance(tree, dict):
+        return {key: map_structure(f, item) for key, item in tree.items()}
+    return f(tree)
+
+
+def leaves(tree: object) -> Iterator[Any]:
+    """Yield the leaves of nested lists, tuples and dictionaries, from left to right."""
+    if isinstance(tree, list | tuple):
+        for item in tree:
+            yield from leaves(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from leaves(item)
+    else:
+        yield tree
