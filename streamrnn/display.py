@@ -1,8 +1,9 @@
 """Helpers for the display of objects: a line in a console, a small table in a notebook.
 
-Text in, text out. Nothing is read, and no credentials are shown.
+Text in, text out. No file is read, and no credentials are shown.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -35,6 +36,14 @@ _URI = re.compile(
     r"|viewfs|sftp|(?P<other>[a-z][a-z0-9+.-]*)(?=://))(?P<slashes>:/*|//)",
     re.IGNORECASE,
 )
+# What may be a user and a password, in anything.
+_BEFORE_AT = re.compile("(?::|//).*@", re.DOTALL)
+_UNKNOWN = (
+    "expected a URI such as s3://user:password@host/path; a path on a disk that has '@' after ':' "
+    "or '//' begins with './'"
+)
+# A value of an option that has no other option in it.
+_PLAIN = re.compile(r"[\w./:,+~ -]*")
 # Up to white space, but for what a sentence puts behind it.
 _IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://\S*?(?=['\"]?[:,;.)]*(?:\s|$))", re.IGNORECASE)
 # The characters of RFC 3986; "%" begins an encoded one.
@@ -95,7 +104,8 @@ def first_of(names: Sequence[str], number: int = 3) -> str:
 def location(path: str) -> str:
     """Return a path unchanged; of a URI what holds no secret, however it is misspelled.
 
-    That is its scheme, host and path, and the options in an allow-list, sorted.
+    That is its scheme, host and path, and the options in an allow-list that have plain values,
+    sorted; of a scheme that is not known, what follows the last "@".
 
     >>> location("out/weather"), location("s3://key:secret@logs/2013?access_token=x#part")
     ('out/weather', 's3://logs/2013')
@@ -105,17 +115,17 @@ def location(path: str) -> str:
     's3:/logs/x'
     """
     start = _URI.match(path)
-    if start is None:
+    if start is None and not _may_have_user(path):
         return path
-    head, rest = start[0].lstrip(), path[start.end() :]
-    if _has_user(start, rest):
-        # Whatever should have been encoded in it: the last "@" ends it, if there is one.
-        rest = rest.rpartition("@")[2] if "@" in rest else rest.partition("/")[2]
+    head, rest = ("", path) if start is None else (start[0].lstrip(), path[start.end() :])
+    if start is None or _has_user(start, rest):
+        rest = _after_user(rest)
     base, _, query = rest.partition("#")[0].partition("?")
     options = sorted(
         option
         for option in query.split("&")
-        if option.partition("=")[0] in _OPTIONS and "@" not in unquote(option)
+        for name, _, value in [option.partition("=")]
+        if name in _OPTIONS and _PLAIN.fullmatch(unquote(value))
     )
     return f"{head}{base}" + (f"?{'&'.join(options)}" if options else "")
 
@@ -130,7 +140,7 @@ def uri_fault(path: str) -> str | None:
     """
     start = _URI.match(path)
     if start is None:
-        return None
+        return _UNKNOWN if _may_have_user(path) else None
     if start["before"]:
         return "expected a URI to begin with its scheme; remove the white space or quotes before it"
     if start["slashes"] != "://" and (start["bucket"] or start["slashes"][:3] != "://"):
@@ -188,11 +198,25 @@ def _parts(uri: str) -> list[str]:
     return [part for part in re.split(r"[/:@?&=#\s]+", uri) if part]
 
 
+def _may_have_user(path: str) -> bool:
+    """Return whether what has no known scheme, and is not on a disk, may have a user."""
+    is_local = path.startswith(("/", ".")) and not path.startswith("//") and "://" not in path
+    return bool(_BEFORE_AT.search(unquote(path))) and not (is_local or os.path.exists(path))
+
+
+def _after_user(rest: str) -> str:
+    """Return what follows a user: the last "@" ends it, whatever should have been encoded in it."""
+    at = next((sign for sign in ("@", "%40") if sign in rest), None)
+    return rest.partition("/")[2] if at is None else rest.rpartition(at)[2]
+
+
 def _has_user(start: re.Match[str], rest: str) -> bool:
     """Return whether what follows the scheme may begin with a user and a password."""
-    if start["other"] and start["slashes"] != "://":
-        return False  # as in file:///folder
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if start["scheme"].lower() == "file" and start["slashes"] != "://":
+        return False
+    if start["slashes"][:3] != "://" and _BEFORE_AT.search(unquote(rest)):
+        return True
+    authority = unquote(re.split(r"[/?#]", rest, maxsplit=1)[0])
     _, colon, port = authority.partition(":")
     is_port = not start["bucket"] and "@" not in rest and (port.isdecimal() or not port)
     return "@" in authority or (bool(colon) and not is_port)

@@ -166,9 +166,30 @@ def test_names_are_escaped() -> None:
         ("https://KEY:12/SECRET@host/a", "https://host/a"),
         ("s3://logs/a?endpoint_override=u:SECRET%40host&scheme=http", "s3://logs/a?scheme=http"),
         ("postgresql+psycopg2://u:SECRET@host:5432/db", "postgresql+psycopg2://host:5432/db"),
+        ("s3;//KEY:SECRET@logs/2013?region=x&sig=SECRET", "logs/2013?region=x"),
+        ("s33:/KEY:SEC/R@ET@logs", "logs"),
+        ("r2:KEY:SECRET@logs/x", "logs/x"),
+        ("s3;//KEY%3ASECRET%40logs/x", "logs/x"),
+        ("s3://KEY%3ASECRET%40logs/x", "s3://logs/x"),
+        ("s3://KEY:SECRET@logs/a%40b", "s3://logs/a%40b"),
+        ("s3://logs/a%40b", "s3://logs/a%40b"),
+        ("s3:;//KEY:SECRET@logs/x", "s3:logs/x"),
+        ("./s3://KEY:SECRET@logs/x", "logs/x"),
+        ("s3://logs/a?region=x%26sig=SECRET&scheme=http%3Bsig=SECRET", "s3://logs/a"),
+        (
+            "s3://a?endpoint_override=http%3A%2F%2Fh%3A90",
+            "s3://a?endpoint_override=http%3A%2F%2Fh%3A90",
+        ),
         *(
             (path, path)
-            for path in ("out/x", "a:b@c", "s3://logs/a@b", "file:///a:b@c", "hdfs:///a")
+            for path in (
+                "out/x",
+                "./a:b@c",
+                "/a:b@c",
+                "s3://logs/a@b",
+                "file:///a:b@c",
+                "hdfs:///a",
+            )
         ),
         *((path, path) for path in ("sqlite:////a/b", "iceberg:lake/a.b", "hdfs://host:8020/x")),
     ],
@@ -192,6 +213,8 @@ def test_of_a_uri_only_what_holds_no_secret_is_shown(uri: str, shown: str) -> No
         ("s3://KEY:SECRET@logs/a@b", "'@' is %40"),
         ("s3://KEY:SECRET/logs/x", "scheme://user:password@host/path"),
         ("s3://lo[gs/x", "no brackets"),
+        ("r2:KEY:SECRET@logs/x", "expected a URI such as s3://user:password@host/path; a path on"),
+        ("s3:;//KEY:SECRET@logs/x", "two slashes"),
     ],
 )
 def test_a_misspelled_uri_is_refused_with_how_to_spell_it(uri: str, fault: str) -> None:
@@ -202,11 +225,21 @@ def test_a_misspelled_uri_is_refused_with_how_to_spell_it(uri: str, fault: str) 
     "path",
     [
         *("s3://KEY:SEC%2FRET@logs/x", "s3://logs/a@b", "s3://logs/a b", "hdfs:///x", "out/a b"),
+        *("./a:b@c", "../a:b@c", "/a//b@c", "a/b@c", "a:b"),
         *("abfss://c@host/x", "file:///a b", "gs://anonymous@logs/x", "s3", "iceberg:lake/a.b"),
     ],
 )
 def test_other_paths_have_no_fault(path: str) -> None:
     assert uri_fault(path) is None
+
+
+def test_a_file_whose_name_looks_like_a_uri_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a:b@c").touch()
+    assert location("a:b@c") == "a:b@c"
+    assert uri_fault("a:b@c") is None
 
 
 @pytest.mark.parametrize(

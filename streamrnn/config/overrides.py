@@ -42,9 +42,9 @@ def apply_overrides(
     problems: list[Problem] = []
     for override in overrides:
         key, equals, text = override.partition("=")
-        shown = location(override)
-        origin = f"--set {shown if shown != override else key + equals + location(text)}"
         path = _parse_key(key.strip())
+        shown = location(override) if path is None else location(key) + equals + location(text)
+        origin = f"--set {shown}"
         if not equals or path is None:
             problems.append(
                 Problem((), "expected KEY=VALUE, such as window.lanes=32", origin=origin)

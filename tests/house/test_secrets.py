@@ -28,7 +28,8 @@ WITHIN = [
 ]
 BEFORE = [
     *("s3:/", "s3:", "s3:///", "s3//", "S3://", " s3://", "\ns3://", "'s3://", "s3a://", "s3:\\\\"),
-    *("gs://", "gcs://", "abfss://", "https://", "hdfs://", "foo://"),
+    *("gs://", "gcs://", "abfss://", "https://", "hdfs://", "foo://", "foo:///"),
+    *("s3;//", "s33:/", "r2:", "postgres:", "s3:;//", "//", "", "./s3://", "s3:/ /"),
 ]
 USERS = [
     *("XKEYX:XSECRETX\n@", "XKEYX:\nXSECRETX@", " XKEYX:XSECRETX@", "XKEYX:XSECRETX @"),
@@ -37,12 +38,15 @@ USERS = [
 OPTIONS = [
     *("sig=XSECRETX", "X-Amz-Signature=XSECRETX", "external_id=XSECRETX", "secret_key=XSECRETX"),
     *("XSECRETX", "regionn=XSECRETX", "sv=1&sig=XSEC%2FRETX", "endpoint_override=XKEYX:XSEC@RETX"),
+    *("scheme=http%26sig=XSECRETX", "scheme=http;sig=XSECRETX", "scheme=http%3Bsig%3DXSECRETX"),
+    *("scheme=http%2526sig%253DXSECRETX", "scheme=http&amp;sig=XSECRETX", "scheme=a=XSECRETX"),
 ]
 SPELLINGS = [
     *(f"s3://XKEYX:XSEC{odd}RETX@bucket/{{}}{REGION}" for odd in WITHIN),
     *(f"{start}XKEYX:XSECRETX@bucket/{{}}{REGION}" for start in BEFORE),
     *(f"s3://{user}bucket/{{}}{REGION}" for user in USERS),
     *(f"s3://bucket/{{}}{REGION}&{option}" for option in OPTIONS),
+    *(f"{start}XKEYX%3AXSECRETX%40bucket/{{}}{REGION}" for start in ("s3://", "s3;//")),
     f"s3://bucket/{{}}{REGION}#XSECRETX",
 ]
 RUN = ("run", "p.toml", "-v")
