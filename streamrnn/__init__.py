@@ -3,8 +3,11 @@
 Names load on first use (PEP 562): `import streamrnn` is cheap, and layers do not need Arrow.
 """
 
+from functools import partial
 from importlib import import_module
 from typing import Any
+
+from streamrnn.provider import provide
 
 __version__ = "0.1.0"
 
@@ -19,6 +22,15 @@ _HOME = {
     "load_model": "streamrnn.formats",
     "register_layer": "streamrnn.layers",
     "set_threads": "streamrnn.kernels",
+}
+# Models save, load and train by these names, and do not know the rooms.
+_FOR_MODELS = {
+    "Trainer": "streamrnn.training",
+    "evaluate_arrays": "streamrnn.training",
+    "fit_arrays": "streamrnn.training",
+    "load_model": "streamrnn.formats",
+    "load_weights": "streamrnn.formats",
+    "save": "streamrnn.formats.native",
 }
 _ROOMS = (
     "activations",
@@ -43,9 +55,17 @@ _WHY_MISSING = {
 __all__ = sorted([*_HOME, *_ROOMS, "__version__"])
 
 
+def _load(name: str, module: str) -> Any:
+    return getattr(import_module(module), name)
+
+
+for _name, _module in _FOR_MODELS.items():
+    provide(_name, partial(_load, _name, _module))
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        return _load(name, _HOME[name])
     if name in _ROOMS:
         return import_module(f"streamrnn.{name}")
     why = _WHY_MISSING.get(name) or _did_you_mean(name)

@@ -48,7 +48,7 @@ def builtin_layer(cls: C) -> C:
 
 
 def custom_layer(class_name: str, cls: type[Any]) -> None:
-    """Register a class of a user. Raises UnsupportedError for the name of a layer of this package."""
+    """Register a class of a user. Raises UnsupportedError for a name of this package."""
     if class_name in _builtins:
         raise UnsupportedError(
             f"register_layer({class_name!r}): this is a layer of streamrnn; choose another name"

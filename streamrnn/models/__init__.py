@@ -26,8 +26,6 @@ The uncertainty of a model, from 20 samples of its outputs under dropout:
 ((4, 1), (4, 1))
 """
 
-from importlib import import_module
-
 from streamrnn.models.calls import Call, calls_of
 from streamrnn.models.drawing import model_svg
 from streamrnn.models.example import example_inputs
@@ -35,6 +33,7 @@ from streamrnn.models.model import Model
 from streamrnn.models.sequential import Sequential
 from streamrnn.models.stream import StepRunner
 from streamrnn.models.whole import SequenceRunner
+from streamrnn.provider import provided
 
 _WHY_MISSING = {
     "clone_model": "use Model.from_config(model.get_config())",
@@ -45,8 +44,8 @@ _WHY_MISSING = {
 
 
 def __getattr__(name: str) -> object:
-    if name == "load_model":  # its room is above this one
-        return import_module("streamrnn.formats").load_model
+    if name == "load_model":
+        return provided("load_model")
     why = _WHY_MISSING.get(name)
     raise AttributeError(
         f"streamrnn.models has no {name!r}" + (f": {why}" if why else ""), name=name

@@ -3,9 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self, TypedDict
 
 import numpy as np
@@ -39,6 +37,7 @@ from streamrnn.models.summary import (
     summary_rows,
 )
 from streamrnn.models.trainable import Trainable
+from streamrnn.provider import provided
 
 LayerShapes = TypedDict("LayerShapes", {"class": str, "weights": dict[str, list[int]]})
 """The class of a layer, and the shapes of its weights by name."""
@@ -413,14 +412,14 @@ class Model(Trainable, Layer):
 
     def save(self, path: str | Path) -> None:
         """Write the native format: one .safetensors file, with the config in its metadata."""
-        _formats("native").save(self, path)
+        provided("save")(self, path)
 
     def load_weights(self, path: str | Path) -> None:
         """Set the weights from a file in the native format or in one of Keras's formats.
 
         Weights that are integers in the file stay so: the model has its precision from then on.
         """
-        _formats().load_weights(self, path)
+        provided("load_weights")(self, path)
 
     def layer_shapes(self) -> dict[str, LayerShapes]:
         """Return class and shapes of the weights of each layer, by its name; JSON-able."""
@@ -453,14 +452,6 @@ class Model(Trainable, Layer):
             digest.update(integers.scales.astype("<f4", copy=False).tobytes())
             digest.update(integers.exponents.tobytes())
         return digest.hexdigest()
-
-
-def _formats(module: str = "") -> ModuleType:
-    """Import a module of streamrnn.formats by name.
-
-    That room is above this one: the import happens only when a file is read or written.
-    """
-    return import_module(f"streamrnn.formats.{module}".rstrip("."))
 
 
 def _is_stateful(layer: Layer) -> bool:

@@ -85,10 +85,6 @@ def summary_rows(model: "Model", graph: Graph | None) -> list[tuple[str, str, st
 
 def _is_straight(model: "Model") -> bool:
     """Return whether each depth has one node, with one input, and no layer is used twice."""
-    from streamrnn.models.sequential import Sequential
-
-    if isinstance(model, Sequential):
-        return True
     graph = model.graph
     depths = list(graph.depths.values())
     return (

@@ -1,17 +1,19 @@
-"""The methods of Keras that train a model. They import the room `training` when they are called."""
+"""The methods of Keras that train a model. What trains it is loaded when they are called."""
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from streamrnn.arrays import Floats
 from streamrnn.errors import ConfigError
+from streamrnn.provider import provided
 
 if TYPE_CHECKING:
-    from streamrnn.training import History, Loss, Metric, Optimizer
+    from streamrnn.training.callbacks.history import History
+    from streamrnn.training.loss import Loss
+    from streamrnn.training.metric import Metric
+    from streamrnn.training.optimizer import Optimizer
 
 
 class Trainable:
@@ -47,7 +49,7 @@ class Trainable:
         seed: of dropout and of the order of rows. jit_compile, auto_scale_loss, run_eagerly,
         steps_per_execution: no effect, as every update is one call.
         """
-        self._trainer = _training().Trainer(
+        self._trainer = provided("Trainer")(
             self,
             optimizer,
             loss,
@@ -139,7 +141,7 @@ class Trainable:
         An exception, also one in a callback, ends the fit between two updates: the weights are
         those after the last one, and the model can be used and trained further.
         """
-        history: History = _training().fit_arrays(
+        history: History = provided("fit_arrays")(
             self._compiled("fit"),
             x,
             y,
@@ -178,7 +180,7 @@ class Trainable:
 
         x, y: what fit accepts. steps: the batches to use. verbose: no effect.
         """
-        return _training().evaluate_arrays(
+        return provided("evaluate_arrays")(
             self._compiled("evaluate"),
             x,
             y,
@@ -245,8 +247,3 @@ class Trainable:
             x, y, sample_weight, lengths, training
         )
         return made
-
-
-def _training() -> ModuleType:
-    """Import the room `training`, which is above this one."""
-    return import_module("streamrnn.training")

@@ -21,6 +21,7 @@ HOME = {name: home.split(".")[1] for name, home in streamrnn._HOME.items()}
 MAY_IMPORT = {
     "arrays": "",
     "display": "",
+    "provider": "",
     "errors": "display",
     "plugin": "errors",
     "config": "display errors",
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     "simd": "arrays errors",
     "kernels": "arrays errors simd",
     "layers": "arrays display errors kernels",
-    "models": "arrays display errors kernels layers",
+    "models": "arrays display errors kernels layers provider",
     "training": "arrays display errors kernels layers models",
     "formats": "arrays display errors kernels layers models storage",
     "sources": "arrays display errors kernels storage",
@@ -77,8 +78,8 @@ ONLY_IN = {
 }
 NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars", "duckdb"}
 NEVER |= {"marshal", "shelve"}
-# `model.save(path)`, `load_weights(path)` and `fit` are Keras's; within the function they reach up.
-DOORS = {("models/model.py", "formats"), ("models/trainable.py", "training")}
+# What `fit` returns and the optimizer of a model: names for mypy and editors.
+DOORS = {("models/trainable.py", "training")}
 
 
 def _room(path: Path) -> str:
