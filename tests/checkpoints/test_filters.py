@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection import slow
 
 from streamrnn.checkpoints.filters import row_filter
 from streamrnn.errors import ConfigError
@@ -236,7 +237,9 @@ def found(text: str, values: list[Any], kind: pa.DataType, other: Any = None) ->
     return rows
 
 
+@slow
 def test_long_filters_are_evaluated_and_a_list_is_looked_up() -> None:
+    """Slow: 20,000 values, and a thousand conditions."""
     values = ", ".join(f"'{number}'" for number in range(20_000))
     assert found(f"x in ({values})", ["7", "x", None], pa.string()) == [0]
     assert found(f"x not in ({values})", ["7", "x", None], pa.string()) == [1]

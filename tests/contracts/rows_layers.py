@@ -254,10 +254,10 @@ RECURRENT = {
         ),
     ),
     "LayerNormLSTMCell": LayerRow(
-        lambda: layers.LayerNormLSTMCell(3, norm_epsilon=0.01, recurrent_dropout=0.3, seed=2),
-        lambda w, x: every(naive.layer_norm_lstm(*w, epsilon=0.01), x),
+        lambda: layers.LayerNormLSTMCell(3, norm_epsilon=0.1, recurrent_dropout=0.3, seed=2),
+        lambda w, x: every(naive.layer_norm_lstm(*w, epsilon=0.1), x),
         model=inside_rnn,
-        training=dropping(partial(naive.layer_norm_lstm, epsilon=0.01)),
+        training=dropping(partial(naive.layer_norm_lstm, epsilon=0.1)),
     ),
     "LSTMCell": LayerRow(
         lambda: layers.LSTMCell(3, unit_forget_bias=False, dropout=0.5, seed=1),

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fitting import fits
-from selection import first_quick, slow
+from selection import slow
 
 from streamrnn import Pipeline, load_model, register_layer
 from streamrnn.errors import CheckpointError, ConfigError, DataError, EngineError
@@ -148,9 +148,10 @@ def test_the_state_of_all_is_that_of_a_run(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pq.read_table(tmp_path / "out")[name].to_numpy(), end)
 
 
-@pytest.mark.parametrize("keep", first_quick(["best", "all"]))
+@pytest.mark.parametrize("keep", ["best", "all"])
+@slow
 def test_done_is_done_and_continue_trains_all_on_new_rows(keep: str, tmp_path: Path) -> None:
-    """Slow: a folder that keeps all members."""
+    """Slow: three rounds of fits; other tests have a round each."""
     table = fits.log()
     logs.write(table.slice(0, 600), tmp_path / "in" / "a.parquet")
     found = tables(validation={"streams": 0.3}, keep=keep)

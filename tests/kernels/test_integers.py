@@ -7,11 +7,14 @@ import naive_integers
 import numpy as np
 import pytest
 from kernelcases import INTEGERS, Case
-from selection import slow
+from selection import first_quick, slow
 
 from streamrnn import simd
 from streamrnn.kernels import activation, conv1d, dense, integers
 from streamrnn.kernels.integers import Integers, rounded
+
+QUICK = "lstm_int16", "gru_int8"
+"""Both sizes of integers, and cells with two states and with two sums of a gate."""
 
 
 def of_list(name: str) -> naive_integers.Activation:
@@ -47,8 +50,9 @@ def oracle(case: Case, kind: str, x: np.ndarray, start: list[np.ndarray], *names
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
-@pytest.mark.parametrize("kind", INTEGERS)
+@pytest.mark.parametrize("kind", first_quick([*QUICK, *sorted({*INTEGERS} - {*QUICK})], 2))
 def test_every_bit_is_that_of_exact_integers(kind: str, lanes: int) -> None:
+    """Slow: the other kinds, each compiled for itself."""
     case = Case(kind, features=5, units=20)
     x, start = case.window(lanes, 4), case.start(lanes)
     x[0, 1] = 0  # a row of zeros

@@ -232,11 +232,14 @@ def open_folder(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
-@pytest.mark.parametrize("place", ["temporary", "temporary, and no cache", "cache"])
+@pytest.mark.parametrize("place", first_quick(["temporary", "temporary, and no cache", "cache"]))
 def test_another_user_cannot_have_one_kernel_run_as_another(
     shared: Path, place: str, link: Callable[[Path, Path], None]
 ) -> None:
-    """By links to the victim's own files where its kernels might be: `linear` as `relu`."""
+    """By links to the victim's own files where its kernels might be: `linear` as `relu`.
+
+    Slow: the other folders.
+    """
     caches = [open_folder(shared / name) for name in ("cache", "empty")]
     temporary = open_folder(shared / "temporary")
     (linear, relu, *folders), _ = run_as(VICTIM_ID, caches[0], temporary, "linear", "relu")

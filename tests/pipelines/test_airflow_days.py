@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pyarrow.parquet as pq
 import pytest
+from selection import first_quick
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -54,11 +55,14 @@ def assert_is_one_run(pipeline: Path, out: Path) -> None:
     verify(str(out))
 
 
-@pytest.mark.parametrize("second", [0, 1], ids=["one day", "two days"])
+@pytest.mark.parametrize("second", first_quick([0, 1]))
 def test_two_at_once_end_in_the_right_state_or_one_message(
     job: ModuleType, pipeline: Path, second: int
 ) -> None:
-    """Retries of what was refused end in the right state, unless a later day came first."""
+    """Retries of what was refused end in the right state, unless a later day came first.
+
+    Slow: two days at once.
+    """
     asked = [(pipeline, days.DAYS[0]), (pipeline, days.DAYS[second])]
     done = days.at_once(Path(str(job.__file__)), *asked)
     assert 0 in [status for status, _ in done]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from selection import first_quick
 
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.sources import FileSource, list_files, suffixes_of
@@ -251,9 +252,12 @@ else:
 
 
 @pytest.mark.parametrize("end", ["stop", "error"])
-@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize("name", first_quick(PACKERS))
 def test_a_process_may_end_while_arrow_reads_ahead(tmp_path: Path, name: str, end: str) -> None:
-    """It aborts if one of Arrow's threads needs Python then. (It did in half of such runs.)"""
+    """It aborts if one of Arrow's threads needs Python then. (It did in half of such runs.)
+
+    Slow: compressed files.
+    """
     text = b"a,b\n" + b"1,2\n" * 30 + b"1\n" * (end == "error") + b"1,2\n" * 1_500_000
     (tmp_path / f"log.csv{name}").write_bytes(PACKERS[name](text))
     command = [sys.executable, "-c", ENDS, str(tmp_path), end]

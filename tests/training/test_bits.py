@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layers.kinds import assert_same
-from selection import first_quick, slow
+from selection import slow
 from training import named, trained
 
 from streamrnn import Input, Sequential, layers, optimizers, set_threads
@@ -45,9 +45,10 @@ def test_bits_do_not_depend_on_the_width_of_vectors(width: str) -> None:
     assert digest_with(STREAMRNN_SIMD=width) == trained.digest()
 
 
-@pytest.mark.parametrize("width", first_quick(["4", "16"]))
+@pytest.mark.parametrize("width", ["4", "16"])
+@slow
 def test_bits_of_losses_optimizers_and_metrics_do_not_depend_on_vectors(width: str) -> None:
-    """Slow: vectors of sixteen."""
+    """Slow: each is compiled for the width."""
     assert len(named.results()) > 30
     assert digest_with("named", STREAMRNN_SIMD=width) == named.digest()
 
