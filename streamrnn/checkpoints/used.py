@@ -61,11 +61,12 @@ def select_all(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[Sourc
 
 
 class _Verdict(NamedTuple):
-    """The updated facts of a used file, and what changed ("" if nothing)."""
+    """The updated facts of a used file, and what changed ("" if nothing); `cut`: rows are lost."""
 
     known: UsedFile
     changed: str = ""
     by_footer: bool = False
+    cut: bool = False
 
 
 def plan_sources(
@@ -199,7 +200,7 @@ def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: 
         if len(contents) < len(manifest.sources):
             return  # an older version did not record the rows
         rows, instead = rows - sum(content.rows for content in contents), "scores new files alone"
-        where = " of no file that it used, as a pipe has"
+        where = " that are in none of its used files, such as rows of a pipe"
     if rows > 0:
         lost = f"{count(rows, 'row')}{where}. "
         raise _would_lose(path, lost, f"Run without --full-refresh, which {instead}; ")
@@ -429,7 +430,7 @@ def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bo
     try:
         if used.content is None:
             if used.size != file.size:
-                return _Verdict(used, sizes)
+                return _Verdict(used, sizes, cut=file.size < used.size)
             if used.identity != file.identity():
                 return _Verdict(used, f"{sizes}, other content")
             return _Verdict(same, by_footer=True)
@@ -437,11 +438,12 @@ def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bo
             return _Verdict(same)
         rows, then = reader.footer(file).rows, used.content.rows
         if rows < then or (rows > then and not partly):
-            return _Verdict(used, f"{then} rows when it was read, {rows} rows now")
+            read = f"{then} rows when it was read, {rows} rows now"
+            return _Verdict(used, read, cut=rows < then)
         if not reader.content(file, then).holds_the_rows_of(used.content):
             return _Verdict(used, f"{sizes}, other values in its {then} rows")
     except DataError as error:
-        return _Verdict(used, f"{sizes}; {error}")
+        return _Verdict(used, f"{sizes}; {error}", cut=True)
     return _Verdict(same)
 
 
@@ -468,6 +470,9 @@ def _changed(
     by_init = () if seen is None else seen.among([verdict.known.path for verdict in changed])
     one = len(changed) == 1
     them = "it" if one else "them"
+    refresh = "--full-refresh"
+    if any(verdict.cut for verdict in changed):
+        refresh += " --force, which discards the rows that are gone"
     if seen is not None and by_init:
         advice = (
             f"{seen.advice(by_init, refresh=committed)} Or keep the state and score no other row "
@@ -477,10 +482,9 @@ def _changed(
         keep = f"keep the output and score no other row of {them} with --force"
         advice = (
             f"Score {them} again from the commit before with --reload; {keep}; or start over with "
-            "--full-refresh."
+            f"{refresh}."
             if early
-            else f"No retained commit is from before {them}: start over with --full-refresh, or "
-            f"{keep}."
+            else f"No retained commit is from before {them}: start over with {refresh}, or {keep}."
         )
     return (
         f"{count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "

@@ -105,7 +105,9 @@ def test_files_do_not_replace_the_rows_of_a_pipe(
     piped(monkeypatch, DAYS[2]).run()
     with pytest.raises(CheckpointError) as refused:
         pipeline("in/day=[12]/*.parquet").run(full_refresh=True)
-    assert str(refused.value).startswith("out has 40 rows of no file that it used, as a pipe has. ")
+    assert str(refused.value).startswith(
+        "out has 40 rows that are in none of its used files, such as rows of a pipe. "
+    )
     assert rows() == before + 40
     assert pipeline().run(full_refresh=True, force=True).rows == 120
     assert rows() == 120
@@ -132,8 +134,22 @@ def test_a_used_file_that_was_cut_is_missed_too(torn: bool) -> None:
         "--force and without --full-refresh, which keeps these rows and scores new files alone; or "
         "say with --full-refresh --force that these rows may go."
     )
+    with pytest.raises(CheckpointError, match="--full-refresh --force, which discards the rows th"):
+        pipeline().run()
     assert pipeline().run(force=True).nothing_new
     assert rows() == 120
+
+
+def test_rows_of_a_cut_file_that_force_kept_are_missed_even_so() -> None:
+    """The file is known by what it has now."""
+    logs.write(DAYS[0].slice(0, 30), Path("in/day=1/a.parquet"))
+    pipeline().run(force=True)
+    with pytest.raises(
+        CheckpointError, match=r"^out has 10 rows that are in none of its used files"
+    ):
+        pipeline().run(full_refresh=True)
+    assert rows() == 120
+    assert pipeline().run(full_refresh=True, force=True).rows == 110
 
 
 def test_the_rest_of_a_cut_file_may_be_in_another_one() -> None:
