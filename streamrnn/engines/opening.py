@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest, OutputFolder
 from streamrnn.engines.probe import FolderToken
-from streamrnn.engines.ray import RayTasks
 from streamrnn.engines.shard import OutputPlace
 from streamrnn.engines.sharded import ShardedEngine, Tasks
 from streamrnn.kernels import get_threads
+from streamrnn.plugin import load_plugin
 from streamrnn.scoring import BoundPipeline, RunOptions, Summary
 from streamrnn.sources import SourceOfFiles
 
@@ -32,7 +32,11 @@ def open_engine(
     output; EngineError if there is no such cluster.
     """
     config = bound.loaded.config
-    tasks = _tasks(config.engine.address, config.model.threads or get_threads())
+    tasks = _tasks(
+        options.engine or config.engine.type,
+        config.engine.address,
+        config.model.threads or get_threads(),
+    )
     try:
         tasks.begin(bound, source)
         with folder.token() as token:
@@ -50,8 +54,9 @@ def open_engine(
         raise
 
 
-def _tasks(address: str, workers: int) -> Tasks:
-    return RayTasks(address, workers)
+def _tasks(engine: str, address: str, workers: int) -> Tasks:
+    tasks: Tasks = load_plugin("engine", engine)(address, workers)
+    return tasks
 
 
 def _shards(last: Manifest | None) -> int:

@@ -6,6 +6,7 @@ died. Tasks change no file of another attempt, so it does not matter how often o
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,12 +14,12 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
 
 from streamrnn import __version__
-from streamrnn.engines.deferred import ray
 from streamrnn.engines.pieces import RowRange
 from streamrnn.engines.probe import FolderToken, Probe, probe, warm_up
 from streamrnn.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
@@ -39,6 +40,18 @@ _ENDED = (
     "rerun the command: it resumes from the last commit."
 )
 _Context = tuple[BoundPipeline, SourceOfFiles]
+
+
+def ray(module: str = "") -> Any:
+    """Return a module of Ray. Raises ConfigError, with the extra, if it is missing."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read by the import
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        return import_module(f"ray.{module}" if module else "ray")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        raise ConfigError('[engine] type = "ray" needs Ray: pip install "streamrnn[ray]"') from None
 
 
 def _split(context: _Context, piece: RowRange, shards: int) -> tuple[Any, ...]:

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "operators",
     "fitting": "arrays errors kernels layers models checkpoints scoring sources states storage "
     "training windows",
-    "engines": "arrays errors config kernels checkpoints scoring sinks sources states",
+    "engines": "arrays errors plugin config kernels checkpoints scoring sinks sources states",
     "outputs": "arrays display errors config formats sources states windows operators sinks "
     "storage checkpoints",
     "pictures": "errors",
@@ -70,7 +70,7 @@ ONLY_IN = {
     "safetensors": "formats",
     "h5py": "formats",
     "onnx": "formats",
-    "ray": "engines",
+    "ray": "plugins",
     "vl_convert": "pictures",
     # Compiled kernels in our own cache, and pipes to our own processes; never a file that someone
     # hands over.

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from engines import cluster
 from engines.same import assert_same, rows
 from kill import case
+from plugins.ray import cluster
 
 import streamrnn
 from streamrnn import Pipeline
@@ -362,7 +362,7 @@ def test_a_client_of_a_cluster(place: Path, single: Path, tmp_path: Path, addres
 def test_no_cluster_at_the_address() -> None:
     """In a process of its own: this one has a cluster, which every run here joins."""
     code = (
-        "import sys\nfrom streamrnn.engines.ray import RayTasks\n"
+        "import sys\nfrom streamrnn.plugins.ray import RayTasks\n"
         "from streamrnn.errors import EngineError\n"
         "for address in sys.argv[1:]:\n"
         "    try:\n        RayTasks(address, 2)\n"
@@ -403,7 +403,7 @@ def test_a_node_that_sees_another_folder_or_lacks_the_package(
     (tmp_path / "only_here.py").write_text("def probe(*_):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     only_here = importlib.import_module("only_here")
-    monkeypatch.setattr("streamrnn.engines.ray._probe", only_here.probe)
+    monkeypatch.setattr("streamrnn.plugins.ray._probe", only_here.probe)
     assert refusal() == (
         f"{node}it cannot load streamrnn {streamrnn.__version__}: ModuleNotFoundError: No module "
         "named 'only_here'. Install the same version."
@@ -414,7 +414,7 @@ def test_ray_is_not_installed(place: Path, tmp_path: Path, monkeypatch: pytest.M
     for name in [name for name in sys.modules if name.partition(".")[0] == "ray"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "streamrnn.engines.ray", raising=False)
+    monkeypatch.delitem(sys.modules, "streamrnn.plugins.ray", raising=False)
     with pytest.raises(ConfigError, match=r'pip install "streamrnn\[ray\]"'):
         run(config(place, tmp_path / "out", engine=on_ray(2)))
     assert not (tmp_path / "out").exists()
@@ -423,8 +423,8 @@ def test_ray_is_not_installed(place: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_nothing_listens_on_other_addresses_than_the_loopback() -> None:
     """Neither what these tests start, nor what the engine does."""
     code = (
-        "import os, sys\nfrom engines import cluster\n"
-        "from streamrnn.engines.ray import RayTasks\n"
+        "import os, sys\nfrom plugins.ray import cluster\n"
+        "from streamrnn.plugins.ray import RayTasks\n"
         "tasks = RayTasks('local', 1)\n"
         "print(cluster.listening(cluster.tree(os.getpid()) | {(os.getpid(), '')}))\n"
         "tasks.close()\n"

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from engines import cluster
 from engines.same import assert_same
 from kill import case
+from plugins.ray import cluster
 
 from streamrnn import Pipeline
 from streamrnn.outputs import verify

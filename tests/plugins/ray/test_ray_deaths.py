@@ -1,6 +1,6 @@
 """Workers, drivers and nodes of Ray die or come back from the dead: nothing differs afterwards.
 
-`STREAMRNN_KILLS=20 pytest tests/engines` kills 20 workers; by default it is 3.
+`STREAMRNN_KILLS=20 pytest tests/plugins/ray` kills 20 workers; by default it is 3.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 import logs
 import pytest
-from engines import cluster
 from engines.same import assert_same
 from kill import case
+from plugins.ray import cluster
 
 from streamrnn import Pipeline
 from streamrnn.outputs import verify
@@ -141,11 +141,11 @@ def test_the_driver_killed_within_a_commit(
 
 ZOMBIE = """
 import json, sys
-import streamrnn.engines.ray
-from engines import zombie
+import streamrnn.plugins.ray
+from plugins.ray import zombie
 from streamrnn import Pipeline
 
-streamrnn.engines.ray._score = zombie.left_behind
+streamrnn.plugins.ray._score = zombie.left_behind
 Pipeline.from_dict(json.loads(sys.argv[1])).run()
 """
 

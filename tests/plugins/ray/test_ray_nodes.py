@@ -9,9 +9,9 @@ from typing import Any
 
 import logs
 import pytest
-from engines import cluster
 from engines.same import assert_same
 from kill import case
+from plugins.ray import cluster
 
 from streamrnn import Pipeline
 from streamrnn.outputs import verify

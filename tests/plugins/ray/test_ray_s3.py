@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from engines import cluster
 from kill import case
+from plugins.ray import cluster
 from pyarrow import fs
 from storage.s3_server import ENVIRONMENT, options
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engines import cluster
+from plugins.ray import cluster
 
 from streamrnn.engines.shard import ShardTask, score_shard
 
