@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "models": "arrays display errors kernels layers provider",
     "training": "arrays display errors kernels layers models",
     "formats": "arrays display errors kernels layers models storage",
-    "sources": "arrays display errors kernels storage",
+    "sources": "arrays display errors plugin kernels storage",
     "states": "arrays display errors kernels sources storage",
     "windows": "arrays display errors sources",
     "sinks": "errors storage",
@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "fitting": "arrays errors kernels layers models checkpoints scoring sources states storage "
     "training windows",
     "engines": "arrays errors plugin config kernels checkpoints scoring sinks sources states",
-    "outputs": "arrays display errors config formats sources states windows operators sinks "
+    "outputs": "arrays display errors plugin config formats sources states windows operators sinks "
     "storage checkpoints",
     "pictures": "errors",
     "pipeline": "arrays display errors config fitting formats kernels models states sources "

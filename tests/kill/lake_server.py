@@ -17,11 +17,12 @@ import pyiceberg.catalog.sql  # noqa: F401
 from kill import case
 
 from streamrnn import outputs
-from streamrnn.outputs.publishing import delta, iceberg
+from streamrnn.plugins.lakes.publish_delta import DeltaLog
+from streamrnn.plugins.lakes.publish_iceberg import IcebergCatalogTable
 
-STEPS = [(delta.DeltaLog, "read"), (delta.DeltaLog, "commit")]
-STEPS += [(iceberg.IcebergCatalogTable, name) for name in ("read", "_create", "commit")]
-STEPS += [(iceberg.IcebergCatalogTable, "_data_file"), (delta.DeltaLog, "_add_action")]
+STEPS = [(DeltaLog, "read"), (DeltaLog, "commit")]
+STEPS += [(IcebergCatalogTable, name) for name in ("read", "_create", "commit")]
+STEPS += [(IcebergCatalogTable, "_data_file"), (DeltaLog, "_add_action")]
 
 
 def kill_at(step: int) -> None:

@@ -25,7 +25,7 @@ for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
 
 import polars as pl  # noqa: E402
-from outputs.lake import Lake  # noqa: E402
+from plugins.lakes.lake import Lake  # noqa: E402
 from pyiceberg.exceptions import NoSuchTableError  # noqa: E402
 
 KILLS = int(os.environ.get("STREAMRNN_KILLS", "6"))

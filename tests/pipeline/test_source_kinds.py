@@ -13,7 +13,7 @@ import pytest
 from contracts.rows_files import SOURCE_FORMATS
 from engines.in_process import TasksHere
 from engines.same import assert_same
-from sources.deltalog import DeltaLog
+from plugins.lakes.deltalog import DeltaLog
 
 from streamrnn import Pipeline
 from streamrnn.cli import main

@@ -3,7 +3,7 @@
 The folder and its manifest stay the truth. After a commit each table is made equal to the parts
 (`reconcile`): what it lacks is added, what it has beyond them is removed, in one version of the
 table. What is not done, because a process died or a catalog did not answer, is done the next time.
-Another format is one file with a `PublishedTable`.
+A format is a plug-in with a `PublishedTable`: its entry point is `publish.NAME`.
 """
 
 from streamrnn.outputs.publishing.command import publish

@@ -15,15 +15,15 @@ from streamrnn.checkpoints.manifest import decode_schema
 from streamrnn.config import value_of
 from streamrnn.display import count, first_of, location
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.outputs.publishing.delta import DeltaLog
-from streamrnn.outputs.publishing.iceberg import IcebergCatalogTable
 from streamrnn.outputs.publishing.partitions import columns_of, with_partitions
 from streamrnn.outputs.publishing.reconcile import changes
 from streamrnn.outputs.publishing.table import PublishedTable
+from streamrnn.plugin import load_plugin
 from streamrnn.storage.opening import open_files
 
 _LOGGER = logging.getLogger("streamrnn.outputs")
 TABLE_KEYS = ("publish.delta", "publish.iceberg")
+"""Keys of the pipeline file, and entry points of plug-ins."""
 _LONGEST = 500
 _DECORATION = re.compile(r"\x1b\[[\d;]*m|↳ ?")
 _AFTER = re.compile(r"^\s*(?:Traceback |at \S+\(|\(Background on )", re.MULTILINE)
@@ -71,12 +71,11 @@ class Publisher:
     def of(cls, config: Mapping[str, Any], path: str) -> Publisher:
         """Return that of a config (dotted key -> value), for the output at `path`."""
         files = open_files(path)
-        tables: list[PublishedTable] = []
-        if value_of("publish.delta", config):
-            tables.append(DeltaLog(files, path))
-        iceberg = value_of("publish.iceberg", config)
-        if iceberg:
-            tables.append(IcebergCatalogTable(files, iceberg["catalog"], iceberg["table"]))
+        tables: list[PublishedTable] = [
+            load_plugin(*key.split("."))(files, path, wanted)
+            for key in TABLE_KEYS
+            if (wanted := value_of(key, config))
+        ]
         return cls(path, tables, config)
 
     @property

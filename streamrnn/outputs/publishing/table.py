@@ -66,6 +66,7 @@ class TableChanges:
 class PublishedTable(Protocol):
     """A table that indexes the parts of one output.
 
+    It is made from the `Files` and the path of the output, and the value of its key in [publish].
     Methods raise what their library raises, and PublishError for what must not be changed.
     """
 

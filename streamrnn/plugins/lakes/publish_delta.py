@@ -13,10 +13,10 @@ import pyarrow as pa
 from streamrnn.checkpoints import Manifest
 from streamrnn.display import location, safe_text, without_options
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.outputs.publishing.footers import delta_statistics, part_footer
 from streamrnn.outputs.publishing.partitions import columns_of, partitions_of
 from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
-from streamrnn.outputs.publishing.types import delta_type, lake_schema
+from streamrnn.plugins.lakes.footers import delta_statistics, part_footer
+from streamrnn.plugins.lakes.types import delta_type, lake_schema
 from streamrnn.sinks import Part, number_of
 from streamrnn.storage.files import Files
 
@@ -46,7 +46,7 @@ def _library(module: str = "deltalake") -> Any:
 class DeltaLog:
     """The log of a Delta table in an output folder: a `PublishedTable`."""
 
-    def __init__(self, files: Files, path: str) -> None:
+    def __init__(self, files: Files, path: str, _wanted: object = True) -> None:
         self._files = files
         self._path = without_options(location(path))
         self._options = {} if files.local else {**_WAITS, **files.options()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from importlib import import_module
@@ -12,20 +12,20 @@ import pyarrow as pa
 
 from streamrnn.checkpoints import Manifest
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.outputs.publishing.copies import is_another_folder
-from streamrnn.outputs.publishing.footers import part_footer
-from streamrnn.outputs.publishing.iceberg_columns import (
+from streamrnn.outputs.publishing.partitions import columns_of, partitions_of
+from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
+from streamrnn.plugins.lakes.copies import is_another_folder
+from streamrnn.plugins.lakes.footers import part_footer
+from streamrnn.plugins.lakes.iceberg_columns import (
     divide_by,
     is_divided_by,
     set_columns,
     types_of,
 )
-from streamrnn.outputs.publishing.partitions import columns_of, partitions_of
-from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
-from streamrnn.outputs.publishing.types import iceberg_type, lake_schema
+from streamrnn.plugins.lakes.read_iceberg import catalog_text, open_catalog
+from streamrnn.plugins.lakes.types import iceberg_type, lake_schema
 from streamrnn.sinks import Part, number_of
 from streamrnn.sources import canonical_name
-from streamrnn.sources.tables.iceberg import catalog_text, open_catalog
 from streamrnn.storage.files import Files
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
@@ -49,9 +49,9 @@ def _library(module: str) -> Any:
 class IcebergCatalogTable:
     """A table of a catalog that pyiceberg's configuration names: a `PublishedTable`."""
 
-    def __init__(self, files: Files, catalog: str, table: str) -> None:
+    def __init__(self, files: Files, _path: str, wanted: Mapping[str, str]) -> None:
         self._files = files
-        self._catalog_name, self._name = catalog, table
+        self._catalog_name, self._name = wanted["catalog"], wanted["table"]
         root = canonical_name(files.show("")).rstrip("/")
         self._root = root if "://" in root else f"file://{root}"
 

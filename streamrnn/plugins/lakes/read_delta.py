@@ -16,14 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.errors import DataError, MissingFileError
-from streamrnn.sources.files import SourceFile, canonical_name, resolve
+from streamrnn.sources.files import SourceFile, canonical_name, read_errors, resolve
 from streamrnn.sources.formats.text import parse_texts
 from streamrnn.sources.order import Partitions
-from streamrnn.sources.patterns import MAGIC, AllFiles
-from streamrnn.sources.tables.history import Commit, Table
+from streamrnn.sources.patterns import AllFiles
+from streamrnn.sources.tables import DELTA_LOG, Commit, Table
 from streamrnn.storage import Store
 
-_LOG = "_delta_log"
 _KINDS = {
     "string": pa.string(),
     "long": pa.int64(),
@@ -44,24 +43,20 @@ _MAPS = {"partitionValues", "configuration", "tags"}
 _Actions = list[dict[str, Any]]
 
 
-def is_delta(path: str) -> bool:
-    """Return whether a path is the folder of a Delta table. Raises DataError for an invalid URI."""
-    if MAGIC.intersection(path.partition("?")[0]):
-        return False
-    store, location = resolve(path)
-    log = posixpath.join(location, _LOG)
-    return store.exists(log) and store.is_folder(log)
-
-
 def open_delta(path: str, version: int | None) -> Table:
     """Read the log of a table up to `version` (default: the latest).
 
     Raises DataError for a table with rows in deletion vectors, mapped columns, or another feature
     that cannot be read; MissingFileError if it has no such version.
     """
+    with read_errors(canonical_name(path)):
+        return _open(path, version)
+
+
+def _open(path: str, version: int | None) -> Table:
     log, path = _Log(path), canonical_name(path)
     if log.last < 0:
-        raise MissingFileError(f"[source] path: {path}: no Delta table: it has no {_LOG}")
+        raise MissingFileError(f"[source] path: {path}: no Delta table: it has no {DELTA_LOG}")
     last = log.last if version is None else version
     if last not in log.versions and last not in log.checkpoints:
         known = sorted({*log.versions, *log.checkpoints})
@@ -96,7 +91,7 @@ class _Log:
 
     def __init__(self, path: str) -> None:
         self.store, self.location = resolve(path)
-        folder = posixpath.join(self.location, _LOG)
+        folder = posixpath.join(self.location, DELTA_LOG)
         found = self.store.find(folder, AllFiles((".json", ".parquet")))
         self.versions: dict[int, str] = {}
         self.checkpoints: dict[int, list[str]] = {}

@@ -14,12 +14,9 @@ from streamrnn.display import location, safe_text
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.sources.files import SourceFile, canonical_name, resolve
 from streamrnn.sources.order import Partitions
-from streamrnn.sources.tables.history import Commit, Table
+from streamrnn.sources.tables import CATALOG, Commit, Table
 
-CATALOG = "iceberg:"
-"""Begins a path that names a catalog and a table in it: iceberg:catalog/namespace.table."""
-METADATA = ".metadata.json"
-_LOGGER = logging.getLogger("streamrnn.sources")
+_LOGGER = logging.getLogger("streamrnn.plugins")
 # What the libraries of catalogs import -> the extra of pyiceberg that installs it.
 _EXTRAS = {
     "boto3": "glue",
@@ -30,11 +27,6 @@ _EXTRAS = {
 }
 # Properties of catalogs that are no secrets, but may be URIs.
 _URIS = ("type", "uri", "warehouse", "s3.endpoint", "s3.region", "client.region")
-
-
-def is_iceberg(path: str) -> bool:
-    """Return whether a path names a table of a catalog, or a metadata file."""
-    return path.startswith(CATALOG) or path.endswith(METADATA)
 
 
 def open_iceberg(path: str, version: int | None) -> Table:

@@ -1,13 +1,19 @@
 """Tables: lists of data files, with a log that tells what became of them.
 
-To add one, write a module that returns a `Table` as in `delta`, and open it in `open_table`.
+A plug-in reads the log of a format, and returns a `Table`: its entry point is `table.NAME`.
 """
 
-from streamrnn.sources.files import canonical_name, read_errors
-from streamrnn.sources.tables.delta import is_delta, open_delta
-from streamrnn.sources.tables.history import Commit, Listing, Table
-from streamrnn.sources.tables.iceberg import is_iceberg, open_iceberg
+import posixpath
 
+from streamrnn.plugin import load_plugin
+from streamrnn.sources.files import canonical_name, read_errors, resolve
+from streamrnn.sources.patterns import MAGIC
+from streamrnn.sources.tables.history import Commit, Listing, Table
+
+CATALOG = "iceberg:"
+"""Begins a path that names a catalog and a table in it: iceberg:catalog/namespace.table."""
+DELTA_LOG = "_delta_log"
+"""The folder in a Delta table that has its log."""
 TABLE_FORMATS = ("delta", "iceberg")
 """Names of tables in [source] format."""
 
@@ -15,17 +21,32 @@ TABLE_FORMATS = ("delta", "iceberg")
 def open_table(path: str, format: str, version: int | None) -> Table | None:
     """Open the table at a path, at a version (default: the latest); None if it is no table.
 
-    With format "auto" a folder with `_delta_log` is a Delta table, and what `is_iceberg` takes an
-    Iceberg table. (A folder of Iceberg is none: only a catalog knows which of its metadata files is
-    the current one.) Raises ConfigError, DataError and
-    MissingFileError.
+    With format "auto" a folder with `_delta_log` is a Delta table, and what names a table of a
+    catalog, or a metadata file, an Iceberg table. (A folder of Iceberg is none: only a catalog
+    knows which of its metadata files is the current one.) Raises ConfigError, DataError,
+    MissingFileError, and UnsupportedError without the plug-in of the format.
     """
-    if format == "iceberg" or (format == "auto" and is_iceberg(path)):
-        return open_iceberg(path, version)
+    if format == "auto":
+        format = _format_of(path)
+    if format not in TABLE_FORMATS:
+        return None
+    table: Table = load_plugin("table", format)(path, version)
+    return table
+
+
+def _format_of(path: str) -> str:
+    """Return the format of the table at a path, "" for none. Raises DataError for an invalid URI.
+
+    Without the plug-in, too: the files of a table may have rows that it removed.
+    """
+    if path.startswith(CATALOG) or path.endswith(".metadata.json"):
+        return "iceberg"
     with read_errors(canonical_name(path)):
-        if format == "delta" or (format == "auto" and is_delta(path)):
-            return open_delta(path, version)
-    return None
+        if MAGIC.intersection(path.partition("?")[0]):
+            return ""
+        store, location = resolve(path)
+        log = posixpath.join(location, DELTA_LOG)
+        return "delta" if store.exists(log) and store.is_folder(log) else ""
 
 
-__all__ = ["TABLE_FORMATS", "Commit", "Listing", "Table", "open_table"]
+__all__ = ["CATALOG", "DELTA_LOG", "TABLE_FORMATS", "Commit", "Listing", "Table", "open_table"]

@@ -10,7 +10,7 @@ import logs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sources.deltalog import DeltaLog
+from plugins.lakes.deltalog import DeltaLog
 
 from streamrnn import Pipeline
 from streamrnn.checkpoints import read_manifest

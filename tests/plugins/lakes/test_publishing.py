@@ -14,11 +14,12 @@ from streamrnn import Pipeline
 from streamrnn.checkpoints import Manifest
 from streamrnn.errors import ConfigError
 from streamrnn.outputs import Publisher
-from streamrnn.outputs.publishing import delta, iceberg, publisher
-from streamrnn.outputs.publishing.footers import delta_statistics
+from streamrnn.outputs.publishing import publisher
 from streamrnn.outputs.publishing.reconcile import changes
 from streamrnn.outputs.publishing.table import TableContents, TableFile
-from streamrnn.outputs.publishing.types import delta_type, iceberg_type, lake_schema
+from streamrnn.plugins.lakes import publish_delta, publish_iceberg
+from streamrnn.plugins.lakes.footers import delta_statistics
+from streamrnn.plugins.lakes.types import delta_type, iceberg_type, lake_schema
 from streamrnn.sinks import Part
 from streamrnn.storage import open_files
 
@@ -163,8 +164,8 @@ def _missing(name: str) -> Callable[[str], Any]:
 @pytest.mark.parametrize(
     ("module", "library", "tables", "advice"),
     [
-        (delta, "deltalake", {"delta": True}, "pip install 'streamrnn[delta]'"),
-        (iceberg, "pyiceberg", {"iceberg": {"catalog": "c", "table": "n.t"}},
+        (publish_delta, "deltalake", {"delta": True}, "pip install 'streamrnn[delta]'"),
+        (publish_iceberg, "pyiceberg", {"iceberg": {"catalog": "c", "table": "n.t"}},
          "pip install 'streamrnn[iceberg]'"),
     ],
 )  # fmt: skip
@@ -192,8 +193,8 @@ def test_a_missing_library_is_told_before_the_first_row(
 
 
 def test_names_that_a_delta_table_cannot_have_are_refused(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(delta, "_library", lambda module="": None)
-    log = delta.DeltaLog(open_files(str(tmp_path)), "out")
+    monkeypatch.setattr(publish_delta, "_library", lambda module="": None)
+    log = publish_delta.DeltaLog(open_files(str(tmp_path)), "out")
     with pytest.raises(ConfigError, match="'dep time'"):
         log.check(pa.schema([("dep time", pa.int64())]))
     with pytest.raises(ConfigError, match="'p', 'P' are one name"):

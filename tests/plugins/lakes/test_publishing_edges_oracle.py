@@ -18,7 +18,7 @@ for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
 
 import polars as pl  # noqa: E402
-from outputs.lake import Lake  # noqa: E402
+from plugins.lakes.lake import Lake  # noqa: E402
 from readme import located  # noqa: E402
 
 SETTINGS = "ignore::DeprecationWarning", "ignore::ResourceWarning"

@@ -17,8 +17,8 @@ from streamrnn import outputs
 from streamrnn.checkpoints import OutputFolder
 from streamrnn.engines import opening
 from streamrnn.errors import CheckpointError, ConfigError, PublishError
-from streamrnn.outputs.publishing import delta
 from streamrnn.pipeline import Summary
+from streamrnn.plugins.lakes.publish_delta import DeltaLog
 from streamrnn.sinks import part
 
 for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
@@ -26,7 +26,7 @@ for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
 
 import polars as pl  # noqa: E402
 from deltalake import write_deltalake  # noqa: E402
-from outputs.lake import BOTH, TABLE, Lake, ordered  # noqa: E402
+from plugins.lakes.lake import BOTH, TABLE, Lake, ordered  # noqa: E402
 
 SETTINGS = "ignore::DeprecationWarning", "ignore::ResourceWarning"
 pytestmark = [pytest.mark.filterwarnings(setting) for setting in SETTINGS]
@@ -359,13 +359,13 @@ def test_only_one_process_publishes_at_a_time(lake: Lake) -> None:
 
 def test_a_version_of_another_writer_in_between_is_not_lost(lake, monkeypatch) -> None:
     lake.run(0)
-    read = delta.DeltaLog.commit
+    read = DeltaLog.commit
 
     def slow(self, *arguments):
         lake.delta().alter.set_table_properties({"delta.logRetentionDuration": "interval 9 days"})
         return read(self, *arguments)
 
-    monkeypatch.setattr(delta.DeltaLog, "commit", slow)
+    monkeypatch.setattr(DeltaLog, "commit", slow)
     lake.run(1)
     monkeypatch.undo()
     lake.catalog_of(monkeypatch)

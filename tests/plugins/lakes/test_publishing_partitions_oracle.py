@@ -14,7 +14,7 @@ for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
 
 import polars as pl  # noqa: E402
-from outputs.lake import Lake  # noqa: E402
+from plugins.lakes.lake import Lake  # noqa: E402
 
 SETTINGS = "ignore::DeprecationWarning", "ignore::ResourceWarning"
 pytestmark = [pytest.mark.filterwarnings(setting) for setting in SETTINGS]

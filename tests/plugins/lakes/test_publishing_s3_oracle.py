@@ -18,7 +18,7 @@ for library in ("polars", "deltalake", "pyiceberg", "sqlalchemy"):
 
 import polars as pl  # noqa: E402
 from deltalake import DeltaTable  # noqa: E402
-from outputs.lake import Lake, ordered  # noqa: E402
+from plugins.lakes.lake import Lake, ordered  # noqa: E402
 
 SETTINGS = "ignore::DeprecationWarning", "ignore::ResourceWarning"
 pytestmark = [pytest.mark.filterwarnings(setting) for setting in SETTINGS]
@@ -118,12 +118,12 @@ def test_a_store_that_refuses_the_log_does_not_lose_the_run(
 ) -> None:
     lake = S3Lake(tmp_path, monkeypatch, port, "indexed-refused")
     lake.publish = {"delta": True}
-    from streamrnn.outputs.publishing import delta
+    from streamrnn.plugins.lakes.publish_delta import DeltaLog
 
-    usual = delta.DeltaLog._uri
-    monkeypatch.setattr(delta.DeltaLog, "_uri", property(lambda self: "s3://no-bucket/refused"))
+    usual = DeltaLog._uri
+    monkeypatch.setattr(DeltaLog, "_uri", property(lambda self: "s3://no-bucket/refused"))
     with pytest.raises(PublishError, match="commit 1 is complete"):
         lake.run(0)
-    monkeypatch.setattr(delta.DeltaLog, "_uri", usual)
+    monkeypatch.setattr(DeltaLog, "_uri", usual)
     assert len(lake.rows()) == 100
     assert lake.run().published[0]["added"] == 1

@@ -1,0 +1,1 @@
+"""Tables of Delta and Iceberg: read as sources, and published from the parts of an output."""
