@@ -9,14 +9,15 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from streamrnn import __version__
 from streamrnn.cli import (
     check,
-    draw_report,
     evaluate,
     files,
     fit,
@@ -29,10 +30,31 @@ from streamrnn.cli import (
 from streamrnn.cli.epilogs import EXIT_CODES, example
 from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
-from streamrnn.errors import StreamRNNError
+from streamrnn.errors import StreamRNNError, UnsupportedError
+from streamrnn.plugin import load_plugin, plugin_names
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands, and after them those of plug-ins: each is an app with one command."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        for name in plugin_names("command"):
+            with suppress(UnsupportedError):
+                load_plugin("command", name)
+                names.append(name)
+        return names
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in plugin_names("command"):
+            command = typer.main.get_command(load_plugin("command", cmd_name))
+        return command
+
 
 app = typer.Typer(
     name="streamrnn",
+    cls=_Commands,
     help="Score logs of many streams with recurrent models that carry their state.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -54,9 +76,6 @@ app.command("compile", epilog=example("compile pipeline.toml", "performance"))(
 app.command(
     "evaluate", epilog=example("evaluate pipeline.toml --by month --json", "evaluate-report")
 )(evaluate.evaluate)
-app.command("report", epilog=example("report pipeline.toml -o report.html", "evaluate-report"))(
-    draw_report.report
-)
 app.command("summary", epilog=example("summary model.keras", "keras-model"))(models.summary)
 app.command(
     "convert",

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from streamrnn.config import Config
 from streamrnn.outputs import diff_states, export_state, import_state, read_states
 from streamrnn.pipeline.pipeline import Pipeline
-from streamrnn.pipeline.reporting import report_output
+from streamrnn.plugin import load_plugin
 from streamrnn.scoring import Progress, RowCounts, SourceWindow, Summary, Workload
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.draft import Draft, draft_pipeline
     from streamrnn.pipeline.fit_summary import FitProgress, FitSummary
+    from streamrnn.plugins.report.reporting import report_output
 
 __all__ = [
     "Config",
@@ -46,4 +47,6 @@ _LATE = {
 def __getattr__(name: str) -> object:
     if name in _LATE:
         return getattr(import_module(f"streamrnn.pipeline.{_LATE[name]}"), name)
+    if name == "report_output":
+        return load_plugin("report", "output")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,7 +42,6 @@ from streamrnn.pipeline.initial import (
 )
 from streamrnn.pipeline.mermaid import mermaid
 from streamrnn.pipeline.previewing import preview_rows
-from streamrnn.pipeline.reporting import ReportsOutput
 from streamrnn.pipeline.resuming import check_arguments, resume_scorer, resumed_config
 from streamrnn.pipeline.row_dicts import table_of_dicts
 from streamrnn.pipeline.run import Job
@@ -56,6 +55,7 @@ from streamrnn.pipeline.session import (
     included_model,
 )
 from streamrnn.pipeline.windows import source_windows
+from streamrnn.plugin import load_plugin
 from streamrnn.scoring import RowCounts, SourceWindows, compile_kernels
 from streamrnn.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.scoring.options import RunOptions
@@ -75,9 +75,10 @@ from streamrnn.states.positions import CallPosition, from_json
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.fit_summary import FitProgress, FitSummary
+    from streamrnn.plugins.report.pictures import ReportPage
 
 
-class Pipeline(ReportsOutput):
+class Pipeline:
     """A pipeline file with its model loaded and checked.
 
     `run` reads the source and writes the sink; `process` scores Arrow data of the caller and
@@ -662,6 +663,31 @@ class Pipeline(ReportsOutput):
         DataError, SinkError.
         """
         return evaluate_pipeline(self.loaded, by, since, until, quantiles, file)
+
+    def report(
+        self,
+        file: str | os.PathLike[str] | None = None,
+        *,
+        keys: Sequence[str] = (),
+        since: str | datetime | int | None = None,
+        until: str | datetime | int | None = None,
+    ) -> ReportPage:
+        """Draw what was committed, on one HTML page that needs no network.
+
+        Outputs, rows, streams, features and states over time; with [target] the errors, with a fit
+        its learning curves. The output is read twice, the source once if it is there, in bounded
+        memory. `keys` (as for `outputs.drop_streams`) are streams to draw one by one, in place of
+        those with most rows; `since` and `until` (not included) limit the times of the rows. The
+        page (`ReportPage.html()`) is also written to `file`, a path or a URI, atomically; it
+        replaces an earlier report only. `ReportPage.as_dict()` has the numbers under the pictures.
+
+        Raises MissingFileError or CheckpointError without an output, ConfigError for an unknown
+        key, a `file` that is something else or lies in the source or an output, or without [sink]
+        path, SinkError; UnsupportedError for a page without vl-convert.
+        """
+        draw = load_plugin("report", "pipeline")
+        page: ReportPage = draw(self, self._name, file, keys, since, until)
+        return page
 
     def validate(self) -> list[str]:
         """Check config, model, [train], schemas and footers of all source files; return notes.

@@ -21,12 +21,11 @@ ROOT = typer.main.get_command(app)
 
 def _commands(command, words=()):
     """Each command without subcommands: the words that call it, and the command."""
-    children = getattr(command, "commands", None)
-    if children is None:
+    if not hasattr(command, "list_commands"):
         yield words, command
         return
-    for name, child in children.items():
-        yield from _commands(child, (*words, name))
+    for name in command.list_commands(None):
+        yield from _commands(command.get_command(None, name), (*words, name))
 
 
 COMMANDS = dict(_commands(ROOT))
@@ -35,6 +34,7 @@ COMMANDS = dict(_commands(ROOT))
 def test_all_commands_are_found():
     assert ("run",) in COMMANDS
     assert ("state", "diff") in COMMANDS
+    assert ("report",) in COMMANDS, "the commands of plug-ins are listed"
     assert len(COMMANDS) > 15
 
 

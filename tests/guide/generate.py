@@ -117,12 +117,11 @@ def commands() -> str:
 
 
 def _commands(command: Any, words: str = "") -> Iterator[tuple[str, Any]]:
-    children = getattr(command, "commands", None)
-    if children is None:
+    if not hasattr(command, "list_commands"):
         yield words, command
         return
-    for name, child in children.items():
-        yield from _commands(child, f"{words} {name}".strip())
+    for name in command.list_commands(None):
+        yield from _commands(command.get_command(None, name), f"{words} {name}".strip())
 
 
 def _names(item: Any) -> str:

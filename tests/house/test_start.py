@@ -20,7 +20,7 @@ from selection import slow
 
 from streamrnn import Pipeline
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REPORTS = """
 import atexit, gc, json, sys
 def passes():
@@ -39,8 +39,8 @@ NOT_NEEDED = (
     "numba.np.arrayobj", "numba.cpython.unicode",  # to compile code with arrays and texts
     "pandas", "pyarrow.dataset", "pyarrow.flight",
     "h5py", "onnx", "ray", "pyspark", "deltalake", "pyiceberg", "vl_convert", "rich",
-    "streamrnn.training", "streamrnn.fitting", "streamrnn.pictures", "streamrnn.plugins",
-    "streamrnn.formats.keras", "streamrnn.formats.onnx", "streamrnn.outputs.reporting",
+    "streamrnn.training", "streamrnn.fitting", "streamrnn.plugins",
+    "streamrnn.formats.keras", "streamrnn.formats.onnx",
 )  # fmt: skip
 MOST_OWN = 400
 """Modules of streamrnn, each of which takes 0.2 ms or more."""

@@ -1,5 +1,1 @@
-"""Reports on outputs: numbers from `outputs.reporting`, in words and pictures."""
-
-from streamrnn.pipeline.report.making import ReportRequest, make_report
-
-__all__ = ["ReportRequest", "make_report"]
+"""Reports on outputs: the numbers of committed files, in words and pictures, on one HTML page."""

@@ -6,13 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
+from streamrnn.cli.epilogs import example
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json
 from streamrnn.display import location
 from streamrnn.errors import ConfigError
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 _DEFAULT = "report.html"
 
 
+@app.command("report", epilog=example("report pipeline.toml -o report.html", "evaluate-report"))
 def report(
     subject: Annotated[
         str,

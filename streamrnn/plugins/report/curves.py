@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.fitting.folder import HISTORY_FILE
-from streamrnn.pictures import Drawn, Missing, Panel, Picture
-from streamrnn.pipeline.report.words import Row, rows_of_columns, short, span
+from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.plugins.report.words import Row, rows_of_columns, short, span
 
 _TITLE = "Learning curves"
 _MOST_PANELS = 4

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from streamrnn.display import count
 from streamrnn.outputs.compared import not_compared
-from streamrnn.outputs.reporting import MOST_OUTPUTS, Errors, ForecastErrors, texts_of_keys
-from streamrnn.pictures import Drawn, Missing, Panel, Picture
-from streamrnn.pipeline.report.over_time import rules_of
-from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import (
+from streamrnn.plugins.report.numbers import MOST_OUTPUTS, Errors, ForecastErrors, texts_of_keys
+from streamrnn.plugins.report.over_time import rules_of
+from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.plugins.report.subject import Subject
+from streamrnn.plugins.report.words import (
     Row,
     axis,
     between,

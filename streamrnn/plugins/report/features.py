@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from streamrnn.display import count
-from streamrnn.outputs.reporting import SourceColumn, SourceValues
-from streamrnn.pictures import Drawn, Panel, Picture
-from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import (
+from streamrnn.pipeline.statistics import scaling_of
+from streamrnn.plugins.report.numbers import SourceColumn, SourceValues
+from streamrnn.plugins.report.pictures import Drawn, Panel, Picture
+from streamrnn.plugins.report.subject import Subject
+from streamrnn.plugins.report.words import (
     axis,
     between,
     buckets_of,
@@ -15,7 +16,6 @@ from streamrnn.pipeline.report.words import (
     short,
     span,
 )
-from streamrnn.pipeline.statistics import scaling_of
 from streamrnn.scoring import LoadedPipeline
 
 MOST_FEATURES = 12

@@ -13,7 +13,11 @@ from streamrnn.config import value_of
 from streamrnn.config.durations import format_duration
 from streamrnn.display import location, short_model
 from streamrnn.errors import StreamRNNError
-from streamrnn.outputs.reporting import (
+from streamrnn.pipeline.evaluating import comparison, scored_source
+from streamrnn.plugins.report.curves import learning_curves
+from streamrnn.plugins.report.errors import TITLES, error_pictures
+from streamrnn.plugins.report.features import feature_columns, features_over_time
+from streamrnn.plugins.report.numbers import (
     Extent,
     ForecastErrors,
     OutputColumns,
@@ -24,16 +28,12 @@ from streamrnn.outputs.reporting import (
     scan,
     text_of,
 )
-from streamrnn.pictures import Missing, Picture, ReportPage
-from streamrnn.pipeline.evaluating import comparison, scored_source
-from streamrnn.pipeline.report.curves import learning_curves
-from streamrnn.pipeline.report.errors import TITLES, error_pictures
-from streamrnn.pipeline.report.features import feature_columns, features_over_time
-from streamrnn.pipeline.report.over_time import MOST_POINTS, outputs_over_time, streams_one_by_one
-from streamrnn.pipeline.report.quality import rows_by_commit, rows_over_time, source_values
-from streamrnn.pipeline.report.state import norms
-from streamrnn.pipeline.report.streams import silence, steps, streams_over_time
-from streamrnn.pipeline.report.subject import Subject
+from streamrnn.plugins.report.over_time import MOST_POINTS, outputs_over_time, streams_one_by_one
+from streamrnn.plugins.report.pictures import Missing, Picture, ReportPage
+from streamrnn.plugins.report.quality import rows_by_commit, rows_over_time, source_values
+from streamrnn.plugins.report.state import norms
+from streamrnn.plugins.report.streams import silence, steps, streams_over_time
+from streamrnn.plugins.report.subject import Subject
 from streamrnn.scoring import LoadedPipeline
 
 _HOW = "Pass the pipeline file in place of the output: streamrnn report pipeline.toml"

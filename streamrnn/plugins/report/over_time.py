@@ -8,10 +8,10 @@ import numpy as np
 
 from streamrnn.arrays import Array, Ints
 from streamrnn.display import count
-from streamrnn.outputs.reporting import StreamMeans, stream_means
-from streamrnn.pictures import Drawn, Missing, Panel, Picture, VerticalRule
-from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import (
+from streamrnn.plugins.report.numbers import StreamMeans, stream_means
+from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture, VerticalRule
+from streamrnn.plugins.report.subject import Subject
+from streamrnn.plugins.report.words import (
     Row,
     axis,
     between,

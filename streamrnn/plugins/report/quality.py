@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from streamrnn.display import count
-from streamrnn.outputs.reporting import SourceValues, rejected_by_time
-from streamrnn.pictures import Drawn, Missing, Panel, Picture
-from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import Row, axis, buckets_of, per, rows_of_columns
+from streamrnn.plugins.report.numbers import SourceValues, rejected_by_time
+from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.plugins.report.subject import Subject
+from streamrnn.plugins.report.words import Row, axis, buckets_of, per, rows_of_columns
 
 _MOST_COMMITS = 400
 

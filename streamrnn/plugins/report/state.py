@@ -10,17 +10,17 @@ import pyarrow as pa
 from streamrnn.checkpoints import load_state
 from streamrnn.display import count
 from streamrnn.errors import CheckpointError
-from streamrnn.outputs.reporting import (
+from streamrnn.plugins.report.numbers import (
     SATURATED,
     LayerNorms,
     even_histogram,
     layer_norms,
     norm_quantiles,
 )
-from streamrnn.pictures import Drawn, Missing, Panel, Picture
-from streamrnn.pipeline.report.streams import histogram_rows
-from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import Row, rows_of_columns, short
+from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.plugins.report.streams import histogram_rows
+from streamrnn.plugins.report.subject import Subject
+from streamrnn.plugins.report.words import Row, rows_of_columns, short
 
 _TITLE = "Norm of the state h"
 _SHARE_TITLE = f"Saturated units of the state h (beyond {SATURATED})"

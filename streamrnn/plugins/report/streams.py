@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.display import count
-from streamrnn.outputs.reporting import log_histogram
-from streamrnn.pictures import Drawn, Missing, Panel, Picture
-from streamrnn.pipeline.report.subject import Subject
-from streamrnn.pipeline.report.words import (
+from streamrnn.plugins.report.numbers import log_histogram
+from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.plugins.report.subject import Subject
+from streamrnn.plugins.report.words import (
     Row,
     axis,
     between,

@@ -9,8 +9,8 @@ import numpy as np
 
 from streamrnn.arrays import Ints
 from streamrnn.checkpoints import Manifest
-from streamrnn.outputs.reporting import Extent, OutputColumns, Scanned, Timeline
 from streamrnn.outputs.selecting import rows_of
+from streamrnn.plugins.report.numbers import Extent, OutputColumns, Scanned, Timeline
 
 MOST_STREAMS = 12
 """Streams that are drawn one by one: those with the most rows."""

@@ -15,11 +15,11 @@ from pipeline.evaluated import TARGETS, config, log, model, pairs_of, write
 
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, MissingFileError
-from streamrnn.outputs.reporting import even_histogram
-from streamrnn.pictures import MOST_MARKS, Drawn, Panel, Picture
-from streamrnn.pictures.charts import spec_of
 from streamrnn.pipeline import report_output
-from streamrnn.pipeline.report.streams import histogram_rows
+from streamrnn.plugins.report.numbers import even_histogram
+from streamrnn.plugins.report.pictures import MOST_MARKS, Drawn, Panel, Picture
+from streamrnn.plugins.report.pictures.charts import spec_of
+from streamrnn.plugins.report.streams import histogram_rows
 
 IDS = {
     *("outputs", "each-stream", "error-time", "error-stream", "error-hour", "reliability"),

@@ -13,7 +13,7 @@ from command_line import run_command
 from pipeline.evaluated import log, model, write
 
 from streamrnn import Pipeline
-from streamrnn.pictures import (
+from streamrnn.plugins.report.pictures import (
     LONGEST_HEAD,
     Drawn,
     Missing,
@@ -23,8 +23,8 @@ from streamrnn.pictures import (
     is_report,
     page,
 )
-from streamrnn.pictures.charts import spec_of
-from streamrnn.pictures.page import page as page_of
+from streamrnn.plugins.report.pictures.charts import spec_of
+from streamrnn.plugins.report.pictures.page import page as page_of
 
 PIPELINE = """
 [source]

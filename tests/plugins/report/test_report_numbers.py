@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn.outputs.reporting import (
+from streamrnn.plugins.report.numbers import (
     SourceColumn,
     SourceValues,
     Timeline,
@@ -19,9 +19,9 @@ from streamrnn.outputs.reporting import (
     norm_quantiles,
     text_of,
 )
-from streamrnn.outputs.reporting.sample import BucketSample
-from streamrnn.outputs.reporting.scan import OutputStreams, StreamMeans
-from streamrnn.outputs.reporting.timeline import positions
+from streamrnn.plugins.report.numbers.sample import BucketSample
+from streamrnn.plugins.report.numbers.scan import OutputStreams, StreamMeans
+from streamrnn.plugins.report.numbers.timeline import positions
 
 DAY = 86400
 DAYS = Timeline.of(0, 10 * DAY - 1, clock=True, most=20)

@@ -1,10 +1,10 @@
 """The numbers of `streamrnn report`: aggregates of committed parts, states and sources."""
 
-from streamrnn.outputs.reporting.columns import MOST_OUTPUTS, OutputColumns
-from streamrnn.outputs.reporting.forecast_errors import Errors, ForecastErrors
-from streamrnn.outputs.reporting.histogram import even_histogram, log_histogram
-from streamrnn.outputs.reporting.rejected import rejected_by_time
-from streamrnn.outputs.reporting.scan import (
+from streamrnn.plugins.report.numbers.columns import MOST_OUTPUTS, OutputColumns
+from streamrnn.plugins.report.numbers.forecast_errors import Errors, ForecastErrors
+from streamrnn.plugins.report.numbers.histogram import even_histogram, log_histogram
+from streamrnn.plugins.report.numbers.rejected import rejected_by_time
+from streamrnn.plugins.report.numbers.scan import (
     Extent,
     OutputStreams,
     Scanned,
@@ -14,14 +14,14 @@ from streamrnn.outputs.reporting.scan import (
     stream_means,
     texts_of_keys,
 )
-from streamrnn.outputs.reporting.source_values import SourceColumn, SourceValues
-from streamrnn.outputs.reporting.state_norms import (
+from streamrnn.plugins.report.numbers.source_values import SourceColumn, SourceValues
+from streamrnn.plugins.report.numbers.state_norms import (
     SATURATED,
     LayerNorms,
     layer_norms,
     norm_quantiles,
 )
-from streamrnn.outputs.reporting.timeline import Timeline, text_of
+from streamrnn.plugins.report.numbers.timeline import Timeline, text_of
 
 __all__ = [
     "MOST_OUTPUTS",

@@ -13,7 +13,7 @@ from streamrnn.checkpoints import Manifest
 from streamrnn.checkpoints.manifest import decode_schema
 from streamrnn.config import value_of
 from streamrnn.errors import ConfigError
-from streamrnn.outputs.reporting.timeline import positions
+from streamrnn.plugins.report.numbers.timeline import positions
 from streamrnn.sources import parse_time
 
 MOST_OUTPUTS = 4

@@ -18,8 +18,8 @@ from streamrnn.outputs.compared import (
 from streamrnn.outputs.evaluation import MeasuredOutput, measures_of
 from streamrnn.outputs.matching import LabelledRows, ScoreRows
 from streamrnn.outputs.measures import Classes, Number, Pairs
-from streamrnn.outputs.reporting.scan import StreamMeans
-from streamrnn.outputs.reporting.timeline import Timeline, positions
+from streamrnn.plugins.report.numbers.scan import StreamMeans
+from streamrnn.plugins.report.numbers.timeline import Timeline, positions
 
 BINS = 10
 _NONE = np.full(1, np.nan)

@@ -8,8 +8,8 @@ from streamrnn.arrays import Ints
 from streamrnn.checkpoints import Manifest
 from streamrnn.config import recorded_rejects, rejects_beside
 from streamrnn.outputs.reading import part_batches
-from streamrnn.outputs.reporting.columns import OutputColumns
-from streamrnn.outputs.reporting.timeline import Timeline
+from streamrnn.plugins.report.numbers.columns import OutputColumns
+from streamrnn.plugins.report.numbers.timeline import Timeline
 
 
 def rejected_by_time(

@@ -14,9 +14,9 @@ import pyarrow as pa
 from streamrnn.arrays import Bools, Floats, Ints
 from streamrnn.checkpoints import Manifest
 from streamrnn.outputs.reading import part_batches
-from streamrnn.outputs.reporting.columns import OutputColumns, floats_of
-from streamrnn.outputs.reporting.sample import BucketSample
-from streamrnn.outputs.reporting.timeline import Timeline
+from streamrnn.plugins.report.numbers.columns import OutputColumns, floats_of
+from streamrnn.plugins.report.numbers.sample import BucketSample
+from streamrnn.plugins.report.numbers.timeline import Timeline
 from streamrnn.sinks import Part
 from streamrnn.states import KeyIndex
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.arrays import Floats, Ints
-from streamrnn.outputs.reporting.columns import floats_of
-from streamrnn.outputs.reporting.sample import BucketSample
-from streamrnn.outputs.reporting.timeline import Timeline, positions
+from streamrnn.plugins.report.numbers.columns import floats_of
+from streamrnn.plugins.report.numbers.sample import BucketSample
+from streamrnn.plugins.report.numbers.timeline import Timeline, positions
 
 
 class SourceColumn(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.arrays import Doubles
-from streamrnn.outputs.reporting.sample import BucketSample
+from streamrnn.plugins.report.numbers.sample import BucketSample
 
 SATURATED = 0.99
 """The size of a unit's state from which it is called saturated, of at most 1."""

@@ -1,6 +1,6 @@
 """Pictures of a report: their numbers and words in, one HTML file out."""
 
-from streamrnn.pictures.picture import (
+from streamrnn.plugins.report.pictures.picture import (
     LONGEST_HEAD,
     MOST_MARKS,
     Drawn,

@@ -21,8 +21,8 @@ from importlib.resources import files
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.pictures.charts import hue, spec_of, tips
-from streamrnn.pictures.picture import GENERATOR, Missing, Picture, ReportPage
+from streamrnn.plugins.report.pictures.charts import hue, spec_of, tips
+from streamrnn.plugins.report.pictures.picture import GENERATOR, Missing, Picture, ReportPage
 
 _CODE = re.compile("`([^`]*)`")
 # Not the joiners of emoji and scripts, U+200C and U+200D, nor white space.
@@ -82,7 +82,7 @@ def _library() -> str:
 
 
 def _read(name: str) -> str:
-    return (files("streamrnn.pictures") / name).read_text("utf-8")
+    return (files(__package__) / name).read_text("utf-8")
 
 
 def _digest(script: str) -> str:

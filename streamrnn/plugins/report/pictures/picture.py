@@ -127,6 +127,6 @@ class ReportPage:
 
         Raises UnsupportedError without vl-convert.
         """
-        from streamrnn.pictures.page import page
+        from streamrnn.plugins.report.pictures.page import page
 
         return page(self)
