@@ -16,7 +16,6 @@ from streamrnn.display import location
 from streamrnn.errors import ConfigError, MissingFileError
 from streamrnn.models.mixture import members_of
 from streamrnn.outputs import Evaluation, EvaluationPlan, evaluate
-from streamrnn.pipeline.deferred import facts_of_fit
 from streamrnn.pipeline.preflight import after_rule, file_source
 from streamrnn.pipeline.targets import with_target
 from streamrnn.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
@@ -113,7 +112,9 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
 
     None if the model file is not the result of a fit beside it, of these [target] columns.
     """
-    facts = facts_of_fit(loaded.config.model.path)
+    from streamrnn.fitting import FitFolder
+
+    facts = FitFolder.beside(loaded.config.model.path).result_facts()
     means: dict[str, float] = {} if facts is None else facts.get("label_means", {})
     columns = loaded.config.target.column
     return [means[name] for name in columns] if means.keys() >= set(columns) else None

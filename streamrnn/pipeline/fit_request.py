@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from streamrnn.config import Config, value_of, whole_schedule
 from streamrnn.display import location
 from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
@@ -17,6 +19,8 @@ from streamrnn.formats import check_layers, load_model, untrained
 from streamrnn.formats.native import encoded
 from streamrnn.models.mixture import members_of
 from streamrnn.pipeline.fit_summary import FitOptions
+from streamrnn.pipeline.initial import reader
+from streamrnn.pipeline.session import ModelFile
 from streamrnn.scoring import LoadedPipeline
 from streamrnn.states import state_digest
 from streamrnn.training import Loss, Optimizer
@@ -86,11 +90,27 @@ def initial_model(
     That is the one that an interrupted fit started from, the model of the last fit, [train] init,
     or the layers in [model] with the weights of the seed.
     """
-    layers = [dict(layer) for layer in config.model.layers]
     if last is not None and not last.facts["done"]:
         return folder.initial()
     if options.extend and last is not None:
         return folder.model.read_bytes()
+    return _first_model(config)
+
+
+def load_untrained(config: Config, given: pa.Table | None) -> LoadedPipeline | None:
+    """Load a pipeline with the model that a first fit starts from; None if the file names none.
+
+    `given`: the state in memory that it starts from.
+    """
+    layers = config.model.layers
+    if config.train.init is None and (not layers or any("weights" in layer for layer in layers)):
+        return None
+    with ModelFile("model.safetensors", _first_model(config)).on_disk() as path:
+        return LoadedPipeline(for_training(config), reader(given), path)
+
+
+def _first_model(config: Config) -> bytes:
+    layers = [dict(layer) for layer in config.model.layers]
     if config.train.init is not None:
         model = load_model(config.train.init)
         if members_of(model):

@@ -313,3 +313,10 @@ class SeedsJob:
                 self.summary.interrupted = True
                 return
             yield batch
+
+
+def fit_job(config: Config, given: pa.Table | None, options: FitOptions) -> FitJob | SeedsJob:
+    """Return the fit of a pipeline; `given`: the state in memory that it starts from."""
+    if config.train.seeds > 1:
+        return SeedsJob(config, given, options)
+    return FitJob(config, reader(given), options)

@@ -26,7 +26,6 @@ from streamrnn.pipeline.arrow_data import (
     batches_of,
     rejects_of,
 )
-from streamrnn.pipeline.deferred import check_fit, fit_pipeline, load_untrained
 from streamrnn.pipeline.evaluating import evaluate_pipeline
 from streamrnn.pipeline.explain import explain, feature_statistics, validate
 from streamrnn.pipeline.initial import (
@@ -192,6 +191,8 @@ class Pipeline:
         try:
             return self.loaded
         except MissingFileError:
+            from streamrnn.pipeline.fit_request import load_untrained
+
             untrained = load_untrained(self.config, self._given)
             if untrained is None or (folder is not None and has_manifest(folder)):
                 raise
@@ -260,16 +261,13 @@ class Pipeline:
         are read, and nothing is written. Once `stop` is set the fit commits and ends. Raises what
         `run` raises, and ConfigError or UnsupportedError for what cannot be trained.
         """
-        found = fit_pipeline(
-            self.config,
-            self._given,
-            extend=extend,
-            full_refresh=full_refresh,
-            overwrite=overwrite,
-            limit=limit,
-            progress=progress,
-            stop=stop or threading.Event(),
+        from streamrnn.pipeline.fit_seeds import fit_job
+        from streamrnn.pipeline.fit_summary import FitOptions
+
+        options = FitOptions(
+            extend, full_refresh, overwrite, limit, progress, stop or threading.Event()
         )
+        found = fit_job(self.config, self._given, options).run()
         vars(self).pop("loaded", None)  # of the model file before
         return found
 
@@ -696,7 +694,11 @@ class Pipeline:
         the model's `Normalization`, as far as footers record them. Before the first fit, all but
         the model file is checked, which the first note says.
         """
-        check_fit(self.config, self._given)
+        if self.config.train != type(self.config.train)():
+            from streamrnn.pipeline.fit_seeds import fit_job
+            from streamrnn.pipeline.fit_summary import FitOptions
+
+            fit_job(self.config, self._given, FitOptions()).check()
         loaded = self._loaded_before_fit()
         notes = validate(loaded)
         if "loaded" not in vars(self):

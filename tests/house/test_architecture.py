@@ -65,7 +65,7 @@ ONLY_IN = {
     "outputs pipeline cli plugins",
     "pyspark": "plugins",
     "pydantic": "config",
-    "typer": "cli",
+    "typer": "cli plugins",
     "click": "cli",
     "rich": "cli",
     "safetensors": "formats",

@@ -20,7 +20,7 @@ from selection import slow
 
 from streamrnn import Pipeline
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 REPORTS = """
 import atexit, gc, json, sys
 def passes():
