@@ -16,7 +16,7 @@ from streamrnn.errors import UnsupportedError
 
 __all__ = ["load_plugin", "plugin_names"]
 
-_GROUP = "streamrnn.plugins"
+_GROUP = f"{__package__}.plugins"
 
 
 def plugin_names(kind: str) -> list[str]:

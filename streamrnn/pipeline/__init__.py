@@ -3,7 +3,6 @@
 Drafts of pipeline files and fits are made by code that loads on first use (PEP 562).
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from streamrnn.config import Config
@@ -36,17 +35,16 @@ __all__ = [
     "report_output",
 ]
 
-_LATE = {
-    "Draft": "draft",
-    "FitProgress": "fit_summary",
-    "FitSummary": "fit_summary",
-    "draft_pipeline": "draft",
-}
-
 
 def __getattr__(name: str) -> object:
-    if name in _LATE:
-        return getattr(import_module(f"streamrnn.pipeline.{_LATE[name]}"), name)
+    if name in ("Draft", "draft_pipeline"):
+        from streamrnn.pipeline import draft  # noqa: PLC0415 - a run drafts nothing
+
+        return getattr(draft, name)
+    if name in ("FitProgress", "FitSummary"):
+        from streamrnn.pipeline import fit_summary  # noqa: PLC0415 - and fits nothing
+
+        return getattr(fit_summary, name)
     if name == "report_output":
         return load_plugin("report", "output")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -77,13 +77,13 @@ class Layout:
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of the table."""
         metadata = {
-            "streamrnn.format_version": FORMAT_VERSION,
-            "streamrnn.fingerprint": self.fingerprint,
-            "streamrnn.layers": json.dumps(self.layers, sort_keys=True),
-            "streamrnn.keys": json.dumps([f.name for f in self.keys]),
+            b"streamrnn.format_version": FORMAT_VERSION,
+            b"streamrnn.fingerprint": self.fingerprint,
+            b"streamrnn.layers": json.dumps(self.layers, sort_keys=True),
+            b"streamrnn.keys": json.dumps([f.name for f in self.keys]),
         }
         if self.classes:
-            metadata["streamrnn.classes"] = json.dumps(self.classes, sort_keys=True)
+            metadata[b"streamrnn.classes"] = json.dumps(self.classes, sort_keys=True)
         keys = [pa.field(f.name, f.type) for f in self.keys]
         return pa.schema([*keys, *self._state_fields()], metadata)
 

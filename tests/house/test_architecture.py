@@ -6,6 +6,7 @@ import graphlib
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,6 @@ KERAS_NAMES = {"activations", "callbacks", "initializers", "losses", "metrics", 
 KERAS_NAMES |= {"ops", "regularizers"}
 # Public files that name what a plug-in has, for mypy and editors; it is loaded on first use.
 NAMES_OF_PLUGINS = {"callbacks", "spark"}
-# `Pipeline.report` returns what a plug-in makes.
-TYPES_OF_PLUGINS = {PACKAGE / "pipeline" / "pipeline.py", PACKAGE / "pipeline" / "__init__.py"}
 OPS = PACKAGE / "layers" / "ops.py"
 # Library -> the rooms that may import it.
 ONLY_IN = {
@@ -79,8 +78,26 @@ ONLY_IN = {
 }
 NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars", "duckdb"}
 NEVER |= {"marshal", "shelve"}
-# What `fit` returns and the optimizer of a model: names for mypy and editors.
-DOORS = {("models/trainable.py", "training")}
+# Files that annotate what they return with classes of a room above: of `fit`, of `report`.
+ANNOTATED = {
+    ("models/trainable.py", "training"),
+    ("pipeline/__init__.py", "plugins"),
+    ("pipeline/pipeline.py", "plugins"),
+}
+# What imports by name, unseen by ruff and mypy; and the files that may: the package's door, the
+# loader of plug-ins, and the door that loads numba's kernels one by one: its own files only.
+BY_NAME = {"__import__", "importlib", "import_module", "pkgutil", "runpy"}
+IMPORT_BY_NAME = {"__init__.py", "plugin.py", "simd/__init__.py"}
+# Extras that are still imported by name.
+IMPORT_BY_NAME |= {
+    "formats/guard.py",
+    "plugins/lakes/publish_delta.py",
+    "plugins/lakes/publish_iceberg.py",
+    "plugins/lakes/read_iceberg.py",
+    "plugins/ray.py",
+    "plugins/report/pictures/page.py",
+    "plugins/spark/deferred.py",
+}
 
 
 def _room(path: Path) -> str:
@@ -93,37 +110,89 @@ def _nodes(path: Path) -> tuple[ast.AST, ...]:
     return tuple(ast.walk(ast.parse(path.read_text())))
 
 
-@functools.cache
-def _imported(path: Path) -> set[str]:
-    """Dotted names of all modules that a file imports, wherever in it."""
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {_module(path) for path in FILES}
+
+
+def _no_code(node: ast.AST) -> list[ast.AST]:
+    """The strings below a node that name nothing to load: documentation, the name of a logger."""
+    match node:
+        case ast.Expr(value=ast.Constant() as text):
+            return [text]
+        case ast.Assign(targets=[ast.Attribute(attr="__doc__")], value=text):
+            return list(ast.walk(text))
+        case ast.Call(func=ast.Attribute(attr="getLogger"), args=[name]):
+            return [name]
+    return []
+
+
+def _named_by(text: str) -> set[str]:
+    """The module of the package that a string names, alone or with what is in it: a:b, a.{b}."""
+    parts = re.split("[.:]", text) if re.fullmatch(r"streamrnn\.[\w.]*(:\w*)?", text) else []
+    names = [".".join(parts[:n]) for n in range(len(parts), 1, -1)]
+    return set([name for name in names if name in MODULES][:1])
+
+
+def _imports(source: str, *, annotations: bool = True) -> set[str]:
+    """Dotted names of all that a source imports, wherever in it, also by a string.
+
+    Ways to import by name are among them. annotations: also those for type checkers alone.
+    """
     found: set[str] = set()
-    for node in _nodes(path):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import in line {node.lineno}"
-            module = node.module or ""
-            found |= (
-                {f"{module}.{a.name}" for a in node.names} if module == "streamrnn" else {module}
-            )
-    return found
+    waiting: list[ast.AST] = [ast.parse(source)]
+    no_code: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        no_code |= {id(text) for text in _no_code(node)}
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=orelse) if not annotations:
+                waiting += orelse
+                continue
+            case ast.Import(names=names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(level=level) if level:
+                raise AssertionError(f"relative import in line {node.lineno}")
+            case ast.ImportFrom(module=str(module), names=names):
+                whole = {f"{module}.{alias.name}" for alias in names}
+                found |= whole if module in {"streamrnn", "importlib"} else whole & MODULES
+                found |= set() if whole <= found else {module}
+            case ast.Constant(value=str(text)) if id(node) not in no_code:
+                found |= _named_by(text)
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in BY_NAME:
+                found.add(name)
+        waiting += ast.iter_child_nodes(node)
+    # They read the files and the version of an installed package.
+    return found - {"importlib.resources", "importlib.metadata"}
 
 
-def _refused_imports(path: Path) -> set[str]:
-    """Libraries and rooms that a file imports and must not."""
-    room = _room(path)
-    imported = _imported(path)
+@functools.cache
+def _imported(path: Path, *, annotations: bool = True) -> set[str]:
+    return _imports(path.read_text(), annotations=annotations)
+
+
+def _rooms(imported: set[str]) -> set[str]:
+    names = {n.split(".")[1] for n in imported if n.startswith("streamrnn.")} - {"__version__"}
+    return {HOME.get(name, name) for name in names}
+
+
+def _refused_imports(path: Path, source: str | None = None) -> set[str]:
+    """Libraries and rooms that a file imports and must not, and ways to import unseen."""
+    source = path.read_text() if source is None else source
+    room, file = _room(path), path.relative_to(PACKAGE).as_posix()
+    imported = _imports(source)
     libraries = {name.split(".")[0] for name in imported}
     refused = libraries & NEVER
     refused |= {name for name in libraries & set(ONLY_IN) if room not in ONLY_IN[name].split()}
+    refused |= set() if file in IMPORT_BY_NAME else libraries & BY_NAME
     if room in {"__init__", "plugins"} | KERAS_NAMES | NAMES_OF_PLUGINS:
         return refused
-    names = {n.split(".")[1] for n in imported if n.startswith("streamrnn.")} - {"__version__"}
-    rooms_used = {HOME.get(name, name) for name in names}
-    doors = {below for file, below in DOORS if path == PACKAGE / file}
-    if path in TYPES_OF_PLUGINS:
-        rooms_used -= {"plugins"}
-    return refused | rooms_used - {room} - doors - set(MAY_IMPORT[room].split())
+    annotated = {above for annotating, above in ANNOTATED if file == annotating}
+    annotated -= _rooms(_imports(source, annotations=False))
+    return refused | _rooms(imported) - {room} - annotated - set(MAY_IMPORT[room].split())
 
 
 def test_imports_point_one_way() -> None:
@@ -131,8 +200,56 @@ def test_imports_point_one_way() -> None:
     assert {path: refused for path in FILES if (refused := _refused_imports(path))} == {}
 
 
-def _may_name_plugins(path: Path) -> bool:
-    return _room(path) in NAMES_OF_PLUGINS or path in TYPES_OF_PLUGINS
+@pytest.mark.parametrize(
+    ("source", "refused"),
+    [
+        (
+            "from importlib import import_module\n"
+            "def later(): return import_module('streamrnn.pipeline').Pipeline",
+            {"import_module", "importlib", "pipeline"},
+        ),
+        ("import importlib as i\ni.import_module('.pipeline', 'streamrnn')", {"importlib"}),
+        ("def later(): return __import__('streamrnn.pipeline.run')", {"__import__", "pipeline"}),
+        ("import runpy", {"runpy"}),
+        ("_LATE = {'Pipeline': 'streamrnn.pipeline'}", {"pipeline"}),
+        ("AT = 'streamrnn.pipeline.pipeline:Pipeline'", {"pipeline"}),
+        ("def later(name): return f'streamrnn.pipeline.{name}'", {"pipeline"}),
+        ("def later():\n    from streamrnn import Pipeline", {"pipeline"}),
+        ("if TYPE_CHECKING:\n    from streamrnn.pipeline import Pipeline", {"pipeline"}),
+        ("def later():\n    import streamrnn.engines.local, torch", {"engines", "torch"}),
+    ],
+)
+def test_an_import_is_seen_however_it_is_written(source: str, refused: set[str]) -> None:
+    assert _refused_imports(PACKAGE / "sources" / "words.py", source) >= refused
+    assert _refused_imports(PACKAGE / "sources" / "words.py", source) <= refused | BY_NAME
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "'streamrnn.pipeline'",
+        "def f():\n    'streamrnn.pipeline'",
+        "f.__doc__ = f'streamrnn.pipeline.{name}'",
+        "log = logging.getLogger('streamrnn.pipeline')",
+        "raise ValueError('streamrnn.pipeline has no such name')",
+        "KEY = b'streamrnn.pipeline'",
+        "from importlib.resources import files",
+        "from streamrnn import __version__",
+        "from streamrnn.storage import Files",
+    ],
+)
+def test_words_about_a_module_do_not_import_it(source: str) -> None:
+    assert _refused_imports(PACKAGE / "sources" / "words.py", source) == set()
+
+
+def test_an_annotation_of_a_room_above_is_one_for_type_checkers_alone() -> None:
+    path = PACKAGE / "models" / "trainable.py"
+    import_it = "from streamrnn.training.loss import Loss"
+    assert _refused_imports(path, f"if TYPE_CHECKING:\n    {import_it}") == set()
+    assert _refused_imports(path, import_it) == {"training"}
+    assert _refused_imports(path.with_name("model.py"), f"if TYPE_CHECKING:\n    {import_it}") == {
+        "training"
+    }
 
 
 def test_nobody_imports_a_plugin() -> None:
@@ -140,11 +257,12 @@ def test_nobody_imports_a_plugin() -> None:
     imported = {
         (path, name)
         for path in FILES
-        for name in (_imported_at_once if _may_name_plugins(path) else _imported)(path)
+        for name in _imported(path, annotations=_room(path) not in NAMES_OF_PLUGINS)
         if name.startswith("streamrnn.plugins")
         if not (_module(path).split(".")[:3] == name.split(".")[:3] and _room(path) == "plugins")
     }
-    assert imported == set()
+    annotated = {PACKAGE / file for file, above in ANNOTATED if above == "plugins"}
+    assert {(path, name) for path, name in imported if path not in annotated} == set()
 
 
 def test_no_product_is_left_to_blas() -> None:
@@ -218,14 +336,6 @@ def test_data_is_listed_and_written_through_storage() -> None:
     assert calls == set()
 
 
-def _module(path: Path) -> str:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts).removesuffix(".__init__")
-
-
-MODULES = {_module(path) for path in FILES}
-
-
 def _imported_at_once(path: Path) -> set[str]:
     """Modules of the package that are loaded when a module is: not those inside functions."""
     found: set[str] = set()
@@ -251,6 +361,58 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
         pytest.fail(" <- ".join(error.args[1]))
+
+
+def _reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    reached: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = graph[waiting.pop()] - reached
+        reached |= new
+        waiting += new
+    return reached
+
+
+def _circles(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
+    """Groups of modules each of which leads to all of its group."""
+    reached = {module: _reached(graph, module) for module in graph}
+    return {
+        frozenset(other for other in reached[module] if module in reached[other])
+        for module in graph
+        if module in reached[module]
+    }
+
+
+def test_circles_of_files_are_small() -> None:
+    """Whoever changes a file of a circle reads them all: three at most.
+
+    Annotations, late imports and strings count. The package's door, which names its rooms, is left
+    out; what it says of rooms is theirs.
+    """
+    door = "streamrnn"
+    graph = {
+        _module(path): {
+            f"{door}.{HOME[name]}" if (name := module.removeprefix(f"{door}.")) in HOME else module
+            for module in _imported(path)
+        }
+        & MODULES - {door, _module(path)}
+        for path in FILES
+        if _module(path) != door
+    }
+    assert {circle for circle in _circles(graph) if len(circle) > 3} == set()
+
+
+def test_a_circle_is_found() -> None:
+    graph = {
+        "a": {"b"},
+        "b": {"c", "e"},
+        "c": {"a"},
+        "d": {"a"},
+        "e": {"f"},
+        "f": {"e"},
+        "g": {"d"},
+    }
+    assert _circles(graph) == {frozenset("abc"), frozenset("ef")}
 
 
 def test_every_room_stands_in_the_table() -> None:
