@@ -36,10 +36,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is slow, and refuse a slow test that does not say what it is for."""
     slow = [item for item in items if item.get_closest_marker("slow")]
     for item in slow:
-        if "Slow:" not in (getattr(item, "obj", None).__doc__ or ""):
+        documented = isinstance(item, pytest.Function) and (item.obj, item.module)
+        if not documented or not any("Slow:" in (each.__doc__ or "") for each in documented):
             raise pytest.UsageError(
-                f"{item.nodeid} is marked slow: end its docstring with 'Slow:' and what it shows "
-                "that the quick tests do not"
+                f"{item.nodeid} is marked slow: end its docstring, or the one of its file, with "
+                "'Slow:' and what it shows that the quick tests do not"
             )
     paths = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     if not (config.option.all or paths):

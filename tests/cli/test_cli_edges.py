@@ -1,7 +1,7 @@
 """Odd paths, few resources, edited manifests, early signals: one message each, and its exit code.
 
 The command runs in a new process where that matters: limits, signals, names as bytes, and pipes,
-which might block.
+which might block. Slow: all of it; test_cli and test_cli_real have the ordinary ways.
 """
 
 import hashlib
@@ -23,10 +23,12 @@ import logs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from selection import first_quick
+from selection import first_quick, slow
 
 import streamrnn
 from streamrnn.cli import main
+
+pytestmark = slow
 
 PIPELINE = """\
 [source]

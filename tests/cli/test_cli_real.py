@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from command_line import run_command
+from selection import slow
 
 import streamrnn
 
@@ -373,8 +374,12 @@ def test_times_that_python_has_no_type_for_are_shown(cli):
             assert time in out, line
 
 
+@slow
 def test_a_run_does_not_import_pandas(cli, monkeypatch):
-    """pyarrow would, wherever it is installed, and each start take 0.4 s more."""
+    """pyarrow would, wherever it is installed, and each start take 0.4 s more.
+
+    Slow: starts of every command.
+    """
     Path("elsewhere").mkdir()
     Path("elsewhere/pandas.py").write_text("raise SystemExit('pandas was imported')")
     monkeypatch.setenv("PYTHONPATH", f"elsewhere:{os.environ.get('PYTHONPATH', '')}")

@@ -1,4 +1,7 @@
-"""The contracts of layers hold in every precision, and what cannot be trained says so."""
+"""The contracts of layers hold in every precision, and what cannot be trained says so.
+
+Slow: all of it, each layer compiled for itself.
+"""
 
 from pathlib import Path
 
@@ -44,13 +47,11 @@ def packed(name: str, precision: str) -> Model:
 
 @both("saved")
 def test_a_packed_layer_is_saved_and_loaded(name: str, precision: str, tmp_path: Path) -> None:
-    """Slow: integers, each layer compiled for itself."""
     models.assert_saved(packed(name, precision), READS[LAYERS[name].reads], tmp_path)
 
 
 @both("oracle")
 def test_a_packed_layer_is_near_the_oracle(name: str, precision: str) -> None:
-    """Slow: integers, each layer compiled for itself."""
     row = LAYERS[name]
     models.assert_close(
         packed(name, precision), READS[row.reads], row.oracle, TOLERANCES[precision]
@@ -59,24 +60,20 @@ def test_a_packed_layer_is_near_the_oracle(name: str, precision: str) -> None:
 
 @both("cut")
 def test_a_packed_layer_on_a_stream_is_cut_free(name: str, precision: str) -> None:
-    """Slow: integers, each layer compiled for itself."""
     models.assert_cut_free(packed(name, precision), READS[LAYERS[name].reads])
 
 
 @both("cut")
 def test_streams_of_a_packed_layer_never_meet(name: str, precision: str) -> None:
-    """Slow: integers, each layer compiled for itself."""
     models.assert_streams_apart(packed(name, precision), READS[LAYERS[name].reads])
 
 
 @both("apart")
 def test_sequences_of_a_packed_layer_never_meet(name: str, precision: str) -> None:
-    """Slow: integers, each layer compiled for itself."""
     models.assert_rows_apart(packed(name, precision), READS[LAYERS[name].reads])
 
 
 @both("trained")
 def test_a_packed_layer_is_not_trained(name: str, precision: str) -> None:
-    """Slow: integers, each layer compiled for itself."""
     with pytest.raises(UnsupportedError, match=f"has weights in {precision}, which cannot be tr"):
         packed(name, precision).compile("sgd", "mse")

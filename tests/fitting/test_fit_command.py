@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import run_command
 from fitting import fits
+from selection import first_quick
 
 PIPELINE = """
 [source]
@@ -148,10 +149,11 @@ def test_two_fits_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(capsys, "fit", "p.toml")[0] == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", first_quick([signal.SIGTERM, signal.SIGINT]))
 def test_a_signal_commits_and_the_same_command_resumes(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Slow: the other signal."""
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "import sys; sys.argv = ['streamrnn', 'fit', 'p.toml', '--set', 'train.epochs=5000']\n"
     code += "from streamrnn.cli import main; main()"

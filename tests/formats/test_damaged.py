@@ -2,6 +2,8 @@
 
 A change that only hits a number may give a model with other finite numbers. For a longer search:
 STREAMRNN_FUZZ=4000 pytest tests/formats/test_damaged.py (changes a file; 400 by default).
+
+Slow: all of it; each format has its own tests of what is invalid.
 """
 
 import json
@@ -16,9 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from selection import slow
 
 import streamrnn
 from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
+
+pytestmark = slow
 
 FILES = Path(__file__).parent / "files"
 TORCH = [{"type": "Embedding", "weights": "emb"}, {"type": "LSTM", "weights": "dec"}]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from selection import slow
 
 onnx: Any = pytest.importorskip("onnx", reason="needs the onnx extra")
 
@@ -50,10 +51,14 @@ def outcomes() -> dict[str, collections.Counter[str]]:
 
 
 @pytest.mark.filterwarnings("ignore")
+@slow
 def test_every_claimed_operator_runs(
     outcomes: dict[str, collections.Counter[str]],
 ) -> None:
-    """Each has a test of onnx that passes, and none that is wrong or refused too late."""
+    """Each has a test of onnx that passes, and none that is wrong or refused too late.
+
+    Slow: the node tests of onnx itself.
+    """
     claimed = {*OPERATORS, *GATES}
     assert {op for op in claimed if not outcomes[op]["passed"]} == OTHERWISE_TESTED
     late = ("refused at call", "wrong", "crash")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from selection import slow
 
 from streamrnn import Input, Model, Sequential, layers, load_model
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
@@ -138,7 +139,9 @@ def wide() -> Sequential:
     )
 
 
+@slow
 def test_dense_and_convolutions_are_packed_where_it_pays(tmp_path: Path) -> None:
+    """Slow: sizes that pay, each compiled for itself."""
     exact, x = wide(), np.random.default_rng(3).normal(size=(3, 9, 32)).astype(np.float32)
     exact.save(tmp_path / "m.safetensors")
     rounded = load_model(tmp_path / "m.safetensors", precision="int16")

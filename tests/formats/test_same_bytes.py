@@ -1,4 +1,4 @@
-"""Equal models give equal files, in one process and across processes."""
+"""Equal models give equal files, in one process and across processes. Slow: the processes."""
 
 import json
 from pathlib import Path
@@ -16,6 +16,8 @@ CODE = """
 import hashlib, sys
 from pathlib import Path
 from streamrnn.formats.dispatch import read
+
+pytestmark = slow
 
 source, folder = sys.argv[1:]
 for i in range(3):

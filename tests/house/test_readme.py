@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from readme import GUIDE, PAGES, ROOT, blocks, installed, located, make_clone, run_blocks, shell
+from selection import first_quick
 
 README = (ROOT / "README.md").read_text()
 PERFORMANCE, PRECISION, TORCH, KERAS = (
@@ -15,9 +16,12 @@ PERFORMANCE, PRECISION, TORCH, KERAS = (
 BENCHMARKS = (ROOT / "tests" / "benchmarks" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", first_quick(PAGES))
 def test_every_block_runs_and_prints_what_it_says(page: str, tmp_path: Path) -> None:
-    """Blocks build on one another, so they run in their order; times may differ."""
+    """Blocks build on one another, so they run in their order; times may differ.
+
+    Slow: pages other than the README of the project.
+    """
     ran = run_blocks(page, make_clone(tmp_path), installed)
     assert ran >= 8 or page != "README.md"
 

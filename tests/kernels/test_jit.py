@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numba
 import pytest
-from selection import first_quick
+from selection import first_quick, slow
 
 import streamrnn
 from streamrnn.simd import jit, spin_barrier
@@ -86,9 +86,9 @@ def test_others_can_read_what_is_kept_in_the_users_cache(tmp_path: Path) -> None
     assert file.stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed"])
+@pytest.mark.parametrize("damage", first_quick(["changed", "cut"]))
 def test_a_damaged_file_is_compiled_anew(tmp_path: Path, damage: str) -> None:
-    """Machine code with a wrong byte would end the process, at every start."""
+    """Machine code with a wrong byte would end the process, at every start. Slow: a cut file."""
     start(XDG_CACHE_HOME=str(tmp_path))
     (file,) = kept(tmp_path)
     content = bytearray(file.read_bytes())
@@ -271,8 +271,12 @@ def test_another_user_cannot_have_one_kernel_run_as_another(
         assert [path.parent.parent.parent for path in saved] == [temporary]
 
 
+@slow
 def test_kernels_that_root_compiled_are_loaded_by_other_users(shared: Path) -> None:
-    """As in the image of a container; what is missing there, they keep in the temporary folder."""
+    """As in the image of a container; what is missing there, they keep in the temporary folder.
+
+    Slow: two users, each of whom compiles.
+    """
     cache, temporary = shared / "cache", open_folder(shared / "temporary")
     run_as(os.getuid(), cache, temporary, "tanh")
     (file,) = cache.rglob("*.bin")
@@ -299,12 +303,15 @@ def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="needs a folder nobody can write to")
-@pytest.mark.parametrize("broken", ["file", "missing", "read-only"])
+@pytest.mark.parametrize("broken", first_quick(["read-only", "file", "missing"]))
 def test_a_cache_folder_that_cannot_be_made_is_replaced_with_a_warning(
     tmp_path: Path, broken: str
 ) -> None:
     """As with a read-only or missing home: work goes on, from a temporary folder, which the next
-    start finds."""
+    start finds.
+
+    Slow: other ways in which it cannot.
+    """
     home = tmp_path / "home"
     if broken == "file":
         home.write_text("in the way")

@@ -15,6 +15,7 @@ from layers.kinds import (
     built,
     flat,
 )
+from selection import slow
 
 import streamrnn
 from streamrnn import Input, Model, Sequential, layers
@@ -50,8 +51,12 @@ def test_the_cell_of_keras_documentation() -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
+@slow
 def test_it_computes_what_simple_rnn_does(backwards: bool) -> None:
-    """Linear and without a bias; sequences, states, masks, initial states, both ways."""
+    """Linear and without a bias; sequences, states, masks, initial states, both ways.
+
+    Slow: a kernel for linear cells.
+    """
     options = {"return_sequences": True, "return_state": True, "go_backwards": backwards}
     own = layers.RNN(MinimalRNNCell(5), **options)
     simple = layers.SimpleRNN(5, activation="linear", use_bias=False, **options)

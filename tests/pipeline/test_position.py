@@ -14,6 +14,7 @@ import logs
 import numpy as np
 import pyarrow as pa
 import pytest
+from selection import slow
 
 from streamrnn import Pipeline, Sequential, layers, load_model
 from streamrnn.errors import (
@@ -279,8 +280,12 @@ def _resume_elsewhere(
 
 
 @pytest.mark.parametrize("width", ["4", "16"])
+@slow
 def test_a_checkpoint_with_its_model_is_resumed_anywhere(base: Path, width: str) -> None:
-    """Made in one folder, which is removed, and resumed in another one."""
+    """Made in one folder, which is removed, and resumed in another one.
+
+    Slow: other widths of vectors, compiled anew; a checkpoint is resumed elsewhere in other tests.
+    """
     pipeline = _pipeline()
     pipeline.process(LOG.slice(0, 200))
     checkpoint = base / "c.arrow"

@@ -1,6 +1,8 @@
 """Servers that refuse, or do not answer: one message that names what was wanted, and an exit code.
 
 Nothing is retried for minutes, and a run that is stopped ends.
+
+Slow: all of it waits.
 """
 
 import os
@@ -12,10 +14,13 @@ from pathlib import Path
 
 import logs
 import pytest
+from selection import slow
 from storage.s3_server import ENVIRONMENT, environment, options, refusing, silent
 
 from streamrnn.cli.app import main
 from streamrnn.storage import connecting
+
+pytestmark = slow
 
 PIPELINE = """
 [source]
