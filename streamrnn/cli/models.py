@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from streamrnn.cli.report import Verbose
+from streamrnn.plugin import load_plugin
 
 FILE = "A model file: .safetensors, .keras, .h5, .hdf5 or .onnx."
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help=FILE)]
@@ -95,8 +96,7 @@ def convert(
         if isinstance(difference, RoundingError) and (warning := difference.warning()):
             print(f"warning: {warning}")
     if is_onnx(target):
-        from streamrnn.formats.onnx.export import state_names
-
-        for before, after in state_names(loaded.model).items():
+        states = load_plugin("export", "onnx").state_names(loaded.model)
+        for before, after in states.items():
             print(f"state: input {before}, next value {after}")
     print(f"wrote {target}")

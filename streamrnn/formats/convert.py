@@ -30,11 +30,11 @@ from streamrnn.errors import ConfigError, DataError, UnsupportedError
 from streamrnn.formats.assignment import Loaded
 from streamrnn.formats.dispatch import read
 from streamrnn.formats.guard import reading, require_file
-from streamrnn.formats.onnx.export import save_onnx
 from streamrnn.formats.tables import Tables
 from streamrnn.layers.precision import precision_of, set_precision
 from streamrnn.models import Model
 from streamrnn.models.rounding import RoundingError
+from streamrnn.plugin import load_plugin
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def convert(
 ) -> tuple[Loaded, list[Difference | RoundingError]]:
     """Read `source`, round it to `precision`, compare it with the outputs in `check`, and write it.
 
-    target: .safetensors, the native format, or .onnx (`formats.onnx.export`). The other arguments
+    target: .safetensors, the native format, or .onnx (`plugins.onnx.export`). The other arguments
     and errors are those of load_model. Raises DataError if the arrays in `check` do not fit the
     model, UnsupportedError for a layer that ONNX does not have, ConfigError for a target that is
     the source of a model to be rounded; then nothing is written.
@@ -95,7 +95,7 @@ def convert(
         differences += _rounding(precision, exact, checked)
     differences += [_difference(*output) for output in checked]
     if is_onnx(target):
-        save_onnx(model, target)
+        load_plugin("export", "onnx").save_onnx(model, target)
     else:
         model.save(target)
     return loaded, differences

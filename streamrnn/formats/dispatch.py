@@ -12,9 +12,11 @@ from streamrnn.formats.remote import on_disk
 from streamrnn.formats.tables import Tables
 from streamrnn.layers.naming import counted_from_the_start
 from streamrnn.models import Model
+from streamrnn.plugin import load_plugin, plugin_names
 
 _HDF5 = (".h5", ".hdf5")
-_SUFFIXES = (".safetensors", ".keras", *_HDF5, ".onnx")
+_SUFFIXES = (".safetensors", ".keras", *_HDF5)
+"""Of the formats in this room; others are plug-ins, whose names are their suffixes."""
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
@@ -65,10 +67,9 @@ def _read(
     node: str | None,
     state: Mapping[str, str] | None,
 ) -> Loaded:
-    if suffix == ".onnx":
-        from streamrnn.formats.onnx.load import load_onnx
-
-        return load_onnx(path, node=node, state=state)
+    if suffix not in _SUFFIXES:
+        loaded: Loaded = load_plugin("format", suffix[1:])(path, node=node, state=state)
+        return loaded
     if suffix == ".safetensors":
         return _safetensors(path, layers)
     from streamrnn.formats.keras.load import load_keras
@@ -101,9 +102,10 @@ def _suffix(path: Path) -> str:
         from streamrnn.formats.torch_advice import conversion_advice
 
         raise UnsupportedError(f"{path}: {conversion_advice(require_file(path))}")
-    if suffix not in _SUFFIXES:
+    if suffix not in _SUFFIXES and suffix[1:] not in plugin_names("format"):
+        known = (*_SUFFIXES, *(f".{name}" for name in plugin_names("format")))
         raise UnsupportedError(
-            f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(_SUFFIXES)}"
+            f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(known)}"
         )
     require_file(path)
     return suffix

@@ -9,7 +9,6 @@ A model of lower precision has version "2": some weights are integers (`formats.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -26,9 +25,6 @@ from streamrnn.kernels.integers import Integers
 from streamrnn.layers import serialization
 from streamrnn.layers.precision import assign_integers, packed_weights
 from streamrnn.models import Model
-
-if TYPE_CHECKING:
-    from streamrnn.formats.onnx.model import OnnxModel
 
 NATIVE_VERSION, INTEGERS_VERSION = "1", "2"
 
@@ -126,7 +122,6 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
             f"written in version {metadata.get('version')!r} of the native format; this release "
             f"reads {NATIVE_VERSION!r} and {INTEGERS_VERSION!r}"
         )
-    graphs = _graphs_in(metadata["config"])
     config = parse_json(metadata["config"], "the config")
     if not isinstance(config, Mapping):
         raise ModelFileError(f"the config is not an object: {config!r:.60}")
@@ -136,21 +131,8 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
         raise ModelFileError("the config is not that of a model")
     names = list(model.named_weights())
     assignments = _assign(model, dict(zip(names, names, strict=True)), floats, packed)
-    if isinstance(model, graphs):
-        model.layer.check()
+    model.check_weights()
     return Loaded(model, assignments)
-
-
-def _graphs_in(config: str) -> "tuple[type[OnnxModel], ...]":
-    """Return the class of ONNX graphs, if a config names it, to register its layers.
-
-    The import takes 20 ms at startup.
-    """
-    if "Onnx" not in config:
-        return ()
-    from streamrnn.formats.onnx.model import OnnxModel
-
-    return (OnnxModel,)
 
 
 def _assign(

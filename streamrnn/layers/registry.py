@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from streamrnn.display import closest
 from streamrnn.errors import UnsupportedError
+from streamrnn.plugin import load_plugin, plugin_names
 
 _classes: dict[str, type[Any]] = {}
 _builtins: set[str] = set()
@@ -81,6 +82,9 @@ def class_of(class_name: str) -> type[Any]:
     found = _classes.get(class_name) or _classes.get(class_name.rpartition(">")[2])
     if found is not None:
         return found
+    if class_name in plugin_names("layer"):
+        load_plugin("layer", class_name)  # it registers itself
+        return _classes[class_name]
     why = _WHY_REFUSED.get(class_name)
     near = closest(class_name, _classes)
     raise UnsupportedError(

@@ -421,6 +421,12 @@ class Model(Trainable, Layer):
         """
         provided("load_weights")(self, path)
 
+    def check_weights(self) -> None:
+        """Raise ModelFileError if weights that a file gave the model cannot be computed with.
+
+        Those of most models always can.
+        """
+
     def layer_shapes(self) -> dict[str, LayerShapes]:
         """Return class and shapes of the weights of each layer, by its name; JSON-able."""
         return {

@@ -80,9 +80,12 @@ BACKWARDS = "One of its layers reads the sequence from the end."
 STATE_USED = "Its decoder begins from the encoder's state at the end."
 
 
+BY_KERAS = "plugins/onnx/test_onnx_keras.py"
+
+
 def alone(file: str, test: str) -> FormatRow:
     """A file with recorded outputs of its own, for the steps and types that its model has."""
-    reason = f"tests/formats/{test} runs it, on inputs of its own steps and types."
+    reason = f"tests/{test} runs it, on inputs of its own steps and types."
     return FormatRow(file, recorded=reason, config=reason, saved=reason, cut=reason, apart=reason)
 
 
@@ -105,11 +108,13 @@ FORMATS = {
     ".onnx/ids": FormatRow("ids.onnx"),
     ".onnx/states": FormatRow("torch_old.onnx"),
     ".onnx/dynamo": FormatRow("torch_dynamo.onnx"),
-    ".keras/operations": alone("operations.keras", "test_keras_operations.py"),
+    ".keras/operations": alone("operations.keras", "formats/test_keras_operations.py"),
     ".onnx/keras_tf2onnx": FormatRow(
         "keras_tf2onnx.onnx",
         config="Numbers by which it wraps ids are among its weights, which no config has.",
     ),
-    ".onnx/keras_tf2onnx_whole": alone("keras_tf2onnx_whole.onnx", "test_onnx_keras.py"),
-    ".onnx/keras_torch": alone("keras_torch.onnx", "test_onnx_keras.py"),
+    ".onnx/keras_tf2onnx_whole": alone(
+        "keras_tf2onnx_whole.onnx", "plugins/onnx/test_onnx_keras.py"
+    ),
+    ".onnx/keras_torch": alone("keras_torch.onnx", BY_KERAS),
 }

@@ -334,7 +334,7 @@ def test_hdf5_that_leads_elsewhere(fill, match, tmp_path):
 
 def onnx_file(path, change):
     pytest.importorskip("onnx")
-    from formats import onnx_graphs
+    from plugins.onnx import onnx_graphs
 
     made = onnx_graphs.as_tf2onnx_writes_it()
     change(made)

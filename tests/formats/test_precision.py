@@ -13,8 +13,8 @@ from selection import slow
 from streamrnn import Input, Model, Sequential, layers, load_model
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.formats.convert import convert
-from streamrnn.formats.onnx.export import save_onnx
 from streamrnn.layers.precision import assign_integers, packable_layers, packed_weights
+from streamrnn.plugins.onnx.export import save_onnx
 
 X = np.random.default_rng(1).normal(size=(3, 12, 4)).astype(np.float32)
 

@@ -15,7 +15,7 @@ torch: Any = pytest.importorskip("torch", reason="needs the oracles extra")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the oracles extra")
 pytest.importorskip("onnx", reason="needs the oracles extra")
 
-from formats import onnx_graphs  # noqa: E402
+from plugins.onnx import onnx_graphs  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 import streamrnn  # noqa: E402

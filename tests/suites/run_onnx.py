@@ -23,9 +23,9 @@ from onnx.backend.test import loader
 
 import streamrnn
 from streamrnn.errors import StreamRNNError
-from streamrnn.formats.onnx.evaluate import Evaluator  # noqa: F401 (fills the table of operators)
-from streamrnn.formats.onnx.operators import OPERATORS
-from streamrnn.formats.onnx.recurrent import GATES
+from streamrnn.plugins.onnx.evaluate import Evaluator  # noqa: F401 (fills the table of operators)
+from streamrnn.plugins.onnx.operators import OPERATORS
+from streamrnn.plugins.onnx.recurrent import GATES
 
 SETS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 OUTCOMES = ("passed", "refused at load", "refused at call", "wrong", "crash")

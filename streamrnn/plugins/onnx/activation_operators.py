@@ -6,15 +6,15 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
-from streamrnn.formats.onnx.graph import NodeDef
-from streamrnn.formats.onnx.operator_table import (
+from streamrnn.kernels import activation, normalization
+from streamrnn.plugins.onnx.graph import NodeDef
+from streamrnn.plugins.onnx.operator_table import (
     NodeInputs,
     check_of,
     operator,
     refuse_other_outputs,
     tree_sum,
 )
-from streamrnn.kernels import activation, normalization
 
 
 def _activation(

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.formats.guard import require_extra
-from streamrnn.formats.onnx.graph import GraphDef, Value
+from streamrnn.plugins.onnx.graph import GraphDef, Value
 
 _IR_VERSION = 8
 _MAX_BYTES = 2_000_000_000

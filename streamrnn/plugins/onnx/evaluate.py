@@ -7,9 +7,10 @@ import numpy as np
 
 from streamrnn.arrays import Array, Ints
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
-from streamrnn.formats.onnx.graph import Arrays, GraphDef, NodeDef
-from streamrnn.formats.onnx.operators import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
-from streamrnn.formats.onnx.recurrent import (
+from streamrnn.kernels.integers import Integers
+from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
+from streamrnn.plugins.onnx.operators import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
+from streamrnn.plugins.onnx.recurrent import (
     GATES,
     NO_INTEGERS,
     Recurrent,
@@ -17,7 +18,6 @@ from streamrnn.formats.onnx.recurrent import (
     prepare,
     weight_names,
 )
-from streamrnn.kernels.integers import Integers
 
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
 _MAX_FOLDED = 1 << 22
@@ -106,14 +106,14 @@ class Evaluator:
         *,
         lengths: Ints | None = None,
         carried: Mapping[str, Sequence[Array]] | None = None,
-    ) -> Arrays:
+    ) -> NamedArrays:
         """Return all values of the graph, by name.
 
         feeds: every input, in the graph's own layout. lengths: int64 (B,), used by all recurrent
         nodes instead of their sequence_lens. carried: states (B, U) of recurrent nodes, by label,
         used instead of their initial states and overwritten with the final ones.
         """
-        values: Arrays = {**self.graph.constants, **feeds}
+        values: NamedArrays = {**self.graph.constants, **feeds}
         budget = MAX_VALUES + _MAX_GROWTH * sum(np.size(x) for x in feeds.values())
         for node in self.graph.nodes:
             if node.op in GATES:
@@ -129,7 +129,7 @@ class Evaluator:
     def _recurrent(
         self,
         node: NodeDef,
-        values: Arrays,
+        values: NamedArrays,
         lengths: Ints | None,
         carried: Mapping[str, Sequence[Array]],
     ) -> list[Array]:

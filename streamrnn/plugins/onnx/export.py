@@ -14,11 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.formats.onnx.encode import encode
-from streamrnn.formats.onnx.export_call import GraphBuilder, LayerCall
-from streamrnn.formats.onnx.export_layers import exported
-from streamrnn.formats.onnx.graph import GraphDef, Value
-from streamrnn.formats.onnx.model import OnnxModel
 from streamrnn.formats.writing import checked_target, write_atomically
 from streamrnn.kernels.integers import FLOAT32
 from streamrnn.layers.precision import precision_of
@@ -26,6 +21,11 @@ from streamrnn.layers.structure import leaves
 from streamrnn.layers.symbol import Symbol
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
+from streamrnn.plugins.onnx.encode import encode
+from streamrnn.plugins.onnx.export_call import GraphBuilder, LayerCall
+from streamrnn.plugins.onnx.export_layers import exported
+from streamrnn.plugins.onnx.graph import GraphDef, Value
+from streamrnn.plugins.onnx.model import OnnxModel
 
 OPSET = 17
 """The first one with LayerNormalization."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from streamrnn.formats.onnx.export_call import LayerCall
 from streamrnn.kernels.activation import Spec, split_spec
+from streamrnn.plugins.onnx.export_call import LayerCall
 
 _OPERATORS = {
     "tanh": ("Tanh", ()),

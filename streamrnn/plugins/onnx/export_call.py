@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from streamrnn.arrays import Array
 from streamrnn.errors import UnsupportedError
-from streamrnn.formats.onnx.graph import Arrays, NodeDef, Value
+from streamrnn.plugins.onnx.graph import NamedArrays, NodeDef, Value
 
 
 class GraphBuilder:
@@ -21,7 +21,7 @@ class GraphBuilder:
 
     def __init__(self) -> None:
         self.nodes: list[NodeDef] = []
-        self.constants: Arrays = {}
+        self.constants: NamedArrays = {}
         self.states: list[tuple[Value, Value]] = []
         self.integers: set[str] = set()
         self._taken: set[str] = set()

@@ -8,10 +8,10 @@ import numpy as np
 
 from streamrnn import layers
 from streamrnn.errors import UnsupportedError
-from streamrnn.formats.onnx.export_activations import activated, clipped_relu
-from streamrnn.formats.onnx.export_call import LayerCall
-from streamrnn.formats.onnx.export_recurrent import recurrent_node
 from streamrnn.layers.layer import Layer
+from streamrnn.plugins.onnx.export_activations import activated, clipped_relu
+from streamrnn.plugins.onnx.export_call import LayerCall
+from streamrnn.plugins.onnx.export_recurrent import recurrent_node
 
 _REASONS = {
     layers.Bidirectional: "its second direction reads each window from its end, so that no state "

@@ -1,16 +1,16 @@
 """LSTM, GRU and SimpleRNN as recurrent nodes, whose states are inputs and outputs of the graph.
 
-The order of gates, and what recurrent reads back: `formats.onnx.recurrent`.
+The order of gates, and what recurrent reads back: `recurrent`.
 """
 
 import numpy as np
 
 from streamrnn.arrays import Array
-from streamrnn.formats.onnx.export_activations import node_activations
-from streamrnn.formats.onnx.export_call import LayerCall
-from streamrnn.formats.onnx.graph import Value
 from streamrnn.layers import GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell
 from streamrnn.layers.gated import GatedCell
+from streamrnn.plugins.onnx.export_activations import node_activations
+from streamrnn.plugins.onnx.export_call import LayerCall
+from streamrnn.plugins.onnx.graph import Value
 
 _OPERATORS = {LSTMCell: "LSTM", PeepholeLSTMCell: "LSTM", GRUCell: "GRU", SimpleRNNCell: "RNN"}
 _BLOCKS = {"LSTM": (0, 3, 1, 2), "GRU": (0, 1, 2), "RNN": (0,)}

@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError
 
-Arrays = dict[str, Array]
+NamedArrays = dict[str, Array]
 
 DTYPES = ("float32", "int64", "int32", "bool")
 INTEGERS = ("int64", "int32", "bool", "int8", "uint8")
@@ -48,13 +48,13 @@ class GraphDef:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     nodes: tuple[NodeDef, ...]
-    constants: Arrays
+    constants: NamedArrays
 
-    def weights(self) -> Arrays:
+    def weights(self) -> NamedArrays:
         """Return the float32 constants in order: a model's weights."""
         return {name: a for name, a in self.constants.items() if a.dtype == np.float32}
 
-    def with_constants(self, constants: Arrays) -> "GraphDef":
+    def with_constants(self, constants: NamedArrays) -> "GraphDef":
         """Return the same graph with some constants replaced."""
         return replace(self, constants={**self.constants, **constants})
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import ModelMismatchError, StreamRNNError
-from streamrnn.formats.onnx.evaluate import Evaluator
-from streamrnn.formats.onnx.graph import Value
-from streamrnn.formats.onnx.wiring import Wiring
+from streamrnn.plugins.onnx.evaluate import Evaluator
+from streamrnn.plugins.onnx.graph import Value
+from streamrnn.plugins.onnx.wiring import Wiring
 
 _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 _MAX_TRIED = 64

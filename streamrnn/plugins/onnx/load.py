@@ -5,15 +5,15 @@ from pathlib import Path
 
 from streamrnn.errors import ConfigError, UnsupportedError
 from streamrnn.formats.assignment import Assignment, Loaded, assign_weights, require_finite
-from streamrnn.formats.onnx.evaluate import fold, unused
-from streamrnn.formats.onnx.graph import GraphDef, NodeDef
-from streamrnn.formats.onnx.model import OnnxModel
-from streamrnn.formats.onnx.parse import parse
-from streamrnn.formats.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
 from streamrnn.kernels.packing import dequantized
 from streamrnn.layers import Input, PeepholeLSTMCell, serialization
 from streamrnn.layers.naming import snake_case
 from streamrnn.models import Sequential
+from streamrnn.plugins.onnx.evaluate import fold, unused
+from streamrnn.plugins.onnx.graph import GraphDef, NodeDef
+from streamrnn.plugins.onnx.model import OnnxModel
+from streamrnn.plugins.onnx.parse import parse_graph
+from streamrnn.plugins.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
 
 _LAYERS = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
 
@@ -23,14 +23,14 @@ def load_onnx(
 ) -> Loaded:
     """Read the graph of a file as a model, or one of its recurrent nodes as a Sequential."""
     path = Path(path)
-    graph = parse(path.read_bytes(), path)
+    graph = parse_graph(path.read_bytes(), path)
     left = unused(graph)
     folded = fold(graph)
     require_finite(folded.weights())
     if node is not None:
         return _one_node(graph, folded, node)
     model = OnnxModel(folded, state, name=snake_case(path.stem).replace("/", "_") or "graph")
-    model.layer.check()
+    model.check_weights()
     assignments = [Assignment(name, f"graph/{name}", w) for name, w in folded.weights().items()]
     return Loaded(model, assignments, left)
 

@@ -8,13 +8,6 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import DTypeError, ShapeError
-from streamrnn.formats.onnx import graph as graphs
-from streamrnn.formats.onnx import probe
-from streamrnn.formats.onnx.evaluate import Evaluator, require_supported
-from streamrnn.formats.onnx.layout import GraphLayout, Place, find_layout
-from streamrnn.formats.onnx.probe import OnnxStates
-from streamrnn.formats.onnx.recurrent import packable_weights
-from streamrnn.formats.onnx.wiring import Wiring, wire
 from streamrnn.layers import Identity, Input
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.context import CallContext
@@ -27,6 +20,13 @@ from streamrnn.layers.symbol import symbols_in
 from streamrnn.models import Model
 from streamrnn.models.graph import Graph
 from streamrnn.models.model import LayerShapes
+from streamrnn.plugins.onnx import graph as graphs
+from streamrnn.plugins.onnx import probe
+from streamrnn.plugins.onnx.evaluate import Evaluator, require_supported
+from streamrnn.plugins.onnx.layout import GraphLayout, Place, find_layout
+from streamrnn.plugins.onnx.probe import OnnxStates
+from streamrnn.plugins.onnx.recurrent import packable_weights
+from streamrnn.plugins.onnx.wiring import Wiring, wire
 
 GraphConfig = graphs.GraphDef | Mapping[str, Any]
 """A graph, or the config that it was saved as."""
@@ -284,6 +284,9 @@ class OnnxModel(Model):
     def layers(self) -> list[Layer]:
         """The graph as one layer, between its inputs and outputs."""
         return list(self.graph.layers)
+
+    def check_weights(self) -> None:
+        self.layer.check()
 
     @property
     def call_names(self) -> list[str]:

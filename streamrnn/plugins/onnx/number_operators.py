@@ -8,8 +8,8 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import DataError, UnsupportedError
-from streamrnn.formats.onnx.graph import NodeDef
-from streamrnn.formats.onnx.operator_table import (
+from streamrnn.plugins.onnx.graph import NodeDef
+from streamrnn.plugins.onnx.operator_table import (
     NodeInputs,
     Pairwise,
     axes_of,

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
-from streamrnn.formats.onnx.graph import NodeDef
+from streamrnn.plugins.onnx.graph import NodeDef
 
 NodeInputs = list[Any]
 """Arrays, None for an omitted one."""

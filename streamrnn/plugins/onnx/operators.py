@@ -1,6 +1,6 @@
 """All operators besides the recurrent ones: the modules that fill the table."""
 
-from streamrnn.formats.onnx import (
+from streamrnn.plugins.onnx import (
     activation_operators,
     number_operators,
     product_operators,
@@ -8,7 +8,7 @@ from streamrnn.formats.onnx import (
     shape_operators,
     window_operators,
 )
-from streamrnn.formats.onnx.operator_table import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
+from streamrnn.plugins.onnx.operator_table import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
 
 __all__ = ["ALLOWED", "CHECKS", "MAX_VALUES", "MODULES", "OPERATORS"]
 

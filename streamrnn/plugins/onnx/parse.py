@@ -9,8 +9,8 @@ import numpy as np
 from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.formats.guard import require_extra
-from streamrnn.formats.onnx import protos
-from streamrnn.formats.onnx.graph import (
+from streamrnn.plugins.onnx import protos
+from streamrnn.plugins.onnx.graph import (
     DTYPES,
     INTEGERS,
     GraphDef,
@@ -18,14 +18,14 @@ from streamrnn.formats.onnx.graph import (
     Value,
     require_sound,
 )
-from streamrnn.formats.onnx.quantized_operators import refuse_quantized
+from streamrnn.plugins.onnx.quantized_operators import refuse_quantized
 
 MIN_OPSET, MAX_OPSET = 7, 28
 _MAX_NODES = 20_000
 _DOMAINS = ("", "ai.onnx")
 
 
-def parse(data: bytes, path: str | Path) -> GraphDef:
+def parse_graph(data: bytes, path: str | Path) -> GraphDef:
     """Parse an .onnx file. Raises ModelFileError, UnsupportedError naming node or tensor."""
     onnx = require_extra("onnx", "onnx", path)
     protobuf = require_extra("google.protobuf.message", "onnx", path)

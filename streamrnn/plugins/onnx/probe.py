@@ -10,13 +10,13 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats
 from streamrnn.errors import StreamRNNError
-from streamrnn.formats.onnx.evaluate import first_states
-from streamrnn.formats.onnx.graph import Value
-from streamrnn.formats.onnx.layout import Place
-from streamrnn.formats.onnx.recurrent import GATES
+from streamrnn.plugins.onnx.evaluate import first_states
+from streamrnn.plugins.onnx.graph import Value
+from streamrnn.plugins.onnx.layout import Place
+from streamrnn.plugins.onnx.recurrent import GATES
 
 if TYPE_CHECKING:
-    from streamrnn.formats.onnx.model import OnnxGraph
+    from streamrnn.plugins.onnx.model import OnnxGraph
 
 _ROWS, _STEPS, _CUT = 3, 5, 2
 

@@ -4,9 +4,9 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import ShapeError
-from streamrnn.formats.onnx.graph import NodeDef
-from streamrnn.formats.onnx.operator_table import NodeInputs, operator, require_room
 from streamrnn.kernels import dense
+from streamrnn.plugins.onnx.graph import NodeDef
+from streamrnn.plugins.onnx.operator_table import NodeInputs, operator, require_room
 
 
 @operator("MatMul")

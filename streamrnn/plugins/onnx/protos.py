@@ -44,7 +44,7 @@ class Dimension(Protocol):
         """Return the name of the field of a group that is set, None if none is."""
 
 
-class TensorShape(Protocol):
+class ShapeOfTensor(Protocol):
     """The fields of a TensorShapeProto."""
 
     dim: Sequence[Dimension]
@@ -54,7 +54,7 @@ class TensorType(Protocol):
     """The fields of a TypeProto.Tensor."""
 
     elem_type: int
-    shape: TensorShape
+    shape: ShapeOfTensor
 
 
 class TypeProto(Protocol):

@@ -10,8 +10,8 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import UnsupportedError
-from streamrnn.formats.onnx.graph import NodeDef
-from streamrnn.formats.onnx.operator_table import NodeInputs, check_of, operator
+from streamrnn.plugins.onnx.graph import NodeDef
+from streamrnn.plugins.onnx.operator_table import NodeInputs, check_of, operator
 
 QUANTIZED = frozenset({
     "ConvInteger",

@@ -15,13 +15,13 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
-from streamrnn.formats.onnx.graph import Arrays, GraphDef, NodeDef
 from streamrnn.kernels import activation, gru, lstm, packing, recurrent, simple_rnn
 from streamrnn.kernels.activation import Spec
 from streamrnn.kernels.integers import Integers
 from streamrnn.kernels.packed import Packed
 from streamrnn.kernels.packing import WeightsLike
 from streamrnn.layers.rnn import reverse
+from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 NO_INTEGERS: Mapping[str, Integers] = MappingProxyType({})
@@ -223,7 +223,7 @@ def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, b
 
 
 def prepare(
-    node: NodeDef, constants: Arrays, integers: Mapping[str, Integers] = NO_INTEGERS
+    node: NodeDef, constants: NamedArrays, integers: Mapping[str, Integers] = NO_INTEGERS
 ) -> Recurrent:
     """Pack the weights of a checked node; `integers`: those that are, by name.
 
@@ -263,7 +263,7 @@ def prepare(
     )
 
 
-def _weight(node: NodeDef, position: int, constants: Arrays, directions: int) -> Floats:
+def _weight(node: NodeDef, position: int, constants: NamedArrays, directions: int) -> Floats:
     name = node.inputs[position] if len(node.inputs) > position else ""
     if name not in constants:
         raise UnsupportedError(f"{node}: its weights ({name!r}) are computed, not constant")
@@ -273,7 +273,7 @@ def _weight(node: NodeDef, position: int, constants: Arrays, directions: int) ->
     return array
 
 
-def _bias(node: NodeDef, constants: Arrays, directions: int, rows: int) -> Array:
+def _bias(node: NodeDef, constants: NamedArrays, directions: int, rows: int) -> Array:
     """Return the biases (dirs, 2, gates * U)."""
     name = node.inputs[3] if len(node.inputs) > 3 else ""
     if not name:
@@ -286,7 +286,7 @@ def _bias(node: NodeDef, constants: Arrays, directions: int, rows: int) -> Array
 
 
 def _peepholes(
-    node: NodeDef, constants: Arrays, directions: int, units: int
+    node: NodeDef, constants: NamedArrays, directions: int, units: int
 ) -> Sequence[Floats | None]:
     """Return the weights (3, U) of i, f and o for each direction, None without peepholes."""
     name = node.inputs[7] if len(node.inputs) > 7 else ""

@@ -7,8 +7,8 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
-from streamrnn.formats.onnx.graph import NodeDef
-from streamrnn.formats.onnx.operator_table import (
+from streamrnn.plugins.onnx.graph import NodeDef
+from streamrnn.plugins.onnx.operator_table import (
     NodeInputs,
     check_of,
     ints_of,
@@ -17,7 +17,7 @@ from streamrnn.formats.onnx.operator_table import (
     require_room,
     tree_sum,
 )
-from streamrnn.formats.onnx.product_operators import product
+from streamrnn.plugins.onnx.product_operators import product
 
 _WINDOW = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
 

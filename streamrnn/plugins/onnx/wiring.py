@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamrnn.errors import ConfigError, ModelMismatchError
-from streamrnn.formats.onnx.evaluate import Evaluator, first_states, origins
-from streamrnn.formats.onnx.graph import GraphDef, Value
-from streamrnn.formats.onnx.recurrent import GATES
+from streamrnn.plugins.onnx.evaluate import Evaluator, first_states, origins
+from streamrnn.plugins.onnx.graph import GraphDef, Value
+from streamrnn.plugins.onnx.recurrent import GATES
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def onnx_exports(outputs):
 
 def onnx_files(outputs):
     import onnxruntime
-    from formats import onnx_graphs
+    from plugins.onnx import onnx_graphs
 
     random = np.random.default_rng(0)
     graphs = {

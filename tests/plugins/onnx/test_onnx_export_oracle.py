@@ -13,12 +13,12 @@ onnx = pytest.importorskip("onnx", reason="needs the onnx extra")
 
 import streamrnn  # noqa: E402
 from streamrnn import layers  # noqa: E402
-from streamrnn.formats.onnx import export_activations  # noqa: E402
-from streamrnn.formats.onnx.export import save_onnx, state_names  # noqa: E402
 from streamrnn.models import Model, Sequential  # noqa: E402
 from streamrnn.models.mixture import mixture_of  # noqa: E402
+from streamrnn.plugins.onnx import export_activations  # noqa: E402
+from streamrnn.plugins.onnx.export import save_onnx, state_names  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ROWS, STEPS, FEATURES = 3, 5, 4
 Outputs = list[npt.NDArray[Any]]
 

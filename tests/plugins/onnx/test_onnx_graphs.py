@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("onnx", reason="needs the onnx extra")
 
-from formats import onnx_graphs
 from onnx import TensorProto, helper, numpy_helper
+from plugins.onnx import onnx_graphs
 
 import streamrnn
 from streamrnn import Pipeline

@@ -15,17 +15,17 @@ from selection import slow
 
 onnx: Any = pytest.importorskip("onnx", reason="needs the onnx extra")
 
-from formats import onnx_graphs  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
+from plugins.onnx import onnx_graphs  # noqa: E402
 from suites import run_onnx  # noqa: E402
 
 import streamrnn  # noqa: E402
 from streamrnn.errors import ShapeError, UnsupportedError  # noqa: E402
-from streamrnn.formats.onnx import export_activations  # noqa: E402
-from streamrnn.formats.onnx.operators import OPERATORS  # noqa: E402
-from streamrnn.formats.onnx.parse import MAX_OPSET  # noqa: E402
-from streamrnn.formats.onnx.quantized_operators import QUANTIZED  # noqa: E402
-from streamrnn.formats.onnx.recurrent import GATES  # noqa: E402
+from streamrnn.plugins.onnx import export_activations  # noqa: E402
+from streamrnn.plugins.onnx.operators import OPERATORS  # noqa: E402
+from streamrnn.plugins.onnx.parse import MAX_OPSET  # noqa: E402
+from streamrnn.plugins.onnx.quantized_operators import QUANTIZED  # noqa: E402
+from streamrnn.plugins.onnx.recurrent import GATES  # noqa: E402
 
 FLOAT = TensorProto.FLOAT
 OTHERWISE_TESTED = {"Cast", "CastLike", "DequantizeLinear", "Not", "Pow", "QuantizeLinear"}

@@ -9,15 +9,15 @@ import pytest
 ort: Any = pytest.importorskip("onnxruntime", reason="needs the oracles extra")
 onnx: Any = pytest.importorskip("onnx", reason="needs the onnx extra")
 
-from formats import onnx_graphs  # noqa: E402
-from formats.test_onnx_operators import OTHERWISE_TESTED  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
+from plugins.onnx import onnx_graphs  # noqa: E402
+from plugins.onnx.test_onnx_operators import OTHERWISE_TESTED  # noqa: E402
 
 import streamrnn  # noqa: E402
 from streamrnn import layers  # noqa: E402
-from streamrnn.formats.onnx.export import save_onnx  # noqa: E402
 from streamrnn.models import Sequential, StepRunner  # noqa: E402
 from streamrnn.models.mixture import mixture_of  # noqa: E402
+from streamrnn.plugins.onnx.export import save_onnx  # noqa: E402
 
 FLOAT = TensorProto.FLOAT
 X = np.random.default_rng(0).normal(0, 2, (2, 4, 9)).astype(np.float32)

@@ -8,7 +8,7 @@ import pytest
 ort = pytest.importorskip("onnxruntime", reason="needs the oracles extra")
 pytest.importorskip("onnx", reason="needs the onnx extra")
 
-from formats import onnx_graphs  # noqa: E402
+from plugins.onnx import onnx_graphs  # noqa: E402
 
 import streamrnn  # noqa: E402
 from streamrnn.models import StepRunner  # noqa: E402

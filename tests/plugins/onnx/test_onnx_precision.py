@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("onnx", reason="needs the onnx extra")
 
 from contracts import models
-from formats import onnx_graphs
 from kernels.test_integers import of_list
 from onnx import TensorProto, helper
+from plugins.onnx import onnx_graphs
 from selection import first_quick
 
 from streamrnn import Pipeline, load_model
