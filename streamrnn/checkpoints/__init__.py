@@ -45,6 +45,26 @@ Part numbers have five digits up to part 99,999. The commit of part 100,000 give
 before step 3 they are moved back to staging, the last one first, and step 4 publishes them under
 their new names. (Readers find fewer rows for a while, as during `compact`.)
 
+The layout of the manifest is number 1. It is JSON, led by the sha256 of all that follows; a field
+that has its default is not written, nor is what a run does not use. In each: ``layout``, ``output``
+(a random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint), ``config``,
+``schema`` (of the rows) and ``home`` (where the folder is). And where there are any:
+
+- ``outputs``: "rows", "rejects", "alerts" -> their ``parts`` and, unless it is the default, their
+  ``path``. Of each part: name, name in staging, rows, bytes, sha256, commit, and the ``model`` that
+  computed its rows (not of rejects and alerts)
+- ``sources``: the used files, in the order in which they were read; ``table``: the id of the table
+  that they are of; ``position``: the first row of one of them that has not been read
+- ``positions``: pairs of a partition (null: there is none) and the position there, of `process`,
+  after `import_state` of its checkpoint. Each is an integer, a text, {"bytes": base64}, or a list
+- ``shards``: of each shard of the state, its rows and files; ``counters``: of the run
+- ``complete``: true if the input had ended; ``end_of_run``: false if its run went on
+- ``kept``: the commits that `rewind` can go back to, with the number of used files, the rows of
+  each output, and the other fields that differ from commit to commit
+- ``segments``: "sources" or the name of an output -> the files with the first entries of the list
+
+Another layout is refused. From the release on, the next number has a reader for each earlier one.
+
 `OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files that the manifest
 does not name. On object stores a rename is a copy and a delete on the server, the manifest one put.
 """

@@ -6,10 +6,9 @@ run. So each attempt draws a random token for its file names, and never opens ex
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,24 +32,15 @@ from streamrnn.storage.opening import open_files
 class Facts:
     """What an attempt has finished, as plain values that can come from another process.
 
-    `commit` is the number of the only commit that they are valid for. The parts of rows, rejects
-    and alerts are in staging; `state` is the version of the shard's state after these rows, None if
-    unchanged.
+    `commit` is the number of the only commit that they are valid for. `parts`: name of an
+    output -> its parts, in staging. `state` is the version of the shard's state after these rows,
+    None if unchanged.
     """
 
     commit: int
     shard: int
-    parts: tuple[StagedPart, ...]
-    rejects: tuple[StagedPart, ...]
+    parts: Mapping[str, tuple[StagedPart, ...]]
     state: Shard | None
-    alerts: tuple[StagedPart, ...] = ()
-
-
-class Alerts(NamedTuple):
-    """The rows that are alerts: those that `where` lets pass, in a folder of their own."""
-
-    folder: PartDirectory
-    where: pc.Expression
 
 
 def draw_name(commit: int, shard: int = 0) -> str:
@@ -62,14 +52,14 @@ class Attempt:
     """Writes one shard of one commit: its parts into staging, its state beside the manifest.
 
     It needs no lock, and changes only its own files. If its facts are never committed, the next
-    start removes these files. `last`: the files of the shard's state so far. Not thread-safe. Every
+    start removes these files. `directories` are by the names of outputs. `last`: the files of the
+    shard's state so far. `where`: which rows are alerts; None: no row is. Not thread-safe. Every
     method raises SinkError, `write` also DataError for a value that no partition can stand for.
     """
 
     def __init__(
         self,
-        rows: PartDirectory,
-        rejects: PartDirectory,
+        directories: Mapping[str, PartDirectory],
         *,
         schema: pa.Schema,
         format: str,
@@ -77,27 +67,24 @@ class Attempt:
         shard: int = 0,
         last: Sequence[StateFile] = (),
         partitioning: Partitioning | None = None,
-        alerts: Alerts | None = None,
+        where: pc.Expression | None = None,
     ) -> None:
         self.commit = commit
         self.shard = shard
-        self._rows = rows
-        self._rejects = rejects
+        self._directories = directories
+        self._rows = directories["rows"]
         self._schema = schema
         self._format = PART_FORMATS[format]
         self._last = last
         self._name = draw_name(commit, shard)
         self._partitioning = partitioning
-        self._writer: PartWriter | PartitionedWriter | None = None
-        self._rejects_writer: PartWriter | None = None
-        self._alerts = alerts
-        self._alerts_writer: PartWriter | None = None
+        self._where = where
+        self._writers: dict[str, PartWriter | PartitionedWriter] = {}
 
     @classmethod
     def at(
         cls,
-        path: str,
-        rejects: str,
+        paths: Mapping[str, str],
         *,
         schema: pa.Schema,
         format: str,
@@ -105,41 +92,42 @@ class Attempt:
         shard: int,
         last: Sequence[StateFile],
         partitioning: Partitioning | None = None,
-        alerts: tuple[str, str] | None = None,
+        where: str = "",
     ) -> "Attempt":
         """Make an attempt in a worker process, for a folder that its driver has opened.
 
-        `path` and `rejects` are the folders of rows and rejects; the driver has created both
-        (`OutputFolder.open`, `prepare_rejects`). `alerts`: their filter and their folder, which it
-        has created, too (`prepare_alerts`).
+        `paths` are the folders of the outputs, which the driver has created (`OutputFolder.open`,
+        `prepare`). `where` is the filter of alerts.
         """
         return cls(
-            PartDirectory(open_files(path)),
-            PartDirectory(open_files(rejects)),
+            {name: PartDirectory(open_files(path)) for name, path in paths.items()},
             schema=schema,
             format=format,
             commit=commit,
             shard=shard,
             last=last,
             partitioning=partitioning,
-            alerts=alerts
-            and Alerts(PartDirectory(open_files(alerts[1])), row_filter(alerts[0], schema)),
+            where=row_filter(where, schema) if where else None,
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows, in the order of the output."""
-        if self._writer is None:
-            self._writer = self._rows_writer()
-        self._writer.write(batch)
-        if self._alerts is not None:
-            self._alert(self._alerts, batch)
+        """Add rows, in the order of the output, and those that are alerts to the alerts."""
+        if "rows" not in self._writers:
+            self._writers["rows"] = self._rows_writer()
+        self._writers["rows"].write(batch)
+        if self._where is not None:
+            for alerts in pa.Table.from_batches([batch]).filter(self._where).to_batches():
+                self._write_beside("alerts", self._schema, alerts)
 
-    def _alert(self, alerts: Alerts, batch: pa.RecordBatch) -> None:
-        """Write the rows that are alerts, unchanged."""
-        for rows in pa.Table.from_batches([batch]).filter(alerts.where).to_batches():
-            if self._alerts_writer is None:
-                self._alerts_writer = alerts.folder.writer(self._schema, self._name, self._format)
-            self._alerts_writer.write(rows)
+    def reject(self, batch: pa.RecordBatch) -> None:
+        """Add rows to the rejects."""
+        self._write_beside("rejects", batch.schema, batch)
+
+    def _write_beside(self, name: str, schema: pa.Schema, batch: pa.RecordBatch) -> None:
+        if name not in self._writers:
+            directory = self._directories[name]
+            self._writers[name] = directory.writer(schema, self._name, self._format)
+        self._writers[name].write(batch)
 
     def _rows_writer(self) -> PartWriter | PartitionedWriter:
         partitioning = self._partitioning
@@ -153,12 +141,6 @@ class Attempt:
         spill = f"{STAGING}/_{self._name}-spill"
         return PartitionedWriter(self._rows.files, partitioning, create, spill)
 
-    def reject(self, batch: pa.RecordBatch) -> None:
-        """Add rows to the rejects."""
-        if self._rejects_writer is None:
-            self._rejects_writer = self._rejects.writer(batch.schema, self._name, self._format)
-        self._rejects_writer.write(batch)
-
     def delta(self, state: Snapshot) -> StateDelta:
         """Copy what this attempt needs of the state of its shard, which may change afterwards."""
         schema = read_schema(self._rows.files, INSIDE, self._last) if self._last else None
@@ -169,9 +151,8 @@ class Attempt:
 
         The names of the files are durable once the driver has synced their folders.
         """
-        parts, rejects = _finished(self._writer), _finished(self._rejects_writer)
-        alerts = _finished(self._alerts_writer)
-        return Facts(self.commit, self.shard, parts, rejects, self._version(state), alerts)
+        parts = {name: _finished(writer) for name, writer in self._writers.items()}
+        return Facts(self.commit, self.shard, parts, self._version(state))
 
     def _version(self, state: StateDelta | None) -> Shard | None:
         if state is None:
@@ -181,10 +162,9 @@ class Attempt:
 
     def abandon(self) -> None:
         """Close all files, finished or not."""
-        for writer in (self._writer, self._rejects_writer, self._alerts_writer):
-            if writer is not None:
-                with suppress(SinkError):
-                    writer.abandon()
+        for writer in self._writers.values():
+            with suppress(SinkError):
+                writer.abandon()
 
 
 def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
@@ -219,8 +199,6 @@ def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, 
     return shards
 
 
-def _finished(writer: PartWriter | PartitionedWriter | None) -> tuple[StagedPart, ...]:
-    if writer is None:
-        return ()
+def _finished(writer: PartWriter | PartitionedWriter) -> tuple[StagedPart, ...]:
     found = writer.finish()
     return found if isinstance(found, tuple) else (found,)

@@ -24,7 +24,7 @@ from streamrnn.checkpoints.shape import mistyped
 from streamrnn.config import check_recorded
 from streamrnn.errors import CheckpointError
 from streamrnn.sinks import Part, layout_of
-from streamrnn.states.positions import from_json
+from streamrnn.states.positions import PositionPairs, from_json
 
 _MOST_ROWS = (1 << 63) - 1
 
@@ -51,28 +51,26 @@ def _cause(error: Exception) -> str:
 def check_types(manifest: Manifest) -> None:
     """Raise ValueError, naming the key, for a value that no commit writes."""
     _check([manifest])
+    _check(manifest.outputs.values())
     commits: list[Manifest | RetainedCommit] = [manifest, *manifest.kept]
     for commit in commits:
         if any(not shard.files for shard in commit.shards):
             raise ValueError("files of Shard: expected at least one, received none")
         _check_time(commit.time)
-        _check_counters(commit.counters)
+        _check_integers("counters", commit.counters)
         _check_positions(commit.positions)
     _check_config(manifest.config)
     for commit in commits:
         # A run always commits a state, be it of no stream; other owners of a folder do not.
         if commit.rows and not commit.shards and "window.kind" in manifest.config:
             raise ValueError(f"shards of commit {commit.commit}: expected one or more, received []")
-    for key, parts in (
-        ("parts", manifest.parts),
-        ("rejects", manifest.rejects),
-        ("alerts", manifest.alerts),
-    ):
-        _check_parts(key, parts)
-    layout = layout_in(manifest.config)
-    _check_names("parts", manifest.parts, layout)
-    _check_names("rejects", manifest.rejects, ())
-    _check_names("alerts", manifest.alerts, ())
+    for kept in manifest.kept:
+        _check_integers("outputs", kept.outputs)
+    if unknown := manifest.outputs.keys() - {"rows", "rejects", "alerts"}:
+        raise ValueError(f"outputs: expected rows, rejects and alerts, received {unknown.pop()!r}")
+    for name, output in manifest.outputs.items():
+        _check_parts(name, output.parts)
+        _check_names(name, output.parts, layout_in(manifest.config) if name == "rows" else ())
     _check_schema(manifest.schema)
     if manifest.commit < 1:
         raise ValueError(f"commit is {manifest.commit}")
@@ -108,17 +106,18 @@ def _check_time(time: str) -> None:
         raise ValueError(mistyped("time", "a time in ISO format", time)) from None
 
 
-def _check_counters(counters: Mapping[str, Any]) -> None:
-    for name, value in counters.items():
+def _check_integers(key: str, numbers: Mapping[str, Any]) -> None:
+    for name, value in numbers.items():
         if type(value) is not int:
-            raise ValueError(mistyped(f"counters {name}", "int", value))
+            raise ValueError(mistyped(f"{key} {name}", "int", value))
 
 
-def _check_positions(positions: Mapping[str, Any]) -> None:
+def _check_positions(positions: PositionPairs) -> None:
     try:
-        from_json(positions["last"] if positions else None)
+        from_json(positions)
     except (LookupError, TypeError, ValueError):
-        raise ValueError(mistyped("positions", 'a position, {"last": …}', positions)) from None
+        expected = "pairs of partition and position"
+        raise ValueError(mistyped("positions", expected, positions)) from None
 
 
 def _check_config(config: Mapping[str, Any]) -> None:
@@ -153,7 +152,7 @@ def _fields(kind: Any) -> list[_Field]:
 def _field(name: str, hint: Any) -> _Field:
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     types = frozenset(_plain(option) for option in options)
-    items = get_args(hint)[0] if get_origin(hint) is tuple else None
+    items = _plain(get_args(hint)[0]) if get_origin(hint) is tuple else None
     return _Field(name, types, items, any(is_dataclass(kind) for kind in types))
 
 

@@ -6,19 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.checkpoints.attempt import Alerts, Attempt, Facts, draw_name, in_order, shards_after
+from streamrnn.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
 from streamrnn.checkpoints.directory import INSIDE, MANIFEST, PartDirectory
 from streamrnn.checkpoints.filters import row_filter
 from streamrnn.checkpoints.holding import Holding, empty
 from streamrnn.checkpoints.ledger import Ledger
-from streamrnn.checkpoints.manifest import Manifest, Shard, StateFile, encode_schema
+from streamrnn.checkpoints.manifest import Manifest, NamedOutput, Shard, StateFile, encode_schema
 from streamrnn.checkpoints.partitioning import layout_in, partitioning_in
+from streamrnn.checkpoints.reading import read_manifest
 from streamrnn.checkpoints.resume import check_same_pipeline, check_schema, plain
 from streamrnn.checkpoints.seen import SeenFiles
 from streamrnn.checkpoints.starting import (
@@ -40,7 +41,7 @@ from streamrnn.checkpoints.versions import (
     read_shards,
     write_version,
 )
-from streamrnn.config import alerts_beside, rejects_beside, to_record, value_of
+from streamrnn.config import SIDE_OUTPUTS, side_folder, to_record, value_of
 from streamrnn.display import location
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.sinks import PART_FORMATS, Partitioning, StagedPart
@@ -57,20 +58,22 @@ class OutputFolder:
     thread-safe.
     """
 
-    def __init__(
-        self, path: str, rejects: str | None, keep: int, alerts: str | None = None
-    ) -> None:
+    def __init__(self, path: str, side: Mapping[str, str | None], keep: int) -> None:
         self.path = location(path)
-        self.rejects_path = to_record(rejects, rejects_beside(path))
-        self.alerts_path = to_record(alerts, alerts_beside(path))
+        places = {name: side.get(name) or side_folder(path, name) for name in SIDE_OUTPUTS}
+        self._recorded = {
+            name: to_record(place, side_folder(path, name)) for name, place in places.items()
+        }
         self.keep = keep
         self.recovered: list[str] = []
-        self.rows = PartDirectory(open_files(path))
-        self.rejects = PartDirectory(open_files(rejects or rejects_beside(path)))
+        self.directories = {
+            name: PartDirectory(open_files(place))
+            for name, place in {"rows": path, **places}.items()
+        }
+        self.rows = self.directories["rows"]
         self._files = self.rows.files
         self._held = Holding()
-        self.alerts = PartDirectory(open_files(alerts or alerts_beside(path)))
-        self._ledger = Ledger(self.rows, self.rejects, self.alerts, self._held)
+        self._ledger = Ledger(self.directories, self._held)
         self._schema: pa.Schema | None = None
         self._table = ""
         self.partitioning: Partitioning | None = None
@@ -80,7 +83,7 @@ class OutputFolder:
         self._attempt: Attempt | None = None
         self._known = Known()
         self._output = ""
-        self._rejects_ready = False
+        self._prepared = set[str]()
         self._where: pc.Expression | None = None
         self._broken = False
 
@@ -89,16 +92,15 @@ class OutputFolder:
         cls,
         path: str,
         *,
-        rejects: str | None = None,
-        alerts: str | None = None,
+        side: Mapping[str, str | None] = MappingProxyType({}),
         keep: int = 7,
         full_refresh: bool = False,
         check: Literal["all", "manifest"] = "all",
     ) -> "OutputFolder":
         """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
 
-        `rejects` is the folder of rejected rows (default: `path` + ".rejects"), `alerts` that of
-        alerts, which is used if there are any (default: `path` + ".alerts"), `keep` the number of
+        `side`: "rejects", "alerts" -> the folder of rejected rows, of alerts, which are used if
+        there are any (default: `path` + ".rejects", `path` + ".alerts"). `keep` is the number of
         ends of earlier runs that `rewind` can go back to. With `full_refresh` the folder counts
         as empty; the first commit removes what it holds.
 
@@ -107,13 +109,27 @@ class OutputFolder:
         Raises CheckpointError if the folder is in use, damaged, or holds foreign files; SinkError
         if it cannot be written.
         """
-        folder = cls(path, rejects, keep, alerts)
+        folder = cls(path, side, keep)
         try:
             folder._start(full_refresh, check == "all")
         except BaseException:
             folder.close()
             raise
         return folder
+
+    @classmethod
+    def reopen(
+        cls, path: str, *, rejects: str | None = None, check: Literal["all", "manifest"] = "all"
+    ) -> "OutputFolder":
+        """Open a folder that has commits, with the options of its last run.
+
+        `rejects`: where the rejects are, if they were moved. Raises what `open` raises.
+        """
+        last = read_manifest(path)
+        side = {name: last.place_of(name, path) for name in SIDE_OUTPUTS}
+        side["rejects"] = rejects or side["rejects"]
+        keep = int(value_of("checkpoint.keep", last.config))
+        return cls.open(path, side=side, keep=keep, check=check)
 
     @property
     def manifest(self) -> Manifest | None:
@@ -137,10 +153,10 @@ class OutputFolder:
             self.rows.add_kept_layouts()
         elif full_refresh:
             self.rows.layouts = None  # not known, and all that is there is ours
-        if are_ours(self.rows, self.rejects, last, full_refresh):
-            self._held.take(self.rejects)
-        if are_ours(self.rows, self.alerts, last, full_refresh, "alerts"):
-            self._held.take(self.alerts)
+        for name in SIDE_OUTPUTS:
+            directory = self.directories[name]
+            if are_ours(name, self.rows, directory, last, full_refresh):
+                self._held.take(directory)
         if full_refresh:
             self._ledger.reconciled = False
         elif last is None:
@@ -149,7 +165,7 @@ class OutputFolder:
         else:
             self._ledger.manifest = last
             if check:
-                check_files(self.rows, self.rejects, self.alerts, last)
+                check_files(self._files, self.directories, last)
                 self._recover(last)
 
     def _refuse_foreign_entries(self, full_refresh: bool) -> None:
@@ -258,32 +274,22 @@ class OutputFolder:
 
     def reject(self, batch: pa.RecordBatch) -> None:
         """Add rejected rows; they are committed with the output rows. Raises SinkError."""
-        if not self._rejects_ready:
-            self.prepare_rejects()
+        self.prepare("rejects")
         self._writing().reject(batch)
 
-    def prepare_rejects(self) -> None:
-        """Create and lock the folder of rejects if not done yet (also before attempts of workers).
+    def prepare(self, name: str) -> None:
+        """Create and lock the folder of rejects or alerts (also before attempts of workers).
 
         Raises CheckpointError if it is in use or belongs to another output; SinkError.
         """
-        if self.rejects not in self._held:
-            refuse_foreign_entries(self.rejects, NOT_OURS)
-            self._held.take(self.rejects)
-        self.rejects.mark(self._output)
-        self._rejects_ready = True
-
-    def prepare_alerts(self) -> None:
-        """Create and lock the folder of alerts if there is a filter (also before workers).
-
-        Raises CheckpointError if it is in use or belongs to another output; SinkError.
-        """
-        if self._where is None:
+        if name in self._prepared:
             return
-        if self.alerts not in self._held:
-            refuse_foreign_entries(self.alerts, NOT_OURS)
-            self._held.take(self.alerts)
-        self.alerts.mark(self._output)
+        directory = self.directories[name]
+        if directory not in self._held:
+            refuse_foreign_entries(directory, NOT_OURS)
+            self._held.take(directory)
+        directory.mark(self._output)
+        self._prepared.add(name)
 
     def renew(self) -> None:
         """Renew the locks of a long run between commits (on object stores)."""
@@ -298,16 +304,16 @@ class OutputFolder:
         if self._schema is None:
             raise ValueError("call begin() before write()")
         if self._attempt is None:
-            self.prepare_alerts()
+            if self._where is not None:
+                self.prepare("alerts")
             self._attempt = Attempt(
-                self.rows,
-                self.rejects,
+                self.directories,
                 schema=self._schema,
                 format=self._format,
                 commit=self.next_commit,
                 last=self._last_state(),
                 partitioning=self.partitioning,
-                alerts=None if self._where is None else Alerts(self.alerts, self._where),
+                where=self._where,
             )
         return self._attempt
 
@@ -360,15 +366,7 @@ class OutputFolder:
         with self._or_broken() as schema:
             facts = [self._finish(state)] if facts is None else self._checked(facts)
             last = self.manifest
-            staged = [part for item in facts for part in item.parts]
-            empty = not staged and not (last and last.parts)
-            if complete and empty and self.partitioning is None:
-                staged = [self._empty_part(schema)]
-            rejected = [part for item in facts for part in item.rejects]
-            parts = self._ledger.place(staged, self._model)
-            rejects = self._ledger.place_beside("rejects", rejected)
-            alerted = [part for item in facts for part in item.alerts]
-            alerts = self._ledger.place_beside("alerts", alerted)
+            outputs = {name: self._output_after(name, facts, complete) for name in self.directories}
             manifest = Manifest(
                 output=self._output,
                 commit=self.next_commit,
@@ -379,11 +377,7 @@ class OutputFolder:
                 schema=encode_schema(schema),
                 sources=self._known.after(last, sources, readings or {}),
                 position=None if position is None or position.done else position,
-                parts=parts,
-                rejects_path=self.rejects_path,
-                rejects=rejects,
-                alerts_path=self.alerts_path,
-                alerts=alerts,
+                outputs=outputs,
                 shards=shards_after(last.shards if last else (), facts),
                 counters=plain(counters if counters is not None else last.counters if last else {}),
                 kept=last.kept_after(self.keep, end_of_run) if last else (),
@@ -391,12 +385,22 @@ class OutputFolder:
                 # Names in the manifest are current only if this run has checked the sources.
                 home=self.home if last is None or self._known.files is not None else last.home,
                 table=self._table or (last.table if last else ""),
-                positions=last.positions if last else {},
+                positions=last.positions if last else (),
             )
             manifest = self._ledger.install(manifest)
             self._known.commit(manifest)
         _LOGGER.debug("%s: commit %d", self.path, manifest.commit)
         return manifest
+
+    def _output_after(self, name: str, facts: Sequence[Facts], complete: bool) -> NamedOutput:
+        """Return an output when the parts of `facts`, in order, are committed."""
+        staged = [part for item in facts for part in item.parts.get(name, ())]
+        if name != "rows":
+            return NamedOutput(self._ledger.place(name, staged, ""), self._recorded[name])
+        empty = not staged and not (self.manifest and self.manifest.parts)
+        if complete and empty and self.partitioning is None:
+            staged = [self._empty_part()]
+        return NamedOutput(self._ledger.place(name, staged, self._model))
 
     @contextmanager
     def _or_broken(self) -> Iterator[pa.Schema]:
@@ -415,9 +419,8 @@ class OutputFolder:
     def _checked(self, facts: Sequence[Facts]) -> list[Facts]:
         """Sort facts of workers by shard, and check that all files that they name exist."""
         ordered = in_order(facts, self.next_commit)
-        self.rows.check_staged([part for item in ordered for part in item.parts])
-        self.rejects.check_staged([part for item in ordered for part in item.rejects])
-        self.alerts.check_staged([part for item in ordered for part in item.alerts])
+        for name, directory in self.directories.items():
+            directory.check_staged([part for item in ordered for part in item.parts.get(name, ())])
         states = [item.state for item in ordered if item.state is not None]
         check_shards(self._files, INSIDE, states, whole=False)
         return ordered
@@ -431,9 +434,9 @@ class OutputFolder:
             self._state_schema = facts.state.files[0].name, delta.table.schema
         return facts
 
-    def _empty_part(self, schema: pa.Schema) -> StagedPart:
+    def _empty_part(self) -> StagedPart:
         return self.rows.writer(
-            schema, draw_name(self.next_commit), PART_FORMATS[self._format]
+            self._schema, draw_name(self.next_commit), PART_FORMATS[self._format]
         ).finish()
 
     def replace(self, **changes: Any) -> Manifest:
@@ -450,9 +453,7 @@ class OutputFolder:
             "end_of_run": True,
             **changes,
         }
-        changes["alerts_path"] = location(self.manifest.alerts_path)
         changes["config"] = plain(changes.get("config", self.manifest.config))
-        changes["rejects_path"] = location(self.manifest.rejects_path)
         manifest = replace(self.manifest, commit=self.next_commit, **changes)
         self._ledger.reconciled = False
         return self._ledger.install(manifest)

@@ -1,7 +1,7 @@
 """The driver's half of a commit: name new parts, write the manifest, reconcile the folder."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from streamrnn.checkpoints.directory import (
@@ -13,7 +13,7 @@ from streamrnn.checkpoints.directory import (
     name_inside,
 )
 from streamrnn.checkpoints.holding import Holding
-from streamrnn.checkpoints.manifest import LISTS, Manifest
+from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.partitioning import layout_in
 from streamrnn.checkpoints.segments import write_segments
 from streamrnn.checkpoints.starting import refuse_another_writer
@@ -28,16 +28,14 @@ class Ledger:
     CheckpointError if another run committed meanwhile.
     """
 
-    def __init__(
-        self, rows: PartDirectory, rejects: PartDirectory, alerts: PartDirectory, held: Holding
-    ) -> None:
+    def __init__(self, directories: Mapping[str, PartDirectory], held: Holding) -> None:
         self.manifest: Manifest | None = None
         self.next_commit = 1
         self.reconciled = True
-        self._rows = rows
-        self._beside = {"rejects": rejects, "alerts": alerts}
+        self._directories = directories
         self._held = held
-        self._files = rows.files
+        self._rows = directories["rows"]
+        self._files = self._rows.files
 
     def reconcile(self, manifest: Manifest, *, running: bool = False) -> tuple[int, int]:
         """Make the folder match the manifest; return how many parts were moved, files removed.
@@ -45,11 +43,11 @@ class Ledger:
         While a run is `running`, files of attempts at later commits stay: they are its own.
         """
         after = manifest.commit if running else None
-        finished, removed = self._rows.reconcile(manifest.parts, after)
-        for key, directory in self._beside.items():
+        finished = removed = 0
+        for name, directory in self._directories.items():
             if directory in self._held:
-                more_finished, more_removed = directory.reconcile(getattr(manifest, key), after)
-                finished, removed = finished + more_finished, removed + more_removed
+                moved, deleted = directory.reconcile(manifest.named(name).parts, after)
+                finished, removed = finished + moved, removed + deleted
         found = self._files.sizes(INSIDE).keys()
         named = manifest.file_names() | {name_inside(MANIFEST), name_inside(LOCK)}
         for name in sorted(name for name in found - named if not is_later(name, after)):
@@ -58,15 +56,10 @@ class Ledger:
         self.reconciled = True
         return finished, removed
 
-    def place(self, staged: Sequence[StagedPart], model: str) -> tuple[Part, ...]:
-        """Return all parts of rows when these, of `model`, are appended in order."""
-        before = self.manifest.parts if self.manifest else ()
-        return self._rows.place(before, staged, self.next_commit, model)
-
-    def place_beside(self, key: str, staged: Sequence[StagedPart]) -> tuple[Part, ...]:
-        """Return all parts of the rejects or alerts when these are appended in order."""
-        before = getattr(self.manifest, key) if self.manifest else ()
-        return self._beside[key].place(before, staged, self.next_commit)
+    def place(self, name: str, staged: Sequence[StagedPart], model: str) -> tuple[Part, ...]:
+        """Return all parts of an output when these, of `model`, are appended in order."""
+        before = self.manifest.named(name).parts if self.manifest else ()
+        return self._directories[name].place(before, staged, self.next_commit, model)
 
     def install(self, manifest: Manifest) -> Manifest:
         """Do steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
@@ -81,14 +74,13 @@ class Ledger:
         renamed = self._renamed(manifest)
         if renamed:
             self.reconciled = False
-        parts = manifest.parts[len(last.parts) if last else 0 :]
-        new = [(self._rows, parts)]
-        for key, directory in self._beside.items():
-            first = len(getattr(last, key)) if last else 0
-            new.append((directory, getattr(manifest, key)[first:]))
-        self._rows.make_folders(parts)
-        for directory, added in new:
-            if directory in self._held and (not self.reconciled or added):
+        new = {
+            name: manifest.named(name).parts[len(last.named(name).parts) if last else 0 :]
+            for name in self._directories
+        }
+        self._rows.make_folders(new["rows"])
+        for name, directory in self._directories.items():
+            if directory in self._held and (not self.reconciled or new[name]):
                 directory.sync_names()
         manifest = self._with_segments(manifest)
         self._held.renew()
@@ -98,8 +90,8 @@ class Ledger:
             directory.withdraw(before)
         layouts = frozenset([layout_in(manifest.config)])
         if not self.reconciled:  # if this run dies, the next one finds what to remove
-            for directory in self._beside.values():
-                if directory in self._held:
+            for name, directory in self._directories.items():
+                if name != "rows" and directory in self._held:
                     directory.mark(manifest.output)
         if self._rows.layouts != layouts:  # parts of others are removed below
             self._rows.keep_layouts()
@@ -110,8 +102,8 @@ class Ledger:
             self.reconcile(manifest, running=True)
             self._rows.layouts = layouts
             return manifest
-        for directory, added in new:
-            directory.publish(added)
+        for name, directory in self._directories.items():
+            directory.publish(new[name])
         gone = (last.file_names() if last else set()) - manifest.file_names()
         for name in sorted(gone):
             self._files.delete(f"{INSIDE}/{name}")
@@ -120,16 +112,17 @@ class Ledger:
     def _with_segments(self, manifest: Manifest) -> Manifest:
         """Write the segments that the lists of a manifest need; return it with their names."""
         last = self.manifest
+        before = last.lists if last else {}
         token = secrets.token_hex(8)
         segments = {
-            key: write_segments(
+            name: write_segments(
                 self._files,
-                f"{INSIDE}/_{key}-{manifest.commit:05d}-{token}",
-                last.segments.get(key, ()) if last else (),
-                getattr(last, key) if last else (),
-                getattr(manifest, key),
+                f"{INSIDE}/_{name}-{manifest.commit:05d}-{token}",
+                last.segments.get(name, ()) if last else (),
+                before.get(name, ()),
+                entries,
             )
-            for key in LISTS
+            for name, entries in manifest.lists.items()
         }
         return replace(manifest, segments={key: items for key, items in segments.items() if items})
 
@@ -137,9 +130,10 @@ class Ledger:
         """Return the parts of the last commit that have longer names in this one."""
         if self.manifest is None:
             return []
-        pairs = [(self._rows, self.manifest.parts, manifest.parts)]
-        for key, directory in self._beside.items():
-            pairs.append((directory, getattr(self.manifest, key), getattr(manifest, key)))
+        pairs = [
+            (directory, self.manifest.named(name).parts, manifest.named(name).parts)
+            for name, directory in self._directories.items()
+        ]
         return [
             (directory, before)
             for directory, before, now in pairs

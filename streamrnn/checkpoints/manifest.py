@@ -1,39 +1,50 @@
 """The manifest: one JSON file that describes what is committed, with segments for long lists.
 
 The file starts with the sha256 of all bytes after it, so that any flipped or missing byte is
-detected. Version 1 named used files as the pipeline file did, and stored a digest of their footers
-instead of their content. Versions 1 and 2 stored the state as one shard, and no names in staging:
-those follow from the commit and the name of a part. Versions 1 to 3 had one model. Version 4 has no
-alerts; it is still written where there are none. A manifest
-without segments has all entries of its lists.
+detected. The package describes its layout.
 """
 
 import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from operator import attrgetter
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from streamrnn.checkpoints.segments import Segment
 from streamrnn.checkpoints.shape import check_shape
+from streamrnn.config import recorded_place
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.sinks import Part
 from streamrnn.sources import Content, Position, Reading, SourceFile
+from streamrnn.states.positions import PositionPairs
 
-VERSION = 5
-WITHOUT_ALERTS = 4
-READABLE = (1, 2, 3, 4, 5)
+LAYOUT = 1
+SOURCES = "sources"
+"""The name of the list of used files among the lists that grow."""
+
+
+@cache
+def _defaults(kind: Any) -> dict[str, Any]:
+    return {
+        item.name: item.default if item.default_factory is MISSING else item.default_factory()
+        for item in fields(kind)
+    }
 
 
 def fields_of(item: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, with slots or without, for JSON."""
-    return {name: getattr(item, name) for name in item.__match_args__}
+    """Return the fields of a dataclass for JSON, without those that have their defaults."""
+    kind: Any = type(item)
+    return {
+        name: value
+        for name, default in _defaults(kind).items()
+        if (value := getattr(item, name)) != default
+    }
 
 
 # json.dumps would make an encoder in each call.
@@ -74,11 +85,7 @@ class UsedFile:
         return cls(file.name, file.size, time, "", reading.etag, reading.content)
 
 
-LISTS: dict[str, type] = {"sources": UsedFile, "parts": Part, "rejects": Part, "alerts": Part}
-"""The lists of a manifest that grow with its output, with their entries."""
-
 ReadSegment = Callable[[Segment, type], list[Any]]
-_rows_of = attrgetter("rows")
 
 
 @dataclass(frozen=True)
@@ -100,22 +107,44 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class NamedOutput:
+    """The parts of the rows, the rejects or the alerts.
+
+    `path` is their folder, "" for the default beside the rows, which moves with them.
+    """
+
+    parts: tuple[Part, ...] = ()
+    path: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows committed so far, over all runs."""
+        return sum(part.rows for part in self.parts)
+
+
+@dataclass(frozen=True)
 class RetainedCommit:
-    """An earlier commit that `rewind` can go back to."""
+    """An earlier commit that `rewind` can go back to; fields as in `Manifest`.
+
+    `sources` is the number of used files, `outputs` the number of rows of each output.
+    """
 
     commit: int
     time: str
-    complete: bool
-    sources: int
-    position: Position | None
-    rows: int
-    rejected: int
-    shards: tuple[Shard, ...]
-    counters: Mapping[str, Any]
     model: str
-    end_of_run: bool
-    alerts: int = 0
-    positions: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = False
+    sources: int = 0
+    position: Position | None = None
+    outputs: Mapping[str, int] = field(default_factory=dict)
+    shards: tuple[Shard, ...] = ()
+    counters: Mapping[str, Any] = field(default_factory=dict)
+    end_of_run: bool = True
+    positions: PositionPairs = ()
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the output."""
+        return self.outputs.get("rows", 0)
 
     @property
     def state_rows(self) -> int:
@@ -125,79 +154,80 @@ class RetainedCommit:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is committed: rows (as parts), position in the source, and the state, at one moment.
+    """What is committed: outputs (as parts), position in the source, and the state, at one moment.
 
     `output` is a random name of the folder from its first commit, which its rejects store too;
-    `home` is where the folder was ("" in version 1), `table` the id of the table whose files were
-    read ("" if unknown, or none). `sources` are in the order in which they were
-    read; if `position` is not None, it is in one of them and the others are done; it is never at
-    the end of a file. `segments`: name of a list -> the files with its first entries (the list
-    itself has them too, see the module `segments`). `counters` is what the run passed to `commit`.
-    `config` is dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are
-    those of the state, in order, empty without state. `end_of_run`: the last commit of its run
-    (with --follow: of the files that one poll found). `positions`: {"last": JSON} of the checkpoint
-    that the state was imported from (see `states.positions`), empty without one.
+    `home` is where the folder was, `table` the id of the table whose files were read ("" if
+    unknown, or none). `sources` are in the order in which they were read; if `position` is not
+    None, it is in one of them and the others are done; it is never at the end of a file.
+    `segments`: name of a list of `lists` -> the files with its first entries (the list itself has
+    them too, see the module `segments`). `counters` is what the run passed to `commit`. `config` is
+    dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are those of the
+    state, in order, empty without state. `end_of_run`: the last commit of its run (with --follow:
+    of the files that one poll found). `positions` are of the checkpoint that the state was imported
+    from (see `states.positions`).
     """
 
     output: str
     commit: int
     time: str
-    complete: bool
     model: str
     config: Mapping[str, Any]
     schema: str
+    home: str = ""
+    table: str = ""
+    complete: bool = False
+    end_of_run: bool = True
     sources: tuple[UsedFile, ...] = ()
     position: Position | None = None
-    parts: tuple[Part, ...] = ()
-    rejects_path: str = ""
-    rejects: tuple[Part, ...] = ()
-    alerts_path: str = ""
-    alerts: tuple[Part, ...] = ()
+    positions: PositionPairs = ()
+    outputs: Mapping[str, NamedOutput] = field(default_factory=dict)
     shards: tuple[Shard, ...] = ()
     counters: Mapping[str, Any] = field(default_factory=dict)
     kept: tuple[RetainedCommit, ...] = ()
-    home: str = ""
-    table: str = ""
-    end_of_run: bool = True
     segments: Mapping[str, tuple[Segment, ...]] = field(default_factory=dict)
-    positions: Mapping[str, Any] = field(default_factory=dict)
-    version: int = VERSION
+
+    def named(self, name: str) -> NamedOutput:
+        """Return an output by its name."""
+        return self.outputs.get(name, NamedOutput())
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the rows."""
+        return self.named("rows").parts
 
     @property
     def rows(self) -> int:
         """Number of rows committed so far, over all runs."""
-        return sum(map(_rows_of, self.parts))
+        return self.named("rows").rows
 
     @property
-    def rejected(self) -> int:
-        """Number of rejected rows so far, over all runs."""
-        return sum(map(_rows_of, self.rejects))
-
-    @property
-    def alerted(self) -> int:
-        """Number of rows in the alerts so far, over all runs."""
-        return sum(map(_rows_of, self.alerts))
+    def lists(self) -> dict[str, tuple[Any, ...]]:
+        """The lists that grow with an output: used files, and the parts of each output."""
+        return {SOURCES: self.sources, **{name: out.parts for name, out in self.outputs.items()}}
 
     @property
     def state_rows(self) -> int:
         """Number of rows of the state, over all shards."""
         return sum(shard.rows for shard in self.shards)
 
+    def place_of(self, name: str, path: str) -> str:
+        """Return the folder of rejects or alerts, where `path` is the folder of the rows."""
+        return recorded_place(self.named(name).path, path, name)
+
     def as_kept(self) -> RetainedCommit:
         """Return what `rewind` needs to go back to this commit."""
         return RetainedCommit(
             self.commit,
             self.time,
+            self.model,
             self.complete,
             len(self.sources),
             self.position,
-            self.rows,
-            self.rejected,
+            {name: rows for name, out in self.outputs.items() if (rows := out.rows)},
             self.shards,
             self.counters,
-            self.model,
             self.end_of_run,
-            self.alerted,
             self.positions,
         )
 
@@ -230,24 +260,19 @@ class Manifest:
 
         Entries in segments are left out.
         """
-        found = dict(vars(self))
-        for key, segments in self.segments.items():
-            found[key] = found[key][sum(item.count for item in segments) :]
-        used = self.alerted or self.alerts_path or any(kept.alerts for kept in self.kept)
-        left_out = set[str]()  # what earlier versions did not have, where it is not used
-        if not used:  # as version 4
-            found["version"] = WITHOUT_ALERTS if self.version == VERSION else self.version
-            del found["alerts_path"]
-            left_out.add("alerts")
-        if not (self.positions or any(kept.positions for kept in self.kept)):
-            left_out.add("positions")
-        kept = map(fields_of, self.kept)
-        found["kept"] = tuple({k: v for k, v in item.items() if k not in left_out} for item in kept)
-        found = {k: v for k, v in found.items() if k not in left_out}
-        if not self.table:  # as before there were tables
-            del found["table"]
-        rest = (",\n".join(f' "{key}": {_json(value)}' for key, value in found.items())).encode()
-        rest += b"\n}\n"
+        tails = {
+            name: entries[sum(item.count for item in self.segments.get(name, ())) :]
+            for name, entries in self.lists.items()
+        }
+        outputs = {
+            name: replace(out, parts=tails[name])
+            for name, out in self.outputs.items()
+            if out != NamedOutput()
+        }
+        stored = replace(self, sources=tails[SOURCES], outputs=outputs)
+        written = {"layout": LAYOUT, **fields_of(stored)}
+        lines = (f' "{key}": {_json(value)}' for key, value in written.items())
+        rest = (",\n".join(lines) + "\n}\n").encode()
         return b'{\n "sha256": "' + hashlib.sha256(rest).hexdigest().encode() + b'",\n' + rest
 
     @classmethod
@@ -264,50 +289,37 @@ class Manifest:
                 "--full-refresh, which removes the output written so far."
             )
         found = json.loads(data)
+        if (layout := found.pop("layout", None)) != LAYOUT:
+            refuse_layout(path, layout)
         check_shape(found)
-        if found["version"] not in READABLE:
-            refuse_layout(path, found["version"])
-        old = found["version"] < 4
-        model = {"model": found["model"]} if old else {}
-        del found["sha256"], found["version"]
+        del found["sha256"]
         segments = {
-            key: tuple(Segment(**item) for item in items)
-            for key, items in found.get("segments", {}).items()
+            name: tuple(Segment(**item) for item in items)
+            for name, items in found.get("segments", {}).items()
         }
-        older: dict[str, list[Any]] = {key: [] for key in LISTS}
-        for key, items in segments.items():
-            assert read is not None
-            older[key] = [entry for item in items for entry in read(item, LISTS[key])]
-        return cls(
-            **{
-                **_with_shards(found),
-                **_end_of_run(found, old),
-                "sources": (*older["sources"], *map(decode_used, found["sources"])),
-                "position": decode_position(found["position"]),
-                "parts": (*older["parts"], *(_part({**part, **model}) for part in found["parts"])),
-                "rejects": (*older["rejects"], *map(_part, found["rejects"])),
-                "alerts": (*older["alerts"], *map(_part, found.get("alerts", ()))),
-                "segments": segments,
-                "kept": tuple(
-                    RetainedCommit(
-                        **{
-                            **_with_shards(item),
-                            **model,
-                            **_end_of_run(item, old),
-                            "position": decode_position(item["position"]),
-                        }
-                    )
-                    for item in found["kept"]
-                ),
-            }
-        )
+
+        def older(name: str) -> Iterator[Any]:
+            for item in segments.get(name, ()):
+                assert read is not None
+                yield from read(item, UsedFile if name == SOURCES else Part)
+
+        sources = (*older(SOURCES), *map(decode_used, found.pop("sources", ())))
+        outputs = {
+            name: NamedOutput(
+                (*older(name), *(Part(**part) for part in output.pop("parts", ()))), **output
+            )
+            for name, output in found.pop("outputs", {}).items()
+        }
+        kept = tuple(RetainedCommit(**_with_state(commit)) for commit in found.pop("kept", ()))
+        state = _with_state({**found, "segments": segments})
+        return cls(sources=sources, outputs=outputs, kept=kept, **state)
 
 
 def refuse_layout(path: str, layout: object) -> NoReturn:
     """Raise CheckpointError for a manifest of another layout (None: of before there were any)."""
     written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
     raise CheckpointError(
-        f"{path} {written}; this version of streamrnn reads layout {VERSION}. To start over and "
+        f"{path} {written}; this version of streamrnn reads layout {LAYOUT}. To start over and "
         "keep this output, set another [sink] path (and another [sink] rejects and [alerts] path, "
         "if they are set). Or start over in its place with --full-refresh, which removes it."
     )
@@ -335,6 +347,12 @@ def _json(value: Any) -> str:
     """Encode as JSON, one line per list item. dataclasses.asdict and indent= took 4x as long."""
     if isinstance(value, tuple) and value:
         return "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
+    if isinstance(value, NamedOutput):
+        value = fields_of(value)
+    if isinstance(value, dict):
+        return (
+            "{" + ", ".join(f"{_ENCODE(key)}: {_json(item)}" for key, item in value.items()) + "}"
+        )
     return _ENCODE(value)
 
 
@@ -349,24 +367,14 @@ def decode_position(found: dict[str, Any] | None) -> Position | None:
     return None if found is None else Position(**found)
 
 
-def _part(found: dict[str, Any]) -> Part:
-    if "staged" not in found:
-        found = {**found, "staged": f"{found['commit']:05d}-{found['name']}.tmp"}
-    return Part(**found)
-
-
-def _end_of_run(found: dict[str, Any], old: bool) -> dict[str, bool]:
-    """Before version 4 only a run that read to the end of its input was known to have ended."""
-    return {"end_of_run": found["complete"]} if old else {}
-
-
-def _with_shards(found: dict[str, Any]) -> dict[str, Any]:
-    """Add the shards of a commit; before version 3 the state was one shard."""
-    rest = {key: value for key, value in found.items() if key not in ("state", "state_rows")}
-    shards = found.get("shards")
-    if shards is None:
-        shards = [{"rows": found["state_rows"], "files": found["state"]}] if found["state"] else []
-    return {**rest, "shards": tuple(map(_shard, shards))}
+def _with_state(found: dict[str, Any]) -> dict[str, Any]:
+    """Decode the state of a commit, and the positions that it has reached."""
+    return {
+        **found,
+        "position": decode_position(found.get("position")),
+        "positions": tuple(map(tuple, found.get("positions", ()))),
+        "shards": tuple(map(_shard, found.get("shards", ()))),
+    }
 
 
 def _shard(found: dict[str, Any]) -> Shard:

@@ -56,14 +56,17 @@ def find_commit(files: Files) -> int | None:
 
 def _stored(files: Files) -> bytes | None:
     """Read the bytes of the manifest."""
-    try:
-        with sink_errors("read", files.show(MANIFEST)):
-            return files.read(MANIFEST)
-    except OSError as error:
-        if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-            raise
-    if name_inside(EARLIEST_MANIFEST) in files.entries(INSIDE):
-        refuse_layout(files.show(EARLIEST_MANIFEST), None)
+    for name in (MANIFEST, EARLIEST_MANIFEST):
+        try:
+            with sink_errors("read", files.show(name)):
+                data = files.read(name)
+        except OSError as error:
+            if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                raise
+        else:
+            if name == EARLIEST_MANIFEST:
+                refuse_layout(files.show(name), None)
+            return data
     return None
 
 

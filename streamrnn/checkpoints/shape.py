@@ -6,22 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 _Nested = list[Any] | dict[str, Any]
-"""`[of each item]` for a list, {key: of its value} for an object; other keys may have any value."""
+"""`[of each item]` for a list ([]: any items), {key: of its value} for an object; other keys may
+have any value."""
 
 _SHARD: _Nested = {"files": [{}]}
-_COMMIT: dict[str, _Nested] = {"position": {}, "shards": [_SHARD], "state": [{}]}
+_COMMIT: dict[str, _Nested] = {
+    "position": {},
+    "positions": [],
+    "shards": [_SHARD],
+    "counters": {},
+    "outputs": {},
+}
+_OUTPUTS = ("rows", "rejects", "alerts")
 _SHAPE: dict[str, _Nested] = {
     **_COMMIT,
     "config": {},
-    "counters": {},
     "sources": [{"content": {}}],
-    "parts": [{}],
-    "rejects": [{}],
-    "alerts": [{}],
-    "kept": [{**_COMMIT, "counters": {}}],
-    "segments": {"sources": [{}], "parts": [{}], "rejects": [{}], "alerts": [{}]},
+    "outputs": {name: {"parts": [{}]} for name in _OUTPUTS},
+    "kept": [_COMMIT],
+    "segments": {name: [{}] for name in ("sources", *_OUTPUTS)},
 }
-_NULLABLE = frozenset({"position", "content", "state", "shards"})
 
 
 def check_shape(manifest: Mapping[str, Any]) -> None:
@@ -43,13 +47,14 @@ def _check(value: Any, shape: _Nested, key: str) -> None:
     if isinstance(shape, list):
         if not isinstance(value, list):
             raise TypeError(mistyped(key, "a list", value))
-        for index, item in enumerate(value):
-            _check(item, shape[0], f"{key}[{index}]")
+        for inner in shape:
+            for index, item in enumerate(value):
+                _check(item, inner, f"{key}[{index}]")
         return
     if not isinstance(value, Mapping):
         raise TypeError(mistyped(key, "an object", value))
     for name, inner in shape.items():
-        if name in value and not (value[name] is None and name in _NULLABLE):
+        if name in value:
             _check(value[name], inner, f"{key}.{name}" if key else name)
 
 

@@ -5,13 +5,14 @@ They find whether it belongs to this output, whether it is intact, and which com
 
 import logging
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 
 from streamrnn.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.reading import find_commit, find_manifest, lists_manifest
 from streamrnn.checkpoints.versions import check_shards
-from streamrnn.config import alerts_beside, rejects_beside, same_place
+from streamrnn.config import SIDE_OUTPUTS, same_place
 from streamrnn.errors import CheckpointError
 from streamrnn.storage.files import Files
 
@@ -59,29 +60,25 @@ def free_number(files: Files, last: Manifest | None) -> int:
     return 1 + max((int(n[1]) for name in names if (n := _NUMBERED.match(name))), default=0)
 
 
-def check_files(
-    rows: PartDirectory, rejects: PartDirectory, alerts: PartDirectory, manifest: Manifest
-) -> None:
+def check_files(files: Files, directories: Mapping[str, PartDirectory], manifest: Manifest) -> None:
     """Raise CheckpointError unless all files match the manifest.
 
     Compares the sizes of all files, and the checksums of the current state.
     """
-    rows.check(manifest.parts)
-    if manifest.rejects:
-        rejects.check(manifest.rejects)
-    if manifest.alerts:
-        alerts.check(manifest.alerts)
-    check_shards(rows.files, INSIDE, manifest.shards, whole=True)
+    for name, output in manifest.outputs.items():
+        if output.parts:
+            directories[name].check(output.parts)
+    check_shards(files, INSIDE, manifest.shards, whole=True)
     for kept in manifest.kept:
-        check_shards(rows.files, INSIDE, kept.shards, whole=False)
+        check_shards(files, INSIDE, kept.shards, whole=False)
 
 
 def are_ours(
+    name: str,
     rows: PartDirectory,
     beside: PartDirectory,
     last: Manifest | None,
     full_refresh: bool,
-    key: str = "rejects",
 ) -> bool:
     """Whether to lock the folder of rejects or alerts: it exists, and is not of another output.
 
@@ -90,48 +87,43 @@ def are_ours(
     is a filter), or if earlier ones are elsewhere.
     """
     if last is not None and full_refresh:
-        _warn_of_earlier(rows, beside, last, key)
+        _warn_of_earlier(name, rows, beside, last)
     lost = full_refresh and last is None and bool(rows.foreign_entries())
-    if last is not None and getattr(last, key) and not full_refresh:
-        _check_place(rows, beside, last, key)
+    if last is not None and last.named(name).parts and not full_refresh:
+        _check_place(name, rows, beside, last)
     elif not lost and (last is None or beside.owner() != last.output):
-        may_wait = key == "alerts" or (last is not None and not full_refresh)
+        may_wait = name == "alerts" or (last is not None and not full_refresh)
         if may_wait and beside.foreign_entries():
             return False  # refused when the first row comes
         refuse_foreign_entries(beside, NOT_OURS)
     return INSIDE in beside.files.entries("")
 
 
-def _warn_of_earlier(rows: PartDirectory, beside: PartDirectory, last: Manifest, key: str) -> None:
-    then = _place_then(rows, last, key)
-    if getattr(last, key) and not same_place(then, beside.path):
+def _warn_of_earlier(name: str, rows: PartDirectory, beside: PartDirectory, last: Manifest) -> None:
+    then = last.place_of(name, rows.path)
+    if last.named(name).parts and not same_place(then, beside.path):
         _LOGGER.warning(
             "%s: the %s of the output that is replaced stay in %s; remove that folder",
             rows.path,
-            key,
+            name,
             then,
         )
 
 
-def _place_then(rows: PartDirectory, last: Manifest, key: str) -> str:
-    default = rejects_beside(rows.path) if key == "rejects" else alerts_beside(rows.path)
-    return str(getattr(last, f"{key}_path") or default)
-
-
-def _check_place(rows: PartDirectory, beside: PartDirectory, last: Manifest, key: str) -> None:
-    then = _place_then(rows, last, key)
-    held = sum(part.rows for part in getattr(last, key))
-    name = "[sink] rejects" if key == "rejects" else "[alerts] path"
+def _check_place(name: str, rows: PartDirectory, beside: PartDirectory, last: Manifest) -> None:
+    then, held = last.place_of(name, rows.path), last.named(name).rows
+    table, _, key = SIDE_OUTPUTS[name].partition(".")
     if not same_place(then, beside.path) and beside.owner() != last.output:
         raise CheckpointError(
-            f"the {key} of {rows.path} are in {then} ({held} rows); {name} is now {beside.path}. "
+            f"the {name} of {rows.path} are in {then} ({held} rows); [{table}] {key} is now "
+            f"{beside.path}. "
             "Change it back, or start over with --full-refresh."
         )
     if INSIDE not in beside.files.entries(""):
         raise CheckpointError(
-            f"the {key} of {rows.path} ({held} rows) are not in {beside.path}. Was the output "
-            f"moved, copied or linked without them? Move them there, or set {name} to where they "
-            "are; or start over with --full-refresh."
+            f"the {name} of {rows.path} ({held} rows) are not in {beside.path}. Was the output "
+            f"moved, copied or linked without them? Move them there, or set [{table}] {key} to "
+            "where they are; or start over with --full-refresh."
         )
 
 

@@ -193,12 +193,12 @@ def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: 
     read is written or rejected at most once, so that others than those of the used files are in
     the output if it has more rows than they. Raises CheckpointError.
     """
-    rows, instead = manifest.rows + manifest.rejected, "adds the rows of the pipe"
+    rows, instead = manifest.rows + manifest.named("rejects").rows, "adds the rows of the pipe"
     where = ", and this run reads a pipe, which does not have them again"
     if reader is not None:
         contents = [file.content for file in manifest.sources if file.content is not None]
         if len(contents) < len(manifest.sources):
-            return  # an older version did not record the rows
+            return  # the rows of files that no run has read are not recorded
         rows, instead = rows - sum(content.rows for content in contents), "scores new files alone"
         where = " that are in none of its used files, such as rows of a pipe"
     if rows > 0:

@@ -153,6 +153,6 @@ def compact(
     else:
         beside = ""
         for key in ("rejects", "alerts"):
-            then, now = len(getattr(last, key)), len(getattr(manifest, key))
+            then, now = (len(found.named(key).parts) for found in (last, manifest))
             beside += f", {then} of {key} into {now}" if now < then else ""
         print(f"{location(out)}: merged {count(before, 'part')} into {after}{beside}")

@@ -6,11 +6,10 @@ from streamrnn.config.keys import FIXED, FREE, may_change, value_of
 from streamrnn.config.load import Config, json_schema
 from streamrnn.config.partitions import PartitionLevel, partition_levels
 from streamrnn.config.paths import (
-    alerts_beside,
-    recorded_alerts,
-    recorded_rejects,
-    rejects_beside,
+    SIDE_OUTPUTS,
+    recorded_place,
     same_place,
+    side_folder,
     to_record,
     without_secrets,
 )
@@ -25,13 +24,13 @@ from streamrnn.errors import ConfigFileMissingError
 __all__ = [
     "FIXED",
     "FREE",
+    "SIDE_OUTPUTS",
     "TODO",
     "Config",
     "ConfigFileMissingError",
     "Filled",
     "PartitionLevel",
     "absolute_paths",
-    "alerts_beside",
     "check_recorded",
     "check_schema_types",
     "did_you_mean",
@@ -40,11 +39,10 @@ __all__ = [
     "may_change",
     "parse_duration",
     "partition_levels",
-    "recorded_alerts",
-    "recorded_rejects",
-    "rejects_beside",
+    "recorded_place",
     "same_place",
     "sample",
+    "side_folder",
     "to_record",
     "value_of",
     "whole_schedule",

@@ -19,65 +19,49 @@ PATHS = (
 """The keys whose values are paths or URIs."""
 
 
-def rejects_beside(path: str) -> str:
-    """Return the default directory of an output's rejects: `path` + ".rejects".
+SIDE_OUTPUTS = {"rejects": "sink.rejects", "alerts": "alerts.path"}
+"""The outputs beside the rows: name -> key of their directory."""
 
-    >>> rejects_beside("s3://logs/out?region=eu-west-3")
+
+def side_folder(output: str, name: str) -> str:
+    """Return the default directory of the rejects or alerts of an output, by their name.
+
+    >>> side_folder("s3://logs/out?region=eu-west-3", "rejects")
     's3://logs/out.rejects?region=eu-west-3'
     """
-    return _beside(path, ".rejects")
+    parts = urlsplit(output)
+    if "://" not in output:
+        return f"{output.rstrip('/')}.{name}"
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}.{name}"))
 
 
-def alerts_beside(path: str) -> str:
-    """Return the default directory of an output's alerts: `path` + ".alerts"."""
-    return _beside(path, ".alerts")
-
-
-def _beside(path: str, end: str) -> str:
-    parts = urlsplit(path)
-    if "://" not in path:
-        return path.rstrip("/") + end
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + end))
-
-
-def to_record(path: str | None, beside: str) -> str:
+def to_record(path: str, default: str) -> str:
     """Return a directory for the manifest, as it is found from any working directory.
 
-    "" for the default `beside` the output, which moves with it.
+    "" for the `default` beside the output, which moves with it.
 
     >>> to_record("s3://key:secret@logs/bad", "out.rejects")
     's3://logs/bad'
     """
-    if path is None or same_place(path, beside):
+    if same_place(path, default):
         return ""
     return location(path) if "://" in path else os.path.abspath(path)
 
 
-def recorded_alerts(recorded: str, output: str) -> str | None:
-    """Return the directory of alerts that an output recorded, as `recorded_rejects`."""
-    beside = alerts_beside(output)
-    return (
-        beside if recorded and same_place(recorded, beside) else recorded_rejects(recorded, output)
-    )
+def recorded_place(record: str, output: str, name: str) -> str:
+    """Return the directory that `to_record` recorded, with the credentials of `output`.
 
-
-def recorded_rejects(recorded: str, output: str) -> str | None:
-    """Return the directory of rejects that an output recorded, with the credentials of `output`.
-
-    None: nothing is recorded.
-
-    >>> recorded_rejects("s3://logs/bad?scheme=http", "s3://key:secret@logs/out?scheme=http")
+    >>> output = "s3://key:secret@logs/out?scheme=http"
+    >>> recorded_place("s3://logs/bad?scheme=http", output, "rejects")
     's3://key:secret@logs/bad?scheme=http'
     """
-    if not recorded:
-        return None
-    beside = rejects_beside(output)
-    if same_place(recorded, beside):
-        return beside
-    ours, theirs = urlsplit(output), urlsplit(recorded)
-    same_server = (theirs.scheme, _options(recorded)) == (ours.scheme, _options(output))
+    default = side_folder(output, name)
+    if not record or same_place(record, default):
+        return default
+    ours, theirs = urlsplit(output), urlsplit(record)
+    same_server = (theirs.scheme, _options(record)) == (ours.scheme, _options(output))
     if "@" in theirs.netloc or not ours.netloc or not same_server:
-        return recorded
+        return record
     user = "".join(ours.netloc.rpartition("@")[:2])
     return urlunsplit(theirs._replace(netloc=user + theirs.netloc, query=ours.query))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from streamrnn.config.paths import rejects_beside
+from streamrnn.config.paths import side_folder
 from streamrnn.config.section import Section
 from streamrnn.config.training import TrainSection
 from streamrnn.config.values import (
@@ -323,7 +323,7 @@ class OutputSection(Section):
 
 def _beside(data: dict[str, Any]) -> str | None:
     path = data.get("path")
-    return None if path in (None, PIPE) else rejects_beside(path)
+    return None if path in (None, PIPE) else side_folder(path, "rejects")
 
 
 class SinkSection(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from streamrnn.checkpoints import (
     load_shard,
     partitioning_in,
 )
-from streamrnn.config import alerts_beside
+from streamrnn.config import side_folder
 from streamrnn.config.load import Config
 from streamrnn.engines.splitting import Chunk
 from streamrnn.errors import StreamRNNError
@@ -41,26 +41,30 @@ _NOWHERE = Position("", 0, 0, 0, False)
 
 @dataclass(frozen=True)
 class OutputPlace:
-    """Where a shard's files go: the folders of rows and rejects, format and partitions of parts.
+    """Where a shard's files go: the folders by name of output, format and partitions of parts.
 
-    `alerts`: their filter, and their folder.
+    `where`: the filter of alerts.
     """
 
-    path: str
-    rejects: str
+    folders: Mapping[str, str]
     format: str
     partition_by: tuple[str, ...] = ()
-    alerts: tuple[str, str] | None = None
+    where: str = ""
 
     @classmethod
     def of(cls, config: Config) -> OutputPlace:
         """Return the place that a pipeline file names, for any working directory."""
-        folder, rejects = str(config.sink.folder), str(config.sink.rejects)
-        sink = config.sink
-        alerts = None
-        if config.alerts.where:
-            alerts = config.alerts.where, anywhere(config.alerts.path or alerts_beside(folder))
-        return cls(anywhere(folder), anywhere(rejects), sink.format, sink.partition_by, alerts)
+        sink, where = config.sink, config.alerts.where or ""
+        folders = {"rows": str(sink.folder), "rejects": str(sink.rejects)}
+        if where:
+            folders["alerts"] = config.alerts.path or side_folder(folders["rows"], "alerts")
+        folders = {name: anywhere(folder) for name, folder in folders.items()}
+        return cls(folders, sink.format, sink.partition_by, where)
+
+    @property
+    def path(self) -> str:
+        """The folder of the rows, which has the state too."""
+        return self.folders["rows"]
 
 
 @dataclass(frozen=True)
@@ -160,14 +164,13 @@ def _scored(
     table = _table(bound, task, state)
     loop = Loop(Scorer(bound, table), outcome.summary, RunOptions(), every=0)
     attempt = Attempt.at(
-        task.place.path,
-        task.place.rejects,
+        task.place.folders,
         schema=bound.emitter.schema,
         format=task.place.format,
         commit=task.commit,
         shard=task.shard,
         last=_files(task, before),
-        alerts=task.place.alerts,
+        where=task.place.where,
         partitioning=partitioning_in(
             {"sink.partition_by": task.place.partition_by}, bound.emitter.schema
         ),

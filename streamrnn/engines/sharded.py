@@ -156,8 +156,9 @@ class ShardedEngine:
         self._tasks.begin(self._bound, files)
         policy = self._config.source
         if "reject" in (policy.bad, policy.late):
-            self._folder.prepare_rejects()
-        self._folder.prepare_alerts()
+            self._folder.prepare("rejects")
+        if self._config.alerts.where:
+            self._folder.prepare("alerts")
         self._counted = set()
         self._reading = {} if start is None else {start.file: Reading(before)}
         try:

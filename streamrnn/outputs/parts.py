@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -14,9 +14,9 @@ from streamrnn.checkpoints.directory import INSIDE, RESTORE, STAGING, PartDirect
 from streamrnn.checkpoints.folder import OutputFolder
 from streamrnn.checkpoints.manifest import Manifest
 from streamrnn.checkpoints.partitioning import layout_in, row_directory
-from streamrnn.checkpoints.reading import consistent_read, read_manifest
+from streamrnn.checkpoints.reading import consistent_read
 from streamrnn.checkpoints.versions import check_shards, read_shards
-from streamrnn.config import alerts_beside, recorded_alerts, recorded_rejects, rejects_beside
+from streamrnn.config import SIDE_OUTPUTS
 from streamrnn.display import count, first_of
 from streamrnn.errors import CheckpointError, PublishError
 from streamrnn.outputs.publishing import Publisher
@@ -68,22 +68,23 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
     """
 
     def read(manifest: Manifest, files: Files) -> Verified:
-        beside = rejects or recorded_rejects(manifest.rejects_path, path) or rejects_beside(path)
-        directory = row_directory(manifest, files)
-        wrong = _wrong_parts(directory, manifest.parts)
-        if manifest.rejects:
-            wrong += _wrong_parts(PartDirectory(open_files(beside)), manifest.rejects)
-        where = recorded_alerts(manifest.alerts_path, path) or alerts_beside(path)
-        alerts = PartDirectory(open_files(where))
-        wrong += _wrong_parts(alerts, manifest.alerts)
-        if manifest.alerts or alerts.owner() == manifest.output:
-            wrong += _foreign(alerts, manifest.alerts)
+        directories = {"rows": row_directory(manifest, files)}
+        for name in SIDE_OUTPUTS:
+            place = manifest.place_of(name, path)
+            place = rejects or place if name == "rejects" else place
+            directories[name] = PartDirectory(open_files(place))
+        wrong = []
+        for name, directory in directories.items():
+            parts = manifest.named(name).parts
+            wrong += _wrong_parts(directory, parts)
+            if name == "alerts" and (parts or directory.owner() == manifest.output):
+                wrong += _foreign(directory, parts)
         for shards in (manifest.shards, *(kept.shards for kept in manifest.kept)):
             try:
                 check_shards(files, INSIDE, shards, whole=True)
             except CheckpointError as error:
                 wrong.append(str(error))
-        wrong += _foreign(directory, manifest.parts)
+        wrong += _foreign(directories["rows"], manifest.parts)
         if wrong:
             raise CheckpointError("\n".join(dict.fromkeys(wrong)))
         states = read_shards(files, INSIDE, manifest.shards)
@@ -92,9 +93,9 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             manifest.commit,
             len(manifest.parts),
             manifest.rows,
-            manifest.rejected,
+            manifest.named("rejects").rows,
             manifest.state_rows,
-            sum(part.bytes for part in (*manifest.parts, *manifest.rejects, *manifest.alerts))
+            sum(part.bytes for output in manifest.outputs.values() for part in output.parts)
             + sum(file.bytes for shard in manifest.shards for file in shard.files),
             _checksum(batch for _, batch in part_batches(path, manifest)),
             _checksum(() if states is None else states.to_batches()),
@@ -187,11 +188,9 @@ def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -
     >>> len(manifest.parts), manifest.rows
     (1, 80)
     """
-    found = read_manifest(path)
-    beside = rejects or recorded_rejects(found.rejects_path, path)
-    alerts = recorded_alerts(found.alerts_path, path)
-    with OutputFolder.open(path, rejects=beside, alerts=alerts) as folder:
-        tables = Publisher.of(found.config, path)
+    with OutputFolder.reopen(path, rejects=rejects) as folder:
+        assert folder.manifest is not None
+        tables = Publisher.of(folder.manifest.config, path)
         before = _published(tables, folder.manifest)
         manifest = merge_small_parts(folder, small=small)
         if manifest is not None:
@@ -221,24 +220,21 @@ def merge_small_parts(
     manifest = folder.manifest
     if manifest is None:
         return None
-    groups = [
-        list(
-            _partition_groups(manifest, small)
-            if layout_in(manifest.config)
-            else _groups(manifest.parts, small)
-        ),
-        list(_groups(manifest.rejects, small)),
-        list(_groups(manifest.alerts, small)),
-    ]
-    if max(len(group) for found in groups for group in [[], *found]) < max(2, least):
+    groups = {
+        name: _partition_groups(manifest, small)
+        if name == "rows" and layout_in(manifest.config)
+        else list(_groups(output.parts, small))
+        for name, output in manifest.outputs.items()
+    }
+    lengths = [len(group) for found in groups.values() for group in found]
+    if max(lengths, default=0) < max(2, least):
         return None
-    parts = _merge(folder, folder.rows, groups[0])
-    rejected = _merge(folder, folder.rejects, groups[1])
-    alerts = _merge(folder, folder.alerts, groups[2])
-    before = len(manifest.parts) + len(manifest.rejects) + len(manifest.alerts)
-    after = len(parts) + len(rejected) + len(alerts)
-    _LOGGER.debug("%s: merged %d parts into %d", folder.path, before, after)
-    return folder.replace(parts=parts, rejects=rejected, alerts=alerts, kept=manifest.kept)
+    outputs = {
+        name: replace(output, parts=_merge(folder, folder.directories[name], groups[name]))
+        for name, output in manifest.outputs.items()
+    }
+    _LOGGER.debug("%s: merged %d parts into %d", folder.path, sum(lengths), len(lengths))
+    return folder.replace(outputs=outputs, kept=manifest.kept)
 
 
 def _merge(

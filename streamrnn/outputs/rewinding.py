@@ -1,13 +1,12 @@
 """The commits of an output, and the way back to one of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from streamrnn.checkpoints import Manifest, OutputFolder, RetainedCommit, read_manifest
-from streamrnn.checkpoints.directory import INSIDE, PartDirectory
+from streamrnn.checkpoints.directory import INSIDE
 from streamrnn.checkpoints.versions import check_shards
-from streamrnn.config import recorded_alerts, recorded_rejects
 from streamrnn.display import count, first_of, location, short_model
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs.naming import used_files
@@ -54,7 +53,7 @@ def _info(kept: RetainedCommit, manifest: Manifest) -> CommitInfo:
         kept.commit,
         kept.time,
         kept.rows,
-        kept.rejected,
+        kept.outputs.get("rejects", 0),
         kept.state_rows,
         kept.sources,
         files[-1].path if files else "",
@@ -102,9 +101,7 @@ def restore_commit(
     if (to is None) == (before is None):
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
     target = _numbered(found, to, path) if before is None else _before(found, before, path)
-    beside = rejects or recorded_rejects(found.rejects_path, path)
-    alerts = recorded_alerts(found.alerts_path, path)
-    with OutputFolder.open(path, rejects=beside, alerts=alerts, check="manifest") as folder:
+    with OutputFolder.reopen(path, rejects=rejects, check="manifest") as folder:
         manifest = folder.manifest
         if manifest is None or manifest.commit != found.commit:
             raise CheckpointError(
@@ -119,9 +116,10 @@ def restore_commit(
             model=target.model,
             sources=manifest.sources[: target.sources],
             position=target.position,
-            parts=_first_rows(folder, folder.rows, manifest.parts, target.rows),
-            rejects=_first_rows(folder, folder.rejects, manifest.rejects, target.rejected),
-            alerts=_first_rows(folder, folder.alerts, manifest.alerts, target.alerts),
+            outputs={
+                name: replace(output, parts=_first_rows(folder, name, target.outputs.get(name, 0)))
+                for name, output in manifest.outputs.items()
+            },
             shards=target.shards,
             counters=target.counters,
             positions=target.positions,
@@ -214,17 +212,15 @@ def _retained(manifest: Manifest) -> str:
     return f"Retained commits: {retained}; [checkpoint] keep sets how many there are."
 
 
-def _first_rows(
-    folder: OutputFolder, directory: PartDirectory, parts: Sequence[Part], rows: int
-) -> tuple[Part, ...]:
-    """Return the parts that hold the first `rows` rows; one merged over that end is cut."""
+def _first_rows(folder: OutputFolder, name: str, rows: int) -> tuple[Part, ...]:
+    """Return the parts with the first `rows` rows of an output; one merged over that end is cut."""
     stay: list[Part] = []
-    for part in parts:
+    for part in folder.manifest.named(name).parts if folder.manifest else ():
         # An empty first part stands for an output without rows.
         if rows <= 0 and (part.rows or stay):
             break
         if part.rows > rows:
-            part = rewritten(folder, directory, part.name, [part], rows)
+            part = rewritten(folder, folder.directories[name], part.name, [part], rows)
         stay.append(part)
         rows -= part.rows
     return tuple(stay)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.arrays import Array, Bools
-from streamrnn.checkpoints import Manifest
+from streamrnn.checkpoints import Manifest, OutputFolder
 from streamrnn.checkpoints.directory import INSIDE, STAGING
 from streamrnn.config import value_of
 from streamrnn.display import short_model
@@ -18,7 +18,6 @@ from streamrnn.errors import ConfigError, StateError
 from streamrnn.formats import load_model
 from streamrnn.operators import KINDS
 from streamrnn.outputs.selecting import rows_of
-from streamrnn.outputs.transfer import open_existing
 from streamrnn.storage.opening import open_files
 
 
@@ -104,13 +103,13 @@ def clear_leftovers(output: str) -> int:
         return {f"{area}/{name}" for area in (INSIDE, STAGING) for name in files.entries(area)}
 
     before = names()
-    with open_existing(output):
+    with OutputFolder.reopen(output):
         return len(before - names())
 
 
 def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> int:
     """Commit a changed state table; return how many streams were removed."""
-    with open_existing(output) as folder:
+    with OutputFolder.reopen(output) as folder:
         table = folder.load_state()
         if table is None or folder.manifest is None:
             raise StateError(f"{output}: this output has no state")

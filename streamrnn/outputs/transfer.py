@@ -13,10 +13,9 @@ from streamrnn.arrays import Floats
 from streamrnn.checkpoints import (
     OutputFolder,
     load_state,
-    read_manifest,
     refuse_inside_output,
 )
-from streamrnn.config import recorded_alerts, recorded_rejects, value_of
+from streamrnn.config import value_of
 from streamrnn.display import without_options
 from streamrnn.errors import StateError
 from streamrnn.operators import KINDS
@@ -83,20 +82,6 @@ def export_state(output: str, file: str) -> int:
     return int(table.num_rows)
 
 
-def open_existing(output: str) -> OutputFolder:
-    """Open and lock an existing output folder, with the options of its last run.
-
-    Raises CheckpointError.
-    """
-    manifest = read_manifest(output)
-    return OutputFolder.open(
-        output,
-        rejects=recorded_rejects(manifest.rejects_path, output),
-        alerts=recorded_alerts(manifest.alerts_path, output),
-        keep=int(value_of("checkpoint.keep", manifest.config)),
-    )
-
-
 def import_state(file: str, output: str) -> int:
     """Replace the state of an output folder by a state table, in one commit.
 
@@ -111,7 +96,7 @@ def import_state(file: str, output: str) -> int:
     3
     """
     new = read_state_file(file)
-    with open_existing(output) as folder:
+    with OutputFolder.reopen(output) as folder:
         old = folder.load_state()
         if old is None or folder.manifest is None:
             raise StateError(
@@ -122,8 +107,7 @@ def import_state(file: str, output: str) -> int:
         layout = _layout_of(old.schema, folder.manifest.config)
         before = from_arrow(old, layout, _zeros(layout), output, same_pipeline=True)
         table = from_arrow(new, layout, _zeros(layout), file, before=before)
-        position = last_position(new, file)
-        positions = {} if position is None else {"last": to_json(position)}
+        positions = to_json(last_position(new, file))
         folder.replace_state(table.to_arrow().cast(old.schema), positions=positions)
     return len(table)
 

@@ -18,7 +18,7 @@ from streamrnn.checkpoints import (
     plan_sources,
     read_manifest,
 )
-from streamrnn.config import recorded_alerts, value_of
+from streamrnn.config import value_of
 from streamrnn.config.load import Config
 from streamrnn.engines import FolderTarget, StreamTarget
 from streamrnn.errors import CheckpointError
@@ -208,7 +208,7 @@ def _alerts(config: Config) -> str | None:
     if not config.alerts.where:
         with suppress(CheckpointError):  # raised when the output is opened
             if has_manifest(output):
-                return recorded_alerts(read_manifest(output).alerts_path, output)
+                return read_manifest(output).place_of("alerts", output)
     return config.alerts.path
 
 
@@ -232,8 +232,7 @@ def open_destination(
         return
     with OutputFolder.open(
         config.sink.folder,
-        rejects=config.sink.rejects,
-        alerts=_alerts(config),
+        side={"rejects": config.sink.rejects, "alerts": _alerts(config)},
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:

@@ -181,7 +181,7 @@ def _output_scorer(loaded: LoadedPipeline, schema: pa.Schema, folder: str) -> Sc
     for note in notes:
         _LOGGER.warning("%s: %s", location(folder), note)
     scorer = Scorer(bound, table)
-    scorer.position = from_json(last.positions.get("last"))
+    scorer.position = from_json(last.positions)
     return scorer
 
 

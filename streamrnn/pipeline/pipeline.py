@@ -412,7 +412,7 @@ class Pipeline:
         folder = self.config.sink.folder
         if self._start != "output" or folder is None or not has_manifest(folder):
             return None
-        return from_json(read_manifest(folder).positions.get("last"))
+        return from_json(read_manifest(folder).positions)
 
     @property
     def rejects(self) -> pa.RecordBatch | None:

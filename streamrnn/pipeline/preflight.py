@@ -18,7 +18,7 @@ from streamrnn.checkpoints import (
     refuse_no_directory,
     seen_files,
 )
-from streamrnn.config import Config, alerts_beside
+from streamrnn.config import Config, side_folder
 from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
 from streamrnn.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.sources import (
@@ -222,7 +222,7 @@ def _alerts(config: Config) -> str | None:
     folder = config.sink.folder
     if folder is None or not config.alerts.where:
         return None
-    return config.alerts.path or alerts_beside(folder)
+    return config.alerts.path or side_folder(folder, "alerts")
 
 
 def _real(path: str | None) -> str:

@@ -17,7 +17,7 @@ from streamrnn.checkpoints import (
     refuse_lost_pipe,
     with_seen_files,
 )
-from streamrnn.config import alerts_beside
+from streamrnn.config import side_folder
 from streamrnn.display import count, location
 from streamrnn.engines import Engine, LocalEngine, open_engine
 from streamrnn.errors import (
@@ -137,12 +137,12 @@ class Job:
             self.summary.commit = output.last.commit
             added = (part.name for part in output.last.parts if part.commit > before)
             self.summary.parts = list(added)
-            new = (part.rows for part in output.last.alerts if part.commit > before)
-            self.summary.alerts = sum(new)
+            alerts = output.last.named("alerts").parts
+            self.summary.alerts = sum(part.rows for part in alerts if part.commit > before)
             folder = self.config.sink.folder
             if folder is not None and self.summary.alerts:
                 self.summary.alerts_path = location(
-                    self.config.alerts.path or alerts_beside(folder)
+                    self.config.alerts.path or side_folder(folder, "alerts")
                 )
 
     def _refuse_options(self, source: Source) -> None:
@@ -273,7 +273,7 @@ class Job:
         """Return position and state of `process` that the run started from, if it did."""
         init = self.config.state.init
         if committed is not None and committed.positions:
-            position, table = from_json(committed.positions["last"]), output.load_state()
+            position, table = from_json(committed.positions), output.load_state()
         elif init is not None:
             table = self.loaded.read_init(init)
             position = last_position(table, init)

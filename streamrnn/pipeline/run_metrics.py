@@ -161,8 +161,8 @@ class RunMetrics:
 
     def _collect_commit(self, last: Manifest) -> None:
         self._set("rows_written_total", last.rows)
-        self._set("rows_rejected_total", last.rejected)
-        self._set("rows_alerted_total", last.alerted)
+        self._set("rows_rejected_total", last.named("rejects").rows)
+        self._set("rows_alerted_total", last.named("alerts").rows)
         self._set("commit", last.commit)
         made = timegm(time.strptime(last.time, "%Y-%m-%dT%H:%M:%SZ"))
         self._set("last_commit_timestamp_seconds", made)

@@ -37,6 +37,7 @@ from streamrnn.states.positions import CallPosition, from_json, to_json
 from streamrnn.storage import real_path
 
 _SESSION, _MODEL = b"streamrnn.session", b"streamrnn.model"
+_LAYOUT = 1
 _RESTORE = "Restore it from a backup, or write it again."
 
 
@@ -187,11 +188,12 @@ class Session:
     def attach(self, table: pa.Table, folder: str) -> pa.Table:
         """Add the session to a state table; relative paths are resolved from `folder`."""
         session = {
+            "layout": _LAYOUT,
             "config": json.dumps(absolute_paths(self.config, folder)),
             "schema": base64.b64encode(self.schema.serialize()).decode(),
             "rows": self.counters["rows_read"],
             "rejected": self.counters["rejected"],
-            "position": to_json(self.position),
+            "positions": to_json(self.position),
             "name": self.name,
         }
         metadata = {**table.schema.metadata, _SESSION: json.dumps(session).encode()}
@@ -210,11 +212,13 @@ class Session:
                 "[state] init."
             )
         try:
-            session = json.loads(metadata[_SESSION])
+            session = dict(json.loads(metadata[_SESSION]))
+            if session.get("layout") != _LAYOUT:
+                raise StateError(_other_layout(owner, session.get("layout")))
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
-            counters = {"rows_read": session["rows"], "rejected": session.get("rejected", 0)}
+            counters = {"rows_read": session["rows"], "rejected": session["rejected"]}
             config = Config.parse(dict(json.loads(session["config"])))
-            position = from_json(session.get("position"))
+            position = from_json(session["positions"])
             model = _model(metadata.get(_MODEL))
         except (
             ValueError,
@@ -231,6 +235,15 @@ class Session:
                 f"{owner}: the checkpoint is damaged: counters are {counters}. {_RESTORE}"
             )
         return cls(config, schema, counters, position, model, session.get("name"))
+
+
+def _other_layout(owner: str, layout: object) -> str:
+    written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
+    return (
+        f"{owner}: the checkpoint {written}; this version of streamrnn reads layout {_LAYOUT}. "
+        "Its state table is read: to go on from it, name the file in [state] init of the pipeline "
+        "file, and give `process` the rows after the last one that the checkpoint has."
+    )
 
 
 def _model(found: bytes | None) -> ModelFile | None:

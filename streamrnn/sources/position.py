@@ -17,7 +17,7 @@ class Position:
     row_group: int
     row: int
     file_row: int
-    done: bool
+    done: bool = False
 
 
 def position_within(name: str, position: Position | None) -> Position | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from streamrnn.states.incoming import meta
 Item = int | str | bytes
 CallPosition = Item | Sequence[Item] | Mapping[Any, Item]
 """An item, a list of items, or a dict from partition, an item too, to the item it has reached."""
+PositionPairs = tuple[tuple[object, object], ...]
+"""A position for JSON: pairs of a partition (null: there are none) and the position there."""
 
 
 def last_position(table: pa.Table, label: str) -> CallPosition | None:
@@ -24,7 +26,7 @@ def last_position(table: pa.Table, label: str) -> CallPosition | None:
     Raises StateError if it is damaged; `label` names it.
     """
     try:
-        return from_json(json.loads(meta(table, "session") or "{}").get("position"))
+        return from_json(json.loads(meta(table, "session") or "{}").get("positions", ()))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StateError(
             f"{label}: the position in its metadata is damaged: {error}. Write the checkpoint "
@@ -43,25 +45,35 @@ def plain_item(item: object) -> Item:
     raise TypeError(f"expected a position, received {item!r:.80}")
 
 
-def to_json(position: CallPosition | None) -> object:
-    """Encode a position for `from_json`."""
-    if position is None or isinstance(position, int | str):
-        return position
-    if isinstance(position, bytes):
-        return {"bytes": base64.b64encode(position).decode()}
+def to_json(position: CallPosition | None) -> PositionPairs:
+    """Encode a position for `from_json`; without one there are no pairs."""
+    if position is None:
+        return ()
     if isinstance(position, Mapping):
-        pairs = [[to_json(name), to_json(item)] for name, item in position.items()]
-        return {"partitions": sorted(pairs, key=str)}
-    return [to_json(item) for item in position]
+        pairs = [(_to_json(name), _to_json(item)) for name, item in position.items()]
+        return tuple(sorted(pairs, key=str))
+    if isinstance(position, int | str | bytes):
+        return ((None, _to_json(position)),)
+    return ((None, [_to_json(item) for item in position]),)
 
 
-def from_json(value: object) -> CallPosition | None:
+def from_json(pairs: Iterable[Sequence[object]]) -> CallPosition | None:
     """Decode what `to_json` encoded; raises ValueError, LookupError or TypeError otherwise."""
-    if isinstance(value, list):
-        return [_from_json(item) for item in value]
-    if isinstance(value, dict) and "partitions" in value:
-        return {_from_json(name): _from_json(item) for name, item in value["partitions"]}
+    found = {_partition(name): position for name, position in pairs}
+    if None not in found:
+        return {name: _from_json(item) for name, item in found.items()} or None
+    (position,) = found.values()
+    if isinstance(position, list):
+        return [_from_json(item) for item in position]
+    return _from_json(position)
+
+
+def _partition(value: object) -> Item | None:
     return None if value is None else _from_json(value)
+
+
+def _to_json(item: Item) -> object:
+    return {"bytes": base64.b64encode(item).decode()} if isinstance(item, bytes) else item
 
 
 def _from_json(value: object) -> Item:

@@ -70,7 +70,7 @@ class Recorded:
         (inside / f"_state-{name}.arrow").write_bytes(b"ARROW1")
         part = StagedPart(f"_{name}.parquet.tmp", 78_000, 4, "0" * 64)
         state_file = StateFile(f"_state-{name}.arrow", 390_000, 6, "0" * 64)
-        facts = Facts(task.commit, task.shard, (part,), (), Shard(390_000, (state_file,)))
+        facts = Facts(task.commit, task.shard, {"rows": (part,)}, Shard(390_000, (state_file,)))
         outcome = Outcome(task.shard, facts, summary=Summary(rows=78_000, rows_out=78_000))
         outcome.streams, outcome.seconds = 390_000, 0.2
         self.seconds += time.perf_counter() - began

@@ -123,11 +123,11 @@ def bench_commits(base: Path, commits: int) -> list[list[str]]:
     Pipeline.from_dict(tables).run()
     seconds = time.perf_counter() - began
     manifest = read_manifest(str(base / "parts"))
-    parts = len(manifest.parts) + len(manifest.rejects)
+    parts = len(manifest.parts) + len(manifest.named("rejects").parts)
     assert (manifest.commit, parts) == (commits, 2 * commits)
     print(f"{commits:,} commits: {seconds:.1f} s, {seconds / commits * 1000:.1f} ms each")
     began = time.perf_counter()
-    with OutputFolder.open(str(base / "parts"), rejects=str(base / "parts.rejects")):
+    with OutputFolder.open(str(base / "parts")):
         print(f"opened in {time.perf_counter() - began:.2f} s")
     name = f"run, nothing new, {commits:,} commits, {parts:,} parts"
     return [line(name, run(base, tables), None)]

@@ -59,8 +59,7 @@ def attempt_at(folder, shard, shards=SHARDS):
     """As a worker makes it, of nothing but plain values."""
     before = folder.manifest.shards if folder.manifest else ()
     return Attempt.at(
-        folder.path,
-        f"{folder.path}.rejects",
+        {"rows": folder.path, "rejects": f"{folder.path}.rejects"},
         schema=SCHEMA,
         format="parquet",
         commit=folder.next_commit,
@@ -83,7 +82,7 @@ def written(folder, shard, seen, shards=SHARDS):
 def begun(out, **options):
     folder = OutputFolder.open(out, **options)
     folder.begin(SCHEMA, model="model", config={"source.key": ["stream"]})
-    folder.prepare_rejects()
+    folder.prepare("rejects")
     return folder
 
 
@@ -194,8 +193,8 @@ def test_facts_whose_files_are_gone_are_refused(out, what):
     with begun(out) as folder:
         facts = [written(folder, shard, 2) for shard in range(SHARDS)]
         gone = {
-            "rows": f"{out}/_streamrnn/staging/{facts[1].parts[0].staged}",
-            "rejects": f"{out}.rejects/_streamrnn/staging/{facts[1].rejects[0].staged}",
+            "rows": f"{out}/_streamrnn/staging/{facts[1].parts['rows'][0].staged}",
+            "rejects": f"{out}.rejects/_streamrnn/staging/{facts[1].parts['rejects'][0].staged}",
             "state": f"{out}/_streamrnn/{facts[1].state.files[-1].name}",
         }[what]
         os.unlink(gone)

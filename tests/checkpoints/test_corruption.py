@@ -40,7 +40,7 @@ def places(path, pieces=40):
 def test_the_manifest_is_json_for_others(out):
     found = json.loads((out / "_streamrnn/_manifest.json").read_bytes())
     assert found["commit"] == 3
-    assert [part["name"] for part in found["parts"]] == sorted(
+    assert [part["name"] for part in found["outputs"]["rows"]["parts"]] == sorted(
         p.name for p in out.glob("*.parquet")
     )
 

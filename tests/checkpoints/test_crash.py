@@ -94,7 +94,7 @@ def ten_rejects(path):
 
 def eleventh_reject(path):
     run(path, steps=22)
-    names = {len(part.name) for part in read_manifest(str(path)).rejects}
+    names = {len(part.name) for part in read_manifest(str(path)).named("rejects").parts}
     assert names == {len("part-00.parquet")}
 
 
@@ -167,7 +167,7 @@ def stop(act, path, disk, patch):
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
     points = points_of(tmp_path, monkeypatch, before, act)
     assert "after rename to _streamrnn/_manifest.json" in points
-    assert any("_parts-" in point for point in points)
+    assert any("_rows-" in point for point in points)
     for number, point, path in copies(tmp_path, before, points, "after"):
         disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
         assert disk.point == point

@@ -43,7 +43,10 @@ def assert_recovers(path, point, steps=STEPS):
     assert small_run.visible(f"{path}.alerts") == alerts(steps), point
     verify(str(path))
     manifest = read_manifest(str(path))
-    named = {part.name for part in manifest.alerts} | {"_streamrnn/_owner", "_streamrnn/_lock"}
+    named = {part.name for part in manifest.named("alerts").parts} | {
+        "_streamrnn/_owner",
+        "_streamrnn/_lock",
+    }
     assert small_run.files_of(f"{path}.alerts").keys() == named, point
 
 
@@ -88,7 +91,7 @@ def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch
     lengths = set()
     for number, point, path in copies(tmp_path, finished, points, "before"):
         stop(act, path, StoppingDisk(str(path), number), monkeypatch)
-        lengths.add((history(str(path))[-1].rows, read_manifest(str(path)).alerted))
+        lengths.add((history(str(path))[-1].rows, read_manifest(str(path)).named("alerts").rows))
         assert_recovers(path, point)
     assert lengths == {(len(small_run.expected(n)[0]), len(alerts(n))) for n in (1, STEPS)}
 
@@ -134,7 +137,7 @@ def test_alerts_go_if_a_commit_without_any_is_stopped(tmp_path, monkeypatch, bef
     for number, point, path in copies(tmp_path, before, points, "after"):
         stop(act, path, StoppingDisk(str(path), number), monkeypatch)
         run(path, steps=1, where="", full_refresh=not is_readable(path))
-        kept = read_manifest(str(path)).alerted
+        kept = read_manifest(str(path)).named("alerts").rows
         assert len(small_run.visible(f"{path}.alerts")) == kept, point
         run(path, steps=STEPS, where=SECOND)
         assert len(small_run.visible(f"{path}.alerts")) == 1, point
@@ -161,6 +164,6 @@ def test_a_filter_may_come_and_go(tmp_path):
     small_run.run(path, steps=3, keep=5)
     assert small_run.visible(f"{path}.alerts") == new
     verify(str(path))
-    (tmp_path / "out.alerts" / read_manifest(str(path)).alerts[0].name).unlink()
+    (tmp_path / "out.alerts" / read_manifest(str(path)).named("alerts").parts[0].name).unlink()
     with pytest.raises(CheckpointError, match=r"out\.alerts/part-0\.parquet is missing"):
         verify(str(path))

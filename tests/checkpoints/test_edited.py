@@ -28,7 +28,7 @@ from streamrnn.pipeline import Pipeline
 
 MANIFEST = Path("out/_streamrnn/_manifest.json")
 Place = tuple[str | int, ...]
-ROWS = f"rows of part-00000.parquet in parts: expected 0 to {2**63 - 1}"
+ROWS = f"rows of part-00000.parquet in rows: expected 0 to {2**63 - 1}"
 OTHERS: list[Any] = [None, 5, "text", [], {"a": "text"}]
 
 
@@ -119,7 +119,7 @@ def test_any_value_of_another_type_is_one_error(out: str) -> None:
     ("place", "value", "text"),
     [
         (("commit",), "two", "commit of Manifest: expected int, received 'two' (str)"),
-        (("parts",), 5, "parts: expected a list, received 5 (int)"),
+        (("outputs", "rows", "parts"), 5, "outputs.rows.parts: expected a list, received 5 (int)"),
         (("sources", 0), None, "sources[0]: expected an object, received null"),
         (("shards", 0, "files"), {}, "shards[0].files: expected a list, received {} (dict)"),
         (("kept", 0, "time"), "noon", "time: expected a time in ISO format, received 'noon' (str)"),
@@ -141,8 +141,8 @@ def test_any_value_of_another_type_is_one_error(out: str) -> None:
             ["carry"],
             'config window.kind: expected "carry", "independent" or "whole", received the list',
         ),
-        (("parts", 0, "rows"), -1, f"{ROWS}, received -1."),
-        (("parts", 0, "rows"), 10**30, f"{ROWS}, received 1{'0' * 30}."),
+        (("outputs", "rows", "parts", 0, "rows"), -1, f"{ROWS}, received -1."),
+        (("outputs", "rows", "parts", 0, "rows"), 10**30, f"{ROWS}, received 1{'0' * 30}."),
         (("shards",), [], "shards of commit "),
         (("kept", 0, "shards"), [], "shards of commit "),
         (
@@ -170,18 +170,18 @@ def test_the_message_names_key_expected_and_received(
 def test_a_part_given_twice_is_refused(out: str, field: str) -> None:
     good = json.loads(MANIFEST.read_bytes())
     del good["sha256"]
-    first, second = good["parts"][:2]
-    edit(good, ("parts", 1), {**second, field: first[field]})
+    first, second = good["outputs"]["rows"]["parts"][:2]
+    edit(good, ("outputs", "rows", "parts", 1), {**second, field: first[field]})
     for call in (lambda: verify("out"), lambda: pipeline().run()):
-        with pytest.raises(CheckpointError, match=f"{field} of parts: '{first[field]}' is given"):
+        with pytest.raises(CheckpointError, match=f"{field} of rows: '{first[field]}' is given"):
             call()
 
 
 def test_a_wrong_number_of_rows_is_found_by_verify(out: str) -> None:
     good = json.loads(MANIFEST.read_bytes())
     del good["sha256"]
-    part = good["parts"][0]
-    edit(good, ("parts", 0, "rows"), part["rows"] + 1)
+    part = good["outputs"]["rows"]["parts"][0]
+    edit(good, ("outputs", "rows", "parts", 0, "rows"), part["rows"] + 1)
     with pytest.raises(CheckpointError) as caught:
         verify("out")
     assert str(caught.value) == (

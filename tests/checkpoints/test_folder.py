@@ -1,11 +1,13 @@
 """What an output folder takes, what it refuses, and what a reader sees meanwhile."""
 
+import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +23,7 @@ from streamrnn.checkpoints import (
     load_state,
     read_manifest,
 )
+from streamrnn.checkpoints.manifest import NamedOutput
 from streamrnn.errors import CheckpointError, MissingFileError, SinkError
 from streamrnn.outputs import verify
 from streamrnn.storage.local import LocalFiles
@@ -72,7 +75,7 @@ def contents(out):
     """Checksums and sizes of parts and state, of which the manifest says them."""
     manifest = read_manifest(out)
     state = [file for shard in manifest.shards for file in shard.files]
-    files: list[Any] = [*manifest.parts, *manifest.rejects, *state]
+    files: list[Any] = [*manifest.parts, *manifest.named("rejects").parts, *state]
     return [(file.rows, file.bytes, file.sha256) for file in files]
 
 
@@ -119,7 +122,7 @@ def test_only_a_run_with_rejects_makes_a_folder_for_them(out):
 
 
 def test_rejects_go_where_they_are_told(out, tmp_path):
-    with OutputFolder.open(out, rejects=str(tmp_path / "bad")) as folder:
+    with OutputFolder.open(out, side={"rejects": str(tmp_path / "bad")}) as folder:
         begin(folder)
         folder.reject(pa.record_batch([["why"], [3]], schema=REJECTS))
         folder.commit(complete=True)
@@ -246,20 +249,20 @@ def test_rejects_of_another_output_are_left_alone(out, tmp_path):
     shared = str(tmp_path / "bad")
     bad = pa.record_batch([["why"], [3]], schema=REJECTS)
     for name in ("early", "other"):
-        with OutputFolder.open(str(tmp_path / name), rejects=shared) as folder:
+        with OutputFolder.open(str(tmp_path / name), side={"rejects": shared}) as folder:
             begin(folder)
             if name == "other":
                 folder.reject(bad)
             folder.commit(complete=True)
     refused = r"bad is not empty and its files are not of this output: part-00000\.parquet"
     with pytest.raises(CheckpointError, match=refused):
-        OutputFolder.open(out, rejects=shared)
-    with OutputFolder.open(str(tmp_path / "early"), rejects=shared) as folder:
+        OutputFolder.open(out, side={"rejects": shared})
+    with OutputFolder.open(str(tmp_path / "early"), side={"rejects": shared}) as folder:
         begin(folder)
         with pytest.raises(CheckpointError, match=refused):
             folder.reject(bad)
     with pytest.raises(CheckpointError, match=refused):
-        OutputFolder.open(str(tmp_path / "early"), rejects=shared, full_refresh=True)
+        OutputFolder.open(str(tmp_path / "early"), side={"rejects": shared}, full_refresh=True)
     assert visible(shared) == [("why", 3)]
 
 
@@ -324,16 +327,21 @@ def test_an_output_of_before_there_were_layouts_is_refused(out):
     assert {name for name in files_of(out) if "/" in name} == {f"_streamrnn/{n}" for n in inside}
 
 
-def test_a_manifest_of_another_version_is_refused(out):
+def test_a_manifest_of_another_layout_is_refused(out):
     run(out)
-    found = read_manifest(out)
-    newer = type(found)(**{**found.__dict__, "version": 99})
-    with open(f"{out}/_streamrnn/_manifest.json", "wb") as file:
-        file.write(newer.to_bytes())
-    with pytest.raises(
-        CheckpointError, match="has layout 99; this version of streamrnn reads layout 5"
+    path = Path(out, "_streamrnn", "_manifest.json")
+    _, rest = path.read_bytes().split(b' "layout": 1,\n')
+    for written, said in (
+        (b' "layout": 99,\n', "has layout 99"),
+        (b' "version": 4,\n', r"was written before version 0\.1\.0"),
     ):
-        run(out)
+        digest = hashlib.sha256(written + rest).hexdigest().encode()
+        path.write_bytes(b'{\n "sha256": "' + digest + b'",\n' + written + rest)
+        with pytest.raises(
+            CheckpointError,
+            match=rf"json {said}; this version of streamrnn reads layout 1\. To start over and",
+        ):
+            run(out)
 
 
 def test_a_folder_that_never_committed_has_no_manifest(out):
@@ -350,7 +358,7 @@ def test_the_part_after_number_99999_gives_all_of_them_eight_digits(out):
     os.rename(f"{out}/part-00000.parquet", f"{out}/part-99999.parquet")
     last = replace(found.parts[0], name="part-99999.parquet")
     with open(f"{out}/_streamrnn/_manifest.json", "wb") as file:
-        file.write(replace(found, parts=(last,)).to_bytes())
+        file.write(replace(found, outputs={"rows": NamedOutput((last,))}).to_bytes())
     run(out, steps=3)
     names = [f"part-00{number}.parquet" for number in ("099999", "100000", "100001")]
     assert sorted(os.listdir(out)) == ["_streamrnn", *names]
@@ -364,7 +372,7 @@ def test_a_part_number_that_is_used_up_says_how_to_go_on(out):
     last = replace(found.parts[0], name="part-99999999.parquet")
     os.rename(f"{out}/part-00000.parquet", f"{out}/part-99999999.parquet")
     with open(f"{out}/_streamrnn/_manifest.json", "wb") as file:
-        file.write(replace(found, parts=(last,)).to_bytes())
+        file.write(replace(found, outputs={"rows": NamedOutput((last,))}).to_bytes())
     with pytest.raises(SinkError, match="streamrnn compact"):
         run(out)
 

@@ -106,7 +106,7 @@ def stop_at(monkeypatch, number, points):
 def test_a_commit_reads_no_segment(store, monkeypatch):
     """It looks for another writer; that takes the manifest only, however many parts there are."""
     run(URI, steps=6, keep=3)
-    assert read_manifest(URI).segments.keys() == {"parts", "rejects"}
+    assert read_manifest(URI).segments.keys() == {"rows", "rejects"}
     real, read = reading.read_segment, []
 
     def counted(*arguments):

@@ -117,8 +117,8 @@ def assert_tidy(out):
 
 def test_a_run_leaves_the_segments_that_its_manifest_names(out):
     found = names_of(out)
-    assert found.keys() == {"parts", "rejects"}
-    assert all(name.startswith("_parts-") for name in found["parts"])
+    assert found.keys() == {"rows", "rejects"}
+    assert all(name.startswith("_rows-") for name in found["rows"])
     manifest = read_manifest(str(out))
     assert [part.commit for part in manifest.parts] == list(range(1, STEPS + 1))
     assert outcome(out) == expected(STEPS)
@@ -127,7 +127,7 @@ def test_a_run_leaves_the_segments_that_its_manifest_names(out):
 
 
 def test_a_manifest_with_all_entries_reads_as_one_with_segments(out):
-    """As written before there were segments; the next commit makes some."""
+    """The next commit makes some."""
     found = read_manifest(str(out))
     path = out / "_streamrnn/_manifest.json"
     for name in (name for names in names_of(out).values() for name in names):
@@ -136,7 +136,7 @@ def test_a_manifest_with_all_entries_reads_as_one_with_segments(out):
     path.write_bytes(whole.to_bytes())
     assert read_manifest(str(out)) == whole
     run(out, steps=STEPS + 1)
-    assert names_of(out).keys() == {"parts", "rejects"}
+    assert names_of(out).keys() == {"rows", "rejects"}
     assert outcome(out) == expected(STEPS + 1)
     assert_tidy(out)
 
@@ -148,7 +148,7 @@ def test_rewind_and_compact_replace_segments(out):
     assert_tidy(out)
     run(out, steps=STEPS)
     compact(str(out))
-    assert "parts" not in names_of(out)
+    assert "rows" not in names_of(out)
     assert_tidy(out)
     assert outcome(out) == expected(STEPS)
     verify(str(out))
@@ -205,4 +205,4 @@ def test_numbers_of_commits_are_not_used_again_if_only_segments_are_left(out):
 
 
 def names_left(out):
-    return [[path.name for path in (out / "_streamrnn").glob("_[pr]*-*.json")]]
+    return [[path.name for path in (out / "_streamrnn").glob("_r*-*.json")]]

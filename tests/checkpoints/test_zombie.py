@@ -67,7 +67,7 @@ def assert_nothing_changed(path, steps, when):
     inside = {*manifest.state_names(), "_manifest.json", "_lock"}
     named = {part.name for part in manifest.parts} | {f"_streamrnn/{name}" for name in inside}
     assert files_of(path).keys() == named, when
-    rejected = {part.name for part in manifest.rejects}
+    rejected = {part.name for part in manifest.named("rejects").parts}
     inside = {"_streamrnn/_lock", "_streamrnn/_owner"}
     assert files_of(f"{path}.rejects").keys() == rejected | inside, when
     assert parts == {name: (path / name).read_bytes() for name in parts}, when

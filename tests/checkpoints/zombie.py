@@ -20,8 +20,7 @@ class Zombie:
 
     def attempt(self):
         return Attempt.at(
-            self.out,
-            f"{self.out}.rejects",
+            {"rows": self.out, "rejects": f"{self.out}.rejects"},
             schema=SCHEMA,
             format="parquet",
             commit=self.commit,

@@ -268,7 +268,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda m: m.pop("sources"), "key 'sources' is missing"),
+        (lambda m: m.pop("model"), "key 'model' is missing"),
         (lambda m: m.pop("commit"), "key 'commit' is missing"),
         (lambda m: m["sources"][0].pop("size"), "key 'size' is missing"),
         (lambda m: m["sources"][0].update(colour="red"), "key 'colour' is unexpected"),
@@ -279,8 +279,12 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
         ),
         (lambda m: m.update(commit=0), "commit is 0"),
         (lambda m: m.update(config=[1]), "config: expected an object, received [1] (list)"),
-        (lambda m: m.update(parts=3), "parts: expected a list, received 3 (int)"),
-        (lambda m: m["parts"][0].update(rows=None), "rows of Part: expected int, received null"),
+        (lambda m: m.update(outputs=3), "outputs: expected an object, received 3 (int)"),
+        (lambda m: m["outputs"].update(notes={}), "outputs: expected rows, rejects and alerts, "),
+        (
+            lambda m: m["outputs"]["rows"]["parts"][0].update(rows=None),
+            "rows of Part: expected int, received null",
+        ),
         (
             lambda m: m["sources"][0]["content"].update(rows="9"),
             "rows of Content: expected int, received '9' (str)",

@@ -31,7 +31,7 @@ def found(tmp_path: Path) -> Iterator[dict[str, Any]]:
         yield {
             "loaded": pipeline.loaded,
             "version": __version__,
-            "place": OutputPlace(str(out), f"{out}.rejects", "parquet"),
+            "place": OutputPlace({"rows": str(out)}, "parquet"),
             "token": FolderToken(*token),
             "file": list_files(log)[0],
         }
@@ -61,7 +61,7 @@ def test_a_source_that_is_not_there(found: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_an_output_that_is_not_there(found: dict[str, Any], tmp_path: Path) -> None:
-    place = replace(found["place"], path=str(tmp_path / "elsewhere"))
+    place = replace(found["place"], folders={"rows": str(tmp_path / "elsewhere")})
     text = problem(found, place=place)
     assert text.startswith(f"it does not see the output {tmp_path}/elsewhere: ")
     assert text.endswith(SHARED)

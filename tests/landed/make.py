@@ -1,19 +1,17 @@
 """Write the folders of outputs that later versions must resume.
 
-    PYTHONPATH=CHECKOUT python tests/landed/make.py COMMIT
+    python tests/landed/make.py
 
-makes `tests/landed/COMMIT/` with the streamrnn of that checkout: one output folder for each kind of
-window and emit mode, as a run left it that was stopped in its second file, and `hashes.json`, the
-rows, rejects and states that the run would have ended with, had it not been stopped. The log and
-the model are made once, by the first call, and stay.
+makes `tests/landed/layout-N/`, by the layout of today's manifest: one output folder for each kind
+of window and emit mode, as a run left it that was stopped in its second file. `hashes.json` has the
+rows, rejects and states that the run would have ended with, had it not been stopped. They are of
+commit 9094e78, as are the log and the model.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -21,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -72,41 +69,6 @@ def _pipeline(window: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def log(day: int, prefix: str = "") -> pa.Table:
-    """300 rows of 40 streams: the later ones of a day touch few of them."""
-    rng = np.random.default_rng(day)
-    rows = 300
-    stream = np.where(np.arange(rows) < 150, np.arange(rows) % 40, rng.integers(0, 6, rows))
-    minutes = 1440 * day + np.cumsum(rng.integers(0, 9, rows)) - rng.integers(0, 2, rows)
-    start = np.datetime64("2024-01-01T00:00", "us").astype(np.int64)
-    return pa.table(
-        {
-            "id": pa.array([f"{prefix}s{i // 2}" for i in stream]),
-            "unit": pa.array(stream % 2, pa.int8()),
-            "t": pa.array(start + minutes * 60_000_000).cast(pa.timestamp("us", "UTC")),
-            "a": pa.array(rng.normal(size=rows), mask=rng.random(rows) < 0.1),
-            "b": pa.array(rng.integers(-4, 5, rows), pa.int32(), mask=rng.random(rows) < 0.1),
-            "new": pa.array(rng.random(rows) < 0.02),
-        }
-    )
-
-
-def make_inputs(folder: Path) -> None:
-    """The log of two days, of the kind whole with other streams on the second, and the model."""
-    from streamrnn import Sequential, layers
-
-    for name, prefix in (("in", ""), ("in-whole", "n")):
-        (folder / name).mkdir(parents=True)
-        pq.write_table(log(1), folder / name / DAYS[0], row_group_size=110)
-        pq.write_table(log(2, prefix), folder / name / DAYS[1], row_group_size=110)
-    lstm = layers.LSTM(4, return_sequences=True, name="lstm")
-    gru = layers.GRU(3, return_sequences=True, name="gru")
-    model = Sequential([layers.Input((None, 4)), lstm, gru, layers.Dense(1, name="y")])
-    rng = np.random.default_rng(5)
-    model.set_weights([rng.normal(0, 0.6, w.shape).astype(np.float32) for w in model.get_weights()])
-    model.save(folder / "model.safetensors")
-
-
 @contextmanager
 def workplace(case: str, days: int, kept: bool = False) -> Iterator[Path]:
     """A folder with the first days of the log and the model, as the working directory."""
@@ -148,16 +110,15 @@ def run(pipeline: dict[str, Any], stop_after: int = 0) -> None:
     Pipeline.from_dict(pipeline).run(progress=progress, stop=stop)
 
 
-def write_case(case: str, pipeline: dict[str, Any], target: Path) -> dict[str, str]:
-    """The folder of an interrupted run; returns the hashes of the run that was not."""
+def write_case(case: str, pipeline: dict[str, Any], target: Path) -> None:
+    """The folder of an interrupted run."""
     with workplace(case, days=1, kept=True) as place:
         run(pipeline)
         add_day(place, case, 2)
         if not case.startswith("whole"):
             run(pipeline, stop_after=1)
         for name, stored in FOLDERS.items():
-            shutil.copytree(name, target / stored, ignore=shutil.ignore_patterns("lock", "_lock"))
-    return undisturbed(case, pipeline)
+            shutil.copytree(name, target / stored, ignore=shutil.ignore_patterns("_lock"))
 
 
 def undisturbed(case: str, pipeline: dict[str, Any]) -> dict[str, str]:
@@ -192,22 +153,15 @@ def digest(table: pa.Table) -> str:
     return found.hexdigest()
 
 
-def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("commit", help="the commit whose folders these are")
-    target = HERE / parser.parse_args(argv).commit
-    if not (HERE / "model.safetensors").exists():
-        make_inputs(HERE)
+def main() -> None:
     from streamrnn.checkpoints import versions
+    from streamrnn.checkpoints.manifest import LAYOUT
 
     small = versions.SMALL
-    found = {}
     for case, pipeline in cases().items():
         versions.SMALL = 0 if case == CHAIN else small
-        found[case] = write_case(case, pipeline, target / case)
-        print(case, *(value[:12] for value in found[case].values()))
-    (target / "hashes.json").write_text(json.dumps(found, indent=1) + "\n")
+        write_case(case, pipeline, HERE / f"layout-{LAYOUT}" / case)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

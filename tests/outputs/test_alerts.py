@@ -66,7 +66,7 @@ def test_rows_that_pass_are_written_twice_and_nothing_else_changes(
     summary = pipeline(place, output=emit).run()
     found = rows(place / "out.alerts")
     assert found == passing(rows(place / "plain"))
-    assert len(found) == summary.alerts == read_manifest(str(place / "out")).alerted
+    assert len(found) == summary.alerts == read_manifest(str(place / "out")).named("alerts").rows
     assert 0 < len(found) < summary.rows_out
     assert summary.alerts_path == str(place / "out.alerts")
     assert not (place / "plain.alerts").exists()
@@ -269,4 +269,4 @@ def test_compact_counts_merged_alerts(place: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as ended:
         main(["compact", str(place / "out")])
     assert ended.value.code == 0
-    assert f", {len(last.alerts)} of alerts into 1" in capsys.readouterr().out
+    assert f", {len(last.named('alerts').parts)} of alerts into 1" in capsys.readouterr().out

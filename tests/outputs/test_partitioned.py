@@ -334,8 +334,8 @@ def test_a_name_that_was_edited_is_refused(place: Path, monkeypatch: pytest.Monk
     good = json.loads(MANIFEST.read_bytes())
     del good["sha256"]
     for name in ("../part-00000.parquet", "part-00000.parquet", "b=1/hour=x/../part-00000.parquet"):
-        edit(good, ("parts", 0, "name"), name)
-        with pytest.raises(CheckpointError, match="name of parts: expected b=…/hour=…/part-…, rec"):
+        edit(good, ("outputs", "rows", "parts", 0, "name"), name)
+        with pytest.raises(CheckpointError, match="name of rows: expected b=…/hour=…/part-…, rec"):
             verify("out")
 
 

@@ -322,11 +322,18 @@ def test_a_checkpoint_whose_session_is_damaged_is_refused(base: Path) -> None:
         json.dumps({**session, "schema": "AAAA"}).encode(),
         json.dumps({**session, "config": "[]"}).encode(),
         json.dumps({**session, "rows": "7"}).encode(),
-        json.dumps({"rows": 7}).encode(),
+        json.dumps({"layout": 1, "rows": 7}).encode(),
     ):
         metadata = {**table.schema.metadata, b"streamrnn.session": change}
         del metadata[b"streamrnn.checksum"]
         write_state_file(table.replace_schema_metadata(metadata), "d.arrow")
         with pytest.raises(StateError, match=r"d\.arrow: the checkpoint is damaged"):
+            Pipeline.resume("d.arrow")
+    for layout, said in (({}, "was written before version 0.1.0"), ({"layout": 2}, "has layout 2")):
+        other = {**{k: v for k, v in session.items() if k != "layout"}, **layout}
+        metadata = {**table.schema.metadata, b"streamrnn.session": json.dumps(other).encode()}
+        del metadata[b"streamrnn.checksum"]
+        write_state_file(table.replace_schema_metadata(metadata), "d.arrow")
+        with pytest.raises(StateError, match=re.escape(f"the checkpoint {said}; ")):
             Pipeline.resume("d.arrow")
     assert Pipeline.resume("c.arrow").process(LOG.slice(20)) == pipeline.process(LOG.slice(20))

@@ -43,7 +43,7 @@ def _run(out: str, **tables: Any) -> Summary:
 
 
 def _positions(out: str) -> object:
-    return from_json(read_manifest(out).positions.get("last"))
+    return from_json(read_manifest(out).positions)
 
 
 def _assert_the_rest_is_scored_once(out: str, days: list[int]) -> None:
@@ -82,7 +82,7 @@ def test_a_position_belongs_to_its_state() -> None:
     assert _positions("out") is None
 
 
-def test_a_manifest_without_a_position_is_as_before() -> None:
+def test_a_manifest_without_a_position_has_no_key_for_it() -> None:
     assert b"positions" not in Path("out/_streamrnn/_manifest.json").read_bytes()
 
 
@@ -125,7 +125,7 @@ def test_a_file_with_rows_on_both_sides_is_divided_as_its_message_says() -> None
 
 def test_a_damaged_position_is_refused() -> None:
     table = pa.ipc.open_file("c.arrow").read_all()
-    for text in (b'{"position": [[]]}', b'{"position": {"a": 1}}', b"7", b"{"):
+    for text in (b'{"positions": [[]]}', b'{"positions": {"a": 1}}', b"7", b"{"):
         metadata = {**table.schema.metadata, b"streamrnn.session": text}
         write_state_file(table.replace_schema_metadata(metadata), "d.arrow")
         with pytest.raises(StateError, match=r"^d\.arrow: the position in its metadata is damaged"):

@@ -427,7 +427,7 @@ def test_a_reload_while_another_run_is_at_work_is_refused(base: Path) -> None:
     _bad_days()
     _put(2)
     with (
-        OutputFolder.open("out", rejects="out.rejects"),
+        OutputFolder.open("out"),
         pytest.raises(CheckpointError, match="in use"),
     ):
         _run(reload=True)

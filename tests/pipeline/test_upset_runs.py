@@ -102,7 +102,7 @@ def test_import_keeps_the_commits_and_the_rejects_of_the_folder(base: Path) -> N
     export_state(out, str(base / "s.arrow"))
     import_state(str(base / "s.arrow"), out)
     assert history(out)[:-1] == before
-    assert read_manifest(out).rejected == 1
+    assert read_manifest(out).named("rejects").rows == 1
     with pytest.raises(MissingFileError, match="no such output folder"):
         import_state(str(base / "s.arrow"), str(base / "mistyped"))
     assert not (base / "mistyped").exists()

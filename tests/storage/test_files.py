@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from pyarrow import fs as arrow_fs
 
-from streamrnn.config import rejects_beside
+from streamrnn.config import side_folder
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.storage import open_files
 from streamrnn.storage.local import LocalFiles
@@ -95,7 +95,7 @@ def test_a_uri_that_cannot_be_opened_is_a_config_error():
 
 
 @pytest.mark.parametrize(
-    ("path", "beside"),
+    ("path", "expected"),
     [
         ("out/weather", "out/weather.rejects"),
         ("out/weather/", "out/weather.rejects"),
@@ -103,5 +103,5 @@ def test_a_uri_that_cannot_be_opened_is_a_config_error():
         ("file:///out/", "file:///out.rejects"),
     ],
 )
-def test_rejects_go_beside(path, beside):
-    assert rejects_beside(path) == beside
+def test_rejects_go_beside(path, expected):
+    assert side_folder(path, "rejects") == expected

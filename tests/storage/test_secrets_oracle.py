@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import logs
 import pyarrow as pa
@@ -18,7 +17,6 @@ from storage.s3_server import ENVIRONMENT, Proxy, environment, options
 
 from streamrnn import Pipeline, errors
 from streamrnn.checkpoints import read_manifest
-from streamrnn.checkpoints.reading import MANIFEST
 from streamrnn.cli.app import main
 from streamrnn.display import location
 from streamrnn.outputs import read_states, verify
@@ -191,30 +189,8 @@ def test_the_same_output_by_another_spelling(bucket, call):
     manifest = read_manifest(bucket.uri())
     assert manifest.complete
     assert len(manifest.sources) == 2
-    assert manifest.rejected > 0
-    assert verify(bucket.uri(user="")).rejected == manifest.rejected
-
-
-def test_an_output_of_an_older_version_that_holds_secrets(bucket, call):
-    """It resumes, with its credentials or others, and the next commit drops them."""
-    path = bucket.write()
-    call("run", path, "-q", "--set", f"sink.rejects={bucket.uri('elsewhere')}")
-    for change in (["run"], ["state"]):
-        manifest = read_manifest(bucket.uri())
-        config = {**manifest.config, "sink.path": bucket.uri(), "source.path": bucket.uri("in")}
-        old = replace(manifest, config=config, rejects_path=bucket.uri("elsewhere"))
-        name = f"bucket/{bucket.name}/out/{MANIFEST}"
-        with bucket.fs.open_output_stream(name) as stream:
-            stream.write(old.to_bytes())
-        call("verify", bucket.uri(user=""))
-        if change == ["run"]:
-            bucket.put("in/2.parquet", bucket.log.slice(100))
-            again = bucket.uri("elsewhere", user="")
-            call("run", bucket.write(""), "-q", "--set", f"sink.rejects={again}")
-        else:
-            call("state", "reset", bucket.uri(user=""), "--key", "s1")
-        assert not SECRET.search(bucket.objects()[name].decode())
-        assert verify(bucket.uri()).rejected > 0
+    assert manifest.named("rejects").rows > 0
+    assert verify(bucket.uri(user="")).rejected == manifest.named("rejects").rows
 
 
 def test_checkpoints_and_objects_hold_no_secret(bucket, tmp_path):

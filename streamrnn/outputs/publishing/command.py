@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from streamrnn.checkpoints import OutputFolder, read_manifest
-from streamrnn.config import recorded_alerts, recorded_rejects
 from streamrnn.errors import ConfigError
 from streamrnn.outputs.publishing.publisher import Published, Publisher
 
@@ -16,11 +15,8 @@ def publish(path: str, *, rejects: str | None = None) -> list[Published]:
     rejected rows, if it was moved. Raises ConfigError if the output has no table, or its library is
     missing; CheckpointError if the folder is in use or damaged; PublishError.
     """
-    found = read_manifest(path)
-    beside = rejects or recorded_rejects(found.rejects_path, path)
-    alerts = recorded_alerts(found.alerts_path, path)
-    with OutputFolder.open(path, rejects=beside, alerts=alerts) as folder:
-        manifest = folder.manifest or found
+    with OutputFolder.reopen(path, rejects=rejects) as folder:
+        manifest = folder.manifest or read_manifest(path)
         publisher = Publisher.of(manifest.config, path)
         if not publisher.tables:
             raise ConfigError(

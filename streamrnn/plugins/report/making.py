@@ -235,7 +235,7 @@ def _facts(
         "output": location(output),
         "model": short_model(manifest.model),
         "rows": 0 if extent is None else extent.rows,
-        "rejected": manifest.rejected,
+        "rejected": manifest.named("rejects").rows,
         "streams": manifest.state_rows,
         "first_time": first,
         "last_time": last,

@@ -25,13 +25,14 @@ def rows_over_time(subject: Subject) -> Picture | Missing:
         "unscored": scanned.sample.counts - scanned.scored,
     }
     series = [Drawn("scored", "with a score"), Drawn("unscored", "without a score")]
-    if subject.manifest.rejects and rejected is not None:
+    rejects = subject.manifest.named("rejects")
+    if rejects.parts and rejected is not None:
         columns["rejected"] = rejected
         series.append(Drawn("rejected", "rejected"))
     total, scored = int(scanned.sample.counts.sum()), int(scanned.scored.sum())
     sentence = f"{count(total, 'row')}, {total - scored:,} of them without a score"
-    if subject.manifest.rejects:
-        sentence += f"; {count(subject.manifest.rejected, 'row')} rejected beside them"
+    if rejects.parts:
+        sentence += f"; {count(rejects.rows, 'row')} rejected beside them"
     notes = ["A row has no score during [output] warmup, and where [source] nulls skips it."]
     if rejected is None:
         notes.append("Rejected rows are known by commit only, as they have no times.")
@@ -56,7 +57,7 @@ def rows_by_commit(subject: Subject) -> Picture | Missing:
     rows, rejects = Counter[int](), Counter[int]()
     for part in manifest.parts:
         rows[part.commit] += part.rows
-    for part in manifest.rejects:
+    for part in manifest.named("rejects").parts:
         rejects[part.commit] += part.rows
     numbers = sorted({*rows, *rejects})
     if len(numbers) < 2:

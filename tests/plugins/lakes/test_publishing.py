@@ -12,6 +12,7 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.checkpoints import Manifest
+from streamrnn.checkpoints.manifest import NamedOutput
 from streamrnn.errors import ConfigError
 from streamrnn.outputs import Publisher
 from streamrnn.outputs.publishing import publisher
@@ -32,7 +33,7 @@ def part(number: int, commit: int, rows: int = 5, width: int = 5) -> Part:
 def output(*parts: Part, commit: int) -> Manifest:
     return Manifest(
         output="o", commit=commit, time="", complete=True, model="", config={}, schema="",
-        parts=parts,
+        outputs={"rows": NamedOutput(parts)},
     )  # fmt: skip
 
 

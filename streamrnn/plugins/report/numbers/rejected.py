@@ -6,7 +6,6 @@ import numpy as np
 
 from streamrnn.arrays import Ints
 from streamrnn.checkpoints import Manifest
-from streamrnn.config import recorded_rejects, rejects_beside
 from streamrnn.outputs.reading import part_batches
 from streamrnn.plugins.report.numbers.columns import OutputColumns
 from streamrnn.plugins.report.numbers.timeline import Timeline
@@ -20,13 +19,14 @@ def rejected_by_time(
     Those without a time, or with one beyond the ends, are left out. Raises CheckpointError.
     """
     found = np.zeros(timeline.buckets, np.int64)
-    if not manifest.rejects:
+    parts = manifest.named("rejects").parts
+    if not parts:
         return found
     if columns.time is None:
         return None
-    beside = recorded_rejects(manifest.rejects_path, path) or rejects_beside(path)
+    where = manifest.place_of("rejects", path)
     end = timeline.first + timeline.width * timeline.buckets
-    for _, batch in part_batches(beside, manifest, [columns.time.name], manifest.rejects):
+    for _, batch in part_batches(where, manifest, [columns.time.name], parts):
         if not batch.num_columns:
             return None
         batch = columns.limited(batch.filter(batch.column(0).is_valid()))
