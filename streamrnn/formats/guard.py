@@ -8,9 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -83,10 +81,11 @@ def refuse_uri(path: str | Path, advice: str) -> None:
         raise UnsupportedError(f"{location(text)}: {advice}")
 
 
-def require_extra(module: str, extra: str, path: str | Path, use: str = "reading") -> Any:
-    """Import h5py or onnx, which are extras. Raises UnsupportedError with the pip command."""
+@contextmanager
+def extra_needed(module: str, extra: str, path: str | Path, use: str = "reading") -> Iterator[None]:
+    """Raise UnsupportedError with the pip command if the block cannot import h5py or onnx."""
     try:
-        return import_module(module)
+        yield
     except ImportError as error:
         raise UnsupportedError(
             f"{path}: {use} this file needs {module}: pip install 'streamrnn[{extra}]'"

@@ -14,7 +14,6 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
@@ -42,16 +41,17 @@ _ENDED = (
 _Context = tuple[BoundPipeline, SourceOfFiles]
 
 
-def ray(module: str = "") -> Any:
-    """Return a module of Ray. Raises ConfigError, with the extra, if it is missing."""
+def ray() -> Any:
+    """Return the module of Ray. Raises ConfigError, with the extra, if it is missing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read by the import
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        return import_module(f"ray.{module}" if module else "ray")
+        import ray as library
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "ray":
             raise
         raise ConfigError('[engine] type = "ray" needs Ray: pip install "streamrnn[ray]"') from None
+    return library
 
 
 def _split(context: _Context, piece: RowRange, shards: int) -> tuple[Any, ...]:
@@ -89,7 +89,7 @@ class RayTasks:
                 _connect(address)
                 ray().init(**_options(address, workers))
             # Ray prints the deaths of workers to stdout, where a summary may be for a program.
-            ray("_private.worker")._worker_logs_enabled = False
+            ray()._private.worker._worker_logs_enabled = False
         self.workers = max(1, int(ray().cluster_resources().get("CPU", 1)))
         self._context: Any = None
         self._results: list[Any] = []
@@ -103,7 +103,8 @@ class RayTasks:
 
         Meanwhile all workers start: a process takes a second for its imports.
         """
-        strategies = ray("util.scheduling_strategies")
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         warm_ups = [
             ray()
             .remote(_warm_up)
@@ -120,9 +121,7 @@ class RayTasks:
             .options(
                 num_cpus=0,
                 max_retries=_REPEATS,
-                scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(
-                    node["NodeID"], soft=False
-                ),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             )
             .remote(self._context, place, token, file)
             for node in nodes
@@ -192,7 +191,7 @@ class RayTasks:
         """Stop what was started here."""
         if self._started:
             ray().shutdown()
-            ray("_private.worker")._worker_logs_enabled = True
+            ray()._private.worker._worker_logs_enabled = True
             self._survived()
 
 
@@ -200,7 +199,7 @@ def _probed(node: dict[str, Any], result: Any) -> Probe:
     """Return what a node found; a task fails there only if its code cannot be loaded."""
     try:
         found: Probe = ray().get(result, timeout=_PROBE_SECONDS)
-    except ray("exceptions").RayTaskError as error:
+    except ray().exceptions.RayTaskError as error:
         reason = str(error).strip().splitlines()[-1]
         problem = f"it cannot load streamrnn {__version__}: {reason}. Install the same version"
         return Probe(node["NodeManagerHostname"], problem)
@@ -250,13 +249,13 @@ def _on_loopback(address: str) -> Iterator[None]:
 
     Ray takes the address of the machine's network for it, except on systems without clusters.
     """
-    clusters = ray("_private.ray_constants").ENABLE_RAY_CLUSTER
+    clusters = ray()._private.ray_constants.ENABLE_RAY_CLUSTER
     if address == "local":
-        ray("_private.ray_constants").ENABLE_RAY_CLUSTER = False
+        ray()._private.ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
-        ray("_private.ray_constants").ENABLE_RAY_CLUSTER = clusters
+        ray()._private.ray_constants.ENABLE_RAY_CLUSTER = clusters
 
 
 @contextmanager
@@ -264,7 +263,7 @@ def _no_cluster(address: str) -> Iterator[None]:
     """Convert any error of a start, which Ray reports in many ways."""
     try:
         yield
-    except (ray("exceptions").RayError, OSError, ValueError, RuntimeError) as error:
+    except (ray().exceptions.RayError, OSError, ValueError, RuntimeError) as error:
         ray().shutdown()
         raise EngineError(
             f"no Ray cluster at [engine] address {address!r}: {_text(error)}. Give host:port of a "
@@ -290,9 +289,9 @@ def _as_engine_errors(what: str) -> Iterator[None]:
     """Convert errors of the cluster; one of the code in a task stays what it is."""
     try:
         yield
-    except (ray("exceptions").RayError, ConnectionError) as error:
-        cause = error.cause if isinstance(error, ray("exceptions").RayTaskError) else error
-        if not isinstance(cause, (ray("exceptions").RayError, ConnectionError)):
+    except (ray().exceptions.RayError, ConnectionError) as error:
+        cause = error.cause if isinstance(error, ray().exceptions.RayTaskError) else error
+        if not isinstance(cause, (ray().exceptions.RayError, ConnectionError)):
             raise
         raise EngineError(
             f"{what}: {_text(cause)}. Check the cluster (memory, nodes) and rerun the command: it "

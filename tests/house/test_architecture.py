@@ -88,16 +88,6 @@ ANNOTATED = {
 # loader of plug-ins, and the door that loads numba's kernels one by one: its own files only.
 BY_NAME = {"__import__", "importlib", "import_module", "pkgutil", "runpy"}
 IMPORT_BY_NAME = {"__init__.py", "plugin.py", "simd/__init__.py"}
-# Extras that are still imported by name.
-IMPORT_BY_NAME |= {
-    "formats/guard.py",
-    "plugins/lakes/publish_delta.py",
-    "plugins/lakes/publish_iceberg.py",
-    "plugins/lakes/read_iceberg.py",
-    "plugins/ray.py",
-    "plugins/report/pictures/page.py",
-    "plugins/spark/deferred.py",
-}
 
 
 def _room(path: Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError
-from streamrnn.formats.guard import require_extra
+from streamrnn.formats.guard import extra_needed
 from streamrnn.formats.keras.h5_attributes import H5Text, require_plain, texts
 
 _MAX_OBJECTS = 50_000
@@ -85,7 +85,8 @@ class Tree:
 
 def read(data: bytes, path: str | Path, skip: tuple[str, ...] = ()) -> Tree:
     """Read a file except the groups named in `skip` (at the root)."""
-    h5py = require_extra("h5py", "keras", path)
+    with extra_needed("h5py", "keras", path):
+        import h5py  # noqa: PLC0415 - an extra
     require_plain(data)
     with h5py.File(h5py.h5f.open_file_image(data), "r") as file:
         return _Walk(h5py, data, skip).run(file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from importlib import import_module
 from typing import Any
 from urllib.parse import unquote
 
@@ -31,16 +30,17 @@ _SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_timeout": "60s"}
 
 
-def _library(module: str = "deltalake") -> Any:
-    """Return a module of deltalake. Raises ConfigError, with the extra, if it is missing."""
+def _library() -> Any:
+    """Return the module of deltalake. Raises ConfigError, with the extra, if it is missing."""
     try:
-        return import_module(module)
+        import deltalake
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "deltalake":
             raise
         raise ConfigError(
             "[publish] delta needs deltalake: pip install 'streamrnn[delta]'"
         ) from None
+    return deltalake
 
 
 class DeltaLog:
@@ -106,7 +106,7 @@ class DeltaLog:
 
     def commit(self, manifest: Manifest, changes: TableChanges, found: TableContents | None) -> str:
         """Commit one version; two if the columns change: the first one empties the table."""
-        library = _library("deltalake.transaction")
+        library = _library().transaction
         schema = _delta_schema(manifest)
         adds = [self._add_action(part, changes) for part in changes.add]
         properties = self._properties(manifest.output, manifest.commit)
@@ -167,7 +167,7 @@ class DeltaLog:
         """Open the last version of the table; None if there is none."""
         try:  # is_deltatable would stop all threads of Python while it waits for a store
             return _library().DeltaTable(self._uri, storage_options=self._options)
-        except _library("deltalake.exceptions").TableNotFoundError:
+        except _library().exceptions.TableNotFoundError:
             return None
 
     def _last_commit(self, version: int) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class DeltaLog:
 
     def _add_action(self, part: Part, changes: TableChanges) -> Any:
         footer = part_footer(self._files, part.name)
-        return _library("deltalake.transaction").AddAction(
+        return _library().transaction.AddAction(
             path=part.name,
             size=part.bytes,
             partition_values=part.partition,
@@ -229,7 +229,7 @@ def _may_be_ours(name: str) -> bool:
 
 
 def _remove_actions(changes: TableChanges) -> list[Any]:
-    library, now = _library("deltalake.transaction"), time.time_ns() // 1_000_000
+    library, now = _library().transaction, time.time_ns() // 1_000_000
     return [
         library.RemoveAction(
             path=file.path,

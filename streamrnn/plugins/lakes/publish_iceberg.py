@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
@@ -34,18 +33,6 @@ _PROPERTIES = {"commit.manifest-merge.enabled": "true"}
 _NAMES = "schema.name-mapping.default"
 
 
-def _library(module: str) -> Any:
-    """Return a module of pyiceberg. Raises ConfigError, with the extra, if it is missing."""
-    try:
-        return import_module(f"pyiceberg.{module}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "pyiceberg":
-            raise
-        raise ConfigError(
-            "[publish] iceberg needs pyiceberg: pip install 'streamrnn[iceberg]'"
-        ) from None
-
-
 class IcebergCatalogTable:
     """A table of a catalog that pyiceberg's configuration names: a `PublishedTable`."""
 
@@ -66,7 +53,15 @@ class IcebergCatalogTable:
 
     def check(self, schema: pa.Schema) -> None:
         """Raise ConfigError if pyiceberg or the catalog is missing, or a column has no type."""
-        config = _library("utils.config").Config()
+        try:
+            from pyiceberg.utils.config import Config
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "pyiceberg":
+                raise
+            raise ConfigError(
+                "[publish] iceberg needs pyiceberg: pip install 'streamrnn[iceberg]'"
+            ) from None
+        config = Config()
         if config.get_catalog_config(self._catalog_name) is None:
             raise ConfigError(
                 f"[publish] iceberg: pyiceberg's configuration has no catalog "
@@ -148,7 +143,8 @@ class IcebergCatalogTable:
                     if task.file.file_path in gone:
                         snapshot.delete_data_file(task.file)
                 metadata = transaction.table_metadata
-                arrow = _library("io.pyarrow")
+                from pyiceberg.io import pyarrow as arrow
+
                 plan = arrow.compute_statistics_plan(metadata.schema(), metadata.properties)
                 ids = arrow.parquet_path_to_id_mapping(metadata.schema())
                 for part in parts:
@@ -175,12 +171,11 @@ class IcebergCatalogTable:
         )
 
     def _load(self) -> Any:
+        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+
         try:
             return self._catalog.load_table(self._name)
-        except (
-            _library("exceptions").NoSuchTableError,
-            _library("exceptions").NoSuchNamespaceError,
-        ):
+        except (NoSuchTableError, NoSuchNamespaceError):
             return None
 
     def _create(self, manifest: Manifest) -> Any:
@@ -219,12 +214,14 @@ class IcebergCatalogTable:
 
     def _data_file(self, part: Part, statistics: Any, values: Sequence[Any], spec: int) -> Any:
         """Describe a part to Iceberg, with statistics from its footer."""
-        manifests = _library("manifest")
+        from pyiceberg import manifest as manifests
+        from pyiceberg.typedef import Record
+
         return manifests.DataFile.from_args(
             content=manifests.DataFileContent.DATA,
             file_path=f"{self._root}/{part.name}",
             file_format=manifests.FileFormat.PARQUET,
-            partition=_library("typedef").Record(*values),
+            partition=Record(*values),
             file_size_in_bytes=part.bytes,
             sort_order_id=None,
             spec_id=spec,
@@ -291,8 +288,8 @@ def _others(table: Any, about: Any, output: str) -> str:
 
 
 def _iceberg_schema(manifest: Manifest) -> Any:
+    from pyiceberg.io.pyarrow import _pyarrow_to_schema_without_ids
+    from pyiceberg.schema import assign_fresh_schema_ids
+
     schema = lake_schema(columns_of(manifest), iceberg_type, "Iceberg")
-    convert = _library("io.pyarrow")
-    return _library("schema").assign_fresh_schema_ids(
-        convert._pyarrow_to_schema_without_ids(schema)
-    )
+    return assign_fresh_schema_ids(_pyarrow_to_schema_without_ids(schema))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
@@ -75,7 +74,9 @@ def open_catalog(name: str, options: Mapping[str, str]) -> Any:
     Raises ConfigError, with the pip command, for a catalog whose driver is not installed, and what
     the libraries raise: see `catalog_text`.
     """
-    library, errors = import_module("pyiceberg.catalog"), import_module("pyiceberg.exceptions")
+    from pyiceberg import catalog as library
+    from pyiceberg import exceptions as errors
+
     # Some of these texts have the URI of the catalog.
     with warnings.catch_warnings(record=True) as caught:
         try:
@@ -102,13 +103,16 @@ def catalog_text(error: object, catalog: str) -> str:
 
 
 def _properties(catalog: str) -> dict[str, str]:
-    config = import_module("pyiceberg.utils.config").Config().get_catalog_config(catalog)
+    from pyiceberg.utils.config import Config
+
+    config = Config().get_catalog_config(catalog)
     return {name: str(value) for name, value in (config or {}).items()}
 
 
 def _load(path: str) -> Any:
     try:
-        tables, errors = import_module("pyiceberg.table"), import_module("pyiceberg.exceptions")
+        from pyiceberg import exceptions as errors
+        from pyiceberg import table as tables
     except ImportError as error:
         raise ConfigError(
             f"[source] path: {location(path)}: an Iceberg table needs pyiceberg: "
@@ -152,8 +156,9 @@ class _Files:
         self._path, self._table = path, table
         self._manifests: dict[str, list[Any]] = {}
         self._files: dict[str, SourceFile] = {}
-        to_arrow = import_module("pyiceberg.io.pyarrow").schema_to_pyarrow
-        schema = to_arrow(table.metadata.schema())
+        from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+        schema = schema_to_pyarrow(table.metadata.schema())
         self._kinds = {field.name: field.type for field in schema}
         self._defaults = tuple((n, pa.scalar(None, kind)) for n, kind in self._kinds.items())
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.formats.guard import require_extra
+from streamrnn.formats.guard import extra_needed
 from streamrnn.plugins.onnx.graph import GraphDef, Value
 
 _IR_VERSION = 8
@@ -21,7 +21,8 @@ def encode(graph: GraphDef, path: str | Path) -> bytes:
     The first open axis of inputs and outputs is named "batch", a second one "time". Raises
     UnsupportedError, naming `path`, without the extra onnx, or for weights of 2 GB and more.
     """
-    onnx = require_extra("onnx", "onnx", path, "writing")
+    with extra_needed("onnx", "onnx", path, "writing"):
+        import onnx
     size = sum(array.nbytes for array in graph.constants.values())
     if size > _MAX_BYTES:
         raise UnsupportedError(
@@ -47,7 +48,7 @@ def encode(graph: GraphDef, path: str | Path) -> bytes:
     return data
 
 
-def _values(onnx: Any, values: Sequence[Value]) -> list[object]:
+def _values(onnx: Any, values: Sequence[Value]) -> list[Any]:
     made = []
     for value in values:
         names = iter(("batch", "time"))

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
-from streamrnn.formats.guard import require_extra
+from streamrnn.formats.guard import extra_needed
 from streamrnn.plugins.onnx import protos
 from streamrnn.plugins.onnx.graph import (
     DTYPES,
@@ -27,12 +27,13 @@ _DOMAINS = ("", "ai.onnx")
 
 def parse_graph(data: bytes, path: str | Path) -> GraphDef:
     """Parse an .onnx file. Raises ModelFileError, UnsupportedError naming node or tensor."""
-    onnx = require_extra("onnx", "onnx", path)
-    protobuf = require_extra("google.protobuf.message", "onnx", path)
+    with extra_needed("onnx", "onnx", path):
+        import onnx
+        from google.protobuf.message import DecodeError
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
-    except protobuf.DecodeError:
+    except DecodeError:
         raise ModelFileError("damaged, or not an ONNX model (decoding failed)") from None
     return _Parser(onnx).graph(model)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 from streamrnn.errors import UnsupportedError
 
 
-def pyspark(module: str) -> ModuleType:
-    """Return a module of PySpark. Raises UnsupportedError, with the extra, if it is missing."""
+def pyspark() -> Any:
+    """Return the module of PySpark. Raises UnsupportedError, with the extra, if it is missing."""
     try:
-        return import_module(f"pyspark.{module}" if module else "pyspark")
+        import pyspark as library
+        import pyspark.cloudpickle
+        import pyspark.errors
+        import pyspark.sql.functions
+        import pyspark.sql.types
     except ImportError as error:
         raise UnsupportedError(
             f"streamrnn.spark needs pyspark ({error}): pip install 'streamrnn[spark]'"
         ) from error
+    return library

@@ -62,7 +62,7 @@ class Order:
 
 def column(frame: Any, name: str) -> Any:
     """Return a column of a DataFrame by its name, or by an expression for a hidden one."""
-    functions = pyspark("sql.functions")
+    functions = pyspark().sql.functions
     return functions.col(quoted(name) if name in frame.columns else name)
 
 
@@ -72,7 +72,7 @@ def quoted(name: str) -> str:
 
 
 def _type_of(frame: Any, name: str) -> Any:
-    exception = pyspark("errors").AnalysisException
+    exception = pyspark().errors.AnalysisException
     try:
         return frame.select(column(frame, name)).schema[0].dataType
     except exception as error:

@@ -79,12 +79,12 @@ class ScoredFrames:
 
     def _of(self, kind: str) -> Any:
         self._persist()
-        functions = pyspark("sql.functions")
+        functions = pyspark().sql.functions
         return self.both.where(functions.col(KIND) == kind)
 
     def _persist(self) -> None:
         if not self._persisted:
-            level = pyspark("").StorageLevel.DISK_ONLY
+            level = pyspark().StorageLevel.DISK_ONLY
             self.both = self.both.persist(level)
             self._persisted = True
 

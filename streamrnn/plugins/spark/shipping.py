@@ -21,7 +21,7 @@ Mapped = Callable[[Iterator["pa.RecordBatch"]], Iterator["pa.RecordBatch"]]
 
 def scoring(task: Task) -> Mapped:
     """Return the function of a worker that scores a partition."""
-    content: bytes = pyspark("cloudpickle").dumps(task)
+    content: bytes = pyspark().cloudpickle.dumps(task)
     version = __version__
 
     def score(batches):  # type: ignore[no-untyped-def]

@@ -25,7 +25,7 @@ LABEL = "the state DataFrame"
 
 def state_struct(schema: pa.Schema) -> Any:
     """Return the Spark schema of the flat form of state tables with this schema."""
-    types = pyspark("sql.types")
+    types = pyspark().sql.types
     metadata = {_KEPT: base64.b64encode(schema.serialize().to_pybytes()).decode()}
     return types.StructType(
         [

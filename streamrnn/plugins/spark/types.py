@@ -63,7 +63,7 @@ def arrow_type(kind: Any, zone: str) -> pa.DataType | None:
 
 def spark_type(kind: pa.DataType) -> Any:
     """Return the Spark type of an Arrow type that Spark has. Raises DTypeError for another."""
-    types = pyspark("sql.types")
+    types = pyspark().sql.types
     if kind in _SPARK:
         return getattr(types, _SPARK[kind])()
     if pa.types.is_timestamp(kind) and kind.unit == "us":
@@ -80,7 +80,7 @@ def spark_type(kind: pa.DataType) -> Any:
 
 def spark_schema(schema: pa.Schema) -> Any:
     """Return a Spark schema. Raises DTypeError, with the column, for a type that Spark lacks."""
-    types = pyspark("sql.types")
+    types = pyspark().sql.types
     fields = []
     for field in schema:
         try:

@@ -21,7 +21,7 @@ class Union:
     """
 
     def __init__(self, rows: Any, bound: BoundPipeline, order: Order, state: Any) -> None:
-        self._functions = pyspark("sql.functions")
+        self._functions = pyspark().sql.functions
         self._names = list(bound.schema.names)
         self._keys = list(bound.loaded.contract.key)
         self._used = [(f"c{i}", quoted(name)) for i, name in enumerate(self._names)]

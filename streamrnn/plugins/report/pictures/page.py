@@ -16,7 +16,6 @@ import json
 import re
 from dataclasses import replace
 from html import escape
-from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
@@ -72,7 +71,9 @@ run.</p></noscript>
 def _library() -> str:
     """Return the script of Vega-Lite, from the wheel of vl-convert."""
     try:
-        made: str = import_module("vl_convert").javascript_bundle("window.vegaEmbed = vegaEmbed;")
+        import vl_convert
+
+        made: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     except ImportError as error:
         raise UnsupportedError(
             f"the page of a report needs vl-convert ({error}): pip install 'streamrnn[report]'. "
