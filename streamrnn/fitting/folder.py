@@ -26,7 +26,7 @@ MEMBERS = "seeds"
 """Folder of the fits of several seeds, one folder each."""
 HISTORY_FILE, STATE_FILE = "history.parquet", "state.parquet"
 """Names of results in the folder."""
-_VERSION = 1
+_LAYOUT = 1
 
 
 @dataclass
@@ -38,7 +38,7 @@ class FitCommit:
 
     def to_bytes(self) -> bytes:
         """Return a checksum, a line break, and an .npz file."""
-        text = json.dumps({"version": _VERSION, **self.facts})
+        text = json.dumps({"layout": _LAYOUT, **self.facts})
         stream = io.BytesIO()
         # Names of arrays have slashes, which are not those of files in an archive.
         names = sorted(self.arrays)
@@ -66,18 +66,21 @@ class FitCommit:
                 facts = json.loads(found["facts"].tobytes())
                 names = json.loads(found["names"].tobytes())
                 arrays = {name: found[f"a{number}"] for number, name in enumerate(names)}
-            version = facts.pop("version")
-            for key in ("done", "own", "identity", "files", "digest", "standing"):
+            layout = facts.pop("layout", None)
+            needed = ("done", "own", "identity", "files", "digest", "standing")
+            for key in needed if layout == _LAYOUT else ():
                 facts[key]
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             raise CheckpointError(
                 f"{owner}: edited, and no longer a commit of a fit ({error}). Start over with "
                 "--full-refresh."
             ) from None
-        if version != _VERSION:
+        if layout != _LAYOUT:
+            written = f"has layout {layout}" if layout else "was written before version 0.1.0"
             raise CheckpointError(
-                f"{owner}: version {version} of a fit; this release reads {_VERSION}. Finish it "
-                "with the release that began it, or start over with --full-refresh."
+                f"{owner} {written}; this version of streamrnn reads layout {_LAYOUT}. To start "
+                "over and keep the model of this fit, copy its file elsewhere, then fit with "
+                "--full-refresh and --overwrite."
             )
         return cls(facts, arrays)
 

@@ -59,5 +59,5 @@ class Standing:
     @classmethod
     def of_facts(cls, facts: dict[str, Any]) -> Self:
         """Return what `as_facts` returned. Raises TypeError for other keys."""
-        plateau = RatePlateau(**facts.get("plateau", {}))  # missing in those of earlier versions
+        plateau = RatePlateau(**facts["plateau"])
         return cls(**{**facts, "sums": EpochSums(**facts["sums"]), "plateau": plateau})

@@ -115,7 +115,7 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
     from streamrnn.fitting import FitFolder
 
     facts = FitFolder.beside(loaded.config.model.path).result_facts()
-    means: dict[str, float] = {} if facts is None else facts.get("label_means", {})
+    means: dict[str, float] = {} if facts is None else facts["label_means"]
     columns = loaded.config.target.column
     return [means[name] for name in columns] if means.keys() >= set(columns) else None
 

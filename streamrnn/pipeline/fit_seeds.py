@@ -237,7 +237,7 @@ class SeedsJob:
             self.summary.state = location(folder.show(STATE_FILE))
         digest = hashlib.sha256(data).hexdigest()
         arrays = {"model": np.frombuffer(data, np.uint8)}
-        means = self._commit(self.seeds[0]).facts.get("label_means", {})  # none: earlier version
+        means = self._commit(self.seeds[0]).facts["label_means"]
         kept = {**facts, "own": [digest], "done": True, "state": saved, "label_means": means}
         commit = FitCommit(kept, arrays)
         folder.commit(commit)

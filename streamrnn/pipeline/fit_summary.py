@@ -87,7 +87,7 @@ class FitSummary:
         """
         best, shares = self.best, {}
         for name in ("persistence", "mean", "seasonal"):
-            if f"val_rmse_where_{name}" in best:  # not in the history of an earlier version
+            if f"val_rmse_where_{name}" in best:
                 baseline, model = best[f"{name}_rmse"], best[f"val_rmse_where_{name}"]
                 shares[name] = share_better(model, baseline)
         return shares

@@ -213,13 +213,14 @@ class Session:
             )
         try:
             session = dict(json.loads(metadata[_SESSION]))
-            if session.get("layout") != _LAYOUT:
-                raise StateError(_other_layout(owner, session.get("layout")))
+            _check_layout(session.get("layout"), owner)
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
             counters = {"rows_read": session["rows"], "rejected": session["rejected"]}
             config = Config.parse(dict(json.loads(session["config"])))
             position = from_json(session["positions"])
             model = _model(metadata.get(_MODEL))
+        except StateError:
+            raise
         except (
             ValueError,
             LookupError,
@@ -237,9 +238,11 @@ class Session:
         return cls(config, schema, counters, position, model, session.get("name"))
 
 
-def _other_layout(owner: str, layout: object) -> str:
+def _check_layout(layout: object, owner: str) -> None:
+    if layout == _LAYOUT:
+        return
     written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
-    return (
+    raise StateError(
         f"{owner}: the checkpoint {written}; this version of streamrnn reads layout {_LAYOUT}. "
         "Its state table is read: to go on from it, name the file in [state] init of the pipeline "
         "file, and give `process` the rows after the last one that the checkpoint has."

@@ -57,7 +57,7 @@ def test_a_key_of_the_optimizer_can_be_set_alone() -> None:
 
 
 def test_a_schedule_is_a_name_or_a_table() -> None:
-    """A table of a name alone is that name, so that fits of earlier versions resume."""
+    """A table of a name alone is that name."""
     for given, kept in (
         ('"cosine"', "cosine"),
         ('{name="cosine"}', "cosine"),

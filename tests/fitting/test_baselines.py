@@ -201,13 +201,6 @@ def test_evaluate_takes_the_mean_that_the_fit_was_trained_on(tmp_path: Path) -> 
     assert "before the first row" in pipeline.evaluate(since=CUT.isoformat()).baselines["mean"]
 
 
-def test_a_history_of_an_earlier_version_is_not_compared() -> None:
-    row = {"epoch": 1, "loss": 1.0, "val_rmse": 2.0, "persistence_rmse": 3.0}
-    summary = FitSummary(history=[row])
-    assert summary.better == summary.as_dict()["better"] == {}
-    assert "errors" not in in_words(summary)
-
-
 def test_a_baseline_without_error_is_never_worse() -> None:
     row = {"epoch": 1, "loss": 1.0, "val_rmse": 2.0, "val_mae": 1.0, "mean_rmse": 0.0}
     row |= {"mean_rows": 5, "val_rmse_where_mean": 2.0}

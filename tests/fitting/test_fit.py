@@ -25,7 +25,8 @@ from streamrnn.errors import (
     StreamRNNError,
     UnsupportedError,
 )
-from streamrnn.fitting import course
+from streamrnn.fitting import FitCommit, course
+from streamrnn.fitting import folder as fit_folder
 from streamrnn.kernels import threads as kernel_threads
 from streamrnn.pipeline import FitProgress
 
@@ -471,6 +472,29 @@ def test_a_damaged_commit_is_refused_and_replaced_by_full_refresh(tmp_path: Path
             fits.fit(tmp_path)
     with pytest.raises(ConfigError, match="--overwrite"):  # whose model it is, is not known
         fits.fit(tmp_path, full_refresh=True)
+    fits.fit(tmp_path, full_refresh=True, overwrite=True)
+    assert fits.digest(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [(None, r"was written before version 0\.1\.0"), (2, "has layout 2")],
+)
+def test_a_fit_in_another_layout_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: int | None, said: str
+) -> None:
+    fits.fit(tmp_path)
+    before = fits.digest(tmp_path)
+    path = tmp_path / "model.safetensors.fit" / "commit"
+    facts = FitCommit.of_bytes(path.read_bytes(), "commit").facts
+    monkeypatch.setattr(fit_folder, "_LAYOUT", layout)
+    path.write_bytes(FitCommit(facts).to_bytes())
+    monkeypatch.undo()
+    with pytest.raises(
+        CheckpointError,
+        match=rf"commit {said}; .* reads layout 1\. .*refresh and --overwrite",
+    ):
+        fits.fit(tmp_path)
     fits.fit(tmp_path, full_refresh=True, overwrite=True)
     assert fits.digest(tmp_path) == before
 

@@ -334,6 +334,6 @@ def test_a_checkpoint_whose_session_is_damaged_is_refused(base: Path) -> None:
         metadata = {**table.schema.metadata, b"streamrnn.session": json.dumps(other).encode()}
         del metadata[b"streamrnn.checksum"]
         write_state_file(table.replace_schema_metadata(metadata), "d.arrow")
-        with pytest.raises(StateError, match=re.escape(f"the checkpoint {said}; ")):
+        with pytest.raises(StateError, match=rf"^d\.arrow: the checkpoint {re.escape(said)}; "):
             Pipeline.resume("d.arrow")
     assert Pipeline.resume("c.arrow").process(LOG.slice(20)) == pipeline.process(LOG.slice(20))

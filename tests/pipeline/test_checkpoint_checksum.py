@@ -78,7 +78,7 @@ def test_a_changed_value_is_refused_with_what_to_do() -> None:
 
 
 def test_a_checkpoint_without_a_checksum_is_resumed() -> None:
-    """Those of earlier versions have none; an edited one needs none."""
+    """An edited one needs none."""
     expected = _checkpoint("c.arrow", **TABLES["plain"]).state.to_arrow()
     table = pa.ipc.open_file("c.arrow").read_all()
     metadata = {**table.schema.metadata}

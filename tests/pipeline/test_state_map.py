@@ -200,7 +200,7 @@ def test_the_map_of_an_initial_state_is_checked_as_well(base: Path) -> None:
 
 
 def test_a_state_that_names_no_classes_is_carried_by_names_and_sizes(base: Path) -> None:
-    """One of an earlier version, or of another program."""
+    """One of another program."""
     _save("old", CELLS["simple"]())
     _save("new", CELLS["gru"]())
     first = Pipeline.from_dict({**_config("old"), "sink": {}})
