@@ -9,7 +9,7 @@ import pytest
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
 from streamrnn.errors import DataError, ModelMismatchError
-from streamrnn.models.lengths import fixed_steps
+from streamrnn.models.whole import fixed_steps
 
 
 def _flat() -> Sequential:
