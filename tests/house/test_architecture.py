@@ -232,6 +232,15 @@ def test_words_about_a_module_do_not_import_it(source: str) -> None:
     assert _refused_imports(PACKAGE / "sources" / "words.py", source) == set()
 
 
+def test_the_door_of_simd_imports_its_own_files_alone() -> None:
+    calls = [
+        ast.unparse(node.args[0])
+        for node in _nodes(PACKAGE / "simd" / "__init__.py")
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
+    ]
+    assert calls == ["f'{__name__}.{name}'"]
+
+
 def test_an_annotation_of_a_room_above_is_one_for_type_checkers_alone() -> None:
     path = PACKAGE / "models" / "trainable.py"
     import_it = "from streamrnn.training.loss import Loss"
