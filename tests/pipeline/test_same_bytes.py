@@ -46,7 +46,7 @@ def settled(path):
     if path.name != "_manifest.json":
         return path.read_bytes()
     found = json.loads(path.read_bytes())
-    for table in (found, *found["kept"], *found["sources"]):
+    for table in (found, *found.get("kept", ()), *found["sources"]):
         for name in ("sha256", "output", "time", "mtime_ns"):
             table.pop(name, None)
     return without_tokens(json.dumps(found)).replace(os.getcwd(), "").encode()
