@@ -74,7 +74,7 @@ from streamrnn.states.positions import CallPosition, from_json
 
 if TYPE_CHECKING:
     from streamrnn.pipeline.fit_summary import FitProgress, FitSummary
-    from streamrnn.plugins.report.pictures import ReportPage
+    from streamrnn.plugins.report.pictures.picture import ReportPage
 
 
 class Pipeline:

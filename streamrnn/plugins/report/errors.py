@@ -10,9 +10,11 @@ import pyarrow as pa
 
 from streamrnn.display import count
 from streamrnn.outputs.compared import not_compared
-from streamrnn.plugins.report.numbers import MOST_OUTPUTS, Errors, ForecastErrors, texts_of_keys
+from streamrnn.plugins.report.numbers.columns import MOST_OUTPUTS
+from streamrnn.plugins.report.numbers.forecast_errors import Errors, ForecastErrors
+from streamrnn.plugins.report.numbers.scan import texts_of_keys
 from streamrnn.plugins.report.over_time import rules_of
-from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture
 from streamrnn.plugins.report.subject import Subject
 from streamrnn.plugins.report.words import (
     Row,

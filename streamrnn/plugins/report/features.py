@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from streamrnn.display import count
 from streamrnn.pipeline.statistics import scaling_of
-from streamrnn.plugins.report.numbers import SourceColumn, SourceValues
-from streamrnn.plugins.report.pictures import Drawn, Panel, Picture
+from streamrnn.plugins.report.numbers.source_values import SourceColumn, SourceValues
+from streamrnn.plugins.report.pictures.picture import Drawn, Panel, Picture
 from streamrnn.plugins.report.subject import Subject
 from streamrnn.plugins.report.words import (
     axis,

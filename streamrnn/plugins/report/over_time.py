@@ -8,8 +8,8 @@ import numpy as np
 
 from streamrnn.arrays import Array, Ints
 from streamrnn.display import count
-from streamrnn.plugins.report.numbers import StreamMeans, stream_means
-from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture, VerticalRule
+from streamrnn.plugins.report.numbers.scan import StreamMeans, stream_means
+from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture, VerticalRule
 from streamrnn.plugins.report.subject import Subject
 from streamrnn.plugins.report.words import (
     Row,

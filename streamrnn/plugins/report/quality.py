@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from streamrnn.display import count
-from streamrnn.plugins.report.numbers import SourceValues, rejected_by_time
-from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.plugins.report.numbers.rejected import rejected_by_time
+from streamrnn.plugins.report.numbers.source_values import SourceValues
+from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture
 from streamrnn.plugins.report.subject import Subject
 from streamrnn.plugins.report.words import Row, axis, buckets_of, per, rows_of_columns
 

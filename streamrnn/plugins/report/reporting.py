@@ -11,7 +11,7 @@ from streamrnn.config import Config
 from streamrnn.errors import ConfigError, StreamRNNError
 from streamrnn.pipeline import Pipeline
 from streamrnn.plugins.report.making import ReportRequest, make_report
-from streamrnn.plugins.report.pictures import ReportPage
+from streamrnn.plugins.report.pictures.picture import ReportPage
 from streamrnn.plugins.report.recorded import recorded_config, recorded_pipeline
 from streamrnn.plugins.report.writing import refuse_page, write_page
 from streamrnn.scoring import LoadedPipeline

@@ -10,14 +10,14 @@ import pyarrow as pa
 from streamrnn.checkpoints import load_state
 from streamrnn.display import count
 from streamrnn.errors import CheckpointError
-from streamrnn.plugins.report.numbers import (
+from streamrnn.plugins.report.numbers.histogram import even_histogram
+from streamrnn.plugins.report.numbers.state_norms import (
     SATURATED,
     LayerNorms,
-    even_histogram,
     layer_norms,
     norm_quantiles,
 )
-from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture
 from streamrnn.plugins.report.streams import histogram_rows
 from streamrnn.plugins.report.subject import Subject
 from streamrnn.plugins.report.words import Row, rows_of_columns, short

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.display import count
-from streamrnn.plugins.report.numbers import log_histogram
-from streamrnn.plugins.report.pictures import Drawn, Missing, Panel, Picture
+from streamrnn.plugins.report.numbers.histogram import log_histogram
+from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture
 from streamrnn.plugins.report.subject import Subject
 from streamrnn.plugins.report.words import (
     Row,

@@ -10,7 +10,9 @@ import numpy as np
 from streamrnn.arrays import Ints
 from streamrnn.checkpoints import Manifest
 from streamrnn.outputs.selecting import rows_of
-from streamrnn.plugins.report.numbers import Extent, OutputColumns, Scanned, Timeline
+from streamrnn.plugins.report.numbers.columns import OutputColumns
+from streamrnn.plugins.report.numbers.scan import Extent, Scanned
+from streamrnn.plugins.report.numbers.timeline import Timeline
 
 MOST_STREAMS = 12
 """Streams that are drawn one by one: those with the most rows."""

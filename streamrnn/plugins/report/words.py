@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from streamrnn.plugins.report.numbers import Timeline
+from streamrnn.plugins.report.numbers.timeline import Timeline
 
 Row = dict[str, Any]
 _MOST_DIGITS = 17

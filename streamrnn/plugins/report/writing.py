@@ -11,7 +11,7 @@ from streamrnn.checkpoints import refuse_inside_output
 from streamrnn.config import Config, is_pipe, value_of
 from streamrnn.display import location
 from streamrnn.errors import ConfigError, SinkError
-from streamrnn.plugins.report.pictures import LONGEST_HEAD, ReportPage, is_report
+from streamrnn.plugins.report.pictures.picture import LONGEST_HEAD, ReportPage, is_report
 from streamrnn.sources import canonical_name
 from streamrnn.storage import open_store, replace_file
 

@@ -16,9 +16,9 @@ from pipeline.evaluated import TARGETS, config, log, model, pairs_of, write
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, MissingFileError
 from streamrnn.pipeline import report_output
-from streamrnn.plugins.report.numbers import even_histogram
-from streamrnn.plugins.report.pictures import MOST_MARKS, Drawn, Panel, Picture
+from streamrnn.plugins.report.numbers.histogram import even_histogram
 from streamrnn.plugins.report.pictures.charts import spec_of
+from streamrnn.plugins.report.pictures.picture import MOST_MARKS, Drawn, Panel, Picture
 from streamrnn.plugins.report.streams import histogram_rows
 
 IDS = {

@@ -13,7 +13,10 @@ from command_line import run_command
 from pipeline.evaluated import log, model, write
 
 from streamrnn import Pipeline
-from streamrnn.plugins.report.pictures import (
+from streamrnn.plugins.report.pictures import page
+from streamrnn.plugins.report.pictures.charts import spec_of
+from streamrnn.plugins.report.pictures.page import page as page_of
+from streamrnn.plugins.report.pictures.picture import (
     LONGEST_HEAD,
     Drawn,
     Missing,
@@ -21,10 +24,7 @@ from streamrnn.plugins.report.pictures import (
     Picture,
     ReportPage,
     is_report,
-    page,
 )
-from streamrnn.plugins.report.pictures.charts import spec_of
-from streamrnn.plugins.report.pictures.page import page as page_of
 
 PIPELINE = """
 [source]
