@@ -62,7 +62,7 @@ MISSING = {
         "model.path=pipelines/origins/weather.onnx",
         "--set",
         "model.layers=[]",
-    ): "format 'onnx'",
+    ): "pipelines/origins/weather.onnx: format 'onnx'",
     (*WEATHER, "engine.type=ray"): "engine 'ray'",
     (*WEATHER, "publish.delta=true"): "publish 'delta'",
     (*WEATHER, "source.format=delta"): "table 'delta'",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from streamrnn.checkpoints.reading import find_manifest
-from streamrnn.storage.files import Files
+from streamrnn.storage import Files
 from streamrnn.storage.opening import open_like
 
 

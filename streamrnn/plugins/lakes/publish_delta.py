@@ -17,7 +17,7 @@ from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, 
 from streamrnn.plugins.lakes.footers import delta_statistics, part_footer
 from streamrnn.plugins.lakes.types import delta_type, lake_schema
 from streamrnn.sinks import Part, number_of
-from streamrnn.storage.files import Files
+from streamrnn.storage import Files
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 _LOG = "_delta_log"

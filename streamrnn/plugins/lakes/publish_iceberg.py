@@ -25,7 +25,7 @@ from streamrnn.plugins.lakes.read_iceberg import catalog_text, open_catalog
 from streamrnn.plugins.lakes.types import iceberg_type, lake_schema
 from streamrnn.sinks import Part, number_of
 from streamrnn.sources import canonical_name
-from streamrnn.storage.files import Files
+from streamrnn.storage import Files
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 # One small manifest a commit would make the plan of a query long.

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn import layers
 from streamrnn.errors import UnsupportedError
-from streamrnn.layers.layer import Layer
+from streamrnn.layers import Layer
 from streamrnn.plugins.onnx.export_activations import activated, clipped_relu
 from streamrnn.plugins.onnx.export_call import LayerCall
 from streamrnn.plugins.onnx.export_recurrent import recurrent_node

@@ -8,11 +8,10 @@ import numpy as np
 
 from streamrnn.arrays import Array, Floats, Ints
 from streamrnn.errors import DTypeError, ShapeError
-from streamrnn.layers import Identity, Input
+from streamrnn.layers import Identity, Input, Layer
 from streamrnn.layers.casts import cast_floats, cast_ids
 from streamrnn.layers.context import CallContext
 from streamrnn.layers.initializers import Constant
-from streamrnn.layers.layer import Layer
 from streamrnn.layers.packable import Packable
 from streamrnn.layers.registry import builtin_layer
 from streamrnn.layers.structure import Shape
