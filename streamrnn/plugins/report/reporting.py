@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from streamrnn.config import Config
 from streamrnn.errors import ConfigError, StreamRNNError
 from streamrnn.pipeline import Pipeline
 from streamrnn.plugins.report.making import ReportRequest, make_report
@@ -18,21 +17,19 @@ from streamrnn.scoring import LoadedPipeline
 
 
 def report_pipeline(
-    pipeline: Pipeline,
-    name: str | None,
-    file: str | os.PathLike[str] | None,
-    *wanted: Any,
+    pipeline: Pipeline, name: str | None, file: str | os.PathLike[str] | None, *wanted: Any
 ) -> ReportPage:
     """Do what `Pipeline.report` does; `name` is that of the pipeline file."""
     folder = pipeline.config.sink.folder
     if folder is None:
         raise ConfigError("report: needs [sink] path, a folder; stdout cannot be read again")
-    target = _target(file, pipeline.config)
+    if file is not None:
+        refuse_page(os.fspath(file), pipeline.config)
     try:
         loaded: LoadedPipeline | str = pipeline.loaded
     except StreamRNNError as error:
         loaded = f"the pipeline cannot be loaded: {error}"
-    return _made(folder, loaded, name, target, *wanted)
+    return _written(make_report(folder, loaded, ReportRequest(*wanted), name), file)
 
 
 def report_output(
@@ -45,27 +42,12 @@ def report_output(
 ) -> ReportPage:
     """Draw an output as `Pipeline.report` does, by the config that its last commit records."""
     loaded = recorded_pipeline(output)
-    target = _target(file, recorded_config(output))
-    return _made(output, loaded, None, target, keys, since, until)
-
-
-def _target(file: str | os.PathLike[str] | None, config: Config | Mapping[str, Any]) -> str | None:
-    """Return the path of the page, refused before anything is read if it may not be written."""
-    if file is None:
-        return None
-    path = os.fspath(file)
-    refuse_page(path, config)
-    return path
-
-
-def _made(
-    output: str,
-    loaded: LoadedPipeline | str,
-    name: str | None,
-    file: str | None,
-    *wanted: Any,
-) -> ReportPage:
-    report = make_report(output, loaded, ReportRequest(*wanted), name)
     if file is not None:
-        write_page(report, file)
+        refuse_page(os.fspath(file), recorded_config(output))
+    return _written(make_report(output, loaded, ReportRequest(keys, since, until)), file)
+
+
+def _written(report: ReportPage, file: str | os.PathLike[str] | None) -> ReportPage:
+    if file is not None:
+        write_page(report, os.fspath(file))
     return report
